@@ -1,0 +1,64 @@
+//! A checkpoint folder as a set of named files: on disk, or embedded in the binary.
+//!
+//! Names are plain file names; nothing outside the folder can be reached.
+
+use crate::error::{Error, Result, ensure};
+use std::borrow::Cow;
+use std::path::{Component, Path, PathBuf};
+
+/// Where the files of a checkpoint lie.
+#[derive(Debug, Clone)]
+pub enum Files {
+    /// A folder on disk.
+    Folder(PathBuf),
+    /// Files compiled into the binary: name and contents.
+    Embedded(&'static [(&'static str, &'static [u8])]),
+}
+
+/// Text files of a checkpoint (configurations, templates, tokenizers) may not be larger than this.
+pub const MAX_TEXT_BYTES: u64 = 256 << 20;
+
+impl Files {
+    /// The path of a file in messages.
+    pub fn label(&self, name: &str) -> String {
+        match self {
+            Files::Folder(dir) => dir.join(name).display().to_string(),
+            Files::Embedded(_) => format!("demo model: {name}"),
+        }
+    }
+
+    /// The path of a file of a folder, `None` for embedded ones.
+    ///
+    /// # Errors
+    /// A name that is not a plain file name inside the folder.
+    pub fn path(&self, name: &str) -> Result<Option<PathBuf>> {
+        let mut parts = Path::new(name).components();
+        let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
+        ensure!(plain, format!("file name {name:?}"), "a plain file name inside the checkpoint folder", "a path");
+        Ok(match self {
+            Files::Folder(dir) => Some(dir.join(name)),
+            Files::Embedded(_) => None,
+        })
+    }
+
+    /// The contents of a text file, `None` if there is no such file.
+    ///
+    /// # Errors
+    /// The file cannot be read, is no regular file, or is larger than [`MAX_TEXT_BYTES`].
+    pub fn read(&self, name: &str) -> Result<Option<Cow<'static, [u8]>>> {
+        let Some(path) = self.path(name)? else {
+            let Files::Embedded(files) = self else { return Ok(None) };
+            return Ok(files.iter().find(|(n, _)| *n == name).map(|(_, bytes)| Cow::Borrowed(*bytes)));
+        };
+        let unreadable = |e: std::io::Error| Error::new(path.display(), "a readable file", e);
+        match std::fs::metadata(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(unreadable(e)),
+            Ok(m) => {
+                ensure!(m.is_file(), path.display(), "a regular file", "a folder or device");
+                ensure!(m.len() <= MAX_TEXT_BYTES, path.display(), format!("at most {MAX_TEXT_BYTES} bytes"), m.len());
+            }
+        }
+        Ok(Some(Cow::Owned(std::fs::read(&path).map_err(unreadable)?)))
+    }
+}

@@ -1,0 +1,13 @@
+//! Reference forward pass of large vision-language models, and AirCache visual KV cache eviction, on the CPU.
+
+pub mod config;
+pub mod error;
+pub mod files;
+pub mod input;
+pub mod kernel;
+pub mod num;
+pub mod pass;
+pub mod roles;
+
+pub use error::{Error, Result};
+pub use roles::{Role, Roles};

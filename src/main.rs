@@ -1,0 +1,2 @@
+//! The `aircache` binary.
+fn main() {}

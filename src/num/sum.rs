@@ -1,0 +1,91 @@
+//! The canonical orders of summation: whoever computes a sum, with whatever instructions and however many threads,
+//! adds in this order and gets these bits. Spec: D2.3–D2.6
+
+use super::Real;
+
+/// Lanes of a canonical sum.
+pub const LANES: usize = 16;
+
+/// Elements a block of a canonical dot product covers: two a lane.
+pub const BLOCK: usize = 2 * LANES;
+
+/// The 16 partial sums of a canonical sum.
+pub type Lanes<T> = [T; LANES];
+
+/// The sum of the lanes by a fixed pairwise tree: lane j takes lane j + 8, then + 4, + 2, + 1. Spec: D2.5
+#[inline(always)]
+pub fn fold<T: Real>(mut lanes: Lanes<T>) -> T {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for j in 0..half {
+            lanes[j] = lanes[j] + lanes[j + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
+/// Σ x_i: lane j adds x_j, x_{j+16}, …; then the tree. An empty sum is 0. Spec: E2.6
+///
+/// ```
+/// assert_eq!(aircache::num::sum(&[1.0, 2.0, 3.5f64]), 6.5);
+/// ```
+#[inline(always)]
+pub fn sum<T: Real>(x: &[T]) -> T {
+    sum_of(x, |v| v)
+}
+
+/// Σ f(x_i) in the order of [`sum`].
+#[inline(always)]
+pub(crate) fn sum_of<T: Real>(x: &[T], f: impl Fn(T) -> T) -> T {
+    let mut lanes = [T::ZERO; LANES];
+    let mut chunks = x.chunks_exact(LANES);
+    for chunk in &mut chunks {
+        for j in 0..LANES {
+            lanes[j] += f(chunk[j]);
+        }
+    }
+    for (lane, &v) in lanes.iter_mut().zip(chunks.remainder()) {
+        *lane += f(v);
+    }
+    fold(lanes)
+}
+
+/// Rearranges a row for the canonical dot product: per block of 32, first the 16 odd elements, then the 16 even ones,
+/// a short last block padded with zeros. Both factors packed, [`dot`] reads straight on. Spec: D2.3
+///
+/// `row` yields the K elements; `packed`: [⌈K/32⌉·32].
+#[inline(always)]
+pub fn pack<T: Real>(row: impl Iterator<Item = T>, packed: &mut [T]) {
+    packed.fill(T::ZERO);
+    for (k, v) in row.enumerate() {
+        packed[k / BLOCK * BLOCK + (1 - k % 2) * LANES + k % BLOCK / 2] = v;
+    }
+}
+
+/// Σ_k x_k · w_k of two packed rows: lane j takes k = 32s + 2j + 1, then k = 32s + 2j, by fused multiply-add; then the
+/// tree. Spec: E2.4
+#[inline(always)]
+pub fn dot<T: Real>(x: &[T], w: &[T]) -> T {
+    let mut lanes = [T::ZERO; LANES];
+    for (x, w) in x.chunks_exact(LANES).zip(w.chunks_exact(LANES)) {
+        for j in 0..LANES {
+            lanes[j] = x[j].mul_add(w[j], lanes[j]);
+        }
+    }
+    fold(lanes)
+}
+
+/// The definition of [`dot`] on rows as they are, for one output: the naive twin. Spec: E2.4
+pub fn dot_in_order<T: Real>(x: &[T], w: &[T]) -> T {
+    let mut lanes = [T::ZERO; LANES];
+    for s in (0..x.len()).step_by(BLOCK) {
+        for (j, lane) in lanes.iter_mut().enumerate() {
+            for k in [s + 2 * j + 1, s + 2 * j] {
+                let (x, w) = if k < x.len() { (x[k], w[k]) } else { (T::ZERO, T::ZERO) };
+                *lane = x.mul_add(w, *lane);
+            }
+        }
+    }
+    fold(lanes)
+}

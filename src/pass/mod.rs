@@ -1,0 +1,99 @@
+//! A pass: how one run of the model rounds, and who watches it.
+//!
+//! One name serves rounding site, bundle tensor, GPU export and report line: [`Pass::put`] rounds a value where a GPU of
+//! the pass's precision would store it, then shows it to a read-only [`Tap`]. A tap cannot change a number.
+
+mod stage;
+
+pub use stage::{Part, Stage};
+
+use crate::num::{Grid, Real};
+use ndarray::{Array, ArrayViewD, Dimension};
+
+/// How a pass computes. Spec: T6.1
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// float64 throughout.
+    Truth,
+    /// float32 throughout.
+    #[default]
+    Fast,
+    /// What an honest GPU computes in bfloat16: float32 inside kernels, rounded at stores.
+    Bf16,
+    /// The same in IEEE half precision.
+    F16,
+}
+
+impl Precision {
+    /// The grid that stores round to.
+    pub fn grid(self) -> Grid {
+        match self {
+            Precision::Truth | Precision::Fast => Grid::Native,
+            Precision::Bf16 => Grid::Bf16,
+            Precision::F16 => Grid::F16,
+        }
+    }
+
+    /// The value of the bundle's `precision` key.
+    pub fn bundle_name(self) -> &'static str {
+        match self {
+            Precision::Truth => "f64",
+            Precision::Fast => "f32",
+            Precision::Bf16 => "bf16",
+            Precision::F16 => "f16",
+        }
+    }
+}
+
+/// A read-only observer of named stages.
+pub trait Tap<T> {
+    /// Whether the stage is wanted; if not, no view of it is made.
+    fn wants(&self, at: Stage) -> bool;
+    /// Takes the value of a stage, in the shape the bundle gives it.
+    fn see(&mut self, at: Stage, value: ArrayViewD<'_, T>);
+}
+
+/// One run of the model: its rounding and its observer.
+pub struct Pass<'t, T> {
+    /// What stores round to.
+    pub grid: Grid,
+    tap: Option<&'t mut dyn Tap<T>>,
+}
+
+impl<'t, T: Real> Pass<'t, T> {
+    /// A pass that nobody watches.
+    pub fn new(grid: Grid) -> Self {
+        Pass { grid, tap: None }
+    }
+
+    /// A pass that `tap` watches.
+    pub fn watched(grid: Grid, tap: &'t mut dyn Tap<T>) -> Self {
+        Pass { grid, tap: Some(tap) }
+    }
+
+    /// Rounds where the precision rounds, at a site without a name.
+    pub fn store<D: Dimension>(&self, mut a: Array<T, D>) -> Array<T, D> {
+        match a.as_slice_memory_order_mut() {
+            Some(all) => self.grid.round_all(all),
+            None => a.mapv_inplace(|v| self.grid.round(v)),
+        }
+        a
+    }
+
+    /// Rounds where the precision rounds, then shows the value.
+    pub fn put<D: Dimension>(&mut self, at: Stage, a: Array<T, D>) -> Array<T, D> {
+        let a = self.store(a);
+        self.show(at, || a.view().into_dyn());
+        a
+    }
+
+    /// Shows a value that is stored already, in the view that the bundle wants.
+    pub fn show<'v>(&mut self, at: Stage, view: impl FnOnce() -> ArrayViewD<'v, T>)
+    where
+        T: 'v,
+    {
+        if let Some(tap) = self.tap.as_deref_mut().filter(|t| t.wants(at)) {
+            tap.see(at, view());
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Which prompt rows came from the vision side. Source: A8.12; bundle tensor `input.roles`.
+
+/// What a prompt row is. Spec: D1.2
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Role {
+    /// A token of the text, markers such as `<img>` included.
+    Text = 0,
+    /// A row that came from the vision side, newline rows included.
+    Visual = 1,
+}
+
+/// The role of every prompt row, in order. Spec: D1.2
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Roles(pub Vec<Role>);
+
+impl Roles {
+    /// Number of prompt rows n.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether the prompt is empty.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The rows of one role, ascending.
+    pub fn rows(&self, role: Role) -> Vec<usize> {
+        (0..self.len()).filter(|&i| self.0[i] == role).collect()
+    }
+
+    /// The visual rows, ascending: entry v of the result is where visual token v stands.
+    pub fn visual(&self) -> Vec<usize> {
+        self.rows(Role::Visual)
+    }
+
+    /// The text rows, ascending.
+    pub fn text(&self) -> Vec<usize> {
+        self.rows(Role::Text)
+    }
+}
