@@ -1,0 +1,202 @@
+"""Runs a LLaVA-OneVision checkpoint folder with transformers (eager, CPU, float64) and returns every stage.
+
+The checkpoint is loaded as float32 and then doubled. transformers keeps parts in float32 all the same:
+the RMS norms' inside, both softmaxes of attention, and the rotary tables (angle, cosine, sine).
+Stage names and shapes are those of the project's bundle.
+"""
+import hashlib
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+import numpy as np
+import torch
+import transformers
+from PIL import Image
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer
+from transformers import AutoProcessor, LlavaOnevisionForConditionalGeneration
+from transformers.models.qwen2 import modeling_qwen2
+
+torch.set_num_threads(1)
+transformers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+
+
+def sha(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def load(folder):
+    model, info = LlavaOnevisionForConditionalGeneration.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+    )
+    return model.double().eval(), AutoProcessor.from_pretrained(folder), info
+
+
+def messages(prompt, system, images):
+    parts = [{"type": "image"} for _ in range(images)] + [{"type": "text", "text": prompt}]
+    first = [{"role": "system", "content": [{"type": "text", "text": system}]}] if system is not None else []
+    return first + [{"role": "user", "content": parts}]
+
+
+def prepare(processor, prompt, system, images):
+    """images: list of PIL images of one prompt. Returns (rendered prompt, processor output)."""
+    if processor.chat_template is None:  # transformers refuses a template that lies in tokenizer_config.json only
+        processor.chat_template = processor.tokenizer.chat_template
+    rendered = processor.apply_chat_template(messages(prompt, system, len(images)), add_generation_prompt=True, tokenize=False)
+    given = {"images": [images]} if images else {}  # nested: a flat list would be a batch
+    return rendered, processor(text=[rendered], return_tensors="pt", **given)
+
+
+class Stages:
+    """Hooks that copy every stage of the prefill."""
+
+    def __init__(self, model):
+        self.seen, self.handles, self.on = {}, [], True
+        tower, text = model.model.vision_tower, model.model.language_model
+        for i, layer in enumerate(tower.encoder.layers):
+            self.hook(layer, f"vision.{i:02}.out")
+        self.hook(tower.encoder.layers[0], "vision.embed", before=True)
+        self.hook(model.model.multi_modal_projector, "vision.features", before=True)
+        for i, layer in enumerate(text.layers):
+            self.hook(layer, f"decoder.{i:02}.out")
+        self.hook(text.layers[0], "decoder.embed", before=True)
+        self.hook(text.norm, "decoder.norm")
+        self.eager, self.pack = modeling_qwen2.eager_attention_forward, model.model.pack_image_features
+
+        def eager(module, query, key, value, *args, **kwargs):
+            out = self.eager(module, query, key, value, *args, **kwargs)
+            name = f"decoder.{module.layer_idx:02}."
+            self.put(name + "query", query[0])
+            self.put(name + "key", key[0])
+            self.put(name + "value", value[0])
+            self.put(name + "mix", out[0][0].flatten(1))
+            return out
+
+        def pack(*args, **kwargs):
+            features, lens = self.pack(*args, **kwargs)
+            self.put("projector.out", torch.cat(list(features), 0))
+            return features, lens
+
+        modeling_qwen2.eager_attention_forward = eager
+        model.model.pack_image_features = pack
+        self.model = model
+
+    def put(self, name, tensor):
+        if self.on:
+            assert name not in self.seen, name
+            self.seen[name] = tensor.detach().clone()
+
+    def hook(self, module, name, before=False):
+        def first(x):
+            return x[0] if isinstance(x, tuple) else x
+
+        if before:
+            call = lambda m, args, kwargs: self.put(name, first(args) if args else next(iter(kwargs.values())))
+            self.handles.append(module.register_forward_pre_hook(call, with_kwargs=True))
+        else:
+            self.handles.append(module.register_forward_hook(lambda m, args, out: self.put(name, first(out))))
+
+    def close(self):
+        for h in self.handles:
+            h.remove()
+        modeling_qwen2.eager_attention_forward = self.eager
+        del self.model.model.pack_image_features
+
+
+@torch.no_grad()
+def run(model, inputs, tokens):
+    """Prefill and greedy decoding (end of sequence ignored). Returns (stages, logits per generated token)."""
+    stages = Stages(model)
+    try:
+        given = {k: v for k, v in inputs.items()}
+        if "pixel_values" in given:
+            given["pixel_values"] = given["pixel_values"].double()
+        out = model(**given, use_cache=True)
+        stages.on = False
+        logits = [out.logits[0, -1]]
+        ids = [int(logits[0].argmax())]
+        while len(ids) < tokens:
+            out = model(input_ids=torch.tensor([[ids[-1]]]), past_key_values=out.past_key_values, use_cache=True)
+            logits.append(out.logits[0, -1])
+            ids.append(int(logits[-1].argmax()))
+    finally:
+        stages.close()
+    return stages.seen, torch.stack(logits), ids
+
+
+def needed_layers(config):
+    """How many vision layers must run, and which hidden states (0 = embeddings, k = after k layers) are read."""
+    total = config.vision_config.num_hidden_layers
+    want = config.vision_feature_layer
+    states = [k if k >= 0 else total + 1 + k for k in ([want] if isinstance(want, int) else want)]
+    return max(states), states
+
+
+def record(folder, prompt, system, image_files, tokens=16, steps=4):
+    """Returns (rendered, expanded text, tensors, metadata, facts) of one prompt."""
+    model, processor, info = load(folder)
+    images = [Image.open(f) for f in image_files]
+    rendered, inputs = prepare(processor, prompt, system, images)
+    seen, logits, ids = run(model, inputs, tokens)
+    config = model.config
+    n = inputs["input_ids"].shape[1]
+    visual = (inputs["input_ids"][0] == config.image_token_id).numpy()
+    text = processor.tokenizer.decode(inputs["input_ids"][0], skip_special_tokens=False)
+    plain = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text, add_special_tokens=False).ids
+    assert plain == inputs["input_ids"][0].tolist(), "tokenizer.json alone says otherwise"
+
+    keep = {
+        "input.ids": inputs["input_ids"][0].numpy(),
+        "input.roles": visual.astype(np.uint8),
+        "input.positions": np.arange(n),
+        "output.ids": np.array(ids),
+    }
+    if images:
+        keep["input.pixels"] = inputs["pixel_values"].numpy()
+        keep["input.sizes"] = inputs["image_sizes"].numpy()
+        depth, states = needed_layers(config)
+        hidden = [seen["vision.embed"]] + [seen[f"vision.{i:02}.out"] for i in range(config.vision_config.num_hidden_layers)]
+        features = torch.cat([hidden[k] for k in states], -1)
+        if config.vision_feature_select_strategy == "default":
+            features = features[:, 1:]
+        assert torch.equal(features, seen["vision.features"]), "hidden state numbering"
+        for i in range(depth):
+            keep[f"vision.{i:02}.out"] = seen[f"vision.{i:02}.out"].numpy().astype(np.float32)
+        keep["vision.features"] = seen["vision.features"].numpy().astype(np.float32)
+        keep["projector.out"] = seen["projector.out"].numpy().astype(np.float32)
+        assert keep["projector.out"].shape[0] == visual.sum()
+        assert torch.equal(seen["decoder.embed"][0][torch.from_numpy(visual)], seen["projector.out"])
+    for name, tensor in seen.items():
+        if name.startswith("decoder."):
+            exact = name.endswith((".key", ".value"))
+            tensor = tensor[0] if name.endswith((".out", ".embed", ".norm")) else tensor
+            keep[name] = tensor.numpy() if exact else tensor.numpy().astype(np.float32)
+    keep["decoder.logits"] = logits[0].numpy()
+    for t in range(steps):
+        keep[f"step.{t:04}.logits"] = logits[t + 1].numpy()
+
+    H, G = config.text_config.num_attention_heads, config.text_config.num_key_value_heads
+    for i in range(config.text_config.num_hidden_layers):
+        q, k, mix = (keep[f"decoder.{i:02}.{s}"] for s in ("query", "key", "mix"))
+        d_h = q.shape[2]
+        assert q.shape == (H, n, d_h) and k.shape == (G, n, d_h) and mix.shape == (n, H * d_h), (q.shape, k.shape, mix.shape)
+        assert keep[f"decoder.{i:02}.out"].shape == (n, config.text_config.hidden_size)
+    best = torch.topk(logits, 2, -1).values
+    margin = float((best[:, 0] - best[:, 1]).min())
+    metadata = {
+        "format": "aircache-bundle",
+        "version": "1",
+        "producer": f"transformers {transformers.__version__} torch {torch.__version__.split('+')[0]}",
+        "family": "llava_onevision",
+        "precision": "f64",
+        "prompt": rendered,
+        "preprocess": "torchvision",
+        "images": "[" + ", ".join('"' + sha(open(f, "rb").read()) + '"' for f in image_files) + "]",
+    }
+    facts = {"n": n, "visual": int(visual.sum()), "margin": margin, "spread": float(logits[0].std()), "info": info}
+    return rendered, text, {k: np.ascontiguousarray(v) for k, v in keep.items()}, metadata, facts
+
+
+def write(path, tensors, metadata):
+    save_file(tensors, path, metadata=metadata)
