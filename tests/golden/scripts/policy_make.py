@@ -13,7 +13,6 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
 
 import policy_twin as twin
 
@@ -22,6 +21,22 @@ RETAIN = ["1", "0.8", "0.5", "0.3", "0.1", "0.02"]
 RULES = ["uniform", "pyramid", "prefix", "sparsity", "strength", "skewness", "both"]
 METHODS = ["full", "h2o", "snapkv", "pyramidkv", "prefixkv", "vl-cache", "streaming"]
 NEAR = 1e-10    # no decision of a random case may be nearer than this, unless it is an exact tie
+
+
+TYPES = {"float64": "F64", "float32": "F32", "int64": "I64", "uint8": "U8"}
+
+
+def save_file(tensors, path, metadata):
+    """Safetensors with a header in fixed order (the package's own orders metadata at random), so that remaking gives the same bytes."""
+    header, at = {"__metadata__": metadata}, 0
+    for name in sorted(tensors, key=lambda x: (-tensors[x].itemsize, x)):
+        a = tensors[name]
+        header[name] = {"dtype": TYPES[a.dtype.name], "shape": list(a.shape), "data_offsets": [at, at + a.nbytes]}
+        at += a.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    body = b"".join(np.ascontiguousarray(tensors[name]).tobytes() for name in list(header)[1:])
+    path.write_bytes(len(text).to_bytes(8, "little") + text + body)
 
 
 # ---------------------------------------------------------------- variants
