@@ -8,6 +8,7 @@ pub mod kernel;
 pub mod num;
 pub mod pass;
 pub mod roles;
+pub mod weights;
 
 pub use error::{Error, Result};
 pub use roles::{Role, Roles};

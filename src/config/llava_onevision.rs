@@ -1,6 +1,12 @@
 //! LLaVA-OneVision's `config.json`, in the 4.x and the 5.x form.
+//!
+//! Source: transformers 5.17, `models/llava_onevision/configuration_llava_onevision.py`; how features are picked and
+//! `vision_aspect_ratio` is read: `modeling_llava_onevision.py`.
 
+use super::json::{Scope, integer, kind};
 use super::{Activation, DecoderConfig, SiglipConfig};
+use crate::error::{Error, Result, ensure};
+use serde_json::{Map, Value};
 
 /// The whole model's configuration. Spec: T5.2
 #[derive(Debug, Clone, PartialEq)]
@@ -24,4 +30,109 @@ pub struct LlavaOnevisionConfig {
     pub projector_activation: Activation,
     /// Whether the projector's layers have biases.
     pub projector_bias: bool,
+}
+
+impl LlavaOnevisionConfig {
+    /// Reads the outermost object.
+    ///
+    /// # Errors
+    /// A field of the wrong type or size, at odds with another, or one that asks for what is not supported.
+    pub(crate) fn read(scope: &Scope<'_>) -> Result<LlavaOnevisionConfig> {
+        let empty = Map::new();
+        let mut text = match scope.object("text_config")? {
+            Some(inner) => DecoderConfig::read(&inner)?,
+            None => DecoderConfig::read(&scope.with(&empty))?,
+        };
+        // The head is tied where either place says so (transformers' `__post_init__`).
+        text.tied |= scope.boolean("tie_word_embeddings", false)?;
+        let vision = match scope.object("vision_config")? {
+            Some(inner) => SiglipConfig::read(&inner)?,
+            None => SiglipConfig::LLAVA_ONEVISION,
+        };
+        // `image_token_id` is an alias that is set after `image_token_index` and so wins.
+        let key = if scope.get("image_token_id").is_some() { "image_token_id" } else { "image_token_index" };
+        let image_token = scope.size(key, 151_646, (0, u32::MAX as usize))?;
+        ensure!(image_token < text.vocab, scope.at(key), format!("an id below vocab_size {}", text.vocab), image_token);
+        Ok(LlavaOnevisionConfig {
+            image_token: image_token as u32,
+            pinpoints: pinpoints(scope, vision.image)?,
+            max_tiles: max_tiles(scope)?,
+            feature_layers: feature_layers(scope, vision.layers)?,
+            drop_first: drop_first(scope)?,
+            projector_activation: Activation::read(scope, "projector_hidden_act", Activation::GeluErf)?,
+            projector_bias: scope.boolean("multimodal_projector_bias", true)?,
+            text,
+            vision,
+        })
+    }
+}
+
+/// Resolutions as (height, width); absent or `null`: all grids of 384 px tiles up to 6 × 6.
+fn pinpoints(scope: &Scope<'_>, tile: usize) -> Result<Vec<(usize, usize)>> {
+    let at = |i: usize| scope.at(&format!("image_grid_pinpoints[{i}]"));
+    let sides = 1..=6usize;
+    let pairs = match scope.get("image_grid_pinpoints") {
+        None | Some(Value::Null) => {
+            sides.clone().flat_map(|h| sides.clone().map(move |w| (384 * h, 384 * w))).collect()
+        }
+        Some(Value::Array(list)) if (1..=4096).contains(&list.len()) => list
+            .iter()
+            .enumerate()
+            .map(|(i, pair)| match pair {
+                Value::Array(p) if p.len() == 2 => {
+                    let side = |k: usize| integer(&p[k], &format!("{}[{k}]", at(i)), (1, 1 << 16));
+                    Ok((side(0)?, side(1)?))
+                }
+                other => Err(Error::new(at(i), "a pair [height, width]", kind(other))),
+            })
+            .collect::<Result<Vec<_>>>()?,
+        Some(other) => {
+            return Err(Error::new(scope.at("image_grid_pinpoints"), "a list of 1 to 4096 pairs", kind(other)));
+        }
+    };
+    for (i, &(h, w)) in pairs.iter().enumerate() {
+        let got = format!("[{h}, {w}]");
+        ensure!(h % tile == 0 && w % tile == 0, at(i), format!("multiples of vision_config.image_size {tile}"), got);
+    }
+    Ok(pairs)
+}
+
+/// N of `anyres_max_N`.
+fn max_tiles(scope: &Scope<'_>) -> Result<usize> {
+    let found = scope.string("vision_aspect_ratio", "anyres_max_9")?;
+    let tiles = found.strip_prefix("anyres_max_").and_then(|n| n.parse::<usize>().ok());
+    tiles.filter(|n| (1..=1 << 16).contains(n)).ok_or_else(|| {
+        Error::new(scope.at("vision_aspect_ratio"), "anyres_max_N with N from 1 to 65536", kind(&Value::from(found)))
+    })
+}
+
+/// Indices into the hidden states (0 = embeddings, k = after layer k), negative ones counted from the end.
+fn feature_layers(scope: &Scope<'_>, layers: usize) -> Result<Vec<usize>> {
+    let states = layers as i64 + 1;
+    let resolve = |value: &Value, at: String| match value.as_i64() {
+        Some(k) if (-states..states).contains(&k) => Ok(k.rem_euclid(states) as usize),
+        _ => Err(Error::new(at, format!("a whole number from {} to {layers}", -states), kind(value))),
+    };
+    match scope.get("vision_feature_layer") {
+        None => Ok(vec![layers]),
+        Some(Value::Array(list)) if (1..=1024).contains(&list.len()) => {
+            let at = |i: usize| scope.at(&format!("vision_feature_layer[{i}]"));
+            list.iter().enumerate().map(|(i, value)| resolve(value, at(i))).collect()
+        }
+        Some(value @ Value::Array(_)) => {
+            Err(Error::new(scope.at("vision_feature_layer"), "a layer or a list of 1 to 1024 layers", kind(value)))
+        }
+        Some(value) => Ok(vec![resolve(value, scope.at("vision_feature_layer"))?]),
+    }
+}
+
+/// Whether the select strategy is `default`.
+fn drop_first(scope: &Scope<'_>) -> Result<bool> {
+    match scope.string("vision_feature_select_strategy", "full")? {
+        "full" => Ok(false),
+        "default" => Ok(true),
+        other => {
+            Err(Error::new(scope.at("vision_feature_select_strategy"), "full or default", kind(&Value::from(other))))
+        }
+    }
 }

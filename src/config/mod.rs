@@ -1,31 +1,74 @@
 //! What a checkpoint says of itself: `config.json` and `generation_config.json`, checked, with transformers' defaults.
 //!
 //! One struct a family, whose fields are plain numbers: whoever holds one need not check again. Spec: chapter 05, 06
+//!
+//! Source: transformers 5.17, `configuration_utils.py`, `models/*/configuration_*.py`. A missing number takes
+//! transformers' default; `null` is an error where the forward pass needs a number.
 
+mod activation;
 mod decoder;
+mod generation;
+pub(crate) mod json;
 mod llava_onevision;
 mod siglip;
 
+pub use activation::Activation;
 pub use decoder::DecoderConfig;
+pub use generation::GenerationConfig;
 pub use llava_onevision::LlavaOnevisionConfig;
 pub use siglip::SiglipConfig;
 
-/// An elementwise function of an MLP or projector. Spec: E3.6–E3.9
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// `silu`
-    Silu,
-    /// `gelu`: with the error function.
-    GeluErf,
-    /// `gelu_pytorch_tanh`
-    GeluTanh,
-    /// `quick_gelu`
-    QuickGelu,
-}
+use crate::error::{Error, Result};
+use crate::files::Files;
+use json::Scope;
 
 /// The model families this library knows, with their configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FamilyConfig {
     /// LLaVA-OneVision: SigLIP, two-layer projector, Qwen2.
     LlavaOnevision(LlavaOnevisionConfig),
+}
+
+impl FamilyConfig {
+    /// The families' `model_type`s.
+    pub const KNOWN: [&str; 1] = ["llava_onevision"];
+
+    /// Reads and checks `config.json`.
+    ///
+    /// ```
+    /// # fn main() -> aircache::Result<()> {
+    /// use aircache::{config::FamilyConfig, files::Files};
+    /// let files = Files::Embedded(&[("config.json", b"{\"model_type\": \"bert\"}")]);
+    /// let error = FamilyConfig::load(&files).unwrap_err();
+    /// assert_eq!(error.at, "demo model: config.json: model_type");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// The file is missing or no JSON; the model type is unknown; a field is missing, of the wrong type, out of range, at
+    /// odds with another, or asks for something that is not supported. The message names the field.
+    pub fn load(files: &Files) -> Result<FamilyConfig> {
+        let label = files.label("config.json");
+        let Some(map) = json::load(files, "config.json")? else {
+            return Err(Error::new(label, "a model configuration", "no such file")
+                .remedy("give a folder as it lies on the Hugging Face hub"));
+        };
+        let scope = Scope::new(&label, &map);
+        scope.model_type("", &Self::KNOWN)?;
+        Ok(FamilyConfig::LlavaOnevision(LlavaOnevisionConfig::read(&scope)?))
+    }
+
+    /// The `model_type`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            FamilyConfig::LlavaOnevision(_) => Self::KNOWN[0],
+        }
+    }
+
+    /// The language model's part.
+    pub fn text(&self) -> &DecoderConfig {
+        match self {
+            FamilyConfig::LlavaOnevision(config) => &config.text,
+        }
+    }
 }

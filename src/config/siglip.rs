@@ -1,6 +1,10 @@
 //! SigLIP's `vision_config`.
+//!
+//! Source: transformers 5.17, `models/siglip/configuration_siglip.py`.
 
 use super::Activation;
+use super::json::Scope;
+use crate::error::{Result, ensure};
 
 /// Sizes and constants of a SigLIP vision tower. Spec: T5.1
 #[derive(Debug, Clone, PartialEq)]
@@ -26,7 +30,48 @@ pub struct SiglipConfig {
 }
 
 impl SiglipConfig {
-    /// Patches along a side of a tile.
+    /// The tower that transformers gives a LLaVA-OneVision configuration without a `vision_config`.
+    pub(crate) const LLAVA_ONEVISION: SiglipConfig = SiglipConfig {
+        hidden: 1152,
+        layers: 26,
+        heads: 16,
+        intermediate: 4304,
+        image: 384,
+        patch: 14,
+        channels: 3,
+        norm_eps: 1e-6,
+        activation: Activation::GeluTanh,
+    };
+
+    /// Reads a `vision_config`; absent fields take SigLIP's defaults.
+    ///
+    /// # Errors
+    /// A field of the wrong type or size.
+    pub(crate) fn read(scope: &Scope<'_>) -> Result<SiglipConfig> {
+        scope.model_type("siglip_vision_model", &["siglip_vision_model"])?;
+        let hidden = scope.size("hidden_size", 768, (1, 1 << 20))?;
+        let heads = scope.size("num_attention_heads", 12, (1, 1 << 16))?;
+        ensure!(
+            hidden % heads == 0,
+            scope.at("num_attention_heads"),
+            format!("a divisor of hidden_size {hidden}"),
+            heads
+        );
+        let image = scope.size("image_size", 224, (1, 1 << 14))?;
+        Ok(SiglipConfig {
+            hidden,
+            layers: scope.size("num_hidden_layers", 12, (1, 1024))?,
+            heads,
+            intermediate: scope.size("intermediate_size", 3072, (1, 1 << 22))?,
+            image,
+            patch: scope.size("patch_size", 16, (1, image))?,
+            channels: scope.size("num_channels", 3, (3, 3))?,
+            norm_eps: scope.number("layer_norm_eps", 1e-6, |x| (0.0..=1.0).contains(&x), "a number from 0 to 1")?,
+            activation: Activation::read(scope, "hidden_act", Activation::GeluTanh)?,
+        })
+    }
+
+    /// Patches along a side of a tile; pixels past the last whole patch are not seen (a strided convolution).
     pub fn side(&self) -> usize {
         self.image / self.patch
     }

@@ -1,0 +1,126 @@
+//! `generation_config.json`: when to stop and how to sample, as the checkpoint's makers advise.
+//!
+//! Source: transformers 5.17, `generation/configuration_utils.py`; without the file its values come from `config.json`
+//! (`from_model_config`: the outermost object, then `text_config`).
+
+use super::json::{self, Scope, integer, kind};
+use crate::error::{Error, Result};
+use crate::files::Files;
+use serde_json::Value;
+
+/// What the checkpoint says about generating.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GenerationConfig {
+    /// Ids that end an answer; may be empty.
+    pub eos: Vec<u32>,
+    /// The id that fills up batches; not read by the forward pass.
+    pub pad: Option<u32>,
+    /// Whether the makers advise sampling; `run` is greedy unless told otherwise.
+    pub do_sample: bool,
+    /// Divisor of the logits before sampling, > 0; 1 changes nothing.
+    pub temperature: f64,
+    /// Number of most probable ids that are sampled from; 0 = all.
+    pub top_k: usize,
+    /// Probability mass of the most probable ids that are sampled from, 0 < p ≤ 1; 1 = all.
+    pub top_p: f64,
+    /// Settings in the file that ask for something this library does not do (`repetition_penalty`, beams …), each as
+    /// `name = value`, for `inspect` to report.
+    pub not_followed: Vec<String>,
+}
+
+/// Settings that change what transformers generates, with the values that change nothing.
+const NEUTRAL: [(&str, f64); 11] = [
+    ("repetition_penalty", 1.0),
+    ("num_beams", 1.0),
+    ("typical_p", 1.0),
+    ("epsilon_cutoff", 0.0),
+    ("eta_cutoff", 0.0),
+    ("min_p", 0.0),
+    ("no_repeat_ngram_size", 0.0),
+    ("encoder_repetition_penalty", 1.0),
+    ("min_length", 0.0),
+    ("min_new_tokens", 0.0),
+    ("guidance_scale", 1.0),
+];
+
+/// Settings that change what transformers generates unless absent.
+const ABSENT: [&str; 9] = [
+    "bad_words_ids",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "sequence_bias",
+    "exponential_decay_length_penalty",
+    "stop_strings",
+    "watermarking_config",
+];
+
+impl GenerationConfig {
+    /// Reads `generation_config.json`, or where it is missing what `config.json` says about generating.
+    ///
+    /// # Errors
+    /// A file is no JSON, or a field is of the wrong type or out of range. Fields that are `null` count as absent.
+    pub fn load(files: &Files) -> Result<GenerationConfig> {
+        const FILE: &str = "generation_config.json";
+        if let Some(map) = json::load(files, FILE)? {
+            return Self::read(&[Scope::new(&files.label(FILE), &map)]);
+        }
+        let map = json::load(files, "config.json")?.unwrap_or_default();
+        let label = files.label("config.json");
+        let outer = Scope::new(&label, &map);
+        let inner = outer.object("text_config")?;
+        Self::read(&[Some(outer), inner].into_iter().flatten().collect::<Vec<_>>())
+    }
+
+    /// Reads each field from the first scope that has it.
+    fn read(scopes: &[Scope<'_>]) -> Result<GenerationConfig> {
+        let first = |key: &str| scopes.iter().find(|s| !matches!(s.get(key), None | Some(Value::Null)));
+        let number = |key, allowed, expected| first(key).map_or(Ok(1.0), |s| s.number(key, 1.0, allowed, expected));
+        let do_sample = first("do_sample").map_or(Ok(false), |s| s.boolean("do_sample", false))?;
+        // A temperature of 0 beside greedy decoding is a common way to say "greedy"; transformers never reads it then.
+        let temperature = match do_sample {
+            true => number("temperature", |x| x > 0.0, "a number above 0, or do_sample = false")?,
+            false => {
+                Some(number("temperature", |x| x >= 0.0, "a number of at least 0")?).filter(|&t| t > 0.0).unwrap_or(1.0)
+            }
+        };
+        Ok(GenerationConfig {
+            eos: first("eos_token_id").map_or(Ok(Vec::new()), |s| ids(s, "eos_token_id"))?,
+            pad: match first("pad_token_id") {
+                Some(s) if s.get("pad_token_id").and_then(Value::as_i64).is_none_or(|id| id >= 0) => {
+                    ids(s, "pad_token_id")?.first().copied()
+                }
+                _ => None, // Some checkpoints say −1 for none.
+            },
+            do_sample,
+            temperature,
+            top_k: first("top_k").map_or(Ok(50), |s| s.size("top_k", 50, (0, u32::MAX as usize)))?,
+            top_p: number("top_p", |x| x > 0.0 && x <= 1.0, "a number above 0 and at most 1")?,
+            not_followed: not_followed(scopes),
+        })
+    }
+}
+
+/// One id or a list of them.
+fn ids(scope: &Scope<'_>, key: &str) -> Result<Vec<u32>> {
+    let id = |value: &Value, at: String| integer(value, &at, (0, u32::MAX as usize)).map(|id| id as u32);
+    match scope.get(key) {
+        Some(Value::Array(list)) if list.len() <= 4096 => {
+            list.iter().enumerate().map(|(i, v)| id(v, scope.at(&format!("{key}[{i}]")))).collect()
+        }
+        Some(value @ Value::Array(_)) => Err(Error::new(scope.at(key), "at most 4096 ids", kind(value))),
+        Some(value) => Ok(vec![id(value, scope.at(key))?]),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// The settings that are not neutral, as `name = value`.
+fn not_followed(scopes: &[Scope<'_>]) -> Vec<String> {
+    let value = |key: &str| scopes.iter().find_map(|s| s.get(key)).filter(|v| !v.is_null());
+    let numbers = NEUTRAL.iter().filter_map(|(key, neutral)| {
+        value(key).filter(|v| v.as_f64() != Some(*neutral)).map(|v| format!("{key} = {}", kind(v)))
+    });
+    let others = ABSENT.iter().filter_map(|key| value(key).map(|v| format!("{key} = {}", kind(v))));
+    numbers.chain(others).collect()
+}

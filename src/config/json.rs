@@ -1,0 +1,129 @@
+//! JSON objects read field by field, so that every complaint names the file and the field.
+//!
+//! Not a deserializer: a configuration has many fields that the forward pass does not read, and each that it does read
+//! has its own default, range and meaning of `null`. As transformers' strict configurations do: an integer field takes
+//! no float and no boolean, and `null` is not the same as absent.
+
+use crate::error::{Error, Result, ensure};
+use crate::files::Files;
+use serde_json::{Map, Value};
+
+/// A JSON object and the place it stands at.
+#[derive(Debug, Clone)]
+pub(crate) struct Scope<'a> {
+    file: &'a str,
+    path: String,
+    map: &'a Map<String, Value>,
+}
+
+/// The JSON object in a file of the checkpoint; `None` if there is no such file.
+///
+/// # Errors
+/// The file cannot be read, is no JSON, or holds something else than an object.
+pub(crate) fn load(files: &Files, name: &str) -> Result<Option<Map<String, Value>>> {
+    let Some(bytes) = files.read(name)? else { return Ok(None) };
+    let label = files.label(name);
+    match serde_json::from_slice(&bytes) {
+        Ok(Value::Object(map)) => Ok(Some(map)),
+        Ok(other) => Err(Error::new(label, "a JSON object", kind(&other))),
+        Err(e) => Err(Error::new(label, "valid JSON", e)),
+    }
+}
+
+/// What a value is, for messages: numbers and booleans as they are, the rest cut short.
+pub(crate) fn kind(value: &Value) -> String {
+    match value {
+        Value::Null => "null".into(),
+        Value::Bool(b) => b.to_string(),
+        Value::Number(n) => n.to_string(),
+        Value::String(s) => format!("the string {:?}", s.chars().take(60).collect::<String>()),
+        Value::Array(a) => format!("a list of {}", a.len()),
+        Value::Object(o) => format!("an object of {} fields", o.len()),
+    }
+}
+
+impl<'a> Scope<'a> {
+    /// The outermost object of `file` (its label in messages).
+    pub(crate) fn new(file: &'a str, map: &'a Map<String, Value>) -> Self {
+        Scope { file, path: String::new(), map }
+    }
+
+    /// Where a field stands: `config.json: text_config.hidden_size`.
+    pub(crate) fn at(&self, key: &str) -> String {
+        format!("{}: {}{key}", self.file, self.path)
+    }
+
+    /// A field as it is; `None` if absent.
+    pub(crate) fn get(&self, key: &str) -> Option<&'a Value> {
+        self.map.get(key)
+    }
+
+    /// Whether there are no fields.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// Other fields at the same place: what an absent inner object is taken for.
+    pub(crate) fn with(&self, map: &'a Map<String, Value>) -> Scope<'a> {
+        Scope { map, ..self.clone() }
+    }
+
+    /// An inner object; `None` if it is absent or `null`.
+    pub(crate) fn object(&self, key: &str) -> Result<Option<Scope<'a>>> {
+        match self.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Object(map)) => Ok(Some(Scope { file: self.file, path: format!("{}{key}.", self.path), map })),
+            Some(other) => Err(Error::new(self.at(key), "an object", kind(other))),
+        }
+    }
+
+    /// A size or count within `range`, `default` if absent.
+    pub(crate) fn size(&self, key: &str, default: usize, range: (usize, usize)) -> Result<usize> {
+        let Some(value) = self.get(key) else { return Ok(default) };
+        integer(value, &self.at(key), range)
+    }
+
+    /// A number that `allowed` lets pass, `default` if absent; `expected` is what a message calls such a number.
+    pub(crate) fn number(&self, key: &str, default: f64, allowed: fn(f64) -> bool, expected: &str) -> Result<f64> {
+        let Some(value) = self.get(key) else { return Ok(default) };
+        let number = match value {
+            Value::Number(n) => n.as_f64(),
+            _ => None,
+        };
+        number.filter(|&x| allowed(x)).ok_or_else(|| Error::new(self.at(key), expected, kind(value)))
+    }
+
+    /// A boolean, `default` if absent.
+    pub(crate) fn boolean(&self, key: &str, default: bool) -> Result<bool> {
+        match self.get(key) {
+            None => Ok(default),
+            Some(Value::Bool(b)) => Ok(*b),
+            Some(other) => Err(Error::new(self.at(key), "true or false", kind(other))),
+        }
+    }
+
+    /// A string, `default` if absent.
+    pub(crate) fn string(&self, key: &str, default: &'a str) -> Result<&'a str> {
+        match self.get(key) {
+            None => Ok(default),
+            Some(Value::String(s)) => Ok(s),
+            Some(other) => Err(Error::new(self.at(key), "a string", kind(other))),
+        }
+    }
+
+    /// Whether `model_type` here is one that is supported; `default` if absent.
+    pub(crate) fn model_type(&self, default: &'a str, supported: &[&str]) -> Result<&'a str> {
+        let found = self.string("model_type", default)?;
+        ensure!(supported.contains(&found), self.at("model_type"), supported.join(" or "), kind(&Value::from(found)));
+        Ok(found)
+    }
+}
+
+/// A whole number within `range` (both ends included).
+pub(crate) fn integer(value: &Value, at: &str, range: (usize, usize)) -> Result<usize> {
+    let found = value.as_u64().and_then(|n| usize::try_from(n).ok());
+    match found {
+        Some(n) if (range.0..=range.1).contains(&n) => Ok(n),
+        _ => Err(Error::new(at, format!("a whole number from {} to {}", range.0, range.1), kind(value))),
+    }
+}

@@ -1,0 +1,148 @@
+//! All tensors of a checkpoint by name.
+
+use super::header::{Entry, shortened};
+use super::shards::{self, Shard};
+use super::{Dtype, Storage};
+use crate::error::{Error, Result};
+use crate::files::Files;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// An opened checkpoint: heads read and checked, data mapped and not yet touched.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// What messages call the checkpoint as a whole.
+    label: String,
+    shards: Vec<Shard>,
+    tensors: BTreeMap<String, Place>,
+}
+
+/// Where a tensor is, and whether any part of the model has asked for it.
+#[derive(Debug)]
+struct Place {
+    shard: usize,
+    entry: usize,
+    asked: AtomicBool,
+}
+
+/// What a checkpoint says of one tensor.
+#[derive(Debug, Clone, Copy)]
+pub struct TensorInfo<'a> {
+    /// Its name in the checkpoint.
+    pub name: &'a str,
+    /// How its numbers are stored.
+    pub dtype: Dtype,
+    /// Its sides, the outermost first.
+    pub shape: &'a [usize],
+    /// Its raw bytes, row-major, little-endian.
+    pub data: &'a [u8],
+    /// The file it is in.
+    pub file: &'a str,
+}
+
+impl TensorInfo<'_> {
+    /// Number of numbers.
+    pub fn numbers(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+impl Checkpoint {
+    /// Opens `model.safetensors`, or the files that `model.safetensors.index.json` lists.
+    ///
+    /// # Errors
+    /// No weights, or damaged ones; the message names file and tensor. What a model needs of them is checked later, by
+    /// [`matrix`](Self::matrix) and [`vector`](Self::vector).
+    pub fn open(files: &Files) -> Result<Checkpoint> {
+        let (label, shards) = shards::open(files)?;
+        let mut tensors = BTreeMap::new();
+        for (s, shard) in shards.iter().enumerate() {
+            for (e, entry) in shard.header.tensors.iter().enumerate() {
+                let place = Place { shard: s, entry: e, asked: AtomicBool::new(false) };
+                if let Some(Place { shard: other, .. }) = tensors.insert(entry.name.clone(), place) {
+                    let at = format!("{}: {}", shard.label, shortened(&entry.name));
+                    return Err(Error::new(at, "a tensor in one file", format!("another in {}", shards[other].label)));
+                }
+            }
+        }
+        Ok(Checkpoint { label, shards, tensors })
+    }
+
+    /// The path of the weights or of their index, for messages.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// Every tensor, sorted by name.
+    pub fn tensors(&self) -> impl Iterator<Item = TensorInfo<'_>> {
+        self.tensors.values().map(|place| self.info(place))
+    }
+
+    /// The first tensor that has one of these names.
+    pub fn find(&self, names: &[String]) -> Option<TensorInfo<'_>> {
+        self.place(names).map(|place| self.info(place))
+    }
+
+    /// Bytes of all tensors together.
+    pub fn bytes(&self) -> u64 {
+        self.tensors().map(|t| t.data.len() as u64).sum()
+    }
+
+    /// Names of the tensors that no part of a model has asked for so far.
+    pub fn unused(&self) -> impl Iterator<Item = &str> {
+        let unasked = |(_, place): &(&String, &Place)| !place.asked.load(Ordering::Relaxed);
+        self.tensors.iter().filter(unasked).map(|(name, _)| name.as_str())
+    }
+
+    /// What bundles call `model`: the sha-256, in hexadecimal, over all tensors sorted by name, each as name, line feed,
+    /// dtype, line feed, shape joined by commas, line feed, raw bytes. It reads the whole checkpoint.
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        for t in self.tensors() {
+            let shape: Vec<String> = t.shape.iter().map(usize::to_string).collect();
+            hash.update(format!("{}\n{}\n{}\n", t.name, t.dtype, shape.join(",")));
+            hash.update(t.data);
+        }
+        hash.finalize().iter().fold(String::with_capacity(64), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}"); // writing to a string does not fail
+            hex
+        })
+    }
+
+    /// A tensor that a model asks for, with the storage it lies in.
+    ///
+    /// # Errors
+    /// No tensor has one of these names.
+    pub(crate) fn ask(&self, names: &[String]) -> Result<(TensorInfo<'_>, &Arc<Storage>, &Entry)> {
+        let Some(place) = self.place(names) else {
+            let first = names.first().map_or("", String::as_str);
+            let tried =
+                names.get(1..).filter(|rest| !rest.is_empty()).map(|rest| format!(", nor {}", rest.join(", nor ")));
+            let got = format!("none{}", tried.unwrap_or_default());
+            return Err(Error::new(format!("{}: {first}", self.label), "a tensor of this name", got)
+                .remedy("the checkpoint is incomplete, or config.json describes another model"));
+        };
+        place.asked.store(true, Ordering::Relaxed);
+        let shard = &self.shards[place.shard];
+        Ok((self.info(place), &shard.storage, &shard.header.tensors[place.entry]))
+    }
+
+    fn place(&self, names: &[String]) -> Option<&Place> {
+        names.iter().find_map(|name| self.tensors.get(name))
+    }
+
+    fn info(&self, place: &Place) -> TensorInfo<'_> {
+        let shard = &self.shards[place.shard];
+        let entry = &shard.header.tensors[place.entry];
+        TensorInfo {
+            name: &entry.name,
+            dtype: entry.dtype,
+            shape: &entry.shape,
+            data: &shard.storage.bytes()[entry.range.clone()],
+            file: &shard.label,
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Our names of tensors → the names that checkpoints of a family use.
+//!
+//! LLaVA-OneVision (Hugging Face's form): transformers up to 4.51 and again from 5 writes the older names
+//! (`language_model.model.…`), some versions between wrote the newer ones (`model.language_model.…`); `vision_model.`
+//! in the tower's names was dropped in 5. All are read. Source: transformers 5.17, `conversion_mapping.py`
+//! (`llava_next`), and the names in checkpoints on the hub.
+
+use super::{Checkpoint, Matrix};
+use crate::error::Result;
+
+/// A checkpoint, asked by our names.
+#[derive(Debug, Clone, Copy)]
+pub struct Names<'a> {
+    checkpoint: &'a Checkpoint,
+    accepted: fn(&str) -> Vec<String>,
+}
+
+/// The names that LLaVA-OneVision checkpoints may use for `ours`, in order of preference.
+///
+/// `decoder.X` is the language model without its head, `head.X` the head, `vision.X` the tower, `projector.X` the
+/// projector, `newline` the newline row.
+///
+/// ```
+/// let names = aircache::weights::names::llava_onevision("decoder.norm.weight");
+/// assert_eq!(names[..2], ["language_model.model.norm.weight", "model.language_model.norm.weight"]);
+/// ```
+pub fn llava_onevision(ours: &str) -> Vec<String> {
+    const PREFIXES: [(&str, &[&str]); 5] = [
+        (
+            "decoder.",
+            &["language_model.model.", "model.language_model.", "language_model.", "model.language_model.model."],
+        ),
+        ("head.", &["language_model.lm_head.", "lm_head.", "model.language_model.lm_head."]),
+        (
+            "vision.",
+            &["vision_tower.vision_model.", "model.vision_tower.vision_model.", "vision_tower.", "model.vision_tower."],
+        ),
+        ("projector.", &["multi_modal_projector.", "model.multi_modal_projector."]),
+        ("newline", &["image_newline", "model.image_newline"]),
+    ];
+    PREFIXES
+        .iter()
+        .find_map(|(ours_prefix, theirs)| Some((ours.strip_prefix(ours_prefix)?, theirs)))
+        .map(|(rest, theirs)| theirs.iter().map(|prefix| format!("{prefix}{rest}")).collect())
+        .unwrap_or_else(|| vec![ours.to_string()])
+}
+
+impl<'a> Names<'a> {
+    /// The names of a family, in a checkpoint: `Names::new(&checkpoint, names::llava_onevision)`.
+    pub fn new(checkpoint: &'a Checkpoint, accepted: fn(&str) -> Vec<String>) -> Self {
+        Names { checkpoint, accepted }
+    }
+
+    /// Whether the checkpoint has this tensor.
+    pub fn has(&self, name: &str) -> bool {
+        self.checkpoint.find(&(self.accepted)(name)).is_some()
+    }
+
+    /// A matrix: [rows, cols].
+    ///
+    /// # Errors
+    /// As [`Checkpoint::matrix`].
+    pub fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Matrix> {
+        self.checkpoint.matrix(&(self.accepted)(name), rows, cols)
+    }
+
+    /// A convolution's kernel as a matrix: [outputs, channels · side · side].
+    ///
+    /// # Errors
+    /// As [`Checkpoint::matrix`].
+    pub fn kernel(&self, name: &str, outputs: usize, channels: usize, side: usize) -> Result<Matrix> {
+        self.checkpoint.kernel(&(self.accepted)(name), outputs, channels, side)
+    }
+
+    /// A vector, widened to f32: [len].
+    ///
+    /// # Errors
+    /// As [`Checkpoint::matrix`].
+    pub fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>> {
+        self.checkpoint.vector(&(self.accepted)(name), len)
+    }
+
+    /// The embedding and the head: both [vocab, hidden]. Where the head is `tied`, one of them may be missing; where both
+    /// are stored each is used, also if they differ, as transformers does.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::matrix`]; a missing head that is not tied.
+    pub fn embedding_and_head(&self, vocab: usize, hidden: usize, tied: bool) -> Result<(Matrix, Matrix)> {
+        const EMBEDDING: &str = "decoder.embed_tokens.weight";
+        const HEAD: &str = "head.weight";
+        let read = |name| self.matrix(name, vocab, hidden);
+        if tied && self.has(EMBEDDING) != self.has(HEAD) {
+            let shared = read(if self.has(HEAD) { HEAD } else { EMBEDDING })?;
+            return Ok((shared.clone(), shared));
+        }
+        let embedding = read(EMBEDDING)?;
+        let head = read(HEAD).map_err(|e| match self.has(HEAD) {
+            true => e,
+            false => e.remedy("if the model shares it with the embedding, set tie_word_embeddings in config.json"),
+        })?;
+        Ok((embedding, head))
+    }
+}

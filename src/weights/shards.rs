@@ -1,0 +1,90 @@
+//! Which files a checkpoint consists of: `model.safetensors`, or those that `model.safetensors.index.json` lists.
+
+use super::Storage;
+use super::header::{self, Header, shortened};
+use crate::config::json::{self, kind};
+use crate::error::{Error, Result, ensure};
+use crate::files::Files;
+use serde_json::Value;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const ONE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// One file of weights.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    /// Its path, for messages.
+    pub(crate) label: String,
+    pub(crate) storage: Arc<Storage>,
+    pub(crate) header: Header,
+}
+
+/// Opens all files of a checkpoint; also gives the name that messages about missing tensors use.
+///
+/// # Errors
+/// No weights in the folder, or in another format; a shard that is missing, damaged, or outside the folder; a tensor
+/// that the index puts into a shard that does not hold it.
+pub(crate) fn open(files: &Files) -> Result<(String, Vec<Shard>)> {
+    if let Some(shard) = shard(files, ONE)? {
+        return Ok((shard.label.clone(), vec![shard]));
+    }
+    let label = files.label(INDEX);
+    let Some(index) = json::load(files, INDEX)? else { return Err(no_weights(files)?) };
+    let Some(Value::Object(map)) = index.get("weight_map") else {
+        let got = index.get("weight_map").map_or("none".into(), kind);
+        return Err(Error::new(format!("{label}: weight_map"), "an object of tensors and their files", got));
+    };
+    let mut tensors_of: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (tensor, file) in map {
+        let at = || format!("{label}: weight_map.{}", shortened(tensor));
+        let Value::String(file) = file else { return Err(Error::new(at(), "a file name", kind(file))) };
+        files.path(file).map_err(|e| e.within(at()))?;
+        tensors_of.entry(file).or_default().push(tensor);
+    }
+    ensure!(!tensors_of.is_empty(), format!("{label}: weight_map"), "at least one tensor", "none");
+    let mut shards = Vec::new();
+    for (file, tensors) in tensors_of {
+        let Some(shard) = shard(files, file)? else {
+            let remedy = format!("{} lists it: the download may be incomplete", files.label(INDEX));
+            return Err(Error::new(files.label(file), "a file of weights", "no such file").remedy(remedy));
+        };
+        let held: std::collections::HashSet<&str> = shard.header.tensors.iter().map(|t| t.name.as_str()).collect();
+        if let Some(absent) = tensors.iter().find(|t| !held.contains(*t)) {
+            let at = format!("{}: {}", shard.label, shortened(absent));
+            return Err(Error::new(at, format!("a tensor of this name, as {label} says"), "none"));
+        }
+        shards.push(shard);
+    }
+    Ok((label, shards))
+}
+
+/// One file of weights; `None` if there is no such file.
+fn shard(files: &Files, name: &str) -> Result<Option<Shard>> {
+    let storage = match files.path(name)? {
+        Some(path) if path.symlink_metadata().is_err() => return Ok(None),
+        Some(path) => Storage::open(&path)?,
+        None => match files.read(name)? {
+            Some(Cow::Borrowed(bytes)) => Storage::Static(bytes),
+            Some(Cow::Owned(bytes)) => Storage::copy(&bytes),
+            None => return Ok(None),
+        },
+    };
+    let label = files.label(name);
+    let header = header::read(storage.bytes(), &label)?;
+    Ok(Some(Shard { label, storage: Arc::new(storage), header }))
+}
+
+/// What to say where there is neither file.
+fn no_weights(files: &Files) -> Result<Error> {
+    let expected = format!("{ONE} or {INDEX}");
+    for other in ["pytorch_model.bin", "pytorch_model.bin.index.json"] {
+        if files.path(other)?.is_some_and(|path| path.exists()) {
+            let remedy = "convert it: load it in transformers and call save_pretrained, which writes safetensors";
+            return Ok(Error::new(files.label(other), expected, "weights as a Python pickle").remedy(remedy));
+        }
+    }
+    Ok(Error::new(files.label(ONE), expected, "neither").remedy("give a folder as it lies on the Hugging Face hub"))
+}

@@ -1,0 +1,150 @@
+//! A tensor as the matrix or vector that a model needs, its shape and type checked.
+
+use super::checkpoint::{Checkpoint, TensorInfo};
+use super::{Dtype, Storage};
+use crate::error::{Error, Result, ensure};
+use crate::kernel::{MatrixView, Values};
+use half::{bf16, f16};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The formats that the forward pass reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Float {
+    F32,
+    Bf16,
+    F16,
+}
+
+/// Weights as they lie in a checkpoint: w: [rows, cols] row-major. Cheap to clone; keeps the file mapped. Spec: D3.2
+#[derive(Debug, Clone)]
+pub struct Matrix {
+    storage: Arc<Storage>,
+    float: Float,
+    /// First byte in the storage; a multiple of the number's size.
+    offset: usize,
+    rows: usize,
+    cols: usize,
+}
+
+impl Matrix {
+    /// A matrix of f32 numbers that are not in a checkpoint.
+    ///
+    /// # Panics
+    /// Unless `values` holds rows · cols numbers.
+    pub fn of_f32(values: &[f32], rows: usize, cols: usize) -> Matrix {
+        assert_eq!(values.len(), rows * cols, "D3.2: a matrix holds rows · cols numbers");
+        let storage = Arc::new(Storage::copy(bytemuck::cast_slice(values)));
+        Matrix { storage, float: Float::F32, offset: 0, rows, cols }
+    }
+
+    /// Number of rows (outputs).
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns (inputs).
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// How the numbers are stored.
+    pub fn dtype(&self) -> Dtype {
+        match self.float {
+            Float::F32 => Dtype::F32,
+            Float::Bf16 => Dtype::Bf16,
+            Float::F16 => Dtype::F16,
+        }
+    }
+
+    /// Bytes that the numbers take.
+    pub fn bytes(&self) -> usize {
+        self.rows * self.cols * self.size()
+    }
+
+    /// The numbers in place.
+    pub fn view(&self) -> MatrixView<'_> {
+        let bytes = &self.storage.bytes()[self.offset..self.offset + self.bytes()];
+        let values = match self.float {
+            Float::F32 => Values::F32(bytemuck::cast_slice(bytes)),
+            Float::Bf16 => Values::Bf16(bytemuck::cast_slice::<u8, bf16>(bytes)),
+            Float::F16 => Values::F16(bytemuck::cast_slice::<u8, f16>(bytes)),
+        };
+        MatrixView { values, rows: self.rows, cols: self.cols }
+    }
+
+    /// Some of the rows, in place.
+    ///
+    /// # Panics
+    /// Where the range is not within the rows.
+    pub fn slice_rows(&self, range: Range<usize>) -> Matrix {
+        assert!(range.start <= range.end && range.end <= self.rows, "D3.2: rows {range:?} of {}", self.rows);
+        let offset = self.offset + range.start * self.cols * self.size();
+        Matrix { offset, rows: range.len(), ..self.clone() }
+    }
+
+    /// Bytes of a number.
+    fn size(&self) -> usize {
+        self.dtype().bits() / 8
+    }
+}
+
+impl Checkpoint {
+    /// The tensor that has the first of these names, as a matrix: [rows, cols].
+    ///
+    /// # Errors
+    /// No tensor of these names; another shape; a type other than F32, BF16 and F16.
+    pub fn matrix(&self, names: &[String], rows: usize, cols: usize) -> Result<Matrix> {
+        self.reshaped(names, &[rows, cols], rows, cols)
+    }
+
+    /// The kernel of a convolution [outputs, channels, side, side], as a matrix: [outputs, channels · side · side].
+    ///
+    /// # Errors
+    /// As [`matrix`](Self::matrix).
+    pub fn kernel(&self, names: &[String], outputs: usize, channels: usize, side: usize) -> Result<Matrix> {
+        self.reshaped(names, &[outputs, channels, side, side], outputs, channels * side * side)
+    }
+
+    /// The tensor that has the first of these names, as numbers widened exactly to f32: [len].
+    ///
+    /// # Errors
+    /// As [`matrix`](Self::matrix).
+    pub fn vector(&self, names: &[String], len: usize) -> Result<Vec<f32>> {
+        let matrix = self.reshaped(names, &[len], 1, len)?;
+        let mut out = vec![0.0; len];
+        matrix.view().row_into(0, &mut out);
+        Ok(out)
+    }
+
+    fn reshaped(&self, names: &[String], shape: &[usize], rows: usize, cols: usize) -> Result<Matrix> {
+        let (info, storage, entry) = self.ask(names)?;
+        let float = float(&info)?;
+        ensure!(
+            info.shape == shape,
+            at(&info),
+            format!("shape {shape:?}, as config.json says"),
+            format!("shape {:?}", info.shape)
+        );
+        let aligned = (info.data.as_ptr() as usize).is_multiple_of(info.dtype.bits() / 8);
+        let (storage, offset) = match aligned {
+            true => (storage.clone(), entry.range.start),
+            false => (Arc::new(Storage::copy(info.data)), 0),
+        };
+        Ok(Matrix { storage, float, offset, rows, cols })
+    }
+}
+
+fn at(info: &TensorInfo<'_>) -> String {
+    format!("{}: {}", info.file, info.name)
+}
+
+fn float(info: &TensorInfo<'_>) -> Result<Float> {
+    match info.dtype {
+        Dtype::F32 => Ok(Float::F32),
+        Dtype::Bf16 => Ok(Float::Bf16),
+        Dtype::F16 => Ok(Float::F16),
+        other => Err(Error::new(at(info), "dtype F32, BF16 or F16", other)
+            .remedy("load the model in transformers in one of these types and save it again")),
+    }
+}
