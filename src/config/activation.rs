@@ -15,11 +15,13 @@ pub enum Activation {
     GeluTanh,
     /// `quick_gelu`
     QuickGelu,
+    /// `relu`
+    Relu,
 }
 
 /// Names and what they mean; names on one function differ in how transformers computes it, not in what.
 /// `gelu_fast` is left out: it rounds √(2/π) to ten digits.
-const NAMES: [(&str, Activation); 9] = [
+const NAMES: [(&str, Activation); 10] = [
     ("silu", Activation::Silu),
     ("swish", Activation::Silu),
     ("gelu", Activation::GeluErf),
@@ -29,6 +31,7 @@ const NAMES: [(&str, Activation); 9] = [
     ("gelu_new", Activation::GeluTanh),
     ("gelu_accurate", Activation::GeluTanh),
     ("quick_gelu", Activation::QuickGelu),
+    ("relu", Activation::Relu),
 ];
 
 impl Activation {
