@@ -8,8 +8,8 @@ import zlib
 import numpy as np
 import PIL
 from PIL import Image, features
-from safetensors.numpy import save_file
 
+from record import write
 from resample_twin import gradient, noise
 
 HERE = pathlib.Path(__file__).parent.parent / "convert"
@@ -140,8 +140,7 @@ def main():
         listing.append({"file": name, "mode": mode, "size": [rgb.height, rgb.width], "exact": not name.endswith(".jpg") and not name.startswith("lossy")})
         print(f"{name:28} {mode:6} {len(data):5} bytes", expected[name].shape, expected[name].reshape(-1)[:6])
     meta = {"pillow": PIL.__version__, "jpeg": f"libjpeg-turbo {features.version('libjpeg_turbo')}", "webp": str(features.version("webp"))}
-    save_file(expected, HERE / "expected.safetensors", metadata=meta)
-    (HERE / "expected.safetensors").chmod(0o644)
+    write(HERE / "expected.safetensors", expected, meta)
     (HERE / "files.json").write_text("[\n" + ",\n".join(json.dumps(x) for x in listing) + "\n]\n")
     print(meta)
 

@@ -66,7 +66,6 @@ def main(demo):
         }  # fmt: skip
         path = HERE / f"question{number:03}.safetensors"
         record.write(path, keep, metadata)
-        path.chmod(0o644)
         listing.append({
             "file": path.name, "line": number, "image": q["image"], "question": q["question"], "system": q["system"], "hf_output": q["hf_output"],
             "prompt_tokens": n, "visual_tokens": int(visual.sum()), **facts,

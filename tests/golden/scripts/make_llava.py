@@ -125,6 +125,10 @@ CASES = {
         },
         images=[(40, 55)], prompt="Which row?",
     ),
+    "tied-config-stored-head": dict(
+        what="The config says tied, the file holds another head: transformers 5 takes the stored one",
+        config={**SMALL, "@stored_head": True}, images=[(30, 22)], prompt="Which row?",
+    ),
     "kv-heads-null": dict(what="num_key_value_heads null: as many as heads; tied by the top level only", config={**SMALL, "text.num_key_value_heads": None, "tie_word_embeddings": True, "text.tie_word_embeddings": False}, images=[(30, 22)], prompt="Which row?"),
     "eps-and-theta": dict(
         what="Unusual numbers: rms_norm_eps 1e-2, layer_norm_eps 1e-1, theta 500, 4.x form", images=[(30, 22)], prompt="Which row?",
@@ -203,6 +207,9 @@ def checkpoint(folder, options, seed, demo):
         for k, v in model.state_dict().items()
         if not (tied and k == "lm_head.weight")
     }
+    if options.get("@stored_head"):
+        head = torch.randn(model.lm_head.weight.shape, generator=torch.Generator().manual_seed(seed + 1))
+        tensors[rename("lm_head.weight", options["@names"])] = head.to(DTYPE[options["@dtype"]])
     parts = options["@shards"]
     if parts == 1:
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})

@@ -5,6 +5,7 @@ the RMS norms' inside, both softmaxes of attention, and the rotary tables (angle
 Stage names and shapes are those of the project's bundle.
 """
 import hashlib
+import json
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 import transformers
 from PIL import Image
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from tokenizers import Tokenizer
 from transformers import AutoProcessor, LlavaOnevisionForConditionalGeneration
 from transformers.models.qwen2 import modeling_qwen2
@@ -192,11 +193,17 @@ def record(folder, prompt, system, image_files, tokens=16, steps=4):
         "precision": "f64",
         "prompt": rendered,
         "preprocess": "torchvision",
-        "images": "[" + ", ".join('"' + sha(open(f, "rb").read()) + '"' for f in image_files) + "]",
+        "images": json.dumps([sha(open(f, "rb").read()) for f in image_files]),
     }
     facts = {"n": n, "visual": int(visual.sum()), "margin": margin, "spread": float(logits[0].std()), "info": info}
     return rendered, text, {k: np.ascontiguousarray(v) for k, v in keep.items()}, metadata, facts
 
 
 def write(path, tensors, metadata):
-    save_file(tensors, path, metadata=metadata)
+    """A safetensors file whose bytes depend on its content only (the library shuffles the metadata)."""
+    data = save({k: np.ascontiguousarray(v) for k, v in tensors.items()})
+    size = int.from_bytes(data[:8], "little")
+    header = {"__metadata__": dict(sorted(metadata.items())), **json.loads(data[8 : 8 + size])}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + size :])

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Makes every golden in tests/golden again. Usage: make_all.sh DEMO_MODEL_FOLDER [PYTHON]
+# Needs the versions pinned in README.md, a CPU with AVX2, no network.
+set -euo pipefail
+demo=$(realpath "$1")
+python=${2:-python}
+cd "$(dirname "$0")"
+"$python" resample_twin.py 400
+"$python" make_resample.py
+"$python" -W ignore make_preprocess.py
+"$python" -W ignore make_convert.py
+"$python" make_anyres.py
+"$python" make_rotary.py
+"$python" make_llava.py "$demo"
+"$python" make_demo.py "$demo"
