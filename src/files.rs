@@ -1,6 +1,11 @@
 //! A checkpoint folder as a set of named files: on disk, or embedded in the binary.
 //!
-//! Names are plain file names; nothing outside the folder can be reached.
+//! Names are plain file names; nothing outside the folder can be reached by a name. Links inside the folder are
+//! followed, because the hub's cache consists of them. [`output`] is the other direction: files that we write.
+
+pub mod output;
+
+pub use output::atomic_write;
 
 use crate::error::{Error, Result, ensure};
 use std::borrow::Cow;

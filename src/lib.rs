@@ -1,8 +1,10 @@
 //! Reference forward pass of large vision-language models, and AirCache visual KV cache eviction, on the CPU.
 
 pub mod config;
+pub mod demo;
 pub mod error;
 pub mod files;
+pub mod golden;
 pub mod input;
 pub mod kernel;
 pub mod num;

@@ -8,10 +8,14 @@ use super::Dtype;
 use crate::error::{Error, Result, ensure};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::ops::Range;
 
 /// A longer head is refused, as the format says.
 pub(crate) const MAX_HEADER: usize = 100_000_000;
+
+/// Tensors of more sides are refused, as numpy refuses them.
+const MAX_SIDES: usize = 64;
 
 /// One tensor in a file.
 #[derive(Debug, Clone, PartialEq)]
@@ -114,12 +118,31 @@ pub(crate) fn read(bytes: &[u8], file: &str) -> Result<Header> {
     Ok(header)
 }
 
+/// The head of a file in which `tensors` lie one behind another in the order given, padded to 8 bytes with spaces.
+pub(crate) fn write(metadata: &BTreeMap<String, String>, tensors: &[Entry]) -> Vec<u8> {
+    let mut json = format!("{{\"__metadata__\":{}", serde_json::json!(metadata));
+    let mut offset = 0;
+    for t in tensors {
+        let end = offset + t.range.len();
+        let (name, dtype) = (serde_json::json!(t.name), t.dtype);
+        let _ =
+            write!(json, ",{name}:{{\"dtype\":\"{dtype}\",\"shape\":{:?},\"data_offsets\":[{offset},{end}]}}", t.shape);
+        offset = end;
+    }
+    json.push('}');
+    json.extend(std::iter::repeat_n(' ', json.len().next_multiple_of(8) - json.len()));
+    let mut head = (json.len() as u64).to_le_bytes().to_vec();
+    head.extend(json.into_bytes());
+    head
+}
+
 /// One tensor, its size checked against its shape.
 fn entry(name: String, raw: RawEntry, file: &str, start: usize) -> Result<Entry> {
     let at = || format!("{file}: {}", shortened(&name));
     let Some(dtype) = Dtype::parse(&raw.dtype) else {
         return Err(Error::new(at(), "a dtype of the safetensors format", shortened(&raw.dtype)));
     };
+    ensure!(raw.shape.len() <= MAX_SIDES, at(), format!("at most {MAX_SIDES} sides"), raw.shape.len());
     let shape = || shortened(&format!("{:?}", raw.shape));
     let Some(bytes) = dtype.bytes(&raw.shape) else {
         return Err(Error::new(at(), "a shape whose bytes can be counted", format!("{dtype} {}", shape())));

@@ -1,0 +1,116 @@
+//! Output files that are whole or not there: written beside the target under a temporary name, then renamed.
+//!
+//! A temporary name is `.NAME.PID-N.tmp`. It is removed when its holder is dropped; a signal handler, which ends the
+//! process without dropping anything, calls [`remove_temporaries`]. Only a process killed outright (SIGKILL, power)
+//! between the start of a write and its rename leaves one behind.
+
+use crate::error::{Error, Result, ensure};
+use std::collections::BTreeSet;
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Temporary files that exist now. Global because a signal handler has nothing else to go by; no result depends on it.
+static TEMPORARIES: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// Writes a whole file, or nothing.
+///
+/// # Errors
+/// The folder is missing or not writable, the disk is full, or the target is there and no regular file.
+pub fn atomic_write(target: &Path, bytes: &[u8]) -> Result<()> {
+    let mut temporary = Temporary::beside(target)?;
+    temporary.file().write_all(bytes).map_err(|e| unwritable(target, e))?;
+    temporary.persist(target)
+}
+
+/// Removes all temporary files of this process, for a signal handler that is about to end it.
+pub fn remove_temporaries() {
+    for path in std::mem::take(&mut *TEMPORARIES.lock().unwrap_or_else(PoisonError::into_inner)) {
+        let _ = std::fs::remove_file(path); // there is nobody left to tell
+    }
+}
+
+/// An error in writing `target`.
+pub(crate) fn unwritable(target: &Path, e: std::io::Error) -> Error {
+    Error::new(target.display(), "a file that can be written", e)
+}
+
+/// A file under a temporary name; removed when dropped.
+#[derive(Debug)]
+pub(crate) struct Temporary {
+    path: PathBuf,
+    file: File,
+}
+
+impl Temporary {
+    /// A new file in the folder of `target`, open for reading and writing.
+    ///
+    /// # Errors
+    /// The folder is missing or not writable, or the target is there and no regular file (which a rename would replace:
+    /// `/dev/null` as well as a folder).
+    pub(crate) fn beside(target: &Path) -> Result<Temporary> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let Some(name) = target.file_name() else {
+            return Err(Error::new(format!("{:?}", target.display().to_string()), "a file name", "none"));
+        };
+        match target.metadata() {
+            Ok(found) => ensure!(found.is_file(), target.display(), "a regular file or none", "a folder or device"),
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) => return Err(unwritable(target, e)),
+        }
+        loop {
+            let n = COUNT.fetch_add(1, Ordering::Relaxed);
+            let short: String = name.to_string_lossy().chars().take(40).collect();
+            let path = target.with_file_name(format!(".{short}.{}-{n}.tmp", std::process::id()));
+            // Registered first: a signal between the two lines must find it.
+            register(|all| all.insert(path.clone()));
+            match OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
+                Ok(file) => return Ok(Temporary { path, file }),
+                Err(e) => {
+                    register(|all| all.remove(&path));
+                    // A leftover of a process that was killed and had the same id.
+                    if e.kind() != ErrorKind::AlreadyExists {
+                        return Err(unwritable(target, e));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The open file.
+    pub(crate) fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// Gives up the name where the system allows it, so that the space is freed however the process ends.
+    pub(crate) fn unnamed(self) -> Self {
+        if cfg!(unix) {
+            let _ = std::fs::remove_file(&self.path); // dropping tries again
+        }
+        self
+    }
+
+    /// Gives the file its name.
+    ///
+    /// # Errors
+    /// It cannot be renamed.
+    pub(crate) fn persist(self, target: &Path) -> Result<()> {
+        std::fs::rename(&self.path, target).map_err(|e| unwritable(target, e))?;
+        register(|all| all.remove(&self.path));
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if register(|all| all.remove(&self.path)) {
+            let _ = std::fs::remove_file(&self.path); // already gone if unnamed
+        }
+    }
+}
+
+fn register(change: impl FnOnce(&mut BTreeSet<PathBuf>) -> bool) -> bool {
+    change(&mut TEMPORARIES.lock().unwrap_or_else(PoisonError::into_inner))
+}

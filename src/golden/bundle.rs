@@ -1,0 +1,149 @@
+//! Reading a bundle: a safetensors file of stages, written by us or by anybody's export, and so distrusted.
+
+use crate::error::{Error, Result, ensure};
+use crate::weights::header::{self, Entry, shortened};
+use crate::weights::{Dtype, Storage, TensorInfo};
+use half::{bf16, f16};
+use ndarray::{ArrayD, IxDyn};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The metadata's `format`.
+pub const FORMAT: &str = "aircache-bundle";
+
+/// An opened bundle, mapped into memory.
+#[derive(Debug)]
+pub struct Bundle {
+    label: String,
+    storage: Storage,
+    metadata: BTreeMap<String, String>,
+    stages: BTreeMap<String, Entry>,
+}
+
+impl Bundle {
+    /// Opens a file and checks its head.
+    ///
+    /// # Errors
+    /// The file is missing, damaged, or no bundle (`format` in the metadata).
+    pub fn open(path: &Path) -> Result<Bundle> {
+        let label = path.display().to_string();
+        let storage = Storage::open(path)?;
+        let head = header::read(storage.bytes(), &label)?;
+        let found = head.metadata.get("format").map_or("none".into(), |s| format!("{:?}", shortened(s)));
+        ensure!(
+            found == format!("{FORMAT:?}"),
+            format!("{label}: metadata format"),
+            format!("{FORMAT:?}"),
+            found,
+            "give a bundle as `record` writes it; an export sets this metadata, and `precision`"
+        );
+        let stages = head.tensors.into_iter().map(|t| (t.name.clone(), t)).collect();
+        Ok(Bundle { label, storage, metadata: head.metadata, stages })
+    }
+
+    /// The path, for messages.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// A value of the metadata.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.metadata.get(key).map(String::as_str)
+    }
+
+    /// A value of the metadata that has to be there.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn required(&self, key: &str) -> Result<&str> {
+        self.metadata(key).ok_or_else(|| Error::new(format!("{}: metadata {key}", self.label), "a value", "none"))
+    }
+
+    /// The names of the stages, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.stages.keys().map(String::as_str)
+    }
+
+    /// A stage's type, shape and bytes; `None` if the bundle does not hold it.
+    pub fn get(&self, name: &str) -> Option<TensorInfo<'_>> {
+        self.stages.get(name).map(|t| TensorInfo {
+            name: &t.name,
+            dtype: t.dtype,
+            shape: &t.shape,
+            data: &self.storage.bytes()[t.range.clone()],
+            file: &self.label,
+        })
+    }
+
+    /// A stage that has to be there.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn stage(&self, name: &str) -> Result<TensorInfo<'_>> {
+        self.get(name).ok_or_else(|| Error::new(format!("{}: {name}", self.label), "this stage", "none"))
+    }
+
+    /// A stage of numbers, widened exactly.
+    ///
+    /// # Errors
+    /// The stage is missing, or its type is not F64, F32, BF16 or F16.
+    pub fn f64(&self, name: &str) -> Result<ArrayD<f64>> {
+        let t = self.stage(name)?;
+        let values = match t.dtype {
+            Dtype::F64 => numbers(t.data, f64::from_le_bytes),
+            Dtype::F32 => numbers(t.data, |b| f32::from_le_bytes(b).into()),
+            Dtype::Bf16 => numbers(t.data, |b| bf16::from_le_bytes(b).to_f64()),
+            Dtype::F16 => numbers(t.data, |b| f16::from_le_bytes(b).to_f64()),
+            other => return Err(Error::new(self.at(name), "dtype F64, F32, BF16 or F16", other)),
+        };
+        self.shaped(name, t.shape, values)
+    }
+
+    /// A stage of numbers, as f32: exact unless it is stored as F64, which is rounded to nearest.
+    ///
+    /// # Errors
+    /// As [`f64`](Self::f64).
+    pub fn f32(&self, name: &str) -> Result<ArrayD<f32>> {
+        let t = self.stage(name)?;
+        let values = match t.dtype {
+            Dtype::F64 => numbers(t.data, |b| f64::from_le_bytes(b) as f32),
+            Dtype::F32 => numbers(t.data, f32::from_le_bytes),
+            Dtype::Bf16 => numbers(t.data, |b| bf16::from_le_bytes(b).to_f32()),
+            Dtype::F16 => numbers(t.data, |b| f16::from_le_bytes(b).to_f32()),
+            other => return Err(Error::new(self.at(name), "dtype F64, F32, BF16 or F16", other)),
+        };
+        self.shaped(name, t.shape, values)
+    }
+
+    /// A stage of ids, positions, roles or indices.
+    ///
+    /// # Errors
+    /// The stage is missing, or its type is not I64, I32, U32, U8 or BOOL.
+    pub fn i64(&self, name: &str) -> Result<ArrayD<i64>> {
+        let t = self.stage(name)?;
+        let values = match t.dtype {
+            Dtype::I64 => numbers(t.data, i64::from_le_bytes),
+            Dtype::I32 => numbers(t.data, |b| i32::from_le_bytes(b).into()),
+            Dtype::U32 => numbers(t.data, |b| u32::from_le_bytes(b).into()),
+            Dtype::U8 | Dtype::Bool => numbers(t.data, |[b]: [u8; 1]| b.into()),
+            other => return Err(Error::new(self.at(name), "dtype I64, I32, U32, U8 or BOOL", other)),
+        };
+        self.shaped(name, t.shape, values)
+    }
+
+    fn at(&self, name: &str) -> String {
+        format!("{}: {name}", self.label)
+    }
+
+    /// Gives numbers their shape; fails on shapes such as [0, 2⁶³], which hold nothing and still overflow.
+    fn shaped<T>(&self, name: &str, shape: &[usize], values: Vec<T>) -> Result<ArrayD<T>> {
+        ArrayD::from_shape_vec(IxDyn(shape), values)
+            .map_err(|e| Error::new(self.at(name), "a shape of countable size", format!("{shape:?} ({e})")))
+    }
+}
+
+/// All whole numbers of N bytes. The bytes may lie at any place: exports align them to 8, but nothing forces them to.
+fn numbers<const N: usize, T>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {
+    let (chunks, _) = bytes.as_chunks::<N>();
+    chunks.iter().map(|chunk| read(*chunk)).collect()
+}

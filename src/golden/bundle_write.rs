@@ -1,0 +1,135 @@
+//! Writing a bundle: stages are put one by one as a flow computes them, and wait in a file, not in memory.
+//!
+//! A safetensors file starts with a head that names all tensors, so the file is put together at the end: the widest
+//! numbers first, which aligns every tensor to its own number's size. Until then nothing is at the target's place.
+
+use super::bundle::FORMAT;
+use crate::error::{Result, ensure};
+use crate::files::output::{Temporary, unwritable};
+use crate::weights::Dtype;
+use crate::weights::header::{self, Entry};
+use half::{bf16, f16};
+use std::collections::{BTreeMap, HashSet};
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// A bundle being written. Dropped without [`finish`](Self::finish), it leaves nothing behind.
+///
+/// ```
+/// # fn main() -> aircache::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// use aircache::golden::{Bundle, BundleWriter};
+/// let path = folder.path().join("run.safetensors");
+/// let mut writer = BundleWriter::create(&path)?;
+/// writer.put_i64("input.ids", &[3], &[5, 7, 9])?;
+/// writer.put_f32("decoder.logits", &[2], &[0.25, -1.0])?;
+/// writer.finish([("precision", "f32")])?;
+///
+/// let bundle = Bundle::open(&path)?;
+/// assert_eq!(bundle.metadata("precision"), Some("f32"));
+/// assert_eq!(bundle.f64("decoder.logits")?.as_slice(), Some([0.25, -1.0].as_slice()));
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct BundleWriter {
+    target: PathBuf,
+    spool: BufWriter<SpoolFile>,
+    /// In the order put; `range` counts from the start of the spool.
+    entries: Vec<Entry>,
+    names: HashSet<String>,
+    length: usize,
+}
+
+/// The waiting stages; a type of its own because a buffered writer wants to own a `Write`.
+#[derive(Debug)]
+struct SpoolFile(Temporary);
+
+impl Write for SpoolFile {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.file().write(bytes)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.file().flush()
+    }
+}
+
+impl BundleWriter {
+    /// Starts a bundle at `target`; an existing file there is replaced by [`finish`](Self::finish), not before.
+    ///
+    /// # Errors
+    /// The folder is missing or not writable, or the target is there and no regular file.
+    pub fn create(target: &Path) -> Result<BundleWriter> {
+        let spool = BufWriter::with_capacity(1 << 20, SpoolFile(Temporary::beside(target)?.unnamed()));
+        Ok(BundleWriter { target: target.into(), spool, entries: Vec::new(), names: HashSet::new(), length: 0 })
+    }
+
+    /// Adds a stage: its numbers row-major, little-endian.
+    ///
+    /// # Errors
+    /// The disk is full or the like.
+    ///
+    /// # Panics
+    /// Where the bytes do not fill the shape or the name was put before: bugs of the caller.
+    pub fn put(&mut self, name: &str, dtype: Dtype, shape: &[usize], bytes: &[u8]) -> Result<()> {
+        assert_eq!(dtype.bytes(shape), Some(bytes.len()), "D9.1: {name}: the bytes fill the shape {shape:?}");
+        assert!(self.names.insert(name.to_string()), "D9.1: {name}: a stage is put once");
+        self.spool.write_all(bytes).map_err(|e| unwritable(&self.target, e))?;
+        let range = self.length..self.length + bytes.len();
+        self.length = range.end;
+        self.entries.push(Entry { name: name.into(), dtype, shape: shape.into(), range });
+        Ok(())
+    }
+
+    /// Puts the file together and gives it its name; `format` is added to the metadata.
+    ///
+    /// # Errors
+    /// The disk is full or the like; the head would be longer than the format allows.
+    pub fn finish<K: Into<String>, V: Into<String>>(self, metadata: impl IntoIterator<Item = (K, V)>) -> Result<()> {
+        let BundleWriter { target, spool, mut entries, .. } = self;
+        let failed = |e: std::io::Error| unwritable(&target, e);
+        let SpoolFile(mut spool) = spool.into_inner().map_err(|e| failed(e.into_error()))?;
+        let mut metadata: BTreeMap<String, String> = metadata.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
+        metadata.insert("format".into(), FORMAT.into());
+        entries.sort_by(|a, b| b.dtype.bits().cmp(&a.dtype.bits()).then_with(|| a.name.cmp(&b.name)));
+        let head = header::write(&metadata, &entries);
+        ensure!(head.len() - 8 <= header::MAX_HEADER, target.display(), "a header within 100 MB", head.len());
+
+        let mut file = Temporary::beside(&target)?;
+        file.file().write_all(&head).map_err(failed)?;
+        for entry in &entries {
+            spool.file().seek(SeekFrom::Start(entry.range.start as u64)).map_err(failed)?;
+            let copied =
+                std::io::copy(&mut spool.file().take(entry.range.len() as u64), file.file()).map_err(failed)?;
+            let at = || format!("{}: {}", target.display(), entry.name);
+            ensure!(copied == entry.range.len() as u64, at(), "the bytes that were put", "a temporary file cut short");
+        }
+        file.persist(&target)
+    }
+}
+
+macro_rules! put {
+    ($($name:ident $type:ty, $dtype:ident;)*) => {
+        impl BundleWriter {
+            $(
+                #[doc = concat!("Adds a stage stored as ", stringify!($dtype), ". See [`put`](Self::put).")]
+                ///
+                /// # Errors
+                /// As [`put`](Self::put).
+                ///
+                /// # Panics
+                /// As [`put`](Self::put).
+                pub fn $name(&mut self, name: &str, shape: &[usize], values: &[$type]) -> Result<()> {
+                    self.put(name, Dtype::$dtype, shape, bytemuck::cast_slice(values))
+                }
+            )*
+        }
+    };
+}
+put! {
+    put_f64 f64, F64;
+    put_f32 f32, F32;
+    put_bf16 bf16, Bf16;
+    put_f16 f16, F16;
+    put_i64 i64, I64;
+    put_u8 u8, U8;
+}
