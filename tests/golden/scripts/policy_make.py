@@ -80,6 +80,8 @@ def roles_of(pattern):
 class Case:
     """q [L, H, n, d], k [L, G, n, d] as float32; scale[l] is about the deviation of a layer's logits."""
 
+    tail = None     # nobody knows where a random prompt's template tail begins: no text=question
+
     def __init__(self, name, seed, pattern, heads, groups, dim, scale, why, change=None, variants=short_list):
         rng = np.random.default_rng(seed)
         self.name, self.why, self.roles, self.variants = name, why, roles_of(pattern), variants
@@ -197,18 +199,29 @@ def shuffled(case):
     return other
 
 
-def variant(case, name, notes, undecided):
+def check(policy, r, n_v, budget, kept):
+    """What must hold of every plan."""
+    assert policy.keep == "all" or sum(budget) == int(twin.Fraction(r) * n_v * len(budget) + twin.Fraction(1, 2))
+    for b, layer in zip(budget, kept):
+        assert 0 <= b <= n_v and (b == n_v or r != "1")
+        for head in (layer if layer and isinstance(layer[0], list) else [layer]):
+            assert len(head) == b and head == sorted(set(head)) and all(0 <= i < n_v for i in head)
+    assert sum(budget) < len(budget) or min(budget) > 0
+
+
+def variant(case, name, notes, undecided, retain=RETAIN, near=NEAR, whole=np.uint8):
     """Every expected tensor of one policy on one case. A decision nearer than rounding is noted as undecided, not a failure."""
     policy = twin.parse(name)
     n_v = int(case.roles.sum())
     groups = case.k.shape[1]
-    layers, others = ([twin.observe(policy, q.astype(np.float64), k.astype(np.float64), c.roles.astype(int), note=notes if c is case else None)
+    layers, others = ([twin.observe(policy, q.astype(np.float64), k.astype(np.float64), c.roles.astype(int), tail=c.tail, note=notes if c is case else None)
                        for q, k in zip(c.q, c.k)] for c in (case, shuffled(case)))
 
     def decide(policy, r):
         note = {}
         out = twin.plan(policy, r, layers, n_v, groups, note)
-        if min(note.values(), default=np.inf) < NEAR or out != twin.plan(policy, r, others, n_v, groups):
+        check(policy, r, n_v, *out)
+        if min(note.values(), default=np.inf) < near or out != twin.plan(policy, r, others, n_v, groups):
             undecided.append([name, policy.budget, r])
         else:
             for what, gap in note.items():
@@ -224,12 +237,12 @@ def variant(case, name, notes, undecided):
             i = np.asarray(l.importance)
             assert not ((i > 0) & (i < 1e-300)).any(), "an importance near the subnormals depends on exp's own underflow"
     if name in METHODS:
-        plans = [decide(policy, r) for r in RETAIN]
-        out[f"{name}/budget"] = np.array([b for b, _ in plans], np.uint8)
+        plans = [decide(policy, r) for r in retain]
+        out[f"{name}/budget"] = np.array([b for b, _ in plans], whole)
         out[f"{name}/kept"] = np.stack([kept_mask(k, n_v) for _, k in plans])
     else:
-        by_rule = [[decide(twin.replace(policy, budget=rule), r) for r in RETAIN] for rule in RULES]
-        out[f"{name}/budget"] = np.array([[b for b, _ in plans] for plans in by_rule], np.uint8)
+        by_rule = [[decide(twin.replace(policy, budget=rule), r) for r in retain] for rule in RULES]
+        out[f"{name}/budget"] = np.array([[b for b, _ in plans] for plans in by_rule], whole)
         out[f"{name}/kept"] = np.stack([kept_mask(k, n_v) for _, k in by_rule[RULES.index("both")]])
     return out
 
