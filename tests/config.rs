@@ -1,17 +1,13 @@
 //! Configurations: both forms, transformers' defaults, and what is said about bad ones.
 
+#[path = "common/raw.rs"]
+mod raw;
+
 use aircache::Result;
 use aircache::config::{Activation, FamilyConfig, GenerationConfig, LlavaOnevisionConfig, SiglipConfig};
-use aircache::files::Files;
 use proptest::prelude::*;
+use raw::embedded as files;
 use serde_json::{Value, json};
-
-/// A checkpoint that consists of these files, for as long as the tests run.
-fn files(files: &[(&'static str, &str)]) -> Files {
-    let leak = |s: &str| -> &'static [u8] { Box::leak(s.as_bytes().to_vec().into_boxed_slice()) };
-    let list: Vec<(&'static str, &'static [u8])> = files.iter().map(|(name, text)| (*name, leak(text))).collect();
-    Files::Embedded(Box::leak(list.into_boxed_slice()))
-}
 
 fn load(config: &str) -> Result<LlavaOnevisionConfig> {
     let FamilyConfig::LlavaOnevision(c) = FamilyConfig::load(&files(&[("config.json", config)]))?;
@@ -231,47 +227,6 @@ fn files_that_are_no_json_objects_are_refused() {
     assert!(e.contains("llava_onevision") && e.contains("qwen3_vl"), "{e}");
 }
 
-#[test]
-fn generation_settings_come_from_their_file_or_else_from_the_configuration() {
-    let read = |text: &str| GenerationConfig::load(&files(&[("generation_config.json", text)]));
-    let c = read(
-        r#"{"eos_token_id": [3, 1], "pad_token_id": -1, "do_sample": true, "temperature": 0.7, "top_k": 20,
-        "top_p": 0.8, "repetition_penalty": 1.1, "num_beams": 1, "bad_words_ids": null}"#,
-    );
-    let c = c.unwrap();
-    assert_eq!((c.eos, c.pad, c.do_sample), (vec![3, 1], None, true));
-    assert_eq!((c.temperature, c.top_k, c.top_p), (0.7, 20, 0.8));
-    assert_eq!(c.not_followed, ["repetition_penalty = 1.1"]);
-    let c = read(r#"{"eos_token_id": 3, "pad_token_id": 2, "temperature": 0, "top_k": null}"#).unwrap();
-    assert_eq!((c.eos, c.pad, c.temperature, c.top_k), (vec![3], Some(2), 1.0, 50));
-    assert!(read("{}").unwrap().eos.is_empty());
-
-    let config = r#"{"text_config": {"eos_token_id": 5, "pad_token_id": null}}"#;
-    assert_eq!(GenerationConfig::load(&files(&[("config.json", config)])).unwrap().eos, [5]);
-    let config = r#"{"eos_token_id": [6], "text_config": {"eos_token_id": 5}}"#;
-    assert_eq!(GenerationConfig::load(&files(&[("config.json", config)])).unwrap().eos, [6]);
-
-    for (field, value) in [
-        ("eos_token_id", "\"3\""),
-        ("eos_token_id", "-3"),
-        ("eos_token_id", "4294967296"),
-        ("eos_token_id", "[1.5]"),
-        ("eos_token_id", "[[1]]"),
-        ("pad_token_id", "\"x\""),
-        ("do_sample", "1"),
-        ("temperature", "-1"),
-        ("temperature", "\"hot\""),
-        ("top_k", "-1"),
-        ("top_k", "2.5"),
-        ("top_p", "0"),
-        ("top_p", "1.5"),
-    ] {
-        let e = read(&format!("{{\"{field}\": {value}}}")).unwrap_err();
-        assert!(e.at.contains(field), "{field} = {value}: {e}");
-    }
-    assert!(read(r#"{"do_sample": true, "temperature": 0}"#).is_err());
-}
-
 /// Any JSON value at all.
 fn value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
@@ -288,7 +243,7 @@ fn value() -> impl Strategy<Value = Value> {
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
             proptest::collection::vec(("rope_type|type|rope_theta|hidden_size|x", inner), 0..4)
-                .prop_map(|fields| Value::from_iter(fields)),
+                .prop_map(Value::from_iter),
         ]
     })
 }
@@ -316,40 +271,16 @@ proptest! {
     }
 }
 
+#[rustfmt::skip]
 const FIELDS: &[&str] = &[
-    "/model_type",
-    "/text_config",
-    "/vision_config",
-    "/image_token_index",
-    "/image_token_id",
-    "/tie_word_embeddings",
-    "/image_grid_pinpoints",
-    "/vision_feature_layer",
-    "/vision_aspect_ratio",
-    "/vision_feature_select_strategy",
-    "/projector_hidden_act",
-    "/multimodal_projector_bias",
-    "/text_config/hidden_size",
-    "/text_config/head_dim",
-    "/text_config/num_attention_heads",
-    "/text_config/num_key_value_heads",
-    "/text_config/num_hidden_layers",
-    "/text_config/vocab_size",
-    "/text_config/rope_theta",
-    "/text_config/rope_parameters",
-    "/text_config/rope_scaling",
-    "/text_config/layer_types",
-    "/text_config/use_sliding_window",
-    "/text_config/max_window_layers",
-    "/text_config/sliding_window",
-    "/text_config/hidden_act",
-    "/text_config/rms_norm_eps",
-    "/text_config/eos_token_id",
-    "/text_config/temperature",
-    "/text_config/top_k",
-    "/vision_config/hidden_size",
-    "/vision_config/image_size",
-    "/vision_config/patch_size",
-    "/vision_config/num_attention_heads",
+    "/model_type", "/text_config", "/vision_config", "/image_token_index", "/image_token_id", "/tie_word_embeddings",
+    "/image_grid_pinpoints", "/vision_feature_layer", "/vision_aspect_ratio", "/vision_feature_select_strategy",
+    "/projector_hidden_act", "/multimodal_projector_bias", "/text_config/hidden_size", "/text_config/head_dim",
+    "/text_config/num_attention_heads", "/text_config/num_key_value_heads", "/text_config/num_hidden_layers",
+    "/text_config/vocab_size", "/text_config/rope_theta", "/text_config/rope_parameters", "/text_config/rope_scaling",
+    "/text_config/layer_types", "/text_config/use_sliding_window", "/text_config/max_window_layers",
+    "/text_config/sliding_window", "/text_config/hidden_act", "/text_config/rms_norm_eps",
+    "/text_config/eos_token_id", "/text_config/temperature", "/text_config/top_k", "/vision_config/hidden_size",
+    "/vision_config/image_size", "/vision_config/patch_size", "/vision_config/num_attention_heads",
     "/vision_config/num_channels",
 ];

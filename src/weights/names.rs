@@ -72,7 +72,7 @@ impl<'a> Names<'a> {
         self.checkpoint.kernel(&(self.accepted)(name), outputs, channels, side)
     }
 
-    /// A vector, widened to f32: [len].
+    /// A vector, widened to f32: `[len]`.
     ///
     /// # Errors
     /// As [`Checkpoint::matrix`].

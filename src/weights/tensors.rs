@@ -106,7 +106,7 @@ impl Checkpoint {
         self.reshaped(names, &[outputs, channels, side, side], outputs, channels * side * side)
     }
 
-    /// The tensor that has the first of these names, as numbers widened exactly to f32: [len].
+    /// The tensor that has the first of these names, as numbers widened exactly to f32: `[len]`.
     ///
     /// # Errors
     /// As [`matrix`](Self::matrix).

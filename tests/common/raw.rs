@@ -32,6 +32,13 @@ pub fn checkpoint(folder: &Path) -> Files {
     Files::Folder(folder.into())
 }
 
+/// A checkpoint that consists of these files and stays as long as the tests run.
+pub fn embedded(files: &[(&'static str, &str)]) -> Files {
+    let leak = |s: &str| -> &'static [u8] { Box::leak(s.as_bytes().to_vec().into_boxed_slice()) };
+    let list: Vec<(&'static str, &'static [u8])> = files.iter().map(|(name, text)| (*name, leak(text))).collect();
+    Files::Embedded(Box::leak(list.into_boxed_slice()))
+}
+
 /// Heads that the format forbids: head, bytes of data, what the message has to say.
 pub fn bad_heads() -> Vec<(String, usize, &'static [&'static str])> {
     let two = |a: &str, b: &str| {
