@@ -161,23 +161,26 @@ def make(folder, target):
         roles = (ids == model.config.image_token_id).astype(np.uint8)
         assert list(ids[-len(tail):]) == tail and roles.sum() == question["visual_tokens"]
         tensors, notes, undecided = {"input.ids": ids, "input.roles": roles}, {}, []
-        differ = {}
+        differ, sensitive = {}, []
         for recipe in ROTARY:
             model.set_rotary(recipe)
             _, _, q, k = prefill(model, inputs)
             case = SimpleNamespace(q=q, k=k, roles=roles, tail=len(tail))
             if recipe == "f32-angle":
                 main = case
-                for name in ["aircache"] + VARIANTS + make_.METHODS:
-                    new = make_.variant(case, name, notes, undecided, RETAIN if name == "aircache" else OTHERS, 1e-9, np.int64)
+            for name in ["aircache"] + VARIANTS + make_.METHODS:
+                first = recipe == "f32-angle"
+                new = make_.variant(case, name, notes if first else {}, undecided if first else [], RETAIN if name == "aircache" else OTHERS, 1e-9, np.int64)
+                if first:
                     tensors.update(new)
-                continue
-            layers = [twin.observe(twin.Policy(), q[l], k[l], roles.astype(int)) for l in range(len(q))]
-            i = np.stack([layer.importance for layer in layers])
-            tensors[f"rotary.{recipe}/importance"] = i
-            reference = tensors["aircache/importance"]
-            kept = np.stack([make_.kept_mask(twin.plan(twin.Policy(), r, layers, int(roles.sum()), k.shape[1])[1], int(roles.sum())) for r in RETAIN])
-            differ[recipe] = [float((np.abs(i - reference) / np.abs(reference)).max()), int((kept != tensors["aircache/kept"]).sum() // 2)]
+                    continue
+                if name == "aircache":
+                    i, reference = new["aircache/importance"], tensors["aircache/importance"]
+                    tensors[f"rotary.{recipe}/importance"] = i
+                    differ[recipe] = float((np.abs(i - reference) / np.abs(reference)).max())
+                for what in ("window", "budget", "kept"):
+                    if f"{name}/{what}" in new and not np.array_equal(new[f"{name}/{what}"], tensors[f"{name}/{what}"]):
+                        sensitive.append([name, what, recipe])
         model.set_rotary("f32-angle")
         full, gap = write(model, inputs, None, stop)
         assert processor.tokenizer.decode(full, skip_special_tokens=True).strip() == question["hf_output"].strip()
@@ -194,6 +197,6 @@ def make(folder, target):
             "line": str(line), "image": question["image"], "question": question["question"], "system": json.dumps(question["system"]),
             "tail": str(len(tail)), "retain": json.dumps(RETAIN), "retain.others": json.dumps(OTHERS), "rules": json.dumps(make_.RULES),
             "variants": json.dumps(["aircache"] + VARIANTS), "methods": json.dumps(make_.METHODS), "undecided": json.dumps(undecided),
-            "margins": json.dumps(notes), "written": json.dumps(written), "rotary": json.dumps(ROTARY), "rotary.differ": json.dumps(differ)})
+            "margins": json.dumps(notes), "written": json.dumps(written), "rotary": json.dumps(ROTARY), "rotary.differ": json.dumps(differ), "rotary.sensitive": json.dumps(sensitive)})
         print(line, question["image"], len(ids), int(roles.sum()), {a: f"{b:.1e}" for a, b in notes.items()}, undecided, flush=True)
-        print("   ", differ, "\n   ", written, flush=True)
+        print("   ", differ, sensitive, "\n   ", written, flush=True)
