@@ -9,6 +9,7 @@ pub mod input;
 pub mod kernel;
 pub mod num;
 pub mod pass;
+pub mod policy;
 pub mod roles;
 pub mod weights;
 

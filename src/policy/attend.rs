@@ -1,0 +1,71 @@
+//! Rows of attention of a few queries over chosen keys, in a fixed order of operations: q·k runs over d by fused
+//! multiply-add with the keys as lanes, the softmax sum is the canonical one. No n × n matrix ever exists.
+
+use crate::kernel::simd::vectorize;
+use crate::num::{LANES, Real, sum};
+use ndarray::ArrayView2;
+
+/// The keys of one KV head at chosen prompt rows, packed for [`Panel::attend`]. Spec: E8.3
+pub(super) struct Panel<T> {
+    /// The prompt rows of the keys, ascending: [C].
+    pub cols: Vec<usize>,
+    /// [⌈C/16⌉, d_h, 16]: 16 keys side by side, the last block padded with zeros.
+    packed: Vec<T>,
+    d: usize,
+    /// 1/√d_h.
+    scale: T,
+}
+
+impl<T: Real> Panel<T> {
+    /// Packs the keys at `cols`; k: [n, d_h].
+    pub fn new(k: ArrayView2<'_, T>, cols: Vec<usize>) -> Self {
+        let d = k.ncols();
+        let mut packed = vec![T::ZERO; cols.len().div_ceil(LANES) * d * LANES];
+        for (c, &row) in cols.iter().enumerate() {
+            let block = c / LANES * d * LANES;
+            for (t, &v) in k.row(row).iter().enumerate() {
+                packed[block + t * LANES + c % LANES] = v;
+            }
+        }
+        Panel { cols, packed, d, scale: T::of(1.0 / (d as f64).sqrt()) }
+    }
+
+    /// How many of the columns a query at prompt row `row` sees under a causal mask. Spec: A8.3
+    pub fn causal(&self, row: usize) -> usize {
+        self.cols.partition_point(|&c| c <= row)
+    }
+
+    /// p = softmax(q·kᵀ / √d_h) over the first `seen` columns, zero after them. q: [d_h], p: [C]. Spec: E8.3
+    pub fn attend(&self, q: &[T], seen: usize, p: &mut [T]) {
+        vectorize(
+            #[inline(always)]
+            || {
+                self.scores(q, p);
+                softmax(&mut p[..seen]);
+                p[seen..].fill(T::ZERO);
+            },
+        )
+    }
+
+    #[inline(always)]
+    fn scores(&self, q: &[T], s: &mut [T]) {
+        for (block, s) in self.packed.chunks_exact((self.d * LANES).max(1)).zip(s.chunks_mut(LANES)) {
+            let mut acc = [T::ZERO; LANES];
+            for (&q, k) in q.iter().zip(block.chunks_exact(LANES)) {
+                for j in 0..LANES {
+                    acc[j] = q.mul_add(k[j], acc[j]);
+                }
+            }
+            s.iter_mut().zip(acc).for_each(|(s, a)| *s = a * self.scale);
+        }
+    }
+}
+
+/// exp(s − max s) / Σ, in place; a NaN anywhere makes every entry NaN.
+#[inline(always)]
+fn softmax<T: Real>(s: &mut [T]) {
+    let m = s.iter().copied().fold(T::NEG_INFINITY, T::max);
+    s.iter_mut().for_each(|v| *v = (*v - m).exp());
+    let total = sum(s);
+    s.iter_mut().for_each(|v| *v = *v / total);
+}

@@ -1,0 +1,91 @@
+//! How the layers share the total: one function a rule, integers by [`apportion`](super::apportion).
+
+use super::apportion::{Quota, compare, floor_of_one, largest_remainders, multiples};
+use super::{Budget, Decimal, LayerScores, Retain, apportion};
+
+/// Candidates kept in each layer: [L], none above `candidates`, summing to [`Retain::total`]. Spec: E8.7, D9.3
+pub(super) fn budgets(rule: Budget, retain: Retain, layers: &[LayerScores], candidates: usize) -> Vec<usize> {
+    let ones = vec![1.0; layers.len()];
+    let strengths = || relative(layers.iter().map(|l| l.strength).collect());
+    let skewnesses = || relative(layers.iter().map(|l| l.skewness.max(0.0)).collect());
+    match rule {
+        Budget::Full => vec![candidates; layers.len()],
+        Budget::Uniform => apportion(&ones, retain, candidates),
+        Budget::Pyramid { beta } => pyramid(beta, retain, candidates, layers.len()),
+        Budget::Prefix => prefix(retain, layers, candidates),
+        Budget::Sparsity { .. } => apportion(&layers.iter().map(|l| l.density).collect::<Vec<_>>(), retain, candidates),
+        Budget::Strength => apportion(&strengths(), retain, candidates),
+        Budget::Skewness => apportion(&skewnesses(), retain, candidates),
+        Budget::Both => {
+            let shares: Vec<f64> = strengths().iter().zip(skewnesses()).map(|(t, k)| 0.5 * (t + k)).collect();
+            apportion(&shares, retain, candidates)
+        }
+    }
+}
+
+/// The ′ of (7): divided by the mean over layers, so that they average 1; all 1 where the mean is 0. Spec: A8.5, A8.6
+fn relative(values: Vec<f64>) -> Vec<f64> {
+    let mean = crate::num::sum(&values) / values.len() as f64;
+    values.iter().map(|&v| if mean > 0.0 { v / mean } else { 1.0 }).collect()
+}
+
+/// Linear from max = 2·b̄ − b̄/β down to min = b̄/β; where max is over N, from N down to 2·b̄ − N. All in quotients of
+/// integers. Spec: E9.5
+fn pyramid(beta: Decimal, retain: Retain, candidates: usize, layers: usize) -> Vec<usize> {
+    let (num, den) = retain.ratio(candidates);
+    let (bn, bd) = (beta.numerator(), beta.denominator());
+    let (n, steps) = (candidates as u128, layers.saturating_sub(1).max(1) as u128);
+    let slope = |l: usize| if layers == 1 { (1, 2) } else { (l as u128, steps) };
+    let quotas: Vec<Quota> = (0..layers)
+        .map(|l| {
+            let (l, steps) = slope(l);
+            // b̄ = N·num/den; max ≤ N ⇔ num·(2·bn − bd) ≤ den·bn.
+            let (top, unit) = if num * (2 * bn - bd) <= den * bn {
+                (n * num * ((2 * bn - bd) * steps - 2 * (bn - bd) * l), den * bn * steps)
+            } else {
+                (n * (den * steps - 2 * (den - num) * l), den * steps)
+            };
+            Quota { whole: top / unit, rest: top % unit }
+        })
+        .collect();
+    let total = retain.total(candidates, layers);
+    floor_of_one(largest_remainders(&quotas, total), total)
+}
+
+/// One threshold on cumulative shares: entry j of a layer's ranking is kept while the share of importance before it is
+/// below the threshold; the threshold is where exactly the total is kept. Ties: the lower layer. Spec: E9.6
+fn prefix(retain: Retain, layers: &[LayerScores], candidates: usize) -> Vec<usize> {
+    let total = retain.total(candidates, layers.len());
+    let mut entries: Vec<(Share, usize)> = layers
+        .iter()
+        .enumerate()
+        .flat_map(|(l, scores)| before(scores).into_iter().map(move |share| (share, l)))
+        .collect();
+    entries.sort_by(|a, b| compare(a.0, b.0).then(a.1.cmp(&b.1)));
+    let mut budget = vec![0; layers.len()];
+    entries.iter().take(total).for_each(|&(_, l)| budget[l] += 1);
+    floor_of_one(budget, total)
+}
+
+/// A quotient of integers: the importance before an entry, and of all.
+type Share = (u128, u128);
+
+/// The share of importance that stands before each entry of the ranking, of the importances averaged over kept sets:
+/// [N_c], ascending. Where all importances are 0, they count as equal. Spec: E9.6
+fn before(scores: &LayerScores) -> Vec<Share> {
+    let (sets, n) = scores.importance.dim();
+    let mean = |i: usize| scores.importance.column(i).iter().sum::<f64>() / sets as f64;
+    let mut importance = multiples(&(0..n).map(mean).collect::<Vec<_>>(), 52);
+    if importance.iter().all(|&i| i == 0) {
+        importance.fill(1);
+    }
+    importance.sort_unstable_by(|a, b| b.cmp(a));
+    let all = importance.iter().sum();
+    let mut sum = 0;
+    let mut shares = Vec::with_capacity(n);
+    for i in importance {
+        shares.push((sum, all));
+        sum += i;
+    }
+    shares
+}

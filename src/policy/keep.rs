@@ -1,0 +1,47 @@
+//! Which candidates stay within a budget: what is always kept, then the most important.
+
+use super::{Keep, Scope};
+
+/// Candidates by importance descending, then index ascending. importance: [N_c], no NaN. Spec: A8.10
+///
+/// ```
+/// assert_eq!(aircache::policy::ranking(&[0.1, 0.4, 0.1, 0.4]), [1, 3, 0, 2]);
+/// ```
+pub fn ranking(importance: &[f64]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..importance.len()).collect();
+    // Stable, so equal importances stay in index order; −0 and 0 are equal.
+    order.sort_by(|&a, &b| importance[b].partial_cmp(&importance[a]).unwrap_or(std::cmp::Ordering::Equal));
+    order
+}
+
+/// The candidates kept by a budget of `b`: ascending, b of them.
+///
+/// In this order, until b are chosen: the `first`; the `last`, latest first; `window`, latest first; the ⌊recent·b⌋
+/// latest; then the ranking. window: candidates that are rows of the window, ascending. Spec: E9.8
+pub(super) fn kept(keep: &Keep, importance: &[f64], window: &[usize], b: usize) -> Vec<usize> {
+    let n = importance.len();
+    let recent = (b as u128 * keep.recent.numerator() / keep.recent.denominator()) as usize;
+    let latest = |count: usize| (n.saturating_sub(count)..n).rev();
+    let window = window.iter().copied().rev().filter(|_| keep.window);
+    let forced = (0..keep.first.min(n)).chain(latest(keep.last)).chain(window).chain(latest(recent));
+    let mut chosen = vec![false; n];
+    let mut left = b.min(n);
+    for i in forced.chain(ranking(importance)) {
+        if left == 0 {
+            break;
+        }
+        left -= usize::from(!chosen[i]);
+        chosen[i] = true;
+    }
+    (0..n).filter(|&i| chosen[i]).collect()
+}
+
+impl Keep {
+    /// What is always kept under a scope: where text may go too, at least the prompt's last row stays. Spec: D9.5
+    pub(super) fn within(self, scope: Scope) -> Self {
+        match scope {
+            Scope::Visual => self,
+            Scope::All => Keep { last: self.last.max(1), ..self },
+        }
+    }
+}

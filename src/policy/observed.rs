@@ -1,0 +1,107 @@
+//! What a layer lets a policy see, and the attention received from all queries, for methods that need it.
+
+use super::attend::Panel;
+use crate::error::{Result, ensure};
+use crate::num::Real;
+use ndarray::{Array2, ArrayView2, ArrayView3, s};
+use rayon::prelude::*;
+
+/// One layer's queries and keys of the prompt, after rotary. Spec: D8.1
+///
+/// H query heads, G KV heads (G divides H; query head h belongs to KV head ⌊h·G/H⌋), n prompt rows, head size d_h.
+#[derive(Debug, Clone, Copy)]
+pub struct Observed<'a, T> {
+    /// q: [H, w, d_h], the queries at `rows`.
+    pub q: ArrayView3<'a, T>,
+    /// The prompt rows of the queries, ascending: [w]. At least those that [`super::Scorer::rows`] asks for.
+    pub rows: &'a [usize],
+    /// k: [G, n, d_h], all keys.
+    pub k: ArrayView3<'a, T>,
+    /// [G, n]: causal attention that each key received, summed over all queries of the prompt and over the query heads
+    /// of the KV head's group (E9.1). Left out, it is computed from `q` where that holds all n rows.
+    pub received: Option<ArrayView2<'a, T>>,
+}
+
+impl<T: Real> Observed<'_, T> {
+    /// Query heads per KV head.
+    pub(super) fn group(&self) -> usize {
+        self.q.shape()[0] / self.k.shape()[0].max(1)
+    }
+
+    /// The query of head `h` at a row that was asked for: [d_h].
+    pub(super) fn query(&self, h: usize, row: usize) -> Vec<T> {
+        let i = self.rows.partition_point(|&r| r < row);
+        self.q.slice(s![h, i, ..]).to_vec()
+    }
+
+    /// Whether the shapes fit each other and `n` rows, and the queries of `wanted` are there.
+    ///
+    /// # Errors
+    /// Naming the array that does not fit.
+    pub(super) fn check(&self, layer: usize, n: usize, wanted: &[usize]) -> Result<()> {
+        let at = |what: &str| format!("layer {layer}: {what}");
+        let (q, k) = (self.q.shape(), self.k.shape());
+        ensure!(k[1] == n, at("keys [G, n, d_h]"), format!("n = {n} rows, as many as roles"), k[1]);
+        ensure!(
+            k[0] > 0 && k[2] > 0,
+            at("keys [G, n, d_h]"),
+            "at least one KV head and one number a key",
+            format!("{k:?}")
+        );
+        ensure!(q[2] == k[2], at("queries [H, w, d_h]"), format!("head size {}", k[2]), q[2]);
+        let divides = q[0] > 0 && q[0].is_multiple_of(k[0]);
+        ensure!(divides, at("queries [H, w, d_h]"), format!("a multiple of {} KV heads", k[0]), q[0]);
+        let ascending = self.rows.windows(2).all(|r| r[0] < r[1]) && self.rows.last().is_none_or(|&r| r < n);
+        ensure!(ascending, at("rows"), format!("ascending prompt rows below {n}"), "others");
+        ensure!(self.rows.len() == q[1], at("queries [H, w, d_h]"), format!("w = {} rows", self.rows.len()), q[1]);
+        if let Some(row) = wanted.iter().find(|r| self.rows.binary_search(r).is_err()) {
+            ensure!(false, at("rows"), format!("the query of prompt row {row}, which the window may use"), "none");
+        }
+        if let Some(r) = &self.received {
+            ensure!(r.dim() == (k[0], n), at("received [G, n]"), format!("{:?}", (k[0], n)), format!("{:?}", r.dim()));
+        }
+        Ok(())
+    }
+
+    /// [G, n]: the attention received, as given or computed.
+    ///
+    /// # Errors
+    /// Where it is not given and not all queries are there.
+    pub(super) fn received(&self, layer: usize) -> Result<Array2<T>> {
+        if let Some(r) = &self.received {
+            return Ok(r.to_owned());
+        }
+        let (w, n) = (self.rows.len(), self.k.shape()[1]);
+        ensure!(w == n, format!("layer {layer}: queries [H, w, d_h]"), format!("all {n} rows, or `received`"), w);
+        Ok(received(self.q, self.k))
+    }
+}
+
+/// Causal attention that each key receives, summed over all queries (ascending) and then over the query heads of the
+/// KV head's group (ascending). q: [H, n, d_h], k: [G, n, d_h] → [G, n]. Row by row: nothing of size n × n.
+///
+/// # Panics
+/// Unless both have the same n and d_h, and G divides H (E9.1).
+/// Spec: E9.1
+pub fn received<T: Real>(q: ArrayView3<'_, T>, k: ArrayView3<'_, T>) -> Array2<T> {
+    let (heads, n, _) = q.dim();
+    let kv_heads = k.shape()[0];
+    assert!(k.shape()[1..] == q.shape()[1..] && heads.is_multiple_of(kv_heads), "E9.1: q and k do not fit");
+    let per_head: Vec<Vec<T>> = (0..heads)
+        .into_par_iter()
+        .map(|h| {
+            let panel = Panel::new(k.slice(s![h * kv_heads / heads, .., ..]), (0..n).collect());
+            let (mut sum, mut p) = (vec![T::ZERO; n], vec![T::ZERO; n]);
+            for row in 0..n {
+                panel.attend(&q.slice(s![h, row, ..]).to_vec(), row + 1, &mut p);
+                sum.iter_mut().zip(&p[..=row]).for_each(|(a, &p)| *a += p);
+            }
+            sum
+        })
+        .collect();
+    let mut out = Array2::zeros((kv_heads, n));
+    for (h, sums) in per_head.iter().enumerate() {
+        out.row_mut(h * kv_heads / heads).iter_mut().zip(sums).for_each(|(o, &s)| *o += s);
+    }
+    out
+}

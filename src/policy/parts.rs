@@ -1,0 +1,140 @@
+//! The parts of a policy: who votes, how votes become importances, how layers share, what is always kept, and the
+//! readings that the paper leaves open. Plain data; what each means is in its own file, how each is written in text.rs.
+
+use super::Decimal;
+
+/// Who judges the candidates. Spec: D8.3, D9.1
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Window {
+    /// Nobody: for scores that look at no attention.
+    Nobody,
+    /// Every query of the prompt, by the model's own causal attention.
+    AllQueries,
+    /// The last N prompt rows, whatever their role.
+    Last(usize),
+    /// The last N of the text that counts (A8.1).
+    LastText(usize),
+    /// All the text that counts (A8.1).
+    AllText,
+    /// The last N visual rows.
+    LastVisual(usize),
+    /// The text that the last of it attends to at least α times as much as to its favourite.
+    Elite {
+        /// α in 0 … 1.
+        alpha: f64,
+    },
+}
+
+/// How votes become importances. Spec: D9.2
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Score {
+    /// The mean of the window's attention rows.
+    Mean,
+    /// Their sum.
+    Sum,
+    /// The mean, average-pooled over prompt positions with this odd kernel.
+    Pool(usize),
+    /// The later, the more important; no attention.
+    Position,
+    /// Pseudo-random numbers from this seed: the floor any method must beat.
+    Random(u64),
+}
+
+/// How the layers share the total. Spec: D9.3
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Budget {
+    /// No eviction at all, whatever the retention.
+    Full,
+    /// The same for every layer.
+    Uniform,
+    /// Falling linearly, from 2·b̄ − b̄/β in the first layer to b̄/β in the last.
+    Pyramid {
+        /// β ≥ 1.
+        beta: Decimal,
+    },
+    /// One threshold on the cumulative share of importance, for all layers.
+    Prefix,
+    /// In proportion to the share of attention entries that reach p times their row's maximum.
+    Sparsity {
+        /// p in 0 … 1.
+        p: f64,
+    },
+    /// In proportion to strength.
+    Strength,
+    /// In proportion to skewness.
+    Skewness,
+    /// In proportion to the mean of the two.
+    Both,
+}
+
+/// What ranks before every importance. Spec: D9.4
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// The first candidates.
+    pub first: usize,
+    /// The last candidates.
+    pub last: usize,
+    /// Candidates that are rows of the window.
+    pub window: bool,
+    /// The share of a layer's budget that goes to the most recent candidates.
+    pub recent: Decimal,
+}
+
+impl Keep {
+    /// Nothing but the importance counts.
+    pub const TOP: Keep = Keep { first: 0, last: 0, window: false, recent: Decimal::new(0, 0) };
+}
+
+/// Which rows may be evicted: the candidates. Spec: D9.5
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Visual rows; text always stays.
+    Visual,
+    /// Every row of the prompt.
+    All,
+}
+
+/// Which text counts. Spec: A8.1
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Text {
+    /// Every text row after the last visual row, the template's tail included.
+    After,
+    /// Every text row.
+    All,
+    /// As `After`, without the template's tail.
+    Question {
+        /// Rows of the tail; none until whoever knows the template says so ([`super::Policy::with_tail`]).
+        tail: Option<usize>,
+    },
+}
+
+/// What becomes of the heads. Spec: A8.2
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heads {
+    /// Attention is averaged over all query heads; one kept set a layer.
+    Mean,
+    /// As `Mean`, with the union of the query heads' own elite sets as window.
+    Union,
+    /// Each KV head has its own window and kept set, from the query heads of its group.
+    Kv,
+}
+
+/// Which keys the votes are normalised over. Spec: A8.4
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keys {
+    /// The candidates and the window.
+    Elite,
+    /// All keys of the prompt.
+    All,
+    /// All keys up to the query's own: the model's attention.
+    Causal,
+}
+
+/// Whether a vote sees keys after its own row. Spec: A8.3
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mask {
+    /// It does.
+    None,
+    /// It does not.
+    Causal,
+}

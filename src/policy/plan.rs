@@ -1,0 +1,106 @@
+//! The plan: which prompt rows each KV head of each layer keeps, and the decisions that led there.
+
+use super::{LayerScores, Policy};
+use crate::roles::Roles;
+use ndarray::{Array1, Array2, ArrayD};
+
+/// What stays in the cache. Spec: D8.4
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Layer, KV head: the prompt rows that stay, ascending, text included.
+    pub kept: Vec<Vec<Vec<usize>>>,
+    /// n: rows of the prompt.
+    pub rows: usize,
+    /// How it was decided; none for a plan that nobody decided.
+    pub decisions: Option<Decisions>,
+}
+
+/// The decisions behind a plan, in the bundle's terms. Candidates are visual tokens under scope visual.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decisions {
+    /// The policy that decided.
+    pub policy: Policy,
+    /// What each layer had to say: [L].
+    pub layers: Vec<LayerScores>,
+    /// Candidates kept per layer, by each kept set: [L]. Spec: E8.7
+    pub budget: Vec<usize>,
+    /// Layer, kept set: the candidates kept, ascending, counted 0 … N_c − 1.
+    pub kept: Vec<Vec<Vec<usize>>>,
+}
+
+/// Values of a bundle tensor.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Values {
+    /// Counts and rows.
+    I64(ArrayD<i64>),
+    /// Masks.
+    U8(ArrayD<u8>),
+    /// Importances and statistics.
+    F64(ArrayD<f64>),
+}
+
+impl Plan {
+    /// The plan that evicts nothing.
+    pub fn full(roles: &Roles, layers: usize, kv_heads: usize) -> Self {
+        let n = roles.len();
+        Plan { kept: vec![vec![(0..n).collect(); kv_heads]; layers], rows: n, decisions: None }
+    }
+
+    /// Whether nothing is evicted.
+    pub fn is_full(&self) -> bool {
+        self.kept.iter().flatten().all(|rows| rows.len() == self.rows)
+    }
+
+    /// Entries kept over all layers and KV heads, text included.
+    pub fn entries(&self) -> usize {
+        self.kept.iter().flatten().map(Vec::len).sum()
+    }
+
+    /// The bundle's `policy.*` tensors with their names, in causal order; empty for a plan that nobody decided.
+    ///
+    /// `window` is I64 [w], a U8 mask [G, n] under `heads=kv`; `importance` [N_c] or [G, N_c]; `kept` [b] or [G, b];
+    /// `strength`, `skewness` F64 [L]; `budget` I64 [L]. A score without attention has no window and no importances.
+    /// Spec: D8.4
+    pub fn tensors(&self) -> Vec<(String, Values)> {
+        let Some(d) = &self.decisions else { return vec![] };
+        let per_head = d.policy.heads == super::Heads::Kv;
+        let mut out = Vec::new();
+        if d.policy.votes() {
+            for (l, scores) in d.layers.iter().enumerate() {
+                let window = match per_head {
+                    true => Values::U8(mask(&scores.window, self.rows).into_dyn()),
+                    false => Values::I64(whole(&scores.window[0])),
+                };
+                out.push((format!("policy.{l:02}.window"), window));
+                let importance = scores.importance.clone();
+                let importance = if per_head { importance.into_dyn() } else { importance.row(0).to_owned().into_dyn() };
+                out.push((format!("policy.{l:02}.importance"), Values::F64(importance)));
+            }
+            let of =
+                |f: fn(&LayerScores) -> f64| Values::F64(d.layers.iter().map(f).collect::<Array1<f64>>().into_dyn());
+            out.push(("policy.strength".into(), of(|l| l.strength)));
+            out.push(("policy.skewness".into(), of(|l| l.skewness)));
+        }
+        out.push(("policy.budget".into(), Values::I64(whole(&d.budget))));
+        for (l, sets) in d.kept.iter().enumerate() {
+            let kept = match per_head {
+                true => Array2::from_shape_fn((sets.len(), d.budget[l]), |(g, i)| sets[g][i] as i64).into_dyn(),
+                false => whole(&sets[0]),
+            };
+            out.push((format!("policy.{l:02}.kept"), Values::I64(kept)));
+        }
+        out
+    }
+}
+
+fn whole(values: &[usize]) -> ArrayD<i64> {
+    values.iter().map(|&v| v as i64).collect::<Array1<i64>>().into_dyn()
+}
+
+fn mask(sets: &[Vec<usize>], n: usize) -> Array2<u8> {
+    let mut mask = Array2::zeros((sets.len(), n));
+    for (g, rows) in sets.iter().enumerate() {
+        rows.iter().for_each(|&r| mask[[g, r]] = 1);
+    }
+    mask
+}

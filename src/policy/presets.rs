@@ -1,0 +1,190 @@
+//! The known methods, by name: one table, which `policies` prints and every test walks.
+
+use super::{Budget, Decimal, Heads, Keep, Keys, Policy, Scope, Score, Window};
+use crate::error::{Error, Result};
+
+/// A method with a name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Preset {
+    /// What `--policy` takes.
+    pub name: &'static str,
+    /// The parts.
+    pub policy: Policy,
+    /// What it is, in one line.
+    pub line: &'static str,
+    /// Where it comes from.
+    pub source: &'static str,
+    /// Where this, the paper and public implementations differ; empty where nothing is known to.
+    pub notes: &'static str,
+}
+
+const AIRCACHE: Policy = Policy::AIRCACHE;
+const OURS: &str = "AirCache, arXiv 2503.23956";
+/// The model's own attention, as all the older methods use it.
+const CAUSAL: Policy = Policy { keys: Keys::Causal, budget: Budget::Uniform, ..AIRCACHE };
+const SNAPKV: Policy = Policy {
+    window: Window::LastText(32),
+    score: Score::Pool(5),
+    heads: Heads::Kv,
+    keep: Keep { window: true, ..Keep::TOP },
+    ..CAUSAL
+};
+const PYRAMID: Budget = Budget::Pyramid { beta: Decimal::new(20, 0) };
+const SPARSITY: Budget = Budget::Sparsity { p: 0.01 };
+const RECEIVED: Policy = Policy { window: Window::AllQueries, score: Score::Sum, ..CAUSAL };
+const UNATTENDED: Policy =
+    Policy { window: Window::Nobody, score: Score::Position, budget: Budget::Uniform, ..AIRCACHE };
+
+const fn table(
+    name: &'static str,
+    policy: Policy,
+    line: &'static str,
+    source: &'static str,
+    notes: &'static str,
+) -> Preset {
+    Preset { name, policy, line, source, notes }
+}
+
+/// A row of the paper's ablations: AirCache with one part exchanged.
+const fn ablation(name: &'static str, policy: Policy, line: &'static str) -> Preset {
+    table(name, policy, line, OURS, "")
+}
+
+static PRESETS: [Preset; 26] = [
+    table("full", Policy { budget: Budget::Full, ..UNATTENDED }, "the whole cache: nothing is evicted", "", ""),
+    table(
+        "aircache",
+        AIRCACHE,
+        "elite text judges; layers share by strength and skewness",
+        OURS,
+        "no public code exists; A8.1 to A8.13 say how the paper is read",
+    ),
+    table(
+        "snapkv",
+        SNAPKV,
+        "the last 32 text rows judge, pooled over 5 positions, per KV head; layers alike",
+        "SnapKV, arXiv 2404.14469",
+        "window of 32 here and in the paper, 64 in kvpress; SnapKV's own code pools by average or maximum and keeps a set per \
+         query head (its cache holds repeated keys), here as in kvpress the group's query heads are averaged; on visual entries \
+         the window is at most the text after the image (A9.1)",
+    ),
+    table(
+        "h2o",
+        Policy { keep: Keep { recent: Decimal::new(5, 1), ..Keep::TOP }, ..RECEIVED },
+        "attention received from all queries; half of the budget to the most recent; layers alike",
+        "H2O, arXiv 2306.14048",
+        "H2O's own code keeps a set per head and evicts while decoding as well; here heads are averaged (h2o,heads=kv keeps a \
+         set per KV head) and eviction is once, after prefill; kvpress divides by the number of queries that could look and \
+         has no recent half",
+    ),
+    table(
+        "pyramidkv",
+        Policy { budget: PYRAMID, ..SNAPKV },
+        "SnapKV's votes; budgets fall linearly from the first layer to the last",
+        "PyramidKV, arXiv 2406.02069",
+        "public code rounds each layer by itself, so that totals differ; where the first layer would exceed all tokens, all \
+         versions lower it and raise the last; kvpress returns to equal budgets where the last layer's is below the window; \
+         KVCache-Factory keeps everything in prompts shorter than the capacity",
+    ),
+    table(
+        "prefixkv",
+        Policy { budget: Budget::Prefix, keep: Keep { first: 4, last: 1, ..Keep::TOP }, ..RECEIVED },
+        "attention received from all queries; one cumulative share for all layers",
+        "PrefixKV, arXiv 2412.03409",
+        "its code searches the share by bisection and stops within 5 entries of the total, on profiles averaged over samples; \
+         here the share is exact, and of this prompt",
+    ),
+    table(
+        "vl-cache",
+        Policy {
+            window: Window::AllText,
+            score: Score::Sum,
+            budget: SPARSITY,
+            keep: Keep { recent: Decimal::new(1, 1), ..Keep::TOP },
+            ..CAUSAL
+        },
+        "all text after the image judges; layers share by how dense their attention is; 10 % to the most recent",
+        "VL-Cache, arXiv 2410.23317",
+        "no public code is known; its budgets are clipped to 1 % to 100 % of the tokens, here the densities are, and caps \
+         follow A8.8",
+    ),
+    table(
+        "streaming",
+        Policy { keep: Keep { first: 4, ..Keep::TOP }, ..UNATTENDED },
+        "the first 4 and the most recent; nobody judges",
+        "StreamingLLM, arXiv 2309.17453",
+        "its own code moves the kept entries to new positions; here they keep their own",
+    ),
+    table(
+        "random",
+        Policy { score: Score::Random(0), ..UNATTENDED },
+        "a seeded random choice: the floor that any method must beat",
+        "",
+        "random:SEED is a score, so score=random:1 is another draw",
+    ),
+    ablation("last16", Policy { window: Window::LastText(16), ..AIRCACHE }, "AirCache, the last 16 text rows judge"),
+    ablation("last32", Policy { window: Window::LastText(32), ..AIRCACHE }, "AirCache, the last 32 text rows judge"),
+    ablation("all-text", Policy { window: Window::AllText, ..AIRCACHE }, "AirCache, all text after the image judges"),
+    ablation(
+        "last32-visual",
+        Policy { window: Window::LastVisual(32), ..AIRCACHE },
+        "AirCache, the last 32 visual rows judge",
+    ),
+    ablation("aircache-h2o", Policy { budget: Budget::Both, ..RECEIVED }, "AirCache's budgets, all queries judge"),
+    ablation("aircache-uniform", Policy { budget: Budget::Uniform, ..AIRCACHE }, "AirCache, layers alike"),
+    ablation("aircache-pyramid", Policy { budget: PYRAMID, ..AIRCACHE }, "AirCache, budgets falling linearly"),
+    ablation(
+        "aircache-prefix",
+        Policy { budget: Budget::Prefix, ..AIRCACHE },
+        "AirCache, one cumulative share for all layers",
+    ),
+    ablation("aircache-sparsity", Policy { budget: SPARSITY, ..AIRCACHE }, "AirCache, budgets by density"),
+    ablation(
+        "aircache-strength",
+        Policy { budget: Budget::Strength, ..AIRCACHE },
+        "AirCache, budgets by strength only",
+    ),
+    ablation(
+        "aircache-skewness",
+        Policy { budget: Budget::Skewness, ..AIRCACHE },
+        "AirCache, budgets by skewness only",
+    ),
+    ablation(
+        "aircache-union",
+        Policy { heads: Heads::Union, ..AIRCACHE },
+        "AirCache, the union of the heads' elites (A8.2)",
+    ),
+    ablation("aircache-kv", Policy { heads: Heads::Kv, ..AIRCACHE }, "AirCache, a kept set per KV head (A8.2)"),
+    ablation(
+        "aircache-masked",
+        Policy { mask: super::Mask::Causal, ..AIRCACHE },
+        "AirCache under a causal mask (A8.3)",
+    ),
+    ablation("aircache-all-keys", Policy { keys: Keys::All, ..AIRCACHE }, "AirCache, normalised over all keys (A8.4)"),
+    ablation(
+        "aircache-text-all",
+        Policy { text: super::Text::All, ..AIRCACHE },
+        "AirCache, text before the image counts (A8.1)",
+    ),
+    ablation("aircache-evict-text", Policy { scope: Scope::All, ..AIRCACHE }, "AirCache, text may be evicted too"),
+];
+
+/// All known methods: the paper's comparisons first, then its ablations.
+pub fn presets() -> &'static [Preset] {
+    &PRESETS
+}
+
+/// The method of that name.
+///
+/// # Errors
+/// Unknown name; the message lists the known ones.
+pub fn preset(name: &str) -> Result<&'static Preset> {
+    PRESETS.iter().find(|p| p.name == name).ok_or_else(|| {
+        let known: Vec<_> = PRESETS.iter().map(|p| p.name).collect();
+        Error::new(
+            "policy",
+            format!("parts such as budget=uniform, or one of {}", known.join(", ")),
+            format!("{name:?}"),
+        )
+    })
+}

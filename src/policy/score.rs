@@ -1,0 +1,181 @@
+//! How votes become importances, and what else a layer has to say before the budgets are shared out.
+
+use super::attend::Panel;
+use super::window::{Sight, select};
+use super::{Budget, Heads, Keys, Observed, Policy, Score, stats};
+use crate::error::{Error, Result};
+use crate::num::Real;
+use ndarray::{Array2, s};
+use rayon::prelude::*;
+
+/// What one layer has to say: small, so that the queries and keys can go before the next layer comes.
+///
+/// S = 1 kept set, or one per KV head under `heads=kv`; N_c candidates (under scope visual the N_v visual tokens).
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerScores {
+    /// G: KV heads of the layer.
+    pub kv_heads: usize,
+    /// The prompt rows that voted: [S][w], ascending. Spec: E8.2
+    pub window: Vec<Vec<usize>>,
+    /// I_v: [S, N_c], finite. Spec: E8.4
+    pub importance: Array2<f64>,
+    /// s_t, the mean over S. Spec: E8.5
+    pub strength: f64,
+    /// s_k before any clamp, the mean over S. Spec: E8.6, A8.6
+    pub skewness: f64,
+    /// The share of attention entries of some weight, in 0.01 … 1; 1 unless the budget is sparsity. Spec: E9.7
+    pub density: f64,
+}
+
+/// The attention of one query head's window, summed over the window's rows.
+struct Votes<T> {
+    /// [n], zero at keys that are not looked at.
+    sum: Vec<T>,
+    /// Entries that reach p times their row's maximum, and entries in all.
+    dense: (u64, u64),
+}
+
+/// Scores one layer. Spec: E8.3, E8.4
+pub(super) fn score<T: Real>(
+    policy: &Policy,
+    sight: &Sight,
+    layer: usize,
+    seen: &Observed<'_, T>,
+) -> Result<LayerScores> {
+    seen.check(layer, sight.n, &sight.rows)?;
+    let kv_heads = seen.k.shape()[0];
+    let sets = if policy.heads == Heads::Kv { kv_heads } else { 1 };
+    let mut window = vec![vec![]; sets];
+    let mut density = 1.0;
+    let mut importance = Array2::zeros((sets, sight.candidates.len()));
+    if sight.candidates.is_empty() {
+        // Nothing to judge (A8.13).
+    } else if !policy.votes() {
+        importance.indexed_iter_mut().for_each(|((set, i), x)| *x = unattended(policy.score, layer, set, i));
+    } else {
+        window = select(policy, sight, layer, seen)?;
+        let (attention, dense) = attention(policy, sight, layer, seen, &window)?;
+        density = dense;
+        for (set, a) in attention.into_iter().enumerate() {
+            let a = match policy.score {
+                Score::Pool(kernel) => pool(a, &window[set], kernel),
+                _ => a,
+            };
+            importance.row_mut(set).iter_mut().zip(&sight.candidates).for_each(|(x, &row)| *x = a[row].to_f64());
+        }
+    }
+    if let Some(((_, i), x)) = importance.indexed_iter().find(|(_, x)| !x.is_finite()) {
+        let at = format!("layer {layer}: importance of token {i} (prompt row {})", sight.candidates[i]);
+        return Err(
+            Error::new(at, "a finite number", x).remedy("the queries or keys of this layer hold NaN or overflow")
+        );
+    }
+    let mean = |f: fn(&[f64]) -> f64| {
+        let each: Vec<f64> = importance.rows().into_iter().map(|row| f(&row.to_vec())).collect();
+        crate::num::sum(&each) / sets as f64
+    };
+    let (strength, skewness) = (mean(stats::strength), mean(stats::skewness));
+    Ok(LayerScores { kv_heads, window, importance, strength, skewness, density })
+}
+
+/// The importance of every prompt row, [S][n], and the density. Spec: E8.3, E8.4, E9.1, E9.7
+fn attention<T: Real>(
+    policy: &Policy,
+    sight: &Sight,
+    layer: usize,
+    seen: &Observed<'_, T>,
+    window: &[Vec<usize>],
+) -> Result<(Vec<Vec<T>>, f64)> {
+    let (kv_heads, group, sets) = (seen.k.shape()[0], seen.group(), window.len());
+    let set = |g: usize| if sets == 1 { 0 } else { g };
+    let mut sums = vec![vec![T::ZERO; sight.n]; sets];
+    let mut dense = vec![(0, 0); sets];
+    if policy.needs_received() {
+        let received = seen.received(layer)?;
+        for g in 0..kv_heads {
+            sums[set(g)].iter_mut().zip(received.row(g)).for_each(|(s, &r)| *s += r);
+        }
+    } else {
+        let votes: Vec<Vec<Votes<T>>> =
+            (0..kv_heads).into_par_iter().map(|g| votes(policy, sight, seen, g, &window[set(g)])).collect();
+        for (g, head) in votes.iter().enumerate().flat_map(|(g, heads)| heads.iter().map(move |head| (g, head))) {
+            sums[set(g)].iter_mut().zip(&head.sum).for_each(|(s, &v)| *s += v);
+            dense[set(g)] = (dense[set(g)].0 + head.dense.0, dense[set(g)].1 + head.dense.1);
+        }
+    }
+    for (sums, window) in sums.iter_mut().zip(window) {
+        let rows = if policy.score == Score::Sum { 1 } else { window.len() };
+        let count = T::of((kv_heads * group / sets * rows) as f64);
+        sums.iter_mut().for_each(|s| *s = *s / count);
+    }
+    let density = match policy.budget {
+        Budget::Sparsity { .. } => dense.iter().map(|&(d, all)| stats::density(d, all)).sum::<f64>() / sets as f64,
+        _ => 1.0,
+    };
+    Ok((sums, density))
+}
+
+/// The votes of the query heads of KV head `g`. Spec: E8.3, A8.3, A8.4
+fn votes<T: Real>(policy: &Policy, sight: &Sight, seen: &Observed<'_, T>, g: usize, window: &[usize]) -> Vec<Votes<T>> {
+    let cols = match policy.keys {
+        Keys::All | Keys::Causal => (0..sight.n).collect(),
+        Keys::Elite => {
+            let mut cols = [&sight.candidates[..], window].concat();
+            cols.sort_unstable();
+            cols.dedup();
+            cols
+        }
+    };
+    let causal = policy.causal();
+    let panel = Panel::new(seen.k.slice(s![g, .., ..]), cols);
+    let mut p = vec![T::ZERO; panel.cols.len()];
+    let mut heads = Vec::with_capacity(seen.group());
+    for h in g * seen.group()..(g + 1) * seen.group() {
+        let mut sum = vec![T::ZERO; panel.cols.len()];
+        let mut dense = (0, 0);
+        for &row in window {
+            let reach = if causal { panel.causal(row) } else { panel.cols.len() };
+            panel.attend(&seen.query(h, row), reach, &mut p);
+            sum.iter_mut().zip(&p).for_each(|(s, &p)| *s += p);
+            if let Budget::Sparsity { p: least } = policy.budget {
+                dense.0 += stats::reaching(&p[..reach], T::of(least));
+                dense.1 += reach as u64;
+            }
+        }
+        let mut spread = vec![T::ZERO; sight.n];
+        panel.cols.iter().zip(sum).for_each(|(&c, s)| spread[c] = s);
+        heads.push(Votes { sum: spread, dense });
+    }
+    heads
+}
+
+/// Average pooling over prompt positions, as `avg_pool1d` with padding ⌊kernel/2⌋: what lies outside the prompt, and the
+/// window's own columns (unless everything votes), count 0, and the divisor is always `kernel`. a: [n] → [n]. Spec: E9.3
+fn pool<T: Real>(mut a: Vec<T>, window: &[usize], kernel: usize) -> Vec<T> {
+    if window.len() < a.len() {
+        window.iter().for_each(|&row| a[row] = T::ZERO);
+    }
+    let (reach, count) = (kernel / 2, T::of(kernel as f64));
+    let at = |i: usize| {
+        let near = &a[i.saturating_sub(reach)..(i + reach + 1).min(a.len())];
+        near.iter().fold(T::ZERO, |s, &v| s + v) / count
+    };
+    (0..a.len()).map(at).collect()
+}
+
+/// Importances that look at no attention, above 0: candidate i of `set` in `layer`. Spec: E9.4
+fn unattended(score: Score, layer: usize, set: usize, i: usize) -> f64 {
+    match score {
+        Score::Random(seed) => {
+            // splitmix64, folded over what names the entry.
+            let mixed = [layer as u64, set as u64, i as u64].iter().fold(seed, |state, &part| {
+                let mut z = (state ^ part).wrapping_add(0x9e37_79b9_7f4a_7c15);
+                z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+                z ^ (z >> 31)
+            });
+            ((mixed >> 11) + 1) as f64 / (1u64 << 53) as f64
+        }
+        _ => (i + 1) as f64,
+    }
+}

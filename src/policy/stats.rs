@@ -1,0 +1,48 @@
+//! What a layer's importances say about it: strength, skewness, density. In f64, whatever the container.
+
+use crate::num::{Real, sum};
+
+/// s_t = Σ I_v: how much this layer looks at the image. importance: [N_v]. Spec: E8.5
+///
+/// ```
+/// assert_eq!(aircache::policy::strength(&[0.125, 0.25, 0.125]), 0.5);
+/// ```
+pub fn strength(importance: &[f64]) -> f64 {
+    sum(importance)
+}
+
+/// s_k = N / ((N−1)(N−2)) · Σ ((I − μ) / σ)³, σ the sample deviation (A8.7): how concentrated the look is.
+///
+/// 0 for fewer than three importances, and where all are equal (A8.6): that is tested on the numbers themselves, since
+/// a mean rounded by one unit would make a spread of their own rounding. Spec: E8.6, A8.6, A8.7
+///
+/// ```
+/// assert!((aircache::policy::skewness(&[0.0, 0.0, 3.0]) - 3f64.sqrt()).abs() < 1e-15);
+/// ```
+pub fn skewness(importance: &[f64]) -> f64 {
+    let n = importance.len() as f64;
+    if importance.len() < 3 || importance.iter().all(|&i| i == importance[0]) {
+        return 0.0;
+    }
+    // Relative to the largest, so that squares of faint importances do not underflow.
+    let largest = importance.iter().copied().fold(0.0, f64::max);
+    let relative: Vec<f64> = importance.iter().map(|i| i / largest).collect();
+    let mu = sum(&relative) / n;
+    let deviations: Vec<f64> = relative.iter().map(|i| i - mu).collect();
+    let of = |f: fn(f64) -> f64, values: &[f64]| sum(&values.iter().map(|&d| f(d)).collect::<Vec<_>>());
+    let sigma = (of(|d| d * d, &deviations) / (n - 1.0)).sqrt();
+    let standard: Vec<f64> = deviations.iter().map(|d| d / sigma).collect();
+    let cubes = of(|z| z * z * z, &standard);
+    n / ((n - 1.0) * (n - 2.0)) * cubes
+}
+
+/// How many entries of a row of attention reach `least` times its maximum. p: [C]. Spec: E9.7
+pub(super) fn reaching<T: Real>(p: &[T], least: T) -> u64 {
+    let max = p.iter().copied().fold(T::NEG_INFINITY, T::max);
+    p.iter().filter(|&&p| p >= least * max).count() as u64
+}
+
+/// `dense` of `all` entries, no less than 1 % and no more than 100 %. Spec: E9.7
+pub(super) fn density(dense: u64, all: u64) -> f64 {
+    (dense as f64 / all.max(1) as f64).clamp(0.01, 1.0)
+}
