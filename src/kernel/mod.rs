@@ -4,6 +4,7 @@
 //! [`simd::vectorize`]. Threads split outputs, never sums: the bits do not depend on how many there are.
 
 mod matrix;
+pub mod resample;
 pub mod simd;
 
 pub use matrix::{MatrixView, RowReader, Values};

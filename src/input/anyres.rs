@@ -1,0 +1,157 @@
+//! LLaVA-OneVision's geometry: which grid of tiles an image gets, and how many tokens are left of it.
+//!
+//! The arithmetic is Python's (float64, `//`, `round(x, 7)`), because a token more or less is another prompt. Nothing here
+//! touches pixels or features: [`super::pixels`] cuts the tiles, [`super::packing`] lists the rows.
+//! Source: transformers 5.17 `select_best_resolution`, `get_patch_output_size`, `unpad_image`, `pack_image_features`,
+//! `LlavaOnevisionProcessor._get_unpadded_features`. Spec: E4.4–E4.7
+
+use crate::config::LlavaOnevisionConfig;
+use crate::error::{Result, ensure};
+
+/// What decides over tiles and tokens. Spec: T4.3
+#[derive(Debug, Clone, PartialEq)]
+pub struct Anyres {
+    /// Resolutions (height, width) in pixels that an image may be tiled at, in the file's order: ties go to the first.
+    pub pinpoints: Vec<(usize, usize)>,
+    /// S: side of a tile in pixels.
+    pub tile: usize,
+    /// Side of a patch in pixels; what is left over at the right and bottom of a tile is not seen by the tower.
+    pub patch: usize,
+    /// N of `anyres_max_N`.
+    pub max_tiles: usize,
+    /// Whether the first token of every tile is dropped (`vision_feature_select_strategy` = `default`).
+    pub drop_first: bool,
+}
+
+/// The most pixels a resolution of the grid may have. Spec: C4.4b
+const MAX_CANVAS: usize = 1 << 28;
+
+/// An integer of Python's float `a // b` (b > 0).
+fn floor_div(a: f64, b: f64) -> f64 {
+    let div = (a - a % b) / b;
+    let floor = div.floor();
+    if div - floor > 0.5 { floor + 1.0 } else { floor }
+}
+
+/// `int(round(x, 7))` as Python computes it: the exact binary value to seven decimals, halves to even; x ≥ 0. Spec: E4.6
+fn int_of_round7(x: f64) -> usize {
+    format!("{x:.7}").parse().map_or(0, |r: f64| r as usize)
+}
+
+/// What unpadding and shrinking leave of the token grid. Spec: E4.6, E4.7
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenGrid {
+    /// Tokens cut off at the top (and at the bottom), and at the left (and at the right).
+    pub cut: (usize, usize),
+    /// Rows and columns after unpadding.
+    pub unpadded: (usize, usize),
+    /// Rows and columns after shrinking; the same where nothing shrinks.
+    pub shrunk: (usize, usize),
+}
+
+impl Anyres {
+    /// The geometry of a checkpoint.
+    pub fn from(config: &LlavaOnevisionConfig) -> Anyres {
+        Anyres {
+            pinpoints: config.pinpoints.clone(),
+            tile: config.vision.image,
+            patch: config.vision.patch,
+            max_tiles: config.max_tiles,
+            drop_first: config.drop_first,
+        }
+    }
+
+    /// Tokens along a side of a tile.
+    pub fn side(&self) -> usize {
+        self.tile / self.patch
+    }
+
+    /// The resolution (height, width) in pixels that an image of `size` = (height, width) is tiled at.
+    ///
+    /// # Errors
+    /// An empty image, no pinpoints, or a resolution that is no whole number of tiles or beyond reason.
+    /// Spec: E4.4
+    pub fn resolution(&self, size: (usize, usize)) -> Result<(usize, usize)> {
+        let (h, w) = size;
+        ensure!(h > 0 && w > 0, "image", "at least one pixel", format!("{h} × {w} pixels"));
+        let area = h as u128 * w as u128;
+        let mut best: Option<((usize, usize), u128, i128)> = None;
+        for &(height, width) in &self.pinpoints {
+            let scale = (width as f64 / w as f64).min(height as f64 / h as f64);
+            let (down_w, down_h) = ((w as f64 * scale) as u128, (h as f64 * scale) as u128);
+            let effective = down_w.saturating_mul(down_h).min(area);
+            let wasted = height as i128 * width as i128 - effective as i128;
+            let better = match best {
+                None => true,
+                Some((_, e, waste)) => effective > e || (effective == e && wasted < waste),
+            };
+            if better {
+                best = Some(((height, width), effective, wasted));
+            }
+        }
+        let chosen = best.map_or((0, 0), |b| b.0);
+        let whole = |n: usize| n > 0 && self.tile > 0 && n % self.tile == 0;
+        let bounded = chosen.0.checked_mul(chosen.1).is_some_and(|n| n <= MAX_CANVAS);
+        ensure!(
+            whole(chosen.0) && whole(chosen.1) && bounded,
+            "image_grid_pinpoints",
+            format!("resolutions of whole tiles of {} pixels, at most {MAX_CANVAS} pixels in all", self.tile),
+            format!("{} × {}", chosen.0, chosen.1)
+        );
+        Ok(chosen)
+    }
+
+    /// The grid of an image of `size` = (height, width): (tiles high, tiles wide), the base tile not counted.
+    ///
+    /// # Errors
+    /// As [`Anyres::resolution`]. Spec: E4.4
+    pub fn grid(&self, size: (usize, usize)) -> Result<(usize, usize)> {
+        let (height, width) = self.resolution(size)?;
+        Ok((height / self.tile, width / self.tile))
+    }
+
+    /// The size (height, width) that an image gets inside the resolution `target` before it is padded. Spec: E4.5
+    pub fn fit(size: (usize, usize), target: (usize, usize)) -> (usize, usize) {
+        let (h, w) = (size.0 as f64, size.1 as f64);
+        let (scale_h, scale_w) = (target.0 as f64 / h, target.1 as f64 / w);
+        if scale_w < scale_h {
+            (((h * scale_w).ceil() as usize).min(target.0), target.1)
+        } else {
+            (target.0, ((w * scale_h).ceil() as usize).min(target.1))
+        }
+    }
+
+    /// The token grid of a tiled image of `size` = (height, width), before and after shrinking.
+    ///
+    /// # Errors
+    /// As [`Anyres::resolution`]; a grid that the shrink leaves no row or column of, where transformers fails too.
+    /// Spec: E4.6, E4.7
+    pub fn tokens(&self, size: (usize, usize)) -> Result<TokenGrid> {
+        let (h, w) = (size.0 as f64, size.1 as f64);
+        let (high, wide) = self.grid(size)?;
+        let side = self.side();
+        let (mut rows, mut cols) = (high * side, wide * side);
+        let mut cut = (0, 0);
+        if w / h > cols as f64 / rows as f64 {
+            cut.0 = (rows - int_of_round7(h * (cols as f64 / w)).min(rows)) / 2;
+            rows -= 2 * cut.0;
+        } else {
+            cut.1 = (cols - int_of_round7(w * (rows as f64 / h)).min(cols)) / 2;
+            cols -= 2 * cut.1;
+        }
+        let unpadded = (rows, cols);
+        let ratio = ((rows * cols) as f64 / (self.max_tiles * side * side) as f64).sqrt();
+        let mut shrunk = unpadded;
+        if ratio > 1.1 {
+            shrunk = (floor_div(rows as f64, ratio) as usize, floor_div(cols as f64, ratio) as usize);
+            ensure!(
+                shrunk.0 > 0 && shrunk.1 > 0,
+                "image",
+                format!("a shape that keeps a token row and column when shrunk to {} tiles' worth", self.max_tiles),
+                format!("{} × {} pixels, so {rows} × {cols} tokens", size.0, size.1),
+                "crop the image; transformers fails on it too"
+            );
+        }
+        Ok(TokenGrid { cut, unpadded, shrunk })
+    }
+}

@@ -1,0 +1,377 @@
+//! What Hugging Face's templates expect of Python: string methods, `tojson`, `strftime_now`, how values print.
+//!
+//! Only what real chat templates use; anything else ends with the engine's own error. Source: transformers 5.17
+//! `chat_template_utils._cached_compile_jinja_template`, Python's `json.dumps` and `str`. Spec: T4.5
+
+use minijinja::value::{Kwargs, Value, ValueKind, from_args};
+use minijinja::{Error, ErrorKind, State};
+use std::fmt::Write;
+
+fn wrong(what: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidOperation, what.into())
+}
+
+/// Prints a value as Python's `str` does. Spec: T4.5
+pub(super) fn print(out: &mut minijinja::Output<'_>, _: &State<'_, '_>, value: &Value) -> Result<(), Error> {
+    let text = if value.is_undefined() { String::new() } else { python(value, false) };
+    out.write_str(&text).map_err(Error::from)
+}
+
+/// `str(value)`, or `repr(value)` inside a container.
+fn python(value: &Value, inside: bool) -> String {
+    let list = |v: &Value| v.try_iter().map(|i| i.map(|v| python(&v, true)).collect::<Vec<_>>()).unwrap_or_default();
+    match value.kind() {
+        ValueKind::None => "None".into(),
+        ValueKind::Bool => if value.is_true() { "True" } else { "False" }.into(),
+        ValueKind::String if inside => quoted(&value.to_string()),
+        ValueKind::Seq => format!("[{}]", list(value).join(", ")),
+        ValueKind::Map => {
+            let pair = |k: Value| format!("{}: {}", python(&k, true), python(&at(value, &k), true));
+            let pairs: Vec<String> = value.try_iter().map(|keys| keys.map(pair).collect()).unwrap_or_default();
+            format!("{{{}}}", pairs.join(", "))
+        }
+        _ => value.to_string(),
+    }
+}
+
+fn at(map: &Value, key: &Value) -> Value {
+    map.get_item(key).unwrap_or_default()
+}
+
+/// `repr` of a string, printable characters as they are.
+fn quoted(s: &str) -> String {
+    let quote = if s.contains('\'') && !s.contains('"') { '"' } else { '\'' };
+    let mut out = String::from(quote);
+    for c in s.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if c == quote => out.extend(['\\', c]),
+            c if (c as u32) < 32 || c as u32 == 127 => drop(write!(out, "\\x{:02x}", c as u32)),
+            c => out.push(c),
+        }
+    }
+    out.push(quote);
+    out
+}
+
+/// The filter `tojson`: `json.dumps(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`. Spec: T4.5
+pub(super) fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
+    let indent = match options.get::<Option<Value>>("indent")? {
+        Some(v) if !v.is_none() => Some(match v.as_str() {
+            Some(text) => text.to_owned(),
+            None => " ".repeat(v.as_usize().filter(|&n| n <= 64).ok_or_else(|| wrong("tojson: indent"))?),
+        }),
+        _ => None,
+    };
+    let separators = options.get::<Option<Vec<String>>>("separators")?;
+    let (item, key) = match separators.as_deref() {
+        Some([item, key]) => (item.clone(), key.clone()),
+        Some(_) => return Err(wrong("tojson: separators are two strings")),
+        None => (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned()),
+    };
+    let ascii = options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
+    let sort = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
+    options.assert_all_used()?;
+    let mut out = String::new();
+    Dump { indent, item, key, ascii, sort }.value(value, 0, &mut out)?;
+    Ok(out)
+}
+
+struct Dump {
+    indent: Option<String>,
+    item: String,
+    key: String,
+    ascii: bool,
+    sort: bool,
+}
+
+impl Dump {
+    fn value(&self, v: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
+        if depth > 64 {
+            return Err(wrong("tojson: nested too deeply"));
+        }
+        match v.kind() {
+            ValueKind::None => out.push_str("null"),
+            ValueKind::Bool => out.push_str(if v.is_true() { "true" } else { "false" }),
+            ValueKind::Number => out.push_str(&v.to_string()),
+            ValueKind::String => self.string(v.as_str().unwrap_or_default(), out),
+            ValueKind::Seq | ValueKind::Iterable => {
+                self.items('[', ']', v.try_iter()?, depth, out, |v, out| self.value(&v, depth + 1, out))?;
+            }
+            ValueKind::Map => {
+                let mut keys: Vec<Value> = v.try_iter()?.collect();
+                if self.sort {
+                    keys.sort();
+                }
+                self.items('{', '}', keys.into_iter(), depth, out, |k, out| {
+                    match k.kind() {
+                        ValueKind::None => self.string("null", out),
+                        ValueKind::Bool => self.string(if k.is_true() { "true" } else { "false" }, out),
+                        _ => self.string(&k.to_string(), out),
+                    }
+                    out.push_str(&self.key);
+                    self.value(&at(v, &k), depth + 1, out)
+                })?;
+            }
+            kind => return Err(wrong(format!("tojson: an object of kind {kind} is not JSON serializable"))),
+        }
+        Ok(())
+    }
+
+    fn items(
+        &self,
+        open: char,
+        close: char,
+        items: impl Iterator<Item = Value>,
+        depth: usize,
+        out: &mut String,
+        mut put: impl FnMut(Value, &mut String) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let line = |out: &mut String, depth: usize| {
+            if let Some(indent) = &self.indent {
+                out.push('\n');
+                out.push_str(&indent.repeat(depth));
+            }
+        };
+        out.push(open);
+        let mut any = false;
+        for item in items {
+            if any {
+                out.push_str(&self.item);
+            }
+            any = true;
+            line(out, depth + 1);
+            put(item, out)?;
+        }
+        if any {
+            line(out, depth);
+        }
+        out.push(close);
+        Ok(())
+    }
+
+    fn string(&self, s: &str, out: &mut String) {
+        out.push('"');
+        for c in s.chars() {
+            match c {
+                '"' => out.push_str("\\\""),
+                '\\' => out.push_str("\\\\"),
+                '\n' => out.push_str("\\n"),
+                '\r' => out.push_str("\\r"),
+                '\t' => out.push_str("\\t"),
+                '\u{8}' => out.push_str("\\b"),
+                '\u{c}' => out.push_str("\\f"),
+                c if (c as u32) < 32 || (self.ascii && c as u32 > 126) => {
+                    c.encode_utf16(&mut [0; 2]).iter().for_each(|u| drop(write!(out, "\\u{u:04x}")));
+                }
+                c => out.push(c),
+            }
+        }
+        out.push('"');
+    }
+}
+
+/// Methods of Python's `str`, `dict` and `list`. Spec: T4.5
+pub(super) fn method(_: &State<'_, '_>, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
+    let unknown = || Error::new(ErrorKind::UnknownMethod, format!("{} has no method {name}", value.kind()));
+    match value.kind() {
+        ValueKind::String => {
+            string_method(value.as_str().unwrap_or_default(), name, args).unwrap_or_else(|| Err(unknown()))
+        }
+        ValueKind::Map => {
+            let keys = || -> Result<Vec<Value>, Error> { Ok(value.try_iter()?.collect()) };
+            match name {
+                "get" => {
+                    let (key, default): (Value, Option<Value>) = from_args(args)?;
+                    let found = at(value, &key);
+                    Ok(if found.is_undefined() { default.unwrap_or(Value::from(())) } else { found })
+                }
+                "keys" => Ok(Value::from(keys()?)),
+                "values" => Ok(keys()?.iter().map(|k| at(value, k)).collect()),
+                "items" => Ok(keys()?.into_iter().map(|k| Value::from(vec![k.clone(), at(value, &k)])).collect()),
+                _ => Err(unknown()),
+            }
+        }
+        ValueKind::Seq if name == "count" => {
+            let (item,): (Value,) = from_args(args)?;
+            Ok(Value::from(value.try_iter()?.filter(|v| *v == item).count()))
+        }
+        _ => Err(unknown()),
+    }
+}
+
+/// `None` where Python's `str` has the method but this has not, or neither has.
+fn string_method(s: &str, name: &str, args: &[Value]) -> Option<Result<Value, Error>> {
+    let run = || -> Result<Option<Value>, Error> {
+        let strip = |left: bool, right: bool| -> Result<Value, Error> {
+            let (chars,): (Option<String>,) = from_args(args)?;
+            let gone = |c: char| chars.as_ref().map_or_else(|| is_space(c), |set| set.contains(c));
+            let s = if left { s.trim_start_matches(gone) } else { s };
+            Ok(Value::from(if right { s.trim_end_matches(gone) } else { s }))
+        };
+        let affix = |test: &dyn Fn(&str) -> bool| -> Result<Value, Error> {
+            let (what,): (Value,) = from_args(args)?;
+            Ok(Value::from(match what.as_str() {
+                Some(one) => test(one),
+                None => what.try_iter()?.any(|v| v.as_str().is_some_and(test)),
+            }))
+        };
+        let all = |test: &dyn Fn(char) -> bool| Value::from(!s.is_empty() && s.chars().all(test));
+        let cased = |same: String, other: String| Value::from(s == same && s != other);
+        Ok(Some(match name {
+            "strip" => strip(true, true)?,
+            "lstrip" => strip(true, false)?,
+            "rstrip" => strip(false, true)?,
+            "startswith" => affix(&|p| s.starts_with(p))?,
+            "endswith" => affix(&|p| s.ends_with(p))?,
+            "removeprefix" => from_args(args).map(|(p,): (&str,)| Value::from(s.strip_prefix(p).unwrap_or(s)))?,
+            "removesuffix" => from_args(args).map(|(p,): (&str,)| Value::from(s.strip_suffix(p).unwrap_or(s)))?,
+            "upper" => Value::from(s.to_uppercase()),
+            "lower" => Value::from(s.to_lowercase()),
+            "title" => Value::from(title(s, true)),
+            "capitalize" => Value::from(title(s, false)),
+            "split" => split(s, args)?,
+            "rsplit" => rsplit(s, args)?,
+            "splitlines" => s.lines().map(Value::from).collect(),
+            "replace" => {
+                let (from, to, times): (&str, &str, Option<i64>) = from_args(args)?;
+                let times = times.and_then(|n| usize::try_from(n).ok());
+                Value::from(times.map_or_else(|| s.replace(from, to), |n| s.replacen(from, to, n)))
+            }
+            "find" => position(s, s.find(from_args::<(&str,)>(args)?.0)),
+            "rfind" => position(s, s.rfind(from_args::<(&str,)>(args)?.0)),
+            "count" => Value::from(s.matches(from_args::<(&str,)>(args)?.0).count()),
+            "join" => {
+                let (parts,): (Value,) = from_args(args)?;
+                let parts: Vec<String> = parts.try_iter()?.map(|v| v.to_string()).collect();
+                Value::from(parts.join(s))
+            }
+            "isdigit" => all(&|c| c.is_ascii_digit()),
+            "isalpha" => all(&char::is_alphabetic),
+            "isalnum" => all(&char::is_alphanumeric),
+            "isspace" => all(&is_space),
+            "isupper" => cased(s.to_uppercase(), s.to_lowercase()),
+            "islower" => cased(s.to_lowercase(), s.to_uppercase()),
+            _ => return Ok(None),
+        }))
+    };
+    run().transpose()
+}
+
+/// What `str.strip` and `str.split` take for space: Unicode's, and the four separators 0x1c–0x1f.
+fn is_space(c: char) -> bool {
+    c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
+}
+
+/// Capital first letters, of each word or of the first; all others small.
+fn title(s: &str, every: bool) -> String {
+    let mut out = String::new();
+    let mut inside = false;
+    for c in s.chars() {
+        if inside {
+            out.extend(c.to_lowercase())
+        } else {
+            out.extend(c.to_uppercase())
+        }
+        inside = if every { c.is_alphabetic() } else { true };
+    }
+    out
+}
+
+fn position(s: &str, byte: Option<usize>) -> Value {
+    byte.map_or(Value::from(-1), |b| Value::from(s[..b].chars().count()))
+}
+
+/// The separator (none: runs of white space) and the most splits.
+fn split_args(args: &[Value]) -> Result<(Option<String>, usize), Error> {
+    let (sep, most): (Option<Option<String>>, Option<i64>) = from_args(args)?;
+    let sep = sep.flatten();
+    if sep.as_deref() == Some("") {
+        return Err(wrong("split: empty separator"));
+    }
+    Ok((sep, most.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX - 1)))
+}
+
+fn split(s: &str, args: &[Value]) -> Result<Value, Error> {
+    let (sep, most) = split_args(args)?;
+    if let Some(sep) = sep {
+        return Ok(s.splitn(most + 1, &sep).map(Value::from).collect());
+    }
+    let mut parts = Vec::new();
+    let mut rest = s.trim_start_matches(is_space);
+    while !rest.is_empty() {
+        let end = if parts.len() < most { rest.find(is_space).unwrap_or(rest.len()) } else { rest.len() };
+        parts.push(Value::from(&rest[..end]));
+        rest = rest[end..].trim_start_matches(is_space);
+    }
+    Ok(Value::from(parts))
+}
+
+fn rsplit(s: &str, args: &[Value]) -> Result<Value, Error> {
+    let (Some(sep), most) = split_args(args)? else { return split(s, &[]) };
+    let mut parts: Vec<Value> = s.rsplitn(most + 1, &sep).map(Value::from).collect();
+    parts.reverse();
+    Ok(Value::from(parts))
+}
+
+/// `datetime.strftime` at midnight of a given day, for the codes that templates use. Spec: A4.1
+pub(super) fn strftime(format: &str, (year, month, day): (i32, u32, u32)) -> Result<String, Error> {
+    const MONTHS: [&str; 12] = [
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
+    ];
+    const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
+    let month_name =
+        MONTHS.get((month as usize).wrapping_sub(1)).ok_or_else(|| wrong("strftime_now: no such month"))?;
+    // Sakamoto's day of the week.
+    let y = i64::from(year) - i64::from(month < 3);
+    let shift = [0, 3, 2, 5, 0, 3, 5, 1, 4, 6, 2, 4][month as usize - 1];
+    let weekday = (y + y.div_euclid(4) - y.div_euclid(100) + y.div_euclid(400) + shift + i64::from(day)).rem_euclid(7);
+    let day_name = DAYS[weekday as usize];
+    let mut out = String::new();
+    let mut chars = format.chars();
+    while let Some(c) = chars.next() {
+        if c != '%' {
+            out.push(c);
+            continue;
+        }
+        let mut code = chars.next();
+        let bare = code == Some('-');
+        if bare {
+            code = chars.next();
+        }
+        let two = |n: u32| if bare { n.to_string() } else { format!("{n:02}") };
+        out.push_str(&match code {
+            Some('Y') => year.to_string(),
+            Some('y') => two(year.rem_euclid(100) as u32),
+            Some('m') => two(month),
+            Some('d') => two(day),
+            Some('e') => format!("{day:2}"),
+            Some('B') => (*month_name).into(),
+            Some('b') => month_name[..3].into(),
+            Some('A') => day_name.into(),
+            Some('a') => day_name[..3].into(),
+            Some('H' | 'M' | 'S') => two(0),
+            Some('I') => two(12),
+            Some('p') => "AM".into(),
+            Some('F') => format!("{year}-{month:02}-{day:02}"),
+            Some('T') => "00:00:00".into(),
+            Some('%') => "%".into(),
+            other => return Err(wrong(format!("strftime_now: the code %{} is not known", other.unwrap_or(' ')))),
+        });
+    }
+    Ok(out)
+}

@@ -1,0 +1,178 @@
+//! The rows that one image puts into the prompt, in order, and the part of the image that each row saw.
+//!
+//! Indices and weights only: the model gathers features with them, `explain` draws with them.
+//! Source: transformers 5.17 `LlavaOnevisionModel.pack_image_features`. Spec: E4.7, E4.8, D4.1
+
+use super::anyres::{Anyres, TokenGrid};
+use crate::error::{Result, ensure};
+
+/// Where one visual row comes from. Spec: D4.1
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum PackedRow {
+    /// The projected feature `token` of `tile` as it is; tiles as in the pixels, tokens row-major, counted after the
+    /// first was dropped where the checkpoint drops it.
+    Token {
+        /// Index of the tile; 0 is the base tile.
+        tile: usize,
+        /// Index of the token among those kept of the tile.
+        token: usize,
+    },
+    /// The sum of four features (tile, token, weight): top left, top right, bottom left, bottom right. Spec: E4.7
+    Blend([(usize, usize, f64); 4]),
+    /// The checkpoint's newline vector.
+    Newline,
+}
+
+/// The rows of one image. Spec: E4.8
+#[derive(Debug, Clone, PartialEq)]
+pub struct Packing {
+    /// Rows of the base tile: the first `base` of `rows`.
+    pub base: usize,
+    /// Rows of the token grid, each followed by a newline; 0 for an image that is not tiled.
+    pub height: usize,
+    /// Columns of the token grid, the newline not counted; 0 for an image that is not tiled.
+    pub width: usize,
+    /// Tiles of the image, the base tile included.
+    pub tiles: usize,
+    /// All rows in prompt order.
+    pub rows: Vec<PackedRow>,
+    view: View,
+}
+
+/// What maps tokens back to the image.
+#[derive(Debug, Clone, PartialEq)]
+struct View {
+    size: (usize, usize),
+    tile: usize,
+    patch: usize,
+    drop_first: bool,
+    /// Base tile and grid: image coordinate = factor · canvas coordinate − offset, (y, x).
+    base: [(f64, f64); 2],
+    grid: [(f64, f64); 2],
+    tokens: TokenGrid,
+}
+
+/// Source index and weight of the second neighbour, as `interpolate(mode="bilinear")` has them in float64. Spec: E4.7
+fn source(i: usize, n_in: usize, n_out: usize) -> (usize, usize, f64) {
+    let at = ((n_in as f64 / n_out as f64) * (i as f64 + 0.5) - 0.5).max(0.0);
+    let low = (at as usize).min(n_in - 1);
+    (low, (low + 1).min(n_in - 1), (at - low as f64).clamp(0.0, 1.0))
+}
+
+impl Anyres {
+    /// The rows of an image of `size` = (height, width); `tiled` where it is the only one of its prompt.
+    ///
+    /// # Errors
+    /// As [`Anyres::tokens`]; a tiled image where the first token is dropped: transformers has no grid for it.
+    /// Spec: E4.8
+    pub fn packing(&self, size: (usize, usize), tiled: bool) -> Result<Packing> {
+        let (h, w) = size;
+        ensure!(h > 0 && w > 0, "image", "at least one pixel", format!("{h} × {w} pixels"));
+        let side = self.side();
+        let base = side * side - usize::from(self.drop_first && side > 0);
+        let mut rows: Vec<PackedRow> = (0..base).map(|token| PackedRow::Token { tile: 0, token }).collect();
+        let mut view = View {
+            size,
+            tile: self.tile,
+            patch: self.patch,
+            drop_first: self.drop_first,
+            base: [h, w].map(|n| (n as f64 / self.tile as f64, 0.0)),
+            grid: [(0.0, 0.0); 2],
+            tokens: TokenGrid { cut: (0, 0), unpadded: (0, 0), shrunk: (0, 0) },
+        };
+        if !tiled {
+            rows.push(PackedRow::Newline);
+            let square = h.max(w);
+            view.base = [h, w].map(|n| (square as f64 / self.tile as f64, ((square - n) / 2) as f64));
+            return Ok(Packing { base, height: 0, width: 0, tiles: 1, rows, view });
+        }
+        ensure!(
+            !self.drop_first,
+            "vision_feature_select_strategy",
+            "\"full\" for a single image, which is tiled",
+            "\"default\"",
+            "transformers refuses this too; several images of one prompt work"
+        );
+        let target = self.resolution(size)?;
+        let fitted = Anyres::fit(size, target);
+        view.grid = [(h, fitted.0, target.0), (w, fitted.1, target.1)].map(|(n, fit, full)| {
+            let factor = n as f64 / fit as f64;
+            (factor, factor * ((full - fit) / 2) as f64)
+        });
+        view.tokens = self.tokens(size)?;
+        let TokenGrid { cut, unpadded, shrunk } = view.tokens;
+        let wide = target.1 / self.tile;
+        let token = |y: usize, x: usize| {
+            let (y, x) = (y + cut.0, x + cut.1);
+            (1 + (y / side) * wide + x / side, (y % side) * side + x % side)
+        };
+        let (height, width) = shrunk;
+        for y in 0..height {
+            for x in 0..width {
+                rows.push(if shrunk == unpadded {
+                    let (tile, token) = token(y, x);
+                    PackedRow::Token { tile, token }
+                } else {
+                    let (y0, y1, v) = source(y, unpadded.0, height);
+                    let (x0, x1, u) = source(x, unpadded.1, width);
+                    PackedRow::Blend(
+                        [(y0, x0, 1.0 - v, 1.0 - u), (y0, x1, 1.0 - v, u), (y1, x0, v, 1.0 - u), (y1, x1, v, u)].map(
+                            |(y, x, v, u)| {
+                                let (tile, token) = token(y, x);
+                                (tile, token, v * u)
+                            },
+                        ),
+                    )
+                });
+            }
+            rows.push(PackedRow::Newline);
+        }
+        let tiles = 1 + (target.0 / self.tile) * wide;
+        Ok(Packing { base, height, width, tiles, rows, view })
+    }
+}
+
+impl Packing {
+    /// The rectangle [top, left, bottom, right] of the image, in its own pixels, that `row` stands for.
+    ///
+    /// A token of the base tile or of the grid: its patch. A blend: its share of the grid. Clipped to the image; `None`
+    /// for newlines, for patches that show padding only, and past the last row. Spec: D4.1
+    pub fn region(&self, row: usize) -> Option<[f64; 4]> {
+        let View { tile, patch, tokens, .. } = &self.view;
+        let side = tile / patch;
+        let spans = match self.rows.get(row)? {
+            PackedRow::Newline => return None,
+            PackedRow::Token { token, .. } if row < self.base => {
+                let token = token + usize::from(self.view.drop_first);
+                self.spans(&self.view.base, [token / side, token % side].map(|t| (t as f64, t as f64 + 1.0)))
+            }
+            _ => {
+                let (y, x) = ((row - self.base) / (self.width + 1), (row - self.base) % (self.width + 1));
+                let span = |i: usize, cut: usize, n_in: usize, n_out: usize| {
+                    let step = n_in as f64 / n_out as f64;
+                    (cut as f64 + i as f64 * step, cut as f64 + (i + 1) as f64 * step)
+                };
+                let across = span(x, tokens.cut.1, tokens.unpadded.1, tokens.shrunk.1);
+                self.spans(&self.view.grid, [span(y, tokens.cut.0, tokens.unpadded.0, tokens.shrunk.0), across])
+            }
+        };
+        let [(top, bottom), (left, right)] = spans;
+        (top < bottom && left < right).then_some([top, left, bottom, right])
+    }
+
+    /// From token coordinates (from, to) of both axes to clipped image coordinates.
+    fn spans(&self, map: &[(f64, f64); 2], tokens: [(f64, f64); 2]) -> [(f64, f64); 2] {
+        let View { size, tile, patch, .. } = &self.view;
+        let side = (tile / patch) as f64;
+        // Patches need not fill a tile, so a border between tiles has two pixel coordinates: one from each side.
+        let pixel = |t: f64, tiles: f64| tiles * *tile as f64 + (t - tiles * side) * *patch as f64;
+        let mut axis = 0;
+        tokens.map(|(from, to)| {
+            let (factor, offset) = map[axis];
+            let n = [size.0, size.1][axis] as f64;
+            axis += 1;
+            let (from, to) = (pixel(from, (from / side).floor()), pixel(to, (to / side).ceil() - 1.0));
+            ((from * factor - offset).clamp(0.0, n), (to * factor - offset).clamp(0.0, n))
+        })
+    }
+}

@@ -1,0 +1,131 @@
+//! The whole of `AutoProcessor`: images, a prompt and perhaps a system turn in, what the model reads out.
+//!
+//! Wiring only; each step has its own file. Source: transformers 5.17 `ProcessorMixin.apply_chat_template`,
+//! `get_text_with_replacements`. Spec: D4.4
+
+use super::processor::Settings;
+use super::template::{DEFAULT_DATE, Template, Turn};
+use super::{Anyres, Image, Prepared, PreparedImage, Tokenizer};
+use crate::config::FamilyConfig;
+use crate::error::{Error, Result, ensure};
+use crate::files::Files;
+use crate::kernel::resample::Resampler;
+
+/// A checkpoint's processor: image settings, chat template and tokenizer. Spec: D4.4
+#[derive(Debug, Clone)]
+pub struct Processor {
+    config: FamilyConfig,
+    settings: Settings,
+    template: Template,
+    tokenizer: Tokenizer,
+    image_token: String,
+    files: Files,
+}
+
+impl Processor {
+    /// The processor of a checkpoint; `config` is what its `config.json` says.
+    ///
+    /// # Errors
+    /// A missing or broken file, an unsupported setting, a disagreement between files. Spec: C4.12
+    pub fn load(files: &Files, config: &FamilyConfig) -> Result<Processor> {
+        let FamilyConfig::LlavaOnevision(model) = config;
+        let settings = Settings::load(files, model)?;
+        let tokenizer = Tokenizer::load(files)?;
+        let named = tokenizer.special("image_token").map(str::to_owned).or(settings.image_token.clone());
+        let image_token = named.unwrap_or_else(|| "<image>".to_owned());
+        let id = tokenizer.id(&image_token);
+        ensure!(
+            id == Some(model.image_token),
+            format!("{}: {image_token}", files.label("tokenizer.json")),
+            format!("image_token_id {} of {}", model.image_token, files.label("config.json")),
+            id.map_or("no such token".into(), |id| format!("token {id}"))
+        );
+        let template = Template::load(files, DEFAULT_DATE)?;
+        Ok(Processor { config: config.clone(), settings, template, tokenizer, image_token, files: files.clone() })
+    }
+
+    /// The same processor with another resampler (and that one's rounding of the normalisation).
+    pub fn with_resampler(mut self, resampler: Resampler) -> Processor {
+        self.settings.pixels.resampler = resampler;
+        self
+    }
+
+    /// The same processor with another day, (year, month, day), for templates that ask for the date. Spec: A4.1
+    ///
+    /// # Errors
+    /// As [`Template::load`].
+    pub fn with_date(mut self, date: (i32, u32, u32)) -> Result<Processor> {
+        self.template = Template::load(&self.files, date)?;
+        Ok(self)
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The image settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The rendered prompt: images first, unless the text places them itself by writing their placeholder.
+    ///
+    /// # Errors
+    /// As [`Template::render`]. Spec: D4.4
+    pub fn render(&self, images: usize, prompt: &str, system: Option<&str>) -> Result<String> {
+        let placed = prompt.contains(&self.image_token) || system.is_some_and(|s| s.contains(&self.image_token));
+        let mut turns: Vec<Turn<'_>> =
+            system.map(|text| Turn { role: "system", images: 0, text }).into_iter().collect();
+        turns.push(Turn { role: "user", images: if placed { 0 } else { images }, text: prompt });
+        self.template.render(&turns, self.tokenizer.specials())
+    }
+
+    /// Everything the model reads, for `images` in prompt order, one question and perhaps a system turn.
+    ///
+    /// # Errors
+    /// An image no grid fits, a template that fails, placeholders that are not as many as the images, a prompt longer
+    /// than the model's positions. Spec: D4.4, C4.8a, C4.8b
+    pub fn prepare(&self, images: &[Image], prompt: &str, system: Option<&str>) -> Result<Prepared> {
+        let FamilyConfig::LlavaOnevision(model) = &self.config;
+        let rendered = self.render(images.len(), prompt, system)?;
+        let ids = self.tokenizer.encode(&rendered)?;
+        let placeholders = ids.iter().filter(|&&id| id == model.image_token).count();
+        ensure!(
+            placeholders == images.len(),
+            "prompt",
+            format!("{} placeholders {}, one an image", images.len(), self.image_token),
+            placeholders,
+            format!("write {} as often as there are images, or not at all", self.image_token)
+        );
+        let anyres = Anyres::from(model);
+        let tiled = images.len() == 1;
+        let prepared = images.iter().map(|image| {
+            self.prepare_image(image, &anyres, tiled).map_err(|e| {
+                // An error about "image" is about this one.
+                if e.at == "image" { Error { at: image.label().to_owned(), ..e } } else { e.within(image.label()) }
+            })
+        });
+        let prepared = prepared.collect::<Result<Vec<PreparedImage>>>()?;
+        let mut out = Prepared::assemble(&self.config, &ids, prepared)?;
+        out.prompt = rendered;
+        out.preprocess = if images.is_empty() { "" } else { self.settings.pixels.resampler.name() }.to_owned();
+        Ok(out)
+    }
+
+    fn prepare_image(&self, image: &Image, anyres: &Anyres, tiled: bool) -> Result<PreparedImage> {
+        ensure!(
+            self.settings.convert_rgb || image.was_rgb(),
+            "do_convert_rgb: false",
+            "an RGB image",
+            "an image of another colour mode",
+            "set do_convert_rgb to true"
+        );
+        Ok(PreparedImage {
+            size: image.size(),
+            packing: anyres.packing(image.size(), tiled)?,
+            pixels: self.settings.pixels.tiles(image.rgb(), anyres, tiled)?,
+            sha256: image.sha256().to_owned(),
+        })
+    }
+}

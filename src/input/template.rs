@@ -1,0 +1,250 @@
+//! The chat template: found in the checkpoint, rendered with Hugging Face's extensions, bounded in time and size.
+//!
+//! A template is a program from the checkpoint, so it runs on fuel. Not here: token ids and placeholders.
+//! Source: transformers 5.17 `ProcessorMixin.get_processor_dict`, `chat_template_utils`. Spec: T4.5, A4.1, C4.10
+
+use super::jinja;
+use super::processor::{PROCESSOR, Section};
+use crate::error::{Error, Result, ensure};
+use crate::files::Files;
+use minijinja::value::{Enumerator, Object, ObjectRepr, Value};
+use minijinja::{AutoEscape, Environment, ErrorKind};
+use serde_json::Value as Json;
+use std::sync::Arc;
+
+/// Steps a template may take: hundreds of times what real ones need, well under a second. Spec: C4.10
+const FUEL: u64 = 500_000;
+/// The most bytes of a template, and of what it renders. Spec: C4.10
+const MAX_BYTES: usize = 16 << 20;
+
+/// The day that `strftime_now` tells unless the caller says another: renderings must be reproducible. Spec: A4.1
+pub const DEFAULT_DATE: (i32, u32, u32) = (2024, 7, 26);
+
+/// A chat template, ready to render.
+#[derive(Debug, Clone)]
+pub struct Template {
+    env: Arc<Environment<'static>>,
+    at: String,
+}
+
+/// One turn of a conversation: who speaks, how many images come first, and the text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn<'a> {
+    /// `system`, `user` or `assistant`.
+    pub role: &'a str,
+    /// Number of `{"type": "image"}` parts before the text.
+    pub images: usize,
+    /// The text.
+    pub text: &'a str,
+}
+
+impl Template {
+    /// The template of a checkpoint, from the first place that has one: `processor_config.json`, `chat_template.json`,
+    /// `chat_template.jinja` (so far as transformers), `tokenizer_config.json`.
+    ///
+    /// # Errors
+    /// None of the files has one; it does not compile. Spec: T4.5
+    pub fn load(files: &Files, date: (i32, u32, u32)) -> Result<Template> {
+        let field = |name: &str| -> Result<Option<Template>> {
+            let Some(section) = Section::read(files, name)? else { return Ok(None) };
+            let Some(value) = section.get("chat_template") else { return Ok(None) };
+            let at = format!("{}: chat_template", section.at);
+            Ok(Some(Template::new(default_of(value, &at)?, at, date)?))
+        };
+        for name in [PROCESSOR, "chat_template.json"] {
+            if let Some(found) = field(name)? {
+                return Ok(found);
+            }
+        }
+        if let Some(bytes) = files.read("chat_template.jinja")? {
+            let at = files.label("chat_template.jinja");
+            let text = std::str::from_utf8(&bytes).map_err(|e| Error::new(&at, "UTF-8 text", e))?;
+            return Template::new(text, at, date);
+        }
+        if let Some(found) = field("tokenizer_config.json")? {
+            return Ok(found);
+        }
+        Err(Error::new(files.label("chat_template.jinja"), "a chat template", "none")
+            .remedy("chat_template.json and tokenizer_config.json may hold it too"))
+    }
+
+    /// A template from its source; `at` names it in messages, `date` is what `strftime_now` tells.
+    ///
+    /// # Errors
+    /// A template that does not compile or is larger than 16 MiB.
+    pub fn new(source: &str, at: impl Into<String>, date: (i32, u32, u32)) -> Result<Template> {
+        let at = at.into();
+        ensure!(source.len() <= MAX_BYTES, &at, format!("at most {MAX_BYTES} bytes"), source.len());
+        let mut env = Environment::new();
+        env.set_trim_blocks(true);
+        env.set_lstrip_blocks(true);
+        env.set_auto_escape_callback(|_| AutoEscape::None);
+        env.set_formatter(jinja::print);
+        env.set_unknown_method_callback(jinja::method);
+        env.set_fuel(Some(FUEL));
+        env.set_recursion_limit(100);
+        env.add_filter("tojson", |value: &Value, options| jinja::tojson(value, options));
+        env.add_function("raise_exception", |message: String| -> std::result::Result<Value, minijinja::Error> {
+            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+        });
+        env.add_function("strftime_now", move |format: &str| jinja::strftime(format, date));
+        // Python opens the file with universal newlines, and jinja normalises what is left.
+        let source = source.replace("\r\n", "\n").replace('\r', "\n");
+        env.add_template_owned("chat_template", without_generation(&source)).map_err(|e| broken(&at, &e))?;
+        Ok(Template { env: Arc::new(env), at })
+    }
+
+    /// The prompt of a conversation, the assistant's turn begun; `special` are the variables `bos_token` and so on.
+    ///
+    /// # Errors
+    /// The template raises an exception, runs out of fuel, or renders more than 16 MiB. Spec: C4.10
+    pub fn render(&self, turns: &[Turn<'_>], special: &[(String, String)]) -> Result<String> {
+        let text = |s: &str| Value::from(s.to_owned());
+        let part = |kind: &str, rest: Option<&str>| {
+            let pairs = [("type", text(kind))].into_iter().chain(rest.map(|t| ("text", text(t))));
+            Value::from_object(Fields(pairs.collect()))
+        };
+        let message = |turn: &Turn<'_>| {
+            let images = std::iter::repeat_with(|| part("image", None)).take(turn.images);
+            let content: Vec<Value> = images.chain([part("text", Some(turn.text))]).collect();
+            Value::from_object(Fields(vec![("role", text(turn.role)), ("content", Value::from(content))]))
+        };
+        let mut context: Vec<(String, Value)> = special.iter().map(|(k, v)| (k.clone(), text(v))).collect();
+        context.extend([
+            ("messages".to_owned(), turns.iter().map(message).collect()),
+            ("add_generation_prompt".to_owned(), Value::from(true)),
+            ("tools".to_owned(), Value::from(())),
+            ("documents".to_owned(), Value::from(())),
+        ]);
+        let context: std::collections::BTreeMap<String, Value> = context.into_iter().collect();
+        let template = self.env.get_template("chat_template").map_err(|e| broken(&self.at, &e))?;
+        let mut out = Bounded(Vec::new());
+        template.render_captured_to(context, &mut out).map_err(|e| broken(&self.at, &e))?;
+        String::from_utf8(out.0).map_err(|e| Error::new(&self.at, "UTF-8 output", e))
+    }
+}
+
+/// A map that keeps the order of its keys, as Python's does: templates may print or dump a message.
+#[derive(Debug)]
+struct Fields(Vec<(&'static str, Value)>);
+
+impl Object for Fields {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Map
+    }
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.0.iter().find(|(k, _)| key.as_str() == Some(k)).map(|(_, v)| v.clone())
+    }
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Values(self.0.iter().map(|(k, _)| Value::from(*k)).collect())
+    }
+}
+
+struct Bounded(Vec<u8>);
+
+impl std::io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.0.len() + bytes.len() > MAX_BYTES {
+            return Err(std::io::Error::other(format!("more than {MAX_BYTES} bytes of output")));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The template named `default` where a file holds several, as a list of {name, template} or an object.
+fn default_of<'a>(value: &'a Json, at: &str) -> Result<&'a str> {
+    let named = match value {
+        Json::String(text) => return Ok(text),
+        Json::Array(list) => list.iter().find(|t| t["name"] == "default").and_then(|t| t["template"].as_str()),
+        Json::Object(map) => map.get("default").and_then(Json::as_str),
+        _ => None,
+    };
+    named.ok_or_else(|| Error::new(at, "a text, or several of which one is named \"default\"", "another JSON value"))
+}
+
+/// The engine's message on one line.
+fn broken(at: &str, e: &minijinja::Error) -> Error {
+    let mut got = e.to_string();
+    let mut source = std::error::Error::source(e);
+    while let Some(inner) = source {
+        got = format!("{got}: {inner}");
+        source = inner.source();
+    }
+    let error = Error::new(at, "a template that renders this prompt", got.replace('\n', " "));
+    match e.kind() {
+        ErrorKind::OutOfFuel => error.remedy(format!("it took more than {FUEL} steps; does it loop for ever?")),
+        ErrorKind::InvalidOperation => {
+            error.remedy("messages are passed as lists of parts, as transformers' processor does")
+        }
+        _ => error,
+    }
+}
+
+/// `{% generation %}` … `{% endgeneration %}` become `{% with %}` … `{% endwith %}`: a block of the same scope that
+/// prints its body, with the same rules for the white space around it. Spec: A4.2
+fn without_generation(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(start) = rest.find("{%").into_iter().chain(rest.find("{{")).chain(rest.find("{#")).min() {
+        out.push_str(&rest[..start]);
+        rest = &rest[start..];
+        let (open, close) = match &rest[..2] {
+            "{#" => {
+                let end = rest.find("#}").map_or(rest.len(), |e| e + 2);
+                out.push_str(&rest[..end]);
+                rest = &rest[end..];
+                continue;
+            }
+            "{{" => ("{{", "}}"),
+            _ => ("{%", "%}"),
+        };
+        let end = end_of(rest, close);
+        let tag = &rest[..end];
+        rest = &rest[end..];
+        let name = tag.trim_start_matches(open).trim_end_matches(close);
+        let name = name.trim_start_matches(['-', '+']).trim_end_matches(['-', '+']).trim();
+        match name {
+            "generation" if open == "{%" => out.push_str(&tag.replacen("generation", "with", 1)),
+            "endgeneration" if open == "{%" => out.push_str(&tag.replacen("endgeneration", "endwith", 1)),
+            "raw" if open == "{%" => {
+                out.push_str(tag);
+                let end = rest
+                    .match_indices("{%")
+                    .find(|(i, _)| rest[i + 2..].trim_start_matches(['-', '+']).trim_start().starts_with("endraw"));
+                let end = end.map_or(rest.len(), |(i, _)| i);
+                out.push_str(&rest[..end]);
+                rest = &rest[end..];
+            }
+            _ => out.push_str(tag),
+        }
+    }
+    out + rest
+}
+
+/// Where the tag at the start of `text` ends: after the first `close` outside strings and brackets.
+fn end_of(text: &str, close: &str) -> usize {
+    let bytes = text.as_bytes();
+    let (mut i, mut depth) = (2, 0usize);
+    while i < bytes.len() {
+        if depth == 0 && bytes[i..].starts_with(close.as_bytes()) {
+            return i + 2;
+        }
+        match bytes[i] {
+            quote @ (b'"' | b'\'') => {
+                i += 1;
+                while i < bytes.len() && bytes[i] != quote {
+                    i += if bytes[i] == b'\\' { 2 } else { 1 };
+                }
+            }
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        i += 1;
+    }
+    text.len()
+}

@@ -1,0 +1,151 @@
+//! `tokenizer.json` with the crate `tokenizers`: text to ids and back, and text in pieces as ids come in.
+//!
+//! Not here: chat templates and image placeholders. Source: transformers 5.17 `ProcessorMixin.apply_chat_template`
+//! (when special tokens are added), `tokenizer.decode`. Spec: D4.3, E4.11
+
+use super::processor::Section;
+use crate::error::{Error, Result};
+use crate::files::Files;
+use serde_json::Value;
+
+const FILE: &str = "tokenizer.json";
+
+/// A checkpoint's tokenizer. Spec: D4.3
+#[derive(Clone)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    at: String,
+    /// Named special tokens of `tokenizer_config.json`: `bos_token`, `image_token` and so on.
+    special: Vec<(String, String)>,
+}
+
+impl std::fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tokenizer({}, {} tokens)", self.at, self.inner.get_vocab_size(true))
+    }
+}
+
+impl Tokenizer {
+    /// The tokenizer of a checkpoint.
+    ///
+    /// # Errors
+    /// No `tokenizer.json`, or one that cannot be read.
+    pub fn load(files: &Files) -> Result<Tokenizer> {
+        let at = files.label(FILE);
+        let bytes = files.read(FILE)?.ok_or_else(|| {
+            Error::new(&at, "the tokenizer", "no such file").remedy(
+                "it lies beside the weights on the hub; an older checkpoint gets one from \
+                 AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)",
+            )
+        })?;
+        let special = Section::read(files, "tokenizer_config.json")?.map(|c| special_tokens(&c)).unwrap_or_default();
+        Tokenizer::from_bytes(&bytes, at, special)
+    }
+
+    /// A tokenizer from the bytes of a `tokenizer.json`, `at` its name in messages, `special` its named tokens.
+    ///
+    /// # Errors
+    /// What the crate `tokenizers` cannot read.
+    pub fn from_bytes(bytes: &[u8], at: String, special: Vec<(String, String)>) -> Result<Tokenizer> {
+        let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| Error::new(&at, "a tokenizer", e))?;
+        // The file may store these; transformers switches both off unless a call asks for them.
+        inner.with_truncation(None).map_err(|e| Error::new(&at, "a tokenizer", e))?.with_padding(None);
+        Ok(Tokenizer { inner, at, special })
+    }
+
+    /// The text of a named special token, such as `bos_token`.
+    pub fn special(&self, name: &str) -> Option<&str> {
+        self.special.iter().find(|(n, _)| n == name).map(|(_, text)| text.as_str())
+    }
+
+    /// All named special tokens.
+    pub fn specials(&self) -> &[(String, String)] {
+        &self.special
+    }
+
+    /// The ids of a rendered prompt. What the post-processor adds is left out where the prompt begins with the
+    /// beginning-of-sequence token already, as transformers does for chats.
+    ///
+    /// # Errors
+    /// What the tokenizer cannot encode. Spec: D4.3
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let add = !self.special("bos_token").is_some_and(|bos| text.starts_with(bos));
+        let encoding = self.inner.encode_fast(text, add).map_err(|e| Error::new(&self.at, "text it can encode", e))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The text of ids, special tokens left out. Ids without a token say nothing.
+    ///
+    /// # Errors
+    /// What the tokenizer's decoder cannot take.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        self.inner.decode(ids, true).map_err(|e| Error::new(&self.at, "ids it can decode", e))
+    }
+
+    /// The id of a token's exact text.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// The text of one token as the vocabulary has it (byte-level tokenizers write `Ġ` for a space).
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// A decoder that takes ids one by one.
+    pub fn stream(&self) -> TokenStream<'_> {
+        TokenStream { tokenizer: self, ids: Vec::new(), said: String::new() }
+    }
+}
+
+/// Decodes ids as they come, never half a character; the pieces concatenate to [`Tokenizer::decode`] of all ids.
+///
+/// Text is held back while it ends in U+FFFD (bytes of a character may still be missing) and during a run of byte
+/// tokens `<0xHH>` (whose decoder judges the run as a whole). Every push decodes all ids again, which is exact for any
+/// decoder and takes microseconds. Spec: E4.11
+#[derive(Debug)]
+pub struct TokenStream<'a> {
+    tokenizer: &'a Tokenizer,
+    ids: Vec<u32>,
+    said: String,
+}
+
+impl TokenStream<'_> {
+    /// The text that `id` completes, if any.
+    pub fn push(&mut self, id: u32) -> Option<String> {
+        self.ids.push(id);
+        let byte = |t: String| t.len() == 6 && t.starts_with("<0x") && t.ends_with('>');
+        if self.tokenizer.token(id).is_some_and(byte) {
+            return None;
+        }
+        let text = self.tokenizer.decode(&self.ids).ok()?;
+        self.rest(text.trim_end_matches('\u{FFFD}'))
+    }
+
+    /// What was held back; the stream is empty afterwards.
+    pub fn finish(&mut self) -> Option<String> {
+        let text = self.tokenizer.decode(&self.ids).ok()?;
+        let rest = self.rest(&text);
+        self.ids.clear();
+        self.said.clear();
+        rest
+    }
+
+    fn rest(&mut self, text: &str) -> Option<String> {
+        let rest = text.strip_prefix(&self.said)?.to_owned();
+        self.said.push_str(&rest);
+        (!rest.is_empty()).then_some(rest)
+    }
+}
+
+/// Every `…_token` of a tokenizer's configuration that is a text, or an object with `content`. Spec: D4.3
+fn special_tokens(config: &Section) -> Vec<(String, String)> {
+    let extra = config.get("extra_special_tokens").and_then(Value::as_object);
+    let named = config.fields.iter().filter(|(key, _)| key.ends_with("_token")).chain(extra.into_iter().flatten());
+    named
+        .filter_map(|(key, value)| {
+            let text = value.as_str().or_else(|| value.get("content")?.as_str())?;
+            Some((key.clone(), text.to_owned()))
+        })
+        .collect()
+}
