@@ -1,16 +1,23 @@
 //! Reference forward pass of large vision-language models, and AirCache visual KV cache eviction, on the CPU.
 
+pub mod cache;
 pub mod config;
+pub mod decoder;
 pub mod demo;
 pub mod error;
 pub mod files;
+pub mod generate;
 pub mod golden;
 pub mod input;
 pub mod kernel;
+pub mod layer;
+pub mod model;
 pub mod num;
 pub mod pass;
 pub mod policy;
 pub mod roles;
+pub mod sample;
+pub mod vision;
 pub mod weights;
 
 pub use error::{Error, Result};

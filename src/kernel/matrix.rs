@@ -1,6 +1,6 @@
 //! A weight matrix as it lies in the checkpoint: f32, bf16 or f16, row-major, read in place.
 
-use crate::num::Real;
+use crate::num::{Real, pack};
 use half::{bf16, f16};
 
 /// The stored numbers of a matrix.
@@ -35,35 +35,60 @@ impl<'a> MatrixView<'a> {
         MatrixView { values: Values::F32(values), rows, cols }
     }
 
-    /// Row `i`, widened exactly: yields `cols` numbers.
+    /// Row `i`, widened exactly and packed for the canonical dot product; packed: [⌈cols/32⌉·32]. Spec: D2.3
     ///
     /// # Panics
     /// Where the row is out of range.
     #[inline(always)]
-    pub fn with_row<T: Real, R>(&self, i: usize, f: impl RowReader<T, R>) -> R {
+    pub fn pack_row<T: Real>(&self, i: usize, packed: &mut [T]) {
         let range = i * self.cols..(i + 1) * self.cols;
         match self.values {
-            Values::F32(v) => f.read(v[range].iter().map(|&v| T::of_f32(v))),
-            Values::Bf16(v) => f.read(v[range].iter().map(|v| T::of_f32(f32::from_bits((v.to_bits() as u32) << 16)))),
-            Values::F16(v) => f.read(v[range].iter().map(|v| T::of_f32(v.to_f32()))),
+            Values::F32(v) => pack(&v[range], T::of_f32, packed),
+            Values::Bf16(v) => pack(&v[range], |v| T::of_f32(widen_bf16(v)), packed),
+            Values::F16(v) => pack(&v[range], |v| T::of_f32(widen_f16(v)), packed),
         }
     }
 
-    /// Row `i`, widened exactly into `out`: [cols].
+    /// Row `i`, widened exactly; out: [cols].
+    ///
+    /// # Panics
+    /// Where the row is out of range.
     pub fn row_into<T: Real>(&self, i: usize, out: &mut [T]) {
-        struct Copy<'o, T>(&'o mut [T]);
-        impl<T: Real> RowReader<T, ()> for Copy<'_, T> {
-            #[inline(always)]
-            fn read(self, row: impl Iterator<Item = T>) {
-                self.0.iter_mut().zip(row).for_each(|(o, v)| *o = v);
-            }
+        let range = i * self.cols..(i + 1) * self.cols;
+        match self.values {
+            Values::F32(v) => out.iter_mut().zip(&v[range]).for_each(|(o, &v)| *o = T::of_f32(v)),
+            Values::Bf16(v) => out.iter_mut().zip(&v[range]).for_each(|(o, &v)| *o = T::of_f32(widen_bf16(v))),
+            Values::F16(v) => out.iter_mut().zip(&v[range]).for_each(|(o, &v)| *o = T::of_f32(widen_f16(v))),
         }
-        self.with_row(i, Copy(out))
     }
 }
 
-/// What a caller does with a widened row; a trait because closures cannot be generic over the iterator.
-pub trait RowReader<T, R> {
-    /// Consumes the row.
-    fn read(self, row: impl Iterator<Item = T>) -> R;
+/// A bf16 is the upper half of an f32.
+#[inline(always)]
+fn widen_bf16(v: bf16) -> f32 {
+    f32::from_bits((v.to_bits() as u32) << 16)
+}
+
+/// The value of an f16 without branches: the exponent's bias is corrected by a product, which is exact.
+#[inline(always)]
+fn widen_f16(v: f16) -> f32 {
+    let bits = v.to_bits() as u32;
+    let sign = (bits & 0x8000) << 16;
+    let magnitude = f32::from_bits((bits & 0x7fff) << 13) * f32::from_bits((127 + 112) << 23);
+    let special = if bits & 0x7c00 == 0x7c00 { 0x7f80_0000 } else { 0 };
+    f32::from_bits(magnitude.to_bits() | sign | special)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn d3_2_every_half_widens_exactly() {
+        for bits in 0..=u16::MAX {
+            let (b, h) = (bf16::from_bits(bits), f16::from_bits(bits));
+            assert!(widen_bf16(b).to_bits() == b.to_f32().to_bits() || b.is_nan() && widen_bf16(b).is_nan());
+            assert!(widen_f16(h).to_bits() == h.to_f32().to_bits() || h.is_nan() && widen_f16(h).is_nan(), "{bits:x}");
+        }
+    }
 }

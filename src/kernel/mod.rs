@@ -3,8 +3,20 @@
 //! Every kernel is plain Rust over `[T; 16]` lanes in the canonical order of [`crate::num`], run through
 //! [`simd::vectorize`]. Threads split outputs, never sums: the bits do not depend on how many there are.
 
+mod activation;
+mod attention;
+mod linear;
 mod matrix;
+mod norm;
+mod patch;
 pub mod resample;
+mod rotary;
 pub mod simd;
 
-pub use matrix::{MatrixView, RowReader, Values};
+pub use activation::activate;
+pub use attention::{HeadView, Visible, attention, key_at, push_key, scale, softmax};
+pub use linear::linear;
+pub use matrix::{MatrixView, Values};
+pub use norm::{layer_norm, rms_norm};
+pub use patch::patches;
+pub use rotary::{Angles, inverse_frequencies};

@@ -10,7 +10,8 @@ mod sum;
 
 pub use exp::{erf, gelu_erf, gelu_tanh, quick_gelu, silu};
 pub use grid::Grid;
-pub use sum::{BLOCK, LANES, Lanes, dot, dot_in_order, fold, pack, sum};
+pub(crate) use sum::sum_of;
+pub use sum::{BLOCK, LANES, Lanes, dot, dot_in_order, fma, fold, pack, sum};
 
 use std::fmt::{Debug, Display};
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};

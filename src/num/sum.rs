@@ -39,13 +39,13 @@ pub fn sum<T: Real>(x: &[T]) -> T {
 #[inline(always)]
 pub(crate) fn sum_of<T: Real>(x: &[T], f: impl Fn(T) -> T) -> T {
     let mut lanes = [T::ZERO; LANES];
-    let mut chunks = x.chunks_exact(LANES);
-    for chunk in &mut chunks {
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for chunk in chunks {
         for j in 0..LANES {
             lanes[j] += f(chunk[j]);
         }
     }
-    for (lane, &v) in lanes.iter_mut().zip(chunks.remainder()) {
+    for (lane, &v) in lanes.iter_mut().zip(rest) {
         *lane += f(v);
     }
     fold(lanes)
@@ -54,12 +54,22 @@ pub(crate) fn sum_of<T: Real>(x: &[T], f: impl Fn(T) -> T) -> T {
 /// Rearranges a row for the canonical dot product: per block of 32, first the 16 odd elements, then the 16 even ones,
 /// a short last block padded with zeros. Both factors packed, [`dot`] reads straight on. Spec: D2.3
 ///
-/// `row` yields the K elements; `packed`: [⌈K/32⌉·32].
+/// row: \[K\] as stored, `widen` makes a number of one, packed: \[⌈K/32⌉·32\].
 #[inline(always)]
-pub fn pack<T: Real>(row: impl Iterator<Item = T>, packed: &mut [T]) {
-    packed.fill(T::ZERO);
-    for (k, v) in row.enumerate() {
-        packed[k / BLOCK * BLOCK + (1 - k % 2) * LANES + k % BLOCK / 2] = v;
+pub fn pack<S: Copy, T: Real>(row: &[S], widen: impl Fn(S) -> T, packed: &mut [T]) {
+    let mut blocks = row.chunks_exact(BLOCK);
+    let mut to = packed.chunks_exact_mut(BLOCK);
+    for (row, to) in (&mut blocks).zip(&mut to) {
+        for j in 0..LANES {
+            to[j] = widen(row[2 * j + 1]);
+            to[LANES + j] = widen(row[2 * j]);
+        }
+    }
+    if let Some(to) = to.next() {
+        to.fill(T::ZERO);
+        for (k, &v) in blocks.remainder().iter().enumerate() {
+            to[(1 - k % 2) * LANES + k / 2] = widen(v);
+        }
     }
 }
 
@@ -68,12 +78,19 @@ pub fn pack<T: Real>(row: impl Iterator<Item = T>, packed: &mut [T]) {
 #[inline(always)]
 pub fn dot<T: Real>(x: &[T], w: &[T]) -> T {
     let mut lanes = [T::ZERO; LANES];
-    for (x, w) in x.chunks_exact(LANES).zip(w.chunks_exact(LANES)) {
-        for j in 0..LANES {
-            lanes[j] = x[j].mul_add(w[j], lanes[j]);
-        }
+    for (x, w) in x.as_chunks::<LANES>().0.iter().zip(w.as_chunks::<LANES>().0) {
+        lanes = fma(x, w, lanes);
     }
     fold(lanes)
+}
+
+/// One step of every lane: lane j becomes x_j · w_j + lane j, rounded once. Spec: D2.2
+#[inline(always)]
+pub fn fma<T: Real>(x: &Lanes<T>, w: &Lanes<T>, mut lanes: Lanes<T>) -> Lanes<T> {
+    for j in 0..LANES {
+        lanes[j] = x[j].mul_add(w[j], lanes[j]);
+    }
+    lanes
 }
 
 /// The definition of [`dot`] on rows as they are, for one output: the naive twin. Spec: E2.4

@@ -8,7 +8,7 @@ mod stage;
 pub use stage::{Part, Stage};
 
 use crate::num::{Grid, Real};
-use ndarray::{Array, ArrayViewD, Dimension};
+use ndarray::{Array, ArrayView, ArrayViewD, Dimension};
 
 /// How a pass computes. Spec: T6.1
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -83,17 +83,19 @@ impl<'t, T: Real> Pass<'t, T> {
     /// Rounds where the precision rounds, then shows the value.
     pub fn put<D: Dimension>(&mut self, at: Stage, a: Array<T, D>) -> Array<T, D> {
         let a = self.store(a);
-        self.show(at, || a.view().into_dyn());
+        self.show(at, a.view());
         a
     }
 
-    /// Shows a value that is stored already, in the view that the bundle wants.
-    pub fn show<'v>(&mut self, at: Stage, view: impl FnOnce() -> ArrayViewD<'v, T>)
-    where
-        T: 'v,
-    {
+    /// Shows a value that is stored already; `a` is a view in the shape that the bundle gives it.
+    pub fn show<D: Dimension>(&mut self, at: Stage, a: ArrayView<'_, T, D>) {
         if let Some(tap) = self.tap.as_deref_mut().filter(|t| t.wants(at)) {
-            tap.see(at, view());
+            tap.see(at, a.into_dyn());
         }
+    }
+
+    /// Whether anybody watches.
+    pub fn is_watched(&self) -> bool {
+        self.tap.is_some()
     }
 }

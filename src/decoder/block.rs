@@ -1,0 +1,137 @@
+//! One decoder layer: norm, projections, rotary, attention, output, residual; norm, gated MLP, residual.
+
+use super::{LayerObserved, Observer, Segment, stage};
+use crate::config::DecoderConfig;
+use crate::error::Result;
+use crate::kernel::{Angles, Visible, attention, rms_norm};
+use crate::layer::{GatedMlp, Linear};
+use crate::num::Real;
+use crate::pass::Pass;
+use crate::weights::Names;
+use ndarray::{Array2, ArrayView3, s};
+
+/// The weights of a layer.
+#[derive(Debug, Clone)]
+pub(super) struct Block {
+    attention_norm: Vec<f32>,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    out: Linear,
+    mlp_norm: Vec<f32>,
+    mlp: GatedMlp,
+}
+
+impl Block {
+    pub(super) fn load(ck: &Names<'_>, c: &DecoderConfig, layer: usize) -> Result<Self> {
+        let at = |part: &str| format!("decoder.layers.{layer}.{part}");
+        let linear = |part: &str, outputs: usize, inputs: usize, bias: bool| -> Result<Linear> {
+            Ok(Linear {
+                weight: ck.matrix(&at(&format!("{part}.weight")), outputs, inputs)?,
+                bias: if bias { Some(ck.vector(&at(&format!("{part}.bias")), outputs)?) } else { None },
+            })
+        };
+        let (d, q, kv, mlp) = (c.hidden, c.heads * c.head_dim, c.kv_heads * c.head_dim, c.intermediate);
+        Ok(Block {
+            attention_norm: ck.vector(&at("input_layernorm.weight"), d)?,
+            query: linear("self_attn.q_proj", q, d, true)?,
+            key: linear("self_attn.k_proj", kv, d, true)?,
+            value: linear("self_attn.v_proj", kv, d, true)?,
+            out: linear("self_attn.o_proj", d, q, false)?,
+            mlp_norm: ck.vector(&at("post_attention_layernorm.weight"), d)?,
+            mlp: GatedMlp {
+                gate: linear("mlp.gate_proj", mlp, d, false)?,
+                up: linear("mlp.up_proj", mlp, d, false)?,
+                down: linear("mlp.down_proj", d, mlp, false)?,
+                activation: c.activation,
+            },
+        })
+    }
+
+    /// x: [rows, d] → [rows, d]. Spec: E6.2–E6.6
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn forward<T: Real>(
+        &self,
+        pass: &mut Pass<'_, T>,
+        c: &DecoderConfig,
+        layer: usize,
+        x: Array2<T>,
+        angles: &Angles<T>,
+        segments: &mut [Segment<'_, T>],
+        observer: Option<&mut Observer<T>>,
+    ) -> Array2<T> {
+        let h = pass.store(rms_norm(x.view(), &self.attention_norm, c.norm_eps, pass.grid)); // E6.2
+        let mut q = self.query.forward(pass, h.view());
+        let mut k = self.key.forward(pass, h.view());
+        let v = self.value.forward(pass, h.view());
+        angles.rotate(q.view_mut(), c.head_dim, pass.grid); // E3.13
+        angles.rotate(k.view_mut(), c.head_dim, pass.grid);
+        pass.show(stage(layer, "query"), by_head(&q, c.heads));
+        pass.show(stage(layer, "key"), by_head(&k, c.kv_heads));
+        pass.show(stage(layer, "value"), by_head(&v, c.kv_heads));
+
+        let mix = mix(pass, c, layer, &q, &k, &v, segments, observer); // E6.4
+        let mix = pass.put(stage(layer, "mix"), mix);
+        let x = pass.store(x + self.out.forward(pass, mix.view())); // E6.5
+        let h = pass.store(rms_norm(x.view(), &self.mlp_norm, c.norm_eps, pass.grid));
+        let x = x + self.mlp.forward(pass, h.view()); // E6.6
+        pass.put(stage(layer, "out"), x)
+    }
+}
+
+/// Appends each segment's keys and values to its cache, then lets its queries attend to all of it. Spec: E6.4
+#[allow(clippy::too_many_arguments)]
+fn mix<T: Real>(
+    pass: &Pass<'_, T>,
+    c: &DecoderConfig,
+    layer: usize,
+    q: &Array2<T>,
+    k: &Array2<T>,
+    v: &Array2<T>,
+    segments: &mut [Segment<'_, T>],
+    observer: Option<&mut Observer<T>>,
+) -> Array2<T> {
+    let d = c.head_dim;
+    let mut first = 0;
+    let mut observer = observer;
+    let mut mix = Vec::with_capacity(q.len());
+    for segment in segments {
+        let rows = first..first + segment.rows;
+        for (g, head) in segment.cache.layers[layer].iter_mut().enumerate() {
+            if segment.rows > 1 {
+                head.reserve(segment.rows);
+            }
+            for row in rows.clone() {
+                let of = |x: &Array2<T>| x.slice(s![row, g * d..(g + 1) * d]).to_vec();
+                head.push(segment.cache.rows + row - first, of(k).into_iter(), of(v).into_iter());
+            }
+        }
+        let views = segment.cache.views(layer);
+        let queries = q.slice(s![rows.clone(), ..]);
+        let observer = observer.take();
+        let mut received = observer.as_ref().filter(|o| o.received).map(|_| vec![vec![T::ZERO; rows.end]; c.kv_heads]);
+        mix.extend(attention(
+            queries.as_slice().unwrap_or_default(),
+            c.heads,
+            &views,
+            d,
+            Visible::Causal,
+            pass.grid,
+            received.as_deref_mut(),
+        ));
+        if let Some(observer) = observer {
+            let queries = by_head(q, c.heads).select(ndarray::Axis(1), &observer.rows);
+            let received = received.map(|r| Array2::from_shape_fn((r.len(), segment.rows), |(g, i)| r[g][i]));
+            observer.layers.push(LayerObserved { queries, received });
+        }
+        first = rows.end;
+    }
+    Array2::from_shape_vec(q.dim(), mix).unwrap_or_else(|_| unreachable!("E6.4: one row a query"))
+}
+
+/// [n, heads · d_h] seen as [heads, n, d_h].
+fn by_head<T: Real>(x: &Array2<T>, heads: usize) -> ArrayView3<'_, T> {
+    let (n, width) = x.dim();
+    let Ok(v) = x.view().into_shape_with_order((n, heads, width / heads)) else { unreachable!("E6.3: whole heads") };
+    v.permuted_axes([1, 0, 2])
+}

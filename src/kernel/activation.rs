@@ -1,0 +1,34 @@
+//! Activations over whole arrays.
+
+use super::simd::vectorize;
+use crate::config::Activation;
+use crate::num::{Real, gelu_erf, gelu_tanh, quick_gelu, silu};
+use ndarray::Array2;
+use rayon::prelude::*;
+
+/// Applies the function to every element, in place. Spec: E3.6–E3.9
+pub fn activate<T: Real>(x: &mut Array2<T>, activation: Activation) {
+    let Some(x) = x.as_slice_mut() else { return x.mapv_inplace(|v| scalar(v, activation)) };
+    x.par_chunks_mut(4096).for_each(|x| {
+        vectorize(
+            #[inline(always)]
+            || match activation {
+                Activation::Silu => x.iter_mut().for_each(|x| *x = silu(*x)),
+                Activation::GeluErf => x.iter_mut().for_each(|x| *x = gelu_erf(*x)),
+                Activation::GeluTanh => x.iter_mut().for_each(|x| *x = gelu_tanh(*x)),
+                Activation::QuickGelu => x.iter_mut().for_each(|x| *x = quick_gelu(*x)),
+                Activation::Relu => x.iter_mut().for_each(|x| *x = x.max(T::ZERO)),
+            },
+        )
+    });
+}
+
+fn scalar<T: Real>(x: T, activation: Activation) -> T {
+    match activation {
+        Activation::Silu => silu(x),
+        Activation::GeluErf => gelu_erf(x),
+        Activation::GeluTanh => gelu_tanh(x),
+        Activation::QuickGelu => quick_gelu(x),
+        Activation::Relu => x.max(T::ZERO),
+    }
+}

@@ -1,0 +1,59 @@
+//! Rotary position embedding.
+//!
+//! The angles are formed in f32 in every precision, as every implementation that such a checkpoint was trained and is
+//! served with forms them (A3.12): they are part of the model, not of the arithmetic. Their cosine and sine are formed in
+//! f64. The rotation is in the container.
+
+use crate::num::{Grid, Real};
+use ndarray::{Array2, ArrayViewMut2, Zip};
+
+/// cos and sin of every row's angles, both [n, d_h/2]. Spec: E3.12
+#[derive(Debug, Clone)]
+pub struct Angles<T> {
+    /// cos(position · frequency).
+    pub cos: Array2<T>,
+    /// sin of the same.
+    pub sin: Array2<T>,
+}
+
+/// The frequencies 1 / θ^(2i/d_h), i < d_h/2: exponent, power and reciprocal each rounded to f32. Spec: E3.12, A3.12
+///
+/// ```
+/// assert_eq!(aircache::kernel::inverse_frequencies(10000.0, 4), [1.0, 0.01]);
+/// ```
+pub fn inverse_frequencies(theta: f64, head_dim: usize) -> Vec<f32> {
+    let exponent = |i: usize| (2 * i) as f32 / head_dim as f32;
+    (0..head_dim / 2).map(|i| 1.0 / (libm::pow(theta, exponent(i) as f64) as f32)).collect()
+}
+
+impl<T: Real> Angles<T> {
+    /// The angles position(row, i) · frequency_i, rounded to f32; their cosine and sine, stored in `grid` (R3.12).
+    ///
+    /// `position` gives the position that dimension i of a row turns with: the same for all i but in M-RoPE. Spec: E3.12
+    pub fn new(rows: usize, frequencies: &[f32], position: impl Fn(usize, usize) -> i64, grid: Grid) -> Self {
+        let angle = |(row, i): (usize, usize)| (position(row, i) as f32 * frequencies[i]) as f64;
+        let table =
+            |f: fn(f64) -> f64| Array2::from_shape_fn((rows, frequencies.len()), |at| grid.round(T::of(f(angle(at)))));
+        Angles { cos: table(libm::cos), sin: table(libm::sin) }
+    }
+
+    /// Rotates every head of every row in place: (a, b) → (a·cos − b·sin, b·cos + a·sin), a and b the two halves of a head.
+    ///
+    /// x: [n, heads · d_h]. The four products are stored before they are added (R3.13). Spec: E3.13
+    pub fn rotate(&self, mut x: ArrayViewMut2<'_, T>, head_dim: usize, grid: Grid) {
+        let half = head_dim / 2;
+        Zip::from(x.rows_mut()).and(self.cos.rows()).and(self.sin.rows()).par_for_each(|mut row, cos, sin| {
+            let Some(row) = row.as_slice_mut() else { unreachable!("E3.13: rows are contiguous") };
+            for head in row.chunks_exact_mut(head_dim) {
+                let (a, b) = head.split_at_mut(half);
+                for i in 0..half {
+                    let (c, s) = (cos[i], sin[i]);
+                    let (ac, bs) = (grid.round(a[i] * c), grid.round(b[i] * s));
+                    let (bc, as_) = (grid.round(b[i] * c), grid.round(a[i] * s));
+                    a[i] = grid.round(ac - bs);
+                    b[i] = grid.round(bc + as_);
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,53 @@
+//! The two MLPs: plain (vision towers, projectors) and gated (decoders).
+
+use super::Linear;
+use crate::config::Activation;
+use crate::kernel::activate;
+use crate::num::Real;
+use crate::pass::Pass;
+use ndarray::{Array2, ArrayView2, Zip};
+
+/// fc2(f(fc1(x))). Spec: E5.4
+#[derive(Debug, Clone)]
+pub struct Mlp {
+    /// The first layer.
+    pub fc1: Linear,
+    /// f.
+    pub activation: Activation,
+    /// The second layer.
+    pub fc2: Linear,
+}
+
+impl Mlp {
+    /// x: [n, d] → [n, outputs of fc2].
+    pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, x: ArrayView2<'_, T>) -> Array2<T> {
+        let mut hidden = self.fc1.forward(pass, x);
+        activate(&mut hidden, self.activation);
+        self.fc2.forward(pass, pass.store(hidden).view())
+    }
+}
+
+/// down(f(gate(x)) ⊙ up(x)). Spec: E6.6
+#[derive(Debug, Clone)]
+pub struct GatedMlp {
+    /// The gate's layer.
+    pub gate: Linear,
+    /// The layer beside it.
+    pub up: Linear,
+    /// The layer back to the residual stream.
+    pub down: Linear,
+    /// f.
+    pub activation: Activation,
+}
+
+impl GatedMlp {
+    /// x: [n, d] → [n, d].
+    pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, x: ArrayView2<'_, T>) -> Array2<T> {
+        let mut gate = self.gate.forward(pass, x);
+        activate(&mut gate, self.activation);
+        let mut product = pass.store(gate);
+        let up = self.up.forward(pass, x);
+        Zip::from(&mut product).and(&up).for_each(|g, &u| *g *= u);
+        self.down.forward(pass, pass.store(product).view())
+    }
+}

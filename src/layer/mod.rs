@@ -1,0 +1,7 @@
+//! Layers: weights joined to kernels.
+
+mod linear;
+mod mlp;
+
+pub use linear::Linear;
+pub use mlp::{GatedMlp, Mlp};

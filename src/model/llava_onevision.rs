@@ -1,0 +1,75 @@
+//! LLaVA-OneVision: SigLIP, a two-layer projector, anyres packing with newline rows.
+//! Source: transformers `modeling_llava_onevision.py`.
+
+use crate::config::LlavaOnevisionConfig;
+use crate::error::Result;
+use crate::input::Prepared;
+use crate::layer::{Linear, Mlp};
+use crate::num::Real;
+use crate::pass::{Part, Pass, Stage};
+use crate::vision::{Siglip, pack};
+use crate::weights::Names;
+use ndarray::{Array2, Axis, concatenate, s};
+
+/// What comes before the language model.
+#[derive(Debug, Clone)]
+pub struct LlavaOnevision {
+    config: LlavaOnevisionConfig,
+    tower: Siglip,
+    projector: Mlp,
+    newline: Vec<f32>,
+}
+
+impl LlavaOnevision {
+    /// Takes tower, projector and newline from a checkpoint.
+    ///
+    /// # Errors
+    /// A tensor that is missing or has another shape than the configuration says.
+    pub fn load(names: &Names<'_>, config: &LlavaOnevisionConfig) -> Result<Self> {
+        let used = config.feature_layers.iter().copied().max().unwrap_or(0);
+        let d = config.text.hidden;
+        let linear = |name: &str, inputs: usize| -> Result<Linear> {
+            let bias = || names.vector(&format!("projector.{name}.bias"), d).map(Some);
+            Ok(Linear {
+                weight: names.matrix(&format!("projector.{name}.weight"), d, inputs)?,
+                bias: if config.projector_bias { bias()? } else { None },
+            })
+        };
+        Ok(LlavaOnevision {
+            tower: Siglip::load(names, &config.vision, used)?,
+            projector: Mlp {
+                fc1: linear("linear_1", config.vision.hidden * config.feature_layers.len())?,
+                activation: config.projector_activation,
+                fc2: linear("linear_2", d)?,
+            },
+            newline: names.vector("newline", d)?,
+            config: config.clone(),
+        })
+    }
+
+    /// The visual rows of all images: [n_v, d]. Spec: E5.1, E5.5, E5.6
+    pub fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared) -> Array2<T> {
+        let d = self.config.text.hidden;
+        let pixels: Vec<_> = prompt.images.iter().map(|i| i.pixels.view()).collect();
+        let Ok(pixels) = concatenate(Axis(0), &pixels) else { return Array2::from_elem((0, d), T::ZERO) };
+        let features = self.tower.features(pass, pixels.view(), &self.config.feature_layers); // E5.1
+        let features = features.slice(s![.., usize::from(self.config.drop_first).., ..]);
+        pass.show(Stage::at(Part::Vision, "features"), features);
+
+        let (tiles, tokens, width) = features.dim();
+        let features = features.to_shape((tiles * tokens, width)).unwrap_or_else(|_| unreachable!("E5.5: whole tiles"));
+        let projected = self.projector.forward(pass, features.view()); // E5.5
+        let projected = projected.to_shape((tiles, tokens, d)).unwrap_or_else(|_| unreachable!("E5.5: whole tiles"));
+
+        let mut first = 0;
+        let mut packed = Vec::with_capacity(prompt.images.len());
+        for image in &prompt.images {
+            let tiles = first..first + image.pixels.dim().0;
+            packed.push(pack(projected.slice(s![tiles.clone(), .., ..]), &image.packing, &self.newline)); // E5.6
+            first = tiles.end;
+        }
+        let views: Vec<_> = packed.iter().map(|p| p.view()).collect();
+        let rows = concatenate(Axis(0), &views).unwrap_or_else(|_| unreachable!("E5.6: rows of one width"));
+        pass.put(Stage::at(Part::Projector, "out"), rows)
+    }
+}

@@ -1,0 +1,97 @@
+//! Models: wiring only. A family says how its pixels become visual rows; everything else is shared.
+
+mod llava_onevision;
+
+pub use llava_onevision::LlavaOnevision;
+
+use crate::config::{FamilyConfig, GenerationConfig};
+use crate::decoder::Decoder;
+use crate::error::{Result, ensure};
+use crate::files::Files;
+use crate::input::{Positions, Prepared};
+use crate::num::Real;
+use crate::pass::{Part, Pass, Stage};
+use crate::weights::{Checkpoint, Names, names};
+use ndarray::Array2;
+
+/// A loaded model: its weights stay where they are, mapped or embedded.
+///
+/// ```
+/// let model = aircache::model::Model::load(&aircache::demo::files())?;
+/// assert_eq!(model.config.name(), "llava_onevision");
+/// # Ok::<(), aircache::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Model {
+    /// What `config.json` says.
+    pub config: FamilyConfig,
+    /// What `generation_config.json` says.
+    pub generation: GenerationConfig,
+    /// The language model.
+    pub decoder: Decoder,
+    /// The checkpoint's tensors.
+    pub checkpoint: Checkpoint,
+    vision: Vision,
+}
+
+/// What comes before the language model, a variant a family.
+#[derive(Debug)]
+enum Vision {
+    LlavaOnevision(LlavaOnevision),
+}
+
+impl Model {
+    /// Loads a checkpoint folder, or the embedded demo model's files.
+    ///
+    /// # Errors
+    /// A file that is missing or damaged, a configuration that is not supported, a tensor that is missing or has another
+    /// shape or type than the configuration says.
+    pub fn load(files: &Files) -> Result<Self> {
+        let config = FamilyConfig::load(files)?;
+        let generation = GenerationConfig::load(files)?;
+        let checkpoint = Checkpoint::open(files)?;
+        let (decoder, vision) = match &config {
+            FamilyConfig::LlavaOnevision(c) => {
+                let names = Names::new(&checkpoint, names::llava_onevision);
+                (Decoder::load(&names, &c.text)?, Vision::LlavaOnevision(LlavaOnevision::load(&names, c)?))
+            }
+        };
+        Ok(Model { config, generation, decoder, checkpoint, vision })
+    }
+
+    /// The visual rows of the prompt's images, in prompt order: [n_v, d]. Spec: E5.1–E5.6
+    pub fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared) -> Array2<T> {
+        match &self.vision {
+            Vision::LlavaOnevision(parts) => parts.encode(pass, prompt),
+        }
+    }
+
+    /// The prompt's embeddings with the visual rows in their places: ids: [n], visual: [n_v, d] → [n, d]. Spec: E6.1
+    ///
+    /// # Errors
+    /// Where the prompt has another number of visual rows than `visual`.
+    pub fn merge<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared, visual: Array2<T>) -> Result<Array2<T>> {
+        let rows = prompt.roles.visual();
+        ensure!(
+            rows.len() == visual.nrows(),
+            "prompt",
+            format!("as many image placeholders as the images have rows, {}", visual.nrows()),
+            rows.len()
+        );
+        let mut x = self.decoder.embed(&prompt.ids);
+        for (&row, from) in rows.iter().zip(visual.outer_iter()) {
+            x.row_mut(row).assign(&from);
+        }
+        Ok(pass.put(Stage::at(Part::Decoder, "embed"), x))
+    }
+}
+
+/// The positions of the prompt rows, and the position that generation goes on at.
+pub(crate) fn positions(prompt: &Prepared) -> (Vec<i64>, i64) {
+    let rows = match &prompt.positions {
+        Positions::Linear(rows) => rows.clone(),
+        Positions::Mrope([time, ..]) => time.clone(),
+    };
+    let next = rows.iter().max().map_or(0, |p| p + 1);
+    (rows, next)
+}

@@ -1,0 +1,92 @@
+//! Choosing the next token from logits: the greatest, or a draw. Spec: E6.9
+
+use crate::error::{Error, Result, ensure};
+use crate::num::Real;
+
+/// How the next token is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum Sampling {
+    /// The greatest logit; of equal ones the lowest id.
+    #[default]
+    Greedy,
+    /// A draw from the softmax of logits / temperature, over the `top_k` most probable tokens (0: all), of these over the
+    /// fewest that together reach `top_p`.
+    Draw {
+        /// Divides the logits; > 0.
+        temperature: f64,
+        /// Number of candidates, 0 for all.
+        top_k: usize,
+        /// Cumulative probability of the candidates, 0 < p ≤ 1.
+        top_p: f64,
+        /// Start of the random sequence: the same seed draws the same tokens, on every machine.
+        seed: u64,
+    },
+}
+
+/// A sampler with the state of its random sequence.
+#[derive(Debug, Clone)]
+pub struct Sampler {
+    sampling: Sampling,
+    state: u64,
+}
+
+impl Sampler {
+    /// A sampler at the start of its sequence.
+    ///
+    /// # Errors
+    /// A temperature that is not positive, a `top_p` outside 0 < p ≤ 1.
+    pub fn new(sampling: Sampling) -> Result<Self> {
+        let mut state = 0;
+        if let Sampling::Draw { temperature, top_p, seed, .. } = sampling {
+            ensure!(temperature > 0.0 && temperature.is_finite(), "temperature", "a positive number", temperature);
+            ensure!(top_p > 0.0 && top_p <= 1.0, "top_p", "0 < p <= 1", top_p);
+            state = seed;
+        }
+        Ok(Sampler { sampling, state })
+    }
+
+    /// The next token. logits: [V].
+    ///
+    /// # Errors
+    /// A NaN among the logits, or nothing but −∞: the weights hold numbers that are not finite.
+    pub fn next<T: Real>(&mut self, logits: &[T]) -> Result<u32> {
+        let nan = |id: usize| {
+            Error::new(format!("logits of token {id}"), "a number", logits[id])
+                .remedy("the weights hold numbers that are not finite, or overflow; `aircache inspect` names them")
+        };
+        if let Some(id) = logits.iter().position(|v| !v.is_finite() && *v != T::NEG_INFINITY) {
+            return Err(nan(id));
+        }
+        let best = (1..logits.len()).fold(0, |best, id| if logits[id] > logits[best] { id } else { best });
+        ensure!(logits.get(best).is_some_and(|v| v.is_finite()), "logits", "a finite number", "none");
+        let Sampling::Draw { temperature, top_k, top_p, .. } = self.sampling else { return Ok(best as u32) };
+
+        let mut order: Vec<usize> = (0..logits.len()).collect();
+        order.sort_by(|&a, &b| logits[b].to_f64().total_cmp(&logits[a].to_f64()).then(a.cmp(&b)));
+        order.truncate(if top_k == 0 { order.len() } else { top_k });
+        let top = logits[best].to_f64();
+        let weights: Vec<f64> = order.iter().map(|&id| Real::exp((logits[id].to_f64() - top) / temperature)).collect();
+        let total: f64 = weights.iter().sum();
+        let mut mass = 0.0;
+        let enough = weights.iter().position(|w| {
+            mass += w / total;
+            mass >= top_p
+        });
+        let kept = &weights[..enough.map_or(weights.len(), |last| last + 1)];
+        let mut left = self.uniform() * kept.iter().sum::<f64>();
+        let drawn = kept.iter().position(|w| {
+            left -= w;
+            left < 0.0
+        });
+        Ok(order[drawn.unwrap_or(kept.len() - 1)] as u32)
+    }
+
+    /// The next number of the sequence in [0, 1): SplitMix64.
+    fn uniform(&mut self) -> f64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+}

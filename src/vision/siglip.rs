@@ -1,0 +1,188 @@
+//! SigLIP: patch embedding, learned positions, pre-norm transformer layers without a causal mask.
+//! Source: transformers `modeling_siglip.py`. The layer norm after the last layer is not applied, as LLaVA takes the
+//! features before it (C5.1b).
+
+use crate::config::SiglipConfig;
+use crate::error::Result;
+use crate::kernel::{HeadView, Visible, attention, layer_norm, patches, push_key};
+use crate::layer::{Linear, Mlp};
+use crate::num::Real;
+use crate::pass::{Part, Pass, Stage};
+use crate::weights::{Matrix, Names};
+use ndarray::{Array2, Array3, ArrayView2, ArrayView4, Axis, concatenate, s};
+
+/// Rows (tiles · tokens) that go through the tower at once, to bound its memory.
+const ROWS_AT_ONCE: usize = 1500;
+
+/// A SigLIP vision tower. Spec: E5.1–E5.4
+#[derive(Debug, Clone)]
+pub struct Siglip {
+    /// Its configuration.
+    pub config: SiglipConfig,
+    patch_embedding: Linear,
+    /// [tokens a tile, d_v].
+    position_embedding: Matrix,
+    layers: Vec<Layer>,
+}
+
+#[derive(Debug, Clone)]
+struct Norm {
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+#[derive(Debug, Clone)]
+struct Layer {
+    norm1: Norm,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    out: Linear,
+    norm2: Norm,
+    mlp: Mlp,
+}
+
+impl Siglip {
+    /// Takes the tower's weights up to layer `used` from a checkpoint.
+    ///
+    /// # Errors
+    /// A tensor that is missing or has another shape than the configuration says.
+    pub fn load(ck: &Names<'_>, config: &SiglipConfig, used: usize) -> Result<Self> {
+        let (d, mlp, c) = (config.hidden, config.intermediate, config);
+        let linear = |name: String, outputs: usize, inputs: usize| -> Result<Linear> {
+            Ok(Linear {
+                weight: ck.matrix(&format!("{name}.weight"), outputs, inputs)?,
+                bias: Some(ck.vector(&format!("{name}.bias"), outputs)?),
+            })
+        };
+        let norm = |name: String| -> Result<Norm> {
+            Ok(Norm { weight: ck.vector(&format!("{name}.weight"), d)?, bias: ck.vector(&format!("{name}.bias"), d)? })
+        };
+        let layers = (0..used).map(|i| {
+            let at = |part: &str| format!("vision.encoder.layers.{i}.{part}");
+            Ok(Layer {
+                norm1: norm(at("layer_norm1"))?,
+                query: linear(at("self_attn.q_proj"), d, d)?,
+                key: linear(at("self_attn.k_proj"), d, d)?,
+                value: linear(at("self_attn.v_proj"), d, d)?,
+                out: linear(at("self_attn.out_proj"), d, d)?,
+                norm2: norm(at("layer_norm2"))?,
+                mlp: Mlp {
+                    fc1: linear(at("mlp.fc1"), mlp, d)?,
+                    activation: c.activation,
+                    fc2: linear(at("mlp.fc2"), d, mlp)?,
+                },
+            })
+        });
+        Ok(Siglip {
+            config: c.clone(),
+            patch_embedding: Linear {
+                weight: ck.kernel("vision.embeddings.patch_embedding.weight", d, c.channels, c.patch)?,
+                bias: Some(ck.vector("vision.embeddings.patch_embedding.bias", d)?),
+            },
+            position_embedding: ck.matrix("vision.embeddings.position_embedding.weight", c.side() * c.side(), d)?,
+            layers: layers.collect::<Result<_>>()?,
+        })
+    }
+
+    /// The hidden states named by `wanted` (0 = embeddings, k = after layer k), concatenated along the features.
+    ///
+    /// pixels: [tiles, 3, S, S] → [tiles, tokens, d_v · |wanted|]. Spec: E5.1–E5.4
+    pub fn features<T: Real>(
+        &self,
+        pass: &mut Pass<'_, T>,
+        pixels: ArrayView4<'_, f32>,
+        wanted: &[usize],
+    ) -> Array3<T> {
+        let (tiles, tokens) = (pixels.dim().0, self.config.side() * self.config.side());
+        let at_once = if pass.is_watched() { tiles.max(1) } else { (ROWS_AT_ONCE / tokens).max(1) };
+        let width = self.config.hidden * wanted.len();
+        let mut features = Array3::from_elem((tiles, tokens, width), T::ZERO);
+        for first in (0..tiles).step_by(at_once) {
+            let range = first..tiles.min(first + at_once);
+            let found = self.tiles(pass, pixels.slice(s![range.clone(), .., .., ..]), wanted);
+            let found = found.to_shape((range.len(), tokens, width)).map(|f| f.to_owned());
+            let Ok(found) = found else { unreachable!("E5.1: tiles · tokens rows") };
+            features.slice_mut(s![range, .., ..]).assign(&found);
+        }
+        features
+    }
+
+    fn tiles<T: Real>(&self, pass: &mut Pass<'_, T>, pixels: ArrayView4<'_, f32>, wanted: &[usize]) -> Array2<T> {
+        let (c, tokens) = (&self.config, self.config.side() * self.config.side());
+        let mut x = self.patch_embedding.forward(pass, pass.store(patches(pixels, c.patch)).view());
+        let mut position = vec![T::ZERO; c.hidden];
+        for token in 0..tokens {
+            self.position_embedding.view().row_into(token, &mut position);
+            for tile in 0..pixels.dim().0 {
+                let mut row = x.row_mut(tile * tokens + token);
+                row.iter_mut().zip(&position).for_each(|(x, &p)| *x += p);
+            }
+        }
+        let mut x = pass.store(x);
+        let mut states: Vec<(usize, Array2<T>)> = Vec::new();
+        let keep = |k: usize, x: &Array2<T>, states: &mut Vec<_>| {
+            if wanted.contains(&k) {
+                states.push((k, x.clone()));
+            }
+        };
+        keep(0, &x, &mut states);
+        for (i, layer) in self.layers.iter().enumerate() {
+            x = layer.forward(pass, x, c, tokens);
+            if let Ok(out) = x.to_shape((x.nrows() / tokens, tokens, c.hidden)) {
+                pass.show(Stage::layer(Part::Vision, i, "out"), out.view());
+            }
+            keep(i + 1, &x, &mut states);
+        }
+        let of = |k: &usize| match states.iter().find(|(at, _)| at == k) {
+            Some((_, x)) => x.view(),
+            None => unreachable!("E5.1: the layers needed are loaded"),
+        };
+        let all: Vec<ArrayView2<'_, T>> = wanted.iter().map(of).collect();
+        concatenate(Axis(1), &all).unwrap_or_else(|_| unreachable!("E5.1: equal rows"))
+    }
+}
+
+impl Layer {
+    /// x: [tiles · tokens, d_v] → the same. Spec: E5.2–E5.4
+    fn forward<T: Real>(&self, pass: &mut Pass<'_, T>, x: Array2<T>, c: &SiglipConfig, tokens: usize) -> Array2<T> {
+        let h = pass.store(layer_norm(x.view(), &self.norm1.weight, &self.norm1.bias, c.norm_eps));
+        let q = self.query.forward(pass, h.view());
+        let k = self.key.forward(pass, h.view());
+        let v = self.value.forward(pass, h.view());
+        let mix = tile_attention(pass, &q, &k, &v, c.heads, tokens);
+        let x = pass.store(x + self.out.forward(pass, mix.view()));
+        let h = pass.store(layer_norm(x.view(), &self.norm2.weight, &self.norm2.bias, c.norm_eps));
+        pass.store(x + self.mlp.forward(pass, h.view()))
+    }
+}
+
+/// Attention within each tile: q, k, v: [tiles · tokens, d_v] → the same shape. Spec: E5.3
+fn tile_attention<T: Real>(
+    pass: &Pass<'_, T>,
+    q: &Array2<T>,
+    k: &Array2<T>,
+    v: &Array2<T>,
+    heads: usize,
+    tokens: usize,
+) -> Array2<T> {
+    let (rows, d) = (q.nrows(), q.ncols() / heads);
+    let mut mix = Vec::with_capacity(q.len());
+    for first in (0..rows).step_by(tokens) {
+        let of = |x: &Array2<T>, h: usize| x.slice(s![first..first + tokens, h * d..(h + 1) * d]).to_owned();
+        let stored: Vec<(Vec<T>, Array2<T>)> = (0..heads)
+            .map(|h| {
+                let mut keys = Vec::new();
+                for (i, key) in of(k, h).outer_iter().enumerate() {
+                    push_key(&mut keys, i, key.iter().copied());
+                }
+                (keys, of(v, h))
+            })
+            .collect();
+        let views: Vec<HeadView<'_, T>> =
+            stored.iter().map(|(keys, v)| HeadView { keys, values: v.as_slice().unwrap_or_default() }).collect();
+        let q = q.slice(s![first..first + tokens, ..]);
+        mix.extend(attention(q.as_slice().unwrap_or_default(), heads, &views, d, Visible::All, pass.grid, None));
+    }
+    Array2::from_shape_vec(q.dim(), mix).unwrap_or_else(|_| unreachable!("E5.3: one row a query"))
+}
