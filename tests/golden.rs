@@ -1,43 +1,17 @@
-//! The forward pass against what transformers computed: `tests/golden/llava` (toys) and `tests/golden/demo`.
+//! The forward pass against what transformers computed for 29 toy checkpoints: `tests/golden/llava`.
 
+#[path = "common/flow.rs"]
+mod flow;
 
 use aircache::files::Files;
-use aircache::generate::{self, Until};
+use aircache::generate::Until;
 use aircache::golden::Bundle;
 use aircache::input::{Image, Prepared, Processor};
 use aircache::model::Model;
-use aircache::num::{Grid, Real};
-use aircache::pass::{Pass, Stage, Tap};
-use aircache::sample::{Sampler, Sampling};
-use ndarray::{ArrayD, ArrayViewD};
-use std::collections::BTreeMap;
-use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
-
-/// Keeps every stage, widened.
-#[derive(Default)]
-struct Stages(BTreeMap<String, ArrayD<f64>>);
-
-impl<T: Real> Tap<T> for Stages {
-    fn wants(&self, _: Stage) -> bool {
-        true
-    }
-    fn see(&mut self, at: Stage, value: ArrayViewD<'_, T>) {
-        self.0.insert(at.to_string(), value.mapv(Real::to_f64));
-    }
-}
-
-/// max |a − b| / max |b|.
-fn relative(a: &ArrayD<f64>, b: &ArrayD<f64>, what: &str) -> f64 {
-    assert_eq!(a.shape(), b.shape(), "{what}");
-    let largest = b.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
-    let off = a.iter().zip(b).fold(0.0, |m: f64, (a, b)| m.max((a - b).abs()));
-    if off == 0.0 { 0.0 } else { off / largest }
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
-}
+use aircache::num::Real;
+use flow::{relative, watched};
+use ndarray::Axis;
+use std::path::Path;
 
 struct Case {
     name: String,
@@ -47,9 +21,10 @@ struct Case {
 }
 
 fn toys() -> Vec<Case> {
-    let mut folders: Vec<_> = std::fs::read_dir(root().join("llava")).unwrap().map(|e| e.unwrap().path()).collect();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/llava");
+    let mut folders: Vec<_> = std::fs::read_dir(root).unwrap().map(|e| e.unwrap().path()).collect();
     folders.sort();
-    assert!(folders.len() >= 28, "the toy checkpoints are there");
+    assert!(folders.len() >= 29, "the toy checkpoints are there");
     folders
         .into_iter()
         .map(|folder| {
@@ -59,12 +34,8 @@ fn toys() -> Vec<Case> {
             let files = Files::Folder(folder.join("model"));
             let model = Model::load(&files).unwrap_or_else(|e| panic!("{name}: {e}"));
             let processor = Processor::load(&files, &model.config).unwrap_or_else(|e| panic!("{name}: {e}"));
-            let images: Vec<Image> = case["images"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|file| Image::open(&folder.join(file.as_str().unwrap())).unwrap())
-                .collect();
+            let images = case["images"].as_array().unwrap().iter();
+            let images: Vec<_> = images.map(|f| Image::open(&folder.join(f.as_str().unwrap())).unwrap()).collect();
             let prompt = processor
                 .prepare(&images, case["prompt"].as_str().unwrap(), case["system"].as_str())
                 .unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -74,16 +45,24 @@ fn toys() -> Vec<Case> {
         .collect()
 }
 
-/// Runs a case with all stages seen, feeding `tokens`.
-fn run<T: Real>(case: &Case) -> (Stages, Vec<u32>) {
-    let mut stages = Stages::default();
-    let mut pass = Pass::<T>::watched(Grid::Native, &mut stages);
-    let mut prefilled = generate::prefill(&case.model, &mut pass, &case.prompt, &[]).unwrap();
-    let until = Until { stop: vec![], max_new_tokens: 16 };
-    let mut greedy = Sampler::new(Sampling::Greedy).unwrap();
-    let go_on = |_| ControlFlow::Continue(());
-    let tokens = generate::decode(&case.model, &mut pass, &mut prefilled, &mut greedy, &until, go_on).unwrap();
-    (stages, tokens)
+/// Ids, roles, positions and pixels are equal.
+#[test]
+fn toys_read_what_transformers_reads() {
+    for Case { name, prompt, golden, .. } in toys() {
+        let ids: Vec<i64> = prompt.ids.iter().map(|&id| id as i64).collect();
+        assert_eq!(ids, golden.i64("input.ids").unwrap().into_raw_vec_and_offset().0, "{name}");
+        let roles: Vec<i64> = prompt.roles.0.iter().map(|&r| r as i64).collect();
+        assert_eq!(roles, golden.i64("input.roles").unwrap().into_raw_vec_and_offset().0, "{name}");
+        if prompt.images.is_empty() {
+            continue;
+        }
+        let pixels = golden.f32("input.pixels").unwrap();
+        for (image, want) in prompt.images.iter().zip(pixels.axis_iter(Axis(0))) {
+            let (tiles, padding) = want.split_at(Axis(0), image.pixels.dim().0);
+            assert_eq!(image.pixels.view().into_dyn(), tiles, "{name}");
+            assert!(padding.iter().all(|&v| v == 0.0), "{name}: shorter images are padded with zero tiles");
+        }
+    }
 }
 
 #[test]
@@ -96,29 +75,19 @@ fn toys_equal_transformers_in_f32() {
     toys_equal::<f32>(1e-4);
 }
 
+/// Every stage of a whole run within `bound` of the largest value, and the same 16 tokens.
 fn toys_equal<T: Real>(bound: f64) {
-    let mut failures = Vec::new();
-    for case in toys() {
-        let name = &case.name;
-        let ids: Vec<i64> = case.prompt.ids.iter().map(|&id| id as i64).collect();
-        assert_eq!(ids, case.golden.i64("input.ids").unwrap().into_raw_vec_and_offset().0, "{name}");
-        let (stages, tokens) = run::<T>(&case);
-        let mut worst = (0.0, String::new());
-        for stage in case.golden.names().filter(|n| !n.starts_with("input.") && !n.starts_with("output.")) {
-            let want = case.golden.f64(stage).unwrap();
-            let Some(got) = stages.0.get(stage) else { panic!("{name}: {stage} was not seen") };
-            let off = relative(got, &want, &format!("{name}: {stage}"));
-            if off > worst.0 {
-                worst = (off, stage.to_string());
-            }
+    let until = Until { stop: vec![], max_new_tokens: 16 };
+    for Case { name, model, prompt, golden } in toys() {
+        let (stages, tokens) = watched::<T>(&model, &prompt, &until);
+        let judged = golden.names().filter(|n| !n.starts_with("input.") && !n.starts_with("output."));
+        for stage in judged {
+            let what = format!("{name}: {stage}");
+            let got = stages.0.get(stage).unwrap_or_else(|| panic!("{what} was not seen"));
+            let off = relative(got, &golden.f64(stage).unwrap(), &what);
+            assert!(off <= bound, "{what}: off by {off:.1e} of the largest value");
         }
-        println!("{name}: worst {:.1e} at {}", worst.0, worst.1);
-        if !(worst.0 <= bound) {
-            failures.push(format!("{name}: {:.1e} at {}", worst.0, worst.1));
-        }
-        let want: Vec<i64> = case.golden.i64("output.ids").unwrap().into_raw_vec_and_offset().0;
-        let tokens: Vec<i64> = tokens.into_iter().map(|t| t as i64).collect();
-        assert_eq!(tokens, want, "{name}");
+        let want: Vec<i64> = golden.i64("output.ids").unwrap().into_raw_vec_and_offset().0;
+        assert_eq!(tokens.into_iter().map(i64::from).collect::<Vec<_>>(), want, "{name}");
     }
-    assert!(failures.is_empty(), "{failures:#?}");
 }

@@ -194,6 +194,7 @@ def make(folder, target):
             tensors[f"{name}@{r}/output.ids"] = np.array(out)
             written[f"{name}@{r}"] = [processor.tokenizer.decode(out), gap]
         make_.save_file(tensors, target / f"line{line:03}.safetensors", {
+            "format": "aircache-bundle",
             "line": str(line), "image": question["image"], "question": question["question"], "system": json.dumps(question["system"]),
             "tail": str(len(tail)), "retain": json.dumps(RETAIN), "retain.others": json.dumps(OTHERS), "rules": json.dumps(make_.RULES),
             "variants": json.dumps(["aircache"] + VARIANTS), "methods": json.dumps(make_.METHODS), "undecided": json.dumps(undecided),
