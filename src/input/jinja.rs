@@ -5,7 +5,6 @@
 
 use minijinja::value::{Kwargs, Value, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State};
-use std::fmt::Write;
 
 fn wrong(what: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidOperation, what.into())
@@ -14,7 +13,7 @@ fn wrong(what: impl Into<String>) -> Error {
 /// Prints a value as Python's `str` does. Spec: T4.5
 pub(super) fn print(out: &mut minijinja::Output<'_>, _: &State<'_, '_>, value: &Value) -> Result<(), Error> {
     let text = if value.is_undefined() { String::new() } else { python(value, false) };
-    out.write_str(&text).map_err(Error::from)
+    std::fmt::Write::write_str(out, &text).map_err(Error::from)
 }
 
 /// `str(value)`, or `repr(value)` inside a container.
@@ -49,7 +48,7 @@ fn quoted(s: &str) -> String {
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
             c if c == quote => out.extend(['\\', c]),
-            c if (c as u32) < 32 || c as u32 == 127 => drop(write!(out, "\\x{:02x}", c as u32)),
+            c if (c as u32) < 32 || c as u32 == 127 => out.push_str(&format!("\\x{:02x}", c as u32)),
             c => out.push(c),
         }
     }
@@ -165,7 +164,7 @@ impl Dump {
                 '\u{8}' => out.push_str("\\b"),
                 '\u{c}' => out.push_str("\\f"),
                 c if (c as u32) < 32 || (self.ascii && c as u32 > 126) => {
-                    c.encode_utf16(&mut [0; 2]).iter().for_each(|u| drop(write!(out, "\\u{u:04x}")));
+                    c.encode_utf16(&mut [0; 2]).iter().for_each(|u| out.push_str(&format!("\\u{u:04x}")));
                 }
                 c => out.push(c),
             }
