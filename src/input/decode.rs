@@ -1,17 +1,23 @@
 //! Image files to RGB as Pillow's `Image.open(…).convert("RGB")` makes it.
 //!
-//! Alpha is dropped, never blended; rotation by EXIF is ignored; of several frames the first counts.
-//! Source: Pillow 13; goldens in tests/golden/convert. Spec: T4.6, C4.11
+//! Alpha is dropped, never blended; rotation by EXIF is ignored; of several frames the first counts. What Pillow reads
+//! otherwise than the crate `image` is in [`super::formats`]. Source: Pillow 13; goldens in tests/golden/convert.
+//! Spec: T4.6, C4.11
 
+use super::formats;
 use super::image::{Image, MAX_PIXELS, sha256};
 use crate::error::{Error, Result, ensure};
 use crate::kernel::resample::MAX_SIDE;
-use ::image::{DynamicImage, ImageDecoder, ImageReader, Limits};
+use ::image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
 use std::io::Cursor;
 use std::path::Path;
 
 /// Image files may not be larger. Spec: C4.11b
 const MAX_FILE: u64 = 1 << 30;
+/// Bytes a decoder may allocate: the largest image in 16 bits and four channels, and as much again. Spec: C4.11a
+const MAX_ALLOC: u64 = 16 * MAX_PIXELS;
+
+const KINDS: &str = "an image: PNG, JPEG, GIF, BMP, WebP or TIFF";
 
 impl Image {
     /// The image in a file.
@@ -33,42 +39,62 @@ impl Image {
     /// No image, a broken one, one of over [`MAX_PIXELS`] pixels (found before anything is allocated), or a kind that is
     /// not supported. Spec: T4.6, C4.11
     pub fn from_bytes(bytes: &[u8], label: &str) -> Result<Image> {
-        let kinds = "an image: PNG, JPEG, GIF, BMP, WebP or TIFF";
-        let broken = |e: ::image::ImageError| Error::new(label, kinds, e);
-        let mut reader =
-            ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| Error::new(label, kinds, e))?;
-        ensure!(reader.format().is_some(), label, kinds, "bytes of no known kind");
+        let broken = |e: ::image::ImageError| Error::new(label, KINDS, e);
+        let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
+        let mut reader = reader.map_err(|e| Error::new(label, KINDS, e))?;
+        let format = reader.format();
+        ensure!(format.is_some(), label, KINDS, "bytes of no known kind");
         let mut limits = Limits::default();
-        limits.max_alloc = Some(4 << 30);
+        limits.max_alloc = Some(MAX_ALLOC);
         reader.limits(limits);
-        let mut decoder = reader.into_decoder().map_err(broken)?;
+        let decoder = reader.into_decoder().map_err(broken)?;
         let (width, height) = decoder.dimensions();
-        let fits = u64::from(width) * u64::from(height) <= MAX_PIXELS && width.max(height) as usize <= MAX_SIDE;
-        let want = format!("at most {MAX_PIXELS} pixels, no side over {MAX_SIDE}");
-        ensure!(fits, label, want, format!("{height} × {width}"), "scale the image down");
-        let _ = &mut decoder;
-        let decoded = DynamicImage::from_decoder(decoder).map_err(broken)?;
-        let was_rgb = matches!(decoded, DynamicImage::ImageRgb8(_) | DynamicImage::ImageRgb16(_));
-        let rgb =
-            to_rgb(decoded).ok_or_else(|| Error::new(label, "8 or 16 bits a channel", "floating-point pixels"))?;
-        Image::new(label.to_owned(), height as usize, width as usize, rgb, sha256(bytes), was_rgb)
+        let size = (height as usize, width as usize);
+        check_size(label, size)?;
+        let complete = format != Some(ImageFormat::Jpeg) || formats::jpeg_is_complete(bytes);
+        ensure!(complete, label, "a whole JPEG file", "one that ends before its end marker", "Pillow refuses it too");
+        let (size, pixels, was_rgb) = match (format, decoder.original_color_type()) {
+            (Some(ImageFormat::Gif), _) => {
+                let (size, pixels) =
+                    formats::gif(bytes, |size| check_size(label, size)).map_err(|e| e.within(label))?;
+                (size, pixels, false)
+            }
+            (Some(ImageFormat::Tiff), ExtendedColorType::Cmyk8 | ExtendedColorType::Cmyk16) => {
+                (size, formats::cmyk_tiff(bytes, MAX_ALLOC).map_err(|e| e.within(label))?, false)
+            }
+            (_, stored) => {
+                let decoded = DynamicImage::from_decoder(decoder).map_err(broken)?;
+                let was_rgb = matches!(decoded, DynamicImage::ImageRgb8(_) | DynamicImage::ImageRgb16(_));
+                let rgb = to_rgb(decoded, stored == ExtendedColorType::L16);
+                let kinds = "8 or 16 bits a channel";
+                (size, rgb.ok_or_else(|| Error::new(label, kinds, format!("{stored:?}")))?, was_rgb)
+            }
+        };
+        Image::new(label.to_owned(), size.0, size.1, pixels, sha256(bytes), was_rgb)
     }
 }
 
-/// Pillow's conversions. Spec: T4.6
-fn to_rgb(image: DynamicImage) -> Option<Vec<u8>> {
-    // Of 16 bits Pillow keeps the upper eight.
-    let high = |v: u16| (v >> 8) as u8;
+/// Spec: C4.11a
+fn check_size(label: &str, (height, width): (usize, usize)) -> Result<()> {
+    let fits = height as u128 * width as u128 <= u128::from(MAX_PIXELS) && width.max(height) <= MAX_SIDE;
+    let want = format!("at most {MAX_PIXELS} pixels, no side over {MAX_SIDE}");
+    ensure!(fits, label, want, format!("{height} × {width}"), "scale the image down");
+    Ok(())
+}
+
+/// Pillow's conversions; `grey16`: the file holds grey of 16 bits without alpha, which Pillow clips. Spec: T4.6
+fn to_rgb(image: DynamicImage, grey16: bool) -> Option<Vec<u8>> {
+    let narrow = |v: u16| if grey16 { v.min(255) as u8 } else { (v >> 8) as u8 };
     let grey = |v: u8| [v; 3];
     Some(match image {
         DynamicImage::ImageRgb8(i) => i.into_raw(),
         DynamicImage::ImageRgba8(i) => i.pixels().flat_map(|p| [p.0[0], p.0[1], p.0[2]]).collect(),
         DynamicImage::ImageLuma8(i) => i.pixels().flat_map(|p| grey(p.0[0])).collect(),
         DynamicImage::ImageLumaA8(i) => i.pixels().flat_map(|p| grey(p.0[0])).collect(),
-        DynamicImage::ImageRgb16(i) => i.pixels().flat_map(|p| p.0.map(high)).collect(),
-        DynamicImage::ImageRgba16(i) => i.pixels().flat_map(|p| [p.0[0], p.0[1], p.0[2]].map(high)).collect(),
-        DynamicImage::ImageLuma16(i) => i.pixels().flat_map(|p| grey(high(p.0[0]))).collect(),
-        DynamicImage::ImageLumaA16(i) => i.pixels().flat_map(|p| grey(high(p.0[0]))).collect(),
+        DynamicImage::ImageRgb16(i) => i.pixels().flat_map(|p| p.0.map(narrow)).collect(),
+        DynamicImage::ImageRgba16(i) => i.pixels().flat_map(|p| [p.0[0], p.0[1], p.0[2]].map(narrow)).collect(),
+        DynamicImage::ImageLuma16(i) => i.pixels().flat_map(|p| grey(narrow(p.0[0]))).collect(),
+        DynamicImage::ImageLumaA16(i) => i.pixels().flat_map(|p| grey(narrow(p.0[0]))).collect(),
         _ => return None,
     })
 }

@@ -12,6 +12,8 @@ pub mod processor;
 #[cfg(feature = "input")]
 mod decode;
 #[cfg(feature = "input")]
+mod formats;
+#[cfg(feature = "input")]
 mod jinja;
 #[cfg(feature = "input")]
 mod prepare;

@@ -1,0 +1,91 @@
+//! Where Pillow reads a file otherwise than the crate `image`: GIF canvases, CMYK in TIFF, JPEG cut short.
+//!
+//! Source: Pillow 13 `GifImagePlugin.load_prepare`, `Convert.c` (cmyk2rgb), `ImageFile.load`. Spec: T4.6
+
+use crate::error::{Error, Result};
+use std::io::Cursor;
+
+/// The first frame of a GIF on its canvas: its size and pixels [h, w, 3].
+///
+/// What the frame leaves free has the colour of the transparent index, or else of index 0; a colour beyond the palette is
+/// grey. `check` sees the size before pixels are decoded.
+pub(super) fn gif(bytes: &[u8], check: impl FnOnce((usize, usize)) -> Result<()>) -> Result<((usize, usize), Vec<u8>)> {
+    let broken = |e: gif::DecodingError| Error::new("GIF", "a first frame", e);
+    let mut options = gif::DecodeOptions::new();
+    options.set_color_output(gif::ColorOutput::Indexed);
+    let mut decoder = options.read_info(Cursor::new(bytes)).map_err(broken)?;
+    let screen = (usize::from(decoder.height()), usize::from(decoder.width()));
+    let Some(frame) = decoder.next_frame_info().map_err(broken)? else {
+        return Err(Error::new("GIF", "a first frame", "none"));
+    };
+    let (top, left) = (usize::from(frame.top), usize::from(frame.left));
+    let (rows, cols) = (usize::from(frame.height), usize::from(frame.width));
+    let (height, width) = (screen.0.max(top + rows), screen.1.max(left + cols));
+    check((height, width))?;
+    let free = frame.transparent.unwrap_or(0);
+    let local = frame.palette.clone();
+    let mut indices = vec![0; decoder.buffer_size()];
+    decoder.read_into_buffer(&mut indices).map_err(broken)?;
+    let palette = local.or_else(|| decoder.global_palette().map(<[u8]>::to_vec)).unwrap_or_default();
+    let colour = |i: u8| -> [u8; 3] {
+        let at = 3 * usize::from(i);
+        palette.get(at..at + 3).and_then(|c| c.try_into().ok()).unwrap_or([i; 3])
+    };
+    let mut canvas: Vec<u8> = colour(free).repeat(height * width);
+    if cols > 0 {
+        for (y, row) in indices.chunks_exact(cols).take(rows).enumerate() {
+            let start = 3 * ((top + y) * width + left);
+            for (pixel, &i) in canvas[start..start + 3 * cols].chunks_exact_mut(3).zip(row) {
+                pixel.copy_from_slice(&colour(i));
+            }
+        }
+    }
+    Ok(((height, width), canvas))
+}
+
+/// The pixels of a CMYK TIFF: [h, w, 3], from 0 (no ink) to 255, as `convert("RGB")` mixes them.
+pub(super) fn cmyk_tiff(bytes: &[u8], most: u64) -> Result<Vec<u8>> {
+    let broken = |e: tiff::TiffError| Error::new("TIFF", "CMYK pixels", e);
+    let mut limits = tiff::decoder::Limits::default();
+    limits.decoding_buffer_size = usize::try_from(most).unwrap_or(usize::MAX);
+    let mut decoder = tiff::decoder::Decoder::new(Cursor::new(bytes)).map_err(broken)?.with_limits(limits);
+    let inks = match decoder.read_image().map_err(broken)? {
+        tiff::decoder::DecodingResult::U8(v) => v,
+        tiff::decoder::DecodingResult::U16(v) => v.into_iter().map(|v| (v >> 8) as u8).collect(),
+        _ => return Err(Error::new("TIFF", "CMYK of 8 or 16 bits", "other numbers")),
+    };
+    let muldiv = |a: u8, b: u8| {
+        let t = u32::from(a) * u32::from(b) + 128;
+        (t + (t >> 8)) >> 8
+    };
+    Ok(inks
+        .chunks_exact(4)
+        .flat_map(|ink| {
+            let k = 255 - ink[3];
+            [ink[0], ink[1], ink[2]].map(|c| u32::from(k).saturating_sub(muldiv(k, c)) as u8)
+        })
+        .collect())
+}
+
+/// Whether a JPEG goes on to its end marker; the decoder would fill up with grey, Pillow refuses.
+pub(super) fn jpeg_is_complete(bytes: &[u8]) -> bool {
+    let mut at = 2; // after the start marker
+    loop {
+        // To the next marker: past the coded data of a scan, in which 0xFF is stuffed with 0 or restarts.
+        let Some(&[_, code]) = bytes.get(at..).unwrap_or_default().windows(2).find(|w| {
+            at += 1;
+            w[0] == 0xFF && !matches!(w[1], 0 | 0xFF | 0xD0..=0xD7)
+        }) else {
+            return false;
+        };
+        at += 1; // behind the marker
+        match code {
+            0xD9 => return true,
+            0x01 | 0xD8 => {}
+            _ => {
+                let Some(&[high, low]) = bytes.get(at..at + 2) else { return false };
+                at += usize::from(high) << 8 | usize::from(low);
+            }
+        }
+    }
+}
