@@ -3,7 +3,8 @@
 use super::apportion::{Quota, compare, floor_of_one, largest_remainders, multiples};
 use super::{Budget, Decimal, LayerScores, Retain, apportion};
 
-/// Candidates kept in each layer: [L], none above `candidates`, summing to [`Retain::total`]. Spec: E8.7, D9.3
+/// Candidates kept in each layer: [L], none above `candidates`, summing to [`Retain::total`] under every rule
+/// but full. Spec: E8.7, C8.7a, C8.7b, C8.7c, D9.3, C9.3a
 pub(super) fn budgets(rule: Budget, retain: Retain, layers: &[LayerScores], candidates: usize) -> Vec<usize> {
     let ones = vec![1.0; layers.len()];
     let strengths = || relative(layers.iter().map(|l| l.strength).collect());
@@ -30,7 +31,7 @@ fn relative(values: Vec<f64>) -> Vec<f64> {
 }
 
 /// Linear from max = 2·b̄ − b̄/β down to min = b̄/β; where max is over N, from N down to 2·b̄ − N. All in quotients of
-/// integers. Spec: E9.5
+/// integers. Spec: E9.5, A9.4
 fn pyramid(beta: Decimal, retain: Retain, candidates: usize, layers: usize) -> Vec<usize> {
     let (num, den) = retain.ratio(candidates);
     let (bn, bd) = (beta.numerator(), beta.denominator());
@@ -53,7 +54,7 @@ fn pyramid(beta: Decimal, retain: Retain, candidates: usize, layers: usize) -> V
 }
 
 /// One threshold on cumulative shares: entry j of a layer's ranking is kept while the share of importance before it is
-/// below the threshold; the threshold is where exactly the total is kept. Ties: the lower layer. Spec: E9.6
+/// below the threshold; the threshold is where exactly the total is kept. Ties: the lower layer. Spec: E9.6, C9.6c
 fn prefix(retain: Retain, layers: &[LayerScores], candidates: usize) -> Vec<usize> {
     let total = retain.total(candidates, layers.len());
     let mut entries: Vec<(Share, usize)> = layers
@@ -71,7 +72,7 @@ fn prefix(retain: Retain, layers: &[LayerScores], candidates: usize) -> Vec<usiz
 type Share = (u128, u128);
 
 /// The share of importance that stands before each entry of the ranking, of the importances averaged over kept sets:
-/// [N_c], ascending. Where all importances are 0, they count as equal. Spec: E9.6
+/// [N_c], ascending. Where all importances are 0, they count as equal. Spec: C9.6d
 fn before(scores: &LayerScores) -> Vec<Share> {
     let (sets, n) = scores.importance.dim();
     let mean = |i: usize| scores.importance.column(i).iter().sum::<f64>() / sets as f64;

@@ -5,7 +5,7 @@ use crate::error::{Error, Result, ensure};
 use std::fmt;
 use std::str::FromStr;
 
-/// digits / 10^places, without trailing zeros. Spec: D8.2
+/// digits / 10^places, without trailing zeros. Spec: D8.2, C8.2a
 ///
 /// ```
 /// use aircache::policy::Decimal;
@@ -20,12 +20,16 @@ pub struct Decimal {
     places: u32,
 }
 
-/// 10^18 is the largest power of ten whose products with token counts stay inside 128 bits with room to spare.
-const MAX_PLACES: i64 = 18;
+/// Enough for any double from 1e-6 up as it is printed; products with shares and layers still fit 128 bits (A8.9).
+const MAX_PLACES: u32 = 22;
 
 impl Decimal {
     /// digits / 10^places.
+    ///
+    /// # Panics
+    /// More than 22 decimals (D8.2).
     pub const fn new(mut digits: u64, mut places: u32) -> Self {
+        assert!(places <= MAX_PLACES, "D8.2: at most 22 decimals");
         while places > 0 && digits.is_multiple_of(10) {
             digits /= 10;
             places -= 1;
@@ -46,7 +50,7 @@ impl Decimal {
         self.digits as u128
     }
 
-    /// A power of ten, at most 10^18.
+    /// A power of ten, at most 10^22.
     pub fn denominator(self) -> u128 {
         10u128.pow(self.places)
     }
@@ -60,7 +64,7 @@ impl Decimal {
 impl FromStr for Decimal {
     type Err = Error;
 
-    /// Reads `0.3`, `.3`, `30e-2`, `1`; at most 18 decimals. Spec: D8.2
+    /// Reads `0.3`, `.3`, `30e-2`, `1`; at most 18 digits and 22 decimals. Spec: D8.2
     fn from_str(text: &str) -> Result<Self> {
         let bad = || Error::new("number", "a decimal number such as 0.3 or 3e-1, not negative", format!("{text:?}"));
         let lower = text.trim().to_ascii_lowercase();
@@ -72,7 +76,7 @@ impl FromStr for Decimal {
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
         let all = format!("{whole}{fraction}");
         ensure!(!all.is_empty() && all.bytes().all(|b| b.is_ascii_digit()), bad().at, bad().expected, bad().got);
-        let long = || Error::new("number", "at most 18 decimals and 18 digits", format!("{text:?}"));
+        let long = || Error::new("number", "at most 18 digits and 22 decimals", format!("{text:?}"));
         let stripped = all.trim_end_matches('0');
         if stripped.is_empty() {
             return Ok(Decimal::new(0, 0));
@@ -80,7 +84,12 @@ impl FromStr for Decimal {
         let zeros = (all.len() - stripped.len()) as i64;
         let places = (fraction.len() as i64 - zeros).checked_sub(exponent).ok_or_else(long)?;
         let stripped = stripped.trim_start_matches('0');
-        ensure!(stripped.len() <= 18 && (-18..=MAX_PLACES).contains(&places), long().at, long().expected, long().got);
+        ensure!(
+            stripped.len() <= 18 && (-18..=MAX_PLACES as i64).contains(&places),
+            long().at,
+            long().expected,
+            long().got
+        );
         let digits: u64 = stripped.parse().map_err(|_| long())?;
         match places {
             0.. => Ok(Decimal::new(digits, places as u32)),
@@ -95,10 +104,10 @@ impl FromStr for Decimal {
 
 impl fmt::Display for Decimal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (unit, places) = (10u64.pow(self.places), self.places as usize);
+        let (unit, places, digits) = (self.denominator(), self.places as usize, self.numerator());
         match places {
-            0 => write!(f, "{}", self.digits),
-            _ => write!(f, "{}.{:0places$}", self.digits / unit, self.digits % unit),
+            0 => write!(f, "{digits}"),
+            _ => write!(f, "{}.{:0places$}", digits / unit, digits % unit),
         }
     }
 }

@@ -17,7 +17,7 @@ pub fn ranking(importance: &[f64]) -> Vec<usize> {
 /// The candidates kept by a budget of `b`: ascending, b of them.
 ///
 /// In this order, until b are chosen: the `first`; the `last`, latest first; `window`, latest first; the ⌊recent·b⌋
-/// latest; then the ranking. window: candidates that are rows of the window, ascending. Spec: E9.8
+/// latest; then the ranking. window: candidates that are rows of the window, ascending. Spec: E9.8, C9.8a, A9.3
 pub(super) fn kept(keep: &Keep, importance: &[f64], window: &[usize], b: usize) -> Vec<usize> {
     let n = importance.len();
     let recent = (b as u128 * keep.recent.numerator() / keep.recent.denominator()) as usize;
@@ -37,7 +37,8 @@ pub(super) fn kept(keep: &Keep, importance: &[f64], window: &[usize], b: usize) 
 }
 
 impl Keep {
-    /// What is always kept under a scope: where text may go too, at least the prompt's last row stays. Spec: D9.5
+    /// What is always kept under a scope: where text may go too, at least the prompt's last row stays.
+    /// Spec: D9.5, C9.5a, A9.6
     pub(super) fn within(self, scope: Scope) -> Self {
         match scope {
             Scope::Visual => self,

@@ -22,6 +22,7 @@ mod score;
 mod stats;
 mod text;
 mod window;
+mod written;
 
 pub use apportion::apportion;
 pub use decimal::Decimal;
@@ -85,7 +86,7 @@ impl Policy {
         mask: Mask::None,
     };
 
-    /// Whether the parts go together and their numbers are in range.
+    /// Whether the parts go together and their numbers are in range. Spec: C9.6b
     ///
     /// # Errors
     /// Naming the part that does not fit.
@@ -192,7 +193,11 @@ impl Scorer {
         score::score(&self.policy, &self.sight, layer, seen)
     }
 
-    /// The plan, from what all layers had to say. Spec: E8.7, D8.4
+    /// The plan, from what all layers had to say: `layers` come from [`Scorer::observe`], in order.
+    ///
+    /// # Panics
+    /// Where `layers` come from another prompt or policy (D8.4).
+    /// Spec: E8.7, D8.4
     pub fn decide(&self, retain: Retain, layers: &[LayerScores]) -> Plan {
         let (n, candidates) = (self.sight.n, &self.sight.candidates);
         let budget = budget::budgets(self.policy.budget, retain, layers, candidates.len());

@@ -6,9 +6,10 @@ use crate::num::Real;
 use ndarray::{Array2, ArrayView2, ArrayView3, s};
 use rayon::prelude::*;
 
-/// One layer's queries and keys of the prompt, after rotary. Spec: D8.1
+/// One layer's queries and keys of the prompt, after rotary.
 ///
 /// H query heads, G KV heads (G divides H; query head h belongs to KV head ⌊h·G/H⌋), n prompt rows, head size d_h.
+/// Spec: D8.1, C8.1b
 #[derive(Debug, Clone, Copy)]
 pub struct Observed<'a, T> {
     /// q: [H, w, d_h], the queries at `rows`.
@@ -37,7 +38,7 @@ impl<T: Real> Observed<'_, T> {
     /// Whether the shapes fit each other and `n` rows, and the queries of `wanted` are there.
     ///
     /// # Errors
-    /// Naming the array that does not fit.
+    /// Naming the array that does not fit. Spec: C8.1a
     pub(super) fn check(&self, layer: usize, n: usize, wanted: &[usize]) -> Result<()> {
         let at = |what: &str| format!("layer {layer}: {what}");
         let (q, k) = (self.q.shape(), self.k.shape());

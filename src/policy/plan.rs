@@ -4,7 +4,7 @@ use super::{LayerScores, Policy};
 use crate::roles::Roles;
 use ndarray::{Array1, Array2, ArrayD};
 
-/// What stays in the cache. Spec: D8.4
+/// What stays in the cache. Spec: D8.4, C8.4a, C8.4b, C8.4c
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// Layer, KV head: the prompt rows that stay, ascending, text included.
@@ -16,6 +16,7 @@ pub struct Plan {
 }
 
 /// The decisions behind a plan, in the bundle's terms. Candidates are visual tokens under scope visual.
+/// Spec: D8.4, C9.5b
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decisions {
     /// The policy that decided.

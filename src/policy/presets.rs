@@ -3,7 +3,7 @@
 use super::{Budget, Decimal, Heads, Keep, Keys, Policy, Scope, Score, Window};
 use crate::error::{Error, Result};
 
-/// A method with a name.
+/// A method with a name. Spec: T9.1
 #[derive(Debug, Clone, PartialEq)]
 pub struct Preset {
     /// What `--policy` takes.
@@ -22,6 +22,7 @@ const AIRCACHE: Policy = Policy::AIRCACHE;
 const OURS: &str = "AirCache, arXiv 2503.23956";
 /// The model's own attention, as all the older methods use it.
 const CAUSAL: Policy = Policy { keys: Keys::Causal, budget: Budget::Uniform, ..AIRCACHE };
+/// Spec: A9.1, A9.2
 const SNAPKV: Policy = Policy {
     window: Window::LastText(32),
     score: Score::Pool(5),

@@ -70,8 +70,12 @@ impl FromStr for Retain {
     /// Reads a fraction.
     fn from_str(text: &str) -> Result<Self> {
         let r: Decimal = text.parse().map_err(|_| {
-            Error::new("retain", "a fraction r with 0 < r <= 1 and at most 18 decimals", format!("{text:?}"))
-                .remedy("the share of visual entries kept, e.g. 0.1")
+            Error::new(
+                "retain",
+                "a fraction r with 0 < r <= 1 and at most 18 digits and 22 decimals",
+                format!("{text:?}"),
+            )
+            .remedy("the share of visual entries kept, e.g. 0.1")
         })?;
         Self::checked(r)
     }

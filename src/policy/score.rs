@@ -35,7 +35,7 @@ struct Votes<T> {
     dense: (u64, u64),
 }
 
-/// Scores one layer. Spec: E8.3, E8.4
+/// Scores one layer; NaN names the layer and the token. Spec: E8.3, E8.4, C8.4e, D9.2, C9.1b
 pub(super) fn score<T: Real>(
     policy: &Policy,
     sight: &Sight,
@@ -78,7 +78,7 @@ pub(super) fn score<T: Real>(
     Ok(LayerScores { kv_heads, window, importance, strength, skewness, density })
 }
 
-/// The importance of every prompt row, [S][n], and the density. Spec: E8.3, E8.4, E9.1, E9.7
+/// The importance of every prompt row, [S][n], and the density. Spec: E8.4, C8.4d, E9.1, E9.7
 fn attention<T: Real>(
     policy: &Policy,
     sight: &Sight,
@@ -150,7 +150,8 @@ fn votes<T: Real>(policy: &Policy, sight: &Sight, seen: &Observed<'_, T>, g: usi
 }
 
 /// Average pooling over prompt positions, as `avg_pool1d` with padding ⌊kernel/2⌋: what lies outside the prompt, and the
-/// window's own columns (unless everything votes), count 0, and the divisor is always `kernel`. a: [n] → [n]. Spec: E9.3
+/// window's own columns (unless everything votes), count 0, and the divisor is
+/// always `kernel`. a: [n] → [n]. Spec: E9.3, C9.3b
 fn pool<T: Real>(mut a: Vec<T>, window: &[usize], kernel: usize) -> Vec<T> {
     if window.len() < a.len() {
         window.iter().for_each(|&row| a[row] = T::ZERO);
@@ -163,7 +164,7 @@ fn pool<T: Real>(mut a: Vec<T>, window: &[usize], kernel: usize) -> Vec<T> {
     (0..a.len()).map(at).collect()
 }
 
-/// Importances that look at no attention, above 0: candidate i of `set` in `layer`. Spec: E9.4
+/// Importances that look at no attention, above 0: candidate i of `set` in `layer`. Spec: E9.4, C9.4a
 fn unattended(score: Score, layer: usize, set: usize, i: usize) -> f64 {
     match score {
         Score::Random(seed) => {

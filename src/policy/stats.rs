@@ -14,7 +14,7 @@ pub fn strength(importance: &[f64]) -> f64 {
 /// s_k = N / ((N−1)(N−2)) · Σ ((I − μ) / σ)³, σ the sample deviation (A8.7): how concentrated the look is.
 ///
 /// 0 for fewer than three importances, and where all are equal (A8.6): that is tested on the numbers themselves, since
-/// a mean rounded by one unit would make a spread of their own rounding. Spec: E8.6, A8.6, A8.7
+/// a mean rounded by one unit would make a spread of their own rounding. Spec: E8.6, C8.6a, C8.6b, A8.6, A8.7
 ///
 /// ```
 /// assert!((aircache::policy::skewness(&[0.0, 0.0, 3.0]) - 3f64.sqrt()).abs() < 1e-15);
@@ -42,7 +42,7 @@ pub(super) fn reaching<T: Real>(p: &[T], least: T) -> u64 {
     p.iter().filter(|&&p| p >= least * max).count() as u64
 }
 
-/// `dense` of `all` entries, no less than 1 % and no more than 100 %. Spec: E9.7
+/// `dense` of `all` entries, no less than 1 % and no more than 100 %. Spec: E9.7, A9.5
 pub(super) fn density(dense: u64, all: u64) -> f64 {
     (dense as f64 / all.max(1) as f64).clamp(0.01, 1.0)
 }

@@ -7,7 +7,7 @@ use crate::num::Real;
 use crate::roles::Roles;
 use ndarray::s;
 
-/// The prompt as a policy sees it. Spec: D8.1, D8.3
+/// The prompt as a policy sees it. Spec: D8.3, D9.1, C9.1a, A8.11, A8.12
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sight {
     /// n: prompt rows.
@@ -73,7 +73,7 @@ fn counted(text: Text, roles: &Roles) -> Result<Vec<usize>> {
     Ok(rows)
 }
 
-/// The windows of one layer: [S][w], S = 1, or G under `heads=kv`. Each ascending, none empty. Spec: E8.1, E8.2
+/// The windows of one layer: [S][w], S = 1, or G under `heads=kv`. Each ascending, none empty. Spec: E8.1, E8.2, A8.2
 ///
 /// # Errors
 /// NaN in the attention among the text.
@@ -130,7 +130,7 @@ fn text_attention<T: Real>(text: &[usize], seen: &Observed<'_, T>) -> Vec<Vec<T>
     att
 }
 
-/// The elite of a row of attention: the entries that reach α times the largest, ascending. Spec: E8.2
+/// The elite of a row of attention: the entries that reach α times the largest, ascending. Spec: E8.2, C8.2b
 ///
 /// ```
 /// assert_eq!(aircache::policy::elite(&[0.5, 0.05, 0.45], 0.9), [0, 2]);

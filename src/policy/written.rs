@@ -1,0 +1,199 @@
+//! How the parts of a policy are written, one way in and one way out for each. Spec: D9.6
+
+use super::{Budget, Decimal, Heads, Keep, Keys, Mask, Scope, Score, Text, Window};
+use crate::error::{Error, Result, ensure};
+use std::fmt;
+use std::str::FromStr;
+
+/// `word:argument` in two.
+fn split(text: &str) -> (&str, Option<&str>) {
+    text.split_once(':').map_or((text, None), |(word, argument)| (word, Some(argument)))
+}
+
+/// The argument as a number, or what it is where left out.
+fn number<N: FromStr>(argument: Option<&str>, default: Option<N>) -> Option<N> {
+    argument.map_or(default, |a| a.parse().ok())
+}
+
+/// Implements FromStr by `$read: fn(&str, Option<&str>) -> Option<Self>`, and names what would have been accepted.
+macro_rules! written {
+    ($part:ty, $name:literal, $accepted:literal, |$word:ident, $argument:ident| $read:expr) => {
+        impl FromStr for $part {
+            type Err = Error;
+
+            fn from_str(text: &str) -> Result<Self> {
+                let ($word, $argument) = split(text);
+                let read: Option<Self> = $read;
+                read.ok_or_else(|| Error::new(concat!("policy: ", $name), $accepted, format!("{text:?}")))
+            }
+        }
+    };
+}
+
+/// Implements both ways for a part that is one of a few words.
+macro_rules! words {
+    ($part:ty, $name:literal, $accepted:literal, $($word:literal => $value:path),+) => {
+        written!($part, $name, $accepted, |word, argument| match (word, argument) {
+            $(($word, None) => Some($value),)+
+            _ => None,
+        });
+
+        impl fmt::Display for $part {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $($value => $word,)+ })
+            }
+        }
+    };
+}
+
+words!(Scope, "scope", "visual or all", "visual" => Scope::Visual, "all" => Scope::All);
+words!(Heads, "heads", "mean, union or kv", "mean" => Heads::Mean, "union" => Heads::Union, "kv" => Heads::Kv);
+words!(Keys, "keys", "elite, all or causal", "elite" => Keys::Elite, "all" => Keys::All, "causal" => Keys::Causal);
+words!(Mask, "mask", "none or causal", "none" => Mask::None, "causal" => Mask::Causal);
+
+written!(
+    Window,
+    "window",
+    "elite:ALPHA, last-text:N, all-text, last-visual:N, last:N, all-queries or none",
+    |word, argument| match word {
+        "elite" => number(argument, Some(0.9)).map(|alpha| Window::Elite { alpha }),
+        "last-text" => number(argument, None).map(Window::LastText),
+        "last-visual" => number(argument, None).map(Window::LastVisual),
+        "last" => number(argument, None).map(Window::Last),
+        "all-text" if argument.is_none() => Some(Window::AllText),
+        "all-queries" if argument.is_none() => Some(Window::AllQueries),
+        "none" if argument.is_none() => Some(Window::Nobody),
+        _ => None,
+    }
+);
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Window::Nobody => f.write_str("none"),
+            Window::AllQueries => f.write_str("all-queries"),
+            Window::Last(n) => write!(f, "last:{n}"),
+            Window::LastText(n) => write!(f, "last-text:{n}"),
+            Window::AllText => f.write_str("all-text"),
+            Window::LastVisual(n) => write!(f, "last-visual:{n}"),
+            Window::Elite { alpha } => write!(f, "elite:{alpha}"),
+        }
+    }
+}
+
+written!(Score, "score", "mean, sum, pool:KERNEL, position or random:SEED", |word, argument| match word {
+    "mean" if argument.is_none() => Some(Score::Mean),
+    "sum" if argument.is_none() => Some(Score::Sum),
+    "pool" => number(argument, Some(5)).map(Score::Pool),
+    "position" if argument.is_none() => Some(Score::Position),
+    "random" => number(argument, Some(0)).map(Score::Random),
+    _ => None,
+});
+
+impl fmt::Display for Score {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Score::Mean => f.write_str("mean"),
+            Score::Sum => f.write_str("sum"),
+            Score::Pool(kernel) => write!(f, "pool:{kernel}"),
+            Score::Position => f.write_str("position"),
+            Score::Random(seed) => write!(f, "random:{seed}"),
+        }
+    }
+}
+
+written!(
+    Budget,
+    "budget",
+    "uniform, pyramid:BETA, prefix, sparsity:P, strength, skewness, both or full",
+    |word, argument| match word {
+        "pyramid" => number(argument, Some(Decimal::new(20, 0))).map(|beta| Budget::Pyramid { beta }),
+        "sparsity" => number(argument, Some(0.01)).map(|p| Budget::Sparsity { p }),
+        _ if argument.is_some() => None,
+        "full" => Some(Budget::Full),
+        "uniform" => Some(Budget::Uniform),
+        "prefix" => Some(Budget::Prefix),
+        "strength" => Some(Budget::Strength),
+        "skewness" => Some(Budget::Skewness),
+        "both" => Some(Budget::Both),
+        _ => None,
+    }
+);
+
+impl fmt::Display for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Budget::Full => f.write_str("full"),
+            Budget::Uniform => f.write_str("uniform"),
+            Budget::Pyramid { beta } => write!(f, "pyramid:{beta}"),
+            Budget::Prefix => f.write_str("prefix"),
+            Budget::Sparsity { p } => write!(f, "sparsity:{p}"),
+            Budget::Strength => f.write_str("strength"),
+            Budget::Skewness => f.write_str("skewness"),
+            Budget::Both => f.write_str("both"),
+        }
+    }
+}
+
+written!(Text, "text", "after, all or question", |word, argument| match (word, argument) {
+    ("after", None) => Some(Text::After),
+    ("all", None) => Some(Text::All),
+    ("question", None) => Some(Text::Question { tail: None }),
+    ("question", Some(tail)) => tail.parse().ok().map(|tail| Text::Question { tail: Some(tail) }),
+    _ => None,
+});
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Text::After => f.write_str("after"),
+            Text::All => f.write_str("all"),
+            Text::Question { tail: None } => f.write_str("question"),
+            Text::Question { tail: Some(tail) } => write!(f, "question:{tail}"),
+        }
+    }
+}
+
+impl FromStr for Keep {
+    type Err = Error;
+
+    /// `top`, and after it any of `+first:N`, `+last:N`, `+window`, `+recent:SHARE` (a half if left out).
+    fn from_str(text: &str) -> Result<Self> {
+        let bad = || {
+            let accepted = "top, with any of +first:N, +last:N, +window, +recent:SHARE after it";
+            Error::new("policy: keep", accepted, format!("{text:?}"))
+        };
+        let mut parts = text.split('+');
+        ensure!(parts.next() == Some("top"), bad().at, bad().expected, bad().got);
+        let mut keep = Keep::TOP;
+        for part in parts {
+            match split(part) {
+                ("first", n) => keep.first = number(n, None).ok_or_else(bad)?,
+                ("last", n) => keep.last = number(n, None).ok_or_else(bad)?,
+                ("window", None) => keep.window = true,
+                ("recent", share) => keep.recent = number(share, Some(Decimal::new(5, 1))).ok_or_else(bad)?,
+                _ => return Err(bad()),
+            }
+        }
+        Ok(keep)
+    }
+}
+
+impl fmt::Display for Keep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("top")?;
+        if self.first > 0 {
+            write!(f, "+first:{}", self.first)?;
+        }
+        if self.last > 0 {
+            write!(f, "+last:{}", self.last)?;
+        }
+        if self.window {
+            f.write_str("+window")?;
+        }
+        if self.recent.numerator() > 0 {
+            write!(f, "+recent:{}", self.recent)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,125 @@
+//! Small prompts for the policy chapters: roles from a pattern, queries and keys by hand or at random.
+#![allow(dead_code)]
+
+use aircache::num::Real;
+use aircache::policy::{LayerScores, Observed, Plan, Policy, Retain, Scorer, skewness, strength};
+use aircache::{Result, Role, Roles};
+use ndarray::{Array2, Array3, Axis};
+use proptest::prelude::*;
+
+/// `"TVVT"` → roles.
+pub fn roles(pattern: &str) -> Roles {
+    Roles(pattern.chars().map(|c| if c == 'V' { Role::Visual } else { Role::Text }).collect())
+}
+
+pub fn policy(written: &str) -> Policy {
+    written.parse().unwrap_or_else(|e| panic!("{written}: {e}"))
+}
+
+pub fn retain(written: &str) -> Retain {
+    written.parse().unwrap()
+}
+
+/// A prompt with all its queries and keys.
+#[derive(Debug, Clone)]
+pub struct Prompt<T = f64> {
+    pub roles: Roles,
+    /// [L] of [H, n, d]
+    pub q: Vec<Array3<T>>,
+    /// [L] of [G, n, d]
+    pub k: Vec<Array3<T>>,
+}
+
+impl<T: Real> Prompt<T> {
+    /// One layer, one head of size 1.
+    pub fn one(pattern: &str, q: &[f64], k: &[f64]) -> Self {
+        let array = |v: &[f64]| Array3::from_shape_vec((1, v.len(), 1), v.iter().map(|&x| T::of(x)).collect()).unwrap();
+        Prompt { roles: roles(pattern), q: vec![array(q)], k: vec![array(k)] }
+    }
+
+    /// What each layer says, shown no more than the policy asks for.
+    pub fn observe(&self, policy: &Policy) -> Result<Vec<LayerScores>> {
+        let scorer = Scorer::new(policy, &self.roles)?;
+        let rows = scorer.rows().to_vec();
+        let layers = self.q.iter().zip(&self.k).enumerate();
+        layers
+            .map(|(l, (q, k))| {
+                let received = policy.needs_received().then(|| aircache::policy::received(q.view(), k.view()));
+                let few = q.select(Axis(1), &rows);
+                let received = received.as_ref().map(|r| r.view());
+                scorer.observe(l, &Observed { q: few.view(), rows: &rows, k: k.view(), received })
+            })
+            .collect()
+    }
+
+    pub fn plan(&self, policy: &Policy, retain: Retain) -> Result<Plan> {
+        Ok(Scorer::new(policy, &self.roles)?.decide(retain, &self.observe(policy)?))
+    }
+}
+
+/// What a layer might have said: these importances, one kept set, nobody's window.
+pub fn said(importance: &[f64]) -> LayerScores {
+    LayerScores {
+        kv_heads: 1,
+        window: vec![vec![]],
+        importance: Array2::from_shape_vec((1, importance.len()), importance.to_vec()).unwrap(),
+        strength: strength(importance),
+        skewness: skewness(importance),
+        density: 1.0,
+    }
+}
+
+/// The plan for visual tokens of which the layers said so, with no text.
+pub fn decide(written: &str, r: &str, layers: &[LayerScores]) -> Plan {
+    let n = layers[0].importance.ncols();
+    let roles = Roles([vec![Role::Visual; n], vec![Role::Text]].concat());
+    Scorer::new(&policy(written), &roles).unwrap().decide(retain(r), layers)
+}
+
+pub fn budget(plan: &Plan) -> Vec<usize> {
+    plan.decisions.as_ref().unwrap().budget.clone()
+}
+
+/// The kept candidates of layer 0, set 0.
+pub fn kept(plan: &Plan) -> Vec<usize> {
+    plan.decisions.as_ref().unwrap().kept[0][0].clone()
+}
+
+/// Random prompts: text before and after 1–14 visual tokens, 1–4 layers, 1–3 KV heads of 1–2 query heads, size 1–5;
+/// some keys repeat, so that there are ties.
+pub fn prompts() -> impl Strategy<Value = Prompt> {
+    (0..4usize, 1..15usize, 1..12usize, 1..5usize, 1..4usize, 1..3usize, 1..6usize, any::<u64>()).prop_map(
+        |(before, n_v, after, layers, kv_heads, group, d, seed)| {
+            let n = before + n_v + after;
+            let mut state = seed;
+            let mut normal = move || {
+                let mut uniform = || {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    (state >> 11) as f64 / (1u64 << 53) as f64
+                };
+                (0..4).map(|_| uniform()).sum::<f64>() - 2.0
+            };
+            let mut array = |heads: usize, scale: f64| {
+                let mut a = Array3::from_shape_simple_fn((heads, n, d), || scale * normal());
+                if scale == 1.0 && n_v > 3 {
+                    let first = a.index_axis(Axis(1), before).to_owned();
+                    a.index_axis_mut(Axis(1), before + 3).assign(&first);
+                }
+                a
+            };
+            Prompt {
+                roles: roles(&["T".repeat(before), "V".repeat(n_v), "T".repeat(after)].concat()),
+                q: (0..layers).map(|l| array(kv_heads * group, 0.5 + 2.0 * l as f64)).collect(),
+                k: (0..layers).map(|_| array(kv_heads, 1.0)).collect(),
+            }
+        },
+    )
+}
+
+/// Retentions as a user writes them.
+pub fn retentions() -> impl Strategy<Value = Retain> {
+    prop_oneof![
+        prop::sample::select(vec!["1", "0.9", "0.5", "1e-1", "0.3333333333333333", "0.02", "0.001"]).prop_map(retain),
+        (1..20usize).prop_map(|t| Retain::tokens(t).unwrap()),
+    ]
+}
