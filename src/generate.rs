@@ -9,7 +9,7 @@ use crate::num::Real;
 use crate::pass::{Part, Pass, Stage};
 use crate::policy::{LayerScores, Observed, Plan, Policy, Retain, Scorer};
 use crate::roles::Roles;
-use crate::sample::Sampler;
+use crate::sample::{Sampler, Sampling};
 use ndarray::{Array3, s};
 use std::ops::ControlFlow;
 
@@ -143,6 +143,43 @@ pub fn decode<T: Real>(
         let position = prefilled.next_position + fed as i64;
         let next = model.decoder.step(pass, &[token], &[position], &mut [&mut prefilled.cache]);
         logits = pass.put(Stage::layer(Part::Step, fed, "logits"), next.row(0).to_owned()).to_vec();
+    }
+    Ok(tokens)
+}
+
+/// Generates greedily from several caches of one prompt side by side, as [`decode`] does from each, bit for bit.
+///
+/// caches: one a continuation, from [`Cache::picked`]. Returns the tokens of each.
+///
+/// # Errors
+/// Logits that are not numbers.
+pub fn decode_batch<T: Real>(
+    model: &Model,
+    pass: &mut Pass<'_, T>,
+    prefilled: &Prefilled<T>,
+    mut caches: Vec<Cache<T>>,
+    until: &Until,
+) -> Result<Vec<Vec<u32>>> {
+    let mut greedy = Sampler::new(Sampling::Greedy)?;
+    let mut tokens = vec![Vec::new(); caches.len()];
+    let mut open: Vec<usize> = (0..caches.len()).filter(|_| until.max_new_tokens > 0).collect();
+    let mut logits = vec![prefilled.logits.clone(); open.len()];
+    for fed in 0.. {
+        for (&i, logits) in open.iter().zip(&logits) {
+            tokens[i].push(greedy.next(logits)?);
+        }
+        open.retain(|&i| {
+            tokens[i].len() < until.max_new_tokens && !tokens[i].last().is_some_and(|t| until.stop.contains(t))
+        });
+        if open.is_empty() {
+            break;
+        }
+        let last: Vec<u32> = open.iter().filter_map(|&i| tokens[i].last().copied()).collect();
+        let positions = vec![prefilled.next_position + fed as i64; open.len()];
+        let mut batch: Vec<&mut Cache<T>> =
+            caches.iter_mut().enumerate().filter(|(i, _)| open.binary_search(i).is_ok()).map(|(_, c)| c).collect();
+        let next = model.decoder.step(pass, &last, &positions, &mut batch);
+        logits = next.outer_iter().map(|row| row.to_vec()).collect();
     }
     Ok(tokens)
 }

@@ -5,6 +5,8 @@ pub mod config;
 pub mod decoder;
 pub mod demo;
 pub mod error;
+#[cfg(feature = "input")]
+pub mod eval;
 pub mod files;
 pub mod generate;
 pub mod golden;
@@ -15,6 +17,7 @@ pub mod model;
 pub mod num;
 pub mod pass;
 pub mod policy;
+pub mod report;
 pub mod roles;
 pub mod sample;
 pub mod vision;

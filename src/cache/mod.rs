@@ -38,12 +38,27 @@ impl<T: Real> Cache<T> {
     /// # Panics
     /// Where `keep` has another shape than the cache, or names an entry that is not there (C7.2b).
     pub fn compact(&mut self, keep: &[Vec<Vec<usize>>]) {
-        assert_eq!(keep.len(), self.layers.len(), "C7.2b: a kept set for every layer");
-        for (heads, keep) in self.layers.iter_mut().zip(keep) {
-            assert_eq!(keep.len(), heads.len(), "C7.2b: a kept set for every KV head");
-            for (head, keep) in heads.iter_mut().zip(keep) {
-                *head = head.picked(keep);
-            }
+        self.check(keep);
+        for (head, keep) in self.layers.iter_mut().flatten().zip(keep.iter().flatten()) {
+            *head = head.picked(keep);
         }
+    }
+
+    /// A cache of the entries that [`compact`](Self::compact) would keep; this one stays as it is. Spec: E7.2
+    ///
+    /// # Panics
+    /// As [`compact`](Self::compact).
+    pub fn picked(&self, keep: &[Vec<Vec<usize>>]) -> Self {
+        self.check(keep);
+        let pick = |(heads, keep): (&Vec<HeadCache<T>>, &Vec<Vec<usize>>)| {
+            heads.iter().zip(keep).map(|(head, keep)| head.picked(keep)).collect()
+        };
+        Cache { layers: self.layers.iter().zip(keep).map(pick).collect(), rows: self.rows }
+    }
+
+    fn check(&self, keep: &[Vec<Vec<usize>>]) {
+        let ours: Vec<usize> = self.layers.iter().map(Vec::len).collect();
+        let theirs: Vec<usize> = keep.iter().map(Vec::len).collect();
+        assert_eq!(ours, theirs, "C7.2b: a kept set for every layer and KV head");
     }
 }

@@ -1,0 +1,61 @@
+//! One question under all cells: one prefill, a plan a cell, all cells decoded together.
+
+use super::{Grid, Item};
+use crate::error::Result;
+use crate::generate::{self, Until};
+use crate::input::{Image, Processor};
+use crate::model::Model;
+use crate::num::Real;
+use crate::pass::{Pass, Precision};
+use crate::policy::{Policy, Scorer};
+
+/// Answers questions.
+#[derive(Debug, Clone, Copy)]
+pub struct Examiner<'a> {
+    /// The model.
+    pub model: &'a Model,
+    /// What makes prompts for it.
+    pub processor: &'a Processor,
+    /// The policies and retentions to answer under.
+    pub grid: &'a Grid,
+    /// How to compute.
+    pub precision: Precision,
+    /// Tokens an answer may have.
+    pub max_new_tokens: usize,
+}
+
+impl Examiner<'_> {
+    /// The greedy answers of all cells, in their order.
+    ///
+    /// # Errors
+    /// An image that cannot be read, a prompt that is too long, a policy that does not fit it.
+    pub fn answers(&self, item: &Item) -> Result<Vec<String>> {
+        match self.precision {
+            Precision::Truth => self.answers_in::<f64>(item),
+            Precision::Fast | Precision::Bf16 | Precision::F16 => self.answers_in::<f32>(item),
+        }
+    }
+
+    fn answers_in<T: Real>(&self, item: &Item) -> Result<Vec<String>> {
+        let images = item.images.iter().map(|path| Image::open(path)).collect::<Result<Vec<_>>>()?;
+        let prompt = self.processor.prepare(&images, &item.question, item.system.as_deref())?;
+        let by_policy = self.grid.policies();
+        let policies: Vec<Policy> = by_policy.iter().map(|(policy, _)| *policy).collect();
+        let mut pass = Pass::<T>::new(self.precision.grid());
+        let prefilled = generate::prefill(self.model, &mut pass, &prompt, &policies)?;
+
+        let mut caches = vec![None; self.grid.cells.len()];
+        for (policy, places) in &by_policy {
+            let scorer = Scorer::new(policy, &prompt.roles)?;
+            let scores = prefilled.scores(&scorer)?;
+            for &place in places {
+                let plan = scorer.decide(self.grid.cells[place].fraction, &scores);
+                caches[place] = Some(prefilled.cache.picked(&plan.kept));
+            }
+        }
+        let caches = caches.into_iter().flatten().collect();
+        let until = Until { stop: self.model.generation.eos.clone(), max_new_tokens: self.max_new_tokens };
+        let tokens = generate::decode_batch(self.model, &mut pass, &prefilled, caches, &until)?;
+        tokens.iter().map(|tokens| self.processor.tokenizer().decode(tokens)).collect()
+    }
+}

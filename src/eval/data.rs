@@ -1,0 +1,93 @@
+//! The question file: JSON lines with image, question, accepted answers.
+
+use crate::error::{Error, Result, ensure};
+use crate::files::MAX_TEXT_BYTES;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+
+/// One question.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Item {
+    /// The images, in prompt order; none for a question about nothing but its text.
+    pub images: Vec<PathBuf>,
+    /// What is asked.
+    pub question: String,
+    /// The accepted answers; at least one.
+    pub answers: Vec<String>,
+    /// The system turn, if any.
+    pub system: Option<String>,
+    /// What kind of question it is, if the file says so.
+    pub kind: Option<String>,
+}
+
+/// A question file, read and checked.
+#[derive(Debug, Clone)]
+pub struct Questions {
+    /// Its path, for messages.
+    pub label: String,
+    /// sha-256 of the file.
+    pub sha256: String,
+    /// The questions, in the file's order.
+    pub items: Vec<Item>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl From<OneOrMany> for Vec<String> {
+    fn from(v: OneOrMany) -> Self {
+        match v {
+            OneOrMany::One(s) => vec![s],
+            OneOrMany::Many(all) => all,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Line {
+    image: Option<OneOrMany>,
+    question: String,
+    answer: OneOrMany,
+    system: Option<String>,
+    kind: Option<String>,
+}
+
+impl Questions {
+    /// Reads a file of JSON lines; image paths are relative to it; blank lines are passed over.
+    ///
+    /// # Errors
+    /// The file cannot be read, a line is not what the contract says, an image is not there. The message names the line.
+    pub fn read(path: &Path) -> Result<Questions> {
+        let unreadable = |e: std::io::Error| Error::new(path.display(), "a readable file of JSON lines", e);
+        let length = std::fs::metadata(path).map_err(unreadable)?.len();
+        ensure!(length <= MAX_TEXT_BYTES, path.display(), format!("at most {MAX_TEXT_BYTES} bytes"), length);
+        let bytes = std::fs::read(path).map_err(unreadable)?;
+        let text =
+            std::str::from_utf8(&bytes).map_err(|e| Error::new(path.display(), "JSON lines in UTF-8", e))?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let mut items = Vec::new();
+        for (i, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
+            let at = || format!("{}: line {}", path.display(), i + 1);
+            let line: Line = serde_json::from_str(line).map_err(|e| {
+                Error::new(at(), "an object with \"image\", \"question\" and \"answer\"", e)
+                    .remedy("one JSON object a line; \"answer\" is a string or a list of accepted strings")
+            })?;
+            let answers: Vec<String> = line.answer.into();
+            ensure!(!answers.is_empty(), format!("{}: answer", at()), "at least one accepted string", "none");
+            let images: Vec<PathBuf> =
+                line.image.map_or(vec![], Vec::from).iter().map(|file| folder.join(file)).collect();
+            for image in &images {
+                ensure!(image.is_file(), format!("{}: image", at()), "an image file", image.display());
+            }
+            items.push(Item { images, question: line.question, answers, system: line.system, kind: line.kind });
+        }
+        ensure!(!items.is_empty(), path.display(), "at least one question", "none");
+        let sha256 = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+        Ok(Questions { label: path.display().to_string(), sha256, items })
+    }
+}

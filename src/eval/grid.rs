@@ -1,0 +1,88 @@
+//! Which policies are tried at which retentions.
+
+use crate::error::{Error, Result, ensure};
+use crate::policy::{Policy, Retain};
+
+/// A policy at a retention.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cell {
+    /// The policy as written.
+    pub name: String,
+    /// The policy.
+    pub policy: Policy,
+    /// The retention as written; `1` for the full cache.
+    pub retain: String,
+    /// The retention.
+    pub fraction: Retain,
+}
+
+/// All cells, a policy's side by side; the full cache stands in it once, at retention 1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Grid {
+    /// The cells, policies in the order given, retentions likewise.
+    pub cells: Vec<Cell>,
+}
+
+impl Grid {
+    /// Every policy at every retention, `full` once.
+    ///
+    /// `policies`: names or parts. Separated by commas a part belongs to the policy before it
+    /// (`snapkv,heads=mean,h2o` are two); a policy that consists of parts alone is set off by semicolons
+    /// (`aircache;window=last-text:32,budget=uniform;h2o`). `retain`: decimals separated by commas.
+    ///
+    /// ```
+    /// let grid = aircache::eval::Grid::parse("full,aircache,snapkv,heads=mean", "0.5,0.1")?;
+    /// let names: Vec<_> = grid.cells.iter().map(|c| format!("{}@{}", c.name, c.retain)).collect();
+    /// assert_eq!(names, ["full@1", "aircache@0.5", "aircache@0.1", "snapkv,heads=mean@0.5", "snapkv,heads=mean@0.1"]);
+    /// # Ok::<(), aircache::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A policy or retention that cannot be read, or stands there twice.
+    pub fn parse(policies: &str, retain: &str) -> Result<Grid> {
+        let retains: Vec<&str> = retain.split(',').map(str::trim).collect();
+        let mut cells: Vec<Cell> = Vec::new();
+        let full = crate::policy::preset("full")?.policy;
+        for name in names(policies) {
+            let policy: Policy = name.parse().map_err(|e: Error| e.within("--policies"))?;
+            let retains = if policy == full { &["1"][..] } else { &retains[..] };
+            for &retain in retains {
+                let fraction = retain.parse().map_err(|e: Error| e.within("--retain"))?;
+                let cell = Cell { name: name.clone(), policy, retain: retain.to_string(), fraction };
+                let twice = cells.iter().any(|c| (c.policy, c.fraction) == (policy, fraction));
+                ensure!(!twice, "--policies, --retain", "every policy and retention once", format!("{name} at {retain} twice"));
+                cells.push(cell);
+            }
+        }
+        ensure!(!cells.is_empty(), "--policies", "at least one policy", "none");
+        Ok(Grid { cells })
+    }
+
+    /// The policies, each with its cells' places.
+    pub(super) fn policies(&self) -> Vec<(Policy, Vec<usize>)> {
+        let mut policies: Vec<(Policy, Vec<usize>)> = Vec::new();
+        for (i, cell) in self.cells.iter().enumerate() {
+            match policies.iter_mut().find(|(p, _)| *p == cell.policy) {
+                Some((_, places)) => places.push(i),
+                None => policies.push((cell.policy, vec![i])),
+            }
+        }
+        policies
+    }
+}
+
+/// The policies of a list, parts joined to the policy before them.
+fn names(list: &str) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for group in list.split(';') {
+        let mut first = true;
+        for word in group.split(',').map(str::trim).filter(|w| !w.is_empty()) {
+            match names.last_mut() {
+                Some(policy) if word.contains('=') && !first => *policy = format!("{policy},{word}"),
+                _ => names.push(word.to_string()),
+            }
+            first = false;
+        }
+    }
+    names
+}

@@ -1,0 +1,174 @@
+//! Answers as they come: one JSON line a question, appended and flushed, behind a line that says what is being answered.
+//!
+//! A run that is killed leaves whole lines and perhaps one torn one, which is cut off when the run goes on. Shards write
+//! journals of their own, and [`Journal::absorb`] merges them.
+
+use super::Grid;
+use crate::error::{Error, Result, ensure};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// What a journal answers; journals of the same evaluation have the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// `aircache-eval`.
+    pub format: String,
+    /// sha-256 of the model's tensors.
+    pub model: String,
+    /// sha-256 of the question file.
+    pub data: String,
+    /// Number of questions.
+    pub questions: usize,
+    /// The precision's name in bundles.
+    pub precision: String,
+    /// The resampler's name.
+    pub preprocess: String,
+    /// Tokens an answer may have.
+    pub max_new_tokens: usize,
+    /// Policy and retention of each cell, as written.
+    pub cells: Vec<(String, String)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    question: usize,
+    answers: Vec<String>,
+}
+
+/// The answers so far, and the file they are appended to, if there is one.
+#[derive(Debug)]
+pub struct Journal {
+    header: Header,
+    answers: BTreeMap<usize, Vec<String>>,
+    file: Option<(PathBuf, File)>,
+}
+
+impl Header {
+    /// The value of `format`.
+    pub const FORMAT: &'static str = "aircache-eval";
+
+    /// Names of a grid's cells.
+    pub fn cells(grid: &Grid) -> Vec<(String, String)> {
+        grid.cells.iter().map(|c| (c.name.clone(), c.retain.clone())).collect()
+    }
+
+    /// Fails naming the first field in which `other`, read from `at`, is another evaluation.
+    fn same(&self, other: &Header, at: &Path) -> Result<()> {
+        let fields = |h: &Header| {
+            [
+                ("format", h.format.clone()),
+                ("model", h.model.clone()),
+                ("data", h.data.clone()),
+                ("questions", h.questions.to_string()),
+                ("precision", h.precision.clone()),
+                ("preprocess", h.preprocess.clone()),
+                ("max_new_tokens", h.max_new_tokens.to_string()),
+                ("cells", h.cells.iter().map(|(p, r)| format!("{p} at {r}")).collect::<Vec<_>>().join("; ")),
+            ]
+        };
+        match fields(self).into_iter().zip(fields(other)).find(|(ours, theirs)| ours != theirs) {
+            None => Ok(()),
+            Some(((field, ours), (_, theirs))) => Err(Error::new(format!("{}: {field}", at.display()), ours, theirs)
+                .remedy("these are answers of another evaluation: choose another --out, or delete the file")),
+        }
+    }
+}
+
+impl Journal {
+    /// A journal that is kept in memory alone.
+    pub fn in_memory(header: Header) -> Journal {
+        Journal { header, answers: BTreeMap::new(), file: None }
+    }
+
+    /// A journal at `path`: begun there, or gone on with. A torn last line is cut off.
+    ///
+    /// # Errors
+    /// The file cannot be read or written, or holds another evaluation.
+    pub fn open(path: &Path, header: Header) -> Result<Journal> {
+        let unusable = |e: std::io::Error| Error::new(path.display(), "a file that can be read and written", e);
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(unusable)?;
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(unusable)?;
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        let mut journal = Journal::in_memory(header);
+        if whole == 0 {
+            file.set_len(0).map_err(unusable)?;
+            file.seek(SeekFrom::Start(0)).map_err(unusable)?;
+            journal.file = Some((path.to_path_buf(), file));
+            journal.append(&serde_json::to_string(&journal.header).unwrap_or_default())?;
+        } else {
+            journal.take(&text[..whole], path)?;
+            file.set_len(whole as u64).map_err(unusable)?;
+            file.seek(SeekFrom::Start(whole as u64)).map_err(unusable)?;
+            journal.file = Some((path.to_path_buf(), file));
+        }
+        Ok(journal)
+    }
+
+    /// Takes over the answers of another journal of the same evaluation, such as a shard's.
+    ///
+    /// # Errors
+    /// It cannot be read, is another evaluation, or answers a question differently.
+    pub fn absorb(&mut self, path: &Path) -> Result<()> {
+        let text = std::fs::read_to_string(path).map_err(|e| Error::new(path.display(), "a journal of answers", e))?;
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        self.take(&text[..whole], path)
+    }
+
+    /// Reads whole lines.
+    fn take(&mut self, text: &str, path: &Path) -> Result<()> {
+        let bad = |line: usize, e: &dyn std::fmt::Display| {
+            Error::new(format!("{}: line {line}", path.display()), "a line of a journal of answers", e)
+        };
+        let mut lines = text.lines().enumerate();
+        let Some((_, first)) = lines.next() else { return Err(bad(1, &"nothing")) };
+        let theirs: Header = serde_json::from_str(first).map_err(|e| bad(1, &e))?;
+        self.header.same(&theirs, path)?;
+        for (i, line) in lines {
+            let line: Line = serde_json::from_str(line).map_err(|e| bad(i + 1, &e))?;
+            let fits = line.question < self.header.questions && line.answers.len() == self.header.cells.len();
+            ensure!(fits, format!("{}: line {}", path.display(), i + 1), "an answer a cell to a question of the file", "another");
+            let before = self.answers.insert(line.question, line.answers.clone());
+            let agrees = before.is_none_or(|before| before == line.answers);
+            let at = format!("{}: line {}", path.display(), i + 1);
+            ensure!(agrees, at, format!("the same answers to question {} as elsewhere", line.question), "others");
+        }
+        Ok(())
+    }
+
+    /// Whether the question is answered.
+    pub fn has(&self, question: usize) -> bool {
+        self.answers.contains_key(&question)
+    }
+
+    /// Adds the answers to a question: on disk when this returns.
+    ///
+    /// # Errors
+    /// The disk is full or the like.
+    pub fn add(&mut self, question: usize, answers: Vec<String>) -> Result<()> {
+        let line = Line { question, answers };
+        self.append(&serde_json::to_string(&line).unwrap_or_default())?;
+        self.answers.insert(question, line.answers);
+        Ok(())
+    }
+
+    fn append(&mut self, line: &str) -> Result<()> {
+        let Some((path, file)) = &mut self.file else { return Ok(()) };
+        let written = file.write_all(format!("{line}\n").as_bytes()).and_then(|()| file.flush());
+        written.map_err(|e| Error::new(path.display(), "a file that can be written", e))
+    }
+
+    /// The answers by question, in the order of the file.
+    pub fn answers(&self) -> &BTreeMap<usize, Vec<String>> {
+        &self.answers
+    }
+
+    /// What is being answered.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+}

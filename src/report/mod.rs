@@ -1,0 +1,5 @@
+//! Pictures of results.
+
+mod plot;
+
+pub use plot::{Line, Plot};
