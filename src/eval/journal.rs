@@ -101,7 +101,7 @@ impl Journal {
             journal.file = Some((path.to_path_buf(), file));
             journal.append(&serde_json::to_string(&journal.header).unwrap_or_default())?;
         } else {
-            journal.take(&text[..whole], path)?;
+            journal.answers = journal.read(&text[..whole], path)?;
             file.set_len(whole as u64).map_err(unusable)?;
             file.seek(SeekFrom::Start(whole as u64)).map_err(unusable)?;
             journal.file = Some((path.to_path_buf(), file));
@@ -116,11 +116,16 @@ impl Journal {
     pub fn absorb(&mut self, path: &Path) -> Result<()> {
         let text = std::fs::read_to_string(path).map_err(|e| Error::new(path.display(), "a journal of answers", e))?;
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
-        self.take(&text[..whole], path)
+        for (question, answers) in self.read(&text[..whole], path)? {
+            if !self.has(question) {
+                self.add(question, answers)?;
+            }
+        }
+        Ok(())
     }
 
-    /// Reads whole lines.
-    fn take(&mut self, text: &str, path: &Path) -> Result<()> {
+    /// The answers on whole lines of the file at `path`, which must fit this evaluation and the answers so far.
+    fn read(&self, text: &str, path: &Path) -> Result<BTreeMap<usize, Vec<String>>> {
         let bad = |line: usize, e: &dyn std::fmt::Display| {
             Error::new(format!("{}: line {line}", path.display()), "a line of a journal of answers", e)
         };
@@ -128,16 +133,18 @@ impl Journal {
         let Some((_, first)) = lines.next() else { return Err(bad(1, &"nothing")) };
         let theirs: Header = serde_json::from_str(first).map_err(|e| bad(1, &e))?;
         self.header.same(&theirs, path)?;
+        let mut answers: BTreeMap<usize, Vec<String>> = BTreeMap::new();
         for (i, line) in lines {
+            let at = || format!("{}: line {}", path.display(), i + 1);
             let line: Line = serde_json::from_str(line).map_err(|e| bad(i + 1, &e))?;
             let fits = line.question < self.header.questions && line.answers.len() == self.header.cells.len();
-            ensure!(fits, format!("{}: line {}", path.display(), i + 1), "an answer a cell to a question of the file", "another");
-            let before = self.answers.insert(line.question, line.answers.clone());
-            let agrees = before.is_none_or(|before| before == line.answers);
-            let at = format!("{}: line {}", path.display(), i + 1);
-            ensure!(agrees, at, format!("the same answers to question {} as elsewhere", line.question), "others");
+            ensure!(fits, at(), "an answer a cell to a question of the file", "another");
+            let before = self.answers.get(&line.question).or(answers.get(&line.question));
+            let agrees = before.is_none_or(|before| *before == line.answers);
+            ensure!(agrees, at(), format!("the same answers to question {} as elsewhere", line.question), "others");
+            answers.insert(line.question, line.answers);
         }
-        Ok(())
+        Ok(answers)
     }
 
     /// Whether the question is answered.
