@@ -1,2 +1,41 @@
-//! The `aircache` binary.
-fn main() {}
+//! The `aircache` binary: argument parsing and dispatch; each command is a module of [`cli`].
+
+mod cli;
+
+use clap::{Parser, Subcommand};
+use cli::{Common, shell};
+use std::process::ExitCode;
+
+/// Reads pictures with a vision-language model on the CPU while most of its visual KV cache is evicted (AirCache), and
+/// records and checks such runs number by number.
+#[derive(Debug, Parser)]
+#[command(name = "aircache", version, max_term_width = 110, after_help = cli::FIRST)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(cli::run::Args),
+    Record(cli::record::Args),
+    Policies(cli::policies::Args),
+}
+
+fn main() -> ExitCode {
+    shell::prepare();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => return shell::usage(&e),
+    };
+    let common = &cli.common;
+    let done = common.apply().and_then(|()| match cli.command {
+        None => cli::first(),
+        Some(Command::Run(args)) => cli::run::run(args, common),
+        Some(Command::Record(args)) => cli::record::run(args, common),
+        Some(Command::Policies(args)) => cli::policies::run(args, common),
+    });
+    shell::end(done)
+}

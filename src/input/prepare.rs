@@ -113,6 +113,17 @@ impl Processor {
         Ok(out)
     }
 
+    /// How many prompt rows the chat template puts after `question`: the end of the turn and the start of the answer.
+    /// 0 where the question is not found in the prompt. Spec: A8.1
+    pub fn tail(&self, prompt: &Prepared, question: &str) -> usize {
+        // Templates may trim the question.
+        let Some(start) = prompt.prompt.rfind(question.trim()) else { return 0 };
+        let Ok(tail) = self.tokenizer.encode(&prompt.prompt[start + question.trim().len()..]) else { return 0 };
+        // Template text begins with a special token as a rule; where it melts into the question's last token, that token
+        // is the question's.
+        tail.iter().rev().zip(prompt.ids.iter().rev()).take_while(|(a, b)| a == b).count()
+    }
+
     fn prepare_image(&self, image: &Image, anyres: &Anyres, tiled: bool) -> Result<PreparedImage> {
         ensure!(
             self.settings.convert_rgb || image.was_rgb(),

@@ -1,0 +1,65 @@
+//! Options that say how the answer is generated.
+
+use super::common::PrecisionName;
+use super::eviction::number;
+use aircache::Result;
+use aircache::config::GenerationConfig;
+use aircache::generate::Until;
+use aircache::sample::{Sampler, Sampling};
+
+/// How the answer is generated.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Generation")]
+pub struct Answer {
+    /// How numbers are computed
+    #[arg(long, value_enum, value_name = "P")]
+    pub precision: Option<PrecisionName>,
+    /// Tokens generated at most
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub max_new_tokens: usize,
+    /// Goes on after the checkpoint's end-of-text tokens
+    #[arg(long)]
+    pub ignore_eos: bool,
+    /// Draws tokens, from logits divided by T; 0 takes the most probable one, which is the default
+    #[arg(long, value_name = "T", allow_hyphen_values = true)]
+    pub temperature: Option<String>,
+    /// Draws from the K most probable tokens, 0 = all [default: the checkpoint's]
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<usize>,
+    /// Draws from the most probable tokens that together reach the probability P [default: the checkpoint's]
+    #[arg(long, value_name = "P", allow_hyphen_values = true)]
+    pub top_p: Option<String>,
+    /// Which sequence of draws: the same seed draws the same tokens, on every machine [default: 0]
+    #[arg(long, value_name = "S")]
+    pub seed: Option<u64>,
+}
+
+impl Answer {
+    /// How tokens are chosen; what is not said is the checkpoint's advice.
+    ///
+    /// # Errors
+    /// A number out of range.
+    pub fn sampling(&self, advice: &GenerationConfig) -> Result<Sampling> {
+        let temperature = self.temperature.as_ref().map(|t| number("--temperature", t, "a number of at least 0"));
+        let temperature: Option<f64> = temperature.transpose()?;
+        let top_p = self.top_p.as_ref().map(|p| number("--top-p", p, "a number P with 0 < P <= 1")).transpose()?;
+        let drawn = temperature.is_some() || self.top_k.is_some() || top_p.is_some() || self.seed.is_some();
+        if !drawn || temperature == Some(0.0) {
+            return Ok(Sampling::Greedy);
+        }
+        let sampling = Sampling::Draw {
+            temperature: temperature.unwrap_or(advice.temperature),
+            top_k: self.top_k.unwrap_or(advice.top_k),
+            top_p: top_p.unwrap_or(advice.top_p),
+            seed: self.seed.unwrap_or(0),
+        };
+        Sampler::new(sampling).map_err(|e| aircache::Error { at: format!("--{}", e.at.replace('_', "-")), ..e })?;
+        Ok(sampling)
+    }
+
+    /// When generation ends.
+    pub fn until(&self, advice: &GenerationConfig) -> Until {
+        let stop = if self.ignore_eos { Vec::new() } else { advice.eos.clone() };
+        Until { stop, max_new_tokens: self.max_new_tokens }
+    }
+}

@@ -1,0 +1,127 @@
+//! Options that say what goes in: the model, the images and the prompt; without any, a bundled question.
+
+use super::out::Messages;
+use aircache::demo;
+use aircache::files::Files;
+use aircache::input::{Image, Prepared, Processor};
+use aircache::kernel::resample::Resampler;
+use aircache::model::Model;
+use aircache::policy::Policy;
+use aircache::{Error, Result};
+use std::path::PathBuf;
+
+/// The bundled question that is asked where nothing else is said: its place in the list.
+const DEFAULT_QUESTION: usize = 0;
+
+/// What goes in.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Input")]
+pub struct Ask {
+    /// A Hugging Face checkpoint folder [default: the embedded demo model]
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// An image file; may be given several times, in order
+    #[arg(long, value_name = "FILE", conflicts_with = "sample")]
+    pub image: Vec<PathBuf>,
+    /// The question; the model's own chat template places it after the images
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub prompt: Option<String>,
+    /// A system turn before it
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub system: Option<String>,
+    /// A bundled image instead of a file: 00 to 39; without --prompt its first bundled question is asked
+    #[arg(long, value_name = "NN")]
+    pub sample: Option<String>,
+    /// Whose arithmetic resizes images: torchvision, pillow (13) or pillow-12
+    #[arg(long, value_name = "NAME", value_parser = resampler)]
+    pub resampler: Option<Resampler>,
+}
+
+fn resampler(name: &str) -> std::result::Result<Resampler, String> {
+    let known: Vec<_> = Resampler::ALL.iter().map(|r| r.name()).collect();
+    let found = Resampler::ALL.into_iter().find(|r| r.name() == name);
+    found.ok_or_else(|| format!("expected one of {}", known.join(", ")))
+}
+
+/// A loaded model and what it is asked.
+pub struct Asked {
+    /// The model.
+    pub model: Model,
+    /// Its processor.
+    pub processor: Processor,
+    /// What the model reads.
+    pub prompt: Prepared,
+    /// The question alone.
+    pub question: String,
+    /// What the model is called in messages.
+    pub name: String,
+}
+
+impl Ask {
+    /// The checkpoint's files, and what to call it.
+    pub fn files(model: Option<&PathBuf>) -> (Files, String) {
+        match model {
+            Some(dir) => (Files::Folder(dir.clone()), dir.display().to_string()),
+            None => (demo::files(), "the embedded demo model".into()),
+        }
+    }
+
+    /// Loads the model and prepares the prompt.
+    ///
+    /// # Errors
+    /// Anything wrong with the checkpoint, the images or the prompt.
+    pub fn load(&self, messages: Messages) -> Result<Asked> {
+        let (files, name) = Self::files(self.model.as_ref());
+        let (images, question, system) = self.question(messages)?;
+        let _busy = messages.busy(&format!("loading {name}"));
+        let model = Model::load(&files)?;
+        let mut processor = Processor::load(&files, &model.config)?;
+        if let Some(resampler) = self.resampler {
+            processor = processor.with_resampler(resampler);
+        }
+        let prompt = processor.prepare(&images, &question, system.as_deref())?;
+        Ok(Asked { model, processor, prompt, question, name })
+    }
+
+    /// The images, the question and the system turn.
+    fn question(&self, messages: Messages) -> Result<(Vec<Image>, String, Option<String>)> {
+        if self.image.is_empty() && (self.sample.is_some() || self.prompt.is_none()) {
+            return self.sample(messages);
+        }
+        let images = self.image.iter().map(Image::open).collect::<Result<Vec<_>>>()?;
+        let Some(prompt) = self.prompt.clone() else {
+            return Err(Error::new("--prompt", "a question about the image", "none"));
+        };
+        Ok((images, prompt, self.system.clone()))
+    }
+
+    /// A bundled image and, unless there is a prompt, a bundled question on it.
+    fn sample(&self, messages: Messages) -> Result<(Vec<Image>, String, Option<String>)> {
+        let questions = demo::questions();
+        let asked = match &self.sample {
+            None => questions.get(DEFAULT_QUESTION),
+            Some(name) => {
+                let Some(sample) = demo::sample(name) else {
+                    return Err(Error::new("--sample", "00 to 39, as --list-samples shows them", format!("{name:?}")));
+                };
+                questions.iter().find(|q| q.sample() == sample.name)
+            }
+        };
+        let image = asked.and_then(|q| demo::sample(q.sample()));
+        let (Some(asked), Some(image)) = (asked, image) else {
+            return Err(Error::new("--sample", "a bundled image that has a question", "none").remedy("give --prompt"));
+        };
+        let picture = Image::from_bytes(image.png, &format!("bundled image {}", image.name))?;
+        let system = || if self.prompt.is_none() { asked.system.clone() } else { None };
+        let question = self.prompt.clone().unwrap_or_else(|| asked.question.clone());
+        messages.say(&format!("bundled image {}: {question}", image.name));
+        Ok((vec![picture], question, self.system.clone().or_else(system)))
+    }
+}
+
+impl Asked {
+    /// The policy, told what only the template knows: how many rows come after the question.
+    pub fn fitted(&self, policy: Policy) -> Policy {
+        policy.with_tail(self.processor.tail(&self.prompt, &self.question))
+    }
+}

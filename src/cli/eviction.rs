@@ -1,0 +1,75 @@
+//! Options that say what is evicted: `--policy`, `--retain`, `--retain-tokens`, `--alpha`.
+
+use super::out::Messages;
+use aircache::Result;
+use aircache::policy::{Policy, Retain, preset};
+
+/// What is evicted.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Eviction")]
+pub struct Eviction {
+    /// Which method evicts: a name, parts (window=last-text:32,budget=uniform), or a name and the parts that differ;
+    /// `help` lists them [default: full; aircache where --retain or --retain-tokens is given]
+    #[arg(long, value_name = "NAME")]
+    pub policy: Option<String>,
+    /// Share of the visual KV entries that is kept, over all layers: 0 < R <= 1
+    #[arg(long, value_name = "R", allow_hyphen_values = true, conflicts_with = "retain_tokens")]
+    pub retain: Option<String>,
+    /// Visual KV entries kept in a layer, on average
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub retain_tokens: Option<String>,
+    /// How much of the favourite's attention makes a text token elite: 0 <= A <= 1 [default: 0.9]
+    #[arg(long, value_name = "A", allow_hyphen_values = true)]
+    pub alpha: Option<String>,
+}
+
+impl Eviction {
+    /// Whether the policies should be listed instead.
+    pub fn wants_list(&self) -> bool {
+        self.policy.as_deref() == Some("help")
+    }
+
+    /// The policy and the retention.
+    ///
+    /// # Errors
+    /// Unknown names or parts, numbers out of range.
+    pub fn resolve(&self, messages: Messages) -> Result<(Policy, Retain)> {
+        let retain = match (&self.retain, &self.retain_tokens) {
+            (Some(r), _) => Some(r.parse::<Retain>().map_err(|e| option("--retain", e))?),
+            (None, Some(n)) => Some(Retain::tokens(number("--retain-tokens", n, "a whole number of at least 1")?)?),
+            (None, None) => None,
+        };
+        let mut policy: Policy = match (&self.policy, retain) {
+            (Some(text), _) => text.parse().map_err(|e| option("--policy", e))?,
+            (None, Some(_)) => Policy::AIRCACHE,
+            (None, None) => preset("full")?.policy,
+        };
+        if let Some(alpha) = &self.alpha {
+            let alpha = number("--alpha", alpha, "a number A with 0 <= A <= 1")?;
+            policy = policy.with_alpha(alpha).map_err(|e| {
+                option("--alpha", e).remedy("alpha belongs to window=elite, as in --policy aircache, and is 0 to 1")
+            })?;
+        }
+        if retain.is_none() && policy.name() != Some("full") {
+            messages.say("note: without --retain or --retain-tokens nothing is evicted");
+        }
+        Ok((policy, retain.unwrap_or(Retain::ALL)))
+    }
+}
+
+/// The number an option was given.
+///
+/// # Errors
+/// It is no number.
+pub fn number<N: std::str::FromStr>(option: &str, text: &str, expected: &str) -> Result<N> {
+    text.parse().map_err(|_| aircache::Error::new(option, expected, format!("{text:?}")))
+}
+
+/// The error of a part of an option, at the option.
+fn option(name: &str, e: aircache::Error) -> aircache::Error {
+    let at = match e.at.split_once(": ") {
+        Some((_, part)) => format!("{name}: {part}"),
+        None => name.to_string(),
+    };
+    aircache::Error { at, ..e }
+}

@@ -1,0 +1,43 @@
+//! The commands of the binary. A command is a module with `Args` and `run(args, common) -> Result<Verdict>`.
+//!
+//! ```text
+//! shell      how the process starts and ends: exit codes, signals, the one error line
+//! out        stdout and stderr that may be closed; progress
+//! common     options of every command
+//! ask        options that say what goes in: model, images, prompt
+//! eviction   options that say what is evicted
+//! answer     options that say how tokens are chosen
+//! run record …   the commands
+//! ```
+
+pub mod answer;
+pub mod ask;
+pub mod common;
+pub mod eviction;
+pub mod out;
+pub mod policies;
+pub mod record;
+pub mod run;
+pub mod samples;
+pub mod shell;
+
+pub use common::Common;
+pub use shell::Verdict;
+
+use aircache::Result;
+
+/// What `--help` ends with, and what `aircache` alone prints.
+pub const FIRST: &str = "\
+Start with   aircache run --retain 0.3       a bundled model answers a question about a bundled picture
+Then         aircache run --image FILE --prompt TEXT
+             aircache run --model DIR …      a Hugging Face checkpoint folder
+             aircache COMMAND --help         options and an example of each command
+
+Exit codes: 0 done (and the verdict is pass), 1 the verdict is fail, 2 bad usage or input, 130 interrupted.
+AIRCACHE_ISA=avx512|avx2|portable forces the kernels of an instruction set; results never depend on it.";
+
+/// `aircache` without a command: what to do first; it is no error.
+pub fn first() -> Result<Verdict> {
+    out::Stdout::new().line(&format!("aircache {}\n\n{FIRST}", env!("CARGO_PKG_VERSION")))?;
+    Ok(Verdict::Pass)
+}

@@ -1,0 +1,103 @@
+//! What is printed: results on a stdout that may be closed at any time, messages and progress on stderr.
+
+use aircache::{Error, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::time::Duration;
+
+/// Stdout. A reader that has gone (`| head -1`) is no error: what follows goes nowhere.
+#[derive(Debug, Default)]
+pub struct Stdout {
+    closed: bool,
+}
+
+impl Stdout {
+    /// The process's stdout.
+    pub fn new() -> Self {
+        Stdout::default()
+    }
+
+    /// Whether nobody reads any more.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Writes text as it is, at once.
+    pub fn text(&mut self, text: &str) -> Result<()> {
+        if self.closed {
+            return Ok(());
+        }
+        let mut out = std::io::stdout().lock();
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            Err(e) if e.kind() == ErrorKind::BrokenPipe => self.closed = true,
+            Err(e) => return Err(Error::new("stdout", "a place to write to", e)),
+            Ok(()) => {}
+        }
+        Ok(())
+    }
+
+    /// Writes a line.
+    pub fn line(&mut self, line: &str) -> Result<()> {
+        self.text(&format!("{line}\n"))
+    }
+
+    /// Writes a JSON value, indented.
+    pub fn json(&mut self, value: &serde_json::Value) -> Result<()> {
+        self.line(&format!("{value:#}"))
+    }
+}
+
+/// Messages on stderr, which `--quiet` stills; errors do not come this way.
+#[derive(Debug, Clone, Copy)]
+pub struct Messages {
+    /// Whether they are stilled.
+    pub quiet: bool,
+}
+
+impl Messages {
+    /// Says a line.
+    pub fn say(&self, line: &str) {
+        if !self.quiet {
+            let _ = writeln!(std::io::stderr().lock(), "{line}"); // a closed stderr is the reader's wish
+        }
+    }
+
+    /// Something that takes a while; shown only on a terminal, gone when dropped.
+    pub fn busy(&self, what: &str) -> Busy {
+        if self.quiet || !std::io::stderr().is_terminal() {
+            return Busy(None);
+        }
+        let bar = ProgressBar::new_spinner().with_message(what.to_string());
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Busy(Some(bar))
+    }
+}
+
+/// A spinner, if there is somebody to see it.
+#[derive(Debug)]
+pub struct Busy(Option<ProgressBar>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        if let Some(bar) = self.0.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// A number of bytes for people: `1.35 MB`.
+pub fn bytes(n: u64) -> String {
+    let units = [("GB", 1e9), ("MB", 1e6), ("kB", 1e3)];
+    match units.iter().find(|(_, size)| n as f64 >= *size) {
+        Some((unit, size)) => format!("{:.2} {unit}", n as f64 / size),
+        None => format!("{n} bytes"),
+    }
+}
+
+/// A time for people: `0.031 s`.
+pub fn seconds(time: Duration) -> String {
+    format!("{:.3} s", time.as_secs_f64())
+}

@@ -1,0 +1,42 @@
+//! `policies`, and `--policy help`: every known method, its parts and its source.
+
+use super::out::Stdout;
+use super::{Common, Verdict};
+use aircache::Result;
+use aircache::policy::presets;
+use serde_json::json;
+use std::collections::BTreeMap;
+
+/// Lists the eviction methods and their parts
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example: aircache run --policy snapkv,heads=mean --retain 0.3
+
+Parts may be combined freely; those left out are AirCache's:
+  window=elite:A|last-text:N|all-text|last-visual:N|last:N|all-queries|none
+  score=mean|sum|pool:KERNEL|position|random:SEED    budget=uniform|pyramid:BETA|prefix|sparsity:P|strength|skewness|both|full
+  keep=top[+first:N][+last:N][+window][+recent:SHARE]  scope=visual|all  text=after|all|question
+  heads=mean|union|kv  keys=elite|all|causal  mask=none|causal")]
+pub struct Args {}
+
+/// The command.
+pub fn run(_: Args, common: &Common) -> Result<Verdict> {
+    let mut out = Stdout::new();
+    if common.json {
+        let all: Vec<_> = presets()
+            .iter()
+            .map(|p| {
+                let parts: BTreeMap<_, _> = p.policy.parts().into_iter().collect();
+                json!({"name": p.name, "line": p.line, "parts": parts, "source": p.source, "notes": p.notes})
+            })
+            .collect();
+        out.json(&all.into())?;
+        return Ok(Verdict::Pass);
+    }
+    for p in presets() {
+        out.line(&format!("{:<20}{}", p.name, p.line))?;
+        let parts = p.policy.parts().map(|(part, value)| format!("{part}={value}"));
+        out.line(&format!("{:20}{}", "", parts.join(",")))?;
+    }
+    Ok(Verdict::Pass)
+}

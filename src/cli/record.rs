@@ -1,0 +1,98 @@
+//! `record`: the flow of `run`, every stage written to a golden bundle.
+
+use super::answer::Answer;
+use super::ask::Ask;
+use super::eviction::Eviction;
+use super::out::{Stdout, bytes};
+use super::{Common, Verdict, policies};
+use aircache::golden::{Recording, Selection, record};
+use aircache::pass::Precision;
+use aircache::{Error, Result};
+use serde_json::json;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+/// Writes every stage of a run to a golden bundle, in float64 unless told otherwise
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  aircache record --retain 0.3 --out golden.safetensors
+  aircache record --model DIR --image page.png --prompt 'What is the total?' --policy aircache --retain 0.1 \\
+      --max-new-tokens 16 --out golden.safetensors
+  aircache record --stages 'input.*,decoder.*.query,decoder.*.key' --out kernels.safetensors
+
+A bundle is a safetensors file; stages are named as in decoder.07.mix, and stored in the type of the precision.")]
+pub struct Args {
+    #[command(flatten)]
+    ask: Ask,
+    #[command(flatten)]
+    eviction: Eviction,
+    #[command(flatten)]
+    answer: Answer,
+    /// Which stages are written: globs over whole names, * and ?, separated by commas [default: all]
+    #[arg(long, value_name = "GLOBS")]
+    stages: Option<String>,
+    /// The bundle; replaced whole, at the end
+    #[arg(long, value_name = "FILE", required_unless_present = "policy")]
+    out: Option<PathBuf>,
+}
+
+/// The command.
+pub fn run(args: Args, common: &Common) -> Result<Verdict> {
+    if args.eviction.wants_list() {
+        return policies::run(policies::Args {}, common);
+    }
+    let messages = common.messages();
+    let Some(target) = args.out.as_deref() else {
+        return Err(Error::new("--out", "the bundle's file", "none"));
+    };
+    let (policy, retain) = args.eviction.resolve(messages)?;
+    let stages =
+        args.stages.as_deref().map(str::parse::<Selection>).transpose().map_err(at_stages)?.unwrap_or_default();
+    let asked = args.ask.load(messages)?;
+    let how = Recording {
+        precision: args.answer.precision.map_or(Precision::Truth, Precision::from),
+        policy: asked.fitted(policy),
+        retain,
+        sampling: args.answer.sampling(&asked.model.generation)?,
+        until: args.answer.until(&asked.model.generation),
+        stages,
+    };
+    let busy = messages.busy(&format!("recording {}", target.display()));
+    let recorded =
+        record(&asked.model, &asked.prompt, &how, target, |_| ControlFlow::Continue(())).map_err(at_stages)?;
+    drop(busy);
+    for glob in how.stages.idle(&recorded.stages) {
+        messages.say(&format!("note: this run had no stage {glob:?}"));
+    }
+    let text = asked.processor.tokenizer().decode(&recorded.tokens)?;
+    if common.json {
+        return Stdout::new()
+            .json(&json!({
+                "out": target.display().to_string(),
+                "stages": recorded.stages,
+                "bytes": recorded.bytes,
+                "precision": how.precision.bundle_name(),
+                "policy": how.policy,
+                "retain": how.retain.to_string(),
+                "prompt_tokens": asked.prompt.ids.len(),
+                "visual_tokens": asked.prompt.roles.visual().len(),
+                "ids": recorded.tokens,
+                "text": text,
+            }))
+            .map(|()| Verdict::Pass);
+    }
+    messages.say(&format!(
+        "{}: {} stages, {}, {}; the answer: {text}",
+        target.display(),
+        recorded.stages.len(),
+        bytes(recorded.bytes),
+        how.precision.bundle_name()
+    ));
+    Ok(Verdict::Pass)
+}
+
+/// An error about globs is one about the option.
+fn at_stages(e: Error) -> Error {
+    if e.at == "stages" { Error { at: "--stages".into(), ..e } } else { e }
+}

@@ -1,0 +1,236 @@
+//! `run`: images and a prompt to text, streamed; what it took on stderr.
+
+use super::answer::Answer;
+use super::ask::{Ask, Asked};
+use super::eviction::Eviction;
+use super::out::{Stdout, bytes, seconds};
+use super::{Common, Verdict, policies, samples};
+use aircache::files::atomic_write;
+use aircache::generate;
+use aircache::kernel::simd::Isa;
+use aircache::num::Real;
+use aircache::pass::{Pass, Precision};
+use aircache::policy::{Plan, Policy, Retain};
+use aircache::sample::{Sampler, Sampling};
+use aircache::{Error, Result};
+use serde_json::json;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Answers a question about images: text on stdout, streamed; a summary on stderr
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  aircache run --retain 0.3
+  aircache run --image page.png --prompt 'What is the total?' --model llava-onevision-qwen2-0.5b-ov-hf --retain 0.1
+  aircache run --sample 07 --policy snapkv --retain-tokens 40 --json")]
+pub struct Args {
+    #[command(flatten)]
+    ask: Ask,
+    #[command(flatten)]
+    eviction: Eviction,
+    #[command(flatten)]
+    answer: Answer,
+    /// Writes the answer (with --json: the result) to a file as well
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Lists the bundled images and their questions, and stops
+    #[arg(long)]
+    list_samples: bool,
+    /// Writes the bundled images into a folder, and stops
+    #[arg(long, value_name = "DIR")]
+    save_samples: Option<PathBuf>,
+}
+
+/// What a run is made of, once the options are understood.
+struct Job {
+    asked: Asked,
+    policy: Policy,
+    retain: Retain,
+    precision: Precision,
+    sampling: Sampling,
+}
+
+/// What it came to.
+struct Outcome {
+    text: String,
+    tokens: Vec<u32>,
+    /// Visual entries kept in each layer, by each kept set, and how many there were.
+    budget: Option<(Vec<usize>, usize)>,
+    prefill: Duration,
+    compress: Duration,
+    decode: Duration,
+    kv_bytes: (usize, usize),
+}
+
+/// The command.
+pub fn run(args: Args, common: &Common) -> Result<Verdict> {
+    if args.eviction.wants_list() {
+        return policies::run(policies::Args {}, common);
+    }
+    if args.list_samples {
+        return samples::list(common);
+    }
+    if let Some(folder) = &args.save_samples {
+        return samples::save(folder, common);
+    }
+    let messages = common.messages();
+    let (policy, retain) = args.eviction.resolve(messages)?;
+    let precision = args.answer.precision.map_or(Precision::Fast, Precision::from);
+    let asked = args.ask.load(messages)?;
+    let policy = asked.fitted(policy);
+    let sampling = args.answer.sampling(&asked.model.generation)?;
+    let job = Job { asked, policy, retain, precision, sampling };
+    let mut out = Stdout::new();
+    let outcome = match precision {
+        Precision::Truth => flow::<f64>(&job, &args, common, &mut out)?,
+        Precision::Fast | Precision::Bf16 | Precision::F16 => flow::<f32>(&job, &args, common, &mut out)?,
+    };
+    let result = result(&job, &outcome);
+    if common.json {
+        out.json(&result)?;
+    }
+    if let Some(path) = &args.out {
+        let text = if common.json { format!("{result:#}\n") } else { format!("{}\n", outcome.text) };
+        atomic_write(path, text.as_bytes())?;
+    }
+    if !out.is_closed() {
+        summary(&job, &outcome, common);
+    }
+    Ok(Verdict::Pass)
+}
+
+fn flow<T: Real>(job: &Job, args: &Args, common: &Common, out: &mut Stdout) -> Result<Outcome> {
+    let Asked { model, processor, prompt, .. } = &job.asked;
+    if let Some(path) = &args.out {
+        writable(path)?;
+    }
+    let messages = common.messages();
+    let mut sampler = Sampler::new(job.sampling)?;
+    let mut pass = Pass::<T>::new(job.precision.grid());
+
+    let start = Instant::now();
+    let busy = messages.busy(&format!("reading {} tokens", prompt.ids.len()));
+    let mut prefilled = generate::prefill(model, &mut pass, prompt, &[job.policy])?;
+    let prefill = start.elapsed();
+
+    let start = Instant::now();
+    let plan = prefilled.plan(&job.policy, job.retain)?;
+    let full = prefilled.cache.bytes();
+    if !plan.is_full() {
+        prefilled.cache.compact(&plan.kept);
+    }
+    let compress = start.elapsed();
+    let kv_bytes = (full, prefilled.cache.bytes());
+    drop(busy);
+
+    let start = Instant::now();
+    let mut stream = processor.tokenizer().stream();
+    let mut trouble = Ok(());
+    let until = args.answer.until(&model.generation);
+    let tokens = generate::decode(model, &mut pass, &mut prefilled, &mut sampler, &until, |token| {
+        if let Some(piece) = stream.push(token).filter(|_| !common.json) {
+            trouble = out.text(&piece);
+        }
+        // With nobody left to read it, an answer is worth computing only for the file.
+        if trouble.is_err() || (out.is_closed() && args.out.is_none()) {
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    })?;
+    trouble?;
+    let decode = start.elapsed();
+    if !common.json {
+        out.text(&stream.finish().unwrap_or_default())?;
+        out.text("\n")?;
+    }
+    let text = processor.tokenizer().decode(&tokens)?;
+    Ok(Outcome { text, tokens, budget: budget(&plan), prefill, compress, decode, kv_bytes })
+}
+
+/// Fails early where a file could not be written in the end.
+fn writable(path: &std::path::Path) -> Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
+    if !folder.is_dir() {
+        return Err(Error::new(path.display(), "a file in a folder that is there", "no such folder"));
+    }
+    Ok(())
+}
+
+fn budget(plan: &Plan) -> Option<(Vec<usize>, usize)> {
+    let d = plan.decisions.as_ref()?;
+    Some((d.budget.clone(), d.layers.first()?.importance.ncols()))
+}
+
+/// Tokens per second, of those that needed a step of their own.
+fn rate(outcome: &Outcome) -> Option<f64> {
+    let steps = outcome.tokens.len().checked_sub(1).filter(|&n| n > 0)?;
+    Some(steps as f64 / outcome.decode.as_secs_f64()).filter(|r| r.is_finite())
+}
+
+/// The machine-readable result.
+fn result(job: &Job, o: &Outcome) -> serde_json::Value {
+    let prompt = &job.asked.prompt;
+    let stopped = o.tokens.last().is_some_and(|t| job.asked.model.generation.eos.contains(t));
+    let images: Vec<_> =
+        prompt.images.iter().map(|i| json!({"size": [i.size.0, i.size.1], "sha256": i.sha256})).collect();
+    json!({
+        "text": o.text,
+        "ids": o.tokens,
+        "stopped": if stopped { "eos" } else { "length" },
+        "model": job.asked.name,
+        "family": job.asked.model.config.name(),
+        "precision": job.precision.bundle_name(),
+        "policy": job.policy,
+        "retain": job.retain.to_string(),
+        "images": images,
+        "resampler": prompt.preprocess,
+        "prompt_tokens": prompt.ids.len(),
+        "visual_tokens": prompt.roles.visual().len(),
+        "new_tokens": o.tokens.len(),
+        "budget": o.budget.as_ref().map(|(b, _)| b),
+        "prefill_s": o.prefill.as_secs_f64(),
+        "compress_s": o.compress.as_secs_f64(),
+        "decode_s": o.decode.as_secs_f64(),
+        "tokens_s": rate(o),
+        "kv_bytes_before": o.kv_bytes.0,
+        "kv_bytes_after": o.kv_bytes.1,
+        "threads": rayon::current_num_threads(),
+        "isa": Isa::current().name(),
+    })
+}
+
+/// What it took, for people.
+fn summary(job: &Job, o: &Outcome, common: &Common) {
+    let messages = common.messages();
+    let prompt = &job.asked.prompt;
+    let (n, visual) = (prompt.ids.len(), prompt.roles.visual().len());
+    messages.say(&format!(
+        "model     {}, {}, {} threads, {}",
+        job.asked.name,
+        job.precision.bundle_name(),
+        rayon::current_num_threads(),
+        Isa::current().name()
+    ));
+    messages.say(&format!("prompt    {n} tokens, {visual} of them visual"));
+    if let Some((budget, candidates)) = &o.budget {
+        let (kept, all) = (budget.iter().sum::<usize>(), candidates * budget.len());
+        let share = 100.0 * kept as f64 / all.max(1) as f64;
+        let (least, most) = (budget.iter().min().unwrap_or(&0), budget.iter().max().unwrap_or(&0));
+        messages.say(&format!(
+            "retained  {kept} of {all} visual KV entries ({share:.1} %), {least} to {most} of {candidates} in a layer, by {}",
+            job.policy
+        ));
+    }
+    messages.say(&format!(
+        "time      prefill {} ({:.0} tokens/s), compress {}, decode {}{}",
+        seconds(o.prefill),
+        n as f64 / o.prefill.as_secs_f64(),
+        seconds(o.compress),
+        seconds(o.decode),
+        rate(o).map_or(String::new(), |r| format!(" ({} tokens, {r:.0} tokens/s)", o.tokens.len()))
+    ));
+    let (before, after) = o.kv_bytes;
+    messages.say(&format!("KV cache  {} before eviction, {} after", bytes(before as u64), bytes(after as u64)));
+}

@@ -1,0 +1,82 @@
+//! How the process starts and ends: signals, the last-resort panic message, exit codes and the one error line.
+
+use aircache::Result;
+use aircache::files::output::remove_temporaries;
+use clap::error::ErrorKind;
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Bad usage or bad input, and our own bugs.
+const BAD: u8 = 2;
+/// After SIGINT.
+const INTERRUPTED: i32 = 130;
+
+/// Set when a signal is about to end the process, which must then report nothing else.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// What a command that did its work found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Done; nothing to complain about: exit code 0.
+    Pass,
+    /// Judged, and found wanting: exit code 1.
+    #[allow(dead_code)] // for `check`
+    Fail,
+    /// The input is bad, as has been reported already: exit code 2.
+    #[allow(dead_code)] // for `inspect`
+    Bad,
+}
+
+/// Makes signals and panics end as the contract says.
+pub fn prepare() {
+    // Without a handler SIGINT would still end the process, only less tidily.
+    let _ = ctrlc::set_handler(|| {
+        ENDING.store(true, Ordering::SeqCst);
+        remove_temporaries();
+        std::process::exit(INTERRUPTED);
+    });
+    std::panic::set_hook(Box::new(|info| {
+        if !ENDING.swap(true, Ordering::SeqCst) {
+            remove_temporaries();
+            let place = info.location().map_or(String::new(), |l| format!("{}:{}: ", l.file(), l.line()));
+            let what = info.payload_as_str().unwrap_or("no message");
+            report(&format!("this is a bug, please report it: {place}{what}"));
+        }
+        std::process::exit(i32::from(BAD));
+    }));
+}
+
+/// The exit code of what a command came to; an error is printed on one line.
+pub fn end(done: Result<Verdict>) -> ExitCode {
+    match done {
+        Ok(Verdict::Pass) => ExitCode::SUCCESS,
+        Ok(Verdict::Fail) => ExitCode::FAILURE,
+        Ok(Verdict::Bad) => ExitCode::from(BAD),
+        Err(e) => {
+            while ENDING.load(Ordering::SeqCst) {
+                std::thread::park(); // the error may be the signal's doing; its handler ends the process
+            }
+            report(&e.to_string());
+            ExitCode::from(BAD)
+        }
+    }
+}
+
+/// The end of a command line that clap would not take: help is no error, everything else is one line.
+pub fn usage(e: &clap::Error) -> ExitCode {
+    let text = e.render().to_string();
+    if matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return end(super::out::Stdout::new().line(text.trim_end()).map(|()| Verdict::Pass));
+    }
+    let told = text.lines().take_while(|l| !l.starts_with("Usage:") && !l.starts_with("For more information"));
+    let told = told.map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ");
+    report(&format!("{} (see `aircache COMMAND --help`)", told.strip_prefix("error: ").unwrap_or(&told)));
+    ExitCode::from(BAD)
+}
+
+/// One line on stderr, whatever the message holds. A closed stderr takes it too.
+fn report(message: &str) {
+    let line: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let _ = writeln!(std::io::stderr().lock(), "aircache: {line}");
+}

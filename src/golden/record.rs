@@ -1,0 +1,222 @@
+//! Recording: the flow of [`crate::generate`] with every stage written to a bundle as it is computed.
+//!
+//! The stages that [`Pass::put`] names come through the [`Recorder`]; what has no place in a pass (inputs, decisions, the
+//! cache after eviction, the tokens) is put by [`record`]. Nothing is at the target unless all went well. Spec: D9.1
+
+use super::stages::{cache, inputs, metadata, possible};
+use super::{BundleWriter, Selection};
+use crate::error::{Error, Result};
+use crate::generate::{self, Until};
+use crate::input::Prepared;
+use crate::model::Model;
+use crate::num::Real;
+use crate::pass::{Pass, Precision, Stage, Tap};
+use crate::policy::{Heads, Policy, Retain, Values};
+use crate::sample::{Sampler, Sampling};
+use half::{bf16, f16};
+use ndarray::{Array1, ArrayViewD};
+use std::ops::ControlFlow;
+use std::path::Path;
+
+/// What is to be recorded, and how it is computed.
+#[derive(Debug, Clone)]
+pub struct Recording {
+    /// How the flow computes, and the type that stages are stored in.
+    pub precision: Precision,
+    /// What evicts.
+    pub policy: Policy,
+    /// How much stays.
+    pub retain: Retain,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// When generation ends.
+    pub until: Until,
+    /// Which stages are written.
+    pub stages: Selection,
+}
+
+/// What was recorded.
+#[derive(Debug, Clone)]
+pub struct Recorded {
+    /// The stages written, in the order of the flow.
+    pub stages: Vec<String>,
+    /// Bytes of their numbers.
+    pub bytes: u64,
+    /// The tokens generated.
+    pub tokens: Vec<u32>,
+}
+
+/// Writes the stages it is shown in the type of a precision; a [`Tap`] cannot fail, so the first error waits.
+pub struct Recorder {
+    writer: BundleWriter,
+    precision: Precision,
+    selection: Selection,
+    stages: Vec<String>,
+    bytes: u64,
+    failed: Option<Error>,
+}
+
+impl Recorder {
+    /// A recorder that writes to `target`.
+    ///
+    /// # Errors
+    /// As [`BundleWriter::create`].
+    pub fn create(target: &Path, precision: Precision, selection: Selection) -> Result<Recorder> {
+        let writer = BundleWriter::create(target)?;
+        Ok(Recorder { writer, precision, selection, stages: Vec::new(), bytes: 0, failed: None })
+    }
+
+    /// Writes numbers under a name, in the type of the precision, if they are selected. values: row-major.
+    ///
+    /// # Errors
+    /// As [`BundleWriter::put`].
+    pub fn numbers<T: Real>(&mut self, name: &str, shape: &[usize], values: impl Iterator<Item = T>) -> Result<()> {
+        let precision = self.precision;
+        let width = match precision {
+            Precision::Truth => 8,
+            Precision::Fast => 4,
+            Precision::Bf16 | Precision::F16 => 2,
+        };
+        self.with(name, shape.iter().product::<usize>() * width, |w| match precision {
+            Precision::Truth => w.put_f64(name, shape, &values.map(Real::to_f64).collect::<Vec<_>>()),
+            Precision::Fast => w.put_f32(name, shape, &values.map(Real::to_f32).collect::<Vec<_>>()),
+            Precision::Bf16 => w.put_bf16(name, shape, &values.map(|v| bf16::from_f32(v.to_f32())).collect::<Vec<_>>()),
+            Precision::F16 => w.put_f16(name, shape, &values.map(|v| f16::from_f32(v.to_f32())).collect::<Vec<_>>()),
+        })
+    }
+
+    /// Writes values that have a type of their own.
+    ///
+    /// # Errors
+    /// As [`BundleWriter::put`].
+    pub fn values(&mut self, name: &str, values: &Values) -> Result<()> {
+        let bytes = match values {
+            Values::I64(a) => 8 * a.len(),
+            Values::U8(a) => a.len(),
+            Values::F64(a) => 8 * a.len(),
+        };
+        self.with(name, bytes, |w| match values {
+            Values::I64(a) => w.put_i64(name, a.shape(), &a.iter().copied().collect::<Vec<_>>()),
+            Values::U8(a) => w.put_u8(name, a.shape(), &a.iter().copied().collect::<Vec<_>>()),
+            Values::F64(a) => w.put_f64(name, a.shape(), &a.iter().copied().collect::<Vec<_>>()),
+        })
+    }
+
+    /// Writes pixels, which are f32 in every precision.
+    ///
+    /// # Errors
+    /// As [`BundleWriter::put`].
+    pub fn pixels(&mut self, name: &str, shape: &[usize], values: &[f32]) -> Result<()> {
+        self.with(name, 4 * values.len(), |w| w.put_f32(name, shape, values))
+    }
+
+    /// Whether a stage of this name is selected.
+    pub fn takes(&self, name: &str) -> bool {
+        self.selection.takes(name)
+    }
+
+    /// Puts the bundle together.
+    ///
+    /// # Errors
+    /// One that waited; as [`BundleWriter::finish`].
+    pub fn finish(mut self, metadata: Vec<(&'static str, String)>) -> Result<(Vec<String>, u64)> {
+        self.check()?;
+        self.writer.finish(metadata)?;
+        Ok((self.stages, self.bytes))
+    }
+
+    /// Fails with the error that waited.
+    fn check(&mut self) -> Result<()> {
+        self.failed.take().map_or(Ok(()), Err)
+    }
+
+    fn with(&mut self, name: &str, bytes: usize, put: impl FnOnce(&mut BundleWriter) -> Result<()>) -> Result<()> {
+        if self.selection.takes(name) {
+            put(&mut self.writer)?;
+            self.bytes += bytes as u64;
+            self.stages.push(name.to_string());
+        }
+        Ok(())
+    }
+}
+
+impl<T: Real> Tap<T> for Recorder {
+    fn wants(&self, at: Stage) -> bool {
+        self.failed.is_none() && self.selection.takes(&at.to_string())
+    }
+
+    fn see(&mut self, at: Stage, value: ArrayViewD<'_, T>) {
+        self.failed = self.numbers(&at.to_string(), value.shape(), value.iter().copied()).err();
+    }
+}
+
+/// Runs a prompt through a model and writes what the recording asks for to `target`; `each` sees every token.
+///
+/// # Errors
+/// A glob that selects no stage; as [`generate::prefill`], [`generate::decode`] and [`BundleWriter`]. No file is left.
+///
+/// ```
+/// # #[cfg(feature = "input")] {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("run.safetensors");
+/// use aircache::{demo, generate::Until, golden::{Bundle, Recording, Selection, record}};
+/// use aircache::{input::{Image, Processor}, model::Model, pass::Precision, policy::Policy, sample::Sampling};
+/// let model = Model::load(&demo::files())?;
+/// let processor = Processor::load(&demo::files(), &model.config)?;
+/// let image = Image::from_bytes(demo::samples()[0].png, "sample")?;
+/// let prompt = processor.prepare(&[image], "What does the top right box say?", None)?;
+/// let how = Recording {
+///     precision: Precision::Fast,
+///     policy: Policy::AIRCACHE,
+///     retain: "0.3".parse()?,
+///     sampling: Sampling::Greedy,
+///     until: Until { stop: model.generation.eos.clone(), max_new_tokens: 8 },
+///     stages: "policy.*,output.ids".parse()?,
+/// };
+/// record(&model, &prompt, &how, &path, |_| std::ops::ControlFlow::Continue(()))?;
+/// assert_eq!(Bundle::open(&path)?.i64("policy.budget")?.sum(), 360); // 0.3 · 200 visual tokens · 6 layers
+/// # }
+/// # Ok::<(), aircache::Error>(())
+/// ```
+pub fn record(
+    model: &Model,
+    prompt: &Prepared,
+    how: &Recording,
+    target: &Path,
+    each: impl FnMut(u32) -> ControlFlow<()>,
+) -> Result<Recorded> {
+    match how.precision {
+        Precision::Truth => flow::<f64>(model, prompt, how, target, each),
+        Precision::Fast | Precision::Bf16 | Precision::F16 => flow::<f32>(model, prompt, how, target, each),
+    }
+}
+
+fn flow<T: Real>(
+    model: &Model,
+    prompt: &Prepared,
+    how: &Recording,
+    target: &Path,
+    each: impl FnMut(u32) -> ControlFlow<()>,
+) -> Result<Recorded> {
+    how.stages.check(&possible(model, how.until.max_new_tokens))?;
+    let mut sampler = Sampler::new(how.sampling)?;
+    let mut out = Recorder::create(target, how.precision, how.stages.clone())?;
+    let grid = how.precision.grid();
+
+    inputs(&mut out, prompt)?;
+    let mut pass = Pass::<T>::watched(grid, &mut out);
+    let mut prefilled = generate::prefill(model, &mut pass, prompt, &[how.policy])?;
+    out.check()?;
+    let plan = prefilled.plan(&how.policy, how.retain)?;
+    for (name, values) in plan.tensors() {
+        out.values(&name, &values)?;
+    }
+    prefilled.cache.compact(&plan.kept);
+    cache(&mut out, &prefilled.cache, &prompt.positions, how.policy.heads == Heads::Kv)?;
+    let mut pass = Pass::<T>::watched(grid, &mut out);
+    let tokens = generate::decode(model, &mut pass, &mut prefilled, &mut sampler, &how.until, each)?;
+    out.values("output.ids", &Values::I64(tokens.iter().map(|&t| i64::from(t)).collect::<Array1<_>>().into_dyn()))?;
+
+    let (stages, bytes) = out.finish(metadata(model, prompt, how))?;
+    Ok(Recorded { stages, bytes, tokens })
+}

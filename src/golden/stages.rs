@@ -1,0 +1,124 @@
+//! The stages of a recording that no pass shows: what goes in, and the cache after eviction; and what a bundle says of
+//! itself. Shapes and names are the bundle's (D9.1).
+
+use super::record::{Recorder, Recording};
+use crate::cache::Cache;
+use crate::config::FamilyConfig;
+use crate::error::Result;
+use crate::input::{Positions, Prepared};
+use crate::model::Model;
+use crate::num::Real;
+use crate::policy::Values;
+use ndarray::{Array1, Array2, Array5, s};
+
+/// Everything under `input.`; a prompt without images has neither sizes nor pixels.
+pub(super) fn inputs(out: &mut Recorder, prompt: &Prepared) -> Result<()> {
+    let whole = |values: Array1<i64>| Values::I64(values.into_dyn());
+    out.values("input.ids", &whole(prompt.ids.iter().map(|&id| i64::from(id)).collect()))?;
+    out.values("input.roles", &Values::U8(prompt.roles.0.iter().map(|&r| r as u8).collect::<Array1<_>>().into_dyn()))?;
+    let rows: Vec<usize> = (0..prompt.ids.len()).collect();
+    out.values("input.positions", &positions(&prompt.positions, &[&rows], false))?;
+    if prompt.images.is_empty() {
+        return Ok(());
+    }
+    let sizes = Array2::from_shape_fn((prompt.images.len(), 2), |(i, k)| {
+        let (h, w) = prompt.images[i].size;
+        [h, w][k] as i64
+    });
+    out.values("input.sizes", &Values::I64(sizes.into_dyn()))?;
+    if out.takes("input.pixels") {
+        let pixels = pixels(prompt);
+        out.pixels("input.pixels", pixels.shape(), pixels.as_slice().unwrap_or_default())?;
+    }
+    Ok(())
+}
+
+/// As the family's processor gives them: [images, tiles of the largest, 3, S, S], shorter ones padded with zero tiles.
+fn pixels(prompt: &Prepared) -> Array5<f32> {
+    let tiles = prompt.images.iter().map(|i| i.pixels.dim().0).max().unwrap_or(0);
+    let (_, channels, h, w) = prompt.images[0].pixels.dim();
+    let mut all = Array5::zeros((prompt.images.len(), tiles, channels, h, w));
+    for (mut padded, image) in all.outer_iter_mut().zip(&prompt.images) {
+        padded.slice_mut(s![..image.pixels.dim().0, .., .., ..]).assign(&image.pixels);
+    }
+    all
+}
+
+/// Everything under `cache.`: keys and values [G, len, d_h], positions [len], or [G, len] where each KV head keeps rows
+/// of its own; M-RoPE's have a 3 in front.
+pub(super) fn cache<T: Real>(out: &mut Recorder, cache: &Cache<T>, at: &Positions, per_head: bool) -> Result<()> {
+    for (l, heads) in cache.layers.iter().enumerate() {
+        let Some(first) = heads.first() else { continue };
+        let shape = [heads.len(), first.len(), first.keys().ncols()];
+        let keys = heads.iter().flat_map(|head| (0..head.len()).flat_map(|e| head.key(e)));
+        out.numbers(&format!("cache.{l:02}.key"), &shape, keys)?;
+        let values = heads.iter().flat_map(|head| (0..head.len()).flat_map(|e| head.value(e).iter().copied()));
+        out.numbers(&format!("cache.{l:02}.value"), &shape, values)?;
+        let rows: Vec<&[usize]> = heads.iter().map(|head| head.rows()).collect();
+        let rows = if per_head { &rows[..] } else { &rows[..1] };
+        out.values(&format!("cache.{l:02}.positions"), &positions(at, rows, per_head))?;
+    }
+    Ok(())
+}
+
+/// Where rows stand: [len], or [heads, len]; M-RoPE's have a 3 in front.
+fn positions(at: &Positions, rows: &[&[usize]], per_head: bool) -> Values {
+    let axes: Vec<&Vec<i64>> = match at {
+        Positions::Linear(all) => vec![all],
+        Positions::Mrope(axes) => axes.iter().collect(),
+    };
+    let len = rows.first().map_or(0, |rows| rows.len());
+    let mut shape = vec![len];
+    if per_head {
+        shape.insert(0, rows.len());
+    }
+    if axes.len() > 1 {
+        shape.insert(0, axes.len());
+    }
+    let values: Array1<i64> =
+        axes.iter().flat_map(|axis| rows.iter().flat_map(|r| r.iter().map(|&r| axis[r]))).collect();
+    match values.into_shape_with_order(shape) {
+        Ok(shaped) => Values::I64(shaped),
+        Err(_) => unreachable!("D9.1: every KV head keeps as many rows"),
+    }
+}
+
+/// The names of all stages that a recording may hold, in causal order: what globs are checked against beforehand.
+pub(super) fn possible(model: &Model, max_new_tokens: usize) -> Vec<String> {
+    let FamilyConfig::LlavaOnevision(config) = &model.config;
+    let mut names: Vec<String> =
+        ["ids", "roles", "positions", "pixels", "sizes"].iter().map(|site| format!("input.{site}")).collect();
+    let layers = |part: &str, layers: usize, sites: &[&str]| -> Vec<String> {
+        (0..layers).flat_map(|l| sites.iter().map(move |site| format!("{part}.{l:02}.{site}"))).collect()
+    };
+    let depth = model.decoder.config.layers;
+    names.extend(layers("vision", config.feature_layers.iter().copied().max().unwrap_or(0), &["out"]));
+    names.extend(["vision.features", "projector.out", "decoder.embed"].map(String::from));
+    names.extend(layers("decoder", depth, &["query", "key", "value", "mix", "out"]));
+    names.extend(
+        ["decoder.norm", "decoder.logits", "policy.strength", "policy.skewness", "policy.budget"].map(String::from),
+    );
+    names.extend(layers("policy", depth, &["window", "importance", "kept"]));
+    names.extend(layers("cache", depth, &["key", "value", "positions"]));
+    // More steps than anybody names one by one are not listed; `step.*` is found among these.
+    names.extend((0..max_new_tokens.saturating_sub(1).min(10_000)).map(|t| format!("step.{t:04}.logits")));
+    names.push("output.ids".into());
+    names
+}
+
+/// What the bundle says of itself. Spec: D9.2
+pub(super) fn metadata(model: &Model, prompt: &Prepared, how: &Recording) -> Vec<(&'static str, String)> {
+    let images: Vec<&str> = prompt.images.iter().map(|i| i.sha256.as_str()).collect();
+    vec![
+        ("version", "1".into()),
+        ("producer", format!("aircache {}", env!("CARGO_PKG_VERSION"))),
+        ("family", model.config.name().into()),
+        ("model", model.checkpoint.digest()),
+        ("precision", how.precision.bundle_name().into()),
+        ("policy", serde_json::json!(how.policy).to_string()),
+        ("retain", how.retain.to_string()),
+        ("prompt", prompt.prompt.clone()),
+        ("images", serde_json::json!(images).to_string()),
+        ("preprocess", prompt.preprocess.clone()),
+    ]
+}
