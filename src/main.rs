@@ -22,6 +22,7 @@ enum Command {
     Run(cli::run::Args),
     Record(cli::record::Args),
     Policies(cli::policies::Args),
+    Eval(cli::eval::Args),
 }
 
 fn main() -> ExitCode {
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Some(Command::Run(args)) => cli::run::run(args, common),
         Some(Command::Record(args)) => cli::record::run(args, common),
         Some(Command::Policies(args)) => cli::policies::run(args, common),
+        Some(Command::Eval(args)) => cli::eval::run(args, common),
     });
     shell::end(done)
 }

@@ -37,7 +37,7 @@ pub struct Ask {
     pub resampler: Option<Resampler>,
 }
 
-fn resampler(name: &str) -> std::result::Result<Resampler, String> {
+pub fn resampler(name: &str) -> std::result::Result<Resampler, String> {
     let known: Vec<_> = Resampler::ALL.iter().map(|r| r.name()).collect();
     let found = Resampler::ALL.into_iter().find(|r| r.name() == name);
     found.ok_or_else(|| format!("expected one of {}", known.join(", ")))

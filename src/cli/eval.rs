@@ -34,7 +34,11 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
     /// Policies, separated by commas; full is evaluated once, at retention 1
-    #[arg(long, value_name = "NAMES", default_value = "full,aircache,snapkv,h2o,pyramidkv,prefixkv,vl-cache,streaming")]
+    #[arg(
+        long,
+        value_name = "NAMES",
+        default_value = "full,aircache,snapkv,h2o,pyramidkv,prefixkv,vl-cache,streaming"
+    )]
     policies: String,
     /// Retentions, separated by commas
     #[arg(long, value_name = "LIST", default_value = "0.5,0.2,0.1,0.05,0.02,0.01")]

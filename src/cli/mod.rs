@@ -13,6 +13,7 @@
 pub mod answer;
 pub mod ask;
 pub mod common;
+pub mod eval;
 pub mod eviction;
 pub mod out;
 pub mod policies;

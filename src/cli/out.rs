@@ -62,6 +62,19 @@ impl Messages {
         }
     }
 
+    /// A known number of steps; shown only on a terminal, gone when dropped.
+    pub fn bar(&self, what: &str, steps: usize) -> Bar {
+        if self.quiet || !std::io::stderr().is_terminal() {
+            return Bar(None);
+        }
+        let bar = ProgressBar::new(steps as u64).with_message(what.to_string());
+        if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}, {eta} left") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(500));
+        Bar(Some(bar))
+    }
+
     /// Something that takes a while; shown only on a terminal, gone when dropped.
     pub fn busy(&self, what: &str) -> Busy {
         if self.quiet || !std::io::stderr().is_terminal() {
@@ -73,6 +86,27 @@ impl Messages {
         }
         bar.enable_steady_tick(Duration::from_millis(100));
         Busy(Some(bar))
+    }
+}
+
+/// A bar with the time left, if there is somebody to see it.
+#[derive(Debug)]
+pub struct Bar(Option<ProgressBar>);
+
+impl Bar {
+    /// One more is done.
+    pub fn step(&self) {
+        if let Some(bar) = &self.0 {
+            bar.inc(1);
+        }
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        if let Some(bar) = self.0.take() {
+            bar.finish_and_clear();
+        }
     }
 }
 

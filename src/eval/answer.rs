@@ -39,7 +39,9 @@ impl Examiner<'_> {
     fn answers_in<T: Real>(&self, item: &Item) -> Result<Vec<String>> {
         let images = item.images.iter().map(|path| Image::open(path)).collect::<Result<Vec<_>>>()?;
         let prompt = self.processor.prepare(&images, &item.question, item.system.as_deref())?;
-        let by_policy = self.grid.policies();
+        let tail = self.processor.tail(&prompt, &item.question);
+        let fitted = |(policy, places): (Policy, Vec<usize>)| (policy.with_tail(tail), places);
+        let by_policy: Vec<(Policy, Vec<usize>)> = self.grid.policies().into_iter().map(fitted).collect();
         let policies: Vec<Policy> = by_policy.iter().map(|(policy, _)| *policy).collect();
         let mut pass = Pass::<T>::new(self.precision.grid());
         let prefilled = generate::prefill(self.model, &mut pass, &prompt, &policies)?;

@@ -67,8 +67,7 @@ impl Questions {
         let length = std::fs::metadata(path).map_err(unreadable)?.len();
         ensure!(length <= MAX_TEXT_BYTES, path.display(), format!("at most {MAX_TEXT_BYTES} bytes"), length);
         let bytes = std::fs::read(path).map_err(unreadable)?;
-        let text =
-            std::str::from_utf8(&bytes).map_err(|e| Error::new(path.display(), "JSON lines in UTF-8", e))?;
+        let text = std::str::from_utf8(&bytes).map_err(|e| Error::new(path.display(), "JSON lines in UTF-8", e))?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let mut items = Vec::new();
         for (i, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {

@@ -50,7 +50,12 @@ impl Grid {
                 let fraction = retain.parse().map_err(|e: Error| e.within("--retain"))?;
                 let cell = Cell { name: name.clone(), policy, retain: retain.to_string(), fraction };
                 let twice = cells.iter().any(|c| (c.policy, c.fraction) == (policy, fraction));
-                ensure!(!twice, "--policies, --retain", "every policy and retention once", format!("{name} at {retain} twice"));
+                ensure!(
+                    !twice,
+                    "--policies, --retain",
+                    "every policy and retention once",
+                    format!("{name} at {retain} twice")
+                );
                 cells.push(cell);
             }
         }

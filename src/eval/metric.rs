@@ -22,9 +22,8 @@ pub fn exact_match(answer: &str, accepted: &[String]) -> bool {
 /// assert_eq!(aircache::eval::anls("Paris", &["Rome".into()]), 0.0);
 /// ```
 pub fn anls(answer: &str, accepted: &[String]) -> f64 {
-    let plain = |s: &str| -> Vec<char> {
-        s.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ").chars().collect()
-    };
+    let plain =
+        |s: &str| -> Vec<char> { s.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ").chars().collect() };
     let answer = plain(answer);
     let similarity = |a: &String| {
         let accepted = plain(a);

@@ -30,8 +30,7 @@ const RIGHT: f64 = 600.0;
 const TOP: f64 = 48.0;
 const BOTTOM: f64 = 400.0;
 /// Eight colours that stay apart for colour-blind readers (Okabe and Ito 2008), the palest last.
-const COLOURS: [&str; 8] =
-    ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#e69f00", "#56b4e9", "#999999"];
+const COLOURS: [&str; 8] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#e69f00", "#56b4e9", "#999999"];
 const DASHES: [&str; 3] = ["", "7 3", "2 3"];
 
 impl Plot {
