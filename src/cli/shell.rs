@@ -40,7 +40,9 @@ pub fn prepare() {
         if !ENDING.swap(true, Ordering::SeqCst) {
             remove_temporaries();
             let place = info.location().map_or(String::new(), |l| format!("{}:{}: ", l.file(), l.line()));
-            let what = info.payload_as_str().unwrap_or("no message");
+            let payload = info.payload();
+            let text = payload.downcast_ref::<String>().map(String::as_str);
+            let what = text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("no message");
             report(&format!("this is a bug, please report it: {place}{what}"));
         }
         std::process::exit(i32::from(BAD));
