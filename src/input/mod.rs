@@ -16,6 +16,8 @@ mod formats;
 #[cfg(feature = "input")]
 mod jinja;
 #[cfg(feature = "input")]
+mod methods;
+#[cfg(feature = "input")]
 mod prepare;
 #[cfg(feature = "input")]
 pub mod template;

@@ -3,7 +3,7 @@
 //! A template is a program from the checkpoint, so it runs on fuel. Not here: token ids and placeholders.
 //! Source: transformers 5.17 `ProcessorMixin.get_processor_dict`, `chat_template_utils`. Spec: T4.5, A4.1, C4.10
 
-use super::jinja;
+use super::{jinja, methods};
 use super::processor::{PROCESSOR, Section};
 use crate::error::{Error, Result, ensure};
 use crate::files::Files;
@@ -80,7 +80,7 @@ impl Template {
         env.set_lstrip_blocks(true);
         env.set_auto_escape_callback(|_| AutoEscape::None);
         env.set_formatter(jinja::print);
-        env.set_unknown_method_callback(jinja::method);
+        env.set_unknown_method_callback(methods::call);
         env.set_fuel(Some(FUEL));
         env.set_recursion_limit(100);
         env.add_filter("tojson", |value: &Value, options| jinja::tojson(value, options));

@@ -1,0 +1,65 @@
+//! Chat templates against jinja2 as transformers sets it up.
+
+use super::*;
+use aircache::input::template::{DEFAULT_DATE, Template, Turn};
+
+fn render(source: &str) -> Result<String, String> {
+    let turns = [
+        Turn { role: "system", images: 0, text: " Be brief. " },
+        Turn { role: "user", images: 1, text: "What's this?" },
+    ];
+    let special = [("bos_token".to_owned(), "<s>".to_owned())];
+    let template = Template::new(source, "t", DEFAULT_DATE).map_err(|e| e.to_string())?;
+    template.render(&turns, &special).map_err(|e| e.to_string())
+}
+
+#[test]
+fn t4_5_extensions_print_as_jinja2_prints() {
+    let cases = json("template/cases.json");
+    for case in cases.as_array().unwrap() {
+        let got = render(case["template"].as_str().unwrap());
+        match case["rendered"].as_str() {
+            Some(want) => assert_eq!(got.as_deref(), Ok(want), "{}", case["template"]),
+            None => assert!(got.is_err(), "{}: {got:?}", case["template"]),
+        }
+    }
+}
+
+#[test]
+fn a4_1_the_date_is_fixed_or_given() {
+    let source = "{{ strftime_now('%d %b %Y, %A') }}";
+    assert_eq!(render(source).unwrap(), "26 Jul 2024, Friday");
+    let other = Template::new(source, "t", (2000, 2, 29)).unwrap();
+    assert_eq!(other.render(&[], &[]).unwrap(), "29 Feb 2000, Tuesday");
+    assert!(render("{{ strftime_now('%Q') }}").is_err());
+}
+
+#[test]
+fn c4_10_endless_templates_end_within_a_second() {
+    let loops = [
+        "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
+        "{% for a in range(10000) %}{% for b in range(10000) %}{{ 'x' * 10000 }}{% endfor %}{% endfor %}",
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{% for a in range(100000) %}{% for b in range(100000) %}{% set x = 'y' * 100000 %}{% endfor %}{% endfor %}",
+    ];
+    for source in loops {
+        let start = std::time::Instant::now();
+        assert!(render(source).is_err(), "{source}");
+        // Generous, since tests share the machine: alone it takes less than a fifth of a second.
+        assert!(start.elapsed().as_secs() < 10, "{source}: {:?}", start.elapsed());
+    }
+    assert!(render("{{ raise_exception('no pictures, please') }}").unwrap_err().contains("no pictures, please"));
+    assert!(render(&format!("{}x{}", "{{ (".repeat(5000), ") }}".repeat(5000))).is_err());
+}
+
+proptest! {
+    #[test]
+    fn c4_10_no_template_panics(source in ".{0,60}", parts in prop::collection::vec(prop::sample::select(vec![
+        "{%", "%}", "{{", "}}", "{#", "#}", "generation", "endgeneration", "raw", "endraw", "-", "+", "'", "\"", "\\", " ",
+        "if x", "endif", "for m in messages", "endfor", "m", "messages", "[0]", "['content']", ".role", ".strip()",
+        "|tojson", "|length", "(", ")", "[", "]", "é", "\n",
+    ]), 0..14)) {
+        let _ = render(&source);
+        let _ = render(&parts.concat());
+    }
+}
