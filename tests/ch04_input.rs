@@ -45,19 +45,19 @@ fn bytes(image: &Array3<u8>) -> Vec<u8> {
     image.iter().copied().collect()
 }
 
-#[path = "ch04_input/resampling.rs"]
-mod resampling;
-#[path = "ch04_input/geometry.rs"]
-mod geometry;
-#[path = "ch04_input/pixels.rs"]
-mod pixels;
-#[path = "ch04_input/ids.rs"]
-mod ids;
-#[path = "ch04_input/settings.rs"]
-mod settings;
 #[cfg(feature = "input")]
 #[path = "ch04_input/conversion.rs"]
 mod conversion;
+#[path = "ch04_input/geometry.rs"]
+mod geometry;
+#[path = "ch04_input/ids.rs"]
+mod ids;
+#[path = "ch04_input/pixels.rs"]
+mod pixels;
+#[path = "ch04_input/resampling.rs"]
+mod resampling;
+#[path = "ch04_input/settings.rs"]
+mod settings;
 #[cfg(feature = "input")]
 #[path = "ch04_input/templates.rs"]
 mod templates;

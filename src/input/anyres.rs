@@ -70,7 +70,7 @@ impl Anyres {
     ///
     /// # Errors
     /// An empty image, no pinpoints, or a resolution that is no whole number of tiles or beyond reason.
-    /// Spec: E4.4
+    /// Spec: E4.4, C4.4a
     pub fn resolution(&self, size: (usize, usize)) -> Result<(usize, usize)> {
         let (h, w) = size;
         ensure!(h > 0 && w > 0, "image", "at least one pixel", format!("{h} × {w} pixels"));
@@ -125,7 +125,7 @@ impl Anyres {
     ///
     /// # Errors
     /// As [`Anyres::resolution`]; a grid that the shrink leaves no row or column of, where transformers fails too.
-    /// Spec: E4.6, E4.7
+    /// Spec: E4.6, E4.7, C4.7a
     pub fn tokens(&self, size: (usize, usize)) -> Result<TokenGrid> {
         let (h, w) = (size.0 as f64, size.1 as f64);
         let (high, wide) = self.grid(size)?;

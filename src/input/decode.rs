@@ -2,7 +2,7 @@
 //!
 //! Alpha is dropped, never blended; rotation by EXIF is ignored; of several frames the first counts. What Pillow reads
 //! otherwise than the crate `image` is in [`super::formats`]. Source: Pillow 13; goldens in tests/golden/convert.
-//! Spec: T4.6, C4.11
+//! Spec: T4.6, C4.14a–C4.14d
 
 use super::formats;
 use super::image::{Image, MAX_PIXELS, sha256};
@@ -12,9 +12,9 @@ use ::image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageR
 use std::io::Cursor;
 use std::path::Path;
 
-/// Image files may not be larger. Spec: C4.11b
+/// Image files may not be larger. Spec: C4.14b
 const MAX_FILE: u64 = 1 << 30;
-/// Bytes a decoder may allocate: the largest image in 16 bits and four channels, and as much again. Spec: C4.11a
+/// Bytes a decoder may allocate: the largest image in 16 bits and four channels, and as much again. Spec: C4.14a
 const MAX_ALLOC: u64 = 16 * MAX_PIXELS;
 
 const KINDS: &str = "an image: PNG, JPEG, GIF, BMP, WebP or TIFF";
@@ -37,7 +37,7 @@ impl Image {
     ///
     /// # Errors
     /// No image, a broken one, one of over [`MAX_PIXELS`] pixels (found before anything is allocated), or a kind that is
-    /// not supported. Spec: T4.6, C4.11
+    /// not supported. Spec: T4.6, C4.14a, C4.14c, C4.14d
     pub fn from_bytes(bytes: &[u8], label: &str) -> Result<Image> {
         let broken = |e: ::image::ImageError| Error::new(label, KINDS, e);
         let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
@@ -74,7 +74,7 @@ impl Image {
     }
 }
 
-/// Spec: C4.11a
+/// Spec: C4.14a
 fn check_size(label: &str, (height, width): (usize, usize)) -> Result<()> {
     let fits = height as u128 * width as u128 <= u128::from(MAX_PIXELS) && width.max(height) <= MAX_SIDE;
     let want = format!("at most {MAX_PIXELS} pixels, no side over {MAX_SIDE}");

@@ -67,7 +67,7 @@ pub(super) fn cmyk_tiff(bytes: &[u8], most: u64) -> Result<Vec<u8>> {
         .collect())
 }
 
-/// Whether a JPEG goes on to its end marker; the decoder would fill up with grey, Pillow refuses.
+/// Whether a JPEG goes on to its end marker; the decoder would fill up with grey, Pillow refuses. Spec: C4.14c
 pub(super) fn jpeg_is_complete(bytes: &[u8]) -> bool {
     let mut at = 2; // after the start marker
     loop {

@@ -4,7 +4,7 @@ use crate::error::{Result, ensure};
 use ndarray::{Array3, ArrayView3};
 use sha2::{Digest, Sha256};
 
-/// The most pixels an image may have: where Pillow too refuses to decode (twice its warning limit). Spec: C4.11a
+/// The most pixels an image may have: where Pillow too refuses to decode (twice its warning limit). Spec: C4.14a
 pub const MAX_PIXELS: u64 = 2 * 89_478_485;
 
 /// An RGB image. Spec: D4.2

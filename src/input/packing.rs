@@ -64,7 +64,7 @@ impl Anyres {
     ///
     /// # Errors
     /// As [`Anyres::tokens`]; a tiled image where the first token is dropped: transformers has no grid for it.
-    /// Spec: E4.8
+    /// Spec: E4.8, C4.8c, C4.8d
     pub fn packing(&self, size: (usize, usize), tiled: bool) -> Result<Packing> {
         let (h, w) = size;
         ensure!(h > 0 && w > 0, "image", "at least one pixel", format!("{h} × {w} pixels"));

@@ -66,7 +66,7 @@ impl Pixels {
         Ok(normalised(&levels, &tiles, side))
     }
 
-    /// `rgb` in the middle of a square of the mean colour, the odd pixel at the right or bottom. Spec: E4.10
+    /// `rgb` in the middle of a square of the mean colour, the odd pixel at the right or bottom. Spec: E4.10, C4.10a
     fn square(&self, rgb: ArrayView3<'_, u8>) -> Result<Array3<u8>> {
         let (h, w, _) = rgb.dim();
         if h == w {

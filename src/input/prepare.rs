@@ -85,7 +85,7 @@ impl Processor {
     ///
     /// # Errors
     /// An image no grid fits, a template that fails, placeholders that are not as many as the images, a prompt longer
-    /// than the model's positions. Spec: D4.4, C4.8a, C4.8b
+    /// than the model's positions. Spec: D4.4, A4.4, C4.8a, C4.8b
     pub fn prepare(&self, images: &[Image], prompt: &str, system: Option<&str>) -> Result<Prepared> {
         let FamilyConfig::LlavaOnevision(model) = &self.config;
         let rendered = self.render(images.len(), prompt, system)?;

@@ -1,10 +1,10 @@
 //! The chat template: found in the checkpoint, rendered with Hugging Face's extensions, bounded in time and size.
 //!
 //! A template is a program from the checkpoint, so it runs on fuel. Not here: token ids and placeholders.
-//! Source: transformers 5.17 `ProcessorMixin.get_processor_dict`, `chat_template_utils`. Spec: T4.5, A4.1, C4.10
+//! Source: transformers 5.17 `ProcessorMixin.get_processor_dict`, `chat_template_utils`. Spec: T4.5, A4.1, C4.13
 
-use super::{jinja, methods};
 use super::processor::{PROCESSOR, Section};
+use super::{jinja, methods};
 use crate::error::{Error, Result, ensure};
 use crate::files::Files;
 use minijinja::value::{Enumerator, Object, ObjectRepr, Value};
@@ -12,9 +12,9 @@ use minijinja::{AutoEscape, Environment, ErrorKind};
 use serde_json::Value as Json;
 use std::sync::Arc;
 
-/// Steps a template may take: hundreds of times what real ones need, well under a second. Spec: C4.10
-const FUEL: u64 = 500_000;
-/// The most bytes of a template, and of what it renders. Spec: C4.10
+/// Steps a template may take: hundreds of times what real ones need for a few turns, milliseconds. Spec: C4.13
+const FUEL: u64 = 100_000;
+/// The most bytes of a template, and of what it renders. Spec: C4.13
 const MAX_BYTES: usize = 16 << 20;
 
 /// The day that `strftime_now` tells unless the caller says another: renderings must be reproducible. Spec: A4.1
@@ -43,7 +43,7 @@ impl Template {
     /// `chat_template.jinja` (so far as transformers), `tokenizer_config.json`.
     ///
     /// # Errors
-    /// None of the files has one; it does not compile. Spec: T4.5
+    /// None of the files has one; it does not compile. Spec: T4.5, A4.3
     pub fn load(files: &Files, date: (i32, u32, u32)) -> Result<Template> {
         let field = |name: &str| -> Result<Option<Template>> {
             let Some(section) = Section::read(files, name)? else { return Ok(None) };
@@ -97,7 +97,7 @@ impl Template {
     /// The prompt of a conversation, the assistant's turn begun; `special` are the variables `bos_token` and so on.
     ///
     /// # Errors
-    /// The template raises an exception, runs out of fuel, or renders more than 16 MiB. Spec: C4.10
+    /// The template raises an exception, runs out of fuel, or renders more than 16 MiB. Spec: C4.13
     pub fn render(&self, turns: &[Turn<'_>], special: &[(String, String)]) -> Result<String> {
         let text = |s: &str| Value::from(s.to_owned());
         let part = |kind: &str, rest: Option<&str>| {

@@ -47,6 +47,9 @@ impl Tokenizer {
     /// # Errors
     /// What the crate `tokenizers` cannot read.
     pub fn from_bytes(bytes: &[u8], at: String, special: Vec<(String, String)>) -> Result<Tokenizer> {
+        // The crate panics on a decoder whose JSON breaks off, so the syntax is checked first.
+        let text = std::str::from_utf8(bytes).map_err(|e| Error::new(&at, "UTF-8 text", e))?;
+        serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(|e| Error::new(&at, "JSON", e))?;
         let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| Error::new(&at, "a tokenizer", e))?;
         // The file may store these; transformers switches both off unless a call asks for them.
         inner.with_truncation(None).map_err(|e| Error::new(&at, "a tokenizer", e))?.with_padding(None);

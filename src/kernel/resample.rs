@@ -86,7 +86,7 @@ fn sinc(x: f64) -> f64 {
     libm::sin(x) / x
 }
 
-/// Sides longer than this are refused: the tables of an axis grow with it. Spec: C4.1c
+/// Sides longer than this are refused: the tables of an axis grow with it. Spec: C4.3a
 pub const MAX_SIDE: usize = 1 << 20;
 
 /// `image` [h, w, c] resized to `size` = (H, W): [H, W, c].

@@ -59,7 +59,15 @@ fn t4_6_a_gif_frame_smaller_than_its_canvas_lies_on_one_colour() {
 }
 
 #[test]
-fn c4_11_c_a_jpeg_cut_short_is_an_error() {
+fn c4_14b_files_beyond_the_limit_are_not_read() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len((1 << 30) + 1).unwrap();
+    let error = Image::open(file.path()).unwrap_err().to_string();
+    assert!(error.contains("1073741824") && error.contains("1073741825"), "{error}");
+}
+
+#[test]
+fn c4_14c_a_jpeg_cut_short_is_an_error() {
     let bytes = std::fs::read(golden("convert/rgb-progressive.jpg")).unwrap();
     for end in [bytes.len() / 2, bytes.len() - 20, bytes.len() - 2] {
         assert!(Image::from_bytes(&bytes[..end], "cut.jpg").is_err(), "{end}");
@@ -69,7 +77,7 @@ fn c4_11_c_a_jpeg_cut_short_is_an_error() {
 }
 
 #[test]
-fn c4_11_what_is_no_image_is_an_error() {
+fn c4_14d_what_is_no_image_is_an_error() {
     for bytes in [&b""[..], b"hello", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\xff\xd8\xff\xe0"] {
         assert!(Image::from_bytes(bytes, "x").unwrap_err().to_string().starts_with("x: expected"));
     }
@@ -77,7 +85,7 @@ fn c4_11_what_is_no_image_is_an_error() {
 }
 
 #[test]
-fn c4_11_a_bombs_are_refused_before_they_are_decoded() {
+fn c4_14a_bombs_are_refused_before_they_are_decoded() {
     // A PNG header that promises 60000 × 60000 pixels, with its checksum.
     let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\xea\x60\0\0\xea\x60\x08\x02\0\0\0".to_vec();
     png.extend(crc(&png[12..]).to_be_bytes());
@@ -94,7 +102,7 @@ fn crc(bytes: &[u8]) -> u32 {
 
 proptest! {
     #[test]
-    fn c4_11_broken_files_never_panic(at in 0usize..600, v: u8, cut in 0usize..3000) {
+    fn c4_14d_broken_files_never_panic(at in 0usize..600, v: u8, cut in 0usize..3000) {
         for file in ["palette-trns.png", "rgb.jpg", "palette.gif", "cmyk.jpg", "lossy.webp", "rgb-lzw.tiff", "bit1.bmp"] {
             let mut bytes = std::fs::read(golden("convert").join(file)).unwrap();
             let n = bytes.len();

@@ -7,8 +7,7 @@ pub fn grids(tile: usize, high: usize, wide: usize) -> Vec<(usize, usize)> {
 }
 
 pub fn anyres(set: &str) -> Anyres {
-    let demo =
-        [(1, 1), (1, 2), (1, 3), (1, 4), (2, 1), (2, 2), (2, 3), (2, 4), (3, 1), (3, 2), (3, 3), (4, 1), (4, 2)];
+    let demo = [(1, 1), (1, 2), (1, 3), (1, 4), (2, 1), (2, 2), (2, 3), (2, 4), (3, 1), (3, 2), (3, 3), (4, 1), (4, 2)];
     let (pinpoints, tile, patch, max_tiles) = match set {
         "demo" => (demo.iter().map(|&(h, w)| (64 * h, 64 * w)).collect(), 64, 8, 9),
         "hub" => (grids(384, 6, 6), 384, 14, 9),
@@ -80,21 +79,36 @@ fn e4_7_worked_example() {
 }
 
 #[test]
-fn c4_8_c_several_images_have_one_tile_and_one_newline() {
+fn c4_7a_a_grid_that_shrinks_to_nothing_is_an_error() {
+    // 1 × 40 tiles of 3 × 3 tokens, N = 2: ratio 4.47, 3 // 4.47 = 0.
+    let a = Anyres { pinpoints: vec![(28, 28 * 40)], ..anyres("max2") };
+    assert!(a.packing((28, 28 * 40), true).unwrap_err().to_string().contains("3 × 120 tokens"));
+}
+
+#[test]
+fn t4_3_the_geometry_comes_from_config_json() {
+    let config = aircache::config::FamilyConfig::load(&aircache::demo::files()).unwrap();
+    let aircache::config::FamilyConfig::LlavaOnevision(config) = config;
+    assert_eq!(Anyres::from(&config), anyres("demo"));
+    assert_eq!(anyres("hub").side(), 27);
+}
+
+#[test]
+fn c4_8c_several_images_have_one_tile_and_one_newline() {
     let packing = anyres("demo").packing((10, 2000), false).unwrap();
     assert_eq!((packing.rows.len(), packing.base, packing.tiles), (65, 64, 1));
     assert_eq!(packing.rows[64], PackedRow::Newline);
 }
 
 #[test]
-fn c4_8_d_dropping_the_first_token_works_for_several_images_only() {
+fn c4_8d_dropping_the_first_token_works_for_several_images_only() {
     let a = Anyres { drop_first: true, ..anyres("demo") };
     assert_eq!(a.packing((10, 20), false).unwrap().rows.len(), 64);
     assert!(a.packing((10, 20), true).unwrap_err().to_string().contains("vision_feature_select_strategy"));
 }
 
 #[test]
-fn c4_4_a_hopeless_shapes_and_grids_are_errors() {
+fn c4_4a_hopeless_shapes_and_grids_are_errors() {
     let a = anyres("demo");
     assert!(a.packing((0, 5), true).is_err() && a.packing((5, 0), false).is_err());
     for pinpoints in [vec![], vec![(64, 65)], vec![(0, 64)], vec![(64 << 40, 64 << 40)]] {
@@ -144,7 +158,7 @@ proptest! {
     }
 
     #[test]
-    fn c4_4_b_no_size_panics(h: usize, w: usize, tiled: bool) {
+    fn c4_4b_no_size_panics(h: usize, w: usize, tiled: bool) {
         let _ = anyres("max2").packing((h, w), tiled);
     }
 }

@@ -32,7 +32,7 @@ fn e4_8_placeholders_expand_and_expanded_ids_stay() {
 }
 
 #[test]
-fn c4_8_a_both_counts_are_named() {
+fn c4_8a_both_counts_are_named() {
     let fail = |ids: &[u32], images: Vec<(Array4<f32>, (usize, usize))>| {
         Prepared::from_ids(&demo(), ids, images).unwrap_err().to_string()
     };
@@ -46,7 +46,7 @@ fn c4_8_a_both_counts_are_named() {
 }
 
 #[test]
-fn c4_8_b_a_prompt_past_the_positions_names_both_numbers() {
+fn c4_8b_a_prompt_past_the_positions_names_both_numbers() {
     let e = Prepared::from_ids(&demo(), &[5; 4097], vec![]).unwrap_err().to_string();
     assert!(e.contains("4096") && e.contains("4097"), "{e}");
 }

@@ -48,7 +48,15 @@ fn e4_9_worked_example() {
 }
 
 #[test]
-fn c4_10_a_square_beyond_the_limit_is_an_error() {
+fn e4_10_worked_example() {
+    let half = settings([0.5; 3], [0.5; 3], Resampler::Torchvision);
+    let tile = half.tiles(Array3::from_elem((32, 64, 3), 255).view(), &geometry::anyres("demo"), false).unwrap();
+    let row = |y: usize| tile[[0, 1, y, 9]];
+    assert_eq!((row(15), row(16), row(47), row(48)), (half.levels()[1][127], 1.0, 1.0, half.levels()[1][127]));
+}
+
+#[test]
+fn c4_10a_a_square_beyond_the_limit_is_an_error() {
     let rgb = Array3::<u8>::zeros((1, 20_000, 3));
     let anyres = geometry::anyres("demo");
     let error = settings([0.5; 3], [0.5; 3], Resampler::Torchvision).tiles(rgb.view(), &anyres, false).unwrap_err();

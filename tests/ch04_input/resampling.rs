@@ -28,6 +28,16 @@ fn e4_3_equals_torchvision_and_pillow_value_for_value() {
 }
 
 #[test]
+fn e4_1_worked_example() {
+    // Weights (1), (¾, ¼), (¼, ¾), (1) of 0 and 255; E4.2: (8192 + 4096 · 255) >> 14 = 64.
+    let row = Array3::from_shape_vec((1, 2, 1), vec![0, 255]).unwrap();
+    for resampler in Resampler::ALL {
+        let wide = resize(row.view(), (1, 4), Filter::Bilinear, resampler).unwrap();
+        assert_eq!(wide.into_raw_vec_and_offset().0, [0, 64, 191, 255]);
+    }
+}
+
+#[test]
 fn t4_1_pillow_12_differs_only_where_pillow_13_goes_vertical_first() {
     for case in json("resample/sweep.json")["cases"].as_array().unwrap() {
         let (from, to) = (pair(&case["from"]), pair(&case["to"]));
@@ -115,7 +125,7 @@ proptest! {
 }
 
 #[test]
-fn c4_1_sides_and_filters_that_are_refused() {
+fn c4_3a_sides_and_filters_that_are_refused() {
     let image = Array3::<u8>::zeros((1, 2, 3));
     let fail = |to, f, r| resize(image.view(), to, f, r).unwrap_err().to_string();
     assert!(fail((0, 4), Filter::Bicubic, Resampler::Pillow).contains("1 × 2 to be resized to 0 × 4"));

@@ -17,8 +17,7 @@ fn d4_4_every_toy_checkpoint_prepares_as_in_transformers() {
         let about: Value = serde_json::from_slice(&std::fs::read(case.join("case.json")).unwrap()).unwrap();
         let processor = processor(&Files::Folder(case.join("model"))).unwrap();
         let names = about["images"].as_array().unwrap();
-        let images: Vec<Image> =
-            names.iter().map(|n| Image::open(case.join(n.as_str().unwrap())).unwrap()).collect();
+        let images: Vec<Image> = names.iter().map(|n| Image::open(case.join(n.as_str().unwrap())).unwrap()).collect();
         let prompt = about["prompt"].as_str().unwrap();
         let prepared = processor.prepare(&images, prompt, about["system"].as_str()).unwrap();
         assert_eq!(prepared.prompt, about["rendered"].as_str().unwrap(), "{what}");
@@ -89,6 +88,21 @@ fn d4_4_missing_and_broken_files_are_named() {
 }
 
 #[test]
+fn a4_3_a_template_beside_the_tokenizer_is_taken() {
+    let (_dir, files) = settings::folder(&[
+        ("chat_template.jinja", ""),
+        ("tokenizer_config.json", r#"{"chat_template": "{{ messages[0].content[0].text }}"}"#),
+    ]);
+    assert_eq!(processor(&files).unwrap().render(0, "x", None).unwrap(), "x");
+}
+
+#[test]
+fn a4_4_a_placeholder_without_an_image_is_an_error() {
+    let error = processor(&aircache::demo::files()).unwrap().prepare(&[], "<image>?", None).unwrap_err();
+    assert!(error.to_string().contains("0 placeholders <image>"), "{error}");
+}
+
+#[test]
 fn t4_5_templates_are_found_in_every_place() {
     let found = |changes: &[(&str, &str)]| {
         let (_dir, files) = settings::folder(changes);
@@ -97,8 +111,7 @@ fn t4_5_templates_are_found_in_every_place() {
     let json = ("chat_template.json", r#"{"chat_template": "json"}"#);
     assert_eq!(found(&[json]), "json");
     assert_eq!(found(&[("chat_template.jinja", "jinja")]), "jinja");
-    let listed =
-        r#"{"chat_template": [{"name": "rag", "template": "a"}, {"name": "default", "template": "listed"}]}"#;
+    let listed = r#"{"chat_template": [{"name": "rag", "template": "a"}, {"name": "default", "template": "listed"}]}"#;
     assert_eq!(found(&[("chat_template.jinja", ""), ("tokenizer_config.json", listed)]), "listed");
 }
 
@@ -131,5 +144,19 @@ proptest! {
         let tokenizer = processor.tokenizer();
         let text = text.replace("<", "");
         prop_assert_eq!(tokenizer.decode(&tokenizer.encode(&text).unwrap()).unwrap(), text);
+    }
+}
+
+#[test]
+fn d4_3_broken_tokenizers_never_panic() {
+    let Files::Embedded(files) = aircache::demo::files() else { panic!() };
+    let json = files.iter().find(|(name, _)| *name == "tokenizer.json").unwrap().1;
+    // Every structure before the vocabulary, and a sample of what follows, cut and struck out.
+    for at in (0..2600).step_by(13).chain((2600..json.len()).step_by(997)) {
+        for broken in [json[..at].to_vec(), [&json[..at], b"0", &json[at + 1..]].concat()] {
+            if let Ok(tokenizer) = aircache::input::Tokenizer::from_bytes(&broken, "t".into(), vec![]) {
+                let _ = tokenizer.encode("<|im_start|>user <image>").map(|ids| tokenizer.decode(&ids));
+            }
+        }
     }
 }
