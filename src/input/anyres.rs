@@ -90,7 +90,7 @@ impl Anyres {
             }
         }
         let chosen = best.map_or((0, 0), |b| b.0);
-        let whole = |n: usize| n > 0 && self.tile > 0 && n % self.tile == 0;
+        let whole = |n: usize| n > 0 && self.tile > 0 && n.is_multiple_of(self.tile);
         let bounded = chosen.0.checked_mul(chosen.1).is_some_and(|n| n <= MAX_CANVAS);
         ensure!(
             whole(chosen.0) && whole(chosen.1) && bounded,
