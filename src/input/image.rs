@@ -1,4 +1,4 @@
-//! One decoded image: RGB, eight bits a channel. Opening files is [`super::decode`]'s business (feature `input`).
+//! One decoded image: RGB, eight bits a channel. Opening files is `decode.rs`'s business (feature `input`).
 
 use crate::error::{Result, ensure};
 use ndarray::{Array3, ArrayView3};

@@ -62,9 +62,9 @@ pub struct PreparedImage {
 /// Everything the model reads.
 #[derive(Debug, Clone)]
 pub struct Prepared {
-    /// Prompt token ids, image placeholders expanded: [n].
+    /// Prompt token ids, image placeholders expanded: `[n]`.
     pub ids: Vec<u32>,
-    /// What each prompt row is: [n].
+    /// What each prompt row is: `[n]`.
     pub roles: Roles,
     /// Where each prompt row stands.
     pub positions: Positions,
