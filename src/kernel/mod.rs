@@ -7,6 +7,7 @@ mod activation;
 mod attention;
 mod linear;
 mod matrix;
+pub mod naive;
 mod norm;
 mod patch;
 pub mod resample;

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 /// y = grid(x / √(mean x² + ε)) · w, a row at a time.
 ///
-/// x: [n, d], w: [d] → [n, d]. The normalised row is stored before it is scaled, as Qwen2's code does (R3.1); the product
+/// x: [n, d], w: [d] → [n, d]. The normalised row is stored before it is scaled, as Qwen2's code does (R3.10); the product
 /// is left to the caller to store. Spec: E3.10
 pub fn rms_norm<T: Real>(x: ArrayView2<'_, T>, w: &[f32], eps: f64, grid: Grid) -> Array2<T> {
     rows(x, |x| {

@@ -1,5 +1,5 @@
 //! The canonical orders of summation: whoever computes a sum, with whatever instructions and however many threads,
-//! adds in this order and gets these bits. Spec: D2.3–D2.6
+//! adds in this order and gets these bits. Spec: D2.3, E2.4, D2.5, E2.6
 
 use super::Real;
 

@@ -1,0 +1,165 @@
+//! The naive twins: every kernel as its equation reads, one number after the other.
+//!
+//! No threads, no blocks, no packing: each twin is short enough to believe at sight. They are generic over the container,
+//! so they serve twice: in the kernel's own container, with the order of sums that the spec names, they are what the
+//! kernel must equal bit for bit; in f64 they are the mathematics that its error is measured against. The forward pass
+//! never calls them. Tests: `tests/ch03_kernels.rs`.
+
+use super::scale;
+use crate::num::{Grid, LANES, Real, dot_in_order, fold};
+use ndarray::{Array2, ArrayView2, ArrayView4};
+
+/// Σ x_i, x_i in lane i mod 16, then the tree. Spec: E2.6
+pub fn sum<T: Real>(x: &[T]) -> T {
+    let mut lanes = [T::ZERO; LANES];
+    for (i, &v) in x.iter().enumerate() {
+        lanes[i % LANES] += v;
+    }
+    fold(lanes)
+}
+
+/// y_mn = Σ_k x_mk · w_nk + b_n. x: [m, k], w: [n, k], b: \[n\] → [m, n]. Spec: E3.3
+pub fn linear<T: Real>(x: ArrayView2<'_, T>, w: ArrayView2<'_, T>, b: Option<&[T]>) -> Array2<T> {
+    Array2::from_shape_fn((x.nrows(), w.nrows()), |(m, n)| {
+        let y = dot_in_order(&x.row(m).to_vec(), &w.row(n).to_vec());
+        b.map_or(y, |b| y + b[n])
+    })
+}
+
+/// p_i = exp(s_i − m) / Σ_j exp(s_j − m). s: \[n\], −∞ where masked. Spec: E3.2
+pub fn softmax<T: Real>(s: &[T]) -> Vec<T> {
+    let (e, total) = exponentials(s);
+    e.into_iter().map(|e| if total > T::ZERO { e / total } else { T::ZERO }).collect()
+}
+
+/// exp(s_i − m), and their sum. Spec: E3.2
+fn exponentials<T: Real>(s: &[T]) -> (Vec<T>, T) {
+    let m = s.iter().fold(T::NEG_INFINITY, |m, &s| s.max(m));
+    if m == T::NEG_INFINITY {
+        return (vec![T::ZERO; s.len()], T::ZERO);
+    }
+    let e: Vec<T> = s.iter().map(|&s| (s - m).exp()).collect();
+    let total = sum(&e);
+    (e, total)
+}
+
+/// Σ_d q_d · k_d, d ascending. q, k: \[d_h\]. Spec: E3.4
+pub fn score<T: Real>(q: &[T], k: &[T]) -> T {
+    q.iter().zip(k).fold(T::ZERO, |s, (&q, &k)| q.mul_add(k, s))
+}
+
+/// Σ_i p_i · v_i: 256 entries in order, then the next 256; the parts added in order. p, v: \[len\]. Spec: E3.5, D3.5
+pub fn mix<T: Real>(p: &[T], v: &[T]) -> T {
+    let part = |(p, v): (&[T], &[T])| p.iter().zip(v).fold(T::ZERO, |s, (&p, &v)| p.mul_add(v, s));
+    p.chunks(256).zip(v.chunks(256)).map(part).fold(T::ZERO, |sum, part| sum + part)
+}
+
+/// One query over the entries that it sees.
+///
+/// q: \[d_h\], keys, values: [len, d_h] → mix: \[d_h\], weights: \[len\]. Spec: E3.5, R3.5
+pub fn attend<T: Real>(q: &[T], keys: ArrayView2<'_, T>, values: ArrayView2<'_, T>, grid: Grid) -> (Vec<T>, Vec<T>) {
+    let scaled = |k: &[T]| grid.round(grid.round(score(q, k)) * scale(q.len()));
+    let (e, total) = exponentials(&keys.outer_iter().map(|k| scaled(&k.to_vec())).collect::<Vec<_>>());
+    let p: Vec<T> = e.iter().map(|&e| if total > T::ZERO { grid.round(e / total) } else { T::ZERO }).collect();
+    let column = |i: usize| values.column(i).to_vec();
+    let out = |i: usize| match grid {
+        Grid::Native if total > T::ZERO => mix(&e, &column(i)) / total,
+        _ => grid.round(mix(&p, &column(i))),
+    };
+    ((0..q.len()).map(out).collect(), p)
+}
+
+/// A sequence's query rows over its KV heads.
+///
+/// q: [rows, H·d_h], heads: G pairs of keys and values [len_g, d_h] → mix: [rows, H·d_h], received: [G][len_g].
+/// Row r of R sees all entries, or with `causal` the first len_g − R + r + 1. Spec: E3.5, E3.15
+pub fn attention<T: Real>(
+    q: ArrayView2<'_, T>,
+    heads: &[(Array2<T>, Array2<T>)],
+    causal: bool,
+    grid: Grid,
+) -> (Array2<T>, Vec<Vec<T>>) {
+    let (rows, width) = q.dim();
+    let d = heads[0].0.ncols();
+    let group = width / d / heads.len();
+    let mut mix = Array2::from_elem((rows, width), T::ZERO);
+    let mut received: Vec<Vec<T>> = heads.iter().map(|(k, _)| vec![T::ZERO; k.nrows()]).collect();
+    for block in (0..rows).step_by(8) {
+        for (g, (keys, values)) in heads.iter().enumerate() {
+            let mut part = vec![T::ZERO; keys.nrows()];
+            for h in g * group..(g + 1) * group {
+                for r in block..rows.min(block + 8) {
+                    let seen = if causal { keys.nrows() + r + 1 - rows } else { keys.nrows() };
+                    let at = ndarray::s![..seen, ..];
+                    let q = q.row(r).to_vec()[h * d..(h + 1) * d].to_vec();
+                    let (out, p) = attend(&q, keys.slice(at), values.slice(at), grid);
+                    out.iter().enumerate().for_each(|(i, &o)| mix[[r, h * d + i]] = o);
+                    part.iter_mut().zip(p).for_each(|(s, p)| *s += p);
+                }
+            }
+            received[g].iter_mut().zip(part).for_each(|(s, p)| *s += p);
+        }
+    }
+    (mix, received)
+}
+
+/// grid(x_i / √(Σ x² / d + ε)) · w_i. x, w: \[d\]. Spec: E3.10
+pub fn rms_norm<T: Real>(x: &[T], w: &[T], eps: f64, grid: Grid) -> Vec<T> {
+    let squares: Vec<T> = x.iter().map(|&x| x * x).collect();
+    let scale = T::ONE / (sum(&squares) / T::of(x.len() as f64) + T::of(eps)).sqrt();
+    x.iter().zip(w).map(|(&x, &w)| grid.round(x * scale) * w).collect()
+}
+
+/// (x_i − μ) / √(σ² + ε) · w_i + b_i. x, w, b: \[d\]. Spec: E3.11
+pub fn layer_norm<T: Real>(x: &[T], w: &[T], b: &[T], eps: f64) -> Vec<T> {
+    let d = T::of(x.len() as f64);
+    let mean = sum(x) / d;
+    let squares: Vec<T> = x.iter().map(|&x| (x - mean) * (x - mean)).collect();
+    let scale = T::ONE / (sum(&squares) / d + T::of(eps)).sqrt();
+    (0..x.len()).map(|i| (x[i] - mean) * scale * w[i] + b[i]).collect()
+}
+
+/// One head turned by its angles: (a, b) → (a·cos − b·sin, b·cos + a·sin). head: \[d_h\], cos, sin: \[d_h/2\]. Spec: E3.13
+pub fn rotate<T: Real>(head: &[T], cos: &[T], sin: &[T], grid: Grid) -> Vec<T> {
+    let (a, b) = head.split_at(head.len() / 2);
+    let times = |x: T, y: T| grid.round(x * y);
+    let first = (0..a.len()).map(|i| grid.round(times(a[i], cos[i]) - times(b[i], sin[i])));
+    let second = (0..a.len()).map(|i| grid.round(times(b[i], cos[i]) + times(a[i], sin[i])));
+    first.chain(second).collect()
+}
+
+/// The pixels of every patch, patch after patch: tiles, rows, columns; in a patch channels, rows, columns. Spec: E3.14
+pub fn patches<T: Real>(pixels: ArrayView4<'_, f32>, p: usize) -> Vec<Vec<T>> {
+    let (tiles, channels, height, width) = pixels.dim();
+    let mut all = Vec::new();
+    for tile in 0..tiles {
+        for top in (0..height / p).map(|i| i * p) {
+            for left in (0..width / p).map(|i| i * p) {
+                let patch = pixels.slice(ndarray::s![tile, .., top..top + p, left..left + p]);
+                debug_assert_eq!(patch.len(), channels * p * p);
+                all.push(patch.iter().map(|&v| T::of_f32(v)).collect()); // row-major: channel, row, column
+            }
+        }
+    }
+    all
+}
+
+/// x / (1 + e^−x). Spec: E3.6
+pub fn silu(x: f64) -> f64 {
+    x / (1.0 + libm::exp(-x))
+}
+
+/// x / (1 + e^−1.702x). Spec: E3.7
+pub fn quick_gelu(x: f64) -> f64 {
+    x / (1.0 + libm::exp(-1.702 * x))
+}
+
+/// ½ x (1 + tanh(√(2/π) (x + 0.044715 x³))). Spec: E3.8
+pub fn gelu_tanh(x: f64) -> f64 {
+    0.5 * x * (1.0 + libm::tanh((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)))
+}
+
+/// ½ x (1 + erf(x / √2)), its second form free of cancellation. Spec: E3.9
+pub fn gelu_erf(x: f64) -> f64 {
+    0.5 * x * libm::erfc(-x / 2f64.sqrt())
+}
