@@ -21,6 +21,8 @@ struct Cli {
 enum Command {
     Run(cli::run::Args),
     Record(cli::record::Args),
+    Inspect(cli::inspect::Args),
+    Compress(cli::compress::Args),
     Policies(cli::policies::Args),
     Eval(cli::eval::Args),
 }
@@ -36,6 +38,8 @@ fn main() -> ExitCode {
         None => cli::first(),
         Some(Command::Run(args)) => cli::run::run(args, common),
         Some(Command::Record(args)) => cli::record::run(args, common),
+        Some(Command::Inspect(args)) => cli::inspect::run(args, common),
+        Some(Command::Compress(args)) => cli::compress::run(args, common),
         Some(Command::Policies(args)) => cli::policies::run(args, common),
         Some(Command::Eval(args)) => cli::eval::run(args, common),
     });

@@ -15,7 +15,7 @@ pub struct Answer {
     #[arg(long, value_enum, value_name = "P")]
     pub precision: Option<PrecisionName>,
     /// Tokens generated at most
-    #[arg(long, value_name = "N", default_value_t = 256)]
+    #[arg(long, value_name = "N", default_value_t = 256, allow_negative_numbers = true)]
     pub max_new_tokens: usize,
     /// Goes on after the checkpoint's end-of-text tokens
     #[arg(long)]
@@ -24,13 +24,13 @@ pub struct Answer {
     #[arg(long, value_name = "T", allow_hyphen_values = true)]
     pub temperature: Option<String>,
     /// Draws from the K most probable tokens, 0 = all [default: the checkpoint's]
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", allow_negative_numbers = true)]
     pub top_k: Option<usize>,
     /// Draws from the most probable tokens that together reach the probability P [default: the checkpoint's]
     #[arg(long, value_name = "P", allow_hyphen_values = true)]
     pub top_p: Option<String>,
     /// Which sequence of draws: the same seed draws the same tokens, on every machine [default: 0]
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
     pub seed: Option<u64>,
 }
 

@@ -11,7 +11,7 @@ use aircache::{Error, Result};
 use std::path::PathBuf;
 
 /// The bundled question that is asked where nothing else is said: its place in the list.
-const DEFAULT_QUESTION: usize = 0;
+const DEFAULT_QUESTION: usize = 169;
 
 /// What goes in.
 #[derive(Debug, Clone, clap::Args)]
@@ -92,6 +92,9 @@ impl Ask {
         let Some(prompt) = self.prompt.clone() else {
             return Err(Error::new("--prompt", "a question about the image", "none"));
         };
+        if images.is_empty() {
+            messages.say("note: no --image, so the model reads text only");
+        }
         Ok((images, prompt, self.system.clone()))
     }
 

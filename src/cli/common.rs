@@ -9,7 +9,7 @@ use aircache::{Error, Result};
 #[derive(Debug, Clone, clap::Args)]
 pub struct Common {
     /// Number of threads [default: all cores]; results do not depend on it
-    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), display_order = 900)]
+    #[arg(long, global = true, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..), display_order = 900)]
     pub threads: Option<u16>,
     /// No messages and no progress on stderr; errors are always shown
     #[arg(long, global = true, display_order = 901)]

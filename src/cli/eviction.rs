@@ -45,10 +45,13 @@ impl Eviction {
             (None, None) => preset("full")?.policy,
         };
         if let Some(alpha) = &self.alpha {
-            let alpha = number("--alpha", alpha, "a number A with 0 <= A <= 1")?;
-            policy = policy.with_alpha(alpha).map_err(|e| {
-                option("--alpha", e).remedy("alpha belongs to window=elite, as in --policy aircache, and is 0 to 1")
-            })?;
+            let expected = "a number A with 0 <= A <= 1";
+            let a: f64 = number("--alpha", alpha, expected)?;
+            if !(0.0..=1.0).contains(&a) {
+                return Err(aircache::Error::new("--alpha", expected, alpha));
+            }
+            let elite = "alpha belongs to window=elite, as in --policy aircache";
+            policy = policy.with_alpha(a).map_err(|e| option("--alpha", e).remedy(elite))?;
         }
         if retain.is_none() && policy.name() != Some("full") {
             messages.say("note: without --retain or --retain-tokens nothing is evicted");

@@ -13,8 +13,11 @@
 pub mod answer;
 pub mod ask;
 pub mod common;
+pub mod compress;
 pub mod eval;
 pub mod eviction;
+pub mod inspect;
+pub mod inspect_input;
 pub mod out;
 pub mod policies;
 pub mod record;

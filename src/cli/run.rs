@@ -15,7 +15,7 @@ use aircache::sample::{Sampler, Sampling};
 use aircache::{Error, Result};
 use serde_json::json;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Answers a question about images: text on stdout, streamed; a summary on stderr
@@ -78,6 +78,9 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     let messages = common.messages();
     let (policy, retain) = args.eviction.resolve(messages)?;
     let precision = args.answer.precision.map_or(Precision::Fast, Precision::from);
+    if let Some(path) = &args.out {
+        writable(path)?;
+    }
     let asked = args.ask.load(messages)?;
     let policy = asked.fitted(policy);
     let sampling = args.answer.sampling(&asked.model.generation)?;
@@ -103,9 +106,6 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
 
 fn flow<T: Real>(job: &Job, args: &Args, common: &Common, out: &mut Stdout) -> Result<Outcome> {
     let Asked { model, processor, prompt, .. } = &job.asked;
-    if let Some(path) = &args.out {
-        writable(path)?;
-    }
     let messages = common.messages();
     let mut sampler = Sampler::new(job.sampling)?;
     let mut pass = Pass::<T>::new(job.precision.grid());
@@ -150,12 +150,16 @@ fn flow<T: Real>(job: &Job, args: &Args, common: &Common, out: &mut Stdout) -> R
 }
 
 /// Fails early where a file could not be written in the end.
-fn writable(path: &std::path::Path) -> Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
+fn writable(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let at = || path.display().to_string();
     if !folder.is_dir() {
-        return Err(Error::new(path.display(), "a file in a folder that is there", "no such folder"));
+        return Err(Error::new(at(), "a file in a folder that is there", "no such folder"));
     }
-    Ok(())
+    match path.metadata() {
+        Ok(found) if !found.is_file() => Err(Error::new(at(), "a regular file or none", "a folder or device")),
+        _ => Ok(()),
+    }
 }
 
 fn budget(plan: &Plan) -> Option<(Vec<usize>, usize)> {
@@ -214,7 +218,7 @@ fn summary(job: &Job, o: &Outcome, common: &Common) {
         Isa::current().name()
     ));
     messages.say(&format!("prompt    {n} tokens, {visual} of them visual"));
-    if let Some((budget, candidates)) = &o.budget {
+    if let Some((budget, candidates)) = o.budget.as_ref().filter(|(_, candidates)| *candidates > 0) {
         let (kept, all) = (budget.iter().sum::<usize>(), candidates * budget.len());
         let share = 100.0 * kept as f64 / all.max(1) as f64;
         let (least, most) = (budget.iter().min().unwrap_or(&0), budget.iter().max().unwrap_or(&0));
@@ -231,6 +235,10 @@ fn summary(job: &Job, o: &Outcome, common: &Common) {
         seconds(o.decode),
         rate(o).map_or(String::new(), |r| format!(" ({} tokens, {r:.0} tokens/s)", o.tokens.len()))
     ));
+    let positions = job.asked.model.config.text().max_positions;
+    if n + o.tokens.len() > positions + 1 {
+        messages.say(&format!("note: the answer goes past max_position_embeddings = {positions}"));
+    }
     let (before, after) = o.kv_bytes;
     messages.say(&format!("KV cache  {} before eviction, {} after", bytes(before as u64), bytes(after as u64)));
 }

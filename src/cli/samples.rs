@@ -27,7 +27,8 @@ pub fn list(common: &Common) -> Result<Verdict> {
         }
         out.line(&format!("{}  {w} × {h} pixels, {visual} visual tokens", sample.name.trim_end_matches(".png")))?;
         for q in asked() {
-            out.line(&format!("    {}   [{}]", q.question, q.answer.replace('\n', " / ")))?;
+            let line = format!("    {}   [{}]", q.question, q.answer);
+            out.line(&line.replace('\n', " "))?;
         }
     }
     if common.json {

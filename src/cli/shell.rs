@@ -23,9 +23,6 @@ pub enum Verdict {
     /// Judged, and found wanting: exit code 1.
     #[allow(dead_code)] // for `check`
     Fail,
-    /// The input is bad, as has been reported already: exit code 2.
-    #[allow(dead_code)] // for `inspect`
-    Bad,
 }
 
 /// Makes signals and panics end as the contract says.
@@ -54,7 +51,6 @@ pub fn end(done: Result<Verdict>) -> ExitCode {
     match done {
         Ok(Verdict::Pass) => ExitCode::SUCCESS,
         Ok(Verdict::Fail) => ExitCode::FAILURE,
-        Ok(Verdict::Bad) => ExitCode::from(BAD),
         Err(e) => {
             while ENDING.load(Ordering::SeqCst) {
                 std::thread::park(); // the error may be the signal's doing; its handler ends the process

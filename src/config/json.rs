@@ -30,6 +30,17 @@ pub(crate) fn load(files: &Files, name: &str) -> Result<Option<Map<String, Value
     }
 }
 
+/// Removes the field at `path` (`text_config.hidden_size`; of a list the whole list); false if it is not there.
+pub(crate) fn remove(map: &mut Map<String, Value>, path: &str) -> bool {
+    let path = path.split('[').next().unwrap_or(path);
+    match path.split_once('.') {
+        None => map.remove(path).is_some(),
+        Some((outer, rest)) => {
+            map.get_mut(outer).and_then(Value::as_object_mut).is_some_and(|inner| remove(inner, rest))
+        }
+    }
+}
+
 /// What a value is, for messages: numbers and booleans as they are, the rest cut short.
 pub(crate) fn kind(value: &Value) -> String {
     match value {

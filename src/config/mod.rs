@@ -21,6 +21,7 @@ pub use siglip::SiglipConfig;
 use crate::error::{Error, Result};
 use crate::files::Files;
 use json::Scope;
+use serde_json::{Map, Value};
 
 /// The model families this library knows, with their configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,9 +54,39 @@ impl FamilyConfig {
             return Err(Error::new(label, "a model configuration", "no such file")
                 .remedy("give a folder as it lies on the Hugging Face hub"));
         };
-        let scope = Scope::new(&label, &map);
+        Self::read(&label, &map)
+    }
+
+    fn read(label: &str, map: &Map<String, Value>) -> Result<FamilyConfig> {
+        let scope = Scope::new(label, map);
         scope.model_type("", &Self::KNOWN)?;
         Ok(FamilyConfig::LlavaOnevision(LlavaOnevisionConfig::read(&scope)?))
+    }
+
+    /// All that [`load`](Self::load) would complain about, one complaint after the other: each field complained of is
+    /// left out, so that its default stands in for what follows. The configuration is given where there is no complaint.
+    pub(crate) fn survey(files: &Files) -> (Option<FamilyConfig>, Vec<Error>) {
+        let label = files.label("config.json");
+        let mut map = match json::load(files, "config.json") {
+            Ok(Some(map)) => map,
+            _ => return (None, Self::load(files).err().into_iter().collect()),
+        };
+        let mut problems = Vec::new();
+        loop {
+            let e = match Self::read(&label, &map) {
+                Ok(config) => return (Some(config).filter(|_| problems.is_empty()), problems),
+                Err(e) => e,
+            };
+            let field = e.at.strip_prefix(&format!("{label}: ")).unwrap_or_default();
+            let removed = json::remove(&mut map, field);
+            // A complaint about a default is only the consequence of the one before.
+            if removed || problems.is_empty() {
+                problems.push(e);
+            }
+            if !removed {
+                return (None, problems);
+            }
+        }
     }
 
     /// The `model_type`.

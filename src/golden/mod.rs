@@ -5,16 +5,19 @@
 //! bundle_write   the same, written stage by stage with bounded memory
 //! select         which stages: globs over names
 //! record         the flow of `generate`, every stage written
+//! compress       the algorithm alone on anybody's bundle
 //! stages         what is recorded beside the passes: inputs, the cache after eviction, metadata
 //! ```
 
 mod bundle;
 mod bundle_write;
+mod compress;
 mod record;
 mod select;
 mod stages;
 
 pub use bundle::{Bundle, FORMAT};
 pub use bundle_write::BundleWriter;
+pub use compress::compress;
 pub use record::{Recorded, Recorder, Recording, record};
 pub use select::Selection;

@@ -94,6 +94,11 @@ impl Template {
         Ok(Template { env: Arc::new(env), at })
     }
 
+    /// The file, and the field in it, that the template came from.
+    pub fn label(&self) -> &str {
+        &self.at
+    }
+
     /// The prompt of a conversation, the assistant's turn begun; `special` are the variables `bos_token` and so on.
     ///
     /// # Errors

@@ -1,8 +1,10 @@
 //! Models: wiring only. A family says how its pixels become visual rows; everything else is shared.
 
 mod llava_onevision;
+mod survey;
 
 pub use llava_onevision::LlavaOnevision;
+pub use survey::Survey;
 
 use crate::config::{FamilyConfig, GenerationConfig};
 use crate::decoder::Decoder;
@@ -50,13 +52,15 @@ impl Model {
         let config = FamilyConfig::load(files)?;
         let generation = GenerationConfig::load(files)?;
         let checkpoint = Checkpoint::open(files)?;
-        let (decoder, vision) = match &config {
-            FamilyConfig::LlavaOnevision(c) => {
-                let names = Names::new(&checkpoint, names::llava_onevision);
-                (Decoder::load(&names, &c.text)?, Vision::LlavaOnevision(LlavaOnevision::load(&names, c)?))
-            }
-        };
+        let (decoder, vision) = parts(&config, &Self::names(&config, &checkpoint))?;
         Ok(Model { config, generation, decoder, checkpoint, vision })
+    }
+
+    /// How a family's checkpoints name tensors.
+    fn names<'a>(config: &FamilyConfig, checkpoint: &'a Checkpoint) -> Names<'a> {
+        match config {
+            FamilyConfig::LlavaOnevision(_) => Names::new(checkpoint, names::llava_onevision),
+        }
     }
 
     /// The visual rows of the prompt's images, in prompt order: [n_v, d]. Spec: E5.1–E5.6
@@ -83,6 +87,16 @@ impl Model {
             x.row_mut(row).assign(&from);
         }
         Ok(pass.put(Stage::at(Part::Decoder, "embed"), x))
+    }
+}
+
+/// Takes everything that a model needs from a checkpoint.
+fn parts(config: &FamilyConfig, names: &Names<'_>) -> Result<(Decoder, Vision)> {
+    match config {
+        FamilyConfig::LlavaOnevision(c) => {
+            let decoder = Decoder::load(names, &c.text)?;
+            Ok((decoder, Vision::LlavaOnevision(LlavaOnevision::load(names, c)?)))
+        }
     }
 }
 

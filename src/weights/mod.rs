@@ -19,7 +19,7 @@ pub(crate) mod header;
 mod mmap;
 pub mod names;
 mod scan;
-mod shards;
+pub(crate) mod shards;
 mod tensors;
 
 pub use checkpoint::{Checkpoint, TensorInfo};

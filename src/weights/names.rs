@@ -6,13 +6,15 @@
 //! (`llava_next`), and the names in checkpoints on the hub.
 
 use super::{Checkpoint, Matrix};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use std::sync::{Mutex, PoisonError};
 
 /// A checkpoint, asked by our names.
 #[derive(Debug, Clone, Copy)]
 pub struct Names<'a> {
     checkpoint: &'a Checkpoint,
     accepted: fn(&str) -> Vec<String>,
+    problems: Option<&'a Mutex<Vec<Error>>>,
 }
 
 /// The names that LLaVA-OneVision checkpoints may use for `ours`, in order of preference.
@@ -48,7 +50,24 @@ pub fn llava_onevision(ours: &str) -> Vec<String> {
 impl<'a> Names<'a> {
     /// The names of a family, in a checkpoint: `Names::new(&checkpoint, names::llava_onevision)`.
     pub fn new(checkpoint: &'a Checkpoint, accepted: fn(&str) -> Vec<String>) -> Self {
-        Names { checkpoint, accepted }
+        Names { checkpoint, accepted, problems: None }
+    }
+
+    /// The same names for a survey: a tensor that is missing or does not fit becomes one of `problems`, and in its place
+    /// comes an empty one, which nothing may compute with.
+    pub(crate) fn surveying(self, problems: &'a Mutex<Vec<Error>>) -> Self {
+        Names { problems: Some(problems), ..self }
+    }
+
+    /// A tensor, or in a survey what takes its place.
+    fn noted<V>(&self, tensor: Result<V>, instead: impl FnOnce() -> V) -> Result<V> {
+        match (tensor, self.problems) {
+            (Err(e), Some(problems)) => {
+                problems.lock().unwrap_or_else(PoisonError::into_inner).push(e);
+                Ok(instead())
+            }
+            (tensor, _) => tensor,
+        }
     }
 
     /// Whether the checkpoint has this tensor.
@@ -61,7 +80,8 @@ impl<'a> Names<'a> {
     /// # Errors
     /// As [`Checkpoint::matrix`].
     pub fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Matrix> {
-        self.checkpoint.matrix(&(self.accepted)(name), rows, cols)
+        let found = self.checkpoint.matrix(&(self.accepted)(name), rows, cols);
+        self.noted(found, || Matrix::hollow(rows, cols))
     }
 
     /// A convolution's kernel as a matrix: [outputs, channels · side · side].
@@ -69,7 +89,8 @@ impl<'a> Names<'a> {
     /// # Errors
     /// As [`Checkpoint::matrix`].
     pub fn kernel(&self, name: &str, outputs: usize, channels: usize, side: usize) -> Result<Matrix> {
-        self.checkpoint.kernel(&(self.accepted)(name), outputs, channels, side)
+        let found = self.checkpoint.kernel(&(self.accepted)(name), outputs, channels, side);
+        self.noted(found, || Matrix::hollow(outputs, channels * side * side))
     }
 
     /// A vector, widened to f32: `[len]`.
@@ -77,7 +98,7 @@ impl<'a> Names<'a> {
     /// # Errors
     /// As [`Checkpoint::matrix`].
     pub fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>> {
-        self.checkpoint.vector(&(self.accepted)(name), len)
+        self.noted(self.checkpoint.vector(&(self.accepted)(name), len), Vec::new)
     }
 
     /// The embedding and the head: both [vocab, hidden]. Where the head is `tied`, one of them may be missing; where both
@@ -94,10 +115,10 @@ impl<'a> Names<'a> {
             return Ok((shared.clone(), shared));
         }
         let embedding = read(EMBEDDING)?;
-        let head = read(HEAD).map_err(|e| match self.has(HEAD) {
+        let head = self.checkpoint.matrix(&(self.accepted)(HEAD), vocab, hidden).map_err(|e| match self.has(HEAD) {
             true => e,
             false => e.remedy("if the model shares it with the embedding, set tie_word_embeddings in config.json"),
-        })?;
-        Ok((embedding, head))
+        });
+        Ok((embedding, self.noted(head, || Matrix::hollow(vocab, hidden))?))
     }
 }

@@ -61,6 +61,15 @@ pub(crate) fn open(files: &Files) -> Result<(String, Vec<Shard>)> {
     Ok((label, shards))
 }
 
+/// All files that the index lists and the folder does not hold, for surveys; [`open`] stops at the first.
+pub(crate) fn missing(files: &Files) -> Vec<String> {
+    let Ok(Some(index)) = json::load(files, INDEX) else { return Vec::new() };
+    let listed = index.get("weight_map").and_then(Value::as_object).into_iter().flatten();
+    let listed: std::collections::BTreeSet<&str> = listed.filter_map(|(_, file)| file.as_str()).collect();
+    let gone = |file: &&str| matches!(files.path(file), Ok(Some(path)) if path.symlink_metadata().is_err());
+    listed.into_iter().filter(gone).map(|file| files.label(file)).collect()
+}
+
 /// One file of weights; `None` if there is no such file.
 fn shard(files: &Files, name: &str) -> Result<Option<Shard>> {
     let storage = match files.path(name)? {

@@ -38,6 +38,11 @@ impl Matrix {
         Matrix { storage, float: Float::F32, offset: 0, rows, cols }
     }
 
+    /// A matrix of this shape without numbers, for surveys; its view panics unless it is empty.
+    pub(super) fn hollow(rows: usize, cols: usize) -> Matrix {
+        Matrix { storage: Arc::new(Storage::Static(&[])), float: Float::F32, offset: 0, rows, cols }
+    }
+
     /// Number of rows (outputs).
     pub fn rows(&self) -> usize {
         self.rows

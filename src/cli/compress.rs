@@ -1,0 +1,126 @@
+//! `compress`: the algorithm alone, on somebody's queries, keys and roles; no model is needed.
+
+use super::common::PrecisionName;
+use super::eviction::Eviction;
+use super::out::Stdout;
+use super::{Common, Verdict, policies};
+use aircache::golden::{Bundle, Recorder, Selection, compress};
+use aircache::pass::Precision;
+use aircache::policy::{Plan, Policy, Retain};
+use aircache::{Error, Result};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// The algorithm alone: from a bundle's queries, keys and roles to what each layer keeps
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  aircache record --retain 0.3 --stages 'input.roles,decoder.*.query,decoder.*.key' --out dump.safetensors
+  aircache compress dump.safetensors --policy aircache --retain 0.3 --out policy.safetensors
+
+The bundle is a safetensors file with the metadata format=aircache-bundle and precision, and the tensors input.roles [n]
+(0 text, 1 visual), decoder.LL.query [H, n, d_h] and decoder.LL.key [G, n, d_h], after rotary, in any float type.")]
+pub struct Args {
+    /// The bundle to read
+    #[arg(value_name = "BUNDLE", required_unless_present = "policy")]
+    bundle: Option<PathBuf>,
+    #[command(flatten)]
+    eviction: Eviction,
+    /// Whether sums are formed in float64 (truth) or float32 (fast)
+    #[arg(long, value_enum, value_name = "P", default_value = "truth")]
+    precision: PrecisionName,
+    /// Where the policy.* stages go, as a bundle; left out, they are only printed
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+/// The command.
+pub fn run(args: Args, common: &Common) -> Result<Verdict> {
+    if args.eviction.wants_list() {
+        return policies::run(policies::Args {}, common);
+    }
+    let messages = common.messages();
+    let Some(path) = args.bundle.as_deref() else {
+        return Err(Error::new("BUNDLE", "the bundle to read", "none"));
+    };
+    let (policy, retain) = args.eviction.resolve(messages)?;
+    let precision = Precision::from(args.precision);
+    let bundle = Bundle::open(path)?;
+    // Made before the work: a target that cannot be written fails at once.
+    let writer = args.out.as_deref().map(|out| Recorder::create(out, precision, Selection::default())).transpose()?;
+    let busy = messages.busy(&format!("compressing {}", path.display()));
+    let plan = match precision {
+        Precision::Truth => compress::<f64>(&bundle, &policy, retain)?,
+        Precision::Fast => compress::<f32>(&bundle, &policy, retain)?,
+        Precision::Bf16 | Precision::F16 => {
+            let got = precision.bundle_name();
+            return Err(Error::new("--precision", "truth or fast: the bundle's numbers are taken as they are", got));
+        }
+    };
+    if let (Some(out), Some(writer)) = (args.out.as_deref(), writer) {
+        write(writer, out, &plan, precision, &policy, retain, common)?;
+    }
+    drop(busy);
+    print(&plan, &policy, retain, common)?;
+    Ok(Verdict::Pass)
+}
+
+fn write(
+    mut writer: Recorder,
+    out: &Path,
+    plan: &Plan,
+    precision: Precision,
+    policy: &Policy,
+    retain: Retain,
+    common: &Common,
+) -> Result<()> {
+    for (name, values) in plan.tensors() {
+        writer.values(&name, &values)?;
+    }
+    let (stages, _) = writer.finish(vec![
+        ("version", "1".into()),
+        ("producer", format!("aircache {}", env!("CARGO_PKG_VERSION"))),
+        ("precision", precision.bundle_name().into()),
+        ("policy", json!(policy).to_string()),
+        ("retain", retain.to_string()),
+    ])?;
+    common.messages().say(&format!("{}: {} stages", out.display(), stages.len()));
+    Ok(())
+}
+
+/// What each layer keeps.
+fn print(plan: &Plan, policy: &Policy, retain: Retain, common: &Common) -> Result<()> {
+    let Some(d) = &plan.decisions else { return Ok(()) };
+    let mut out = Stdout::new();
+    if common.json {
+        let layers: Vec<_> = d
+            .layers
+            .iter()
+            .zip(&d.budget)
+            .zip(&d.kept)
+            .map(|((layer, budget), kept)| {
+                json!({
+                    "budget": budget, "kept": kept, "window": layer.window,
+                    "strength": layer.strength, "skewness": layer.skewness,
+                })
+            })
+            .collect();
+        return out.json(&json!({"policy": policy, "retain": retain.to_string(), "layers": layers}));
+    }
+    let candidates = d.layers.first().map_or(0, |layer| layer.importance.ncols());
+    out.line(&format!(
+        "{policy} at {retain}: {} of {} entries",
+        d.budget.iter().sum::<usize>(),
+        candidates * d.budget.len()
+    ))?;
+    out.line(&format!(
+        "{:>5} {:>7} {:>5} {:>8} {:>12} {:>12}",
+        "layer", "kept", "of", "voters", "strength", "skewness"
+    ))?;
+    for (l, (layer, kept)) in d.layers.iter().zip(&d.budget).enumerate() {
+        let voters = layer.window.iter().map(Vec::len).max().unwrap_or(0);
+        let (s, k) = (layer.strength, layer.skewness);
+        out.line(&format!("{l:>5} {kept:>7} {candidates:>5} {voters:>8} {s:>12.6} {k:>12.6}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,233 @@
+//! `inspect`: what a checkpoint is, what it needs, and everything that is wrong with it.
+
+use super::ask::Ask;
+use super::inspect_input::{self, Reading};
+use super::out::{Stdout, bytes};
+use super::{Common, Verdict};
+use aircache::config::FamilyConfig;
+use aircache::files::Files;
+use aircache::input::Anyres;
+use aircache::model::Survey;
+use aircache::weights::Checkpoint;
+use aircache::{Error, Result};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+/// Unused tensors that are named; --json names all.
+const NAMED: usize = 6;
+
+/// Says what a checkpoint is, what it needs to run, and everything that is wrong with it
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example: aircache inspect --model llava-onevision-qwen2-7b-ov-hf
+
+Every number of the weights is looked at (for NaN and infinities), so the whole checkpoint is read.
+Exit code 0 where `run` can use the checkpoint, 2 where it cannot; all problems are listed, not only the first.")]
+pub struct Args {
+    /// A Hugging Face checkpoint folder [default: the embedded demo model]
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// The same, without the option's name
+    #[arg(value_name = "DIR", conflicts_with = "model")]
+    folder: Option<PathBuf>,
+}
+
+/// Everything found.
+struct Report {
+    name: String,
+    survey: Survey,
+    reading: Reading,
+    /// Names of tensors that no part of the model reads.
+    unused: Vec<String>,
+    /// Tensors with numbers that are not finite, and how many, also where nothing reads them.
+    not_finite: Vec<(String, usize)>,
+    problems: Vec<Error>,
+    notes: Vec<String>,
+}
+
+/// The command.
+pub fn run(args: Args, common: &Common) -> Result<Verdict> {
+    let (files, name) = Ask::files(args.model.as_ref().or(args.folder.as_ref()));
+    let report = look(&files, name, common);
+    let mut out = Stdout::new();
+    match common.json {
+        true => out.json(&report.json())?,
+        false => report.print(&mut out)?,
+    }
+    match report.problems.first() {
+        None => Ok(Verdict::Pass),
+        Some(first) if report.problems.len() == 1 => Err(first.clone()),
+        Some(first) => {
+            let got = format!("{} problems; the first: {first}", report.problems.len());
+            Err(Error::new(&report.name, "a checkpoint that can be used", got))
+        }
+    }
+}
+
+fn look(files: &Files, name: String, common: &Common) -> Report {
+    let survey = Survey::of(files);
+    let reading = inspect_input::look(files, survey.config.as_ref());
+    let mut problems = survey.problems.clone();
+    problems.extend(reading.problems.iter().filter(|e| !survey.problems.contains(e)).cloned());
+    let mut notes = Vec::new();
+    let (mut unused, mut not_finite) = (Vec::new(), Vec::new());
+    if let Some(checkpoint) = &survey.checkpoint {
+        let busy = common.messages().busy(&format!("reading {}", bytes(checkpoint.bytes())));
+        not_finite = checkpoint.scan();
+        drop(busy);
+        if survey.config.is_some() {
+            unused = checkpoint.unused().map(String::from).collect();
+        }
+        let idle: BTreeSet<&String> = unused.iter().collect();
+        for (tensor, count) in &not_finite {
+            let e = Error::new(
+                format!("{}: {tensor}", checkpoint.label()),
+                "finite numbers",
+                format!("{count} NaN or infinite"),
+            );
+            if idle.contains(tensor) { notes.push(format!("{e} (the tensor is not used)")) } else { problems.push(e) }
+        }
+    }
+    if let Some(g) = &survey.generation {
+        if g.eos.is_empty() {
+            notes.push("no eos_token_id: an answer ends at --max-new-tokens only".into());
+        }
+        if g.do_sample {
+            let (t, k, p) = (g.temperature, g.top_k, g.top_p);
+            notes.push(format!(
+                "the makers advise sampling (--temperature {t} --top-k {k} --top-p {p}); `run` is greedy unless told so"
+            ));
+        }
+        notes.extend(g.not_followed.iter().map(|setting| format!("not followed: {setting}")));
+    }
+    if !unused.is_empty() {
+        let named = unused.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let more = if unused.len() > NAMED { format!(" and {} more", unused.len() - NAMED) } else { String::new() };
+        notes.push(format!("{} tensors are not used: {named}{more}", unused.len()));
+    }
+    notes.extend(reading.notes.iter().cloned());
+    Report { name, survey, reading, unused, not_finite, problems, notes }
+}
+
+/// dtype: tensors, numbers, bytes.
+fn dtypes(checkpoint: &Checkpoint) -> BTreeMap<&'static str, (usize, usize, usize)> {
+    let mut all = BTreeMap::new();
+    for t in checkpoint.tensors() {
+        let entry: &mut (usize, usize, usize) = all.entry(t.dtype.name()).or_default();
+        *entry = (entry.0 + 1, entry.1 + t.numbers(), entry.2 + t.data.len());
+    }
+    all
+}
+
+/// Bytes of the KV cache for a token in float32.
+fn kv_bytes(config: &FamilyConfig) -> u64 {
+    let c = config.text();
+    2 * 4 * (c.layers * c.kv_heads * c.head_dim) as u64
+}
+
+/// What images of a few sizes (height, width) cost in tokens.
+fn image_tokens(config: &FamilyConfig) -> Vec<((usize, usize), usize)> {
+    let FamilyConfig::LlavaOnevision(c) = config;
+    let anyres = Anyres::from(c);
+    let cost = |size| Some((size, anyres.packing(size, true).ok()?.rows.len()));
+    [(224, 224), (480, 640), (768, 1024), (1080, 1920), (1754, 1240)].into_iter().filter_map(cost).collect()
+}
+
+impl Report {
+    fn print(&self, out: &mut Stdout) -> Result<()> {
+        out.line(&format!("checkpoint   {}", self.name))?;
+        if let Some(config) = &self.survey.config {
+            let FamilyConfig::LlavaOnevision(c) = config;
+            let (t, v) = (&c.text, &c.vision);
+            out.line(&format!("family       {}", config.name()))?;
+            out.line(&format!(
+                "decoder      {} layers, hidden {}, {} query and {} KV heads of {}, MLP {}, vocabulary {}, {} positions, head {}",
+                t.layers, t.hidden, t.heads, t.kv_heads, t.head_dim, t.intermediate, t.vocab, t.max_positions,
+                if t.tied { "tied" } else { "of its own" }
+            ))?;
+            out.line(&format!(
+                "vision       {} layers ({} used), hidden {}, {} heads, MLP {}, tiles of {} px, patches of {} px, {} grids, anyres_max_{}",
+                v.layers, c.feature_layers.iter().max().unwrap_or(&0), v.hidden, v.heads, v.intermediate, v.image, v.patch,
+                c.pinpoints.len(), c.max_tiles
+            ))?;
+        }
+        if let Some(checkpoint) = &self.survey.checkpoint {
+            let numbers: usize = checkpoint.tensors().map(|t| t.numbers()).sum();
+            out.line(&format!("parameters   {numbers} in {} tensors", checkpoint.tensors().count()))?;
+            for (dtype, (tensors, numbers, size)) in dtypes(checkpoint) {
+                out.line(&format!(
+                    "             {dtype}: {numbers} numbers in {tensors} tensors, {}",
+                    bytes(size as u64)
+                ))?;
+            }
+            if let Some(config) = &self.survey.config {
+                let (kv, n) = (kv_bytes(config), config.text().max_positions as u64);
+                out.line(&format!(
+                    "memory       weights {} (mapped, shared, not copied), KV cache {} a token in float32, {} for the longest prompt",
+                    bytes(checkpoint.bytes()),
+                    bytes(kv),
+                    bytes(kv.saturating_mul(n))
+                ))?;
+            }
+        }
+        if let Some(config) = &self.survey.config {
+            let costs = image_tokens(config).into_iter().map(|((h, w), n)| format!("{w} × {h}: {n}"));
+            out.line(&format!("an image     {} tokens", costs.collect::<Vec<_>>().join(", ")))?;
+        }
+        if let Some(template) = &self.reading.template {
+            out.line(&format!("template     {template}"))?;
+        }
+        if let Some(g) = &self.survey.generation {
+            let named = |id: &u32| match self.reading.token(*id) {
+                Some(token) => format!("{id} {token}"),
+                None => id.to_string(),
+            };
+            out.line(&format!("ends at      {}", g.eos.iter().map(named).collect::<Vec<_>>().join(", ")))?;
+        }
+        for note in &self.notes {
+            out.line(&format!("note         {note}"))?;
+        }
+        for problem in &self.problems {
+            out.line(&format!("PROBLEM      {problem}"))?;
+        }
+        out.line(if self.problems.is_empty() { "usable" } else { "not usable" })
+    }
+
+    fn json(&self) -> Value {
+        let config = self.survey.config.as_ref();
+        let checkpoint = self.survey.checkpoint.as_ref();
+        let text = config.map(FamilyConfig::text);
+        json!({
+            "checkpoint": self.name,
+            "usable": self.problems.is_empty(),
+            "problems": self.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "notes": self.notes,
+            "family": config.map(FamilyConfig::name),
+            "decoder": text.map(|t| json!({
+                "layers": t.layers, "hidden": t.hidden, "heads": t.heads, "kv_heads": t.kv_heads, "head_dim": t.head_dim,
+                "intermediate": t.intermediate, "vocab": t.vocab, "max_positions": t.max_positions, "tied": t.tied,
+                "rope_theta": t.rope_theta,
+            })),
+            "vision": config.map(|FamilyConfig::LlavaOnevision(c)| json!({
+                "layers": c.vision.layers, "hidden": c.vision.hidden, "heads": c.vision.heads,
+                "intermediate": c.vision.intermediate, "image": c.vision.image, "patch": c.vision.patch,
+                "feature_layers": c.feature_layers, "pinpoints": c.pinpoints, "max_tiles": c.max_tiles,
+            })),
+            "parameters": checkpoint.map(|c| c.tensors().map(|t| t.numbers()).sum::<usize>()),
+            "dtypes": checkpoint.map(|c| dtypes(c).into_iter().map(|(dtype, (tensors, numbers, bytes))| {
+                (dtype, json!({"tensors": tensors, "numbers": numbers, "bytes": bytes}))
+            }).collect::<BTreeMap<_, _>>()),
+            "weight_bytes": checkpoint.map(Checkpoint::bytes),
+            "kv_bytes_per_token": config.map(kv_bytes),
+            "image_tokens": config.map(|c| image_tokens(c).into_iter().map(|((h, w), n)| {
+                json!({"height": h, "width": w, "tokens": n})
+            }).collect::<Vec<_>>()),
+            "template": self.reading.template,
+            "eos": self.survey.generation.as_ref().map(|g| &g.eos),
+            "not_followed": self.survey.generation.as_ref().map(|g| &g.not_followed),
+            "unused_tensors": self.unused,
+            "not_finite": self.not_finite.iter().map(|(name, count)| json!({"tensor": name, "count": count})).collect::<Vec<_>>(),
+        })
+    }
+}

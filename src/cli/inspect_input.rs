@@ -1,0 +1,60 @@
+//! What `inspect` finds on the input side: tokenizer, chat template and image settings, each looked at by itself, then
+//! together on a small prompt.
+
+use aircache::Error;
+use aircache::config::FamilyConfig;
+use aircache::files::Files;
+use aircache::input::processor::Settings;
+use aircache::input::template::{DEFAULT_DATE, Template};
+use aircache::input::{Image, Processor, Tokenizer};
+
+/// What was found.
+#[derive(Default)]
+pub struct Reading {
+    /// Where the chat template is.
+    pub template: Option<String>,
+    /// What is wrong.
+    pub problems: Vec<Error>,
+    /// What is worth knowing.
+    pub notes: Vec<String>,
+    tokenizer: Option<Tokenizer>,
+}
+
+impl Reading {
+    /// The text of a token.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.tokenizer.as_ref()?.token(id)
+    }
+
+    /// What went well; what did not is a problem.
+    fn noted<V>(&mut self, found: aircache::Result<V>) -> Option<V> {
+        found.map_err(|e| self.problems.push(e)).ok()
+    }
+}
+
+/// Looks at all of it; with a configuration also at whether they agree.
+pub fn look(files: &Files, config: Option<&FamilyConfig>) -> Reading {
+    let mut reading = Reading::default();
+    let tokenizer = Tokenizer::load(files);
+    reading.tokenizer = reading.noted(tokenizer);
+    let template = Template::load(files, DEFAULT_DATE);
+    reading.template = reading.noted(template).map(|t| t.label().to_string());
+    let Some(config) = config else { return reading };
+    let FamilyConfig::LlavaOnevision(family) = config;
+    let settings = Settings::load(files, family);
+    if let Some(settings) = reading.noted(settings) {
+        let resampler = settings.pixels.resampler.name();
+        reading.notes.push(format!("images are resized as {resampler} does (--resampler changes it)"));
+    }
+    if reading.problems.is_empty() {
+        let tried = Processor::load(files, config).and_then(|processor| try_out(&processor));
+        reading.noted(tried);
+    }
+    reading
+}
+
+/// Prepares a small prompt, as `run` would.
+fn try_out(processor: &Processor) -> aircache::Result<()> {
+    let grey = Image::from_rgb(48, 64, vec![128; 3 * 48 * 64])?;
+    processor.prepare(&[grey], "What does it say?", None).map(drop)
+}

@@ -1,0 +1,93 @@
+//! The algorithm alone, on a bundle that anybody wrote: `input.roles`, `decoder.LL.query` and `decoder.LL.key` in, a plan
+//! out. One layer's queries and keys are in memory at a time. Spec: D8.1
+
+use super::Bundle;
+use crate::error::{Error, Result, ensure};
+use crate::num::Real;
+use crate::policy::{Observed, Plan, Policy, Retain, Scorer};
+use crate::roles::{Role, Roles};
+use ndarray::{Array3, Ix3};
+use std::collections::BTreeSet;
+
+/// Which entries of each layer stay, computed in T.
+///
+/// # Errors
+/// A stage that is missing or does not fit the others; layers that are not 0 … L − 1; as [`Scorer`].
+///
+/// ```
+/// # fn main() -> aircache::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// use aircache::golden::{Bundle, BundleWriter, compress};
+/// use aircache::policy::Policy;
+/// let path = folder.path().join("dump.safetensors");
+/// let mut dump = BundleWriter::create(&path)?;
+/// dump.put_u8("input.roles", &[4], &[0, 1, 1, 0])?;
+/// dump.put_f32("decoder.00.query", &[1, 4, 1], &[0.0, 0.0, 0.0, 1.0])?; // the text asks for 1
+/// dump.put_f32("decoder.00.key", &[1, 4, 1], &[0.0, 0.0, 1.0, 0.0])?; // visual token 1 offers it
+/// dump.finish([("precision", "f32")])?;
+/// let plan = compress::<f64>(&Bundle::open(&path)?, &Policy::AIRCACHE, "0.5".parse()?)?;
+/// assert_eq!(plan.kept, [[[0, 2, 3]]]);
+/// # Ok(()) }
+/// ```
+pub fn compress<T: Real>(bundle: &Bundle, policy: &Policy, retain: Retain) -> Result<Plan> {
+    let roles = roles(bundle)?;
+    let layers = layers(bundle)?;
+    let within = |e: Error| e.within(bundle.label());
+    let scorer = Scorer::new(policy, &roles).map_err(within)?;
+    let rows: Vec<usize> = (0..roles.len()).collect();
+    let mut scores = Vec::with_capacity(layers);
+    for l in 0..layers {
+        let q = heads::<T>(bundle, &format!("decoder.{l:02}.query"), "[H, n, d_h]", roles.len())?;
+        let k = heads::<T>(bundle, &format!("decoder.{l:02}.key"), "[G, n, d_h]", roles.len())?;
+        let seen = Observed { q: q.view(), rows: &rows, k: k.view(), received: None };
+        scores.push(scorer.observe(l, &seen).map_err(within)?);
+    }
+    Ok(scorer.decide(retain, &scores))
+}
+
+fn roles(bundle: &Bundle) -> Result<Roles> {
+    let at = |i: String| format!("{}: input.roles{i}", bundle.label());
+    let values = bundle.i64("input.roles")?;
+    ensure!(values.ndim() == 1, at(String::new()), "the shape [n]", format!("{:?}", values.shape()));
+    let role = |(i, &value): (usize, &i64)| match value {
+        0 => Ok(Role::Text),
+        1 => Ok(Role::Visual),
+        other => Err(Error::new(at(format!("[{i}]")), "0 (text) or 1 (visual)", other)),
+    };
+    Ok(Roles(values.iter().enumerate().map(role).collect::<Result<_>>()?))
+}
+
+/// L, where the queries and keys of layers 0 … L − 1 are there.
+fn layers(bundle: &Bundle) -> Result<usize> {
+    let layer = |name: &str| {
+        let (layer, site) = name.strip_prefix("decoder.")?.split_once('.')?;
+        let ours = layer.len() >= 2 && layer.bytes().all(|b| b.is_ascii_digit()) && (site == "query" || site == "key");
+        if ours { layer.parse::<usize>().ok() } else { None }
+    };
+    let found: BTreeSet<usize> = bundle.names().filter_map(layer).collect();
+    let missing = found.iter().zip(0..).find(|&(&l, i)| l != i).map_or(found.len(), |(_, i)| i);
+    let next = if found.len() == missing && missing > 0 { None } else { Some(missing) };
+    if let Some(l) = next {
+        let at = format!("{}: decoder.{l:02}.query", bundle.label());
+        let others =
+            found.iter().next_back().map_or("none of any layer".into(), |last| format!("none, but layer {last}"));
+        return Err(Error::new(at, "this stage", others).remedy("layers are counted from 00 without gaps"));
+    }
+    Ok(missing)
+}
+
+/// A stage of three sides whose second is n.
+fn heads<T: Real>(bundle: &Bundle, name: &str, sides: &str, n: usize) -> Result<Array3<T>> {
+    let shape = bundle.stage(name)?.shape.to_vec();
+    let at = || format!("{}: {name}", bundle.label());
+    ensure!(shape.len() == 3, at(), format!("the shape {sides}"), format!("{shape:?}"));
+    ensure!(
+        shape[1] == n,
+        at(),
+        format!("the shape {sides} with n = {n} rows, as many as input.roles"),
+        format!("{shape:?}"),
+        "export all rows of the prompt, after rotary, without those of decoding"
+    );
+    let values = bundle.f64(name)?.into_dimensionality::<Ix3>().map_err(|e| Error::new(at(), sides, e))?;
+    Ok(values.mapv(T::of))
+}

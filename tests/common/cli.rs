@@ -1,0 +1,132 @@
+//! Running the binary in a test, and checkpoints that are broken on purpose.
+#![allow(dead_code)] // each test file uses some of it
+
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// The binary in an empty folder of its own.
+pub struct Cli {
+    pub folder: tempfile::TempDir,
+}
+
+pub fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+impl Cli {
+    pub fn new() -> Self {
+        Cli { folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_aircache"));
+        command.current_dir(self.folder.path()).args(args).env_remove("AIRCACHE_ISA").stdin(Stdio::null());
+        command
+    }
+
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs what has to go well; its stdout.
+    #[track_caller]
+    pub fn ok(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    #[track_caller]
+    pub fn json(&self, args: &[&str]) -> Value {
+        serde_json::from_str(&self.ok(args)).unwrap()
+    }
+
+    /// The names in the folder, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let all = std::fs::read_dir(self.folder.path()).unwrap();
+        let mut all: Vec<_> = all.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        all.sort();
+        all
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+/// Runs what must fail: exit code 2, one line on stderr that holds `words`, nothing else written anywhere.
+#[track_caller]
+pub fn fails(cli: &Cli, args: &[&str], words: &[&str]) {
+    fails_as(cli, &mut cli.command(args), args, words);
+}
+
+#[track_caller]
+pub fn fails_as(cli: &Cli, command: &mut Command, args: &[&str], words: &[&str]) {
+    let before = cli.names();
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+    assert!(stderr.starts_with("aircache: ") && stderr.ends_with('\n'), "{args:?}: {stderr:?}");
+    assert_eq!(stderr.lines().count(), 1, "{args:?}: {stderr}");
+    assert!(stderr.len() < 3000, "{args:?}: {stderr}");
+    for word in words {
+        assert!(stderr.contains(word), "{args:?}: {word:?} is not in {stderr}");
+    }
+    assert!(output.stdout.is_empty(), "{args:?}: {}", String::from_utf8_lossy(&output.stdout));
+    assert_eq!(cli.names(), before, "{args:?} left a file");
+}
+
+/// A copy of a toy checkpoint at `model` in the folder, and its image at `image.png`.
+pub fn toy(cli: &Cli) -> PathBuf {
+    let (from, to) = (golden().join("llava/wide"), cli.path("model"));
+    std::fs::create_dir_all(&to).unwrap();
+    for entry in std::fs::read_dir(from.join("model")).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+    std::fs::copy(from.join("image0.png"), cli.path("image.png")).unwrap();
+    to
+}
+
+/// Changes a JSON file.
+pub fn edit(path: &Path, change: impl FnOnce(&mut Map<String, Value>)) {
+    let mut json: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    change(json.as_object_mut().unwrap());
+    std::fs::write(path, json.to_string()).unwrap();
+}
+
+/// Changes the head of a safetensors file, and its data.
+pub fn edit_weights(path: &Path, change: impl FnOnce(&mut Map<String, Value>, &mut [u8])) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut head: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let mut data = bytes.split_off(8 + length);
+    change(head.as_object_mut().unwrap(), &mut data);
+    let head = head.to_string();
+    let mut out = (head.len() as u64).to_le_bytes().to_vec();
+    out.extend(head.bytes());
+    out.extend(data);
+    std::fs::write(path, out).unwrap();
+}
+
+/// A PNG of a hundred bytes that claims to be of this size.
+pub fn claiming_png(side: u32) -> Vec<u8> {
+    let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
+    let mut chunk = |kind: &[u8], data: &[u8]| {
+        png.extend((data.len() as u32).to_be_bytes());
+        let body = [kind, data].concat();
+        png.extend(&body);
+        png.extend(crc(&body).to_be_bytes());
+    };
+    chunk(b"IHDR", &[&side.to_be_bytes()[..], &side.to_be_bytes(), &[8, 2, 0, 0, 0]].concat());
+    chunk(b"IDAT", &[0x78, 0x9c, 0x63, 0, 0, 0, 1, 0, 1]);
+    chunk(b"IEND", &[]);
+    png
+}
+
+fn crc(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |c, _| if c & 1 == 1 { (c >> 1) ^ 0xedb8_8320 } else { c >> 1 })
+    })
+}
