@@ -18,10 +18,15 @@ fn the_first_command_answers_a_question() {
     let output = cli.run(&["run", "--retain", "0.3"]);
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(0), "{stderr}");
-    assert_eq!(output.stdout, b"brown: 1; red: Lemon Mark; orange: 3; gray: Chorot\n");
-    for words in
-        ["bundled image 27.png: Read all boxes.", "of them visual", "prefill", "decode", "tokens/s", "KV cache"]
-    {
+    assert_eq!(output.stdout, b"$565.65\n");
+    for words in [
+        "bundled image 18.png: This is a scanned form. Give me the Fee.",
+        "of them visual",
+        "prefill",
+        "decode",
+        "tokens/s",
+        "KV cache",
+    ] {
         assert!(stderr.contains(words), "{words}: {stderr}");
     }
     assert!(cli.names().is_empty());
@@ -98,7 +103,8 @@ fn listings() {
 fn a_recording_is_the_same_bytes_however_it_is_computed() {
     let cli = Cli::new();
     let record = |name: &str, threads: &str, isa: Option<Isa>| {
-        let args = ["record", "--sample", "00", "--retain", "0.3", "--out", name, "--threads", threads];
+        // The smallest sample: without FMA the portable kernels are slow.
+        let args = ["record", "--sample", "01", "--retain", "0.3", "--out", name, "--threads", threads];
         let mut command = cli.command(&args);
         if let Some(isa) = isa {
             command.env("AIRCACHE_ISA", isa.name());

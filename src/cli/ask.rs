@@ -11,7 +11,7 @@ use aircache::{Error, Result};
 use std::path::PathBuf;
 
 /// The bundled question that is asked where nothing else is said: its place in the list.
-const DEFAULT_QUESTION: usize = 169;
+const DEFAULT_QUESTION: usize = 105;
 
 /// What goes in.
 #[derive(Debug, Clone, clap::Args)]
