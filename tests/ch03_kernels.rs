@@ -326,6 +326,14 @@ mod attend {
         assert_eq!(c.run(&c.q, grid, None)[[0, 0]], mix);
     }
 
+    /// More query heads a KV head than a block has rows, as multi-query models have them.
+    #[test]
+    fn e3_5_equals_its_twin_for_large_groups() {
+        for (rows, group) in [(1, 8), (1, 9), (3, 16), (17, 33)] {
+            holds::<f32>(&case(rows, 6, group, &[40, 40], true, 5));
+        }
+    }
+
     #[test]
     fn e3_4_worked_example() {
         let allowed = |size: f64| gamma::<f64>(4) * size; // C3.4a

@@ -155,10 +155,14 @@ impl<T: Real> Shape<T> {
         let len = head.values.len() / self.head_dim;
         let seen = self.seen(row, len);
         let q = &q[row * self.width + g * mix.len()..][..mix.len()];
-        let queries: Vec<&[T]> = q.chunks_exact(self.head_dim).collect();
-        let mut scores = vec![T::ZERO; self.group * seen.next_multiple_of(LANES)];
-        let outs = mix.chunks_exact_mut(self.head_dim).collect();
-        self.rows(&queries, &vec![seen; self.group], head, &mut scores, outs, None);
+        let mut scores = vec![T::ZERO; self.group.min(ROWS) * seen.next_multiple_of(LANES)];
+        // A group may be larger than a block of rows.
+        for (q, mix) in q.chunks(ROWS * self.head_dim).zip(mix.chunks_mut(ROWS * self.head_dim)) {
+            let queries: Vec<&[T]> = q.chunks_exact(self.head_dim).collect();
+            let scores = &mut scores[..queries.len() * seen.next_multiple_of(LANES)];
+            let outs = mix.chunks_exact_mut(self.head_dim).collect();
+            self.rows(&queries, &vec![seen; queries.len()], head, scores, outs, None);
+        }
     }
 
     /// Queries that share a KV head: scores, weights, mix.
