@@ -1,0 +1,189 @@
+//! The decoder and the vision tower once more, out of the kernels' naive twins: row after row, head after head, no cache
+//! layout, no batches, no threads. Generic over the container and the grid, so the model must equal it bit for bit.
+
+#![allow(dead_code)] // each test file uses some of it
+
+use aircache::config::{Activation, DecoderConfig, SiglipConfig};
+use aircache::kernel::{Angles, inverse_frequencies, naive};
+use aircache::num::{Grid, Real, gelu_erf, gelu_tanh, quick_gelu, silu};
+use aircache::weights::Names;
+use ndarray::{Array2, ArrayView3, Axis, concatenate, s};
+
+/// Weights by name, widened; stores on a grid.
+pub struct Twin<'a> {
+    pub names: Names<'a>,
+    pub grid: Grid,
+}
+
+/// Keys and values of one KV head.
+pub type Head<T> = (Array2<T>, Array2<T>);
+
+/// How a row attends: layer, KV head, query, keys, values → mix.
+pub type Attend<'f, T> = &'f dyn Fn(usize, usize, &[T], &Head<T>) -> Vec<T>;
+
+impl Twin<'_> {
+    fn store<T: Real>(&self, x: Array2<T>) -> Array2<T> {
+        x.mapv(|v| self.grid.round(v))
+    }
+
+    fn vector<T: Real>(&self, name: &str, len: usize) -> Vec<T> {
+        self.names.vector(name, len).unwrap().into_iter().map(T::of_f32).collect()
+    }
+
+    fn matrix<T: Real>(&self, m: &aircache::weights::Matrix) -> Array2<T> {
+        let mut w = Array2::from_elem((m.rows(), m.cols()), T::ZERO);
+        for (i, mut row) in w.outer_iter_mut().enumerate() {
+            m.view().row_into(i, row.as_slice_mut().unwrap());
+        }
+        w
+    }
+
+    fn linear<T: Real>(&self, x: &Array2<T>, name: &str, outputs: usize, bias: bool) -> Array2<T> {
+        let w = self.matrix(&self.names.matrix(&format!("{name}.weight"), outputs, x.ncols()).unwrap());
+        let b = bias.then(|| self.vector(&format!("{name}.bias"), outputs));
+        self.store(naive::linear(x.view(), w.view(), b.as_deref()))
+    }
+
+    fn rms_norm<T: Real>(&self, x: &Array2<T>, name: &str, eps: f64) -> Array2<T> {
+        let w = self.vector(name, x.ncols());
+        self.rows(x, |row| naive::rms_norm(row, &w, eps, self.grid))
+    }
+
+    fn layer_norm<T: Real>(&self, x: &Array2<T>, name: &str, eps: f64) -> Array2<T> {
+        let part = |part: &str| self.vector(&format!("{name}.{part}"), x.ncols());
+        let (w, b) = (part("weight"), part("bias"));
+        self.rows(x, |row| naive::layer_norm(row, &w, &b, eps))
+    }
+
+    fn rows<T: Real>(&self, x: &Array2<T>, f: impl Fn(&[T]) -> Vec<T>) -> Array2<T> {
+        let rows: Vec<T> = x.outer_iter().flat_map(|row| f(&row.to_vec())).collect();
+        self.store(Array2::from_shape_vec(x.dim(), rows).unwrap())
+    }
+
+    fn activate<T: Real>(&self, x: &Array2<T>, activation: Activation) -> Array2<T> {
+        self.store(x.mapv(|v| match activation {
+            Activation::Silu => silu(v),
+            Activation::QuickGelu => quick_gelu(v),
+            Activation::GeluTanh => gelu_tanh(v),
+            Activation::GeluErf => gelu_erf(v),
+            Activation::Relu => v.max(T::ZERO),
+        }))
+    }
+
+    fn sum<T: Real>(&self, x: &Array2<T>, y: &Array2<T>) -> Array2<T> {
+        let mut sum = x.clone();
+        sum.zip_mut_with(y, |x, &y| *x += y);
+        self.store(sum)
+    }
+
+    /// All layers, for rows that stand at `positions`; cache: [L][G]. E6.2–E6.6
+    pub fn decoder<T: Real>(
+        &self,
+        c: &DecoderConfig,
+        mut x: Array2<T>,
+        positions: &[i64],
+        cache: &mut [Vec<Head<T>>],
+        attend: Attend<'_, T>,
+    ) -> Array2<T> {
+        let (d, group) = (c.head_dim, c.heads / c.kv_heads);
+        let frequencies = inverse_frequencies(c.rope_theta, d);
+        let angles = Angles::new(x.nrows(), &frequencies, |row, _| positions[row], self.grid);
+        let turned = |x: Array2<T>| {
+            let mut turned = x.clone();
+            for (row, mut to) in turned.outer_iter_mut().enumerate() {
+                let (cos, sin) = (angles.cos.row(row).to_vec(), angles.sin.row(row).to_vec());
+                let heads: Vec<T> =
+                    x.row(row).to_vec().chunks(d).flat_map(|h| naive::rotate(h, &cos, &sin, self.grid)).collect();
+                to.iter_mut().zip(heads).for_each(|(to, v)| *to = v);
+            }
+            turned
+        };
+        for layer in 0..c.layers {
+            let at = |part: &str| format!("decoder.layers.{layer}.{part}");
+            let h = self.rms_norm(&x, &at("input_layernorm.weight"), c.norm_eps); // E6.2
+            let q = turned(self.linear(&h, &at("self_attn.q_proj"), c.heads * d, true)); // E6.3
+            let k = turned(self.linear(&h, &at("self_attn.k_proj"), c.kv_heads * d, true));
+            let v = self.linear(&h, &at("self_attn.v_proj"), c.kv_heads * d, true);
+            let mut mix = Array2::from_elem(q.dim(), T::ZERO); // E6.4
+            for row in 0..x.nrows() {
+                for g in 0..c.kv_heads {
+                    let columns = s![row..row + 1, g * d..(g + 1) * d];
+                    let (keys, values) = &mut cache[layer][g];
+                    keys.append(Axis(0), k.slice(columns)).unwrap();
+                    values.append(Axis(0), v.slice(columns)).unwrap();
+                    for h in g * group..(g + 1) * group {
+                        let q = q.slice(s![row, h * d..(h + 1) * d]).to_vec();
+                        let out = attend(layer, g, &q, &cache[layer][g]);
+                        mix.slice_mut(s![row, h * d..(h + 1) * d]).assign(&ndarray::arr1(&out));
+                    }
+                }
+            }
+            x = self.sum(&x, &self.linear(&mix, &at("self_attn.o_proj"), c.hidden, false)); // E6.5
+            let h = self.rms_norm(&x, &at("post_attention_layernorm.weight"), c.norm_eps); // E6.6
+            let mut product =
+                self.activate(&self.linear(&h, &at("mlp.gate_proj"), c.intermediate, false), c.activation);
+            product.zip_mut_with(&self.linear(&h, &at("mlp.up_proj"), c.intermediate, false), |g, &u| *g *= u);
+            x = self.sum(&x, &self.linear(&self.store(product), &at("mlp.down_proj"), c.hidden, false));
+        }
+        x
+    }
+
+    /// E6.7
+    pub fn logits<T: Real>(&self, c: &DecoderConfig, x: &Array2<T>) -> Array2<T> {
+        let h = self.rms_norm(x, "decoder.norm.weight", c.norm_eps);
+        let (_, head) = self.names.embedding_and_head(c.vocab, c.hidden, c.tied).unwrap();
+        self.store(naive::linear(h.view(), self.matrix(&head).view(), None))
+    }
+
+    /// E6.1, for text.
+    pub fn embed<T: Real>(&self, c: &DecoderConfig, ids: &[u32]) -> Array2<T> {
+        let (embedding, _) = self.names.embedding_and_head(c.vocab, c.hidden, c.tied).unwrap();
+        self.matrix(&embedding).select(Axis(0), &ids.iter().map(|&id| id as usize).collect::<Vec<_>>())
+    }
+
+    /// One tile, all layers: pixels: [1, 3, S, S] → hidden states 0 … layers. E5.1–E5.4
+    pub fn tower<T: Real>(&self, c: &SiglipConfig, pixels: ndarray::ArrayView4<'_, f32>) -> Vec<Array2<T>> {
+        let (d, tokens) = (c.hidden, c.side() * c.side());
+        let patches: Vec<T> = naive::patches(pixels, c.patch).concat();
+        let patches = self.store(Array2::from_shape_vec((tokens, 3 * c.patch * c.patch), patches).unwrap());
+        let kernel = self.names.kernel("vision.embeddings.patch_embedding.weight", d, 3, c.patch).unwrap();
+        let bias = self.vector("vision.embeddings.patch_embedding.bias", d);
+        let x = self.store(naive::linear(patches.view(), self.matrix(&kernel).view(), Some(&bias)));
+        let position = self.names.matrix("vision.embeddings.position_embedding.weight", tokens, d).unwrap();
+        let mut states = vec![self.sum(&x, &self.matrix(&position))];
+        for layer in 0..c.layers {
+            let at = |part: &str| format!("vision.encoder.layers.{layer}.{part}");
+            let x = &states[layer];
+            let h = self.layer_norm(x, &at("layer_norm1"), c.norm_eps);
+            let of = |part: &str| self.linear(&h, &at(&format!("self_attn.{part}")), d, true);
+            let (q, k, v) = (of("q_proj"), of("k_proj"), of("v_proj"));
+            let head = |x: &Array2<T>, h: usize| {
+                let size = d / c.heads;
+                x.slice(s![.., h * size..(h + 1) * size]).to_owned()
+            };
+            let heads: Vec<Head<T>> = (0..c.heads).map(|h| (head(&k, h), head(&v, h))).collect();
+            let (mix, _) = naive::attention(q.view(), &heads, false, self.grid);
+            let x = self.sum(x, &self.linear(&mix, &at("self_attn.out_proj"), d, true));
+            let h = self.layer_norm(&x, &at("layer_norm2"), c.norm_eps);
+            let h = self.activate(&self.linear(&h, &at("mlp.fc1"), c.intermediate, true), c.activation);
+            states.push(self.sum(&x, &self.linear(&h, &at("mlp.fc2"), d, true)));
+        }
+        states
+    }
+}
+
+/// An empty cache: [L][G].
+pub fn empty<T: Real>(c: &DecoderConfig) -> Vec<Vec<Head<T>>> {
+    let head = || (Array2::from_elem((0, c.head_dim), T::ZERO), Array2::from_elem((0, c.head_dim), T::ZERO));
+    (0..c.layers).map(|_| (0..c.kv_heads).map(|_| head()).collect()).collect()
+}
+
+/// The first tiles of a stack side by side, for comparisons.
+pub fn beside<T: Real>(states: &[Array2<T>]) -> Array2<T> {
+    concatenate(Axis(1), &states.iter().map(|s| s.view()).collect::<Vec<_>>()).unwrap()
+}
+
+/// Tile `tile` of features.
+pub fn tile<T: Real>(features: ArrayView3<'_, T>, tile: usize) -> Array2<T> {
+    features.index_axis(Axis(0), tile).to_owned()
+}
