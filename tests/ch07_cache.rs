@@ -1,0 +1,298 @@
+//! Chapter 07: entries, compaction, positions after an eviction.
+
+#[path = "common/numbers.rs"]
+mod numbers;
+#[path = "common/twin.rs"]
+mod twin;
+
+use aircache::cache::{Cache, HeadCache};
+use aircache::decoder::Segment;
+use aircache::kernel::{naive, scale};
+use aircache::model::Model;
+use aircache::num::{Grid, Real};
+use aircache::pass::Pass;
+use aircache::weights::{Names, names};
+use ndarray::Array2;
+use numbers::{Rng, bits, cases};
+use proptest::prelude::*;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::LazyLock;
+use twin::{Head, Twin};
+
+static DEMO: LazyLock<Model> = LazyLock::new(|| Model::load(&aircache::demo::files()).unwrap());
+
+thread_local! {
+    /// Bytes that this thread has asked for and not given back, and the most that it ever was.
+    static HELD: Cell<(isize, isize)> = const { Cell::new((0, 0)) };
+}
+
+/// Counts what a thread holds.
+struct Counting;
+
+fn count(bytes: isize) {
+    // A thread that is being torn down no longer counts.
+    let _ = HELD.try_with(|held| {
+        let (now, most) = held.get();
+        held.set((now + bytes, most.max(now + bytes)));
+    });
+}
+
+// SAFETY: every request goes to the system's allocator unchanged; counting neither allocates nor touches the memory.
+#[allow(unsafe_code)]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, p: *mut u8, layout: Layout) {
+        count(-(layout.size() as isize));
+        // SAFETY: as above.
+        unsafe { System.dealloc(p, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// A cache of heads with these lengths: [L][G], each entry a number of its own.
+fn cache<T: Real>(lens: &[Vec<usize>], d: usize, seed: u64) -> Cache<T> {
+    let mut rng = Rng(seed);
+    let rows = lens.iter().flatten().copied().max().unwrap_or(0);
+    let mut cache = Cache::new(lens.len(), lens[0].len(), d);
+    for (head, &len) in cache.layers.iter_mut().flatten().zip(lens.iter().flatten()) {
+        for row in 0..len {
+            head.push(row, rng.row(d, 1.0).into_iter(), rng.row(d, 1.0).into_iter());
+        }
+    }
+    cache.rows = rows;
+    cache
+}
+
+fn head_bits<T: Real>(head: &HeadCache<T>) -> (Vec<usize>, Vec<u64>, Vec<u64>) {
+    (head.rows().to_vec(), bits(&head.keys()), bits(&head.values()))
+}
+
+#[test]
+fn d7_1_worked_example() {
+    let cache = cache::<f32>(&[vec![3, 1]], 2, 1);
+    assert_eq!(cache.bytes(), 64);
+    assert_eq!(cache.layers[0][0].rows(), [0, 1, 2]);
+}
+
+/// C7.1a, C7.1c: entries stay while the head grows past its room.
+#[test]
+fn c7_1a_c7_1c_entries_stay_while_the_head_grows() {
+    let mut rng = Rng(2);
+    let (d, n) = (5, 700);
+    let (keys, values): (Array2<f32>, Array2<f32>) = (rng.matrix(n, d, 1.0), rng.matrix(n, d, 1.0));
+    let mut head = HeadCache::new(d);
+    for row in 0..n {
+        head.push(3 * row, keys.row(row).iter().copied(), values.row(row).iter().copied());
+        assert_eq!((head.len(), head.bytes()), (row + 1, 2 * (row + 1) * d * 4));
+        for at in [0, row / 2, row] {
+            assert!(head.key(at).eq(keys.row(at).iter().copied()));
+            assert_eq!(head.value(at), values.row(at).as_slice().unwrap());
+        }
+    }
+    assert_eq!((bits(&head.keys()), bits(&head.values())), (bits(&keys), bits(&values)));
+    assert_eq!(head.rows(), (0..n).map(|r| 3 * r).collect::<Vec<_>>());
+}
+
+/// C7.1b: after `reserve` nothing but the last block is unused; while growing, at most 256 entries' room is ahead.
+#[test]
+fn c7_1b_memory_grows_with_the_entries() {
+    let (d, n) = (8, 1000);
+    let entry = 2 * d * 4 + 8; // key, value, row
+    let held = || HELD.with(|h| h.get().0);
+    let (before, mut head) = (held(), HeadCache::<f32>::new(d));
+    head.reserve(n);
+    assert!(held() - before <= (n * entry + 15 * d * 4) as isize, "the prefill's rows");
+    for row in 0..n {
+        head.push(row, [0.5; 8].into_iter(), [0.5; 8].into_iter());
+    }
+    for row in n..3000 {
+        head.push(row, [0.5; 8].into_iter(), [0.5; 8].into_iter());
+        let room = ((row + 1 + 256 + 15) * entry) as isize;
+        assert!(held() - before <= room, "{} bytes for {} entries", held() - before, row + 1);
+    }
+}
+
+#[test]
+fn e7_2_worked_example() {
+    let mut cache = cache::<f64>(&[vec![4]], 3, 3);
+    let full = cache.clone();
+    cache.compact(&[vec![vec![0, 3]]]);
+    let (head, all) = (&cache.layers[0][0], &full.layers[0][0]);
+    assert_eq!((head.rows(), cache.rows), ([0, 3].as_slice(), 4));
+    for (new, old) in [(0, 0), (1, 3)] {
+        assert!(head.key(new).eq(all.key(old)) && head.value(new) == all.value(old));
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(64))]
+
+    /// C7.2a, C7.2e.
+    #[test]
+    fn c7_2a_c7_2e_kept_entries_are_copied_bit_for_bit(
+        lens in prop::collection::vec(prop::collection::vec(0usize..60, 2), 1..4), d in 1usize..20, seed: u64,
+    ) {
+        let full = cache::<f32>(&lens, d, seed);
+        let mut rng = Rng(seed ^ 1);
+        let keep: Vec<Vec<Vec<usize>>> =
+            lens.iter().map(|l| l.iter().map(|&n| (0..n).filter(|_| rng.below(3) == 0).collect()).collect()).collect();
+        let (before, picked, mut compact) = (full.clone(), full.picked(&keep), full.clone());
+        compact.compact(&keep);
+        prop_assert_eq!(compact.rows, full.rows);
+        for (l, g) in (0..lens.len()).flat_map(|l| [(l, 0), (l, 1)]) {
+            let (head, all, kept) = (&compact.layers[l][g], &full.layers[l][g], &keep[l][g]);
+            prop_assert_eq!(head.rows(), kept.as_slice());
+            for (new, &old) in kept.iter().enumerate() {
+                prop_assert!(bits(&head.key(new).collect::<Vec<_>>()) == bits(&all.key(old).collect::<Vec<_>>()));
+                prop_assert!(bits(head.value(new)) == bits(all.value(old)));
+            }
+            prop_assert!(head_bits(&picked.layers[l][g]) == head_bits(head), "C7.2e");
+            prop_assert!(head_bits(&before.layers[l][g]) == head_bits(all), "C7.2e");
+        }
+        prop_assert_eq!(compact.bytes(), keep.iter().flatten().map(|k| 2 * k.len() * d * 4).sum::<usize>());
+    }
+}
+
+#[test]
+#[should_panic(expected = "C7.2b")]
+fn c7_2b_a_kept_set_for_every_head() {
+    cache::<f32>(&[vec![2, 2]], 1, 1).compact(&[vec![vec![0]]]);
+}
+
+#[test]
+#[should_panic]
+fn c7_2b_entries_that_are_there() {
+    cache::<f32>(&[vec![2]], 1, 1).compact(&[vec![vec![2]]]);
+}
+
+/// C7.2c, by the allocator's account: what is left is what the kept entries need, and never was more than a head held twice.
+#[test]
+fn c7_2c_compaction_gives_the_memory_back() {
+    let (layers, d, n) = (6, 64, 2000);
+    let held = || HELD.with(|h| h.get());
+    let start = held().0;
+    let mut cache = cache::<f32>(&vec![vec![n; 2]; layers], d, 4);
+    let full = held().0 - start;
+    assert!(full as usize >= cache.bytes());
+    let keep = vec![vec![(0..n).step_by(10).collect::<Vec<usize>>(); 2]; layers];
+    let before = held().0;
+    HELD.with(|h| h.set((before, before)));
+    cache.compact(&keep);
+    let (now, most) = held();
+    let kept = n / 10;
+    let needed = 2 * layers * (kept * (2 * d * 4 + 8) + 15 * d * 4);
+    let frame = layers * 2 * size_of::<HeadCache<f32>>() + 4096;
+    assert!((now - start - (before - start - full)) as usize <= needed + frame, "{now} bytes held");
+    assert!((most - before) as usize <= needed, "{} bytes more on the way", most - before);
+}
+
+/// Prefills `n` rows of random embeddings; returns them with the cache.
+fn prefilled<T: Real>(n: usize, seed: u64) -> Cache<T> {
+    let mut rng = Rng(seed);
+    let ids: Vec<u32> = (0..n).map(|_| rng.below(480) as u32).collect();
+    let (x, mut cache) = (DEMO.decoder.embed::<T>(&ids), DEMO.decoder.cache::<T>());
+    let positions: Vec<i64> = (0..n as i64).collect();
+    let segment = Segment { cache: &mut cache, rows: n };
+    DEMO.decoder.forward(&mut Pass::new(Grid::Native), x, &positions, &mut [segment], None);
+    cache
+}
+
+fn steps<T: Real>(cache: &mut Cache<T>, tokens: &[u32], first: i64) -> Vec<Array2<T>> {
+    let step = |(t, &token): (usize, &u32)| {
+        DEMO.decoder.step(&mut Pass::new(Grid::Native), &[token], &[first + t as i64], &mut [cache])
+    };
+    tokens.iter().enumerate().map(step).collect()
+}
+
+/// C7.2d: retention 1.
+#[test]
+fn c7_2d_keeping_everything_changes_no_bit() {
+    let mut full = prefilled::<f32>(90, 1);
+    let mut kept = full.clone();
+    let all: Vec<Vec<Vec<usize>>> =
+        full.layers.iter().map(|heads| heads.iter().map(|h| (0..h.len()).collect()).collect()).collect();
+    kept.compact(&all);
+    let tokens = [7, 300, 12, 55];
+    let (want, got) = (steps(&mut full, &tokens, 90), steps(&mut kept, &tokens, 90));
+    assert_eq!(bits(got.iter().flatten()), bits(want.iter().flatten()));
+    for (a, b) in full.layers.iter().flatten().zip(kept.layers.iter().flatten()) {
+        assert_eq!(head_bits(a), head_bits(b));
+    }
+}
+
+/// Ragged kept sets: another one for every layer and KV head, the last row always in it.
+fn ragged(layers: usize, heads: usize, n: usize) -> Vec<Vec<Vec<usize>>> {
+    let mut rng = Rng(8);
+    let mut one = |l: usize, g: usize| (0..n).filter(|&i| i + 1 == n || rng.below(2 + l + g) == 0).collect();
+    (0..layers).map(|l| (0..heads).map(|g| one(l, g)).collect()).collect()
+}
+
+/// Decoding with the evicted entries masked out: the naive twin of the decoder over the full cache, a score of −∞ for what was
+/// evicted. The logits of every step, in f64.
+fn masked(full: &Cache<f64>, keep: &[Vec<Vec<usize>>], tokens: &[u32], first: i64) -> Vec<Array2<f64>> {
+    let c = &DEMO.decoder.config;
+    let twin = Twin { names: Names::new(&DEMO.checkpoint, names::llava_onevision), grid: Grid::Native };
+    let mut cache: Vec<Vec<Head<f64>>> =
+        full.layers.iter().map(|heads| heads.iter().map(|h| (h.keys(), h.values())).collect()).collect();
+    let n = full.rows;
+    let attend = |layer: usize, g: usize, q: &[f64], (keys, values): &Head<f64>| -> Vec<f64> {
+        let score = |entry: usize| match entry >= n || keep[layer][g].binary_search(&entry).is_ok() {
+            true => naive::score(q, keys.row(entry).to_slice().unwrap()) * scale::<f64>(q.len()),
+            false => f64::NEG_INFINITY,
+        };
+        let p = naive::softmax(&(0..keys.nrows()).map(score).collect::<Vec<_>>());
+        values.columns().into_iter().map(|v| p.iter().zip(v).map(|(p, v)| p * v).sum()).collect()
+    };
+    let step = |(t, &token): (usize, &u32)| {
+        let x = twin.embed::<f64>(c, &[token]);
+        twin.logits(c, &twin.decoder(c, x, &[first + t as i64], &mut cache, &attend))
+    };
+    tokens.iter().enumerate().map(step).collect()
+}
+
+/// C7.3a, D7.3, C6.8a. The ruler: f32 and f64 run the same code, so to first order an error is proportional to u; what rounding does to
+/// these logits in f64 is 2⁻²⁹ of what it does in f32. The order of sums may change that by a few; the factor is 8.
+#[test]
+fn c7_3a_c6_8a_decoding_from_a_compacted_cache_is_decoding_with_the_evicted_masked_out() {
+    let (n, tokens) = (300, [7, 300, 12, 55, 411]);
+    let full = prefilled::<f64>(n, 2);
+    let keep = ragged(full.layers.len(), full.layers[0].len(), n);
+    let want = masked(&full, &keep, &tokens, n as i64);
+    let mut compact = full.picked(&keep);
+    assert!(compact.bytes() * 2 < full.bytes());
+    let got = steps(&mut compact, &tokens, n as i64);
+    assert_eq!(compact.rows, n + 5);
+    for head in compact.layers.iter().flatten() {
+        assert_eq!(head.rows()[head.len() - 5..], [300, 301, 302, 303, 304], "D7.3");
+    }
+    let fast = steps(&mut prefilled::<f32>(n, 2).picked(&keep), &tokens, n as i64);
+    let largest = |off: &dyn Fn(usize) -> f64| (0..tokens.len()).map(off).fold(0.0, f64::max);
+    let between = |a: &Array2<f64>, b: &Array2<f64>| (a - b).iter().fold(0f64, |m, v| m.max(v.abs()));
+    let ruler = 2f64.powi(-29) * largest(&|t| between(&numbers::widen(&fast[t]), &got[t]));
+    let off = largest(&|t| between(&got[t], &want[t]));
+    let evicting = largest(&|t| between(&steps(&mut full.clone(), &tokens, n as i64)[t], &got[t]));
+    println!("logits: {off:.1e} from the masked twin, ruler {ruler:.1e}; evicting moved them by {evicting:.1e}");
+    assert!(off <= 8.0 * ruler, "{off:e} over 8 · {ruler:e}");
+    assert!(evicting > 1e6 * off, "the eviction shows");
+}
+
+/// D7.3: n = 4, keep (0, 3): the next token stands at 4, whatever was evicted.
+#[test]
+fn d7_3_worked_example() {
+    let full = prefilled::<f32>(4, 3);
+    let keep = vec![vec![vec![0, 3]; full.layers[0].len()]; full.layers.len()];
+    let mut compact = full.picked(&keep);
+    steps(&mut compact, &[9], 4);
+    assert!(compact.layers.iter().flatten().all(|h| h.rows() == [0, 3, 4]));
+    // The key of a token at position 4 in the first layer does not depend on what was evicted.
+    let mut all = full.clone();
+    steps(&mut all, &[9], 4);
+    assert!(compact.layers[0].iter().zip(&all.layers[0]).all(|(a, b)| a.key(2).eq(b.key(4))));
+}
