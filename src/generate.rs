@@ -20,7 +20,7 @@ pub struct Prefilled<T> {
     pub cache: Cache<T>,
     /// What the policies asked to see.
     pub observer: Observer<T>,
-    /// Logits of the last prompt row: [V].
+    /// Logits of the last prompt row: \[V\].
     pub logits: Vec<T>,
     /// The rotary position of the first generated token.
     pub next_position: i64,

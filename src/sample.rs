@@ -45,7 +45,7 @@ impl Sampler {
         Ok(Sampler { sampling, state })
     }
 
-    /// The next token. logits: [V].
+    /// The next token. logits: \[V\].
     ///
     /// # Errors
     /// A NaN among the logits, or nothing but −∞: the weights hold numbers that are not finite.

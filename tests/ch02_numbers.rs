@@ -23,7 +23,7 @@ fn packed_dot<T: Real>(x: &[T], w: &[T]) -> T {
 /// C2.1a: of_f32 is exact, and every bf16 and f16 is an f32.
 #[test]
 fn d2_1_numbers_enter_a_container_exactly() {
-    assert_eq!(<f32 as Real>::of(0.1).to_f64(), 0.100000001490116119384765625);
+    assert_eq!(<f32 as Real>::of(0.1).to_f64(), 0.100_000_001_490_116_12);
     for bits in 0..=u16::MAX {
         for x in [bf16::from_bits(bits).to_f32(), f16::from_bits(bits).to_f32()] {
             if !x.is_nan() {

@@ -243,8 +243,8 @@ fn c9_8a_what_is_always_kept_counts() {
     assert_eq!(kept(&decide("keep=top+first:3+last:2", "0.8", &layers)), [0, 1, 2, 4]);
     assert_eq!(kept(&decide("keep=top+first:9+last:9", "0.2", &layers)), [0]);
     let window = LayerScores { window: vec![vec![0, 2]], ..said(&[0.1, 0.9, 0.2, 0.8, 0.3]) };
-    assert_eq!(kept(&decide("keep=top+window", "0.2", &[window.clone()])), [2]);
-    assert_eq!(kept(&decide("keep=top+window", "0.6", &[window.clone()])), [0, 1, 2]);
+    assert_eq!(kept(&decide("keep=top+window", "0.2", std::slice::from_ref(&window))), [2]);
+    assert_eq!(kept(&decide("keep=top+window", "0.6", std::slice::from_ref(&window))), [0, 1, 2]);
     assert_eq!(kept(&decide("keep=top", "0.6", &[window])), [1, 3, 4]);
 }
 

@@ -35,7 +35,7 @@ fn toys() -> Vec<Case> {
             let model = Model::load(&files).unwrap_or_else(|e| panic!("{name}: {e}"));
             let processor = Processor::load(&files, &model.config).unwrap_or_else(|e| panic!("{name}: {e}"));
             let images = case["images"].as_array().unwrap().iter();
-            let images: Vec<_> = images.map(|f| Image::open(&folder.join(f.as_str().unwrap())).unwrap()).collect();
+            let images: Vec<_> = images.map(|f| Image::open(folder.join(f.as_str().unwrap())).unwrap()).collect();
             let prompt = processor
                 .prepare(&images, case["prompt"].as_str().unwrap(), case["system"].as_str())
                 .unwrap_or_else(|e| panic!("{name}: {e}"));

@@ -48,7 +48,7 @@ impl<T: Real> HeadCache<T> {
         self.rows.reserve_exact(more);
     }
 
-    /// Appends the entry of a row. key, value: [d_h].
+    /// Appends the entry of a row. key, value: \[d_h\].
     pub fn push(&mut self, row: usize, key: impl ExactSizeIterator<Item = T>, value: impl Iterator<Item = T>) {
         if self.rows.len() == self.rows.capacity() {
             self.reserve(GROWTH);
@@ -71,12 +71,12 @@ impl<T: Real> HeadCache<T> {
         picked
     }
 
-    /// The key of an entry: [d_h].
+    /// The key of an entry: \[d_h\].
     pub fn key(&self, entry: usize) -> impl ExactSizeIterator<Item = T> + '_ {
         (0..self.head_dim).map(move |i| key_at(&self.keys, self.head_dim, entry, i))
     }
 
-    /// The value of an entry: [d_h].
+    /// The value of an entry: \[d_h\].
     pub fn value(&self, entry: usize) -> &[T] {
         &self.values[entry * self.head_dim..][..self.head_dim]
     }

@@ -62,7 +62,7 @@ impl Decoder {
         Cache::new(self.config.layers, self.config.kv_heads, self.config.head_dim)
     }
 
-    /// The embeddings of tokens: ids: [n] → [n, d]. Spec: E6.1
+    /// The embeddings of tokens: ids: \[n\] → [n, d]. Spec: E6.1
     ///
     /// # Panics
     /// Where an id is not in the vocabulary (C6.1b); prompts are checked before.

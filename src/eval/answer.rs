@@ -37,7 +37,7 @@ impl Examiner<'_> {
     }
 
     fn answers_in<T: Real>(&self, item: &Item) -> Result<Vec<String>> {
-        let images = item.images.iter().map(|path| Image::open(path)).collect::<Result<Vec<_>>>()?;
+        let images = item.images.iter().map(Image::open).collect::<Result<Vec<_>>>()?;
         let prompt = self.processor.prepare(&images, &item.question, item.system.as_deref())?;
         let tail = self.processor.tail(&prompt, &item.question);
         let fitted = |(policy, places): (Policy, Vec<usize>)| (policy.with_tail(tail), places);

@@ -44,7 +44,7 @@ fn pixels(prompt: &Prepared) -> Array5<f32> {
     all
 }
 
-/// Everything under `cache.`: keys and values [G, len, d_h], positions [len], or [G, len] where each KV head keeps rows
+/// Everything under `cache.`: keys and values [G, len, d_h], positions \[len\], or [G, len] where each KV head keeps rows
 /// of its own; M-RoPE's have a 3 in front.
 pub(super) fn cache<T: Real>(out: &mut Recorder, cache: &Cache<T>, at: &Positions, per_head: bool) -> Result<()> {
     for (l, heads) in cache.layers.iter().enumerate() {
@@ -61,7 +61,7 @@ pub(super) fn cache<T: Real>(out: &mut Recorder, cache: &Cache<T>, at: &Position
     Ok(())
 }
 
-/// Where rows stand: [len], or [heads, len]; M-RoPE's have a 3 in front.
+/// Where rows stand: \[len\], or [heads, len]; M-RoPE's have a 3 in front.
 fn positions(at: &Positions, rows: &[&[usize]], per_head: bool) -> Values {
     let axes: Vec<&Vec<i64>> = match at {
         Positions::Linear(all) => vec![all],

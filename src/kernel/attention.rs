@@ -24,7 +24,7 @@ pub struct HeadView<'a, T> {
     pub values: &'a [T],
 }
 
-/// Appends a key to blocked keys that hold `len` of them so far. key: [d_h]. Spec: D3.4
+/// Appends a key to blocked keys that hold `len` of them so far. key: \[d_h\]. Spec: D3.4
 pub fn push_key<T: Real>(keys: &mut Vec<T>, len: usize, key: impl ExactSizeIterator<Item = T>) {
     let (d, lane) = (key.len(), len % LANES);
     if lane == 0 {
@@ -64,7 +64,7 @@ pub fn attention<T: Real>(
     head_dim: usize,
     visible: Visible,
     grid: Grid,
-    mut received: Option<&mut [Vec<T>]>,
+    received: Option<&mut [Vec<T>]>,
 ) -> Vec<T> {
     let width = query_heads * head_dim;
     let (rows, group) = (q.len() / width.max(1), query_heads / heads.len().max(1));
@@ -73,7 +73,7 @@ pub fn attention<T: Real>(
         return mix;
     }
     let shape = Shape { rows, width, group, head_dim, visible, grid, scale: scale(head_dim) };
-    if let Some(received) = received.as_deref_mut() {
+    if let Some(received) = received {
         // Waves of tasks, each with a sum of its own, added in the order of the rows.
         for (wave, mix) in mix.chunks_mut(8 * ROWS * width).enumerate() {
             let parts: Vec<Vec<Vec<T>>> = mix
@@ -337,7 +337,7 @@ fn mix_lanes<T: Real, const B: usize>(p: &[T], v: &[T], d: usize, at: usize, out
 
 /// Softmax of one row of scores, in place.
 ///
-/// s: [n], −∞ where masked. A row masked everywhere becomes zeros (C3.2a). Spec: E3.2
+/// s: \[n\], −∞ where masked. A row masked everywhere becomes zeros (C3.2a). Spec: E3.2
 pub fn softmax<T: Real>(s: &mut [T]) {
     let total = weights(s);
     if total > T::ZERO {

@@ -19,7 +19,7 @@ const TILE_OUTPUTS: usize = 2;
 
 /// y\[m, n\] = Σ_k x\[m, k\] · w\[n, k\] + b\[n\].
 ///
-/// x: [m, k], w: [n, k], b: [n] → y: [m, n]. The bias is added after the canonical sum. Spec: E3.3
+/// x: [m, k], w: [n, k], b: \[n\] → y: [m, n]. The bias is added after the canonical sum. Spec: E3.3
 ///
 /// # Panics
 /// Where the shapes disagree, which only a bug of ours can cause (C3.3a).

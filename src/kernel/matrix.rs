@@ -49,7 +49,7 @@ impl<'a> MatrixView<'a> {
         }
     }
 
-    /// Row `i`, widened exactly; out: [cols].
+    /// Row `i`, widened exactly; out: \[cols\].
     ///
     /// # Panics
     /// Where the row is out of range.

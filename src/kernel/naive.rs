@@ -71,7 +71,7 @@ pub fn attend<T: Real>(q: &[T], keys: ArrayView2<'_, T>, values: ArrayView2<'_, 
 
 /// A sequence's query rows over its KV heads.
 ///
-/// q: [rows, H·d_h], heads: G pairs of keys and values [len_g, d_h] → mix: [rows, H·d_h], received: [G][len_g].
+/// q: [rows, H·d_h], heads: G pairs of keys and values [len_g, d_h] → mix: [rows, H·d_h], received: `[G][len_g]`.
 /// Row r of R sees all entries, or with `causal` the first len_g − R + r + 1. Spec: E3.5, E3.15
 pub fn attention<T: Real>(
     q: ArrayView2<'_, T>,

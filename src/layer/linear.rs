@@ -11,7 +11,7 @@ use ndarray::{Array2, ArrayView2};
 pub struct Linear {
     /// w: [outputs, inputs].
     pub weight: Matrix,
-    /// b: [outputs].
+    /// b: \[outputs\].
     pub bias: Option<Vec<f32>>,
 }
 

@@ -18,7 +18,7 @@ pub fn fold<T: Real>(mut lanes: Lanes<T>) -> T {
     let mut half = LANES / 2;
     while half > 0 {
         for j in 0..half {
-            lanes[j] = lanes[j] + lanes[j + half];
+            lanes[j] += lanes[j + half];
         }
         half /= 2;
     }

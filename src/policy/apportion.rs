@@ -17,9 +17,9 @@ pub(super) struct Quota {
     pub rest: u128,
 }
 
-/// Integer budgets of L layers of `candidates` entries: in proportion to `shares`, capped, exact in sum. → [L]
+/// Integer budgets of L layers of `candidates` entries: in proportion to `shares`, capped, exact in sum. → \[L\]
 ///
-/// shares: [L], finite and not negative; all zero means all equal.
+/// shares: \[L\], finite and not negative; all zero means all equal.
 /// Spec: A8.8, A8.9
 ///
 /// ```

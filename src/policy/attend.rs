@@ -35,7 +35,7 @@ impl<T: Real> Panel<T> {
         self.cols.partition_point(|&c| c <= row)
     }
 
-    /// p = softmax(q·kᵀ / √d_h) over the first `seen` columns, zero after them. q: [d_h], p: [C]. Spec: E8.3, C8.3a, E9.2
+    /// p = softmax(q·kᵀ / √d_h) over the first `seen` columns, zero after them. q: \[d_h\], p: [C]. Spec: E8.3, C8.3a, E9.2
     pub fn attend(&self, q: &[T], seen: usize, p: &mut [T]) {
         vectorize(
             #[inline(always)]

@@ -3,7 +3,7 @@
 use super::apportion::{Quota, compare, floor_of_one, largest_remainders, multiples};
 use super::{Budget, Decimal, LayerScores, Retain, apportion};
 
-/// Candidates kept in each layer: [L], none above `candidates`, summing to [`Retain::total`] under every rule
+/// Candidates kept in each layer: \[L\], none above `candidates`, summing to [`Retain::total`] under every rule
 /// but full. Spec: E8.7, C8.7a, C8.7b, C8.7c, D9.3, C9.3a
 pub(super) fn budgets(rule: Budget, retain: Retain, layers: &[LayerScores], candidates: usize) -> Vec<usize> {
     let ones = vec![1.0; layers.len()];
@@ -72,7 +72,7 @@ fn prefix(retain: Retain, layers: &[LayerScores], candidates: usize) -> Vec<usiz
 type Share = (u128, u128);
 
 /// The share of importance that stands before each entry of the ranking, of the importances averaged over kept sets:
-/// [N_c], ascending. Where all importances are 0, they count as equal. Spec: C9.6d
+/// \[N_c\], ascending. Where all importances are 0, they count as equal. Spec: C9.6d
 fn before(scores: &LayerScores) -> Vec<Share> {
     let (sets, n) = scores.importance.dim();
     let mean = |i: usize| scores.importance.column(i).iter().sum::<f64>() / sets as f64;

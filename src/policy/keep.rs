@@ -2,7 +2,7 @@
 
 use super::{Keep, Scope};
 
-/// Candidates by importance descending, then index ascending. importance: [N_c], no NaN. Spec: A8.10
+/// Candidates by importance descending, then index ascending. importance: \[N_c\], no NaN. Spec: A8.10
 ///
 /// ```
 /// assert_eq!(aircache::policy::ranking(&[0.1, 0.4, 0.1, 0.4]), [1, 3, 0, 2]);

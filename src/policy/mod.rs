@@ -149,7 +149,7 @@ impl Policy {
         Ok(window::Sight::new(self, roles)?.rows)
     }
 
-    /// Whether [`Observed::received`] is needed: all queries vote by the model's own causal attention, and only the sum
+    /// Whether `received` of [`Observed`] is needed: all queries vote by the model's own causal attention, and only the sum
     /// of their votes matters. Spec: E9.1
     pub fn needs_received(&self) -> bool {
         let single = matches!(self.budget, Budget::Sparsity { .. });
@@ -233,7 +233,7 @@ fn staying(n: usize, candidates: &[usize], kept: &[usize]) -> Vec<usize> {
     (0..n).filter(|&row| stays[row]).collect()
 }
 
-/// Which entries stay, from what all layers observed. seen: [L].
+/// Which entries stay, from what all layers observed. seen: \[L\].
 ///
 /// Where not all layers fit in memory, use [`Scorer`].
 ///

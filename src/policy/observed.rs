@@ -14,7 +14,7 @@ use rayon::prelude::*;
 pub struct Observed<'a, T> {
     /// q: [H, w, d_h], the queries at `rows`.
     pub q: ArrayView3<'a, T>,
-    /// The prompt rows of the queries, ascending: [w]. At least those that [`super::Scorer::rows`] asks for.
+    /// The prompt rows of the queries, ascending: \[w\]. At least those that [`super::Scorer::rows`] asks for.
     pub rows: &'a [usize],
     /// k: [G, n, d_h], all keys.
     pub k: ArrayView3<'a, T>,
@@ -29,7 +29,7 @@ impl<T: Real> Observed<'_, T> {
         self.q.shape()[0] / self.k.shape()[0].max(1)
     }
 
-    /// The query of head `h` at a row that was asked for: [d_h].
+    /// The query of head `h` at a row that was asked for: \[d_h\].
     pub(super) fn query(&self, h: usize, row: usize) -> Vec<T> {
         let i = self.rows.partition_point(|&r| r < row);
         self.q.slice(s![h, i, ..]).to_vec()

@@ -21,9 +21,9 @@ pub struct Plan {
 pub struct Decisions {
     /// The policy that decided.
     pub policy: Policy,
-    /// What each layer had to say: [L].
+    /// What each layer had to say: \[L\].
     pub layers: Vec<LayerScores>,
-    /// Candidates kept per layer, by each kept set: [L]. Spec: E8.7
+    /// Candidates kept per layer, by each kept set: \[L\]. Spec: E8.7
     pub budget: Vec<usize>,
     /// Layer, kept set: the candidates kept, ascending, counted 0 … N_c − 1.
     pub kept: Vec<Vec<Vec<usize>>>,
@@ -59,8 +59,8 @@ impl Plan {
 
     /// The bundle's `policy.*` tensors with their names, in causal order; empty for a plan that nobody decided.
     ///
-    /// `window` is I64 [w], a U8 mask [G, n] under `heads=kv`; `importance` [N_c] or [G, N_c]; `kept` [b] or [G, b];
-    /// `strength`, `skewness` F64 [L]; `budget` I64 [L]. A score without attention has no window and no importances.
+    /// `window` is I64 \[w\], a U8 mask [G, n] under `heads=kv`; `importance` \[N_c\] or [G, N_c]; `kept` \[b\] or [G, b];
+    /// `strength`, `skewness` F64 \[L\]; `budget` I64 \[L\]. A score without attention has no window and no importances.
     /// Spec: D8.4
     pub fn tensors(&self) -> Vec<(String, Values)> {
         let Some(d) = &self.decisions else { return vec![] };

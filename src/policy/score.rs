@@ -15,7 +15,7 @@ use rayon::prelude::*;
 pub struct LayerScores {
     /// G: KV heads of the layer.
     pub kv_heads: usize,
-    /// The prompt rows that voted: [S][w], ascending. Spec: E8.2
+    /// The prompt rows that voted: `[S][w]`, ascending. Spec: E8.2
     pub window: Vec<Vec<usize>>,
     /// I_v: [S, N_c], finite. Spec: E8.4
     pub importance: Array2<f64>,
@@ -29,7 +29,7 @@ pub struct LayerScores {
 
 /// The attention of one query head's window, summed over the window's rows.
 struct Votes<T> {
-    /// [n], zero at keys that are not looked at.
+    /// \[n\], zero at keys that are not looked at.
     sum: Vec<T>,
     /// Entries that reach p times their row's maximum, and entries in all.
     dense: (u64, u64),
@@ -151,7 +151,7 @@ fn votes<T: Real>(policy: &Policy, sight: &Sight, seen: &Observed<'_, T>, g: usi
 
 /// Average pooling over prompt positions, as `avg_pool1d` with padding ⌊kernel/2⌋: what lies outside the prompt, and the
 /// window's own columns (unless everything votes), count 0, and the divisor is
-/// always `kernel`. a: [n] → [n]. Spec: E9.3, C9.3b
+/// always `kernel`. a: \[n\] → \[n\]. Spec: E9.3, C9.3b
 fn pool<T: Real>(mut a: Vec<T>, window: &[usize], kernel: usize) -> Vec<T> {
     if window.len() < a.len() {
         window.iter().for_each(|&row| a[row] = T::ZERO);

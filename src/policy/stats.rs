@@ -2,7 +2,7 @@
 
 use crate::num::{Real, sum};
 
-/// s_t = Σ I_v: how much this layer looks at the image. importance: [N_v]. Spec: E8.5
+/// s_t = Σ I_v: how much this layer looks at the image. importance: \[N_v\]. Spec: E8.5
 ///
 /// ```
 /// assert_eq!(aircache::policy::strength(&[0.125, 0.25, 0.125]), 0.5);
