@@ -2,6 +2,7 @@
 //! layout, no batches, no threads. Generic over the container and the grid, so the model must equal it bit for bit.
 
 #![allow(dead_code)] // each test file uses some of it
+#![allow(clippy::needless_range_loop)] // a twin counts as its equation does
 
 use aircache::config::{Activation, DecoderConfig, SiglipConfig};
 use aircache::kernel::{Angles, inverse_frequencies, naive};
