@@ -1,4 +1,5 @@
 //! `eval` as its users meet it: killed and resumed, in shards, fed with bad questions.
+#![cfg(feature = "cli")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -1,4 +1,5 @@
 //! The forward pass against what transformers computed for 29 toy checkpoints: `tests/golden/llava`.
+#![cfg(feature = "input")]
 
 #[path = "common/flow.rs"]
 mod flow;

@@ -1,5 +1,6 @@
 //! The demo model against outside programs: transformers (answers, keys, values, logits), and the independent Python
 //! twin of the policies, driven on this model's own prefill. Data: `tests/golden/demo`, `tests/golden/policy/demo`.
+#![cfg(feature = "input")]
 
 #[path = "common/flow.rs"]
 mod flow;

@@ -1,4 +1,5 @@
 //! The README's commands do what it says: each is run as it stands there, but for those with a placeholder.
+#![cfg(feature = "cli")]
 
 use std::path::Path;
 use std::process::Command;
