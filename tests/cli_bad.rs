@@ -173,6 +173,16 @@ const BROKEN: &[Broken] = &[
         &["chat_template.jinja", "for ever"],
     ),
     (
+        "a template that prints a list without end",
+        |m| std::fs::write(m.join("chat_template.jinja"), "{{ [1] * 9999999999 }}").unwrap(),
+        &["chat_template.jinja", "too large"],
+    ),
+    (
+        "a template of a million tags",
+        |m| std::fs::write(m.join("chat_template.jinja"), "{% if 1 %}".repeat(1_000_000)).unwrap(),
+        &["chat_template.jinja", "recursion"],
+    ),
+    (
         "a template that raises",
         |m| std::fs::write(m.join("chat_template.jinja"), "{{ raise_exception('no\nway') }}").unwrap(),
         &["chat_template.jinja", "no way"],

@@ -183,7 +183,8 @@ impl Report {
                 Some(token) => format!("{id} {token}"),
                 None => id.to_string(),
             };
-            out.line(&format!("ends at      {}", g.eos.iter().map(named).collect::<Vec<_>>().join(", ")))?;
+            let ends = g.eos.iter().map(named).collect::<Vec<_>>().join(", ");
+            out.line(&format!("ends at      {}", if ends.is_empty() { "no token" } else { &ends }))?;
         }
         for note in &self.notes {
             out.line(&format!("note         {note}"))?;

@@ -3,8 +3,10 @@
 //! Only what real chat templates use; anything else ends with the engine's own error. Source: transformers 5.17
 //! `chat_template_utils._cached_compile_jinja_template`, Python's `json.dumps` and `str`. Spec: T4.5
 
+use super::template::MAX_BYTES;
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Error, ErrorKind, State};
+use std::fmt::Write as _;
 
 pub(super) fn wrong(what: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidOperation, what.into())
@@ -12,24 +14,66 @@ pub(super) fn wrong(what: impl Into<String>) -> Error {
 
 /// Prints a value as Python's `str` does. Spec: T4.5
 pub(super) fn print(out: &mut minijinja::Output<'_>, _: &State<'_, '_>, value: &Value) -> Result<(), Error> {
-    let text = if value.is_undefined() { String::new() } else { python(value, false) };
+    let mut text = String::new();
+    if !value.is_undefined() {
+        python(value, false, 0, &mut text)?;
+    }
     std::fmt::Write::write_str(out, &text).map_err(Error::from)
 }
 
+/// Fails where a text has become longer than a template may print, or lists stand in lists without end. `[1] * 10 ** 10`
+/// is a small value to the engine until it is printed.
+fn bounded(text: &str, depth: usize) -> Result<(), Error> {
+    match text.len() <= MAX_BYTES && depth <= 1000 {
+        true => Ok(()),
+        false => Err(too_large()),
+    }
+}
+
+fn too_large() -> Error {
+    wrong("a value too large to be printed")
+}
+
 /// `str(value)`, or `repr(value)` inside a container.
-fn python(value: &Value, inside: bool) -> String {
-    let list = |v: &Value| v.try_iter().map(|i| i.map(|v| python(&v, true)).collect::<Vec<_>>()).unwrap_or_default();
+fn python(value: &Value, inside: bool, depth: usize, out: &mut String) -> Result<(), Error> {
+    bounded(out, depth)?;
     match value.kind() {
-        ValueKind::None => "None".into(),
-        ValueKind::Bool => if value.is_true() { "True" } else { "False" }.into(),
-        ValueKind::String if inside => quoted(&value.to_string()),
-        ValueKind::Seq => format!("[{}]", list(value).join(", ")),
-        ValueKind::Map => {
-            let pair = |k: Value| format!("{}: {}", python(&k, true), python(&at(value, &k), true));
-            let pairs: Vec<String> = value.try_iter().map(|keys| keys.map(pair).collect()).unwrap_or_default();
-            format!("{{{}}}", pairs.join(", "))
+        ValueKind::None => out.push_str("None"),
+        ValueKind::Bool => out.push_str(if value.is_true() { "True" } else { "False" }),
+        ValueKind::String if inside => out.push_str(&quoted(&value.to_string())),
+        ValueKind::Seq | ValueKind::Iterable => {
+            out.push('[');
+            for (i, item) in value.try_iter().into_iter().flatten().enumerate() {
+                out.push_str(if i > 0 { ", " } else { "" });
+                python(&item, true, depth + 1, out)?;
+            }
+            out.push(']');
         }
-        _ => value.to_string(),
+        ValueKind::Map => {
+            out.push('{');
+            for (i, key) in value.try_iter().into_iter().flatten().enumerate() {
+                out.push_str(if i > 0 { ", " } else { "" });
+                python(&key, true, depth + 1, out)?;
+                out.push_str(": ");
+                python(&at(value, &key), true, depth + 1, out)?;
+            }
+            out.push('}');
+        }
+        _ => write!(Short(out), "{value}").map_err(|_| too_large())?,
+    }
+    Ok(())
+}
+
+/// A text that fails instead of growing too long: `Display` of the engine's lazy lists would fill the memory.
+struct Short<'a>(&'a mut String);
+
+impl std::fmt::Write for Short<'_> {
+    fn write_str(&mut self, piece: &str) -> std::fmt::Result {
+        if self.0.len() + piece.len() > MAX_BYTES {
+            return Err(std::fmt::Error);
+        }
+        self.0.push_str(piece);
+        Ok(())
     }
 }
 
@@ -92,6 +136,7 @@ impl Dump {
         if depth > 64 {
             return Err(wrong("tojson: nested too deeply"));
         }
+        bounded(out, depth)?;
         match v.kind() {
             ValueKind::None => out.push_str("null"),
             ValueKind::Bool => out.push_str(if v.is_true() { "true" } else { "false" }),

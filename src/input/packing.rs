@@ -59,6 +59,9 @@ fn source(i: usize, n_in: usize, n_out: usize) -> (usize, usize, f64) {
     (low, (low + 1).min(n_in - 1), (at - low as f64).clamp(0.0, 1.0))
 }
 
+/// The most rows of an image: far more than any prompt has, and few enough to be listed in memory.
+const MAX_ROWS: usize = 1 << 22;
+
 impl Anyres {
     /// The rows of an image of `size` = (height, width); `tiled` where it is the only one of its prompt.
     ///
@@ -70,6 +73,12 @@ impl Anyres {
         ensure!(h > 0 && w > 0, "image", "at least one pixel", format!("{h} × {w} pixels"));
         let side = self.side();
         let base = side * side - usize::from(self.drop_first && side > 0);
+        let few = |rows: usize| -> Result<()> {
+            let want = format!("an image of at most {MAX_ROWS} tokens");
+            ensure!(rows <= MAX_ROWS, "patch_size", want, format!("{rows} tokens"), "no prompt is that long");
+            Ok(())
+        };
+        few(base)?;
         let mut rows: Vec<PackedRow> = (0..base).map(|token| PackedRow::Token { tile: 0, token }).collect();
         let mut view = View {
             size,
@@ -107,6 +116,7 @@ impl Anyres {
             (1 + (y / side) * wide + x / side, (y % side) * side + x % side)
         };
         let (height, width) = shrunk;
+        few(base + height * (width + 1))?;
         for y in 0..height {
             for x in 0..width {
                 rows.push(if shrunk == unpadded {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// Steps a template may take: hundreds of times what real ones need for a few turns, milliseconds. Spec: C4.13
 const FUEL: u64 = 100_000;
 /// The most bytes of a template, and of what it renders. Spec: C4.13
-const MAX_BYTES: usize = 16 << 20;
+pub(super) const MAX_BYTES: usize = 16 << 20;
 
 /// The day that `strftime_now` tells unless the caller says another: renderings must be reproducible. Spec: A4.1
 pub const DEFAULT_DATE: (i32, u32, u32) = (2024, 7, 26);
@@ -194,7 +194,8 @@ fn broken(at: &str, e: &minijinja::Error) -> Error {
 fn without_generation(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
-    while let Some(start) = rest.find("{%").into_iter().chain(rest.find("{{")).chain(rest.find("{#")).min() {
+    let opens = |text: &str, i: usize| matches!(text.as_bytes().get(i + 1), Some(b'%' | b'{' | b'#'));
+    while let Some((start, _)) = rest.match_indices('{').find(|&(i, _)| opens(rest, i)) {
         out.push_str(&rest[..start]);
         rest = &rest[start..];
         let (open, close) = match &rest[..2] {
