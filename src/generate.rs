@@ -119,7 +119,7 @@ pub struct Until {
 /// Generates from a prefilled, perhaps compacted cache, at the positions after the prompt. Spec: E6.8
 ///
 /// `each` sees every token as it is chosen and may break off. Returns the tokens, a stop token included; the last one is
-/// not fed.
+/// not fed (C6.8b).
 ///
 /// # Errors
 /// Logits that are not numbers.

@@ -10,7 +10,7 @@ pub enum Role {
     Visual = 1,
 }
 
-/// The role of every prompt row, in order. Spec: D1.2
+/// The role of every prompt row, in order. Spec: D1.2, C1.2a
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Roles(pub Vec<Role>);
 

@@ -6,7 +6,7 @@ use crate::num::Real;
 /// How the next token is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Sampling {
-    /// The greatest logit; of equal ones the lowest id.
+    /// The greatest logit; of equal ones the lowest id (C6.9a, A6.9).
     #[default]
     Greedy,
     /// A draw from the softmax of logits / temperature, over the `top_k` most probable tokens (0: all), of these over the
@@ -18,7 +18,7 @@ pub enum Sampling {
         top_k: usize,
         /// Cumulative probability of the candidates, 0 < p ≤ 1.
         top_p: f64,
-        /// Start of the random sequence: the same seed draws the same tokens, on every machine.
+        /// Start of the random sequence: the same seed draws the same tokens, on every machine (C6.9c).
         seed: u64,
     },
 }
@@ -48,7 +48,7 @@ impl Sampler {
     /// The next token. logits: \[V\].
     ///
     /// # Errors
-    /// A NaN among the logits, or nothing but −∞: the weights hold numbers that are not finite.
+    /// A NaN among the logits, or nothing but −∞: the weights hold numbers that are not finite (C6.9b).
     pub fn next<T: Real>(&mut self, logits: &[T]) -> Result<u32> {
         let nan = |id: usize| {
             Error::new(format!("logits of token {id}"), "a number", logits[id])

@@ -523,6 +523,27 @@ mod norms {
         }
     }
 
+    /// A3.10, A3.2: what the other reading, f32 inside an f64 run, does to a norm and to a softmax is f32's own rounding error, and no
+    /// more: the bounds C3.10a and C3.2b.
+    #[test]
+    fn a3_10_a3_2_the_other_reading_differs_by_f32_rounding() {
+        let mut rng = Rng(31);
+        let (x, w) = (rng.matrix::<f64>(4, 192, 4.0), rng.row::<f32>(192, 2.0));
+        let truth = rms_norm(x.view(), &w, 0.0, Grid::Native);
+        let cast = rms_norm(x.mapv(|v| v as f32).view(), &w, 0.0, Grid::Native);
+        let off =
+            truth.iter().zip(&cast).map(|(&t, &c)| (c as f64 - t).abs() / t.abs().max(1e-300)).fold(0.0, f64::max);
+        assert!(off > unit::<f64>() * 100.0 && off <= 1.01 * gamma::<f32>(192 / 16 + 12), "norm: {off:e}");
+        let (mut p, mut narrow) = (x.row(0).to_vec(), x.row(0).mapv(|v| v as f32).to_vec());
+        softmax(&mut p);
+        softmax(&mut narrow);
+        let delta = 8.0 * unit::<f32>() + exp_error::<f32>();
+        let allowed = 1.01 * (2.0 * delta + gamma::<f32>(192 / 16 + 4) + unit::<f32>());
+        let worst = p.iter().zip(&narrow).map(|(&p, &n)| (n as f64 - p).abs() / p).fold(0.0, f64::max);
+        println!("relative difference: norm {off:.1e}, softmax {worst:.1e}");
+        assert!(worst > unit::<f64>() * 100.0 && worst <= allowed, "softmax: {worst:e}");
+    }
+
     /// R3.11: the layer norm itself stores nothing; the tower stores its result.
     #[test]
     fn r3_11_a_layer_norm_is_stored_by_its_layer() {

@@ -4,7 +4,7 @@ use crate::kernel::{HeadView, key_at, push_key};
 use crate::num::{LANES, Real};
 use ndarray::Array2;
 
-/// Entries that room is made for at once when a head grows.
+/// Entries that room is made for at once when a head grows (C7.1b).
 const GROWTH: usize = 256;
 
 /// The cached entries of one KV head. Spec: D7.1, D3.4
@@ -48,7 +48,7 @@ impl<T: Real> HeadCache<T> {
         self.rows.reserve_exact(more);
     }
 
-    /// Appends the entry of a row. key, value: \[d_h\].
+    /// Appends the entry of a row; entries before it stay (C7.1a). key, value: \[d_h\].
     pub fn push(&mut self, row: usize, key: impl ExactSizeIterator<Item = T>, value: impl Iterator<Item = T>) {
         if self.rows.len() == self.rows.capacity() {
             self.reserve(GROWTH);
@@ -96,7 +96,7 @@ impl<T: Real> HeadCache<T> {
         HeadView { keys: &self.keys, values: &self.values }
     }
 
-    /// Bytes of the entries' keys and values.
+    /// Bytes of the entries' keys and values. Spec: C7.1c
     pub fn bytes(&self) -> usize {
         2 * self.len() * self.head_dim * size_of::<T>()
     }

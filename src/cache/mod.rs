@@ -7,12 +7,12 @@ pub use head::HeadCache;
 use crate::kernel::HeadView;
 use crate::num::Real;
 
-/// Keys and values of every layer and KV head. Spec: D7.1
+/// Keys and values of every layer and KV head. Spec: D7.1, C7.1c
 #[derive(Debug, Clone)]
 pub struct Cache<T> {
     /// layers\[layer\]\[KV head\].
     pub layers: Vec<Vec<HeadCache<T>>>,
-    /// Rows of the sequence so far, evicted ones included: where the next row stands.
+    /// Rows of the sequence so far, evicted ones included: where the next row stands. Spec: D7.3, C7.3a
     pub rows: usize,
 }
 
@@ -33,7 +33,7 @@ impl<T: Real> Cache<T> {
     }
 
     /// Keeps the entries named and frees the rest: keep\[layer\]\[KV head\] holds indices into that head's entries,
-    /// ascending. The kept entries are copied bit for bit, in order (C7.2a). Spec: E7.2
+    /// ascending. The kept entries are copied bit for bit, in order (C7.2a). Spec: E7.2, C7.2c, C7.2d
     ///
     /// # Panics
     /// Where `keep` has another shape than the cache, or names an entry that is not there (C7.2b).
@@ -44,7 +44,7 @@ impl<T: Real> Cache<T> {
         }
     }
 
-    /// A cache of the entries that [`compact`](Self::compact) would keep; this one stays as it is. Spec: E7.2
+    /// A cache of the entries that [`compact`](Self::compact) would keep; this one stays as it is. Spec: E7.2, C7.2e
     ///
     /// # Panics
     /// As [`compact`](Self::compact).

@@ -4,7 +4,7 @@ use super::json::{Scope, kind};
 use crate::error::{Error, Result};
 use serde_json::Value;
 
-/// An elementwise function of an MLP or projector. Spec: E3.6–E3.9
+/// An elementwise function of an MLP or projector. Spec: T3.6, E3.6–E3.9
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
     /// `silu`

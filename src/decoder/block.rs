@@ -48,7 +48,7 @@ impl Block {
         })
     }
 
-    /// x: [rows, d] → [rows, d]. Spec: E6.2–E6.6
+    /// x: [rows, d] → [rows, d]. Spec: E6.2–E6.6, C6.2a, R6.2, R6.5, R6.6
     #[allow(clippy::too_many_arguments)]
     pub(super) fn forward<T: Real>(
         &self,
@@ -64,7 +64,7 @@ impl Block {
         let mut q = self.query.forward(pass, h.view());
         let mut k = self.key.forward(pass, h.view());
         let v = self.value.forward(pass, h.view());
-        angles.rotate(q.view_mut(), c.head_dim, pass.grid); // E3.13
+        angles.rotate(q.view_mut(), c.head_dim, pass.grid); // E6.3, C6.3a
         angles.rotate(k.view_mut(), c.head_dim, pass.grid);
         pass.show(stage(layer, "query"), by_head(&q, c.heads));
         pass.show(stage(layer, "key"), by_head(&k, c.kv_heads));
@@ -79,7 +79,7 @@ impl Block {
     }
 }
 
-/// Appends each segment's keys and values to its cache, then lets its queries attend to all of it. Spec: E6.4
+/// Appends each segment's keys and values to its cache, then lets its queries attend to all of it. Spec: E6.4, C6.4a, C6.4b
 #[allow(clippy::too_many_arguments)]
 fn mix<T: Real>(
     pass: &Pass<'_, T>,

@@ -96,19 +96,19 @@ impl Decoder {
         x
     }
 
-    /// The final norm: x: [n, d] → [n, d]. Spec: E6.7
+    /// The final norm: x: [n, d] → [n, d]. Spec: E6.7, R6.7
     pub fn final_norm<T: Real>(&self, pass: &Pass<'_, T>, x: ArrayView2<'_, T>) -> Array2<T> {
         pass.store(rms_norm(x, &self.norm, self.config.norm_eps, pass.grid))
     }
 
-    /// Logits of normed rows: x: [n, d] → [n, V]. Spec: E6.7
+    /// Logits of normed rows: x: [n, d] → [n, V]. Spec: E6.7, R6.7, C6.7a
     pub fn logits<T: Real>(&self, pass: &Pass<'_, T>, x: ArrayView2<'_, T>) -> Array2<T> {
         pass.store(linear(x, self.head.view(), None))
     }
 
     /// One decode step of several sequences: a token each, appended to its cache → logits, [sequences, V].
     ///
-    /// A token stands at the position after its sequence's last row. Spec: E6.8
+    /// A token stands at the position after its sequence's last row, evicted or not (C6.8a). Spec: E6.8
     pub fn step<T: Real>(
         &self,
         pass: &mut Pass<'_, T>,

@@ -6,7 +6,7 @@ use crate::num::{Real, gelu_erf, gelu_tanh, quick_gelu, silu};
 use ndarray::Array2;
 use rayon::prelude::*;
 
-/// Applies the function to every element, in place. Spec: E3.6–E3.9
+/// Applies the function to every element, in place; the caller stores the result (R3.6). Spec: E3.6–E3.9
 pub fn activate<T: Real>(x: &mut Array2<T>, activation: Activation) {
     let Some(x) = x.as_slice_mut() else { return x.mapv_inplace(|v| scalar(v, activation)) };
     x.par_chunks_mut(4096).for_each(|x| {

@@ -3,7 +3,8 @@
 //! Two sweeps over one row of scores: all scores of the row and their maximum; then the weights exp(s − m), their sum,
 //! and the mix. A row of scores is all that is held, never a matrix of them, and the order of every sum depends on the
 //! position in the cache alone: not on the number of rows, threads or prefill chunks. That is the reason for two sweeps
-//! where others rescale on line: the result is the textbook softmax, and the emulated GPU types round what it names.
+//! where others rescale on line (A3.5): the result is the textbook softmax, and the emulated GPU types round what it
+//! names.
 //! Naive twin: [`super::naive::attention`]. Spec: E3.5
 
 use super::simd::vectorize;
@@ -337,7 +338,7 @@ fn mix_lanes<T: Real, const B: usize>(p: &[T], v: &[T], d: usize, at: usize, out
 
 /// Softmax of one row of scores, in place.
 ///
-/// s: \[n\], −∞ where masked. A row masked everywhere becomes zeros (C3.2a). Spec: E3.2
+/// s: \[n\], −∞ where masked. A row masked everywhere becomes zeros (C3.2a). Spec: E3.2, A3.2
 pub fn softmax<T: Real>(s: &mut [T]) {
     let total = weights(s);
     if total > T::ZERO {

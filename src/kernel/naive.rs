@@ -18,7 +18,7 @@ pub fn sum<T: Real>(x: &[T]) -> T {
     fold(lanes)
 }
 
-/// y_mn = Σ_k x_mk · w_nk + b_n. x: [m, k], w: [n, k], b: \[n\] → [m, n]. Spec: E3.3
+/// y_mn = Σ_k x_mk · w_nk + b_n. x: [m, k], w: [n, k], b: \[n\] → [m, n]. Spec: E3.3, C3.3b, C3.3c
 pub fn linear<T: Real>(x: ArrayView2<'_, T>, w: ArrayView2<'_, T>, b: Option<&[T]>) -> Array2<T> {
     Array2::from_shape_fn((x.nrows(), w.nrows()), |(m, n)| {
         let y = dot_in_order(&x.row(m).to_vec(), &w.row(n).to_vec());
@@ -26,7 +26,7 @@ pub fn linear<T: Real>(x: ArrayView2<'_, T>, w: ArrayView2<'_, T>, b: Option<&[T
     })
 }
 
-/// p_i = exp(s_i − m) / Σ_j exp(s_j − m). s: \[n\], −∞ where masked. Spec: E3.2
+/// p_i = exp(s_i − m) / Σ_j exp(s_j − m). s: \[n\], −∞ where masked. Spec: E3.2, C3.2b
 pub fn softmax<T: Real>(s: &[T]) -> Vec<T> {
     let (e, total) = exponentials(s);
     e.into_iter().map(|e| if total > T::ZERO { e / total } else { T::ZERO }).collect()
@@ -43,7 +43,7 @@ fn exponentials<T: Real>(s: &[T]) -> (Vec<T>, T) {
     (e, total)
 }
 
-/// Σ_d q_d · k_d, d ascending. q, k: \[d_h\]. Spec: E3.4
+/// Σ_d q_d · k_d, d ascending. q, k: \[d_h\]. Spec: E3.4, C3.4a
 pub fn score<T: Real>(q: &[T], k: &[T]) -> T {
     q.iter().zip(k).fold(T::ZERO, |s, (&q, &k)| q.mul_add(k, s))
 }
@@ -56,7 +56,7 @@ pub fn mix<T: Real>(p: &[T], v: &[T]) -> T {
 
 /// One query over the entries that it sees.
 ///
-/// q: \[d_h\], keys, values: [len, d_h] → mix: \[d_h\], weights: \[len\]. Spec: E3.5, R3.5
+/// q: \[d_h\], keys, values: [len, d_h] → mix: \[d_h\], weights: \[len\]. Spec: E3.5, R3.5, C3.5b, C3.5c
 pub fn attend<T: Real>(q: &[T], keys: ArrayView2<'_, T>, values: ArrayView2<'_, T>, grid: Grid) -> (Vec<T>, Vec<T>) {
     let scaled = |k: &[T]| grid.round(grid.round(score(q, k)) * scale(q.len()));
     let (e, total) = exponentials(&keys.outer_iter().map(|k| scaled(&k.to_vec())).collect::<Vec<_>>());
@@ -72,7 +72,7 @@ pub fn attend<T: Real>(q: &[T], keys: ArrayView2<'_, T>, values: ArrayView2<'_, 
 /// A sequence's query rows over its KV heads.
 ///
 /// q: [rows, H·d_h], heads: G pairs of keys and values [len_g, d_h] → mix: [rows, H·d_h], received: `[G][len_g]`.
-/// Row r of R sees all entries, or with `causal` the first len_g − R + r + 1. Spec: E3.5, E3.15
+/// Row r of R sees all entries, or with `causal` the first len_g − R + r + 1. Spec: E3.5, E3.15, C3.15a
 pub fn attention<T: Real>(
     q: ArrayView2<'_, T>,
     heads: &[(Array2<T>, Array2<T>)],
@@ -103,14 +103,14 @@ pub fn attention<T: Real>(
     (mix, received)
 }
 
-/// grid(x_i / √(Σ x² / d + ε)) · w_i. x, w: \[d\]. Spec: E3.10
+/// grid(x_i / √(Σ x² / d + ε)) · w_i. x, w: \[d\]. Spec: E3.10, C3.10a
 pub fn rms_norm<T: Real>(x: &[T], w: &[T], eps: f64, grid: Grid) -> Vec<T> {
     let squares: Vec<T> = x.iter().map(|&x| x * x).collect();
     let scale = T::ONE / (sum(&squares) / T::of(x.len() as f64) + T::of(eps)).sqrt();
     x.iter().zip(w).map(|(&x, &w)| grid.round(x * scale) * w).collect()
 }
 
-/// (x_i − μ) / √(σ² + ε) · w_i + b_i. x, w, b: \[d\]. Spec: E3.11
+/// (x_i − μ) / √(σ² + ε) · w_i + b_i. x, w, b: \[d\]. Spec: E3.11, C3.11a
 pub fn layer_norm<T: Real>(x: &[T], w: &[T], b: &[T], eps: f64) -> Vec<T> {
     let d = T::of(x.len() as f64);
     let mean = sum(x) / d;
@@ -119,7 +119,8 @@ pub fn layer_norm<T: Real>(x: &[T], w: &[T], b: &[T], eps: f64) -> Vec<T> {
     (0..x.len()).map(|i| (x[i] - mean) * scale * w[i] + b[i]).collect()
 }
 
-/// One head turned by its angles: (a, b) → (a·cos − b·sin, b·cos + a·sin). head: \[d_h\], cos, sin: \[d_h/2\]. Spec: E3.13
+/// One head turned by its angles: (a, b) → (a·cos − b·sin, b·cos + a·sin). head: \[d_h\], cos, sin: \[d_h/2\].
+/// Spec: E3.13, C3.13a
 pub fn rotate<T: Real>(head: &[T], cos: &[T], sin: &[T], grid: Grid) -> Vec<T> {
     let (a, b) = head.split_at(head.len() / 2);
     let times = |x: T, y: T| grid.round(x * y);
@@ -144,22 +145,22 @@ pub fn patches<T: Real>(pixels: ArrayView4<'_, f32>, p: usize) -> Vec<Vec<T>> {
     all
 }
 
-/// x / (1 + e^−x). Spec: E3.6
+/// x / (1 + e^−x). Spec: E3.6, C3.6a
 pub fn silu(x: f64) -> f64 {
     x / (1.0 + libm::exp(-x))
 }
 
-/// x / (1 + e^−1.702x). Spec: E3.7
+/// x / (1 + e^−1.702x). Spec: E3.7, C3.7a
 pub fn quick_gelu(x: f64) -> f64 {
     x / (1.0 + libm::exp(-1.702 * x))
 }
 
-/// ½ x (1 + tanh(√(2/π) (x + 0.044715 x³))). Spec: E3.8
+/// ½ x (1 + tanh(√(2/π) (x + 0.044715 x³))). Spec: E3.8, C3.8a
 pub fn gelu_tanh(x: f64) -> f64 {
     0.5 * x * (1.0 + libm::tanh((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)))
 }
 
-/// ½ x (1 + erf(x / √2)), its second form free of cancellation. Spec: E3.9
+/// ½ x (1 + erf(x / √2)), its second form free of cancellation. Spec: E3.9, C3.9a
 pub fn gelu_erf(x: f64) -> f64 {
     0.5 * x * libm::erfc(-x / 2f64.sqrt())
 }

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 /// y = grid(x / √(mean x² + ε)) · w, a row at a time.
 ///
 /// x: [n, d], w: \[d\] → [n, d]. The normalised row is stored before it is scaled, as Qwen2's code does (R3.10); the product
-/// is left to the caller to store. Spec: E3.10
+/// is left to the caller to store. Spec: E3.10, A3.10
 pub fn rms_norm<T: Real>(x: ArrayView2<'_, T>, w: &[f32], eps: f64, grid: Grid) -> Array2<T> {
     rows(x, |x| {
         let d = T::of(x.len() as f64);
@@ -21,7 +21,7 @@ pub fn rms_norm<T: Real>(x: ArrayView2<'_, T>, w: &[f32], eps: f64, grid: Grid) 
 
 /// y = (x − μ) / √(σ² + ε) · w + b, a row at a time, σ² the mean of the squared deviations.
 ///
-/// x: [n, d], w, b: \[d\] → [n, d]. Spec: E3.11
+/// x: [n, d], w, b: \[d\] → [n, d], left to the caller to store (R3.11). Spec: E3.11
 pub fn layer_norm<T: Real>(x: ArrayView2<'_, T>, w: &[f32], b: &[f32], eps: f64) -> Array2<T> {
     rows(x, |x| {
         let d = T::of(x.len() as f64);

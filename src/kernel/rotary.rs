@@ -16,7 +16,7 @@ pub struct Angles<T> {
     pub sin: Array2<T>,
 }
 
-/// The frequencies 1 / θ^(2i/d_h), i < d_h/2: exponent, power and reciprocal each rounded to f32. Spec: E3.12, A3.12
+/// The frequencies 1 / θ^(2i/d_h), i < d_h/2: exponent, power and reciprocal each rounded to f32. Spec: E3.12, C3.12a, A3.12
 ///
 /// ```
 /// assert_eq!(aircache::kernel::inverse_frequencies(10000.0, 4), [1.0, 0.01]);
@@ -29,7 +29,8 @@ pub fn inverse_frequencies(theta: f64, head_dim: usize) -> Vec<f32> {
 impl<T: Real> Angles<T> {
     /// The angles position(row, i) · frequency_i, rounded to f32; their cosine and sine, stored in `grid` (R3.12).
     ///
-    /// `position` gives the position that dimension i of a row turns with: the same for all i but in M-RoPE. Spec: E3.12
+    /// `position` gives the position that dimension i of a row turns with: the same for all i but in M-RoPE.
+    /// Spec: E3.12, C3.12b
     pub fn new(rows: usize, frequencies: &[f32], position: impl Fn(usize, usize) -> i64, grid: Grid) -> Self {
         let angle = |(row, i): (usize, usize)| (position(row, i) as f32 * frequencies[i]) as f64;
         let table =

@@ -6,7 +6,7 @@ use crate::pass::Pass;
 use crate::weights::Matrix;
 use ndarray::{Array2, ArrayView2};
 
-/// y = x · wᵀ + b, stored. Spec: E3.3, R3.3
+/// y = x · wᵀ + b, stored; the weights as they lie. Spec: E3.3, R3.3, A6.1
 #[derive(Debug, Clone)]
 pub struct Linear {
     /// w: [outputs, inputs].

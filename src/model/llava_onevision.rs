@@ -47,7 +47,7 @@ impl LlavaOnevision {
         })
     }
 
-    /// The visual rows of all images: [n_v, d]. Spec: E5.1, E5.5, E5.6
+    /// The visual rows of all images: [n_v, d]. Spec: E5.1, E5.5, C5.5a, E5.6
     pub fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared) -> Array2<T> {
         let d = self.config.text.hidden;
         let pixels: Vec<_> = prompt.images.iter().map(|i| i.pixels.view()).collect();

@@ -70,7 +70,8 @@ impl Model {
         }
     }
 
-    /// The prompt's embeddings with the visual rows in their places: ids: \[n\], visual: [n_v, d] → [n, d]. Spec: E6.1
+    /// The prompt's embeddings with the visual rows in their places: ids: \[n\], visual: [n_v, d] → [n, d].
+    /// Spec: E6.1, R6.1
     ///
     /// # Errors
     /// Where the prompt has another number of visual rows than `visual`.

@@ -16,7 +16,7 @@ pub use sum::{BLOCK, LANES, Lanes, dot, dot_in_order, fma, fold, pack, sum};
 use std::fmt::{Debug, Display};
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
-/// A container that sums are formed in: `f64` or `f32`, nothing else. Spec: D2.1
+/// A container that sums are formed in: `f64` or `f32`, nothing else. Spec: D2.1, C2.1b
 ///
 /// ```
 /// use aircache::num::Real;
@@ -56,7 +56,7 @@ pub trait Real:
 
     /// The nearest value to `x`.
     fn of(x: f64) -> Self;
-    /// The value of a stored weight or pixel, exactly.
+    /// The value of a stored weight or pixel, exactly. Spec: C2.1a
     fn of_f32(x: f32) -> Self;
     /// This value, exactly.
     fn to_f64(self) -> f64;

@@ -25,7 +25,7 @@ pub fn fold<T: Real>(mut lanes: Lanes<T>) -> T {
     lanes[0]
 }
 
-/// Σ x_i: lane j adds x_j, x_{j+16}, …; then the tree. An empty sum is 0. Spec: E2.6
+/// Σ x_i: lane j adds x_j, x_{j+16}, …; then the tree. An empty sum is 0. Spec: E2.6, C2.6a, C2.6b
 ///
 /// ```
 /// assert_eq!(aircache::num::sum(&[1.0, 2.0, 3.5f64]), 6.5);
@@ -93,7 +93,7 @@ pub fn fma<T: Real>(x: &Lanes<T>, w: &Lanes<T>, mut lanes: Lanes<T>) -> Lanes<T>
     lanes
 }
 
-/// The definition of [`dot`] on rows as they are, for one output: the naive twin. Spec: E2.4
+/// The definition of [`dot`] on rows as they are, for one output: the naive twin. Spec: E2.4, C2.4a, C2.4b
 pub fn dot_in_order<T: Real>(x: &[T], w: &[T]) -> T {
     let mut lanes = [T::ZERO; LANES];
     for s in (0..x.len()).step_by(BLOCK) {

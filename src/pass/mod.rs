@@ -45,7 +45,7 @@ impl Precision {
     }
 }
 
-/// A read-only observer of named stages.
+/// A read-only observer of named stages (C1.3a).
 pub trait Tap<T> {
     /// Whether the stage is wanted; if not, no view of it is made.
     fn wants(&self, at: Stage) -> bool;

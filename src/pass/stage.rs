@@ -39,7 +39,7 @@ impl Part {
     }
 }
 
-/// A place in the flow where a value can be seen: `decoder.07.mix`.
+/// A place in the flow where a value can be seen: `decoder.07.mix`. Spec: D1.3
 ///
 /// ```
 /// use aircache::pass::{Part, Stage};

@@ -11,7 +11,7 @@ use crate::pass::{Part, Pass, Stage};
 use crate::weights::{Matrix, Names};
 use ndarray::{Array2, Array3, ArrayView2, ArrayView4, Axis, concatenate, s};
 
-/// Rows (tiles · tokens) that go through the tower at once, to bound its memory.
+/// Rows (tiles · tokens) that go through the tower at once, to bound its memory (C5.1a).
 const ROWS_AT_ONCE: usize = 1500;
 
 /// A SigLIP vision tower. Spec: E5.1–E5.4
@@ -87,7 +87,7 @@ impl Siglip {
 
     /// The hidden states named by `wanted` (0 = embeddings, k = after layer k), concatenated along the features.
     ///
-    /// pixels: [tiles, 3, S, S] → [tiles, tokens, d_v · |wanted|]. Spec: E5.1–E5.4
+    /// pixels: [tiles, 3, S, S] → [tiles, tokens, d_v · |wanted|]. Spec: E5.1–E5.4, R5.1
     pub fn features<T: Real>(
         &self,
         pass: &mut Pass<'_, T>,
@@ -144,7 +144,7 @@ impl Siglip {
 }
 
 impl Layer {
-    /// x: [tiles · tokens, d_v] → the same. Spec: E5.2–E5.4
+    /// x: [tiles · tokens, d_v] → the same. Spec: E5.2–E5.4, C5.2a, R5.2
     fn forward<T: Real>(&self, pass: &mut Pass<'_, T>, x: Array2<T>, c: &SiglipConfig, tokens: usize) -> Array2<T> {
         let h = pass.store(layer_norm(x.view(), &self.norm1.weight, &self.norm1.bias, c.norm_eps));
         let q = self.query.forward(pass, h.view());
@@ -157,7 +157,7 @@ impl Layer {
     }
 }
 
-/// Attention within each tile: q, k, v: [tiles · tokens, d_v] → the same shape. Spec: E5.3
+/// Attention within each tile: q, k, v: [tiles · tokens, d_v] → the same shape. Spec: E5.3, C5.3a
 fn tile_attention<T: Real>(
     pass: &Pass<'_, T>,
     q: &Array2<T>,
