@@ -1,4 +1,113 @@
-//! Reference forward pass of large vision-language models, and AirCache visual KV cache eviction, on the CPU.
+//! A reference for large vision-language models on the CPU: the full forward pass, and AirCache, which evicts most visual
+//! entries from the KV cache after prefill ([arXiv 2503.23956](https://arxiv.org/abs/2503.23956)).
+//!
+//! A *reference* means: every number has one definition, written down in `spec/` with a label; the code beside it uses the
+//! same symbols and cites the label; every sum has a fixed order, so the same inputs give the same bits on any number of
+//! threads, in any batch, on any instruction set. In float64 it is the truth that kernels are checked against; in float32
+//! it answers questions about pictures; and it computes what an honest GPU computes in bf16 or f16, by rounding where a
+//! GPU stores.
+//!
+//! It is *not* a serving engine: no scheduler, no paged cache, no quantisation, no GPU. It does not train, and it does not
+//! run whatever architecture a folder happens to hold: what it does not know, it refuses, naming the field.
+//!
+//! # The flow, one type per arrow
+//!
+//! ```text
+//! images + prompt ─input→ Prepared ─vision→ features ─projector→ visual rows ─merge→ embeddings
+//!   ─prefill→ Prefilled {cache, observer, logits} ─policy→ Plan ─compact→ Cache ─step*→ ids ─decode→ text
+//! ```
+//!
+//! [`generate`] is this diagram as code, on one screen.
+//!
+//! # Reading a picture
+//!
+//! The demo model, a LLaVA-OneVision of 3.7 million parameters, is compiled in. Any checkpoint folder as it lies on the
+//! Hugging Face hub goes the same way, through [`files::Files::Folder`].
+//!
+//! ```
+//! # #[cfg(feature = "input")] {
+//! use aircache::generate::{self, Until};
+//! use aircache::input::{Image, Processor};
+//! use aircache::sample::{Sampler, Sampling};
+//! use aircache::{demo, model::Model, num::Grid, pass::Pass, policy::Policy};
+//! use std::ops::ControlFlow;
+//!
+//! let model = Model::load(&demo::files())?;
+//! let processor = Processor::load(&demo::files(), &model.config)?;
+//! let asked = &demo::questions()[0];
+//! let picture = demo::sample(asked.sample()).expect("bundled");
+//! let image = Image::from_bytes(picture.png, picture.name)?;
+//! let prompt = processor.prepare(&[image], &asked.question, asked.system.as_deref())?;
+//!
+//! let mut pass = Pass::<f32>::new(Grid::Native); // f64 for truth, a grid for bf16 or f16
+//! let mut prefilled = generate::prefill(&model, &mut pass, &prompt, &[Policy::AIRCACHE])?;
+//! let plan = prefilled.plan(&Policy::AIRCACHE, "0.5".parse()?)?; // half of the visual entries
+//! prefilled.cache.compact(&plan.kept); // the others' memory is given back here
+//!
+//! let until = Until { stop: model.generation.eos.clone(), max_new_tokens: 32 };
+//! let mut greedy = Sampler::new(Sampling::Greedy)?;
+//! let each = |_| ControlFlow::Continue(()); // sees every token as it comes
+//! let ids = generate::decode(&model, &mut pass, &mut prefilled, &mut greedy, &until, each)?;
+//! println!("{}", processor.tokenizer().decode(&ids)?);
+//! # }
+//! # Ok::<(), aircache::Error>(())
+//! ```
+//!
+//! # AirCache without a model
+//!
+//! [`policy::compress`] takes queries, keys and roles, from wherever they come, and says which rows stay. A policy is a
+//! plain value, made of parts: who votes, how votes become scores, how layers share the total, what is always kept.
+//!
+//! ```
+//! use aircache::policy::{Observed, Policy, compress};
+//! use aircache::{Role, Roles};
+//! use ndarray::Array3;
+//!
+//! // A prompt of text, two visual tokens, text; one layer, one head of size 1. The last row asks for 1.
+//! let roles = Roles(vec![Role::Text, Role::Visual, Role::Visual, Role::Text]);
+//! let q = Array3::from_shape_vec((1, 1, 1), vec![1.0])?; // [H, rows, d_h]
+//! let k = Array3::from_shape_vec((1, 4, 1), vec![0.0, 0.0, 1.0, 0.0])?; // [G, n, d_h]
+//! let seen = Observed { q: q.view(), rows: &[3], k: k.view(), received: None };
+//! let plan = compress(&Policy::AIRCACHE, "0.5".parse()?, &[seen], &roles)?;
+//! assert_eq!(plan.kept, [[[0, 2, 3]]]); // layer, KV head: text, and the visual token that was asked for
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # A kernel by itself
+//!
+//! Kernels are functions of arrays, generic over `f32` and `f64` ([`num::Real`]). Each has a twin in [`kernel::naive`] that
+//! says the same one number after the other, and gives the same bits.
+//!
+//! ```
+//! use aircache::kernel::{MatrixView, linear, naive};
+//! use ndarray::array;
+//!
+//! let x = array![[1.0f32, 2.0], [0.0, 1.0]];
+//! let y = linear(x.view(), MatrixView::f32(&[3.0, 4.0, 5.0, 6.0], 2, 2), Some(&[0.5, -1.0]));
+//! assert_eq!(y, array![[11.5, 16.0], [4.5, 5.0]]);
+//! let w = array![[3.0, 4.0], [5.0, 6.0]];
+//! assert_eq!(y, naive::linear(x.view(), w.view(), Some(&[0.5, -1.0])));
+//! ```
+//!
+//! # Modules, in layer order
+//!
+//! A module imports from layers above its own in this table, or from modules that stand before it in its own row; never from
+//! below. `tests/layers.rs` reads the table and every import, and keeps it so.
+//!
+//! | layer | modules | what they know |
+//! |---|---|---|
+//! | 0 | `error` `roles` `num` `files` `config` | numbers and their orders of sums; what a file, a prompt row, a configuration is |
+//! | 1 | `kernel` | arithmetic on arrays; no model |
+//! | 2 | `pass` `weights` `input` | where a run rounds and who watches; checkpoints in place; pixels, ids, roles |
+//! | 3 | `layer` | weights joined to kernels |
+//! | 4 | `vision` `cache` `policy` `sample` | the parts of the flow, none of which knows another |
+//! | 5 | `decoder` | the language model |
+//! | 6 | `model` | a family's wiring |
+//! | 7 | `generate` | the whole flow |
+//! | 8 | `demo` `golden` `report` `eval` | what is done with it |
+//! | 9 | `cli` | the binary |
+//!
+//! Symbols and where each lives in the code: `spec/01-symbols.md` (T1.1). How to read the specification: `spec/00-reading.md`.
 
 pub mod cache;
 pub mod config;

@@ -267,7 +267,8 @@ fn every_section_has_its_parts() {
         };
         for part in needed {
             let has = |p: &str| section.parts.iter().any(|have| have.trim_end_matches('s') == p.trim_end_matches('s'));
-            if !has(part) && !(*part == "Source" && section.sourced) {
+            let inherited = *part == "Source" && section.sourced;
+            if !has(part) && !inherited {
                 problems.push(format!("{}: {} lacks **{part}**", section.place, section.label));
             }
         }

@@ -1,0 +1,127 @@
+//! The tree: imports only go down the layers that `src/lib.rs` tells of, and a file holds one thing.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Lines a file of `src` may have; past that it has a second noun in it.
+const LONGEST: usize = 300;
+/// What the file in the middle may have.
+const MEDIAN: usize = 130;
+/// Files that are longer, and why. None may grow.
+const LONGER: [(&str, usize, &str); 1] = [(
+    "src/kernel/attention.rs",
+    350,
+    "scores, weights and mix share their tiles; the kernel work under way splits them",
+)];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
+}
+
+/// Every file of `src`: its path, its module at the top, its text.
+fn sources() -> Vec<(String, String, String)> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => walk(&path, found),
+                false if path.extension().is_some_and(|e| e == "rs") => found.push(path),
+                false => {}
+            }
+        }
+    }
+    let mut paths = Vec::new();
+    walk(&root().join("src"), &mut paths);
+    paths.sort();
+    let read = |path: PathBuf| {
+        let shown = path.strip_prefix(root()).unwrap().display().to_string();
+        let module = shown.split('/').nth(1).unwrap().trim_end_matches(".rs").to_string();
+        (shown, module, std::fs::read_to_string(path).unwrap())
+    };
+    paths.into_iter().map(read).collect()
+}
+
+/// Module → (layer, place in the row), from the table in `src/lib.rs`.
+fn layers() -> BTreeMap<String, (usize, usize)> {
+    let text = std::fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let mut found = BTreeMap::new();
+    for line in text.lines().filter_map(|l| l.strip_prefix("//! | ")) {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        if let Ok(layer) = cells[0].parse() {
+            for (place, module) in cells[1].split('`').skip(1).step_by(2).enumerate() {
+                let twice = found.insert(module.to_string(), (layer, place));
+                assert!(twice.is_none(), "{module} stands twice in the table");
+            }
+        }
+    }
+    assert!(found.len() >= 20, "the table is there");
+    found
+}
+
+/// The modules that a text names as `crate::module`, comments left out; `crate::Error` and its like are `error` and `roles`.
+fn imports(text: &str) -> impl Iterator<Item = String> + '_ {
+    let code = text.lines().filter(|l| !l.trim_start().starts_with("//"));
+    code.flat_map(|line| line.split("crate::").skip(1)).map(|rest| {
+        let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        match name.as_str() {
+            "Error" | "Result" => "error".into(),
+            "Role" | "Roles" => "roles".into(),
+            _ => name,
+        }
+    })
+}
+
+#[test]
+fn every_module_has_a_layer() {
+    let layers = layers();
+    for (path, module, _) in sources() {
+        let known = layers.contains_key(&module) || ["lib", "main"].contains(&module.as_str());
+        assert!(known, "{path}: give `{module}` a place in the table of src/lib.rs");
+    }
+}
+
+#[test]
+fn imports_go_down_the_layers() {
+    let layers = layers();
+    let mut problems = Vec::new();
+    for (path, module, text) in sources().into_iter().filter(|(_, m, _)| !["lib", "main"].contains(&m.as_str())) {
+        for import in imports(&text).filter(|i| *i != module) {
+            match layers.get(&import) {
+                Some(at) if *at < layers[&module] => {}
+                Some(_) => problems.push(format!("{path}: `{module}` imports `{import}`, which stands no deeper")),
+                None => problems.push(format!("{path}: `{import}` has no place in the table of src/lib.rs")),
+            }
+        }
+    }
+    assert!(problems.is_empty(), "{problems:#?}");
+}
+
+/// The parts that must stay testable without a model.
+#[test]
+fn policies_and_kernels_know_no_model() {
+    for (path, module, text) in sources() {
+        let forbidden: &[&str] = match module.as_str() {
+            "policy" | "cache" => &["weights", "pass", "input", "layer", "decoder", "model", "config"],
+            "kernel" => &["weights", "files", "roles"],
+            _ => continue,
+        };
+        for import in imports(&text) {
+            assert!(!forbidden.contains(&import.as_str()), "{path} imports `{import}`");
+        }
+    }
+}
+
+#[test]
+fn files_are_short() {
+    let mut lengths = Vec::new();
+    for (path, _, text) in sources() {
+        let lines = text.lines().count();
+        let allowed = LONGER.iter().find(|(file, ..)| *file == path).map_or(LONGEST, |(_, most, _)| *most);
+        assert!(lines <= allowed, "{path} has {lines} lines, {allowed} are allowed: what is its second noun?");
+        lengths.push(lines);
+    }
+    lengths.sort_unstable();
+    let median = lengths[lengths.len() / 2];
+    println!("{} files, median {median} lines, longest {}", lengths.len(), lengths[lengths.len() - 1]);
+    assert!(median <= MEDIAN, "median {median}");
+}
