@@ -50,7 +50,7 @@ fn written(out: &Path) -> (Vec<u8>, Vec<u8>) {
 
 #[test]
 fn a_run_killed_again_and_again_ends_like_an_undisturbed_one() {
-    let (folder, data) = questions(12);
+    let (folder, data) = questions(9);
     let whole = folder.path().join("whole.json");
     eval(&data, Some(&whole), &[]);
     let out = folder.path().join("killed.json");
@@ -58,7 +58,7 @@ fn a_run_killed_again_and_again_ends_like_an_undisturbed_one() {
     // Each attempt lives a little longer, so that the kills fall anywhere between start and end.
     for attempt in 1.. {
         let mut child = command(&data, Some(&out), &[]).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(40 * attempt));
+        std::thread::sleep(Duration::from_millis(100 * attempt));
         if child.try_wait().unwrap().is_some() {
             break;
         }
