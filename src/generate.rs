@@ -71,7 +71,8 @@ pub fn prefill<T: Real>(
     let x = model.decoder.forward(pass, merged, &positions, &mut [segment], Some(&mut observer));
     let x = if pass.is_watched() { x } else { x.slice(s![-1.., ..]).to_owned() };
     let x = model.decoder.final_norm(pass, x.view());
-    pass.show(Stage::at(Part::Decoder, "norm"), x.view());
+    let given = pass.show(Stage::at(Part::Decoder, "norm"), x.view()).map(|x| x.into_dimensionality());
+    let x = given.and_then(|x| x.ok()).unwrap_or(x);
     let logits = model.decoder.logits(pass, x.slice(s![-1.., ..]));
     pass.show(Stage::at(Part::Decoder, "logits"), logits.row(0));
     Ok(Prefilled { cache, observer, logits: logits.row(0).to_vec(), next_position, roles: prompt.roles.clone() })
@@ -83,6 +84,14 @@ impl<T: Real> Prefilled<T> {
     /// # Errors
     /// As [`Scorer::observe`].
     pub fn scores(&self, scorer: &Scorer) -> Result<Vec<LayerScores>> {
+        self.observed(|l, seen| scorer.observe(l, seen))
+    }
+
+    /// What `f` makes of each layer's observed queries and keys, in order.
+    ///
+    /// # Errors
+    /// As `f`.
+    pub fn observed<R>(&self, f: impl Fn(usize, &Observed<'_, T>) -> Result<R>) -> Result<Vec<R>> {
         let layer = |(l, seen): (usize, &crate::decoder::LayerObserved<T>)| {
             let heads = &self.cache.layers[l];
             let (n, d) = (self.roles.len(), heads.first().map_or(0, |h| h.keys().ncols()));
@@ -91,8 +100,7 @@ impl<T: Real> Prefilled<T> {
                 k.assign(&head.keys());
             }
             let received = seen.received.as_ref().map(|r| r.view());
-            let seen = Observed { q: seen.queries.view(), rows: &self.observer.rows, k: k.view(), received };
-            scorer.observe(l, &seen)
+            f(l, &Observed { q: seen.queries.view(), rows: &self.observer.rows, k: k.view(), received })
         };
         self.observer.layers.iter().enumerate().map(layer).collect()
     }

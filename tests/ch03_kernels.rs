@@ -641,7 +641,7 @@ mod activations {
     fn r3_6_activations_are_stored_by_the_mlp() {
         use aircache::{layer::Linear, layer::Mlp, pass::Pass, weights::Matrix};
         let one = || Linear { weight: Matrix::of_f32(&[1.0], 1, 1), bias: None };
-        let mlp = Mlp { fc1: one(), activation: Activation::Silu, fc2: one() };
+        let mlp = Mlp { fc1: one(), activation: Activation::Silu, fc2: one(), bias_apart: false };
         let y = mlp.forward(&Pass::<f32>::new(Grid::Bf16), array![[1.5]].view())[[0, 0]];
         assert_eq!(y, bf16::from_f32(aircache::num::silu(1.5f32)).to_f32());
         assert_ne!(y, aircache::num::silu(1.5f32));

@@ -129,7 +129,12 @@ fn c5_1a_c5_3a_tiles_do_not_see_each_other() {
 #[test]
 fn e5_5_c5_5a_worked_example() {
     let layer = |w: &[f32], outputs, inputs| Linear { weight: Matrix::of_f32(w, outputs, inputs), bias: None };
-    let projector = Mlp { fc1: layer(&[1.0, 0.0], 1, 2), activation: Activation::GeluErf, fc2: layer(&[2.0], 1, 1) };
+    let projector = Mlp {
+        fc1: layer(&[1.0, 0.0], 1, 2),
+        activation: Activation::GeluErf,
+        fc2: layer(&[2.0], 1, 1),
+        bias_apart: false,
+    };
     let pass = Pass::<f64>::new(Grid::Native);
     let y = projector.forward(&pass, array![[1.0, 7.0], [-3.0, 2.0]].view());
     assert!(y[[0, 0]].to_string().starts_with("1.682689"), "{y}");

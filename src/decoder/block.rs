@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::kernel::{Angles, Visible, attention, rms_norm};
 use crate::layer::{GatedMlp, Linear};
 use crate::num::Real;
-use crate::pass::Pass;
+use crate::pass::{Pass, Stage};
 use crate::weights::Names;
 use ndarray::{Array2, ArrayView3, s};
 
@@ -66,9 +66,9 @@ impl Block {
         let v = self.value.forward(pass, h.view());
         angles.rotate(q.view_mut(), c.head_dim, pass.grid); // E6.3, C6.3a
         angles.rotate(k.view_mut(), c.head_dim, pass.grid);
-        pass.show(stage(layer, "query"), by_head(&q, c.heads));
-        pass.show(stage(layer, "key"), by_head(&k, c.kv_heads));
-        pass.show(stage(layer, "value"), by_head(&v, c.kv_heads));
+        let q = shown(pass, stage(layer, "query"), q, c.heads);
+        let k = shown(pass, stage(layer, "key"), k, c.kv_heads);
+        let v = shown(pass, stage(layer, "value"), v, c.kv_heads);
 
         let mix = mix(pass, c, layer, &q, &k, &v, segments, observer); // E6.4
         let mix = pass.put(stage(layer, "mix"), mix);
@@ -116,7 +116,7 @@ fn mix<T: Real>(
             &views,
             d,
             Visible::Causal,
-            pass.grid,
+            pass.stores(),
             received.as_deref_mut(),
         ));
         if let Some(observer) = observer {
@@ -127,6 +127,17 @@ fn mix<T: Real>(
         first = rows.end;
     }
     Array2::from_shape_vec(q.dim(), mix).unwrap_or_else(|_| unreachable!("E6.4: one row a query"))
+}
+
+/// Shows what the heads computed; gives back what the pass goes on with. x: [n, heads · d_h] → the same.
+fn shown<T: Real>(pass: &mut Pass<'_, T>, at: Stage, x: Array2<T>, heads: usize) -> Array2<T> {
+    match pass.show(at, by_head(&x, heads)) {
+        None => x,
+        Some(given) => {
+            let rows = given.permuted_axes(vec![1, 0, 2]).as_standard_layout().into_owned();
+            rows.into_shape_with_order(x.dim()).unwrap_or(x)
+        }
+    }
 }
 
 /// [n, heads · d_h] seen as [heads, n, d_h].

@@ -12,7 +12,8 @@ pub use observe::{LayerObserved, Observer};
 use crate::cache::Cache;
 use crate::config::DecoderConfig;
 use crate::error::Result;
-use crate::kernel::{Angles, inverse_frequencies, linear, rms_norm};
+use crate::kernel::{Angles, inverse_frequencies, rms_norm};
+use crate::layer::apply;
 use crate::num::Real;
 use crate::pass::{Part, Pass, Stage};
 use crate::weights::{Matrix, Names};
@@ -103,7 +104,7 @@ impl Decoder {
 
     /// Logits of normed rows: x: [n, d] → [n, V]. Spec: E6.7, R6.7, C6.7a
     pub fn logits<T: Real>(&self, pass: &Pass<'_, T>, x: ArrayView2<'_, T>) -> Array2<T> {
-        pass.store(linear(x, self.head.view(), None))
+        pass.store(apply(pass, x, self.head.view(), None))
     }
 
     /// One decode step of several sequences: a token each, appended to its cache → logits, [sequences, V].
@@ -118,7 +119,7 @@ impl Decoder {
     ) -> Array2<T> {
         let mut segments: Vec<_> = caches.iter_mut().map(|cache| Segment { cache, rows: 1 }).collect();
         let x = self.embed(tokens);
-        let x = self.forward(&mut Pass::new(pass.grid), x, positions, &mut segments, None);
+        let x = self.forward(&mut pass.unwatched(), x, positions, &mut segments, None);
         self.logits(pass, self.final_norm(pass, x.view()).view())
     }
 }

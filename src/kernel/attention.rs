@@ -7,6 +7,7 @@
 //! names.
 //! Naive twin: [`super::naive::attention`]. Spec: E3.5
 
+use super::attention_ways::Stores;
 use super::simd::vectorize;
 use crate::num::{Grid, LANES, Lanes, Real, sum};
 use rayon::prelude::*;
@@ -56,7 +57,8 @@ pub enum Visible {
 /// heads side by side. Query head h reads KV head h / (H/G). A row that sees nothing gets zeros (C3.5a).
 /// With `received`, [G, len], each entry's weight is added to it, summed over rows and the query heads of the group.
 ///
-/// In a GPU's type (`grid`) scores, scaled scores and weights are stored as eager attention stores them (R3.5).
+/// In a GPU's type (`stores`) scores, scaled scores and weights are stored as eager attention stores them (R3.5), or, in
+/// a fused kernel, only the unnormalised weights (R10.3).
 /// Spec: E3.5
 pub fn attention<T: Real>(
     q: &[T],
@@ -64,16 +66,17 @@ pub fn attention<T: Real>(
     heads: &[HeadView<'_, T>],
     head_dim: usize,
     visible: Visible,
-    grid: Grid,
+    stores: impl Into<Stores>,
     received: Option<&mut [Vec<T>]>,
 ) -> Vec<T> {
+    let stores = stores.into();
     let width = query_heads * head_dim;
     let (rows, group) = (q.len() / width.max(1), query_heads / heads.len().max(1));
     let mut mix = vec![T::ZERO; q.len()];
     if mix.is_empty() {
         return mix;
     }
-    let shape = Shape { rows, width, group, head_dim, visible, grid, scale: scale(head_dim) };
+    let shape = Shape { rows, width, group, head_dim, visible, stores, scale: scale(head_dim) };
     if let Some(received) = received {
         // Waves of tasks, each with a sum of its own, added in the order of the rows.
         for (wave, mix) in mix.chunks_mut(8 * ROWS * width).enumerate() {
@@ -117,14 +120,14 @@ pub fn scale<T: Real>(head_dim: usize) -> T {
 }
 
 #[derive(Clone, Copy)]
-struct Shape<T> {
+pub(super) struct Shape<T> {
     rows: usize,
     width: usize,
     group: usize,
-    head_dim: usize,
+    pub(super) head_dim: usize,
     visible: Visible,
-    grid: Grid,
-    scale: T,
+    pub(super) stores: Stores,
+    pub(super) scale: T,
 }
 
 impl<T: Real> Shape<T> {
@@ -177,7 +180,7 @@ impl<T: Real> Shape<T> {
         mut sums: Option<&mut [T]>,
     ) {
         let stride = scores.len() / q.len();
-        if self.grid != Grid::Native {
+        if self.stores.grid != Grid::Native {
             return vectorize(
                 #[inline(always)]
                 || self.rows_rounded(q, seen, head, scores, outs, sums),
@@ -186,6 +189,9 @@ impl<T: Real> Shape<T> {
         vectorize(
             #[inline(always)]
             || {
+                if self.stores.fused && sums.is_none() {
+                    return self.rows_scaled_first(q, seen, head, scores, outs);
+                }
                 fill_scores(q, head.keys, self.head_dim, self.scale, scores, stride);
                 let mut totals = [T::ZERO; ROWS];
                 for (r, &seen) in seen.iter().enumerate() {
@@ -204,37 +210,11 @@ impl<T: Real> Shape<T> {
             },
         );
     }
-
-    /// The same where scores and weights are stored in a GPU's type, as eager attention does. Spec: R3.5
-    #[inline(always)]
-    fn rows_rounded(
-        &self,
-        q: &[&[T]],
-        seen: &[usize],
-        head: HeadView<'_, T>,
-        scores: &mut [T],
-        outs: Vec<&mut [T]>,
-        mut sums: Option<&mut [T]>,
-    ) {
-        let (stride, grid) = (scores.len() / q.len(), self.grid);
-        fill_scores(q, head.keys, self.head_dim, T::ONE, scores, stride);
-        for (r, out) in outs.into_iter().enumerate() {
-            let p = &mut scores[r * stride..][..seen[r]];
-            p.iter_mut().for_each(|s| *s = grid.round(grid.round(*s) * self.scale));
-            let total = weights(p);
-            p.iter_mut().for_each(|p| *p = grid.round(*p / total));
-            add_mix(p, head.values, out);
-            grid.round_all(out);
-            if let Some(sums) = sums.as_deref_mut() {
-                sums.iter_mut().zip(p.iter()).for_each(|(s, &p)| *s += p);
-            }
-        }
-    }
 }
 
 /// scores\[r\]\[i\] = scale · Σ_d q_r\[d\] · k_i\[d\]: lanes over keys, in order over d. Spec: E3.4
 #[inline(always)]
-fn fill_scores<T: Real>(q: &[&[T]], keys: &[T], d: usize, scale: T, scores: &mut [T], stride: usize) {
+pub(super) fn fill_scores<T: Real>(q: &[&[T]], keys: &[T], d: usize, scale: T, scores: &mut [T], stride: usize) {
     let mut r = 0;
     while r < q.len() {
         let end = stride / LANES;
@@ -299,7 +279,7 @@ pub(crate) fn weights<T: Real>(s: &mut [T]) -> T {
 
 /// out\[d\] = Σ_i p_i · v_i\[d\]: in order over entries within a chunk of 256, chunks added in order. Spec: E3.5
 #[inline(always)]
-fn add_mix<T: Real>(p: &[T], values: &[T], out: &mut [T]) {
+pub(super) fn add_mix<T: Real>(p: &[T], values: &[T], out: &mut [T]) {
     let d = out.len();
     out.fill(T::ZERO);
     for (p, v) in p.chunks(CHUNK).zip(values.chunks(CHUNK * d)) {

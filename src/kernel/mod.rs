@@ -6,6 +6,8 @@
 
 mod activation;
 mod attention;
+mod attention_ways;
+mod in_order;
 mod linear;
 mod matrix;
 pub mod naive;
@@ -14,11 +16,15 @@ mod patch;
 pub mod resample;
 mod rotary;
 pub mod simd;
+mod way;
 
 pub use activation::activate;
 pub use attention::{HeadView, Visible, attention, key_at, push_key, scale, softmax};
+pub use attention_ways::Stores;
+pub use in_order::linear_in_order;
 pub use linear::linear;
 pub use matrix::{MatrixView, Values};
 pub use norm::{layer_norm, rms_norm};
 pub use patch::patches;
 pub use rotary::{Angles, inverse_frequencies};
+pub use way::Way;

@@ -16,12 +16,14 @@ pub struct Mlp {
     pub activation: Activation,
     /// The second layer.
     pub fc2: Linear,
+    /// Whether the first layer's product is stored before its bias is added (R10.6).
+    pub bias_apart: bool,
 }
 
 impl Mlp {
     /// x: [n, d] → [n, outputs of fc2].
     pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, x: ArrayView2<'_, T>) -> Array2<T> {
-        let mut hidden = self.fc1.forward(pass, x);
+        let mut hidden = if self.bias_apart { self.fc1.forward_apart(pass, x) } else { self.fc1.forward(pass, x) };
         activate(&mut hidden, self.activation);
         self.fc2.forward(pass, pass.store(hidden).view())
     }

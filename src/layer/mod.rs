@@ -3,5 +3,5 @@
 mod linear;
 mod mlp;
 
-pub use linear::Linear;
+pub use linear::{Linear, apply};
 pub use mlp::{GatedMlp, Mlp};

@@ -41,6 +41,8 @@ impl LlavaOnevision {
                 fc1: linear("linear_1", config.vision.hidden * config.feature_layers.len())?,
                 activation: config.projector_activation,
                 fc2: linear("linear_2", d)?,
+                // The features of one layer come as a strided view.
+                bias_apart: config.feature_layers.len() == 1,
             },
             newline: names.vector("newline", d)?,
             config: config.clone(),
@@ -51,10 +53,15 @@ impl LlavaOnevision {
     pub fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared) -> Array2<T> {
         let d = self.config.text.hidden;
         let pixels: Vec<_> = prompt.images.iter().map(|i| i.pixels.view()).collect();
-        let Ok(pixels) = concatenate(Axis(0), &pixels) else { return Array2::from_elem((0, d), T::ZERO) };
+        let Ok(pixels) = concatenate(Axis(0), &pixels) else {
+            // No image: no rows, unless a replay knows the rows alone.
+            let rows = Array2::from_elem((prompt.roles.visual().len(), d), T::ZERO);
+            return if rows.is_empty() { rows } else { pass.put(Stage::at(Part::Projector, "out"), rows) };
+        };
         let features = self.tower.features(pass, pixels.view(), &self.config.feature_layers); // E5.1
         let features = features.slice(s![.., usize::from(self.config.drop_first).., ..]);
-        pass.show(Stage::at(Part::Vision, "features"), features);
+        let given = pass.show(Stage::at(Part::Vision, "features"), features).map(|f| f.into_dimensionality());
+        let features = given.and_then(|f| f.ok()).unwrap_or_else(|| features.to_owned());
 
         let (tiles, tokens, width) = features.dim();
         let features = features.to_shape((tiles * tokens, width)).unwrap_or_else(|_| unreachable!("E5.5: whole tiles"));

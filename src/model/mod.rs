@@ -11,7 +11,7 @@ use crate::decoder::Decoder;
 use crate::error::{Result, ensure};
 use crate::files::Files;
 use crate::input::{Positions, Prepared};
-use crate::num::Real;
+use crate::num::{Grid, Real};
 use crate::pass::{Part, Pass, Stage};
 use crate::weights::{Checkpoint, Names, names};
 use ndarray::Array2;
@@ -51,7 +51,19 @@ impl Model {
     pub fn load(files: &Files) -> Result<Self> {
         let config = FamilyConfig::load(files)?;
         let generation = GenerationConfig::load(files)?;
-        let checkpoint = Checkpoint::open(files)?;
+        Self::wired(config, generation, Checkpoint::open(files)?)
+    }
+
+    /// The same model with its weights rounded to a type; none where that changes no number. Spec: R10.4
+    ///
+    /// # Errors
+    /// None that loading the model did not have.
+    pub fn rounded(&self, grid: Grid) -> Result<Option<Self>> {
+        let rounded = self.checkpoint.rounded(grid);
+        rounded.map(|checkpoint| Self::wired(self.config.clone(), self.generation.clone(), checkpoint)).transpose()
+    }
+
+    fn wired(config: FamilyConfig, generation: GenerationConfig, checkpoint: Checkpoint) -> Result<Self> {
         let (decoder, vision) = parts(&config, &Self::names(&config, &checkpoint))?;
         Ok(Model { config, generation, decoder, checkpoint, vision })
     }

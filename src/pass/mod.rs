@@ -1,14 +1,17 @@
 //! A pass: how one run of the model rounds, and who watches it.
 //!
 //! One name serves rounding site, bundle tensor, GPU export and report line: [`Pass::put`] rounds a value where a GPU of
-//! the pass's precision would store it, then shows it to a read-only [`Tap`]. A tap cannot change a number.
+//! the pass's precision would store it, then shows it to a read-only [`Tap`]. A tap cannot change a number. A replay gives
+//! the pass a [`Source`] beside it: what the source has of a stage is what the pass goes on with, after its own value was
+//! shown.
 
 mod stage;
 
 pub use stage::{Part, Stage};
 
+use crate::kernel::{Stores, Way};
 use crate::num::{Grid, Real};
-use ndarray::{Array, ArrayView, ArrayViewD, Dimension};
+use ndarray::{Array, ArrayD, ArrayView, ArrayViewD, Dimension};
 
 /// How a pass computes. Spec: T6.1
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -53,22 +56,51 @@ pub trait Tap<T> {
     fn see(&mut self, at: Stage, value: ArrayViewD<'_, T>);
 }
 
+/// Values of stages from elsewhere, which a replay goes on with instead of its own. Spec: D10.7
+pub trait Source<T> {
+    /// The stage in the shape the bundle gives it; none where the source has none of this shape.
+    fn given(&self, at: Stage, shape: &[usize]) -> Option<ArrayD<T>>;
+}
+
 /// One run of the model: its rounding and its observer.
 pub struct Pass<'t, T> {
     /// What stores round to.
     pub grid: Grid,
+    /// Which honest way is taken.
+    pub way: Way,
     tap: Option<&'t mut dyn Tap<T>>,
+    source: Option<&'t dyn Source<T>>,
 }
 
 impl<'t, T: Real> Pass<'t, T> {
     /// A pass that nobody watches.
     pub fn new(grid: Grid) -> Self {
-        Pass { grid, tap: None }
+        Pass { grid, way: Way::default(), tap: None, source: None }
     }
 
     /// A pass that `tap` watches.
     pub fn watched(grid: Grid, tap: &'t mut dyn Tap<T>) -> Self {
-        Pass { grid, tap: Some(tap) }
+        Pass { grid, way: Way::default(), tap: Some(tap), source: None }
+    }
+
+    /// The same pass by another honest way. Spec: D10.1
+    pub fn by(self, way: Way) -> Self {
+        Pass { way, ..self }
+    }
+
+    /// The same pass, going on with what `source` has. Spec: D10.7
+    pub fn replaying(self, source: &'t dyn Source<T>) -> Self {
+        Pass { source: Some(source), ..self }
+    }
+
+    /// A pass that computes as this one does, and that nobody watches.
+    pub fn unwatched<'u>(&self) -> Pass<'u, T> {
+        Pass::new(self.grid).by(self.way)
+    }
+
+    /// What attention stores.
+    pub fn stores(&self) -> Stores {
+        Stores { grid: self.grid, fused: self.way.fused }
     }
 
     /// Rounds where the precision rounds, at a site without a name.
@@ -80,18 +112,23 @@ impl<'t, T: Real> Pass<'t, T> {
         a
     }
 
-    /// Rounds where the precision rounds, then shows the value.
+    /// Rounds where the precision rounds, then shows the value; gives back what the pass goes on with.
     pub fn put<D: Dimension>(&mut self, at: Stage, a: Array<T, D>) -> Array<T, D> {
         let a = self.store(a);
-        self.show(at, a.view());
-        a
+        match self.show(at, a.view()).map(|given| given.into_dimensionality()) {
+            Some(Ok(given)) => given,
+            _ => a,
+        }
     }
 
-    /// Shows a value that is stored already; `a` is a view in the shape that the bundle gives it.
-    pub fn show<D: Dimension>(&mut self, at: Stage, a: ArrayView<'_, T, D>) {
+    /// Shows a value that is stored already; `a` is a view in the shape that the bundle gives it. What comes back, if
+    /// anything, is what a replay goes on with, in the same shape.
+    pub fn show<D: Dimension>(&mut self, at: Stage, a: ArrayView<'_, T, D>) -> Option<ArrayD<T>> {
+        let given = self.source.and_then(|source| source.given(at, a.shape()));
         if let Some(tap) = self.tap.as_deref_mut().filter(|t| t.wants(at)) {
             tap.see(at, a.into_dyn());
         }
+        given
     }
 
     /// Whether anybody watches.

@@ -71,6 +71,7 @@ impl Siglip {
                     fc1: linear(at("mlp.fc1"), mlp, d)?,
                     activation: c.activation,
                     fc2: linear(at("mlp.fc2"), d, mlp)?,
+                    bias_apart: false,
                 },
             })
         });
@@ -110,7 +111,8 @@ impl Siglip {
 
     fn tiles<T: Real>(&self, pass: &mut Pass<'_, T>, pixels: ArrayView4<'_, f32>, wanted: &[usize]) -> Array2<T> {
         let (c, tokens) = (&self.config, self.config.side() * self.config.side());
-        let mut x = self.patch_embedding.forward(pass, pass.store(patches(pixels, c.patch)).view());
+        let patches = pass.store(patches(pixels, c.patch)); // R3.14
+        let mut x = self.patch_embedding.forward_apart(pass, patches.view()); // R10.2
         let mut position = vec![T::ZERO; c.hidden];
         for token in 0..tokens {
             self.position_embedding.view().row_into(token, &mut position);
@@ -129,8 +131,13 @@ impl Siglip {
         keep(0, &x, &mut states);
         for (i, layer) in self.layers.iter().enumerate() {
             x = layer.forward(pass, x, c, tokens);
-            if let Ok(out) = x.to_shape((x.nrows() / tokens, tokens, c.hidden)) {
-                pass.show(Stage::layer(Part::Vision, i, "out"), out.view());
+            let shape = (x.nrows() / tokens, tokens, c.hidden);
+            let given = match x.to_shape(shape) {
+                Ok(out) => pass.show(Stage::layer(Part::Vision, i, "out"), out.view()),
+                Err(_) => None,
+            };
+            if let Some(Ok(given)) = given.map(|g| g.into_shape_with_order((shape.0 * tokens, c.hidden))) {
+                x = given;
             }
             keep(i + 1, &x, &mut states);
         }
@@ -182,7 +189,7 @@ fn tile_attention<T: Real>(
         let views: Vec<HeadView<'_, T>> =
             stored.iter().map(|(keys, v)| HeadView { keys, values: v.as_slice().unwrap_or_default() }).collect();
         let q = q.slice(s![first..first + tokens, ..]);
-        mix.extend(attention(q.as_slice().unwrap_or_default(), heads, &views, d, Visible::All, pass.grid, None));
+        mix.extend(attention(q.as_slice().unwrap_or_default(), heads, &views, d, Visible::All, pass.stores(), None));
     }
     Array2::from_shape_vec(q.dim(), mix).unwrap_or_else(|_| unreachable!("E5.3: one row a query"))
 }

@@ -5,6 +5,8 @@ use super::shards::{self, Shard};
 use super::{Dtype, Storage};
 use crate::error::{Error, Result};
 use crate::files::Files;
+use crate::num::Grid;
+use half::{bf16, f16};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -41,6 +43,11 @@ pub struct TensorInfo<'a> {
     pub data: &'a [u8],
     /// The file it is in.
     pub file: &'a str,
+}
+
+/// Rounds numbers of N bytes in place.
+fn round<const N: usize>(bytes: &mut [u8], to: impl Fn([u8; N]) -> [u8; N]) {
+    bytes.as_chunks_mut::<N>().0.iter_mut().for_each(|b| *b = to(*b));
 }
 
 impl TensorInfo<'_> {
@@ -110,6 +117,41 @@ impl Checkpoint {
             let _ = write!(hex, "{byte:02x}"); // writing to a string does not fail
             hex
         })
+    }
+
+    /// The same checkpoint with every weight rounded to a type, as a program loads it that computes in that type; none
+    /// where that changes no number. Spec: R10.4
+    pub fn rounded(&self, grid: Grid) -> Option<Checkpoint> {
+        let kept = |t: TensorInfo<'_>| match (grid, t.dtype) {
+            (Grid::Native, _) | (Grid::Bf16, Dtype::Bf16) | (Grid::F16, Dtype::F16) => true,
+            (_, Dtype::F32 | Dtype::Bf16 | Dtype::F16) => false,
+            _ => true,
+        };
+        if self.tensors().all(kept) {
+            return None;
+        }
+        let shards = self.shards.iter().map(|shard| {
+            let mut bytes = shard.storage.bytes().to_vec();
+            for t in &shard.header.tensors {
+                let bytes = &mut bytes[t.range.clone()];
+                match t.dtype {
+                    Dtype::F32 => round(bytes, |b| grid.round(f32::from_le_bytes(b)).to_le_bytes()),
+                    Dtype::Bf16 => {
+                        round(bytes, |b| bf16::from_f32(grid.round(bf16::from_le_bytes(b).to_f32())).to_le_bytes())
+                    }
+                    Dtype::F16 => {
+                        round(bytes, |b| f16::from_f32(grid.round(f16::from_le_bytes(b).to_f32())).to_le_bytes())
+                    }
+                    _ => {}
+                }
+            }
+            Shard { label: shard.label.clone(), storage: Arc::new(Storage::copy(&bytes)), header: shard.header.clone() }
+        });
+        let shards = shards.collect();
+        let place = |(name, p): (&String, &Place)| {
+            (name.clone(), Place { shard: p.shard, entry: p.entry, asked: AtomicBool::new(false) })
+        };
+        Some(Checkpoint { label: self.label.clone(), shards, tensors: self.tensors.iter().map(place).collect() })
     }
 
     /// A tensor that a model asks for, with the storage it lies in.

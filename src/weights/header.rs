@@ -28,7 +28,7 @@ pub(crate) struct Entry {
 }
 
 /// What the head says, checked against the length of the file: the tensors lie one behind another and fill it.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Header {
     pub(crate) metadata: BTreeMap<String, String>,
     /// In the order of their bytes.

@@ -149,7 +149,9 @@ impl Twin<'_> {
         let patches = self.store(Array2::from_shape_vec((tokens, 3 * c.patch * c.patch), patches).unwrap());
         let kernel = self.names.kernel("vision.embeddings.patch_embedding.weight", d, 3, c.patch).unwrap();
         let bias = self.vector("vision.embeddings.patch_embedding.bias", d);
-        let x = self.store(naive::linear(patches.view(), self.matrix(&kernel).view(), Some(&bias)));
+        let mut x = self.store(naive::linear(patches.view(), self.matrix(&kernel).view(), None)); // R10.2
+        x.outer_iter_mut().for_each(|mut x| x.iter_mut().zip(&bias).for_each(|(x, &b)| *x += T::of_f32(b)));
+        let x = self.store(x);
         let position = self.names.matrix("vision.embeddings.position_embedding.weight", tokens, d).unwrap();
         let mut states = vec![self.sum(&x, &self.matrix(&position))];
         for layer in 0..c.layers {

@@ -1,0 +1,54 @@
+//! A linear layer that adds its products one by one: an honest order that is as far from the canonical one as can be.
+//! Only noise is measured with it ([`super::Way`]).
+
+use super::matrix::MatrixView;
+use super::simd::vectorize;
+use crate::num::{LANES, Real};
+use ndarray::{Array2, ArrayView2};
+use rayon::prelude::*;
+
+/// y\[m, n\] = ((x\[m, 0\] · w\[n, 0\] + x\[m, 1\] · w\[n, 1\]) + …) + b\[n\], every step rounded once.
+///
+/// x: [m, k], w: [n, k], b: \[n\] → y: [m, n]. Spec: D10.1
+///
+/// # Panics
+/// Where the shapes disagree, which only a bug of ours can cause (C3.3a).
+pub fn linear_in_order<T: Real>(x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Option<&[f32]>) -> Array2<T> {
+    let (m, k, n) = (x.nrows(), x.ncols(), w.rows);
+    assert_eq!(k, w.cols, "C3.3a: x has as many columns as w");
+    let x = x.as_standard_layout();
+    let blocks: Vec<Array2<T>> = (0..n.div_ceil(LANES))
+        .into_par_iter()
+        .map(|block| {
+            let outputs = block * LANES..n.min((block + 1) * LANES);
+            let mut columns = vec![[T::ZERO; LANES]; k]; // [k, 16]: 16 outputs side by side
+            let mut row = vec![T::ZERO; k];
+            for (lane, output) in outputs.clone().enumerate() {
+                w.row_into(output, &mut row);
+                columns.iter_mut().zip(&row).for_each(|(c, &w)| c[lane] = w);
+            }
+            let mut y = Array2::from_elem((m, LANES), T::ZERO);
+            for (x, mut y) in x.outer_iter().zip(y.outer_iter_mut()) {
+                let x = x.to_slice().unwrap_or_default();
+                let sums = vectorize(
+                    #[inline(always)]
+                    || {
+                        let mut sums = [T::ZERO; LANES];
+                        for (&x, w) in x.iter().zip(&columns) {
+                            for j in 0..LANES {
+                                sums[j] = x.mul_add(w[j], sums[j]);
+                            }
+                        }
+                        sums
+                    },
+                );
+                y.iter_mut().zip(sums).for_each(|(y, s)| *y = s);
+            }
+            y
+        })
+        .collect();
+    Array2::from_shape_fn((m, n), |(i, o)| {
+        let y = blocks[o / LANES][[i, o % LANES]];
+        b.map_or(y, |b| y + T::of_f32(b[o]))
+    })
+}
