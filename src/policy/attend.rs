@@ -2,7 +2,7 @@
 //! multiply-add with the keys as lanes, the softmax sum is the canonical one. No n × n matrix ever exists.
 
 use crate::kernel::simd::vectorize;
-use crate::num::{LANES, Real, sum};
+use crate::num::{Grid, LANES, Real, sum};
 use ndarray::ArrayView2;
 
 /// The keys of one KV head at chosen prompt rows, packed for [`Panel::attend`]. Spec: E8.3
@@ -14,11 +14,13 @@ pub(super) struct Panel<T> {
     d: usize,
     /// 1/√d_h.
     scale: T,
+    /// What scores and weights are stored in.
+    grid: Grid,
 }
 
 impl<T: Real> Panel<T> {
     /// Packs the keys at `cols`; k: [n, d_h].
-    pub fn new(k: ArrayView2<'_, T>, cols: Vec<usize>) -> Self {
+    pub fn new(k: ArrayView2<'_, T>, cols: Vec<usize>, grid: Grid) -> Self {
         let d = k.ncols();
         let mut packed = vec![T::ZERO; cols.len().div_ceil(LANES) * d * LANES];
         for (c, &row) in cols.iter().enumerate() {
@@ -27,7 +29,7 @@ impl<T: Real> Panel<T> {
                 packed[block + t * LANES + c % LANES] = v;
             }
         }
-        Panel { cols, packed, d, scale: T::of(1.0 / (d as f64).sqrt()) }
+        Panel { cols, packed, d, scale: T::of(1.0 / (d as f64).sqrt()), grid }
     }
 
     /// How many of the columns a query at prompt row `row` sees under a causal mask. Spec: A8.3
@@ -42,6 +44,7 @@ impl<T: Real> Panel<T> {
             || {
                 self.scores(q, p);
                 softmax(&mut p[..seen]);
+                self.grid.round_all(p);
                 p[seen..].fill(T::ZERO);
             },
         )
@@ -56,7 +59,7 @@ impl<T: Real> Panel<T> {
                     acc[j] = q.mul_add(k[j], acc[j]);
                 }
             }
-            s.iter_mut().zip(acc).for_each(|(s, a)| *s = a * self.scale);
+            s.iter_mut().zip(acc).for_each(|(s, a)| *s = self.grid.round(self.grid.round(a) * self.scale));
         }
     }
 }

@@ -19,6 +19,7 @@ mod plan;
 mod presets;
 mod retain;
 mod score;
+mod scorer;
 mod stats;
 mod text;
 mod window;
@@ -33,6 +34,7 @@ pub use plan::{Decisions, Plan, Values};
 pub use presets::{Preset, preset, presets};
 pub use retain::Retain;
 pub use score::LayerScores;
+pub use scorer::Scorer;
 pub use stats::{skewness, strength};
 pub use window::elite;
 
@@ -160,77 +162,6 @@ impl Policy {
     fn causal(&self) -> bool {
         self.mask == Mask::Causal || self.keys == Keys::Causal
     }
-}
-
-/// A policy at work on one prompt, layer by layer: observe each layer, let its queries and keys go, then decide. One
-/// observation serves any number of retentions. Spec: D8.1
-#[derive(Debug, Clone)]
-pub struct Scorer {
-    policy: Policy,
-    sight: window::Sight,
-}
-
-impl Scorer {
-    /// A policy looking at a prompt.
-    ///
-    /// # Errors
-    /// Parts that do not go together; a window that needs text which the prompt does not have (A8.13).
-    pub fn new(policy: &Policy, roles: &Roles) -> Result<Self> {
-        policy.check()?;
-        Ok(Scorer { policy: *policy, sight: window::Sight::new(policy, roles)? })
-    }
-
-    /// The prompt rows whose queries must be observed, ascending.
-    pub fn rows(&self) -> &[usize] {
-        &self.sight.rows
-    }
-
-    /// What layer `layer` has to say.
-    ///
-    /// # Errors
-    /// Shapes that do not fit, queries that are missing, NaN.
-    pub fn observe<T: Real>(&self, layer: usize, seen: &Observed<'_, T>) -> Result<LayerScores> {
-        score::score(&self.policy, &self.sight, layer, seen)
-    }
-
-    /// The plan, from what all layers had to say: `layers` come from [`Scorer::observe`], in order.
-    ///
-    /// # Panics
-    /// Where `layers` come from another prompt or policy (D8.4).
-    /// Spec: E8.7, D8.4
-    pub fn decide(&self, retain: Retain, layers: &[LayerScores]) -> Plan {
-        let (n, candidates) = (self.sight.n, &self.sight.candidates);
-        let budget = budget::budgets(self.policy.budget, retain, layers, candidates.len());
-        let keep = self.policy.keep.within(self.policy.scope);
-        let kept: Vec<Vec<Vec<usize>>> = layers
-            .iter()
-            .zip(&budget)
-            .map(|(layer, &b)| {
-                let set = |s: usize| {
-                    let voters = layer.window[s].iter().filter_map(|r| candidates.binary_search(r).ok());
-                    keep::kept(&keep, &layer.importance.row(s).to_vec(), &voters.collect::<Vec<_>>(), b)
-                };
-                (0..layer.window.len()).map(set).collect()
-            })
-            .collect();
-        let rows = |layer: &LayerScores, sets: &[Vec<usize>]| -> Vec<Vec<usize>> {
-            let rows: Vec<Vec<usize>> = sets.iter().map(|kept| staying(n, candidates, kept)).collect();
-            if rows.len() == layer.kv_heads { rows } else { vec![rows[0].clone(); layer.kv_heads] }
-        };
-        Plan {
-            kept: layers.iter().zip(&kept).map(|(layer, sets)| rows(layer, sets)).collect(),
-            rows: n,
-            decisions: Some(Decisions { policy: self.policy, layers: layers.to_vec(), budget, kept }),
-        }
-    }
-}
-
-/// The prompt rows that stay: all that are no candidates, and the kept ones.
-fn staying(n: usize, candidates: &[usize], kept: &[usize]) -> Vec<usize> {
-    let mut stays = vec![true; n];
-    candidates.iter().for_each(|&row| stays[row] = false);
-    kept.iter().for_each(|&i| stays[candidates[i]] = true);
-    (0..n).filter(|&row| stays[row]).collect()
 }
 
 /// Which entries stay, from what all layers observed. seen: \[L\].

@@ -2,7 +2,7 @@
 
 use super::attend::Panel;
 use crate::error::{Result, ensure};
-use crate::num::Real;
+use crate::num::{Grid, Real};
 use ndarray::{Array2, ArrayView2, ArrayView3, s};
 use rayon::prelude::*;
 
@@ -91,7 +91,7 @@ pub fn received<T: Real>(q: ArrayView3<'_, T>, k: ArrayView3<'_, T>) -> Array2<T
     let per_head: Vec<Vec<T>> = (0..heads)
         .into_par_iter()
         .map(|h| {
-            let panel = Panel::new(k.slice(s![h * kv_heads / heads, .., ..]), (0..n).collect());
+            let panel = Panel::new(k.slice(s![h * kv_heads / heads, .., ..]), (0..n).collect(), Grid::Native);
             let (mut sum, mut p) = (vec![T::ZERO; n], vec![T::ZERO; n]);
             for row in 0..n {
                 panel.attend(&q.slice(s![h, row, ..]).to_vec(), row + 1, &mut p);

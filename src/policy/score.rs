@@ -1,8 +1,8 @@
 //! How votes become importances, and what else a layer has to say before the budgets are shared out.
 
 use super::attend::Panel;
-use super::window::{Sight, select};
-use super::{Budget, Heads, Keys, Observed, Policy, Score, stats};
+use super::window::select;
+use super::{Budget, Heads, Keys, Observed, Score, Scorer, stats};
 use crate::error::{Error, Result};
 use crate::num::Real;
 use ndarray::{Array2, s};
@@ -37,11 +37,12 @@ struct Votes<T> {
 
 /// Scores one layer; NaN names the layer and the token. Spec: E8.3, E8.4, C8.4e, D9.2, C9.1b
 pub(super) fn score<T: Real>(
-    policy: &Policy,
-    sight: &Sight,
+    scorer: &Scorer,
     layer: usize,
     seen: &Observed<'_, T>,
+    given: Option<Vec<Vec<usize>>>,
 ) -> Result<LayerScores> {
+    let (policy, sight) = (&scorer.policy, &scorer.sight);
     seen.check(layer, sight.n, &sight.rows)?;
     let kv_heads = seen.k.shape()[0];
     let sets = if policy.heads == Heads::Kv { kv_heads } else { 1 };
@@ -53,8 +54,11 @@ pub(super) fn score<T: Real>(
     } else if !policy.votes() {
         importance.indexed_iter_mut().for_each(|((set, i), x)| *x = unattended(policy.score, layer, set, i));
     } else {
-        window = select(policy, sight, layer, seen)?;
-        let (attention, dense) = attention(policy, sight, layer, seen, &window)?;
+        window = match given {
+            Some(window) => window,
+            None => select(scorer, layer, seen)?,
+        };
+        let (attention, dense) = attention(scorer, layer, seen, &window)?;
         density = dense;
         for (set, a) in attention.into_iter().enumerate() {
             let a = match policy.score {
@@ -80,12 +84,12 @@ pub(super) fn score<T: Real>(
 
 /// The importance of every prompt row, [S][n], and the density. Spec: E8.4, C8.4d, E9.1, E9.7
 fn attention<T: Real>(
-    policy: &Policy,
-    sight: &Sight,
+    scorer: &Scorer,
     layer: usize,
     seen: &Observed<'_, T>,
     window: &[Vec<usize>],
 ) -> Result<(Vec<Vec<T>>, f64)> {
+    let (policy, sight) = (&scorer.policy, &scorer.sight);
     let (kv_heads, group, sets) = (seen.k.shape()[0], seen.group(), window.len());
     let set = |g: usize| if sets == 1 { 0 } else { g };
     let mut sums = vec![vec![T::ZERO; sight.n]; sets];
@@ -97,7 +101,7 @@ fn attention<T: Real>(
         }
     } else {
         let votes: Vec<Vec<Votes<T>>> =
-            (0..kv_heads).into_par_iter().map(|g| votes(policy, sight, seen, g, &window[set(g)])).collect();
+            (0..kv_heads).into_par_iter().map(|g| votes(scorer, seen, g, &window[set(g)])).collect();
         for (g, head) in votes.iter().enumerate().flat_map(|(g, heads)| heads.iter().map(move |head| (g, head))) {
             sums[set(g)].iter_mut().zip(&head.sum).for_each(|(s, &v)| *s += v);
             dense[set(g)] = (dense[set(g)].0 + head.dense.0, dense[set(g)].1 + head.dense.1);
@@ -116,7 +120,8 @@ fn attention<T: Real>(
 }
 
 /// The votes of the query heads of KV head `g`. Spec: E8.3, A8.3, A8.4
-fn votes<T: Real>(policy: &Policy, sight: &Sight, seen: &Observed<'_, T>, g: usize, window: &[usize]) -> Vec<Votes<T>> {
+fn votes<T: Real>(scorer: &Scorer, seen: &Observed<'_, T>, g: usize, window: &[usize]) -> Vec<Votes<T>> {
+    let (policy, sight) = (&scorer.policy, &scorer.sight);
     let cols = match policy.keys {
         Keys::All | Keys::Causal => (0..sight.n).collect(),
         Keys::Elite => {
@@ -127,7 +132,7 @@ fn votes<T: Real>(policy: &Policy, sight: &Sight, seen: &Observed<'_, T>, g: usi
         }
     };
     let causal = policy.causal();
-    let panel = Panel::new(seen.k.slice(s![g, .., ..]), cols);
+    let panel = Panel::new(seen.k.slice(s![g, .., ..]), cols, scorer.grid);
     let mut p = vec![T::ZERO; panel.cols.len()];
     let mut heads = Vec::with_capacity(seen.group());
     for h in g * seen.group()..(g + 1) * seen.group() {

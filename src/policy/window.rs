@@ -1,9 +1,9 @@
 //! Who votes: the text that counts, the rows whose queries must be kept, and the elite.
 
 use super::attend::Panel;
-use super::{Heads, Observed, Policy, Scope, Score, Text, Window};
+use super::{Heads, Observed, Policy, Scope, Score, Scorer, Text, Window};
 use crate::error::{Error, Result, ensure};
-use crate::num::Real;
+use crate::num::{Grid, Real};
 use crate::roles::Roles;
 use ndarray::s;
 
@@ -73,16 +73,12 @@ fn counted(text: Text, roles: &Roles) -> Result<Vec<usize>> {
     Ok(rows)
 }
 
-/// The windows of one layer: [S][w], S = 1, or G under `heads=kv`. Each ascending, none empty. Spec: E8.1, E8.2, A8.2
+/// The windows of one layer: \[S\]\[w\], S = 1, or G under `heads=kv`. Each ascending, none empty. Spec: E8.1, E8.2, A8.2
 ///
 /// # Errors
 /// NaN in the attention among the text.
-pub(super) fn select<T: Real>(
-    policy: &Policy,
-    sight: &Sight,
-    layer: usize,
-    seen: &Observed<'_, T>,
-) -> Result<Vec<Vec<usize>>> {
+pub(super) fn select<T: Real>(scorer: &Scorer, layer: usize, seen: &Observed<'_, T>) -> Result<Vec<Vec<usize>>> {
+    let (policy, sight) = (&scorer.policy, &scorer.sight);
     let kv_heads = seen.k.shape()[0];
     let sets = if policy.heads == Heads::Kv { kv_heads } else { 1 };
     let alpha = match policy.window {
@@ -91,36 +87,46 @@ pub(super) fn select<T: Real>(
         _ => return Ok(vec![sight.rows.clone(); sets]),
     };
     let text = &sight.rows;
-    let att = text_attention(text, seen);
-    let elite = |heads: std::ops::Range<usize>| -> Result<Vec<usize>> {
-        let mut mean = vec![T::ZERO; text.len()];
-        for row in &att[heads.clone()] {
+    let sets = attention(scorer, seen).into_iter().map(|att| {
+        let chosen = elite(&att, T::of(alpha));
+        ensure!(!chosen.is_empty(), format!("layer {layer}: attention of the last text row"), "finite numbers", "NaN");
+        Ok(chosen.into_iter().map(|j| text[j]).collect())
+    });
+    let sets = sets.collect::<Result<Vec<Vec<usize>>>>()?;
+    if policy.heads != Heads::Union {
+        return Ok(sets);
+    }
+    let mut all = sets.concat();
+    all.sort_unstable();
+    all.dedup();
+    Ok(vec![all])
+}
+
+/// The rows of Att that elites are read off, averaged over the heads that share one: \[A\]\[N_t\], A = 1, or G under
+/// `heads=kv`, or H under `heads=union`. Spec: E8.1, A8.2
+pub(super) fn attention<T: Real>(scorer: &Scorer, seen: &Observed<'_, T>) -> Vec<Vec<T>> {
+    let att = text_attention(&scorer.sight.rows, seen, scorer.grid);
+    let mean = |heads: &[Vec<T>]| {
+        let mut mean = vec![T::ZERO; scorer.sight.rows.len()];
+        for row in heads {
             mean.iter_mut().zip(row).for_each(|(m, &a)| *m += a);
         }
         let count = T::of(heads.len() as f64);
         mean.iter_mut().for_each(|m| *m = *m / count);
-        let chosen = elite(&mean, T::of(alpha));
-        ensure!(!chosen.is_empty(), format!("layer {layer}: attention of the last text row"), "finite numbers", "NaN");
-        Ok(chosen.into_iter().map(|j| text[j]).collect())
+        mean
     };
-    let heads = att.len();
-    match policy.heads {
-        Heads::Mean => Ok(vec![elite(0..heads)?]),
-        Heads::Kv => (0..kv_heads).map(|g| elite(g * seen.group()..(g + 1) * seen.group())).collect(),
-        Heads::Union => {
-            let mut all = (0..heads).map(|h| elite(h..h + 1)).collect::<Result<Vec<_>>>()?.concat();
-            all.sort_unstable();
-            all.dedup();
-            Ok(vec![all])
-        }
+    match scorer.policy.heads {
+        Heads::Mean => vec![mean(&att)],
+        Heads::Kv => att.chunks(seen.group()).map(mean).collect(),
+        Heads::Union => att.chunks(1).map(mean).collect(),
     }
 }
 
 /// The last row of Att, the softmax over the text keys alone: [H][N_t]. Spec: E8.1
-fn text_attention<T: Real>(text: &[usize], seen: &Observed<'_, T>) -> Vec<Vec<T>> {
+fn text_attention<T: Real>(text: &[usize], seen: &Observed<'_, T>, grid: Grid) -> Vec<Vec<T>> {
     let mut att = Vec::with_capacity(seen.q.shape()[0]);
     for g in 0..seen.k.shape()[0] {
-        let panel = Panel::new(seen.k.slice(s![g, .., ..]), text.to_vec());
+        let panel = Panel::new(seen.k.slice(s![g, .., ..]), text.to_vec(), grid);
         for h in g * seen.group()..(g + 1) * seen.group() {
             let mut p = vec![T::ZERO; text.len()];
             panel.attend(&seen.query(h, text[text.len() - 1]), text.len(), &mut p);

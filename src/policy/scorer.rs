@@ -1,0 +1,143 @@
+//! A policy at work on one prompt: each layer observed, then budgets, then kept sets; every step also from decisions that
+//! were made elsewhere, which a replay goes on with.
+
+use super::{Decisions, Heads, LayerScores, Observed, Plan, Policy, Retain, Window, budget, keep, score, window};
+use crate::error::{Result, ensure};
+use crate::num::{Grid, Real};
+use crate::roles::Roles;
+use ndarray::Array2;
+
+/// A policy at work on one prompt, layer by layer: observe each layer, let its queries and keys go, then decide. One
+/// observation serves any number of retentions. Spec: D8.1
+#[derive(Debug, Clone)]
+pub struct Scorer {
+    pub(super) policy: Policy,
+    pub(super) sight: window::Sight,
+    pub(super) grid: Grid,
+}
+
+impl Scorer {
+    /// A policy looking at a prompt.
+    ///
+    /// # Errors
+    /// Parts that do not go together; a window that needs text which the prompt does not have (A8.13).
+    pub fn new(policy: &Policy, roles: &Roles) -> Result<Self> {
+        policy.check()?;
+        Ok(Scorer { policy: *policy, sight: window::Sight::new(policy, roles)?, grid: Grid::Native })
+    }
+
+    /// The same scorer storing scores and weights in a GPU's type, as an implementation in that type may. Spec: R10.5
+    pub fn storing(self, grid: Grid) -> Self {
+        Scorer { grid, ..self }
+    }
+
+    /// The prompt rows whose queries must be observed, ascending.
+    pub fn rows(&self) -> &[usize] {
+        &self.sight.rows
+    }
+
+    /// What layer `layer` has to say.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, queries that are missing, NaN.
+    pub fn observe<T: Real>(&self, layer: usize, seen: &Observed<'_, T>) -> Result<LayerScores> {
+        score::score(self, layer, seen, None)
+    }
+
+    /// The same, with a window from elsewhere, \[S\]\[w\], instead of the one that the policy would choose. Spec: D10.7
+    ///
+    /// # Errors
+    /// As [`observe`](Self::observe); a window that is no set of rows that may vote, or another number of windows.
+    pub fn observe_through<T: Real>(
+        &self,
+        layer: usize,
+        seen: &Observed<'_, T>,
+        window: Vec<Vec<usize>>,
+    ) -> Result<LayerScores> {
+        let sets = if self.policy.heads == Heads::Kv { seen.k.shape()[0] } else { 1 };
+        let votes = |w: &Vec<usize>| !w.is_empty() && w.iter().all(|r| seen.rows.binary_search(r).is_ok());
+        let fits = window.len() == sets && (window.iter().all(votes) || self.sight.candidates.is_empty());
+        ensure!(fits, format!("layer {layer}: window"), format!("{sets} sets of rows that may vote"), "others");
+        score::score(self, layer, seen, Some(window))
+    }
+
+    /// The attention that an elite is read off: \[A\]\[N_t\] over the text rows that count, A = 1, or G under `heads=kv`, or H
+    /// under `heads=union`; none for other windows. Spec: E8.1
+    ///
+    /// # Errors
+    /// Shapes that do not fit, queries that are missing.
+    pub fn text_attention<T: Real>(&self, layer: usize, seen: &Observed<'_, T>) -> Result<Option<Array2<f64>>> {
+        seen.check(layer, self.sight.n, &self.sight.rows)?;
+        let elite = matches!(self.policy.window, Window::Elite { .. });
+        if !elite || !self.policy.votes() || self.sight.candidates.is_empty() {
+            return Ok(None);
+        }
+        let rows = window::attention(self, seen);
+        Ok(Some(Array2::from_shape_fn((rows.len(), self.sight.rows.len()), |(a, j)| rows[a][j].to_f64())))
+    }
+
+    /// How many candidates each layer keeps: \[L\]. Spec: E8.7
+    pub fn budget(&self, retain: Retain, layers: &[LayerScores]) -> Vec<usize> {
+        budget::budgets(self.policy.budget, retain, layers, self.sight.candidates.len())
+    }
+
+    /// The plan, from what all layers had to say: `layers` come from [`Scorer::observe`], in order.
+    ///
+    /// # Panics
+    /// Where `layers` come from another prompt or policy (D8.4).
+    /// Spec: E8.7, D8.4
+    pub fn decide(&self, retain: Retain, layers: &[LayerScores]) -> Plan {
+        self.keep(self.budget(retain, layers), layers)
+    }
+
+    /// The plan for budgets \[L\] that are settled.
+    ///
+    /// # Panics
+    /// As [`decide`](Self::decide).
+    /// Spec: E9.8, D8.4
+    pub fn keep(&self, budget: Vec<usize>, layers: &[LayerScores]) -> Plan {
+        let candidates = &self.sight.candidates;
+        let keep = self.policy.keep.within(self.policy.scope);
+        let kept: Vec<Vec<Vec<usize>>> = layers
+            .iter()
+            .zip(&budget)
+            .map(|(layer, &b)| {
+                let set = |s: usize| {
+                    let voters = layer.window[s].iter().filter_map(|r| candidates.binary_search(r).ok());
+                    keep::kept(&keep, &layer.importance.row(s).to_vec(), &voters.collect::<Vec<_>>(), b)
+                };
+                (0..layer.window.len()).map(set).collect()
+            })
+            .collect();
+        Plan {
+            kept: layers.iter().zip(&kept).map(|(layer, sets)| self.rows_kept(sets, layer.kv_heads)).collect(),
+            rows: self.sight.n,
+            decisions: Some(Decisions { policy: self.policy, layers: layers.to_vec(), budget, kept }),
+        }
+    }
+}
+
+impl Scorer {
+    /// The rows that may be evicted, ascending: \[N_c\].
+    pub fn candidates(&self) -> &[usize] {
+        &self.sight.candidates
+    }
+
+    /// The prompt rows that each KV head of a layer keeps, from its kept sets of candidates, one or one a KV head.
+    ///
+    /// # Panics
+    /// Where a kept candidate is out of range (D8.4).
+    pub fn rows_kept(&self, sets: &[Vec<usize>], kv_heads: usize) -> Vec<Vec<usize>> {
+        let (n, candidates) = (self.sight.n, &self.sight.candidates);
+        let rows: Vec<Vec<usize>> = sets.iter().map(|kept| staying(n, candidates, kept)).collect();
+        if rows.len() == kv_heads { rows } else { vec![rows[0].clone(); kv_heads] }
+    }
+}
+
+/// The prompt rows that stay: all that are no candidates, and the kept ones.
+fn staying(n: usize, candidates: &[usize], kept: &[usize]) -> Vec<usize> {
+    let mut stays = vec![true; n];
+    candidates.iter().for_each(|&row| stays[row] = false);
+    kept.iter().for_each(|&i| stays[candidates[i]] = true);
+    (0..n).filter(|&row| stays[row]).collect()
+}
