@@ -21,6 +21,7 @@ struct Cli {
 enum Command {
     Run(cli::run::Args),
     Record(cli::record::Args),
+    Check(cli::check::Args),
     Inspect(cli::inspect::Args),
     Compress(cli::compress::Args),
     Policies(cli::policies::Args),
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         None => cli::first(),
         Some(Command::Run(args)) => cli::run::run(args, common),
         Some(Command::Record(args)) => cli::record::run(args, common),
+        Some(Command::Check(args)) => cli::check::run(args, common),
         Some(Command::Inspect(args)) => cli::inspect::run(args, common),
         Some(Command::Compress(args)) => cli::compress::run(args, common),
         Some(Command::Policies(args)) => cli::policies::run(args, common),

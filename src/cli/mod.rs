@@ -12,6 +12,7 @@
 
 pub mod answer;
 pub mod ask;
+pub mod check;
 pub mod common;
 pub mod compress;
 pub mod eval;

@@ -32,6 +32,9 @@ pub struct Args {
     /// Which stages are written: globs over whole names, * and ?, separated by commas [default: all]
     #[arg(long, value_name = "GLOBS")]
     stages: Option<String>,
+    /// Leaves out the noise that honest f32, bf16 and f16 computations show against the truth, which `check` judges by
+    #[arg(long)]
+    no_noise: bool,
     /// The bundle; replaced whole, at the end
     #[arg(long, value_name = "FILE", required_unless_present = "policy")]
     out: Option<PathBuf>,
@@ -57,6 +60,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         sampling: args.answer.sampling(&asked.model.generation)?,
         until: args.answer.until(&asked.model.generation),
         stages,
+        noise: !args.no_noise,
     };
     let busy = messages.busy(&format!("recording {}", target.display()));
     let recorded =

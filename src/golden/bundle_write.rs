@@ -80,6 +80,25 @@ impl BundleWriter {
         Ok(())
     }
 
+    /// A stage of F64 numbers that was put before; none where there is none of this name and type.
+    ///
+    /// # Errors
+    /// The waiting file cannot be read.
+    pub fn get_f64(&mut self, name: &str) -> Result<Option<Vec<f64>>> {
+        let found = self.entries.iter().find(|e| e.name == name && e.dtype == Dtype::F64);
+        let Some(range) = found.map(|e| e.range.clone()) else { return Ok(None) };
+        let mut values = vec![0f64; range.len() / 8];
+        let mut read = |spool: &mut BufWriter<SpoolFile>| {
+            spool.flush()?;
+            let file = spool.get_mut().0.file();
+            file.seek(SeekFrom::Start(range.start as u64))?;
+            file.read_exact(bytemuck::cast_slice_mut(&mut values))?;
+            file.seek(SeekFrom::End(0))
+        };
+        read(&mut self.spool).map_err(|e| unwritable(&self.target, e))?;
+        Ok(Some(values))
+    }
+
     /// Puts the file together and gives it its name; `format` is added to the metadata.
     ///
     /// # Errors

@@ -7,17 +7,46 @@
 //! record         the flow of `generate`, every stage written
 //! compress       the algorithm alone on anybody's bundle
 //! stages         what is recorded beside the passes: inputs, the cache after eviction, metadata
+//! order          the causal order of stages
+//! measure        how far a stage is off, whole and in every part
+//! rerun, given   the flow once more, by another honest way or from another's values
+//! noise          the ruler: what honest computations show against the truth
+//! judge          candidate against golden, stage by stage
+//! numbers, place      stages of numbers, and where they are wrong
+//! decisions, shares, ranks, copies, tokens      what is decided, and what follows from it
+//! replay         the golden of a candidate's own inputs
+//! verdict        what is said, as JSON and as a report
 //! ```
+//!
+//! Spec: chapter 10
 
 mod bundle;
 mod bundle_write;
 mod compress;
+mod copies;
+mod decisions;
+mod given;
+mod judge;
+mod measure;
+mod noise;
+mod numbers;
+mod order;
+mod place;
+mod ranks;
 mod record;
+mod replay;
+mod rerun;
 mod select;
+mod shares;
 mod stages;
+mod tokens;
+mod verdict;
 
 pub use bundle::{Bundle, FORMAT};
 pub use bundle_write::BundleWriter;
 pub use compress::compress;
+pub use judge::check;
 pub use record::{Recorded, Recorder, Recording, record};
+pub use replay::replay;
 pub use select::Selection;
+pub use verdict::{Outcome, StageVerdict, Verdict};

@@ -11,10 +11,10 @@ use crate::input::Prepared;
 use crate::model::Model;
 use crate::num::Real;
 use crate::pass::{Pass, Precision, Stage, Tap};
-use crate::policy::{Heads, Policy, Retain, Values};
+use crate::policy::{Heads, Policy, Retain, Scorer, Values};
 use crate::sample::{Sampler, Sampling};
 use half::{bf16, f16};
-use ndarray::{Array1, ArrayViewD};
+use ndarray::{Array1, Array2, ArrayViewD};
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -33,6 +33,8 @@ pub struct Recording {
     pub until: Until,
     /// Which stages are written.
     pub stages: Selection,
+    /// Whether the noise of honest computations is measured and written beside a truth: several runs more. Spec: D10.3
+    pub noise: bool,
 }
 
 /// What was recorded.
@@ -115,6 +117,15 @@ impl Recorder {
         self.selection.takes(name)
     }
 
+    /// The writer, to put what is no stage.
+    ///
+    /// # Errors
+    /// One that waited.
+    pub(super) fn writer(&mut self) -> Result<&mut BundleWriter> {
+        self.check()?;
+        Ok(&mut self.writer)
+    }
+
     /// Puts the bundle together.
     ///
     /// # Errors
@@ -172,6 +183,7 @@ impl<T: Real> Tap<T> for Recorder {
 ///     sampling: Sampling::Greedy,
 ///     until: Until { stop: model.generation.eos.clone(), max_new_tokens: 8 },
 ///     stages: "policy.*,output.ids".parse()?,
+///     noise: false,
 /// };
 /// record(&model, &prompt, &how, &path, |_| std::ops::ControlFlow::Continue(()))?;
 /// assert_eq!(Bundle::open(&path)?.i64("policy.budget")?.sum(), 360); // 0.3 · 200 visual tokens · 6 layers
@@ -191,6 +203,15 @@ pub fn record(
     }
 }
 
+/// The attention that elites are read off, a stage a layer.
+fn attention<T: Real>(prefilled: &generate::Prefilled<T>, policy: &Policy) -> Result<Vec<(String, Values)>> {
+    let scorer = Scorer::new(policy, &prefilled.roles)?;
+    let layers = prefilled.observed(|l, seen| Ok((l, scorer.text_attention(l, seen)?)))?;
+    let stage =
+        |(l, a): (usize, Option<Array2<f64>>)| Some((format!("policy.{l:02}.attention"), Values::F64(a?.into_dyn())));
+    Ok(layers.into_iter().filter_map(stage).collect())
+}
+
 fn flow<T: Real>(
     model: &Model,
     prompt: &Prepared,
@@ -198,6 +219,8 @@ fn flow<T: Real>(
     target: &Path,
     each: impl FnMut(u32) -> ControlFlow<()>,
 ) -> Result<Recorded> {
+    let (original, rounded) = (model, model.rounded(how.precision.grid())?); // R10.4
+    let model = rounded.as_ref().unwrap_or(model);
     how.stages.check(&possible(model, how.until.max_new_tokens))?;
     let mut sampler = Sampler::new(how.sampling)?;
     let mut out = Recorder::create(target, how.precision, how.stages.clone())?;
@@ -208,7 +231,7 @@ fn flow<T: Real>(
     let mut prefilled = generate::prefill(model, &mut pass, prompt, &[how.policy])?;
     out.check()?;
     let plan = prefilled.plan(&how.policy, how.retain)?;
-    for (name, values) in plan.tensors() {
+    for (name, values) in attention(&prefilled, &how.policy)?.into_iter().chain(plan.tensors()) {
         out.values(&name, &values)?;
     }
     prefilled.cache.compact(&plan.kept);
@@ -217,6 +240,12 @@ fn flow<T: Real>(
     let tokens = generate::decode(model, &mut pass, &mut prefilled, &mut sampler, &how.until, each)?;
     out.values("output.ids", &Values::I64(tokens.iter().map(|&t| i64::from(t)).collect::<Array1<_>>().into_dyn()))?;
 
-    let (stages, bytes) = out.finish(metadata(model, prompt, how))?;
-    Ok(Recorded { stages, bytes, tokens })
+    let mut metadata = metadata(original, prompt, how);
+    let mut noise = 0;
+    if how.noise && how.precision == Precision::Truth {
+        noise = super::noise::measure_all(model, prompt, (how.policy, how.retain), (&plan, &tokens), out.writer()?)?;
+        metadata.push(("noise", "1".into()));
+    }
+    let (stages, bytes) = out.finish(metadata)?;
+    Ok(Recorded { stages, bytes: bytes + noise, tokens })
 }

@@ -11,6 +11,16 @@ use crate::num::Real;
 use crate::policy::Values;
 use ndarray::{Array1, Array2, Array5, s};
 
+/// What a replay knows of a prompt: roles and positions, and where it did not come from the candidate, all of it.
+pub(super) fn prompt(out: &mut Recorder, prompt: &Prepared, outside: bool) -> Result<()> {
+    if outside {
+        return inputs(out, prompt);
+    }
+    out.values("input.roles", &Values::U8(prompt.roles.0.iter().map(|&r| r as u8).collect::<Array1<_>>().into_dyn()))?;
+    let rows: Vec<usize> = (0..prompt.ids.len()).collect();
+    out.values("input.positions", &positions(&prompt.positions, &[&rows], false))
+}
+
 /// Everything under `input.`; a prompt without images has neither sizes nor pixels.
 pub(super) fn inputs(out: &mut Recorder, prompt: &Prepared) -> Result<()> {
     let whole = |values: Array1<i64>| Values::I64(values.into_dyn());
@@ -98,7 +108,7 @@ pub(super) fn possible(model: &Model, max_new_tokens: usize) -> Vec<String> {
     names.extend(
         ["decoder.norm", "decoder.logits", "policy.strength", "policy.skewness", "policy.budget"].map(String::from),
     );
-    names.extend(layers("policy", depth, &["window", "importance", "kept"]));
+    names.extend(layers("policy", depth, &["attention", "window", "importance", "kept"]));
     names.extend(layers("cache", depth, &["key", "value", "positions"]));
     // More steps than anybody names one by one are not listed; `step.*` is found among these.
     names.extend((0..max_new_tokens.saturating_sub(1).min(10_000)).map(|t| format!("step.{t:04}.logits")));

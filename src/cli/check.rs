@@ -1,0 +1,72 @@
+//! `check`: the verdict on a candidate, by a golden or by replay.
+
+use super::ask::Ask;
+use super::out::Stdout;
+use super::{Common, Verdict};
+use aircache::golden::{self, Bundle, replay};
+use aircache::model::Model;
+use aircache::{Error, Result};
+use std::path::PathBuf;
+
+/// Judges a GPU backend's numbers stage by stage, in causal order, by what honest computations in its type show
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  aircache check golden.safetensors candidate.safetensors          by a golden, as `record` writes it; no model needed
+  aircache check --model DIR candidate.safetensors                 replay: every stage from the candidate's own inputs
+  aircache check --model demo candidate.safetensors                the same on the embedded demo model
+  aircache check --model DIR --image page.png --prompt 'What is the total?' candidate.safetensors
+                                                                   ids and pixels are judged as well
+
+A candidate is a safetensors file with the metadata `format` = aircache-bundle and `precision` (f32, bf16, f16), and any
+of the stages that `record` writes. Exit code 1 means that some stage is farther from the truth than an honest
+computation in that type would be.")]
+pub struct Args {
+    /// The golden, and the candidate; with --model the candidate alone
+    #[arg(required = true, num_args = 1..=2, value_name = "BUNDLE")]
+    bundles: Vec<PathBuf>,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+/// The command.
+pub fn run(args: Args, common: &Common) -> Result<Verdict> {
+    let messages = common.messages();
+    let asked = !args.ask.image.is_empty() || args.ask.prompt.is_some() || args.ask.sample.is_some();
+    let verdict = match (&args.bundles[..], &args.ask.model) {
+        ([golden, candidate], None) => {
+            let (golden, candidate) = (Bundle::open(golden)?, Bundle::open(candidate)?);
+            if asked {
+                return Err(Error::new("--image, --prompt", "--model beside them", "a golden")
+                    .remedy("a golden has its own prompt"));
+            }
+            golden::check(&golden, &candidate)?
+        }
+        ([candidate], Some(dir)) => {
+            let candidate = Bundle::open(candidate)?;
+            let mut ask = args.ask.clone();
+            if dir.as_os_str() == "demo" && !dir.exists() {
+                ask.model = None;
+            }
+            if asked {
+                let asked = ask.load(messages)?;
+                replay(&asked.model, Some(&asked.prompt), &candidate)?
+            } else {
+                let (files, _) = Ask::files(ask.model.as_ref());
+                replay(&Model::load(&files)?, None, &candidate)?
+            }
+        }
+        ([_], None) => {
+            let e = Error::new("check", "GOLDEN CANDIDATE, or --model DIR CANDIDATE", "one bundle");
+            return Err(e.remedy("--model demo is the embedded model"));
+        }
+        _ => return Err(Error::new("check", "--model DIR CANDIDATE, or GOLDEN CANDIDATE", "--model and two bundles")),
+    };
+    let mut out = Stdout::new();
+    if common.json {
+        out.json(&verdict.json())?;
+    } else {
+        verdict.lines().iter().try_for_each(|line| out.line(line))?;
+    }
+    Ok(if verdict.passes() { Verdict::Pass } else { Verdict::Fail })
+}

@@ -1,0 +1,128 @@
+//! Judging the cache after eviction: bit-exact copies of the candidate's own keys and values, at its own kept rows.
+
+use super::decisions::not_integers;
+use super::given::kept;
+use super::judge::Judge;
+use super::verdict::{Outcome, StageVerdict};
+use crate::policy::Heads;
+
+/// The verdict on `cache.LL.key`, `value` or `positions`. Spec: C10.3a
+pub(super) fn judge(j: &Judge<'_>, name: &str, l: usize) -> StageVerdict {
+    let not_judged = |words: &str| StageVerdict::plain(name, Outcome::NotJudged, words);
+    let site = name.rsplit('.').next().unwrap_or_default();
+    let own = |what: &str| format!("{what}.{l:02}.{}", if what == "policy" { "kept" } else { site });
+    let heads =
+        match j.candidate.get(&format!("cache.{l:02}.key")).or_else(|| j.golden.get(&format!("cache.{l:02}.key"))) {
+            Some(t) if t.shape.len() == 3 => t.shape[0].max(1),
+            _ => 1,
+        };
+    // The rows that each KV head keeps: all of them without a policy that evicts.
+    let kept_name = own("policy");
+    let rows: Option<Vec<Vec<usize>>> = match &j.scorer {
+        Some(scorer) => {
+            let sets = if j.policy.is_some_and(|p| p.0.heads == Heads::Kv) { heads } else { 1 };
+            let from = if j.candidate.get(&kept_name).is_some() { j.candidate } else { j.golden };
+            if from.get(&kept_name).is_none() {
+                return not_judged("which entries are kept is not in the bundle");
+            }
+            match kept(from, &kept_name, sets, scorer.candidates().len()) {
+                Some(sets) => Some(scorer.rows_kept(&sets, heads)),
+                None => return not_judged("its kept set is no set of tokens"),
+            }
+        }
+        None => None,
+    };
+    if site == "positions" {
+        return positions(j, name, rows);
+    }
+    let source = own("decoder");
+    let (whole, got) = match (j.candidate.get(&source), j.candidate.f64(name)) {
+        (Some(_), Ok(got)) => (j.candidate.f64(&source), got),
+        (None, Ok(_)) => return j.numbers(name),
+        (_, Err(_)) => return StageVerdict::plain(name, Outcome::Fail, "no stored numbers"),
+    };
+    let Ok(whole) = whole else { return not_judged("its own keys or values are no numbers") };
+    if whole.ndim() != 3 || got.ndim() != 3 || whole.shape()[0] != got.shape()[0] {
+        return StageVerdict::plain(
+            name,
+            Outcome::Fail,
+            format!("shape {:?} beside {source} {:?}", got.shape(), whole.shape()),
+        );
+    }
+    let n = whole.shape()[1];
+    let rows = rows.unwrap_or_else(|| vec![(0..n).collect(); heads]);
+    let due = rows.first().map_or(0, Vec::len);
+    if got.shape()[1] != due || got.shape()[2] != whole.shape()[2] {
+        let words = format!("shape {:?}, expected {:?}", got.shape(), [heads, due, whole.shape()[2]]);
+        return StageVerdict::plain(name, Outcome::Fail, words);
+    }
+    for (g, rows) in rows.iter().enumerate() {
+        for (e, &row) in rows.iter().enumerate() {
+            for i in 0..whole.shape()[2] {
+                let (a, b) = if row < n {
+                    (whole[[g, row, i]], got[[g, e, i]])
+                } else {
+                    return not_judged("kept rows beyond the prompt");
+                };
+                if a != b && !(a.is_nan() && b.is_nan()) {
+                    let like = looks_like(&whole, &got, g, e);
+                    let words = format!("head {g}, entry {e} is no copy of row {row} of {source}{like}");
+                    return StageVerdict::plain(name, Outcome::Fail, words).at(vec![g, e, i], a, b);
+                }
+            }
+        }
+    }
+    StageVerdict::plain(name, Outcome::Pass, "")
+}
+
+/// Which row an entry is a copy of instead, if any.
+fn looks_like(whole: &ndarray::ArrayD<f64>, got: &ndarray::ArrayD<f64>, g: usize, e: usize) -> String {
+    let entry = got.index_axis(ndarray::Axis(0), g).index_axis(ndarray::Axis(0), e).to_owned();
+    for (head, rows) in whole.outer_iter().enumerate() {
+        if let Some(row) = rows.outer_iter().position(|row| row == entry.view()) {
+            return if head == g {
+                format!(", but of row {row}")
+            } else {
+                format!(", but of row {row} of head {head}")
+            };
+        }
+    }
+    String::new()
+}
+
+fn positions(j: &Judge<'_>, name: &str, rows: Option<Vec<Vec<usize>>>) -> StageVerdict {
+    let Ok(got) = j.candidate.i64(name) else { return not_integers(j, name) };
+    let own = j.candidate.i64("input.positions").or_else(|_| j.golden.i64("input.positions"));
+    let Ok(all) = own else {
+        return StageVerdict::plain(name, Outcome::NotJudged, "the prompt's positions are not known");
+    };
+    let n = *all.shape().last().unwrap_or(&0);
+    let axes = all.len() / n.max(1);
+    let rows = rows.unwrap_or_else(|| vec![(0..n).collect()]);
+    let all: Vec<i64> = all.iter().copied().collect();
+    let per_head = got.ndim() > 1 + usize::from(axes > 1);
+    let rows = if per_head { &rows[..] } else { &rows[..1] };
+    let expected: Vec<i64> = (0..axes)
+        .flat_map(|a| rows.iter().flatten().map(|&r| all.get(a * n + r).copied().unwrap_or(-1)).collect::<Vec<_>>())
+        .collect();
+    if expected.len() != got.len() {
+        let words = format!("{} positions for {} kept entries", got.len(), expected.len());
+        return StageVerdict::plain(name, Outcome::Fail, words);
+    }
+    match expected.iter().zip(&got).position(|(a, b)| a != b) {
+        None => StageVerdict::plain(name, Outcome::Pass, ""),
+        Some(i) => {
+            let renumbered = got.iter().enumerate().all(|(i, &p)| p == i as i64);
+            let words = if renumbered {
+                "renumbered from 0: entries have to keep their positions"
+            } else {
+                "other positions than the kept entries had"
+            };
+            StageVerdict::plain(name, Outcome::Fail, words).at(
+                vec![i],
+                expected[i] as f64,
+                got.iter().nth(i).map_or(f64::NAN, |&p| p as f64),
+            )
+        }
+    }
+}

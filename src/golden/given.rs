@@ -1,0 +1,115 @@
+//! What a run takes from a bundle instead of what it computes: values of stages, and decisions. A bundle is distrusted:
+//! what does not fit is as good as not there.
+
+use super::Bundle;
+use crate::num::Real;
+use crate::pass::{Source, Stage};
+use crate::policy::{Heads, Plan, Policy};
+use ndarray::{Array2, ArrayD};
+
+/// A bundle's values, in the shapes asked for. Spec: D10.7
+pub(super) struct Values<'a>(pub &'a Bundle);
+
+impl<T: Real> Source<T> for Values<'_> {
+    fn given(&self, at: Stage, shape: &[usize]) -> Option<ArrayD<T>> {
+        let name = at.to_string();
+        let fits = self.0.get(&name).is_some_and(|t| t.shape == shape);
+        let values = if fits { self.0.f64(&name).ok() } else { None };
+        values.map(|v| v.mapv(T::of))
+    }
+}
+
+/// Decisions that later stages go on with. Spec: D10.7
+#[derive(Debug, Clone, Default)]
+pub(super) struct Decided {
+    /// [L] of \[S\]\[w\].
+    pub window: Vec<Option<Vec<Vec<usize>>>>,
+    /// [L] of [S, N_c].
+    pub importance: Vec<Option<Array2<f64>>>,
+    /// [L].
+    pub strength: Option<Vec<f64>>,
+    /// [L].
+    pub skewness: Option<Vec<f64>>,
+    /// [L].
+    pub budget: Option<Vec<usize>>,
+    /// [L] of [S][b].
+    pub kept: Vec<Option<Vec<Vec<usize>>>>,
+    /// Tokens that are fed, and the last, which is not.
+    pub tokens: Vec<u32>,
+}
+
+impl Decided {
+    /// The decisions of a plan, of all its values only those that are discrete.
+    pub fn by_plan(plan: &Plan, tokens: &[u32]) -> Decided {
+        let Some(d) = &plan.decisions else { return Decided { tokens: tokens.to_vec(), ..Decided::default() } };
+        let votes = d.layers.iter().all(|l| l.window.iter().all(|w| !w.is_empty()));
+        Decided {
+            window: d.layers.iter().map(|l| votes.then(|| l.window.clone())).collect(),
+            budget: Some(d.budget.clone()),
+            kept: d.kept.iter().cloned().map(Some).collect(),
+            tokens: tokens.to_vec(),
+            ..Decided::default()
+        }
+    }
+
+    /// The decisions in a bundle, for `sets` kept sets, `n` prompt rows and `candidates` entries a layer.
+    pub fn in_bundle(
+        bundle: &Bundle,
+        policy: &Policy,
+        layers: usize,
+        kv_heads: usize,
+        sizes: (usize, usize),
+    ) -> Decided {
+        let (n, candidates) = sizes;
+        let sets = if policy.heads == Heads::Kv { kv_heads } else { 1 };
+        let vector = |name: &str| {
+            let v = bundle.get(name).and_then(|_| bundle.f64(name).ok()).filter(|v| v.shape() == [layers]);
+            v.map(|v| v.into_raw_vec_and_offset().0).filter(|v| v.iter().all(|x| x.is_finite()))
+        };
+        let budget = bundle.get("policy.budget").and_then(|_| bundle.i64("policy.budget").ok());
+        let budget =
+            budget.filter(|b| b.shape() == [layers]).map(|b| b.iter().map(|&b| b as usize).collect::<Vec<_>>());
+        let per_layer = |l: usize| format!("policy.{l:02}");
+        Decided {
+            window: (0..layers).map(|l| window(bundle, &format!("{}.window", per_layer(l)), sets, n)).collect(),
+            importance: (0..layers)
+                .map(|l| {
+                    let name = format!("{}.importance", per_layer(l));
+                    let values = bundle.get(&name).and_then(|_| bundle.f64(&name).ok())?;
+                    let values = values.into_shape_with_order((sets, candidates)).ok()?;
+                    values.iter().all(|v| v.is_finite() && *v >= 0.0).then_some(values)
+                })
+                .collect(),
+            strength: vector("policy.strength"),
+            skewness: vector("policy.skewness"),
+            budget: budget.filter(|b| b.iter().all(|&b| b <= candidates)),
+            kept: (0..layers).map(|l| kept(bundle, &format!("{}.kept", per_layer(l)), sets, candidates)).collect(),
+            tokens: bundle.i64("output.ids").map(|t| t.iter().map(|&t| t as u32).collect()).unwrap_or_default(),
+        }
+    }
+}
+
+/// Windows as sets of rows: \[S\]\[w\]; none where they are no sets of prompt rows.
+pub(super) fn window(bundle: &Bundle, name: &str, sets: usize, n: usize) -> Option<Vec<Vec<usize>>> {
+    let values = bundle.get(name).and_then(|_| bundle.i64(name).ok())?;
+    if values.ndim() == 2 && values.shape() == [sets, n] {
+        let rows = |mask: ndarray::ArrayView1<'_, i64>| (0..n).filter(|&i| mask[i] != 0).collect();
+        let values = values.into_dimensionality::<ndarray::Ix2>().ok()?;
+        return Some(values.outer_iter().map(rows).collect());
+    }
+    if values.ndim() != 1 || sets != 1 { None } else { Some(vec![ascending(values.iter(), n)?]) }
+}
+
+/// Kept sets: [S][b]; none where they are not ascending candidates.
+pub(super) fn kept(bundle: &Bundle, name: &str, sets: usize, candidates: usize) -> Option<Vec<Vec<usize>>> {
+    let values = bundle.get(name).and_then(|_| bundle.i64(name).ok())?;
+    let b = values.len() / sets.max(1);
+    let values = values.into_shape_with_order((sets, b)).ok()?;
+    values.outer_iter().map(|row| ascending(row.iter(), candidates)).collect()
+}
+
+fn ascending<'a>(values: impl Iterator<Item = &'a i64>, limit: usize) -> Option<Vec<usize>> {
+    let values: Vec<usize> = values.map(|&v| usize::try_from(v).ok()).collect::<Option<_>>()?;
+    let ok = values.windows(2).all(|v| v[0] < v[1]) && values.last().is_none_or(|&v| v < limit);
+    ok.then_some(values)
+}

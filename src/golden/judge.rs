@@ -1,0 +1,256 @@
+//! Judging a candidate against a golden, stage by stage in causal order. A replay is judged by the same code: its golden
+//! was computed from the candidate's own inputs.
+
+use super::decisions;
+use super::measure::Layout;
+use super::numbers::{self, Numbers};
+use super::order::{Ground, sorted, split};
+use super::verdict::{Outcome, StageVerdict, Verdict};
+use super::{Bundle, noise};
+use crate::error::{Error, Result, ensure};
+use crate::pass::Precision;
+use crate::policy::{Policy, Retain, Scorer};
+use crate::roles::{Role, Roles};
+
+/// What a candidate is judged by.
+pub(super) struct Judge<'a> {
+    /// The truth, and its noise.
+    pub golden: &'a Bundle,
+    /// Who is judged.
+    pub candidate: &'a Bundle,
+    /// The candidate's type.
+    pub precision: Precision,
+    /// In a replay, what the candidate's own values reach.
+    pub ground: Option<Ground<'a>>,
+    /// The policy at work, where the golden says so.
+    pub scorer: Option<Scorer>,
+    /// The policy.
+    pub policy: Option<(Policy, Retain)>,
+}
+
+/// The verdict on a candidate by a golden. Spec: D10.5, C10.1a
+///
+/// # Errors
+/// A golden without truth or noise; a candidate of another model, prompt or policy, without stages, or without a type.
+///
+/// ```
+/// # fn main() -> aircache::Result<()> {
+/// use aircache::golden::{Bundle, BundleWriter, check};
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let (golden, candidate) = (folder.path().join("golden"), folder.path().join("candidate"));
+/// let mut g = BundleWriter::create(&golden)?;
+/// g.put_i64("input.ids", &[2], &[5, 7])?;
+/// g.finish([("precision", "f64"), ("noise", "1")])?;
+/// let mut c = BundleWriter::create(&candidate)?;
+/// c.put_i64("input.ids", &[2], &[5, 8])?;
+/// c.finish([("precision", "bf16")])?;
+/// let verdict = check(&Bundle::open(&golden)?, &Bundle::open(&candidate)?)?;
+/// assert_eq!(verdict.first_divergence().unwrap().stage, "input.ids");
+/// # Ok(()) }
+/// ```
+pub fn check(golden: &Bundle, candidate: &Bundle) -> Result<Verdict> {
+    let at = |what: &str| format!("{}: {what}", golden.label());
+    let remedy = "record it at precision truth, without --no-noise, or replay with --model";
+    let truth = golden.required("precision")?;
+    ensure!(truth == "f64", at("metadata precision"), "f64, the truth", format!("{truth:?}"), remedy);
+    ensure!(
+        golden.metadata("noise").is_some(),
+        at("metadata noise"),
+        "the noise of honest computations",
+        "none",
+        remedy
+    );
+    let precision = precision(candidate)?;
+    same(golden, candidate)?;
+    let policy = policy(golden)?;
+    let scorer = scorer(golden, policy.as_ref());
+    Judge { golden, candidate, precision, ground: None, scorer, policy }.verdict("golden")
+}
+
+/// The type that a candidate says it computed in.
+///
+/// # Errors
+/// It says none, or none that is known. Spec: C10.1b
+pub(super) fn precision(candidate: &Bundle) -> Result<Precision> {
+    let word = candidate.required("precision").map_err(|e| e.remedy("f32, bf16, f16 or f64: it selects the ruler"))?;
+    let all = [Precision::Truth, Precision::Fast, Precision::Bf16, Precision::F16];
+    let found = all.into_iter().find(|p| p.bundle_name() == word);
+    found.ok_or_else(|| {
+        let shown: String = word.chars().take(40).collect();
+        Error::new(format!("{}: metadata precision", candidate.label()), "f64, f32, bf16 or f16", format!("{shown:?}"))
+    })
+}
+
+/// Whether both are of one model and one prompt, as far as both say. Spec: C10.1c
+fn same(golden: &Bundle, candidate: &Bundle) -> Result<()> {
+    for key in ["model", "family", "prompt", "images"] {
+        let (Some(ours), Some(theirs)) = (golden.metadata(key), candidate.metadata(key)) else { continue };
+        let alike = match (
+            serde_json::from_str::<serde_json::Value>(ours),
+            serde_json::from_str::<serde_json::Value>(theirs),
+        ) {
+            (Ok(a), Ok(b)) => a == b || ours == theirs,
+            _ => ours == theirs,
+        };
+        let short = |s: &str| format!("{:?}", s.chars().take(60).collect::<String>());
+        ensure!(
+            alike,
+            format!("{}: metadata {key}", candidate.label()),
+            format!("{}, as in {}", short(ours), golden.label()),
+            short(theirs),
+            "bundles are compared only where model, images and prompt are the same"
+        );
+    }
+    let theirs = policy(candidate)?;
+    if let (Some(ours), Some(theirs)) = (policy(golden)?, theirs) {
+        ensure!(
+            ours == theirs,
+            format!("{}: metadata policy, retain", candidate.label()),
+            format!("{} {}, as in {}", serde_json::json!(ours.0), ours.1, golden.label()),
+            format!("{} {}", serde_json::json!(theirs.0), theirs.1)
+        );
+    }
+    Ok(())
+}
+
+/// The policy and the retention that a bundle names; none unless both are there.
+///
+/// # Errors
+/// They are there and make no sense.
+pub(super) fn policy(bundle: &Bundle) -> Result<Option<(Policy, Retain)>> {
+    let (Some(policy), Some(retain)) = (bundle.metadata("policy"), bundle.metadata("retain")) else { return Ok(None) };
+    let at = |key: &str| format!("{}: metadata {key}", bundle.label());
+    let policy: Policy = serde_json::from_str(policy).map_err(|e| Error::new(at("policy"), "a policy as JSON", e))?;
+    let retain = match retain.strip_suffix(" tokens") {
+        Some(tokens) => {
+            let tokens = tokens.parse().map_err(|e| Error::new(at("retain"), "a number of tokens", e))?;
+            Retain::tokens(tokens).map_err(|e| e.within(bundle.label()))?
+        }
+        None => retain.parse().map_err(|e: Error| e.within(bundle.label()))?,
+    };
+    Ok(Some((policy, retain)))
+}
+
+/// The policy looking at a bundle's prompt; none where the bundle does not say enough.
+pub(super) fn scorer(bundle: &Bundle, policy: Option<&(Policy, Retain)>) -> Option<Scorer> {
+    let roles = bundle.get("input.roles").and_then(|_| bundle.i64("input.roles").ok())?;
+    let roles = Roles(roles.iter().map(|&r| if r == 1 { Role::Visual } else { Role::Text }).collect());
+    Scorer::new(&policy?.0, &roles).ok()
+}
+
+impl Judge<'_> {
+    /// Judges every stage. Spec: D10.4, D10.5
+    ///
+    /// # Errors
+    /// A candidate without any stage.
+    pub fn verdict(&self, mode: &'static str) -> Result<Verdict> {
+        let known = sorted(self.candidate.names());
+        ensure!(
+            !known.is_empty(),
+            self.candidate.label(),
+            "at least one stage",
+            "none",
+            "stages are named as in decoder.07.mix; `record` writes an example"
+        );
+        let missing = sorted(self.golden.names()).into_iter().filter(|name| self.candidate.get(name).is_none());
+        let unknown: Vec<&str> =
+            self.candidate.names().filter(|n| super::order::rank(n).is_none() && !n.starts_with("noise.")).collect();
+        let mut notes = vec![];
+        if !unknown.is_empty() {
+            notes.push(format!("no stages, and not judged: {}", unknown.join(", ")));
+        }
+        if let (Some(ours), Some(theirs)) = (self.golden.metadata("preprocess"), self.candidate.metadata("preprocess"))
+            && ours != theirs
+        {
+            notes.push(format!("pixels were resized by {theirs} in the candidate, by {ours} in the golden"));
+        }
+        Ok(Verdict {
+            mode,
+            precision: match self.precision {
+                Precision::Truth => Precision::Fast.bundle_name(),
+                other => other.bundle_name(),
+            },
+            stages: known.iter().map(|name| self.stage(name)).collect(),
+            missing: if mode == "golden" { missing.map(String::from).collect() } else { vec![] },
+            notes,
+        })
+    }
+
+    /// Judges one stage.
+    fn stage(&self, name: &str) -> StageVerdict {
+        if let Some(ground) = &self.ground {
+            let judged = name.starts_with("input.") || ground.reaches(name);
+            if !judged {
+                let words = "what it is computed from is not in the bundle";
+                return StageVerdict::plain(name, Outcome::NotJudged, words);
+            }
+        }
+        match decisions::judge(self, name) {
+            Some(verdict) => verdict,
+            None => self.numbers(name),
+        }
+    }
+
+    /// Judges a stage of numbers against the golden's.
+    pub fn numbers(&self, name: &str) -> StageVerdict {
+        let not_judged = |words: &str| StageVerdict::plain(name, Outcome::NotJudged, words);
+        let Some(ours) = self.golden.get(name) else {
+            let input = name.starts_with("input.") && self.ground.is_some();
+            return not_judged(if input {
+                "give --image and --prompt to have it judged"
+            } else {
+                "the golden does not hold it"
+            });
+        };
+        let shape = ours.shape.to_vec();
+        if let Some(fail) = self.misfit(name, &shape) {
+            return fail;
+        }
+        let (Ok(truth), Ok(got)) = (self.golden.f64(name), self.candidate.f64(name)) else {
+            let words = format!(
+                "stored as {}, expected F64, F32, BF16 or F16",
+                self.candidate.get(name).map_or("?".into(), |t| t.dtype.to_string())
+            );
+            return StageVerdict::plain(name, Outcome::Fail, words);
+        };
+        let layout = Layout::of(name, &shape);
+        let noise = noise::read(self.golden, self.precision, name, layout);
+        let pixels = name == "input.pixels";
+        if noise.is_none() && !pixels {
+            return not_judged("the golden holds no noise for it");
+        }
+        let (truth, got) = (truth.as_slice().unwrap_or_default(), got.as_slice().unwrap_or_default());
+        if truth.is_empty() {
+            return StageVerdict::plain(name, Outcome::Pass, "");
+        }
+        let precision = if pixels { numbers::shown(self.precision, got) } else { self.precision };
+        let noise = noise.or_else(|| Some(decisions::pixel_noise(layout, truth)));
+        let query = split(name).and_then(|(_, l, _)| self.golden.get(&format!("decoder.{:02}.query", l.unwrap_or(0))));
+        let heads = query.map_or(1, |q| q.shape.first().copied().unwrap_or(1));
+        let independent = self.ground.is_some();
+        numbers::judge(&Numbers { name, shape: &shape, truth, got, noise, precision, heads, independent })
+    }
+
+    /// A failure for a shape that does not fit, with what it looks like. Spec: C10.4a
+    pub fn misfit(&self, name: &str, shape: &[usize]) -> Option<StageVerdict> {
+        let got = self.candidate.get(name)?.shape.to_vec();
+        if got == shape {
+            return None;
+        }
+        let mut sorted = (got.clone(), shape.to_vec());
+        sorted.0.sort_unstable();
+        sorted.1.sort_unstable();
+        let squeezed: Vec<usize> = got.iter().copied().filter(|&s| s != 1).collect();
+        let hint = if sorted.0 == sorted.1 {
+            "; the same sides in another order: transposed?"
+        } else if squeezed == shape {
+            "; a side of 1 too many: a batch?"
+        } else if got.len() == shape.len() && got.iter().zip(shape).filter(|(a, b)| a != b).count() == 1 {
+            "; one side differs: another number of rows or heads"
+        } else {
+            ""
+        };
+        let words = format!("shape {got:?}, expected {shape:?}{hint}");
+        Some(StageVerdict::plain(name, Outcome::Fail, words))
+    }
+}

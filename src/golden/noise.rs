@@ -1,0 +1,126 @@
+//! The ruler: what honest computations in each type show against the truth, kept beside it in the golden.
+
+use super::given::Decided;
+use super::measure::{Errors, Layout};
+use super::rerun::{Rerun, Sink, ways};
+use super::{Bundle, BundleWriter};
+use crate::cache::Cache;
+use crate::error::{Error, Result};
+use crate::input::Prepared;
+use crate::model::Model;
+use crate::num::Real;
+use crate::pass::{Precision, Stage, Tap};
+use crate::policy::{Plan, Policy, Retain, Values};
+use ndarray::ArrayViewD;
+use std::collections::BTreeMap;
+
+/// The types that noise is kept for. Spec: T10.1
+pub(super) const TYPES: [Precision; 3] = [Precision::Fast, Precision::Bf16, Precision::F16];
+
+/// The name of a stage's noise in a golden. Spec: D10.3
+pub(super) fn name(precision: Precision, stage: &str) -> String {
+    // Eager code computes norms and softmax in f32 whatever the type: f64 shows the noise of f32 (A10.1).
+    let of = if precision == Precision::Truth { Precision::Fast } else { precision };
+    format!("noise.{}.{stage}", of.bundle_name())
+}
+
+/// The noise of a stage in a golden; none where it has none, or none that fits. Spec: D10.3
+pub(super) fn read(golden: &Bundle, precision: Precision, stage: &str, layout: Layout) -> Option<Errors> {
+    let name = name(precision, stage);
+    let flat = golden.get(&name).and_then(|_| golden.f64(&name).ok())?;
+    Errors::unflatten(layout, flat.as_slice()?)
+}
+
+/// Compares what a run shows with the truth that waits in a bundle being written.
+struct Comparison<'a> {
+    truth: &'a mut BundleWriter,
+    precision: Precision,
+    noise: &'a mut BTreeMap<String, Errors>,
+    failed: Option<Error>,
+}
+
+impl Comparison<'_> {
+    fn compare(&mut self, stage: &str, shape: &[usize], values: impl Iterator<Item = f64>) -> Result<()> {
+        let layout = Layout::of(stage, shape);
+        let Some(truth) = self.truth.get_f64(stage)?.filter(|t| t.len() == shape.iter().product::<usize>()) else {
+            return Ok(());
+        };
+        let values: Vec<f64> = values.collect();
+        let name = name(self.precision, stage);
+        let first = self.noise.get(&name).map(|n| n.scale.as_slice());
+        let errors = Errors::of(layout, &truth, &values, first);
+        match self.noise.get_mut(&name) {
+            Some(noise) => noise.widen(&errors),
+            None => {
+                let mut noise = Errors { rows: vec![[0.0; 2]; errors.rows.len()], ..errors.clone() };
+                noise.widen(&errors);
+                self.noise.insert(name, noise);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<T: Real> Tap<T> for Comparison<'_> {
+    fn wants(&self, _: Stage) -> bool {
+        self.failed.is_none()
+    }
+    fn see(&mut self, at: Stage, value: ArrayViewD<'_, T>) {
+        self.failed = self.compare(&at.to_string(), value.shape(), value.iter().map(|v| v.to_f64())).err();
+    }
+}
+
+impl<T: Real> Sink<T> for Comparison<'_> {
+    fn take(&mut self, name: &str, values: &Values) -> Result<()> {
+        match values {
+            Values::F64(a) => self.compare(name, a.shape(), a.iter().copied()),
+            Values::I64(_) | Values::U8(_) => Ok(()),
+        }
+    }
+    /// Entries are copies: nothing to compare.
+    fn cache(&mut self, _: &Cache<T>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Measures the noise of one type, over its honest ways, and puts it beside the truth. Spec: E10.1
+///
+/// # Errors
+/// As the runs, and as the writer.
+pub(super) fn measure(run: &Rerun<'_>, precision: Precision, truth: &mut BundleWriter) -> Result<u64> {
+    let mut noise = BTreeMap::new();
+    for (way, policy_grid) in ways(precision) {
+        let mut sink = Comparison { truth, precision, noise: &mut noise, failed: None };
+        run.run::<f32, _>(precision.grid(), way, policy_grid, &mut sink)?;
+        sink.failed.map_or(Ok(()), Err)?;
+    }
+    let mut bytes = 0;
+    for (name, errors) in noise {
+        let flat = errors.flatten();
+        truth.put_f32(&name, &[flat.len()], &flat)?;
+        bytes += 4 * flat.len() as u64;
+    }
+    Ok(bytes)
+}
+
+/// Measures the noise of every type for a run whose truth waits in `truth`. Spec: E10.1
+///
+/// # Errors
+/// As [`measure`].
+pub(super) fn measure_all(
+    model: &Model,
+    prompt: &Prepared,
+    how: (Policy, Retain),
+    decided: (&Plan, &[u32]),
+    truth: &mut BundleWriter,
+) -> Result<u64> {
+    let decided = Decided::by_plan(decided.0, decided.1);
+    let mut bytes = 0;
+    for precision in TYPES {
+        let rounded = model.rounded(precision.grid())?; // R10.4
+        let model = rounded.as_ref().unwrap_or(model);
+        let run = Rerun { model, prompt, policy: how.0, retain: how.1, decided: &decided, given: None };
+        bytes += measure(&run, precision, truth)?;
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,91 @@
+//! Judging kept sets: the most important, within the margin.
+
+use super::decisions::{exact, not_integers, rows, sets};
+use super::given::{kept, window};
+use super::judge::Judge;
+use super::measure::{Errors, Layout};
+use super::noise;
+use super::numbers::{margins, roundoff, shown};
+use super::shares::importance;
+use super::verdict::{Outcome, StageVerdict};
+use crate::policy::LayerScores;
+use ndarray::Array2;
+
+/// A kept set: the most important, within the margin. Spec: E10.6
+pub(super) fn judge(j: &Judge<'_>, name: &str, l: usize) -> StageVerdict {
+    let (Some((_, sets)), Some(scorer)) = (sets(j, l), &j.scorer) else { return exact(j, name) };
+    let Some(got) = kept(j.candidate, name, sets, scorer.candidates().len()) else { return not_integers(j, name) };
+    let own = importance(j.candidate, l, sets);
+    let golden = importance(j.golden, l, sets);
+    let Some(importance) = own.as_ref().or(golden.as_ref()).filter(|i| i.ncols() == scorer.candidates().len()) else {
+        return exact(j, name);
+    };
+    let due = j.candidate.i64("policy.budget").ok().and_then(|b| b.iter().nth(l).copied());
+    let b = got[0].len();
+    if let Some(due) = due.filter(|&due| due != b as i64) {
+        return StageVerdict::plain(name, Outcome::Fail, format!("{b} kept, the budget is {due}"));
+    }
+    let others = j.golden.get(name).map(|t| t.shape.last().copied().unwrap_or(0));
+    if due.is_none() && own.is_none() && others.is_some_and(|o| o != b) {
+        return StageVerdict::plain(name, Outcome::Fail, format!("{b} kept, {} are due", others.unwrap_or(0)));
+    }
+    // The margin of every importance: what its store may hide, or what honest noise makes of it.
+    let margin: Vec<f64> = match (&own, &golden) {
+        (Some(own), _) => {
+            let u = roundoff(shown(j.precision, own.as_slice().unwrap_or_default()));
+            own.outer_iter().map(|row| 2.0 * u * row.iter().fold(0.0f64, |m, v| m.max(v.abs()))).collect()
+        }
+        (None, Some(golden)) => {
+            let stage = format!("policy.{l:02}.importance");
+            let shape = j.golden.get(&stage).map(|t| t.shape.to_vec()).unwrap_or_default();
+            let layout = Layout::of(&stage, &shape);
+            let noise = noise::read(j.golden, j.precision, &stage, layout).unwrap_or_else(|| Errors::none(layout));
+            margins(&stage, &shape, golden.as_slice().unwrap_or_default(), &noise, j.precision)
+        }
+        (None, None) => vec![0.0; sets],
+    };
+    // Windows that are kept as such are the candidate's own.
+    let votes = rows(j).and_then(|n| window(j.candidate, &format!("policy.{l:02}.window"), sets, n));
+    let votes = votes.or_else(|| rows(j).and_then(|n| window(j.golden, &format!("policy.{l:02}.window"), sets, n)));
+    let layer = |importance: Array2<f64>| LayerScores {
+        kv_heads: sets,
+        window: votes.clone().unwrap_or_else(|| vec![vec![]; sets]),
+        importance,
+        strength: 0.0,
+        skewness: 0.0,
+        density: 1.0,
+    };
+    let decide = |i: &Array2<f64>| {
+        scorer.keep(vec![b], &[layer(i.clone())]).decisions.map(|d| d.kept[0].clone()).unwrap_or_default()
+    };
+    let ours = decide(importance);
+    if ours == got {
+        return StageVerdict::plain(name, Outcome::Pass, "");
+    }
+    let mut moved = importance.clone();
+    let mut swaps = vec![];
+    for (set, (ours, got)) in ours.iter().zip(&got).enumerate() {
+        let only = |a: &[usize], b: &[usize]| -> Vec<usize> {
+            a.iter().copied().filter(|x| b.binary_search(x).is_err()).collect()
+        };
+        let (extra, lost) = (only(got, ours), only(ours, got));
+        extra.iter().for_each(|&x| moved[[set, x]] += margin[set]);
+        lost.iter().for_each(|&x| moved[[set, x]] -= margin[set]);
+        let least = |tokens: &[usize], sign: f64| {
+            tokens
+                .iter()
+                .copied()
+                .min_by(|&a, &b| (sign * importance[[set, a]]).total_cmp(&(sign * importance[[set, b]])))
+        };
+        if let (Some(low), Some(high)) = (least(&extra, 1.0), least(&lost, -1.0)) {
+            swaps.push((importance[[set, high]] - importance[[set, low]], high, low, margin[set], extra.len()));
+        }
+    }
+    let Some(&(gap, high, low, margin, count)) = swaps.iter().max_by(|a, b| a.0.total_cmp(&b.0)) else {
+        return StageVerdict::plain(name, Outcome::Fail, "another number of tokens kept");
+    };
+    let outcome = if decide(&moved) == got { Outcome::Admissible } else { Outcome::Fail };
+    let more = if count > 1 { format!(" ({count} in all)") } else { String::new() };
+    let words = format!("token {high} and {low} swapped{more}: gap {gap:.0e}, noise {:.0e}", 2.0 * margin);
+    StageVerdict::plain(name, outcome, words).by("margin", gap, (2.0 * margin).max(f64::MIN_POSITIVE))
+}

@@ -1,0 +1,218 @@
+//! Replay: every stage recomputed in f64 from the candidate's own inputs, with the noise of honest computations in its
+//! type from the same inputs; then judged as by any golden.
+
+use super::given::{Decided, Values as Given};
+use super::judge::{Judge, policy, precision, scorer};
+use super::order::Ground;
+use super::record::Recorder;
+use super::rerun::{Rerun, Sink};
+use super::verdict::Verdict;
+use super::{Bundle, Selection, noise, stages};
+use crate::cache::Cache;
+use crate::config::FamilyConfig;
+use crate::error::{Error, Result, ensure};
+use crate::input::{Anyres, Positions, Prepared};
+use crate::kernel::Way;
+use crate::model::Model;
+use crate::num::{Grid, Real};
+use crate::pass::{Precision, Stage, Tap};
+use crate::policy::{Policy, Retain, Values, preset};
+use ndarray::{Array4, ArrayViewD, s};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The truth of a replay, in a file that is gone with it.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn new() -> Temporary {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let n = COUNT.fetch_add(1, Ordering::Relaxed);
+        Temporary(std::env::temp_dir().join(format!("aircache-replay-{}-{n}.safetensors", std::process::id())))
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// A recorder that also takes the cache.
+struct Truth<'a> {
+    out: Recorder,
+    positions: &'a Positions,
+    per_head: bool,
+}
+
+impl<T: Real> Tap<T> for Truth<'_> {
+    fn wants(&self, at: Stage) -> bool {
+        Tap::<T>::wants(&self.out, at)
+    }
+    fn see(&mut self, at: Stage, value: ArrayViewD<'_, T>) {
+        self.out.see(at, value);
+    }
+}
+
+impl<T: Real> Sink<T> for Truth<'_> {
+    fn take(&mut self, name: &str, values: &Values) -> Result<()> {
+        self.out.values(name, values)
+    }
+    fn cache(&mut self, cache: &Cache<T>) -> Result<()> {
+        stages::cache(&mut self.out, cache, self.positions, self.per_head)
+    }
+}
+
+/// The verdict on a candidate by replay. `prompt`, where it is known, has ids and pixels judged as well.
+/// Spec: D10.7, E10.9
+///
+/// # Errors
+/// A candidate of another model, without a type, without stages, or whose ids and sizes make no prompt; as the flow.
+pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> Result<Verdict> {
+    let precision = precision(candidate)?;
+    if let Some(theirs) = candidate.metadata("model") {
+        let ours = model.checkpoint.digest();
+        let remedy = "give the checkpoint that the candidate ran";
+        let shown: String = theirs.chars().take(64).collect();
+        ensure!(
+            theirs == ours,
+            format!("{}: metadata model", candidate.label()),
+            format!("{ours}, the model's digest"),
+            shown,
+            remedy
+        );
+    }
+    ensure!(
+        candidate.names().any(|name| super::order::rank(name).is_some()),
+        candidate.label(),
+        "at least one stage",
+        "none",
+        "stages are named as in decoder.07.mix; `record` writes an example"
+    );
+    let reconstructed;
+    let read = match prompt {
+        Some(prompt) => prompt,
+        None => {
+            reconstructed = prepared(model, candidate)?;
+            &reconstructed
+        }
+    };
+    let given_policy = policy(candidate)?;
+    let (rule, retain) = match given_policy {
+        Some(given) => given,
+        None => (preset("full")?.policy, Retain::ALL),
+    };
+    let config = &model.decoder.config;
+    let candidates = match rule.scope {
+        crate::policy::Scope::Visual => read.roles.visual().len(),
+        crate::policy::Scope::All => read.ids.len(),
+    };
+    let decided = Decided::in_bundle(candidate, &rule, config.layers, config.kv_heads, (read.ids.len(), candidates));
+    let given = Given(candidate);
+
+    let place = Temporary::new();
+    let out = Recorder::create(&place.0, Precision::Truth, Selection::default())?;
+    let rounded = model.rounded(precision.grid())?; // R10.4
+    let weights = rounded.as_ref().unwrap_or(model);
+    let run = Rerun { model: weights, prompt: read, policy: rule, retain, decided: &decided, given: Some(&given) };
+    let mut truth = Truth { out, positions: &read.positions, per_head: run.per_head() };
+    stages::prompt(&mut truth.out, read, prompt.is_some())?;
+    run.run::<f64, _>(Grid::Native, Way::default(), Grid::Native, &mut truth)?;
+    let mut out = truth.out;
+    let kind = if precision == Precision::Truth { Precision::Fast } else { precision };
+    noise::measure(&run, kind, out.writer()?)?;
+    out.finish(vec![("precision", "f64".into())])?;
+    let golden = Bundle::open(&place.0)?;
+
+    let FamilyConfig::LlavaOnevision(family) = &model.config;
+    let known = |name: &str| {
+        candidate.get(name).is_some() || (prompt.is_some() && name.starts_with("input.")) || name == "input.ids"
+    };
+    let ground = Ground {
+        has: &known,
+        layers: config.layers,
+        vision_layers: family.feature_layers.iter().copied().max().unwrap_or(0),
+        visual: !read.roles.visual().is_empty(),
+        known: Default::default(),
+    };
+    let known_policy: Option<(Policy, Retain)> = given_policy;
+    let scorer = scorer(&golden, known_policy.as_ref());
+    let judge = Judge { golden: &golden, candidate, precision, ground: Some(ground), scorer, policy: known_policy };
+    let mut verdict = judge.verdict("replay")?;
+    if prompt.is_none() {
+        verdict
+            .notes
+            .push("ids and pixels are taken as they are: give --image and --prompt to have them judged".into());
+    }
+    Ok(verdict)
+}
+
+/// The prompt that a candidate's own stages describe.
+///
+/// # Errors
+/// No ids; ids, sizes or pixels that make no prompt of this model.
+fn prepared(model: &Model, candidate: &Bundle) -> Result<Prepared> {
+    let FamilyConfig::LlavaOnevision(config) = &model.config;
+    let at = |name: &str| format!("{}: {name}", candidate.label());
+    let remedy = "record it, or give --image and --prompt";
+    let ids = candidate.i64("input.ids").map_err(|e| e.remedy(remedy))?;
+    let id = |&id: &i64| u32::try_from(id).ok();
+    let ids: Option<Vec<u32>> = ids.iter().map(id).collect();
+    let ids = ids.ok_or_else(|| Error::new(at("input.ids"), "token ids", "a number that is none"))?;
+    let visual = ids.iter().filter(|&&id| id == config.image_token).count();
+    if visual == 0 || candidate.get("input.sizes").is_none() {
+        if visual == 0 {
+            return Prepared::from_ids(&model.config, &ids, vec![]);
+        }
+        // Without sizes nobody knows how the rows are packed: they are known from the projector on.
+        let mut text = ids.clone();
+        text.retain(|&id| id != config.image_token);
+        let mut prompt = Prepared::from_ids(&model.config, &text, vec![])?;
+        let role = |&id: &u32| if id == config.image_token { crate::Role::Visual } else { crate::Role::Text };
+        prompt.roles = crate::Roles(ids.iter().map(role).collect());
+        prompt.positions = Positions::Linear((0..ids.len() as i64).collect());
+        prompt.ids = ids;
+        return Ok(prompt);
+    }
+    let sizes = candidate.i64("input.sizes")?;
+    let sides: Vec<usize> = sizes.iter().map(|&s| usize::try_from(s).unwrap_or(0)).collect();
+    ensure!(
+        sizes.ndim() == 2 && sizes.shape()[1] == 2,
+        at("input.sizes"),
+        "the shape [images, 2]",
+        format!("{:?}", sizes.shape())
+    );
+    let anyres = Anyres::from(config);
+    let tiled = sides.len() == 2;
+    let pixels = match candidate.get("input.pixels") {
+        Some(_) => Some(candidate.f32("input.pixels")?),
+        None => None,
+    };
+    let images = sides.as_chunks::<2>().0.iter().enumerate().map(|(i, &[h, w])| {
+        let tiles = anyres.packing((h, w), tiled).map_err(|e| e.within(at("input.sizes")))?.tiles;
+        let shape = [tiles, 3, anyres.tile, anyres.tile];
+        let Some(all) = &pixels else { return Ok((Array4::zeros(shape), (h, w))) };
+        let fits = all.ndim() == 5
+            && all.shape()[0] == sides.len() / 2
+            && all.shape()[1] >= tiles
+            && all.shape()[2..] == shape[1..];
+        ensure!(
+            fits,
+            at("input.pixels"),
+            format!("[{}, tiles, 3, {}, {}]", sides.len() / 2, anyres.tile, anyres.tile),
+            format!("{:?}", all.shape())
+        );
+        let of = all.slice(s![i, ..tiles, .., .., ..]).to_owned();
+        let pixels = of.into_shape_with_order(shape).map_err(|e| Error::new(at("input.pixels"), "its tiles", e))?;
+        Ok((pixels, (h, w)))
+    });
+    let images = images.collect::<Result<Vec<_>>>()?;
+    let prompt = Prepared::from_ids(&model.config, &ids, images).map_err(|e| e.within(candidate.label()))?;
+    ensure!(
+        prompt.ids.len() == ids.len(),
+        at("input.ids"),
+        format!("placeholders expanded to {} ids", prompt.ids.len()),
+        ids.len()
+    );
+    Ok(prompt)
+}

@@ -1,0 +1,176 @@
+//! The flow of [`crate::generate`] once more, by another honest way or from another's values: what noise is measured with,
+//! and what a replay is. Decisions that are given are gone on with; what would have been decided is shown first.
+
+use super::given::{Decided, Values as Given};
+use crate::error::Result;
+use crate::generate;
+use crate::input::Prepared;
+use crate::kernel::Way;
+use crate::model::Model;
+use crate::num::{Grid, Real};
+use crate::pass::{Part, Pass, Precision, Source, Stage, Tap};
+use crate::policy::{Heads, LayerScores, Plan, Policy, Retain, Scorer, Values, skewness, strength};
+use ndarray::{Array1, Array2, ArrayD};
+
+/// Takes what a run shows.
+pub(super) trait Sink<T: Real>: Tap<T> {
+    /// Takes numbers of a stage that no pass shows.
+    ///
+    /// # Errors
+    /// Whatever keeps it from taking them.
+    fn take(&mut self, name: &str, values: &Values) -> Result<()>;
+    /// Takes the cache after eviction.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    fn cache(&mut self, cache: &crate::cache::Cache<T>) -> Result<()>;
+}
+
+/// A run that is made once more.
+pub(super) struct Rerun<'a> {
+    /// The model, its weights in the type of the run.
+    pub model: &'a Model,
+    /// What it reads.
+    pub prompt: &'a Prepared,
+    /// What evicts.
+    pub policy: Policy,
+    /// How much stays.
+    pub retain: Retain,
+    /// Decisions gone on with.
+    pub decided: &'a Decided,
+    /// Values gone on with, in a replay.
+    pub given: Option<&'a Given<'a>>,
+}
+
+/// The honest ways of a type, and what each stores policies in. Spec: D10.1, T10.1
+pub(super) fn ways(precision: Precision) -> Vec<(Way, Grid)> {
+    let canonical = Way::default();
+    let fused = Way { fused: true, ..canonical };
+    let in_order = Way { in_order: true, bias_apart: true, ..canonical };
+    match precision.grid() {
+        Grid::Native => vec![(canonical, Grid::Native), (fused, Grid::Native), (in_order, Grid::Native)],
+        grid => vec![(canonical, grid), (fused, Grid::Native), (in_order, grid)],
+    }
+}
+
+impl Rerun<'_> {
+    /// Runs; `sink` sees every stage's own value.
+    ///
+    /// # Errors
+    /// As the flow's parts, and as the sink.
+    pub fn run<T: Real, S: Sink<T>>(&self, grid: Grid, way: Way, policy_grid: Grid, sink: &mut S) -> Result<()> {
+        let Rerun { model, prompt, policy, decided, .. } = self;
+        let prefilled = {
+            let mut pass = Pass::<T>::watched(grid, &mut *sink).by(way);
+            if let Some(given) = self.given {
+                pass = pass.replaying(given);
+            }
+            generate::prefill(model, &mut pass, prompt, &[*policy])?
+        };
+        let mut cache = prefilled.cache.clone();
+        if !prompt.roles.visual().is_empty() {
+            let scorer = Scorer::new(policy, &prompt.roles)?.storing(policy_grid);
+            // Queries and keys that are not finite decide nothing; their own stages say so.
+            let Ok(plan) = self.decide(&prefilled, &scorer, sink) else { return Ok(()) };
+            cache.compact(&plan);
+        }
+        sink.cache(&cache)?;
+        if let Some(given) = self.given {
+            go_on_with(&mut cache, given);
+        }
+        for (t, pair) in decided.tokens.windows(2).enumerate() {
+            if pair[0] as usize >= model.decoder.config.vocab {
+                break;
+            }
+            let mut pass = Pass::<T>::new(grid).by(way);
+            let position = prefilled.next_position + t as i64;
+            let logits = model.decoder.step(&mut pass, &pair[..1], &[position], &mut [&mut cache]);
+            Pass::<T>::watched(grid, &mut *sink).show(Stage::layer(Part::Step, t, "logits"), logits.row(0));
+        }
+        Ok(())
+    }
+
+    /// Shows what the policy would decide at every stage, each from what is given before it; returns the rows kept.
+    fn decide<T: Real, S: Sink<T>>(
+        &self,
+        prefilled: &generate::Prefilled<T>,
+        scorer: &Scorer,
+        sink: &mut S,
+    ) -> Result<Vec<Vec<Vec<usize>>>> {
+        let d = self.decided;
+        let own = prefilled.observed(|l, seen| Ok((scorer.text_attention(l, seen)?, scorer.observe(l, seen)?)))?;
+        let (attention, own): (Vec<_>, Vec<LayerScores>) = own.into_iter().unzip();
+        let mut scores = prefilled.observed(|l, seen| match d.window.get(l).cloned().flatten() {
+            Some(window) => scorer.observe_through(l, seen, window).or_else(|_| scorer.observe(l, seen)),
+            None => scorer.observe(l, seen),
+        })?;
+        for (l, attention) in attention.into_iter().enumerate() {
+            if let Some(attention) = attention {
+                sink.take(&format!("policy.{l:02}.attention"), &Values::F64(attention.into_dyn()))?;
+            }
+        }
+        // What is shown: windows of the run's own, importances through the windows given.
+        let shown = |layers: &[LayerScores], sites: &[&str], sink: &mut S| -> Result<()> {
+            let plan = Plan { kept: vec![], ..scorer.decide(self.retain, layers) };
+            let wanted = |name: &str| sites.iter().any(|site| name.ends_with(site));
+            plan.tensors().iter().filter(|(name, _)| wanted(name)).try_for_each(|(name, v)| sink.take(name, v))
+        };
+        shown(&own, &[".window"], sink)?;
+        shown(&scores, &[".importance"], sink)?;
+        for (l, layer) in scores.iter_mut().enumerate() {
+            if let Some(given) =
+                d.importance.get(l).and_then(Option::as_ref).filter(|i| i.dim() == layer.importance.dim())
+            {
+                layer.importance = given.clone();
+                (layer.strength, layer.skewness) = (over_sets(given, strength), over_sets(given, skewness));
+            }
+        }
+        shown(&scores, &["policy.strength", "policy.skewness"], sink)?;
+        for (l, layer) in scores.iter_mut().enumerate() {
+            layer.strength = d.strength.as_ref().map_or(layer.strength, |s| s[l]);
+            layer.skewness = d.skewness.as_ref().map_or(layer.skewness, |s| s[l]);
+        }
+        let budget = scorer.budget(self.retain, &scores);
+        sink.take("policy.budget", &Values::I64(budget.iter().map(|&b| b as i64).collect::<Array1<_>>().into_dyn()))?;
+        let plan = scorer.keep(d.budget.clone().unwrap_or(budget), &scores);
+        for (name, values) in plan.tensors().iter().filter(|(name, _)| name.ends_with(".kept")) {
+            sink.take(name, values)?;
+        }
+        let rows = plan.kept.into_iter().enumerate().map(|(l, rows)| match d.kept.get(l).and_then(Option::as_ref) {
+            Some(sets) if sets.len() == 1 || sets.len() == rows.len() => scorer.rows_kept(sets, rows.len()),
+            _ => rows,
+        });
+        Ok(rows.collect())
+    }
+
+    /// Whether each KV head has a kept set of its own.
+    pub fn per_head(&self) -> bool {
+        self.policy.heads == Heads::Kv
+    }
+}
+
+/// The mean over kept sets.
+pub(super) fn over_sets(importance: &Array2<f64>, f: fn(&[f64]) -> f64) -> f64 {
+    let each: Vec<f64> = importance.rows().into_iter().map(|row| f(&row.to_vec())).collect();
+    crate::num::sum(&each) / each.len().max(1) as f64
+}
+
+/// Puts a bundle's keys and values after eviction into a cache of the same shape.
+fn go_on_with<T: Real>(cache: &mut crate::cache::Cache<T>, given: &Given<'_>) {
+    for (l, heads) in cache.layers.iter_mut().enumerate() {
+        let (len, d) = heads.first().map_or((0, 0), |h| h.keys().dim());
+        let of = |site: &'static str| -> Option<ArrayD<T>> {
+            given.given(Stage::layer(Part::Cache, l, site), &[heads.len(), len, d])
+        };
+        let (Some(keys), Some(values)) = (of("key"), of("value")) else { continue };
+        for (g, head) in heads.iter_mut().enumerate() {
+            let mut filled = crate::cache::HeadCache::new(d);
+            filled.reserve(len);
+            for (e, &row) in head.rows().iter().enumerate() {
+                let at = |x: &ArrayD<T>| (0..d).map(|i| x[[g, e, i]]).collect::<Vec<_>>();
+                filled.push(row, at(&keys).into_iter(), at(&values).into_iter());
+            }
+            *head = filled;
+        }
+    }
+}

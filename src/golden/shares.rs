@@ -1,0 +1,150 @@
+//! Judging what layers say of their importances, and the budgets that follow.
+
+use super::decisions::{exact, not_integers, same_window, sets};
+use super::judge::Judge;
+use super::measure::Layout;
+use super::numbers::{roundoff, shown};
+use super::rerun::over_sets;
+use super::verdict::{Outcome, StageVerdict};
+use super::{Bundle, noise};
+use crate::policy::{Budget, LayerScores, skewness, strength};
+use ndarray::Array2;
+
+/// How many rulers a statistic of importances may be off. Spec: T10.3
+const STATISTIC: f64 = 3.0;
+
+/// Importances of a layer as [sets, N_c].
+pub(super) fn importance(bundle: &Bundle, l: usize, sets: usize) -> Option<Array2<f64>> {
+    let name = format!("policy.{l:02}.importance");
+    let values = bundle.get(&name).and_then(|_| bundle.f64(&name).ok())?;
+    let n = values.len() / sets.max(1);
+    let values = values.into_shape_with_order((sets, n)).ok()?;
+    values.iter().all(|v| v.is_finite()).then_some(values)
+}
+
+fn vector(bundle: &Bundle, name: &str) -> Option<Vec<f64>> {
+    let values = bundle.get(name).and_then(|_| bundle.f64(name).ok())?;
+    values.iter().all(|v| v.is_finite()).then(|| values.iter().copied().collect())
+}
+
+/// What a statistic over n importances may be off by, relative: a few stores and four sums of n numbers in f32.
+/// Spec: E10.8
+fn statistic_ruler(j: &Judge<'_>, values: &[f64], n: usize) -> f64 {
+    4.0 * roundoff(shown(j.precision, values)) + 4.0 * (n as f64).sqrt() * (-24f64).exp2()
+}
+
+/// Strengths and skewnesses: from the candidate's own importances where it has them, else the golden's.
+pub(super) fn statistics(j: &Judge<'_>, name: &str) -> StageVerdict {
+    let Some(ours) = vector(j.golden, name) else { return exact_missing(name) };
+    let Some(got) = vector(j.candidate, name) else {
+        return StageVerdict::plain(name, Outcome::Fail, "NaN or infinite, or no numbers");
+    };
+    if let Some(fail) = j.misfit(name, &[ours.len()]) {
+        return fail;
+    }
+    let f = if name.ends_with("skewness") { skewness } else { strength };
+    let own = |l: usize| sets(j, l).and_then(|(_, sets)| importance(j.candidate, l, sets));
+    let layout = Layout::of(name, &[ours.len()]);
+    let noise = noise::read(j.golden, j.precision, name, layout);
+    let mut worst = (0, 0.0, f64::MIN_POSITIVE, 0.0);
+    for l in 0..ours.len() {
+        let (expected, n, noise) = match own(l) {
+            Some(importance) => (over_sets(&importance, f), importance.ncols(), 0.0),
+            None if (0..ours.len()).all(|l| same_window(j, l)) => {
+                (ours[l], 1, noise.as_ref().map_or(0.0, |n| n.rows[0][1]))
+            }
+            None => return StageVerdict::plain(name, Outcome::NotJudged, "of another window than the golden's"),
+        };
+        let ruler = (statistic_ruler(j, &got, n) * expected.abs()).max(noise).max(f64::MIN_POSITIVE);
+        let error = (got[l] - expected).abs();
+        if error / ruler > worst.1 / worst.2 || l == 0 {
+            worst = (l, error, ruler, expected);
+        }
+    }
+    let (l, error, ruler, expected) = worst;
+    let fails = error > STATISTIC * ruler;
+    let words = if fails { format!("layer {l}, not what its importances give") } else { String::new() };
+    let outcome = if fails { Outcome::Fail } else { Outcome::Pass };
+    StageVerdict::plain(name, outcome, words).by("element", error, ruler).at(vec![l], expected, got[l])
+}
+
+fn exact_missing(name: &str) -> StageVerdict {
+    StageVerdict::plain(name, Outcome::NotJudged, "the golden does not hold it")
+}
+
+/// What every layer says, from the candidate where it says so, else from the golden; and the relative margin of each.
+fn layers(j: &Judge<'_>) -> Option<Vec<(LayerScores, f64)>> {
+    let count = vector(j.golden, "policy.strength")?.len();
+    let of = |name: &str| vector(j.candidate, name).filter(|v| v.len() == count);
+    let golden = |name: &str| vector(j.golden, name).filter(|v| v.len() == count);
+    let noisy = |name: &str, l: usize| {
+        let layout = Layout::of(name, &[count]);
+        let noise = noise::read(j.golden, j.precision, name, layout).map_or(0.0, |n| n.rows[0][1]);
+        golden(name).map_or(0.0, |v| noise / v[l].abs().max(f64::MIN_POSITIVE))
+    };
+    (0..count)
+        .map(|l| {
+            let (_, sets) = sets(j, l)?;
+            let own = importance(j.candidate, l, sets);
+            let has_own = own.is_some();
+            let importance = own.or_else(|| importance(j.golden, l, sets))?;
+            let value = |name: &str, f: fn(&[f64]) -> f64| match (of(name), has_own) {
+                (Some(v), _) => (v[l], statistic_ruler(j, &v, 1)),
+                (None, true) => (over_sets(&importance, f), statistic_ruler(j, &[], importance.ncols())),
+                (None, false) => (golden(name).map_or(0.0, |v| v[l]), noisy(name, l)),
+            };
+            let (s, k) = (value("policy.strength", strength), value("policy.skewness", skewness));
+            let scores = LayerScores {
+                kv_heads: sets,
+                window: vec![vec![]; sets],
+                importance,
+                strength: s.0,
+                skewness: k.0,
+                density: 1.0,
+            };
+            Some((scores, STATISTIC * s.1.max(k.1)))
+        })
+        .collect()
+}
+
+/// Budgets: what the rule makes of the strengths and skewnesses. Spec: E10.6
+pub(super) fn budget(j: &Judge<'_>, name: &str) -> StageVerdict {
+    let Ok(got) = j.candidate.i64(name) else { return not_integers(j, name) };
+    let (Some(scorer), Some((policy, retain)), Some(layers)) = (&j.scorer, &j.policy, layers(j)) else {
+        return exact(j, name);
+    };
+    if matches!(policy.budget, Budget::Sparsity { .. }) {
+        return exact(j, name);
+    }
+    if let Some(fail) = j.misfit(name, &[layers.len()]) {
+        return fail;
+    }
+    let (scores, margin): (Vec<LayerScores>, Vec<f64>) = layers.into_iter().unzip();
+    let ours = scorer.budget(*retain, &scores);
+    let got: Vec<i64> = got.iter().copied().collect();
+    let same = |ours: &[usize]| ours.iter().zip(&got).all(|(&a, &b)| a as i64 == b);
+    let Some(l) = (0..got.len()).find(|&l| ours[l] as i64 != got[l]) else {
+        return StageVerdict::plain(name, Outcome::Pass, "");
+    };
+    let moved: Vec<LayerScores> = scores
+        .iter()
+        .enumerate()
+        .map(|(l, s)| {
+            let factor = 1.0 + margin[l] * (got[l] - ours[l] as i64).signum() as f64;
+            LayerScores { strength: s.strength * factor, skewness: s.skewness * factor, ..s.clone() }
+        })
+        .collect();
+    let at = |v: StageVerdict| v.at(vec![l], ours[l] as f64, got[l] as f64);
+    if same(&scorer.budget(*retain, &moved)) {
+        let words = format!("layer {l} has {} of {}: within the noise of strengths and skewnesses", got[l], ours[l]);
+        return at(StageVerdict::plain(name, Outcome::Admissible, words));
+    }
+    let total: i64 = got.iter().sum();
+    let due = ours.iter().sum::<usize>();
+    let words = if total == due as i64 {
+        format!("layer {l} has {} of {}", got[l], ours[l])
+    } else {
+        format!("{total} entries in all, {due} are due")
+    };
+    at(StageVerdict::plain(name, Outcome::Fail, words))
+}

@@ -1,0 +1,176 @@
+//! Verdicts: what is said of a stage, and of a candidate as a whole.
+
+use super::order::rank;
+use serde_json::{Value, json};
+
+/// What is said of a stage. Spec: T10.2
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// As near the truth as an honest computation.
+    Pass,
+    /// Decided otherwise than the truth, within the margin that honest noise leaves.
+    Admissible,
+    /// Farther from the truth than any honest computation would be.
+    Fail,
+    /// There is nothing to judge it by; the words say why.
+    NotJudged,
+}
+
+impl Outcome {
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Pass => "pass",
+            Outcome::Admissible => "admissible",
+            Outcome::Fail => "fail",
+            Outcome::NotJudged => "not judged",
+        }
+    }
+}
+
+/// The verdict on one stage.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StageVerdict {
+    /// Its name.
+    pub stage: String,
+    /// What is said of it.
+    pub outcome: Outcome,
+    /// How far it is off, by the statistic that decided.
+    pub error: Option<f64>,
+    /// What an honest computation is off by.
+    pub ruler: Option<f64>,
+    /// error / ruler.
+    pub ratio: Option<f64>,
+    /// Which statistic decided: element, row, column, head, whole, gain, margin.
+    pub statistic: &'static str,
+    /// The worst element.
+    pub index: Vec<usize>,
+    /// What the truth has there.
+    pub expected: Option<f64>,
+    /// What the candidate has there.
+    pub got: Option<f64>,
+    /// Where, and what it looks like, in words.
+    pub words: String,
+}
+
+impl StageVerdict {
+    /// A verdict without numbers.
+    pub(super) fn plain(stage: &str, outcome: Outcome, words: impl Into<String>) -> StageVerdict {
+        StageVerdict {
+            stage: stage.into(),
+            outcome,
+            error: None,
+            ruler: None,
+            ratio: None,
+            statistic: "",
+            index: vec![],
+            expected: None,
+            got: None,
+            words: words.into(),
+        }
+    }
+
+    /// The same verdict with the element that shows it.
+    pub(super) fn at(mut self, index: Vec<usize>, expected: f64, got: f64) -> StageVerdict {
+        (self.index, self.expected, self.got) = (index, Some(expected), Some(got));
+        self
+    }
+
+    /// The same verdict with a distance and what is allowed for it.
+    pub(super) fn by(mut self, statistic: &'static str, error: f64, ruler: f64) -> StageVerdict {
+        let ratio = if error == 0.0 { 0.0 } else { error / ruler };
+        (self.statistic, self.error, self.ruler, self.ratio) = (statistic, Some(error), Some(ruler), Some(ratio));
+        self
+    }
+}
+
+/// The verdict on a candidate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// `golden` or `replay`.
+    pub mode: &'static str,
+    /// The candidate's type.
+    pub precision: &'static str,
+    /// Its stages in causal order.
+    pub stages: Vec<StageVerdict>,
+    /// Stages that the golden has and the candidate has not.
+    pub missing: Vec<String>,
+    /// What else a reader should know.
+    pub notes: Vec<String>,
+}
+
+impl Verdict {
+    /// Whether nothing failed.
+    pub fn passes(&self) -> bool {
+        self.first_divergence().is_none()
+    }
+
+    /// The first stage in causal order that failed. Spec: D10.4
+    pub fn first_divergence(&self) -> Option<&StageVerdict> {
+        let failed = self.stages.iter().filter(|s| s.outcome == Outcome::Fail);
+        failed.min_by_key(|s| rank(&s.stage))
+    }
+
+    /// The contract's form of it.
+    pub fn json(&self) -> Value {
+        let number =
+            |v: Option<f64>| v.map_or(Value::Null, |v| if v.is_finite() { json!(v) } else { json!(v.to_string()) });
+        let stage = |s: &StageVerdict| {
+            json!({
+                "stage": s.stage,
+                "verdict": s.outcome.name(),
+                "error": number(s.error),
+                "ruler": number(s.ruler),
+                "ratio": number(s.ratio),
+                "statistic": s.statistic,
+                "index": s.index,
+                "expected": number(s.expected),
+                "got": number(s.got),
+                "words": s.words,
+            })
+        };
+        json!({
+            "verdict": if self.passes() { "pass" } else { "fail" },
+            "first_divergence": self.first_divergence().map(|s| &s.stage),
+            "mode": self.mode,
+            "precision": self.precision,
+            "stages": self.stages.iter().map(stage).collect::<Vec<_>>(),
+            "missing": self.missing,
+            "notes": self.notes,
+        })
+    }
+
+    /// The report: a line a stage, then the first divergence in words.
+    pub fn lines(&self) -> Vec<String> {
+        let short = |v: Option<f64>| v.map_or(String::new(), |v| format!("{v:.2e}"));
+        let mut lines = vec![format!("{:22} {:10} {:>9} {:>9} {:>8}", "stage", "verdict", "error", "ruler", "ratio")];
+        for s in &self.stages {
+            let ratio = s.ratio.map_or(String::new(), |r| format!("{r:.2}"));
+            let (error, ruler) = (short(s.error), short(s.ruler));
+            let words = if s.words.is_empty() { String::new() } else { format!("  {}", s.words) };
+            lines.push(format!("{:22} {:10} {error:>9} {ruler:>9} {ratio:>8}{words}", s.stage, s.outcome.name()));
+        }
+        if !self.missing.is_empty() {
+            lines.push(format!("missing: {}", self.missing.join(", ")));
+        }
+        lines.extend(self.notes.iter().map(|note| format!("note: {note}")));
+        lines.push(match self.first_divergence() {
+            None => format!("pass: every stage that was judged is what an honest {} computation gives", self.precision),
+            Some(s) => {
+                let index: Vec<String> = s.index.iter().map(usize::to_string).collect();
+                let value = |v: Option<f64>| v.map_or("?".into(), |v| format!("{v:.6}"));
+                let place = match s.index.is_empty() {
+                    true => String::new(),
+                    false => format!(
+                        "; worst at [{}]: expected {}, got {}",
+                        index.join(", "),
+                        value(s.expected),
+                        value(s.got)
+                    ),
+                };
+                format!("first divergence: {}, {}{place}", s.stage, s.words)
+            }
+        });
+        lines
+    }
+}
