@@ -1,0 +1,166 @@
+#!/usr/bin/env python3
+"""Records what a transformers LLaVA-OneVision model computes, as a candidate that `aircache check` judges.
+
+Needs torch and transformers, nothing else. As a module:
+
+    with Recorder(model) as recorder:
+        ids = generate(model, inputs, recorder, tokens=8)
+    recorder.save("candidate.safetensors", precision="bf16", prompt=rendered)
+
+As a program:
+
+    python record_candidate.py --model DIR --image page.png --prompt 'What is the total?' \
+        --dtype bf16 --attention sdpa --device cuda --out candidate.safetensors
+    aircache check --model DIR candidate.safetensors
+
+Stages are named and shaped as in the bundle contract: decoder.07.query is [heads, rows, head size] after rotary.
+"""
+import argparse
+import json
+
+import torch
+import transformers
+from safetensors.torch import save_file
+from transformers.models.qwen2 import modeling_qwen2
+
+TYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16, "f64": torch.float64}
+
+
+def first(x):
+    return x[0] if isinstance(x, tuple) else x
+
+
+class Recorder:
+    """Hooks on a model's parts; what they see during the prefill is kept on the CPU, in the type it was computed in."""
+
+    def __init__(self, model):
+        self.model, self.stages, self.handles, self.on = model, {}, [], True
+
+    def put(self, name, tensor):
+        if self.on:
+            # A copy: the model may go on in place.
+            self.stages[name] = tensor.detach().to("cpu", copy=True).contiguous()
+
+    def after(self, module, name, shape=lambda x: x):
+        self.handles.append(module.register_forward_hook(lambda m, args, out: self.put(name, shape(first(out)))))
+
+    def before(self, module, name, shape=lambda x: x):
+        def hook(m, args, kwargs):
+            self.put(name, shape(first(args) if args else next(iter(kwargs.values()))))
+
+        self.handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+
+    def __enter__(self):
+        core = self.model.model
+        needed = self.model.config.vision_feature_layer
+        needed = [needed] if isinstance(needed, int) else needed
+        layers = core.vision_tower.encoder.layers
+        last = max(k if k >= 0 else len(layers) + 1 + k for k in needed)  # hidden state k is after layer k
+        for i, layer in enumerate(layers[:last]):
+            self.after(layer, f"vision.{i:02}.out")
+        self.before(core.multi_modal_projector, "vision.features")
+        text = core.language_model
+        self.before(text.layers[0], "decoder.embed", lambda x: x[0])
+        for i, layer in enumerate(text.layers):
+            self.before(layer.self_attn.o_proj, f"decoder.{i:02}.mix", lambda x: x[0])
+            self.after(layer, f"decoder.{i:02}.out", lambda x: x[0])
+        self.after(text.norm, "decoder.norm", lambda x: x[0])
+
+        # Queries exist nowhere but between rotary and attention; rotary is called once a layer, in order.
+        self.rotary, self.layer = modeling_qwen2.apply_rotary_pos_emb, 0
+
+        def rotary(*args, **kwargs):
+            q, k = self.rotary(*args, **kwargs)
+            self.put(f"decoder.{self.layer:02}.query", q[0])
+            self.layer += 1
+            return q, k
+
+        modeling_qwen2.apply_rotary_pos_emb = rotary
+        self.pack = core.pack_image_features
+
+        def pack(*args, **kwargs):
+            rows, counts = self.pack(*args, **kwargs)
+            self.put("projector.out", torch.cat(list(rows), 0))
+            return rows, counts
+
+        core.pack_image_features = pack
+        return self
+
+    def __exit__(self, *_):
+        for handle in self.handles:
+            handle.remove()
+        modeling_qwen2.apply_rotary_pos_emb = self.rotary
+        del self.model.model.pack_image_features
+
+    def save(self, path, precision, **metadata):
+        """Writes the candidate. `precision` is the type of the computation: it selects the ruler."""
+        producer = f"torch {torch.__version__} transformers {transformers.__version__}"
+        metadata = {"format": "aircache-bundle", "version": "1", "precision": precision, "producer": producer, **metadata}
+        save_file(self.stages, path, metadata={k: str(v) for k, v in metadata.items()})
+
+
+@torch.no_grad()
+def generate(model, inputs, recorder, tokens):
+    """Prefill and greedy decoding by hand, so that every step's logits are seen. Returns the token ids."""
+    inputs = {k: v.to(model.device) for k, v in inputs.items()}
+    prompt = inputs["input_ids"][0]
+    visual = prompt == model.config.image_token_id
+    recorder.put("input.ids", prompt)
+    recorder.put("input.roles", visual.to(torch.uint8))
+    recorder.put("input.positions", torch.arange(len(prompt)))
+    if "pixel_values" in inputs:
+        recorder.put("input.pixels", inputs["pixel_values"].float())
+        recorder.put("input.sizes", inputs["image_sizes"].long())
+        inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
+    out = model(**inputs, use_cache=True)
+    for i, layer in enumerate(out.past_key_values.layers):
+        recorder.put(f"decoder.{i:02}.key", layer.keys[0])
+        recorder.put(f"decoder.{i:02}.value", layer.values[0])
+    recorder.put("decoder.logits", out.logits[0, -1])
+    ids = [int(out.logits[0, -1].argmax())]
+    stop = model.generation_config.eos_token_id
+    stop = set(stop if isinstance(stop, list) else [stop])
+    while len(ids) < tokens and ids[-1] not in stop:
+        recorder.on = False
+        step = torch.tensor([[ids[-1]]], device=model.device)
+        out = model(input_ids=step, past_key_values=out.past_key_values, use_cache=True)
+        recorder.on = True
+        recorder.put(f"step.{len(ids) - 1:04}.logits", out.logits[0, -1])
+        ids.append(int(out.logits[0, -1].argmax()))
+    recorder.put("output.ids", torch.tensor(ids))
+    return ids
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--image", action="append", default=[])
+    parser.add_argument("--prompt", required=True)
+    parser.add_argument("--system")
+    parser.add_argument("--dtype", choices=TYPES, default="bf16")
+    parser.add_argument("--attention", default="sdpa", help="eager, sdpa, flash_attention_2, …")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--tokens", type=int, default=8)
+    parser.add_argument("--out", required=True)
+    args = parser.parse_args()
+
+    model = transformers.LlavaOnevisionForConditionalGeneration.from_pretrained(
+        args.model, dtype=TYPES[args.dtype], attn_implementation=args.attention
+    )
+    model = model.to(args.device).eval()
+    processor = transformers.AutoProcessor.from_pretrained(args.model)
+    parts = [{"type": "image"} for _ in args.image] + [{"type": "text", "text": args.prompt}]
+    turns = [{"role": "system", "content": [{"type": "text", "text": args.system}]}] if args.system else []
+    rendered = processor.apply_chat_template(turns + [{"role": "user", "content": parts}], add_generation_prompt=True)
+    from PIL import Image  # transformers' own image reader
+
+    images = {"images": [[Image.open(f) for f in args.image]]} if args.image else {}
+    inputs = processor(text=[rendered], return_tensors="pt", **images)
+    with Recorder(model) as recorder:
+        ids = generate(model, inputs, recorder, args.tokens)
+    recorder.save(args.out, args.dtype, prompt=rendered, family="llava_onevision", attention=args.attention)
+    print(json.dumps({"out": args.out, "stages": len(recorder.stages), "text": processor.tokenizer.decode(ids)}))
+
+
+if __name__ == "__main__":
+    main()
