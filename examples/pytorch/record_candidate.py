@@ -4,20 +4,22 @@
 Needs torch and transformers, nothing else. As a module:
 
     with Recorder(model) as recorder:
-        ids = generate(model, inputs, recorder, tokens=8)
+        ids = generate(model, inputs, recorder, tokens=8, retention="0.1")
     recorder.save("candidate.safetensors", precision="bf16", prompt=rendered)
 
 As a program:
 
     python record_candidate.py --model DIR --image page.png --prompt 'What is the total?' \
-        --dtype bf16 --attention sdpa --device cuda --out candidate.safetensors
+        --dtype bf16 --attention sdpa --device cuda --retain 0.1 --out candidate.safetensors
     aircache check --model DIR candidate.safetensors
 
 Stages are named and shaped as in the bundle contract: decoder.07.query is [heads, rows, head size] after rotary.
 """
+
 import argparse
 import json
 
+import aircache  # the file beside this one
 import torch
 import transformers
 from safetensors.torch import save_file
@@ -35,6 +37,7 @@ class Recorder:
 
     def __init__(self, model):
         self.model, self.stages, self.handles, self.on = model, {}, [], True
+        self.queries = []  # of each layer, where they were computed: what AirCache reads
 
     def put(self, name, tensor):
         if self.on:
@@ -67,12 +70,13 @@ class Recorder:
         self.after(text.norm, "decoder.norm", lambda x: x[0])
 
         # Queries exist nowhere but between rotary and attention; rotary is called once a layer, in order.
-        self.rotary, self.layer = modeling_qwen2.apply_rotary_pos_emb, 0
+        self.rotary = modeling_qwen2.apply_rotary_pos_emb
 
         def rotary(*args, **kwargs):
             q, k = self.rotary(*args, **kwargs)
-            self.put(f"decoder.{self.layer:02}.query", q[0])
-            self.layer += 1
+            if self.on:
+                self.put(f"decoder.{len(self.queries):02}.query", q[0])
+                self.queries.append(q[0])
             return q, k
 
         modeling_qwen2.apply_rotary_pos_emb = rotary
@@ -95,40 +99,91 @@ class Recorder:
     def save(self, path, precision, **metadata):
         """Writes the candidate. `precision` is the type of the computation: it selects the ruler."""
         producer = f"torch {torch.__version__} transformers {transformers.__version__}"
-        metadata = {"format": "aircache-bundle", "version": "1", "precision": precision, "producer": producer, **metadata}
+        metadata = {"precision": precision, "producer": producer, "family": "llava_onevision", **metadata}
+        metadata = {"format": "aircache-bundle", "version": "1", **metadata}
         save_file(self.stages, path, metadata={k: str(v) for k, v in metadata.items()})
 
 
 @torch.no_grad()
-def generate(model, inputs, recorder, tokens):
-    """Prefill and greedy decoding by hand, so that every step's logits are seen. Returns the token ids."""
+def generate(model, inputs, recorder, tokens, retention=None):
+    """Prefill and greedy decoding by hand, so that every step's logits are seen; with a retention AirCache evicts between.
+    Returns the token ids."""
     inputs = {k: v.to(model.device) for k, v in inputs.items()}
     prompt = inputs["input_ids"][0]
-    visual = prompt == model.config.image_token_id
+    roles = (prompt == model.config.image_token_id).to(torch.uint8)
     recorder.put("input.ids", prompt)
-    recorder.put("input.roles", visual.to(torch.uint8))
+    recorder.put("input.roles", roles)
     recorder.put("input.positions", torch.arange(len(prompt)))
     if "pixel_values" in inputs:
         recorder.put("input.pixels", inputs["pixel_values"].float())
         recorder.put("input.sizes", inputs["image_sizes"].long())
         inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
     out = model(**inputs, use_cache=True)
-    for i, layer in enumerate(out.past_key_values.layers):
+    cache = out.past_key_values
+    for i, layer in enumerate(cache.layers):
         recorder.put(f"decoder.{i:02}.key", layer.keys[0])
         recorder.put(f"decoder.{i:02}.value", layer.values[0])
     recorder.put("decoder.logits", out.logits[0, -1])
-    ids = [int(out.logits[0, -1].argmax())]
+    if retention:
+        compress(cache, recorder, roles, retention)
+    recorder.on = False
+    logits, ids = out.logits[0, -1], []
     stop = model.generation_config.eos_token_id
     stop = set(stop if isinstance(stop, list) else [stop])
-    while len(ids) < tokens and ids[-1] not in stop:
-        recorder.on = False
-        step = torch.tensor([[ids[-1]]], device=model.device)
-        out = model(input_ids=step, past_key_values=out.past_key_values, use_cache=True)
-        recorder.on = True
-        recorder.put(f"step.{len(ids) - 1:04}.logits", out.logits[0, -1])
-        ids.append(int(out.logits[0, -1].argmax()))
-    recorder.put("output.ids", torch.tensor(ids))
+    while True:
+        ids.append(int(logits.argmax()))
+        if len(ids) == tokens or ids[-1] in stop:
+            break
+        # Layers may hold different numbers of entries: no mask (one row sees all of them), and the position said aloud.
+        position = torch.tensor([[next_position(len(prompt), len(ids) - 1, cache)]], device=model.device)
+        step = model.model.language_model(
+            input_ids=torch.tensor([ids[-1:]], device=model.device),
+            position_ids=position,
+            attention_mask={"full_attention": None},
+            past_key_values=cache,
+            use_cache=True,
+        )
+        logits = model.lm_head(step.last_hidden_state)[0, -1]
+        recorder.stages[f"step.{len(ids) - 1:04}.logits"] = logits.cpu()
+    recorder.stages["output.ids"] = torch.tensor(ids)
     return ids
+
+
+def next_position(prompt, fed, cache):
+    """Where the next token stands: after the prompt as it was, not as what is left of it in the cache. D7.3"""
+    return prompt + fed
+
+
+def compress(cache, recorder, roles, retention):
+    """AirCache on the device, and what it decided and kept as stages."""
+    keys = [layer.keys[0] for layer in cache.layers]
+    plan = aircache.compress(recorder.queries, keys, roles, retention)
+    for i, layer in enumerate(cache.layers):
+        key, value = aircache.evict(layer.keys[0], layer.values[0], plan.rows(i))
+        layer.keys, layer.values = key[None], value[None]
+        recorder.put(f"cache.{i:02}.key", key)
+        recorder.put(f"cache.{i:02}.value", value)
+        recorder.put(f"cache.{i:02}.positions", plan.rows(i))
+    recorder.stages.update(plan.stages())
+
+
+def load(directory, dtype, attention, device):
+    """The model of a checkpoint folder."""
+    kind = transformers.LlavaOnevisionForConditionalGeneration
+    model = kind.from_pretrained(directory, dtype=TYPES[dtype], attn_implementation=attention)
+    return model.to(device).eval()
+
+
+def ask(directory, images, prompt, system=None):
+    """What the model's own processor makes of images and a question, and the prompt as its template rendered it."""
+    from PIL import Image  # transformers' own image reader
+
+    processor = transformers.AutoProcessor.from_pretrained(directory)
+    parts = [{"type": "image"} for _ in images] + [{"type": "text", "text": prompt}]
+    turns = [{"role": "system", "content": [{"type": "text", "text": system}]}] if system else []
+    rendered = processor.apply_chat_template(turns + [{"role": "user", "content": parts}], add_generation_prompt=True)
+    pictures = {"images": [[Image.open(f) for f in images]]} if images else {}
+    return processor(text=[rendered], return_tensors="pt", **pictures), rendered
 
 
 def main():
@@ -141,25 +196,22 @@ def main():
     parser.add_argument("--attention", default="sdpa", help="eager, sdpa, flash_attention_2, …")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--tokens", type=int, default=8)
+    parser.add_argument("--retain", help="evict with AirCache: a fraction such as 0.1")
     parser.add_argument("--out", required=True)
     args = parser.parse_args()
 
-    model = transformers.LlavaOnevisionForConditionalGeneration.from_pretrained(
-        args.model, dtype=TYPES[args.dtype], attn_implementation=args.attention
-    )
-    model = model.to(args.device).eval()
-    processor = transformers.AutoProcessor.from_pretrained(args.model)
-    parts = [{"type": "image"} for _ in args.image] + [{"type": "text", "text": args.prompt}]
-    turns = [{"role": "system", "content": [{"type": "text", "text": args.system}]}] if args.system else []
-    rendered = processor.apply_chat_template(turns + [{"role": "user", "content": parts}], add_generation_prompt=True)
-    from PIL import Image  # transformers' own image reader
-
-    images = {"images": [[Image.open(f) for f in args.image]]} if args.image else {}
-    inputs = processor(text=[rendered], return_tensors="pt", **images)
+    model = load(args.model, args.dtype, args.attention, args.device)
+    inputs, rendered = ask(args.model, args.image, args.prompt, args.system)
     with Recorder(model) as recorder:
-        ids = generate(model, inputs, recorder, args.tokens)
-    recorder.save(args.out, args.dtype, prompt=rendered, family="llava_onevision", attention=args.attention)
-    print(json.dumps({"out": args.out, "stages": len(recorder.stages), "text": processor.tokenizer.decode(ids)}))
+        ids = generate(model, inputs, recorder, args.tokens, args.retain)
+    recorder.save(args.out, args.dtype, prompt=rendered, attention=args.attention, **policy(args.retain))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(args.model)
+    print(json.dumps({"out": args.out, "stages": len(recorder.stages), "text": tokenizer.decode(ids)}))
+
+
+def policy(retention):
+    """The metadata that says how the cache was evicted."""
+    return {"policy": json.dumps({"name": "aircache"}), "retain": retention} if retention else {}
 
 
 if __name__ == "__main__":
