@@ -4,7 +4,7 @@ use crate::cache::Cache;
 use crate::decoder::{Observer, Segment};
 use crate::error::Result;
 use crate::input::Prepared;
-use crate::model::{Model, positions};
+use crate::model::Model;
 use crate::num::Real;
 use crate::pass::{Part, Pass, Stage};
 use crate::policy::{LayerScores, Observed, Plan, Policy, Retain, Scorer};
@@ -65,10 +65,10 @@ pub fn prefill<T: Real>(
 
     let visual = model.encode(pass, prompt);
     let merged = model.merge(pass, prompt, visual)?;
-    let (positions, next_position) = positions(prompt);
+    let next_position = prompt.positions.next();
     let mut cache = model.decoder.cache();
-    let segment = Segment { cache: &mut cache, rows: positions.len() };
-    let x = model.decoder.forward(pass, merged, &positions, &mut [segment], Some(&mut observer));
+    let segment = Segment { cache: &mut cache, rows: prompt.ids.len() };
+    let x = model.decoder.forward(pass, merged, &prompt.positions, &mut [segment], Some(&mut observer));
     let x = if pass.is_watched() { x } else { x.slice(s![-1.., ..]).to_owned() };
     let x = model.decoder.final_norm(pass, x.view());
     let given = pass.show(Stage::at(Part::Decoder, "norm"), x.view()).map(|x| x.into_dimensionality());

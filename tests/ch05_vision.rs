@@ -23,7 +23,7 @@ use twin::Twin;
 
 fn demo() -> (Model, SiglipConfig) {
     let model = Model::load(&aircache::demo::files()).unwrap();
-    let FamilyConfig::LlavaOnevision(config) = &model.config;
+    let FamilyConfig::LlavaOnevision(config) = &model.config else { panic!() };
     let vision = config.vision.clone();
     (model, vision)
 }
@@ -145,7 +145,7 @@ fn e5_5_c5_5a_worked_example() {
 #[test]
 fn e5_6_c5_6a_worked_example() {
     let (model, _) = demo();
-    let FamilyConfig::LlavaOnevision(config) = &model.config;
+    let FamilyConfig::LlavaOnevision(config) = &model.config else { panic!() };
     let mut packing = Anyres::from(config).packing((64, 64), false).unwrap();
     packing.rows = vec![
         PackedRow::Token { tile: 0, token: 1 },
@@ -160,7 +160,7 @@ fn e5_6_c5_6a_worked_example() {
 #[test]
 fn r5_6_a_blend_is_stored_once() {
     let (model, _) = demo();
-    let FamilyConfig::LlavaOnevision(config) = &model.config;
+    let FamilyConfig::LlavaOnevision(config) = &model.config else { panic!() };
     let mut packing = Anyres::from(config).packing((64, 64), false).unwrap();
     let part = |token| (0, token, 0.25);
     packing.rows = vec![PackedRow::Blend([part(0), part(1), part(1), part(1)])];
@@ -173,7 +173,10 @@ fn r5_6_a_blend_is_stored_once() {
 }
 
 fn read(config: &str) -> aircache::config::LlavaOnevisionConfig {
-    let FamilyConfig::LlavaOnevision(c) = FamilyConfig::load(&raw::embedded(&[("config.json", config)])).unwrap();
+    let FamilyConfig::LlavaOnevision(c) = FamilyConfig::load(&raw::embedded(&[("config.json", config)])).unwrap()
+    else {
+        panic!()
+    };
     c
 }
 

@@ -13,7 +13,7 @@ use aircache::cache::Cache;
 use aircache::config::{Activation, DecoderConfig, FamilyConfig};
 use aircache::decoder::{Decoder, Segment};
 use aircache::generate::{self, Until};
-use aircache::input::{Packing, Prepared};
+use aircache::input::{GivenImage, Packing, Positions, Prepared};
 use aircache::kernel::naive;
 use aircache::model::Model;
 use aircache::num::{Grid, Real, silu};
@@ -51,7 +51,7 @@ fn rows<T: Real>(n: usize, seed: u64) -> Array2<T> {
 /// Appends rows to a cache at the positions that follow; returns the stream after the last layer.
 fn feed<T: Real>(cache: &mut Cache<T>, x: Array2<T>, grid: Grid) -> Array2<T> {
     let (first, rows) = (cache.rows as i64, x.nrows());
-    let positions: Vec<i64> = (first..first + rows as i64).collect();
+    let positions = Positions::Linear((first..first + rows as i64).collect());
     DEMO.decoder.forward(&mut Pass::new(grid), x, &positions, &mut [Segment { cache, rows }], None)
 }
 
@@ -114,7 +114,7 @@ fn e6_2_e6_3_e6_4_e6_5_e6_6_e6_7_worked_examples() {
     let (mut stages, mut cache) = (Stages::default(), decoder.cache::<f64>());
     let mut pass = Pass::watched(Grid::Native, &mut stages);
     let segment = Segment { cache: &mut cache, rows: 1 };
-    let out = decoder.forward(&mut pass, array![[1.0, 7.0]], &[5], &mut [segment], None);
+    let out = decoder.forward(&mut pass, array![[1.0, 7.0]], &Positions::Linear(vec![5]), &mut [segment], None);
     let logits = decoder.logits(&pass, decoder.final_norm(&pass, array![[1.0, 7.0]].view()).view());
     // Two norms, each C3.10a with d = 2, and a few roundings; the weight ln 3 / 1.4 is an f32.
     let near = |x: &ArrayD<f64>, want: [f64; 2], error: f64| {
@@ -147,14 +147,14 @@ fn e6_1_c6_1b_r6_1_worked_example() {
 /// A prompt of two tokens with `rows` visual rows between them; its image is never encoded.
 fn text_and_image(rows: usize) -> Prepared {
     let ids = [vec![7], vec![IMAGE; rows], vec![9]].concat();
-    let FamilyConfig::LlavaOnevision(c) = &DEMO.config;
+    let FamilyConfig::LlavaOnevision(c) = &DEMO.config else { panic!() };
     let packing: Packing = aircache::input::Anyres::from(c).packing((64, 64), true).unwrap();
     let pixels = Array4::from_elem((packing.tiles, 3, 64, 64), 0.0);
-    let whole = Prepared::from_ids(&DEMO.config, &[7, IMAGE, 9], vec![(pixels, (64, 64))]).unwrap();
+    let whole = Prepared::from_ids(&DEMO.config, &[7, IMAGE, 9], vec![GivenImage::tiles(pixels, (64, 64))]).unwrap();
     let role = |&id: &u32| if id == IMAGE { aircache::Role::Visual } else { aircache::Role::Text };
     Prepared {
         roles: aircache::Roles(ids.iter().map(role).collect()),
-        positions: aircache::input::Positions::Linear((0..ids.len() as i64).collect()),
+        positions: Positions::Linear((0..ids.len() as i64).collect()),
         ids,
         ..whole
     }
@@ -244,7 +244,7 @@ fn c6_1a_a_batch_equals_its_members_one_by_one() {
         .collect();
     let (mut a, mut b) = (DEMO.decoder.cache::<f32>(), DEMO.decoder.cache::<f32>());
     let x = ndarray::concatenate(ndarray::Axis(0), &[prompts[0].view(), prompts[1].view()]).unwrap();
-    let positions: Vec<i64> = (0..21).chain(0..40).collect();
+    let positions = Positions::Linear((0..21).chain(0..40).collect());
     let mut segments = [Segment { cache: &mut a, rows: 21 }, Segment { cache: &mut b, rows: 40 }];
     let out = DEMO.decoder.forward(&mut Pass::new(Grid::Native), x, &positions, &mut segments, None);
     assert_eq!(bits(out.slice(s![..21, ..])), bits(&alone[0].1));
@@ -309,7 +309,7 @@ fn c6_3a_a_key_depends_on_its_position_alone() {
     feed(&mut all, x.clone(), Grid::Native);
     let row = x.slice(s![4..5, ..]).to_owned();
     let segment = Segment { cache: &mut one, rows: 1 };
-    DEMO.decoder.forward(&mut Pass::new(Grid::Native), row, &[4], &mut [segment], None);
+    DEMO.decoder.forward(&mut Pass::new(Grid::Native), row, &Positions::Linear(vec![4]), &mut [segment], None);
     for (all, one) in all.layers[0].iter().zip(&one.layers[0]) {
         assert!(all.key(4).eq(one.key(0)) && all.value(4) == one.value(0));
     }
@@ -456,7 +456,7 @@ fn a6_1_weights_are_not_rounded() {
 #[test]
 fn t6_2_defaults() {
     let files = raw::embedded(&[("config.json", r#"{"model_type": "llava_onevision"}"#)]);
-    let FamilyConfig::LlavaOnevision(c) = FamilyConfig::load(&files).unwrap();
+    let FamilyConfig::LlavaOnevision(c) = FamilyConfig::load(&files).unwrap() else { panic!() };
     let c = c.text;
     assert_eq!((c.hidden, c.layers, c.heads, c.kv_heads, c.head_dim), (4096, 32, 32, 32, 128));
     assert_eq!((c.intermediate, c.vocab, c.max_positions), (22016, 151_936, 32768));

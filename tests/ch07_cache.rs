@@ -7,6 +7,7 @@ mod twin;
 
 use aircache::cache::{Cache, HeadCache};
 use aircache::decoder::Segment;
+use aircache::input::Positions;
 use aircache::kernel::{naive, scale};
 use aircache::model::Model;
 use aircache::num::{Grid, Real};
@@ -198,7 +199,7 @@ fn prefilled<T: Real>(n: usize, seed: u64) -> Cache<T> {
     let mut rng = Rng(seed);
     let ids: Vec<u32> = (0..n).map(|_| rng.below(480) as u32).collect();
     let (x, mut cache) = (DEMO.decoder.embed::<T>(&ids), DEMO.decoder.cache::<T>());
-    let positions: Vec<i64> = (0..n as i64).collect();
+    let positions = Positions::in_order(n);
     let segment = Segment { cache: &mut cache, rows: n };
     DEMO.decoder.forward(&mut Pass::new(Grid::Native), x, &positions, &mut [segment], None);
     cache

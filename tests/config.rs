@@ -10,7 +10,7 @@ use raw::embedded as files;
 use serde_json::{Value, json};
 
 fn load(config: &str) -> Result<LlavaOnevisionConfig> {
-    let FamilyConfig::LlavaOnevision(c) = FamilyConfig::load(&files(&[("config.json", config)]))?;
+    let FamilyConfig::LlavaOnevision(c) = FamilyConfig::load(&files(&[("config.json", config)]))? else { panic!() };
     Ok(c)
 }
 

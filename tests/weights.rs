@@ -11,7 +11,7 @@ use aircache::weights::{Checkpoint, Names, names};
 
 /// Asks for every tensor that the forward pass needs, as the model wiring does.
 fn read_all(files: &Files) -> Result<Checkpoint> {
-    let FamilyConfig::LlavaOnevision(c) = FamilyConfig::load(files)?;
+    let FamilyConfig::LlavaOnevision(c) = FamilyConfig::load(files)? else { panic!() };
     let ck = Checkpoint::open(files)?;
     let n = Names::new(&ck, names::llava_onevision);
     let (t, v) = (&c.text, &c.vision);

@@ -6,7 +6,6 @@ use super::out::{Stdout, bytes};
 use super::{Common, Verdict};
 use aircache::config::FamilyConfig;
 use aircache::files::Files;
-use aircache::input::Anyres;
 use aircache::model::Survey;
 use aircache::weights::Checkpoint;
 use aircache::{Error, Result};
@@ -126,31 +125,18 @@ fn kv_bytes(config: &FamilyConfig) -> u64 {
     2 * 4 * (c.layers * c.kv_heads * c.head_dim) as u64
 }
 
-/// What images of a few sizes (height, width) cost in tokens.
-fn image_tokens(config: &FamilyConfig) -> Vec<((usize, usize), usize)> {
-    let FamilyConfig::LlavaOnevision(c) = config;
-    let anyres = Anyres::from(c);
-    let cost = |size| Some((size, anyres.packing(size, true).ok()?.rows.len()));
-    [(224, 224), (480, 640), (768, 1024), (1080, 1920), (1754, 1240)].into_iter().filter_map(cost).collect()
-}
-
 impl Report {
     fn print(&self, out: &mut Stdout) -> Result<()> {
         out.line(&format!("checkpoint   {}", self.name))?;
         if let Some(config) = &self.survey.config {
-            let FamilyConfig::LlavaOnevision(c) = config;
-            let (t, v) = (&c.text, &c.vision);
+            let t = config.text();
             out.line(&format!("family       {}", config.name()))?;
             out.line(&format!(
                 "decoder      {} layers, hidden {}, {} query and {} KV heads of {}, MLP {}, vocabulary {}, {} positions, head {}",
                 t.layers, t.hidden, t.heads, t.kv_heads, t.head_dim, t.intermediate, t.vocab, t.max_positions,
                 if t.tied { "tied" } else { "of its own" }
             ))?;
-            out.line(&format!(
-                "vision       {} layers ({} used), hidden {}, {} heads, MLP {}, tiles of {} px, patches of {} px, {} grids, anyres_max_{}",
-                v.layers, c.feature_layers.iter().max().unwrap_or(&0), v.hidden, v.heads, v.intermediate, v.image, v.patch,
-                c.pinpoints.len(), c.max_tiles
-            ))?;
+            out.line(&format!("vision       {}", config.vision_line()))?;
         }
         if let Some(checkpoint) = &self.survey.checkpoint {
             let numbers: usize = checkpoint.tensors().map(|t| t.numbers()).sum();
@@ -171,8 +157,8 @@ impl Report {
                 ))?;
             }
         }
-        if let Some(config) = &self.survey.config {
-            let costs = image_tokens(config).into_iter().map(|((h, w), n)| format!("{w} × {h}: {n}"));
+        if !self.reading.costs.is_empty() {
+            let costs = self.reading.costs.iter().map(|((h, w), n)| format!("{w} × {h}: {n}"));
             out.line(&format!("an image     {} tokens", costs.collect::<Vec<_>>().join(", ")))?;
         }
         if let Some(template) = &self.reading.template {
@@ -210,20 +196,16 @@ impl Report {
                 "intermediate": t.intermediate, "vocab": t.vocab, "max_positions": t.max_positions, "tied": t.tied,
                 "rope_theta": t.rope_theta,
             })),
-            "vision": config.map(|FamilyConfig::LlavaOnevision(c)| json!({
-                "layers": c.vision.layers, "hidden": c.vision.hidden, "heads": c.vision.heads,
-                "intermediate": c.vision.intermediate, "image": c.vision.image, "patch": c.vision.patch,
-                "feature_layers": c.feature_layers, "pinpoints": c.pinpoints, "max_tiles": c.max_tiles,
-            })),
+            "vision": config.map(FamilyConfig::vision_json),
             "parameters": checkpoint.map(|c| c.tensors().map(|t| t.numbers()).sum::<usize>()),
             "dtypes": checkpoint.map(|c| dtypes(c).into_iter().map(|(dtype, (tensors, numbers, bytes))| {
                 (dtype, json!({"tensors": tensors, "numbers": numbers, "bytes": bytes}))
             }).collect::<BTreeMap<_, _>>()),
             "weight_bytes": checkpoint.map(Checkpoint::bytes),
             "kv_bytes_per_token": config.map(kv_bytes),
-            "image_tokens": config.map(|c| image_tokens(c).into_iter().map(|((h, w), n)| {
+            "image_tokens": self.reading.costs.iter().map(|((h, w), n)| {
                 json!({"height": h, "width": w, "tokens": n})
-            }).collect::<Vec<_>>()),
+            }).collect::<Vec<_>>(),
             "template": self.reading.template,
             "eos": self.survey.generation.as_ref().map(|g| &g.eos),
             "not_followed": self.survey.generation.as_ref().map(|g| &g.not_followed),

@@ -4,9 +4,11 @@
 use aircache::Error;
 use aircache::config::FamilyConfig;
 use aircache::files::Files;
-use aircache::input::processor::Settings;
 use aircache::input::template::{DEFAULT_DATE, Template};
-use aircache::input::{Image, Processor, Tokenizer};
+use aircache::input::{Image, Processor, Reader, Tokenizer};
+
+/// Sizes (height, width) whose cost is told.
+const SIZES: [(usize, usize); 5] = [(224, 224), (480, 640), (768, 1024), (1080, 1920), (1754, 1240)];
 
 /// What was found.
 #[derive(Default)]
@@ -17,6 +19,8 @@ pub struct Reading {
     pub problems: Vec<Error>,
     /// What is worth knowing.
     pub notes: Vec<String>,
+    /// What images of a few sizes (height, width) cost in tokens.
+    pub costs: Vec<((usize, usize), usize)>,
     tokenizer: Option<Tokenizer>,
 }
 
@@ -40,11 +44,12 @@ pub fn look(files: &Files, config: Option<&FamilyConfig>) -> Reading {
     let template = Template::load(files, DEFAULT_DATE);
     reading.template = reading.noted(template).map(|t| t.label().to_string());
     let Some(config) = config else { return reading };
-    let FamilyConfig::LlavaOnevision(family) = config;
-    let settings = Settings::load(files, family);
-    if let Some(settings) = reading.noted(settings) {
-        let resampler = settings.pixels.resampler.name();
+    let reader = Reader::load(files, config);
+    if let Some(reader) = reading.noted(reader) {
+        let resampler = reader.settings().pixels.resampler.name();
         reading.notes.push(format!("images are resized as {resampler} does (--resampler changes it)"));
+        let cost = |size| Some((size, reader.packing(size, 1).ok()?.rows.len()));
+        reading.costs = SIZES.into_iter().filter_map(cost).collect();
     }
     if reading.problems.is_empty() {
         let tried = Processor::load(files, config).and_then(|processor| try_out(&processor));

@@ -7,6 +7,7 @@
 
 mod activation;
 mod decoder;
+mod describe;
 mod generation;
 pub(crate) mod json;
 mod llava_onevision;
@@ -24,7 +25,10 @@ use json::Scope;
 use serde_json::{Map, Value};
 
 /// The model families this library knows, with their configuration.
+///
+/// Matches on it inside the crate name every family, so that the compiler lists what a new one has to say.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum FamilyConfig {
     /// LLaVA-OneVision: SigLIP, two-layer projector, Qwen2.
     LlavaOnevision(LlavaOnevisionConfig),
@@ -59,8 +63,10 @@ impl FamilyConfig {
 
     fn read(label: &str, map: &Map<String, Value>) -> Result<FamilyConfig> {
         let scope = Scope::new(label, map);
-        scope.model_type("", &Self::KNOWN)?;
-        Ok(FamilyConfig::LlavaOnevision(LlavaOnevisionConfig::read(&scope)?))
+        Ok(match scope.model_type("", &Self::KNOWN)? {
+            "llava_onevision" => FamilyConfig::LlavaOnevision(LlavaOnevisionConfig::read(&scope)?),
+            other => unreachable!("T5.2: {other} is among the families known"),
+        })
     }
 
     /// All that [`load`](Self::load) would complain about, one complaint after the other: each field complained of is
@@ -92,7 +98,7 @@ impl FamilyConfig {
     /// The `model_type`.
     pub fn name(&self) -> &'static str {
         match self {
-            FamilyConfig::LlavaOnevision(_) => Self::KNOWN[0],
+            FamilyConfig::LlavaOnevision(_) => "llava_onevision",
         }
     }
 
@@ -100,6 +106,20 @@ impl FamilyConfig {
     pub fn text(&self) -> &DecoderConfig {
         match self {
             FamilyConfig::LlavaOnevision(config) => &config.text,
+        }
+    }
+
+    /// The id that stands for a visual row in the prompt.
+    pub fn image_token(&self) -> u32 {
+        match self {
+            FamilyConfig::LlavaOnevision(config) => config.image_token,
+        }
+    }
+
+    /// Vision layers that are computed: those after the last one needed are not.
+    pub fn vision_layers(&self) -> usize {
+        match self {
+            FamilyConfig::LlavaOnevision(config) => config.feature_layers.iter().copied().max().unwrap_or(0),
         }
     }
 }

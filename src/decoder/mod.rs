@@ -12,6 +12,7 @@ pub use observe::{LayerObserved, Observer};
 use crate::cache::Cache;
 use crate::config::DecoderConfig;
 use crate::error::Result;
+use crate::input::Positions;
 use crate::kernel::{Angles, inverse_frequencies, rms_norm};
 use crate::layer::apply;
 use crate::num::Real;
@@ -77,17 +78,17 @@ impl Decoder {
 
     /// Runs rows through all layers, appending their keys and values to their caches.
     ///
-    /// x: [rows of all segments, d], positions: as many → the residual stream after the last layer, [rows, d]. `observer`
+    /// x: [rows of all segments, d], positions: of as many rows → the residual stream after the last layer, [rows, d]. `observer`
     /// sees the queries of a single segment. Spec: E6.2–E6.6
     pub fn forward<T: Real>(
         &self,
         pass: &mut Pass<'_, T>,
         mut x: Array2<T>,
-        positions: &[i64],
+        positions: &Positions,
         segments: &mut [Segment<'_, T>],
         mut observer: Option<&mut Observer<T>>,
     ) -> Array2<T> {
-        let angles = Angles::new(x.nrows(), &self.frequencies, |row, _| positions[row], pass.grid);
+        let angles = Angles::new(x.nrows(), &self.frequencies, |row, _| positions.at(row, 0), pass.grid);
         for (layer, block) in self.blocks.iter().enumerate() {
             x = block.forward(pass, &self.config, layer, x, &angles, segments, observer.as_deref_mut());
         }
@@ -119,7 +120,8 @@ impl Decoder {
     ) -> Array2<T> {
         let mut segments: Vec<_> = caches.iter_mut().map(|cache| Segment { cache, rows: 1 }).collect();
         let x = self.embed(tokens);
-        let x = self.forward(&mut pass.unwatched(), x, positions, &mut segments, None);
+        let positions = Positions::Linear(positions.to_vec());
+        let x = self.forward(&mut pass.unwatched(), x, &positions, &mut segments, None);
         self.logits(pass, self.final_norm(pass, x.view()).view())
     }
 }

@@ -26,6 +26,7 @@ mod compress;
 mod copies;
 mod decisions;
 mod given;
+mod images;
 mod judge;
 mod measure;
 mod noise;

@@ -48,6 +48,8 @@ pub(super) struct Ground<'a> {
     pub has: &'a dyn Fn(&str) -> bool,
     /// Decoder layers.
     pub layers: usize,
+    /// The stage that tells how pixels lie.
+    pub shape: &'static str,
     /// Vision layers that are computed.
     pub vision_layers: usize,
     /// Whether the prompt has visual rows.
@@ -83,7 +85,7 @@ impl Ground<'_> {
             0 => "decoder.embed".to_string(),
             l => format!("decoder.{:02}.out", l - 1),
         };
-        let pixels = || vec!["input.pixels".to_string(), "input.sizes".into()];
+        let pixels = || vec!["input.pixels".to_string(), self.shape.into()];
         let of = |l: usize, part: &str, sites: &[&str]| -> Vec<String> {
             sites.iter().map(|site| format!("{part}.{l:02}.{site}")).collect()
         };
@@ -94,7 +96,7 @@ impl Ground<'_> {
             ("vision", Some(l), _) => vec![format!("vision.{:02}.out", l - 1)],
             ("vision", None, _) if self.vision_layers == 0 => pixels(),
             ("vision", None, _) => vec![format!("vision.{:02}.out", self.vision_layers - 1)],
-            ("projector", ..) => vec!["vision.features".into(), "input.sizes".into()],
+            ("projector", ..) => vec!["vision.features".into(), self.shape.into()],
             ("decoder", None, "embed") if self.visual => vec!["input.ids".into(), "projector.out".into()],
             ("decoder", None, "embed") => vec!["input.ids".into()],
             ("decoder", Some(l), "query" | "key" | "value") => vec![input(l)],

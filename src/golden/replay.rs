@@ -7,17 +7,16 @@ use super::order::Ground;
 use super::record::Recorder;
 use super::rerun::{Rerun, Sink};
 use super::verdict::Verdict;
-use super::{Bundle, Selection, noise, stages};
+use super::{Bundle, Selection, images, noise, stages};
 use crate::cache::Cache;
-use crate::config::FamilyConfig;
 use crate::error::{Error, Result, ensure};
-use crate::input::{Anyres, Positions, Prepared};
+use crate::input::{Positions, Prepared};
 use crate::kernel::Way;
 use crate::model::Model;
 use crate::num::{Grid, Real};
 use crate::pass::{Precision, Stage, Tap};
 use crate::policy::{Policy, Retain, Values, preset};
-use ndarray::{Array4, ArrayViewD, s};
+use ndarray::ArrayViewD;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -124,14 +123,14 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
     out.finish(vec![("precision", "f64".into())])?;
     let golden = Bundle::open(&place.0)?;
 
-    let FamilyConfig::LlavaOnevision(family) = &model.config;
     let known = |name: &str| {
         candidate.get(name).is_some() || (prompt.is_some() && name.starts_with("input.")) || name == "input.ids"
     };
     let ground = Ground {
         has: &known,
         layers: config.layers,
-        vision_layers: family.feature_layers.iter().copied().max().unwrap_or(0),
+        shape: images::shape(&model.config),
+        vision_layers: model.config.vision_layers(),
         visual: !read.roles.visual().is_empty(),
         known: Default::default(),
     };
@@ -152,61 +151,29 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
 /// # Errors
 /// No ids; ids, sizes or pixels that make no prompt of this model.
 fn prepared(model: &Model, candidate: &Bundle) -> Result<Prepared> {
-    let FamilyConfig::LlavaOnevision(config) = &model.config;
+    let image_token = model.config.image_token();
     let at = |name: &str| format!("{}: {name}", candidate.label());
     let remedy = "record it, or give --image and --prompt";
     let ids = candidate.i64("input.ids").map_err(|e| e.remedy(remedy))?;
     let id = |&id: &i64| u32::try_from(id).ok();
     let ids: Option<Vec<u32>> = ids.iter().map(id).collect();
     let ids = ids.ok_or_else(|| Error::new(at("input.ids"), "token ids", "a number that is none"))?;
-    let visual = ids.iter().filter(|&&id| id == config.image_token).count();
-    if visual == 0 || candidate.get("input.sizes").is_none() {
-        if visual == 0 {
-            return Prepared::from_ids(&model.config, &ids, vec![]);
-        }
+    let visual = ids.iter().filter(|&&id| id == image_token).count();
+    if visual == 0 {
+        return Prepared::from_ids(&model.config, &ids, vec![]);
+    }
+    if candidate.get(images::shape(&model.config)).is_none() {
         // Without sizes nobody knows how the rows are packed: they are known from the projector on.
         let mut text = ids.clone();
-        text.retain(|&id| id != config.image_token);
+        text.retain(|&id| id != image_token);
         let mut prompt = Prepared::from_ids(&model.config, &text, vec![])?;
-        let role = |&id: &u32| if id == config.image_token { crate::Role::Visual } else { crate::Role::Text };
+        let role = |&id: &u32| if id == image_token { crate::Role::Visual } else { crate::Role::Text };
         prompt.roles = crate::Roles(ids.iter().map(role).collect());
         prompt.positions = Positions::Linear((0..ids.len() as i64).collect());
         prompt.ids = ids;
         return Ok(prompt);
     }
-    let sizes = candidate.i64("input.sizes")?;
-    let sides: Vec<usize> = sizes.iter().map(|&s| usize::try_from(s).unwrap_or(0)).collect();
-    ensure!(
-        sizes.ndim() == 2 && sizes.shape()[1] == 2,
-        at("input.sizes"),
-        "the shape [images, 2]",
-        format!("{:?}", sizes.shape())
-    );
-    let anyres = Anyres::from(config);
-    let tiled = sides.len() == 2;
-    let pixels = match candidate.get("input.pixels") {
-        Some(_) => Some(candidate.f32("input.pixels")?),
-        None => None,
-    };
-    let images = sides.as_chunks::<2>().0.iter().enumerate().map(|(i, &[h, w])| {
-        let tiles = anyres.packing((h, w), tiled).map_err(|e| e.within(at("input.sizes")))?.tiles;
-        let shape = [tiles, 3, anyres.tile, anyres.tile];
-        let Some(all) = &pixels else { return Ok((Array4::zeros(shape), (h, w))) };
-        let fits = all.ndim() == 5
-            && all.shape()[0] == sides.len() / 2
-            && all.shape()[1] >= tiles
-            && all.shape()[2..] == shape[1..];
-        ensure!(
-            fits,
-            at("input.pixels"),
-            format!("[{}, tiles, 3, {}, {}]", sides.len() / 2, anyres.tile, anyres.tile),
-            format!("{:?}", all.shape())
-        );
-        let of = all.slice(s![i, ..tiles, .., .., ..]).to_owned();
-        let pixels = of.into_shape_with_order(shape).map_err(|e| Error::new(at("input.pixels"), "its tiles", e))?;
-        Ok((pixels, (h, w)))
-    });
-    let images = images.collect::<Result<Vec<_>>>()?;
+    let images = images::given(&model.config, candidate)?;
     let prompt = Prepared::from_ids(&model.config, &ids, images).map_err(|e| e.within(candidate.label()))?;
     ensure!(
         prompt.ids.len() == ids.len(),

@@ -1,15 +1,15 @@
 //! The stages of a recording that no pass shows: what goes in, and the cache after eviction; and what a bundle says of
 //! itself. Shapes and names are the bundle's (D9.1).
 
+use super::images;
 use super::record::{Recorder, Recording};
 use crate::cache::Cache;
-use crate::config::FamilyConfig;
 use crate::error::Result;
 use crate::input::{Positions, Prepared};
 use crate::model::Model;
 use crate::num::Real;
 use crate::policy::Values;
-use ndarray::{Array1, Array2, Array5, s};
+use ndarray::Array1;
 
 /// What a replay knows of a prompt: roles and positions, and where it did not come from the candidate, all of it.
 pub(super) fn prompt(out: &mut Recorder, prompt: &Prepared, outside: bool) -> Result<()> {
@@ -31,27 +31,7 @@ pub(super) fn inputs(out: &mut Recorder, prompt: &Prepared) -> Result<()> {
     if prompt.images.is_empty() {
         return Ok(());
     }
-    let sizes = Array2::from_shape_fn((prompt.images.len(), 2), |(i, k)| {
-        let (h, w) = prompt.images[i].size;
-        [h, w][k] as i64
-    });
-    out.values("input.sizes", &Values::I64(sizes.into_dyn()))?;
-    if out.takes("input.pixels") {
-        let pixels = pixels(prompt);
-        out.pixels("input.pixels", pixels.shape(), pixels.as_slice().unwrap_or_default())?;
-    }
-    Ok(())
-}
-
-/// As the family's processor gives them: [images, tiles of the largest, 3, S, S], shorter ones padded with zero tiles.
-fn pixels(prompt: &Prepared) -> Array5<f32> {
-    let tiles = prompt.images.iter().map(|i| i.pixels.dim().0).max().unwrap_or(0);
-    let (_, channels, h, w) = prompt.images[0].pixels.dim();
-    let mut all = Array5::zeros((prompt.images.len(), tiles, channels, h, w));
-    for (mut padded, image) in all.outer_iter_mut().zip(&prompt.images) {
-        padded.slice_mut(s![..image.pixels.dim().0, .., .., ..]).assign(&image.pixels);
-    }
-    all
+    images::put(out, prompt)
 }
 
 /// Everything under `cache.`: keys and values [G, len, d_h], positions \[len\], or [G, len] where each KV head keeps rows
@@ -95,14 +75,16 @@ fn positions(at: &Positions, rows: &[&[usize]], per_head: bool) -> Values {
 
 /// The names of all stages that a recording may hold, in causal order: what globs are checked against beforehand.
 pub(super) fn possible(model: &Model, max_new_tokens: usize) -> Vec<String> {
-    let FamilyConfig::LlavaOnevision(config) = &model.config;
-    let mut names: Vec<String> =
-        ["ids", "roles", "positions", "pixels", "sizes"].iter().map(|site| format!("input.{site}")).collect();
+    let mut names: Vec<String> = ["ids", "roles", "positions", "pixels", "sizes"]
+        .iter()
+        .chain(images::shapes(&model.config))
+        .map(|site| format!("input.{site}"))
+        .collect();
     let layers = |part: &str, layers: usize, sites: &[&str]| -> Vec<String> {
         (0..layers).flat_map(|l| sites.iter().map(move |site| format!("{part}.{l:02}.{site}"))).collect()
     };
     let depth = model.decoder.config.layers;
-    names.extend(layers("vision", config.feature_layers.iter().copied().max().unwrap_or(0), &["out"]));
+    names.extend(layers("vision", model.config.vision_layers(), &["out"]));
     names.extend(["vision.features", "projector.out", "decoder.embed"].map(String::from));
     names.extend(layers("decoder", depth, &["query", "key", "value", "mix", "out"]));
     names.extend(

@@ -1,7 +1,7 @@
 //! One decoded image: RGB, eight bits a channel. Opening files is `decode.rs`'s business (feature `input`).
 
 use crate::error::{Result, ensure};
-use ndarray::{Array3, ArrayView3};
+use ndarray::{Array3, ArrayD, ArrayView3};
 use sha2::{Digest, Sha256};
 
 /// The most pixels an image may have: where Pillow too refuses to decode (twice its warning limit). Spec: C4.14a
@@ -19,6 +19,11 @@ pub struct Image {
 /// The sha-256 of `bytes` in lower-case hex.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// The sha-256 of pixels that came without a file.
+pub(crate) fn sha256_of(pixels: &ArrayD<f32>) -> String {
+    sha256(&pixels.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>())
 }
 
 impl Image {

@@ -4,10 +4,14 @@
 //! tokenizers, joined in [`Processor`], which gives what `AutoProcessor` gives. Spec: chapter 04
 
 pub mod anyres;
+mod family;
 pub mod image;
+pub mod llava_onevision;
 pub mod packing;
 pub mod pixels;
+mod positions;
 pub mod processor;
+mod section;
 
 #[cfg(feature = "input")]
 mod decode;
@@ -25,8 +29,10 @@ pub mod template;
 pub mod tokenizer;
 
 pub use anyres::Anyres;
+pub use family::Reader;
 pub use image::Image;
 pub use packing::{PackedRow, Packing};
+pub use positions::Positions;
 #[cfg(feature = "input")]
 pub use prepare::Processor;
 #[cfg(feature = "input")]
@@ -35,28 +41,39 @@ pub use tokenizer::{TokenStream, Tokenizer};
 use crate::config::FamilyConfig;
 use crate::error::{Result, ensure};
 use crate::roles::{Role, Roles};
-use ndarray::Array4;
-
-/// The rotary positions of the prompt rows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Positions {
-    /// One position a row.
-    Linear(Vec<i64>),
-    /// M-RoPE: time, height and width of each row.
-    Mrope([Vec<i64>; 3]),
-}
+use ndarray::{Array4, ArrayD};
 
 /// One image, ready for the vision tower.
 #[derive(Debug, Clone)]
 pub struct PreparedImage {
     /// Height and width as decoded.
     pub size: (usize, usize),
-    /// pixels: [tiles, 3, S, S], normalised; the base tile first.
-    pub pixels: Array4<f32>,
+    /// Time, height and width in patches, in families that read images of any size.
+    pub grid: Option<[usize; 3]>,
+    /// pixels, normalised, as the family's processor gives those of one image: [tiles, 3, S, S].
+    pub pixels: ArrayD<f32>,
     /// The rows that the image puts into the prompt.
     pub packing: Packing,
     /// sha-256 of the file, or of the decoded pixels where there was no file.
     pub sha256: String,
+}
+
+/// Pixels of one image from elsewhere, and what tells how they lie.
+#[derive(Debug, Clone)]
+pub struct GivenImage {
+    /// As the family's processor gives them: see [`PreparedImage::pixels`].
+    pub pixels: ArrayD<f32>,
+    /// Height and width as decoded.
+    pub size: (usize, usize),
+    /// See [`PreparedImage::grid`].
+    pub grid: Option<[usize; 3]>,
+}
+
+impl GivenImage {
+    /// Tiles [tiles, 3, S, S] of an image of `size` = (height, width).
+    pub fn tiles(pixels: Array4<f32>, size: (usize, usize)) -> GivenImage {
+        GivenImage { pixels: pixels.into_dyn(), size, grid: None }
+    }
 }
 
 /// Everything the model reads.
@@ -79,41 +96,23 @@ pub struct Prepared {
 impl Prepared {
     /// A prompt of token ids and the pixels of its images, for callers who have both (core, no feature needed).
     ///
-    /// `ids` holds one placeholder an image, or as many as the image has rows. `images`: pixels [tiles, 3, S, S] as the
-    /// family's processor gives them, and height and width of the image as decoded.
+    /// `ids` holds one placeholder an image, or as many as the image has rows.
     ///
     /// # Errors
     /// Placeholders that fit neither count (both are named), pixels of another shape than the size asks for, an id
     /// beyond the vocabulary, a prompt longer than the model's positions. Spec: E4.8, C4.8a
-    pub fn from_ids(
-        config: &FamilyConfig,
-        ids: &[u32],
-        images: Vec<(Array4<f32>, (usize, usize))>,
-    ) -> Result<Prepared> {
-        let FamilyConfig::LlavaOnevision(model) = config;
-        let anyres = Anyres::from(model);
-        let tiled = images.len() == 1;
-        let mut prepared = Vec::with_capacity(images.len());
-        for (i, (pixels, size)) in images.into_iter().enumerate() {
-            let packing = anyres.packing(size, tiled).map_err(|e| e.within(format!("image {i}")))?;
-            let want = [packing.tiles, 3, anyres.tile, anyres.tile];
-            ensure!(
-                pixels.shape() == want,
-                format!("image {i}: pixels"),
-                format!("the shape {want:?} of {} × {} pixels", size.0, size.1),
-                format!("{:?}", pixels.shape())
-            );
-            let bytes: Vec<u8> = pixels.iter().flat_map(|v| v.to_le_bytes()).collect();
-            prepared.push(PreparedImage { size, pixels, packing, sha256: image::sha256(&bytes) });
-        }
-        Prepared::assemble(config, ids, prepared)
+    pub fn from_ids(config: &FamilyConfig, ids: &[u32], images: Vec<GivenImage>) -> Result<Prepared> {
+        let of = images.len();
+        let image = |(i, image)| family::given(config, image, of).map_err(|e| e.within(format!("image {i}")));
+        let images = images.into_iter().enumerate().map(image).collect::<Result<Vec<_>>>()?;
+        Prepared::assemble(config, ids, images)
     }
 
     /// Expands the placeholders in `ids` to the rows of `images`, and checks the lengths. Spec: E4.8, C4.8a, C4.8b
     fn assemble(config: &FamilyConfig, ids: &[u32], images: Vec<PreparedImage>) -> Result<Prepared> {
-        let FamilyConfig::LlavaOnevision(model) = config;
+        let (image_token, text) = (config.image_token(), config.text());
         let rows: usize = images.iter().map(|i| i.packing.rows.len()).sum();
-        let placeholders = ids.iter().filter(|&&id| id == model.image_token).count();
+        let placeholders = ids.iter().filter(|&&id| id == image_token).count();
         ensure!(
             placeholders == images.len() || placeholders == rows,
             "prompt",
@@ -126,26 +125,26 @@ impl Prepared {
         let ids: Vec<u32> = ids
             .iter()
             .flat_map(|&id| {
-                let visual = expand && id == model.image_token;
+                let visual = expand && id == image_token;
                 std::iter::repeat_n(id, if visual { sizes.next().unwrap_or(1) } else { 1 })
             })
             .collect();
-        if let Some(i) = ids.iter().position(|&id| id as usize >= model.text.vocab) {
-            let vocab = format!("ids below the vocabulary's {}", model.text.vocab);
+        if let Some(i) = ids.iter().position(|&id| id as usize >= text.vocab) {
+            let vocab = format!("ids below the vocabulary's {}", text.vocab);
             return Err(crate::Error::new(format!("prompt: token {i}"), vocab, ids[i]));
         }
         ensure!(!ids.is_empty(), "prompt", "at least one token", "none");
         ensure!(
-            ids.len() <= model.text.max_positions,
+            ids.len() <= text.max_positions,
             "prompt",
-            format!("at most max_position_embeddings = {} tokens", model.text.max_positions),
+            format!("at most max_position_embeddings = {} tokens", text.max_positions),
             format!("{}, {rows} of them visual", ids.len()),
             "shorten the prompt or pass fewer or smaller images"
         );
-        let role = |&id: &u32| if id == model.image_token { Role::Visual } else { Role::Text };
+        let role = |&id: &u32| if id == image_token { Role::Visual } else { Role::Text };
         Ok(Prepared {
             roles: Roles(ids.iter().map(role).collect()),
-            positions: Positions::Linear((0..ids.len() as i64).collect()),
+            positions: family::positions(config, &ids, &images),
             ids,
             images,
             prompt: String::new(),

@@ -23,24 +23,33 @@ pub enum PackedRow {
     Newline,
 }
 
-/// The rows of one image. Spec: E4.8
+/// The rows of one image. Spec: E4.8, D4.1
 #[derive(Debug, Clone, PartialEq)]
 pub struct Packing {
-    /// Rows of the base tile: the first `base` of `rows`.
+    /// Rows of an overview that comes before the token grid (LLaVA's base tile): the first `base` of `rows`.
     pub base: usize,
-    /// Rows of the token grid, each followed by a newline; 0 for an image that is not tiled.
+    /// Rows of the token grid; 0 where there is none. LLaVA puts a newline after each.
     pub height: usize,
-    /// Columns of the token grid, the newline not counted; 0 for an image that is not tiled.
+    /// Columns of the token grid, newlines not counted; 0 where there is none.
     pub width: usize,
-    /// Tiles of the image, the base tile included.
+    /// Tiles of the image, of which rows name tokens.
     pub tiles: usize,
     /// All rows in prompt order.
     pub rows: Vec<PackedRow>,
-    view: View,
+    /// What each row saw of the image; see [`Packing::region`].
+    pub(super) regions: Vec<Option<[f64; 4]>>,
+}
+
+impl Packing {
+    /// The rectangle [top, left, bottom, right] of the image, in its own pixels, that `row` stands for: the patch of a
+    /// token, a blend's share of the grid. Clipped to the image; `None` for newlines, for patches that show padding only,
+    /// and past the last row. Spec: D4.1
+    pub fn region(&self, row: usize) -> Option<[f64; 4]> {
+        self.regions.get(row).copied().flatten()
+    }
 }
 
 /// What maps tokens back to the image.
-#[derive(Debug, Clone, PartialEq)]
 struct View {
     size: (usize, usize),
     tile: usize,
@@ -93,7 +102,7 @@ impl Anyres {
             rows.push(PackedRow::Newline);
             let square = h.max(w);
             view.base = [h, w].map(|n| (square as f64 / self.tile as f64, ((square - n) / 2) as f64));
-            return Ok(Packing { base, height: 0, width: 0, tiles: 1, rows, view });
+            return Ok(view.packing(base, (0, 0), 1, rows));
         }
         ensure!(
             !self.drop_first,
@@ -138,32 +147,34 @@ impl Anyres {
             rows.push(PackedRow::Newline);
         }
         let tiles = 1 + (target.0 / self.tile) * wide;
-        Ok(Packing { base, height, width, tiles, rows, view })
+        Ok(view.packing(base, (height, width), tiles, rows))
     }
 }
 
-impl Packing {
-    /// The rectangle [top, left, bottom, right] of the image, in its own pixels, that `row` stands for.
-    ///
-    /// A token of the base tile or of the grid: its patch. A blend: its share of the grid. Clipped to the image; `None`
-    /// for newlines, for patches that show padding only, and past the last row. Spec: D4.1
-    pub fn region(&self, row: usize) -> Option<[f64; 4]> {
-        let View { tile, patch, tokens, .. } = &self.view;
+impl View {
+    fn packing(&self, base: usize, (height, width): (usize, usize), tiles: usize, rows: Vec<PackedRow>) -> Packing {
+        let region = |(i, row): (usize, &PackedRow)| self.region(i, row, base, width);
+        let regions = rows.iter().enumerate().map(region).collect();
+        Packing { base, height, width, tiles, rows, regions }
+    }
+
+    fn region(&self, i: usize, row: &PackedRow, base: usize, width: usize) -> Option<[f64; 4]> {
+        let View { tile, patch, tokens, .. } = self;
         let side = tile / patch;
-        let spans = match self.rows.get(row)? {
+        let spans = match row {
             PackedRow::Newline => return None,
-            PackedRow::Token { token, .. } if row < self.base => {
-                let token = token + usize::from(self.view.drop_first);
-                self.spans(&self.view.base, [token / side, token % side].map(|t| (t as f64, t as f64 + 1.0)))
+            PackedRow::Token { token, .. } if i < base => {
+                let token = token + usize::from(self.drop_first);
+                self.spans(&self.base, [token / side, token % side].map(|t| (t as f64, t as f64 + 1.0)))
             }
             _ => {
-                let (y, x) = ((row - self.base) / (self.width + 1), (row - self.base) % (self.width + 1));
+                let (y, x) = ((i - base) / (width + 1), (i - base) % (width + 1));
                 let span = |i: usize, cut: usize, n_in: usize, n_out: usize| {
                     let step = n_in as f64 / n_out as f64;
                     (cut as f64 + i as f64 * step, cut as f64 + (i + 1) as f64 * step)
                 };
                 let across = span(x, tokens.cut.1, tokens.unpadded.1, tokens.shrunk.1);
-                self.spans(&self.view.grid, [span(y, tokens.cut.0, tokens.unpadded.0, tokens.shrunk.0), across])
+                self.spans(&self.grid, [span(y, tokens.cut.0, tokens.unpadded.0, tokens.shrunk.0), across])
             }
         };
         let [(top, bottom), (left, right)] = spans;
@@ -172,7 +183,7 @@ impl Packing {
 
     /// From token coordinates (from, to) of both axes to clipped image coordinates.
     fn spans(&self, map: &[(f64, f64); 2], tokens: [(f64, f64); 2]) -> [(f64, f64); 2] {
-        let View { size, tile, patch, .. } = &self.view;
+        let View { size, tile, patch, .. } = self;
         let side = (tile / patch) as f64;
         // Patches need not fill a tile, so a border between tiles has two pixel coordinates: one from each side.
         let pixel = |t: f64, tiles: f64| tiles * *tile as f64 + (t - tiles * side) * *patch as f64;

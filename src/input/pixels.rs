@@ -30,6 +30,17 @@ pub struct Pixels {
 }
 
 impl Pixels {
+    /// What transformers' processors of this kind do unless told otherwise: bicubic, CLIP's mean and deviation. Spec: T4.4
+    pub const CLIP: Pixels = Pixels {
+        resize: true,
+        filter: Filter::Bicubic,
+        resampler: Resampler::Torchvision,
+        rescale: Some(1.0 / 255.0),
+        mean: [0.48145466, 0.4578275, 0.40821073],
+        std: [0.26862954, 0.26130258, 0.27577711],
+        normalize: true,
+    };
+
     /// The tiles of `rgb` [h, w, 3]: [tiles, 3, S, S], base tile first; one tile where it is not `tiled`.
     ///
     /// # Errors

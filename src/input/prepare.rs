@@ -5,7 +5,7 @@
 
 use super::processor::Settings;
 use super::template::{DEFAULT_DATE, Template, Turn};
-use super::{Anyres, Image, Prepared, PreparedImage, Tokenizer};
+use super::{Image, Prepared, PreparedImage, Reader, Tokenizer};
 use crate::config::FamilyConfig;
 use crate::error::{Error, Result, ensure};
 use crate::files::Files;
@@ -15,7 +15,7 @@ use crate::kernel::resample::Resampler;
 #[derive(Debug, Clone)]
 pub struct Processor {
     config: FamilyConfig,
-    settings: Settings,
+    reader: Reader,
     template: Template,
     tokenizer: Tokenizer,
     image_token: String,
@@ -28,25 +28,24 @@ impl Processor {
     /// # Errors
     /// A missing or broken file, an unsupported setting, a disagreement between files. Spec: C4.12
     pub fn load(files: &Files, config: &FamilyConfig) -> Result<Processor> {
-        let FamilyConfig::LlavaOnevision(model) = config;
-        let settings = Settings::load(files, model)?;
+        let reader = Reader::load(files, config)?;
         let tokenizer = Tokenizer::load(files)?;
-        let named = tokenizer.special("image_token").map(str::to_owned).or(settings.image_token.clone());
+        let named = tokenizer.special("image_token").map(str::to_owned).or(reader.settings().image_token.clone());
         let image_token = named.unwrap_or_else(|| "<image>".to_owned());
         let id = tokenizer.id(&image_token);
         ensure!(
-            id == Some(model.image_token),
+            id == Some(config.image_token()),
             format!("{}: {image_token}", files.label("tokenizer.json")),
-            format!("image_token_id {} of {}", model.image_token, files.label("config.json")),
+            format!("image_token_id {} of {}", config.image_token(), files.label("config.json")),
             id.map_or("no such token".into(), |id| format!("token {id}"))
         );
         let template = Template::load(files, DEFAULT_DATE)?;
-        Ok(Processor { config: config.clone(), settings, template, tokenizer, image_token, files: files.clone() })
+        Ok(Processor { config: config.clone(), reader, template, tokenizer, image_token, files: files.clone() })
     }
 
     /// The same processor with another resampler (and that one's rounding of the normalisation).
     pub fn with_resampler(mut self, resampler: Resampler) -> Processor {
-        self.settings.pixels.resampler = resampler;
+        self.reader.settings_mut().pixels.resampler = resampler;
         self
     }
 
@@ -66,7 +65,7 @@ impl Processor {
 
     /// The image settings.
     pub fn settings(&self) -> &Settings {
-        &self.settings
+        self.reader.settings()
     }
 
     /// The rendered prompt: images first, unless the text places them itself by writing their placeholder.
@@ -87,10 +86,9 @@ impl Processor {
     /// An image no grid fits, a template that fails, placeholders that are not as many as the images, a prompt longer
     /// than the model's positions. Spec: D4.4, A4.4, C4.8a, C4.8b
     pub fn prepare(&self, images: &[Image], prompt: &str, system: Option<&str>) -> Result<Prepared> {
-        let FamilyConfig::LlavaOnevision(model) = &self.config;
         let rendered = self.render(images.len(), prompt, system)?;
         let ids = self.tokenizer.encode(&rendered)?;
-        let placeholders = ids.iter().filter(|&&id| id == model.image_token).count();
+        let placeholders = ids.iter().filter(|&&id| id == self.config.image_token()).count();
         ensure!(
             placeholders == images.len(),
             "prompt",
@@ -98,10 +96,8 @@ impl Processor {
             placeholders,
             format!("write {} as often as there are images, or not at all", self.image_token)
         );
-        let anyres = Anyres::from(model);
-        let tiled = images.len() == 1;
         let prepared = images.iter().map(|image| {
-            self.prepare_image(image, &anyres, tiled).map_err(|e| {
+            self.reader.prepare(image, images.len()).map_err(|e| {
                 // An error about "image" is about this one.
                 if e.at == "image" { Error { at: image.label().to_owned(), ..e } } else { e.within(image.label()) }
             })
@@ -109,7 +105,7 @@ impl Processor {
         let prepared = prepared.collect::<Result<Vec<PreparedImage>>>()?;
         let mut out = Prepared::assemble(&self.config, &ids, prepared)?;
         out.prompt = rendered;
-        out.preprocess = if images.is_empty() { "" } else { self.settings.pixels.resampler.name() }.to_owned();
+        out.preprocess = if images.is_empty() { "" } else { self.settings().pixels.resampler.name() }.to_owned();
         Ok(out)
     }
 
@@ -122,21 +118,5 @@ impl Processor {
         // Template text begins with a special token as a rule; where it melts into the question's last token, that token
         // is the question's.
         tail.iter().rev().zip(prompt.ids.iter().rev()).take_while(|(a, b)| a == b).count()
-    }
-
-    fn prepare_image(&self, image: &Image, anyres: &Anyres, tiled: bool) -> Result<PreparedImage> {
-        ensure!(
-            self.settings.convert_rgb || image.was_rgb(),
-            "do_convert_rgb: false",
-            "an RGB image",
-            "an image of another colour mode",
-            "set do_convert_rgb to true"
-        );
-        Ok(PreparedImage {
-            size: image.size(),
-            packing: anyres.packing(image.size(), tiled)?,
-            pixels: self.settings.pixels.tiles(image.rgb(), anyres, tiled)?,
-            sha256: image.sha256().to_owned(),
-        })
     }
 }

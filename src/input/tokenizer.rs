@@ -3,7 +3,7 @@
 //! Not here: chat templates and image placeholders. Source: transformers 5.17 `ProcessorMixin.apply_chat_template`
 //! (when special tokens are added), `tokenizer.decode`. Spec: D4.3, E4.11
 
-use super::processor::Section;
+use super::section::Section;
 use crate::error::{Error, Result};
 use crate::files::Files;
 use serde_json::Value;

@@ -53,10 +53,8 @@ impl LlavaOnevision {
     pub fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared) -> Array2<T> {
         let d = self.config.text.hidden;
         let pixels: Vec<_> = prompt.images.iter().map(|i| i.pixels.view()).collect();
-        let Ok(pixels) = concatenate(Axis(0), &pixels) else {
-            // No image: no rows, unless a replay knows the rows alone.
-            let rows = Array2::from_elem((prompt.roles.visual().len(), d), T::ZERO);
-            return if rows.is_empty() { rows } else { pass.put(Stage::at(Part::Projector, "out"), rows) };
+        let Some(pixels) = concatenate(Axis(0), &pixels).ok().and_then(|p| p.into_dimensionality().ok()) else {
+            return super::rows_alone(pass, prompt, d);
         };
         let features = self.tower.features(pass, pixels.view(), &self.config.feature_layers); // E5.1
         let features = features.slice(s![.., usize::from(self.config.drop_first).., ..]);
@@ -71,7 +69,7 @@ impl LlavaOnevision {
         let mut first = 0;
         let mut packed = Vec::with_capacity(prompt.images.len());
         for image in &prompt.images {
-            let tiles = first..first + image.pixels.dim().0;
+            let tiles = first..first + image.packing.tiles;
             packed.push(pack(projected.slice(s![tiles.clone(), .., ..]), &image.packing, &self.newline)); // E5.6
             first = tiles.end;
         }

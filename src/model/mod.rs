@@ -10,7 +10,7 @@ use crate::config::{FamilyConfig, GenerationConfig};
 use crate::decoder::Decoder;
 use crate::error::{Result, ensure};
 use crate::files::Files;
-use crate::input::{Positions, Prepared};
+use crate::input::Prepared;
 use crate::num::{Grid, Real};
 use crate::pass::{Part, Pass, Stage};
 use crate::weights::{Checkpoint, Names, names};
@@ -103,6 +103,12 @@ impl Model {
     }
 }
 
+/// The visual rows of a prompt that came without pixels: none, unless a replay knows the rows alone. → [n_v, d]
+fn rows_alone<T: Real>(pass: &mut Pass<'_, T>, prompt: &Prepared, d: usize) -> Array2<T> {
+    let rows = Array2::from_elem((prompt.roles.visual().len(), d), T::ZERO);
+    if rows.is_empty() { rows } else { pass.put(Stage::at(Part::Projector, "out"), rows) }
+}
+
 /// Takes everything that a model needs from a checkpoint.
 fn parts(config: &FamilyConfig, names: &Names<'_>) -> Result<(Decoder, Vision)> {
     match config {
@@ -111,14 +117,4 @@ fn parts(config: &FamilyConfig, names: &Names<'_>) -> Result<(Decoder, Vision)> 
             Ok((decoder, Vision::LlavaOnevision(LlavaOnevision::load(names, c)?)))
         }
     }
-}
-
-/// The positions of the prompt rows, and the position that generation goes on at.
-pub(crate) fn positions(prompt: &Prepared) -> (Vec<i64>, i64) {
-    let rows = match &prompt.positions {
-        Positions::Linear(rows) => rows.clone(),
-        Positions::Mrope([time, ..]) => time.clone(),
-    };
-    let next = rows.iter().max().map_or(0, |p| p + 1);
-    (rows, next)
 }

@@ -3,44 +3,42 @@
 use super::*;
 use aircache::config::FamilyConfig;
 use aircache::files::Files;
-use aircache::input::{Positions, Prepared, PreparedImage};
+use aircache::input::{GivenImage, Positions, Prepared, PreparedImage};
 use ndarray::Array4;
 
 pub fn demo() -> FamilyConfig {
     FamilyConfig::load(&aircache::demo::files()).unwrap()
 }
 
-fn blank(tiles: usize) -> Array4<f32> {
-    Array4::zeros((tiles, 3, 64, 64))
+fn blank(tiles: usize, size: (usize, usize)) -> GivenImage {
+    GivenImage::tiles(Array4::zeros((tiles, 3, 64, 64)), size)
 }
 
 #[test]
 fn e4_8_placeholders_expand_and_expanded_ids_stay() {
     // 10 × 20 px: one tile beside the base tile, of whose 8 token rows the image fills 4.
-    let short = Prepared::from_ids(&demo(), &[1, 489, 2], vec![(blank(2), (10, 20))]).unwrap();
+    let short = Prepared::from_ids(&demo(), &[1, 489, 2], vec![blank(2, (10, 20))]).unwrap();
     assert_eq!(short.ids.len(), 2 + 64 + 4 * 9);
     assert_eq!((short.ids[0], short.ids[1], *short.ids.last().unwrap()), (1, 489, 2));
     assert_eq!(short.roles.visual(), (1..=100).collect::<Vec<_>>());
     assert_eq!(short.positions, Positions::Linear((0..102).collect()));
-    let long = Prepared::from_ids(&demo(), &short.ids, vec![(blank(2), (10, 20))]).unwrap();
+    let long = Prepared::from_ids(&demo(), &short.ids, vec![blank(2, (10, 20))]).unwrap();
     assert_eq!((long.ids, long.roles), (short.ids, short.roles));
     let none = Prepared::from_ids(&demo(), &[3, 4], vec![]).unwrap();
     assert_eq!((none.ids, none.images.len()), (vec![3, 4], 0));
-    let two = Prepared::from_ids(&demo(), &[489, 7, 489], vec![(blank(1), (5, 5)), (blank(1), (9, 5))]).unwrap();
+    let two = Prepared::from_ids(&demo(), &[489, 7, 489], vec![blank(1, (5, 5)), blank(1, (9, 5))]).unwrap();
     assert_eq!((two.ids.len(), two.ids[65]), (131, 7));
     assert_eq!(two.visual_rows().last(), Some((1, 64)));
 }
 
 #[test]
 fn c4_8a_both_counts_are_named() {
-    let fail = |ids: &[u32], images: Vec<(Array4<f32>, (usize, usize))>| {
-        Prepared::from_ids(&demo(), ids, images).unwrap_err().to_string()
-    };
-    let e = fail(&[489, 489], vec![(blank(2), (10, 20))]);
+    let fail = |ids: &[u32], images: Vec<GivenImage>| Prepared::from_ids(&demo(), ids, images).unwrap_err().to_string();
+    let e = fail(&[489, 489], vec![blank(2, (10, 20))]);
     assert!(e.contains("1 image placeholders") && e.contains("100") && e.contains("found 2"), "{e}");
     assert!(fail(&[489], vec![]).contains("0 image placeholders"));
-    assert!(fail(&[489], vec![(blank(3), (10, 20))]).contains("[2, 3, 64, 64]"));
-    assert!(fail(&[489], vec![(blank(2), (0, 20))]).contains("0 × 20"));
+    assert!(fail(&[489], vec![blank(3, (10, 20))]).contains("[2, 3, 64, 64]"));
+    assert!(fail(&[489], vec![blank(2, (0, 20))]).contains("0 × 20"));
     assert!(fail(&[496], vec![]).contains("vocabulary's 496"));
     assert!(fail(&[], vec![]).contains("at least one token"));
 }
@@ -74,10 +72,10 @@ pub fn equals(prepared: &Prepared, bundle: &[u8], what: &str) {
 
 /// The pixels as the processor stacks them: little-endian f32, shorter images filled up with zero tiles.
 pub fn padded(images: &[PreparedImage]) -> Vec<u8> {
-    let most = images.iter().map(|i| i.pixels.dim().0).max().unwrap();
+    let most = images.iter().map(|i| i.pixels.shape()[0]).max().unwrap();
     let mut all: Vec<u8> = Vec::new();
     for image in images {
-        let (tiles, c, h, w) = image.pixels.dim();
+        let [tiles, c, h, w] = *image.pixels.shape() else { panic!() };
         all.extend(image.pixels.iter().flat_map(|v| v.to_le_bytes()));
         all.resize(all.len() + (most - tiles) * c * h * w * 4, 0);
     }
@@ -105,7 +103,8 @@ fn e4_8_ids_and_pixels_of_transformers_pass_the_core_door() {
             let values: Vec<f32> = t.data().chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
             let [.., tiles, c, h, w] = *t.shape() else { panic!() };
             for (image, size) in values.chunks(tiles * c * h * w).zip(&sizes) {
-                images.push((Array4::from_shape_vec((tiles, c, h, w), image.to_vec()).unwrap(), *size));
+                images
+                    .push(GivenImage::tiles(Array4::from_shape_vec((tiles, c, h, w), image.to_vec()).unwrap(), *size));
             }
         }
         let prepared = Prepared::from_ids(&config, &ids, images).unwrap();

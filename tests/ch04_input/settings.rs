@@ -36,8 +36,8 @@ fn edited(file: &str, section: Option<&str>, key: &str, value: &str) -> aircache
 }
 
 fn load(files: &Files) -> aircache::Result<Settings> {
-    let FamilyConfig::LlavaOnevision(config) = FamilyConfig::load(files).unwrap();
-    Settings::load(files, &config)
+    let FamilyConfig::LlavaOnevision(config) = FamilyConfig::load(files).unwrap() else { panic!() };
+    aircache::input::llava_onevision::settings(files, &config)
 }
 
 #[test]

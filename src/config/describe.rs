@@ -1,0 +1,38 @@
+//! What a family's configuration comes to, for people and for programs: what `inspect` says of it.
+
+use super::FamilyConfig;
+use serde_json::{Value, json};
+
+impl FamilyConfig {
+    /// What comes before the language model, in a line.
+    pub fn vision_line(&self) -> String {
+        match self {
+            FamilyConfig::LlavaOnevision(c) => {
+                let v = &c.vision;
+                format!(
+                    "{} layers ({} used), hidden {}, {} heads, MLP {}, tiles of {} px, patches of {} px, {} grids, anyres_max_{}",
+                    v.layers,
+                    self.vision_layers(),
+                    v.hidden,
+                    v.heads,
+                    v.intermediate,
+                    v.image,
+                    v.patch,
+                    c.pinpoints.len(),
+                    c.max_tiles
+                )
+            }
+        }
+    }
+
+    /// The same for programs: an object.
+    pub fn vision_json(&self) -> Value {
+        match self {
+            FamilyConfig::LlavaOnevision(c) => json!({
+                "layers": c.vision.layers, "hidden": c.vision.hidden, "heads": c.vision.heads,
+                "intermediate": c.vision.intermediate, "image": c.vision.image, "patch": c.vision.patch,
+                "feature_layers": c.feature_layers, "pinpoints": c.pinpoints, "max_tiles": c.max_tiles,
+            }),
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! LLaVA-OneVision's side of the input: one image in anyres tiles, several in one tile each, a newline after each row.
+//!
+//! Geometry: [`super::anyres`], [`super::packing`]; pixels: [`super::pixels`]. Source: transformers 5.17
+//! `LlavaOnevisionImageProcessor`, `LlavaOnevisionProcessor`. Spec: T4.4, E4.8, C4.12
+
+use super::pixels::Pixels;
+use super::processor::{Settings, sections};
+use super::section::Section;
+use super::{Anyres, GivenImage, Image, Packing, PreparedImage, image};
+use crate::config::LlavaOnevisionConfig;
+use crate::error::{Error, Result, ensure};
+use crate::files::Files;
+use ndarray::ArrayD;
+use serde_json::Value;
+
+/// What a checkpoint's processor does with images.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    /// What its files say.
+    pub settings: Settings,
+    anyres: Anyres,
+}
+
+impl Reader {
+    /// The reader of a checkpoint.
+    ///
+    /// # Errors
+    /// As [`settings`].
+    pub fn load(files: &Files, config: &LlavaOnevisionConfig) -> Result<Reader> {
+        Ok(Reader { settings: settings(files, config)?, anyres: Anyres::from(config) })
+    }
+
+    /// The rows of an image of `size` = (height, width), one of `of` images of the prompt.
+    ///
+    /// # Errors
+    /// As [`Anyres::packing`].
+    pub fn packing(&self, size: (usize, usize), of: usize) -> Result<Packing> {
+        self.anyres.packing(size, of == 1)
+    }
+
+    /// The tiles of an image: [tiles, 3, S, S].
+    ///
+    /// # Errors
+    /// As [`Pixels::tiles`].
+    pub fn pixels(&self, image: &Image, of: usize) -> Result<ArrayD<f32>> {
+        Ok(self.settings.pixels.tiles(image.rgb(), &self.anyres, of == 1)?.into_dyn())
+    }
+}
+
+/// An image whose pixels come from elsewhere, one of `of`.
+///
+/// # Errors
+/// As [`Anyres::packing`]; pixels of another shape than the size asks for.
+pub(super) fn given(config: &LlavaOnevisionConfig, given: GivenImage, of: usize) -> Result<PreparedImage> {
+    let GivenImage { pixels, size, .. } = given;
+    let anyres = Anyres::from(config);
+    let packing = anyres.packing(size, of == 1)?;
+    let want = [packing.tiles, 3, anyres.tile, anyres.tile];
+    let asked = || format!("the shape {want:?} of {} × {} pixels", size.0, size.1);
+    ensure!(pixels.shape() == want, "pixels", asked(), format!("{:?}", pixels.shape()));
+    let sha256 = image::sha256_of(&pixels);
+    Ok(PreparedImage { size, grid: None, pixels, packing, sha256 })
+}
+
+/// The settings in a checkpoint.
+///
+/// # Errors
+/// As [`Settings`]; a disagreement with `config.json`. Spec: T4.4, C4.12
+pub fn settings(files: &Files, config: &LlavaOnevisionConfig) -> Result<Settings> {
+    let (images, processor) = sections(files)?;
+    agree_images(files, &images, config)?;
+    if let Some(processor) = &processor {
+        agree_processor(files, processor, config)?;
+    }
+    Settings::read(&images, processor.as_ref(), Pixels::CLIP)
+}
+
+/// The side of a tile: `size` as a number, a pair, or an object. Spec: T4.4
+fn side(images: &Section) -> Result<usize> {
+    let Some(size) = images.get("size") else { return Ok(384) };
+    let number = |v: Option<&Value>| v.and_then(Value::as_u64).filter(|&n| n > 0).map(|n| n as usize);
+    let square = |h: Option<usize>, w: Option<usize>| h.filter(|_| h == w);
+    let side = match size {
+        Value::Array(pair) if pair.len() == 2 => square(number(pair.first()), number(pair.get(1))),
+        Value::Object(o) if o.len() == 1 => number(o.get("shortest_edge")),
+        Value::Object(o) if o.len() == 2 => square(number(o.get("height")), number(o.get("width"))),
+        v => number(Some(v)),
+    };
+    side.ok_or_else(|| images.wrong("size", "a square: {\"height\": n, \"width\": n} or {\"shortest_edge\": n}"))
+}
+
+fn pinpoints(images: &Section) -> Result<Vec<(usize, usize)>> {
+    let Some(value) = images.get("image_grid_pinpoints") else { return Ok(default_pinpoints()) };
+    serde_json::from_value(value.clone())
+        .map_err(|e| Error::new(format!("{}: image_grid_pinpoints", images.at), "a list of [height, width]", e))
+}
+
+/// transformers' 36 grids of 384 px tiles, up to 6 × 6. Spec: T4.4
+fn default_pinpoints() -> Vec<(usize, usize)> {
+    (1..=6).flat_map(|h| (1..=6).map(move |w| (384 * h, 384 * w))).collect()
+}
+
+/// The image processor's fields that the model has too, and those that nobody of this family uses. Spec: C4.12
+fn agree_images(files: &Files, images: &Section, config: &LlavaOnevisionConfig) -> Result<()> {
+    let model = files.label("config.json");
+    if let Some(kind) = images.get("image_processor_type") {
+        let known = kind.as_str().is_some_and(|k| k.starts_with("LlavaOnevisionImageProcessor"));
+        ensure!(known, format!("{}: image_processor_type", images.at), "LlavaOnevisionImageProcessor", kind);
+    }
+    images.flag("do_pad", true)?; // pads a batch with empty tiles; one prompt has none
+    if images.flag("do_center_crop", false)? || images.get("crop_size").is_some() {
+        return Err(images.wrong("do_center_crop, crop_size", "no cropping, which this family never does"));
+    }
+    let side = side(images)?;
+    ensure!(
+        side == config.vision.image,
+        format!("{}: size", images.at),
+        format!("vision_config.image_size {} of {model}", config.vision.image),
+        side
+    );
+    let pinpoints = pinpoints(images)?;
+    let differ = pinpoints.iter().zip(&config.pinpoints).position(|(a, b)| a != b);
+    let differ =
+        differ.or((pinpoints.len() != config.pinpoints.len()).then(|| pinpoints.len().min(config.pinpoints.len())));
+    if let Some(i) = differ {
+        let show = |list: &[(usize, usize)]| match list.get(i) {
+            Some((h, w)) => format!("[{h}, {w}] as number {} of {}", i + 1, list.len()),
+            None => format!("{} of them", list.len()),
+        };
+        return Err(Error::new(
+            format!("{}: image_grid_pinpoints", images.at),
+            format!("those of {model}: {}", show(&config.pinpoints)),
+            show(&pinpoints),
+        ));
+    }
+    Ok(())
+}
+
+/// The processor's own fields, where it says something. Spec: C4.12
+fn agree_processor(files: &Files, processor: &Section, config: &LlavaOnevisionConfig) -> Result<()> {
+    let model = files.label("config.json");
+    let check = |key: &str, got: Option<u64>, want: u64, what: &str| match got {
+        Some(n) if n == want => Ok(()),
+        _ => Err(processor.wrong(key, &format!("{want}, {what} of {model}"))),
+    };
+    if let Some(n) = processor.get("num_image_tokens") {
+        let side = config.vision.side() as u64;
+        check("num_image_tokens", n.as_u64(), side * side, "the patches of a tile by vision_config")?;
+    }
+    if let Some(ratio) = processor.get("vision_aspect_ratio") {
+        let number = ratio.as_str().map(|r| r.trim_matches(|c| "anyres_max_".contains(c)));
+        let n = number.and_then(|n| n.trim().parse().ok());
+        check("vision_aspect_ratio", n, config.max_tiles as u64, "the N of anyres_max_N in vision_aspect_ratio")?;
+    }
+    if let Some(strategy) = processor.get("vision_feature_select_strategy") {
+        let want = if config.drop_first { "default" } else { "full" };
+        ensure!(
+            strategy == want,
+            format!("{}: vision_feature_select_strategy", processor.at),
+            format!("{want:?} as in {model}"),
+            strategy
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,34 @@
+//! Where rows stand for the rotary embedding: one number a row, or three.
+
+/// The rotary positions of the prompt rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Positions {
+    /// One position a row.
+    Linear(Vec<i64>),
+    /// M-RoPE: time, height and width of each row.
+    Mrope([Vec<i64>; 3]),
+}
+
+impl Positions {
+    /// Rows that stand one after the other, from 0.
+    pub fn in_order(n: usize) -> Positions {
+        Positions::Linear((0..n as i64).collect())
+    }
+
+    /// Where `row` stands on an axis: 0 time, 1 height, 2 width; all the same where rows have one position.
+    pub fn at(&self, row: usize, axis: usize) -> i64 {
+        match self {
+            Positions::Linear(rows) => rows[row],
+            Positions::Mrope(axes) => axes[axis][row],
+        }
+    }
+
+    /// The position of the first generated token: 1 + the largest, 0 without rows. Spec: E6.8
+    pub fn next(&self) -> i64 {
+        let largest = match self {
+            Positions::Linear(rows) => rows.iter().max(),
+            Positions::Mrope(axes) => axes.iter().flatten().max(),
+        };
+        largest.map_or(0, |p| p + 1)
+    }
+}

@@ -1,0 +1,53 @@
+//! JSON objects of processor files, read field by field; null counts as missing, as in transformers.
+
+use crate::error::{Error, Result};
+use crate::files::Files;
+use serde_json::{Map, Value};
+
+/// A JSON object of a file, and the name of both in messages.
+pub(super) struct Section {
+    pub at: String,
+    pub fields: Map<String, Value>,
+}
+
+impl Section {
+    /// The object in the file `name`; `None` where there is no such file.
+    pub fn read(files: &Files, name: &str) -> Result<Option<Section>> {
+        let Some(bytes) = files.read(name)? else { return Ok(None) };
+        let at = files.label(name);
+        match serde_json::from_slice(&bytes) {
+            Ok(Value::Object(fields)) => Ok(Some(Section { at, fields })),
+            Ok(_) => Err(Error::new(at, "a JSON object", "another JSON value")),
+            Err(e) => Err(Error::new(at, "a JSON object", e)),
+        }
+    }
+
+    /// The value of `key`; null counts as missing, as in transformers.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.fields.get(key).filter(|v| !v.is_null())
+    }
+
+    /// An error about `key`.
+    pub fn wrong(&self, key: &str, expected: &str) -> Error {
+        let got = self.get(key).map_or("nothing".into(), |v| v.to_string().chars().take(80).collect::<String>());
+        Error::new(format!("{}: {key}", self.at), expected, got)
+    }
+
+    /// A boolean.
+    pub fn flag(&self, key: &str, default: bool) -> Result<bool> {
+        self.get(key).map_or(Ok(default), |v| v.as_bool().ok_or_else(|| self.wrong(key, "true or false")))
+    }
+
+    /// One number for all channels, or one a channel.
+    pub fn channels(&self, key: &str, default: [f64; 3]) -> Result<[f64; 3]> {
+        let wrong = || self.wrong(key, "a number, or three");
+        match self.get(key) {
+            None => Ok(default),
+            Some(Value::Array(list)) => {
+                let numbers: Option<Vec<f64>> = list.iter().map(Value::as_f64).collect();
+                numbers.and_then(|n| n.try_into().ok()).ok_or_else(wrong)
+            }
+            Some(v) => v.as_f64().map(|v| [v; 3]).ok_or_else(wrong),
+        }
+    }
+}
