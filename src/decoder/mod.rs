@@ -119,7 +119,7 @@ impl Decoder {
         caches: &mut [&mut Cache<T>],
     ) -> Array2<T> {
         let mut segments: Vec<_> = caches.iter_mut().map(|cache| Segment { cache, rows: 1 }).collect();
-        let x = self.embed(tokens);
+        let x = pass.store(self.embed(tokens)); // R6.1
         let positions = Positions::Linear(positions.to_vec());
         let x = self.forward(&mut pass.unwatched(), x, &positions, &mut segments, None);
         self.logits(pass, self.final_norm(pass, x.view()).view())
