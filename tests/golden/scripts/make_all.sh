@@ -12,4 +12,6 @@ cd "$(dirname "$0")"
 "$python" make_anyres.py
 "$python" make_rotary.py
 "$python" make_llava.py "$demo"
+"$python" -W ignore make_qwen2_vl.py "$demo"
+"$python" -W ignore make_qwen2_input.py
 "$python" make_demo.py "$demo"

@@ -1,0 +1,164 @@
+"""Runs a Qwen2-VL checkpoint folder with transformers (eager, CPU, float64) and returns every stage.
+
+The checkpoint is loaded as float32 and then doubled. transformers keeps parts in float32 all the same: the RMS norms'
+inside, both softmaxes, both rotary tables, and the whole rotation of the vision tower's queries and keys.
+"""
+import json
+from itertools import zip_longest
+
+import numpy as np
+import torch
+import transformers
+from PIL import Image
+from tokenizers import Tokenizer
+from transformers import AutoProcessor, Qwen2VLForConditionalGeneration, Qwen2VLImageProcessor
+from transformers.models.qwen2_vl import modeling_qwen2_vl
+
+from record import sha, write  # noqa: F401  (write is for those who import this)
+
+
+def load(folder):
+    # The class keeps what the last min_pixels and max_pixels said as the default of the next.
+    Qwen2VLImageProcessor.size = {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280}
+    model, info = Qwen2VLForConditionalGeneration.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+    )
+    return model.double().eval(), AutoProcessor.from_pretrained(folder), info
+
+
+def messages(prompt, system, images):
+    """Images come first, or in the places of "<image>"."""
+    pieces = prompt.split("<image>")
+    parts = [{"type": "image"}] * (images if len(pieces) == 1 else 0)
+    places = [{"type": "image"}] * (len(pieces) - 1)
+    for piece, place in zip_longest(pieces, places):
+        parts += [{"type": "text", "text": piece}] * bool(piece) + ([place] if place else [])
+    first = [{"role": "system", "content": [{"type": "text", "text": system}]}] if system is not None else []
+    return first + [{"role": "user", "content": parts}]
+
+
+class Stages:
+    """Hooks that copy every stage of the prefill."""
+
+    def __init__(self, model):
+        self.seen, self.handles, self.on = {}, [], True
+        tower, text = model.model.visual, model.model.language_model
+        for i, layer in enumerate(tower.blocks):
+            self.hook(layer, f"vision.{i:02}.out")
+        self.hook(tower.merger, "vision.features", before=True)
+        self.hook(tower.merger, "projector.out")
+        for i, layer in enumerate(text.layers):
+            self.hook(layer, f"decoder.{i:02}.out")
+        self.hook(text.layers[0], "decoder.embed", before=True)
+        self.hook(text.norm, "decoder.norm")
+        rotary = lambda m, args, kwargs: self.put("input.positions", (list(args) + list(kwargs.values()))[1])
+        self.handles.append(text.rotary_emb.register_forward_pre_hook(rotary, with_kwargs=True))
+        self.eager = modeling_qwen2_vl.eager_attention_forward
+
+        def eager(module, query, key, value, *args, **kwargs):
+            out = self.eager(module, query, key, value, *args, **kwargs)
+            if isinstance(module, modeling_qwen2_vl.Qwen2VLAttention):
+                name = f"decoder.{module.layer_idx:02}."
+                self.put(name + "query", query[0])
+                self.put(name + "key", key[0])
+                self.put(name + "value", value[0])
+                self.put(name + "mix", out[0][0].flatten(1))
+            return out
+
+        modeling_qwen2_vl.eager_attention_forward = eager
+
+    def put(self, name, tensor):
+        if self.on:
+            assert name not in self.seen, name
+            self.seen[name] = tensor.detach().clone()
+
+    def hook(self, module, name, before=False):
+        first = lambda x: x[0] if isinstance(x, tuple) else x
+        if before:
+            call = lambda m, args, kwargs: self.put(name, first(args) if args else next(iter(kwargs.values())))
+            self.handles.append(module.register_forward_pre_hook(call, with_kwargs=True))
+        else:
+            self.handles.append(module.register_forward_hook(lambda m, args, out: self.put(name, first(out))))
+
+    def close(self):
+        for h in self.handles:
+            h.remove()
+        modeling_qwen2_vl.eager_attention_forward = self.eager
+
+
+@torch.no_grad()
+def run(model, inputs, tokens):
+    """Prefill and greedy decoding (end of sequence ignored). Returns (stages, logits per generated token, tokens)."""
+    stages = Stages(model)
+    try:
+        given = {k: v for k, v in inputs.items()}
+        if "pixel_values" in given:
+            given["pixel_values"] = given["pixel_values"].double()
+        out = model(**given, use_cache=True)
+        stages.on = False
+        logits = [out.logits[0, -1]]
+        ids = [int(logits[0].argmax())]
+        while len(ids) < tokens:
+            out = model(input_ids=torch.tensor([[ids[-1]]]), past_key_values=out.past_key_values, use_cache=True)
+            logits.append(out.logits[0, -1])
+            ids.append(int(logits[-1].argmax()))
+    finally:
+        stages.close()
+    whole = model.generate(**given, do_sample=False, max_new_tokens=tokens, min_new_tokens=tokens, eos_token_id=None)
+    assert whole[0, given["input_ids"].shape[1] :].tolist() == ids, "generate says otherwise"
+    return stages.seen, torch.stack(logits), ids
+
+
+def record(folder, prompt, system, image_files, tokens=16, steps=2):
+    """Returns (rendered, expanded text, tensors, metadata, facts) of one prompt."""
+    model, processor, info = load(folder)
+    images = [Image.open(f) for f in image_files]
+    rendered = processor.apply_chat_template(messages(prompt, system, len(images)), add_generation_prompt=True, tokenize=False)
+    inputs = processor(text=[rendered], return_tensors="pt", **({"images": images} if images else {}))
+    seen, logits, ids = run(model, inputs, tokens)
+    config = model.config
+    n = inputs["input_ids"].shape[1]
+    visual = (inputs["input_ids"][0] == config.image_token_id).numpy()
+    text = processor.tokenizer.decode(inputs["input_ids"][0], skip_special_tokens=False)
+    plain = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text, add_special_tokens=False).ids
+    assert plain == inputs["input_ids"][0].tolist(), "tokenizer.json alone says otherwise"
+
+    keep = {
+        "input.ids": inputs["input_ids"][0].numpy(),
+        "input.roles": visual.astype(np.uint8),
+        "input.positions": seen["input.positions"][-3:, 0].numpy(),
+        "output.ids": np.array(ids),
+    }
+    assert keep["input.positions"].shape == (3, n)
+    if images:
+        keep["input.pixels"] = inputs["pixel_values"].numpy()
+        keep["input.grid"] = inputs["image_grid_thw"].numpy()
+        keep["input.sizes"] = np.array([[im.height, im.width] for im in images])
+        for name, tensor in seen.items():
+            if name.startswith(("vision.", "projector.")):
+                keep[name] = tensor.numpy().astype(np.float32)
+        assert keep["projector.out"].shape[0] == visual.sum()
+        assert torch.equal(seen["decoder.embed"][0][torch.from_numpy(visual)], seen["projector.out"])
+    for name, tensor in seen.items():
+        if name.startswith("decoder."):
+            exact = name.endswith((".key", ".value"))
+            tensor = tensor[0] if name.endswith((".out", ".embed", ".norm")) else tensor
+            keep[name] = tensor.numpy() if exact else tensor.numpy().astype(np.float32)
+    keep["decoder.logits"] = logits[0].numpy()
+    for t in range(steps):
+        keep[f"step.{t:04}.logits"] = logits[t + 1].numpy()
+
+    best = torch.topk(logits, 2, -1).values
+    margin = float((best[:, 0] - best[:, 1]).min())
+    metadata = {
+        "format": "aircache-bundle",
+        "version": "1",
+        "producer": f"transformers {transformers.__version__} torch {torch.__version__.split('+')[0]}",
+        "family": "qwen2_vl",
+        "precision": "f64",
+        "prompt": rendered,
+        "preprocess": "torchvision" if images else "",
+        "images": json.dumps([sha(open(f, "rb").read()) for f in image_files]),
+    }
+    facts = {"n": n, "visual": int(visual.sum()), "margin": margin, "spread": float(logits[0].std()), "info": info}
+    return rendered, text, {k: np.ascontiguousarray(v) for k, v in keep.items()}, metadata, facts
