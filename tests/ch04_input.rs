@@ -54,6 +54,8 @@ mod geometry;
 mod ids;
 #[path = "ch04_input/pixels.rs"]
 mod pixels;
+#[path = "ch04_input/qwen2_vl.rs"]
+mod qwen2_vl;
 #[path = "ch04_input/resampling.rs"]
 mod resampling;
 #[path = "ch04_input/settings.rs"]

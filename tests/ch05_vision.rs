@@ -4,6 +4,8 @@
 mod by_hand;
 #[path = "common/numbers.rs"]
 mod numbers;
+#[path = "ch05_vision/qwen2_vl.rs"]
+mod qwen2_vl;
 #[path = "common/raw.rs"]
 mod raw;
 #[path = "common/twin.rs"]

@@ -2,6 +2,8 @@
 
 #[path = "common/by_hand.rs"]
 mod by_hand;
+#[path = "ch06_decoder/mrope.rs"]
+mod mrope;
 #[path = "common/numbers.rs"]
 mod numbers;
 #[path = "common/raw.rs"]
@@ -97,6 +99,7 @@ fn e6_2_e6_3_e6_4_e6_5_e6_6_e6_7_worked_examples() {
     let tensors: Vec<_> = tensors.iter().map(|(n, shape, v)| (n.as_str(), *shape, v.as_slice())).collect();
     let (checkpoint, _folder) = by_hand::checkpoint(&tensors);
     let config = DecoderConfig {
+        mrope: None,
         hidden: 2,
         layers: 1,
         heads: 1,

@@ -3,53 +3,23 @@
 
 #[path = "common/flow.rs"]
 mod flow;
+#[path = "common/toys.rs"]
+mod toys;
 
-use aircache::files::Files;
 use aircache::generate::Until;
-use aircache::golden::Bundle;
-use aircache::input::{Image, Prepared, Processor};
-use aircache::model::Model;
 use aircache::num::Real;
 use flow::{relative, watched};
 use ndarray::Axis;
-use std::path::Path;
+use toys::{Case, toys};
 
-struct Case {
-    name: String,
-    model: Model,
-    prompt: Prepared,
-    golden: Bundle,
-}
-
-fn toys() -> Vec<Case> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/llava");
-    let mut folders: Vec<_> = std::fs::read_dir(root).unwrap().map(|e| e.unwrap().path()).collect();
-    folders.sort();
-    assert!(folders.len() >= 29, "the toy checkpoints are there");
-    folders
-        .into_iter()
-        .map(|folder| {
-            let name = folder.file_name().unwrap().to_string_lossy().to_string();
-            let case: serde_json::Value =
-                serde_json::from_slice(&std::fs::read(folder.join("case.json")).unwrap()).unwrap();
-            let files = Files::Folder(folder.join("model"));
-            let model = Model::load(&files).unwrap_or_else(|e| panic!("{name}: {e}"));
-            let processor = Processor::load(&files, &model.config).unwrap_or_else(|e| panic!("{name}: {e}"));
-            let images = case["images"].as_array().unwrap().iter();
-            let images: Vec<_> = images.map(|f| Image::open(folder.join(f.as_str().unwrap())).unwrap()).collect();
-            let prompt = processor
-                .prepare(&images, case["prompt"].as_str().unwrap(), case["system"].as_str())
-                .unwrap_or_else(|e| panic!("{name}: {e}"));
-            let golden = Bundle::open(&folder.join("expected.safetensors")).unwrap();
-            Case { name, model, prompt, golden }
-        })
-        .collect()
+fn cases() -> Vec<Case> {
+    toys("llava", 29)
 }
 
 /// Ids, roles, positions and pixels are equal.
 #[test]
 fn toys_read_what_transformers_reads() {
-    for Case { name, prompt, golden, .. } in toys() {
+    for Case { name, prompt, golden, .. } in cases() {
         let ids: Vec<i64> = prompt.ids.iter().map(|&id| id as i64).collect();
         assert_eq!(ids, golden.i64("input.ids").unwrap().into_raw_vec_and_offset().0, "{name}");
         let roles: Vec<i64> = prompt.roles.0.iter().map(|&r| r as i64).collect();
@@ -79,7 +49,7 @@ fn toys_equal_transformers_in_f32() {
 /// Every stage of a whole run within `bound` of the largest value, and the same 16 tokens.
 fn toys_equal<T: Real>(bound: f64) {
     let until = Until { stop: vec![], max_new_tokens: 16 };
-    for Case { name, model, prompt, golden } in toys() {
+    for Case { name, model, prompt, golden, .. } in cases() {
         let (stages, tokens) = watched::<T>(&model, &prompt, &until);
         let judged = golden.names().filter(|n| !n.starts_with("input.") && !n.starts_with("output."));
         for stage in judged {

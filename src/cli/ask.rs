@@ -23,7 +23,7 @@ pub struct Ask {
     /// An image file; may be given several times, in order
     #[arg(long, value_name = "FILE", conflicts_with = "sample")]
     pub image: Vec<PathBuf>,
-    /// The question; the model's own chat template places it after the images
+    /// The question; the model's own chat template places it after the images, unless it says <image> where each belongs
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub prompt: Option<String>,
     /// A system turn before it

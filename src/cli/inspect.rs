@@ -136,6 +136,13 @@ impl Report {
                 t.layers, t.hidden, t.heads, t.kv_heads, t.head_dim, t.intermediate, t.vocab, t.max_positions,
                 if t.tied { "tied" } else { "of its own" }
             ))?;
+            if let Some(sections) = &t.mrope {
+                let sections = sections.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+                out.line(&format!(
+                    "positions    M-RoPE: of the {} frequencies of a head {sections} in turn for time, height and width",
+                    t.head_dim / 2
+                ))?;
+            }
             out.line(&format!("vision       {}", config.vision_line()))?;
         }
         if let Some(checkpoint) = &self.survey.checkpoint {
@@ -156,6 +163,9 @@ impl Report {
                     bytes(kv.saturating_mul(n))
                 ))?;
             }
+        }
+        if let Some(images) = &self.reading.images {
+            out.line(&format!("images       {images}"))?;
         }
         if !self.reading.costs.is_empty() {
             let costs = self.reading.costs.iter().map(|((h, w), n)| format!("{w} × {h}: {n}"));
@@ -194,7 +204,7 @@ impl Report {
             "decoder": text.map(|t| json!({
                 "layers": t.layers, "hidden": t.hidden, "heads": t.heads, "kv_heads": t.kv_heads, "head_dim": t.head_dim,
                 "intermediate": t.intermediate, "vocab": t.vocab, "max_positions": t.max_positions, "tied": t.tied,
-                "rope_theta": t.rope_theta,
+                "rope_theta": t.rope_theta, "mrope_section": t.mrope,
             })),
             "vision": config.map(FamilyConfig::vision_json),
             "parameters": checkpoint.map(|c| c.tensors().map(|t| t.numbers()).sum::<usize>()),
@@ -203,6 +213,7 @@ impl Report {
             }).collect::<BTreeMap<_, _>>()),
             "weight_bytes": checkpoint.map(Checkpoint::bytes),
             "kv_bytes_per_token": config.map(kv_bytes),
+            "images": self.reading.images,
             "image_tokens": self.reading.costs.iter().map(|((h, w), n)| {
                 json!({"height": h, "width": w, "tokens": n})
             }).collect::<Vec<_>>(),

@@ -19,6 +19,8 @@ pub struct Reading {
     pub problems: Vec<Error>,
     /// What is worth knowing.
     pub notes: Vec<String>,
+    /// How an image becomes prompt rows.
+    pub images: Option<String>,
     /// What images of a few sizes (height, width) cost in tokens.
     pub costs: Vec<((usize, usize), usize)>,
     tokenizer: Option<Tokenizer>,
@@ -48,6 +50,7 @@ pub fn look(files: &Files, config: Option<&FamilyConfig>) -> Reading {
     if let Some(reader) = reading.noted(reader) {
         let resampler = reader.settings().pixels.resampler.name();
         reading.notes.push(format!("images are resized as {resampler} does (--resampler changes it)"));
+        reading.images = Some(reader.line());
         let cost = |size| Some((size, reader.packing(size, 1).ok()?.rows.len()));
         reading.costs = SIZES.into_iter().filter_map(cost).collect();
     }

@@ -1,9 +1,10 @@
-//! The language model's configuration: Qwen2's `text_config`.
+//! The language model's configuration: Qwen2's `text_config`, and Qwen2-VL's.
 //!
-//! Source: transformers 5.17, `models/qwen2/configuration_qwen2.py` and `modeling_rope_utils.py` (where θ is looked for).
+//! Source: transformers 5.17, `models/qwen2/configuration_qwen2.py`, `models/qwen2_vl/configuration_qwen2_vl.py` and
+//! `modeling_rope_utils.py` (where θ is looked for).
 
 use super::Activation;
-use super::json::{Scope, kind};
+use super::json::{Scope, integer, kind};
 use crate::error::{Error, Result, ensure};
 use serde_json::{Map, Value};
 
@@ -34,22 +35,71 @@ pub struct DecoderConfig {
     pub activation: Activation,
     /// Whether the head is the embedding matrix.
     pub tied: bool,
+    /// M-RoPE: how many frequencies in turn belong to time, height, width, time, …; together d_h/2. Spec: E6.10
+    pub mrope: Option<Vec<usize>>,
+}
+
+/// What a family's `text_config` is where it says nothing. Spec: T6.2
+pub(crate) struct Defaults {
+    model_types: &'static [&'static str],
+    hidden: usize,
+    layers: usize,
+    heads: usize,
+    kv_heads: usize,
+    intermediate: usize,
+    vocab: usize,
+    norm_eps: f64,
+    theta: f64,
+    /// `max_window_layers`
+    window_layers: usize,
+    /// Sections of M-RoPE, where the family has it.
+    mrope: Option<[usize; 3]>,
+}
+
+impl Defaults {
+    pub(crate) const QWEN2: Defaults = Defaults {
+        model_types: &["qwen2"],
+        hidden: 4096,
+        layers: 32,
+        heads: 32,
+        kv_heads: 32,
+        intermediate: 22016,
+        vocab: 151_936,
+        norm_eps: 1e-6,
+        theta: 1e4,
+        window_layers: 28,
+        mrope: None,
+    };
+
+    pub(crate) const QWEN2_VL: Defaults = Defaults {
+        model_types: &["qwen2_vl_text", "qwen2_vl"],
+        hidden: 8192,
+        layers: 80,
+        heads: 64,
+        kv_heads: 8,
+        intermediate: 29568,
+        vocab: 152_064,
+        norm_eps: 1e-5,
+        theta: 1e6,
+        window_layers: 80,
+        mrope: Some([16, 24, 24]),
+    };
 }
 
 impl DecoderConfig {
-    /// Reads a `text_config`; absent fields take Qwen2's defaults. `tied` is the `text_config`'s own word on the head.
+    /// Reads a `text_config`; absent fields take the family's defaults. `tied` is the `text_config`'s own word on the head.
     ///
     /// # Errors
     /// A field of the wrong type or size, or one that asks for what is not supported (scaled rotary frequencies,
     /// sliding windows).
-    pub(crate) fn read(scope: &Scope<'_>) -> Result<DecoderConfig> {
-        scope.model_type("qwen2", &["qwen2"])?;
-        let heads = scope.size("num_attention_heads", 32, (1, 1 << 16))?;
+    pub(crate) fn read(scope: &Scope<'_>, default: &Defaults) -> Result<DecoderConfig> {
+        scope.model_type(default.model_types[0], default.model_types)?;
+        let heads = scope.size("num_attention_heads", default.heads, (1, 1 << 16))?;
         let kv_heads = match scope.get("num_key_value_heads") {
             Some(Value::Null) => heads,
-            _ => scope.size("num_key_value_heads", 32, (1, 1 << 16))?,
+            _ => scope.size("num_key_value_heads", default.kv_heads, (1, 1 << 16))?,
         };
-        let hidden = scope.size("hidden_size", 4096, (1, 1 << 20))?;
+        let hidden = scope.size("hidden_size", default.hidden, (1, 1 << 20))?;
         ensure!(
             heads % kv_heads == 0,
             scope.at("num_key_value_heads"),
@@ -66,27 +116,52 @@ impl DecoderConfig {
         let head_dim = scope.size("head_dim", hidden / heads, (1, 1 << 16))?;
         let at = scope.at(if explicit { "head_dim" } else { "num_attention_heads" });
         ensure!(head_dim % 2 == 0, at, "an even head size (rotary positions turn pairs)", head_dim);
-        let layers = scope.size("num_hidden_layers", 32, (1, 1024))?;
-        full_attention(scope, layers)?;
+        let layers = scope.size("num_hidden_layers", default.layers, (1, 1024))?;
+        full_attention(scope, layers, default)?;
+        // Qwen2-VL's attention divides the width by the heads whatever `head_dim` says.
+        ensure!(
+            default.mrope.is_none() || head_dim * heads == hidden,
+            scope.at("head_dim"),
+            format!("hidden_size / num_attention_heads, {}", hidden / heads),
+            head_dim
+        );
+        let (rope_theta, mrope) = rope(scope, default, head_dim)?;
         Ok(DecoderConfig {
             hidden,
             layers,
             heads,
             kv_heads,
             head_dim,
-            intermediate: scope.size("intermediate_size", 22016, (1, 1 << 22))?,
-            vocab: scope.size("vocab_size", 151_936, (1, 1 << 24))?,
-            norm_eps: scope.number("rms_norm_eps", 1e-6, |x| (0.0..=1.0).contains(&x), "a number from 0 to 1")?,
-            rope_theta: rope_theta(scope)?,
+            intermediate: scope.size("intermediate_size", default.intermediate, (1, 1 << 22))?,
+            vocab: scope.size("vocab_size", default.vocab, (1, 1 << 24))?,
+            norm_eps: scope.number(
+                "rms_norm_eps",
+                default.norm_eps,
+                |x| (0.0..=1.0).contains(&x),
+                "a number from 0 to 1",
+            )?,
+            rope_theta,
             max_positions: scope.size("max_position_embeddings", 32_768, (1, 1 << 30))?,
             activation: Activation::read(scope, "hidden_act", Activation::Silu)?,
             tied: scope.boolean("tie_word_embeddings", false)?,
+            mrope,
         })
     }
 }
 
-/// θ: first in `rope_scaling` (or, if that is empty, `rope_parameters`), then beside them, then 10000.
-fn rope_theta(scope: &Scope<'_>) -> Result<f64> {
+impl DecoderConfig {
+    /// Which of a row's positions each frequency turns with: [d_h/2]. M-RoPE's sections take time (0), height (1) and width
+    /// (2) in turn; without it there is one position. Spec: E6.10
+    pub fn axes(&self) -> Vec<usize> {
+        let whole = [self.head_dim / 2];
+        let sections = self.mrope.as_deref().unwrap_or(&whole);
+        sections.iter().enumerate().flat_map(|(i, &section)| std::iter::repeat_n(i % 3, section)).collect()
+    }
+}
+
+/// θ and the sections of M-RoPE: first in `rope_scaling` (or, if that is empty, `rope_parameters`), then beside them, then
+/// the family's. Spec: T6.2, E6.10
+fn rope(scope: &Scope<'_>, default: &Defaults, head_dim: usize) -> Result<(f64, Option<Vec<usize>>)> {
     let empty = Map::new();
     let filled = |key| Ok(scope.object(key)?.filter(|s: &Scope<'_>| !s.is_empty()).map(|s| (key, s)));
     let (key, rope) = match filled("rope_scaling")? {
@@ -98,24 +173,45 @@ fn rope_theta(scope: &Scope<'_>) -> Result<f64> {
     }
     let kinds = if rope.get("rope_type").is_some() { "rope_type" } else { "type" };
     let found = rope.string(kinds, "default")?;
+    let known = if default.mrope.is_some() { &["default", "mrope"][..] } else { &["default"] };
     ensure!(
-        found == "default",
+        known.contains(&found),
         rope.at(kinds),
-        "default (scaled rotary frequencies are not supported)",
+        format!("{} (scaled rotary frequencies are not supported)", known.join(" or ")),
         kind(&Value::from(found))
     );
     let holder = if rope.get("rope_theta").is_some() { &rope } else { scope };
-    holder.number("rope_theta", 1e4, |x| x > 0.0 && x <= 1e18, "a number above 0 and at most 1e18")
+    let theta =
+        holder.number("rope_theta", default.theta, |x| x > 0.0 && x <= 1e18, "a number above 0 and at most 1e18")?;
+    let sections = default.mrope.map(|sections| mrope_section(&rope, &sections, head_dim)).transpose()?;
+    Ok((theta, sections))
+}
+
+/// How many frequencies each section has: a list that adds up to d_h/2.
+fn mrope_section(rope: &Scope<'_>, default: &[usize], head_dim: usize) -> Result<Vec<usize>> {
+    const KEY: &str = "mrope_section";
+    let sections = match rope.get(KEY) {
+        None => default.to_vec(),
+        Some(Value::Array(list)) if (1..=4096).contains(&list.len()) => {
+            let size = |(i, v): (usize, &Value)| integer(v, &rope.at(&format!("{KEY}[{i}]")), (0, head_dim));
+            list.iter().enumerate().map(size).collect::<Result<_>>()?
+        }
+        Some(other) => return Err(Error::new(rope.at(KEY), "a list of 1 to 4096 whole numbers", kind(other))),
+    };
+    let sum: usize = sections.iter().sum();
+    let half = head_dim / 2;
+    ensure!(sum == half, rope.at(KEY), format!("numbers that add up to half the head size, {half}"), sum);
+    Ok(sections)
 }
 
 /// Fails where a layer attends to a sliding window instead of the whole prompt.
-fn full_attention(scope: &Scope<'_>, layers: usize) -> Result<()> {
+fn full_attention(scope: &Scope<'_>, layers: usize, default: &Defaults) -> Result<()> {
     const ALL: &str = "full attention in every layer (sliding windows are not supported)";
     match scope.get("layer_types") {
         None | Some(Value::Null) => {
             let windowed = scope.boolean("use_sliding_window", false)?
                 && !matches!(scope.get("sliding_window"), Some(Value::Null))
-                && scope.size("max_window_layers", 28, (0, usize::MAX))? < layers;
+                && scope.size("max_window_layers", default.window_layers, (0, usize::MAX))? < layers;
             ensure!(!windowed, scope.at("use_sliding_window"), ALL, "true")
         }
         Some(Value::Array(types)) => {

@@ -22,6 +22,19 @@ impl FamilyConfig {
                     c.max_tiles
                 )
             }
+            FamilyConfig::Qwen2Vl(c) => {
+                let v = &c.vision;
+                format!(
+                    "{} layers, hidden {}, {} heads, MLP {}, images of any size in patches of {} px and {} frames, {m} × {m} patches a token",
+                    v.layers,
+                    v.hidden,
+                    v.heads,
+                    v.intermediate,
+                    v.patch,
+                    v.temporal,
+                    m = v.merge
+                )
+            }
         }
     }
 
@@ -32,6 +45,11 @@ impl FamilyConfig {
                 "layers": c.vision.layers, "hidden": c.vision.hidden, "heads": c.vision.heads,
                 "intermediate": c.vision.intermediate, "image": c.vision.image, "patch": c.vision.patch,
                 "feature_layers": c.feature_layers, "pinpoints": c.pinpoints, "max_tiles": c.max_tiles,
+            }),
+            FamilyConfig::Qwen2Vl(c) => json!({
+                "layers": c.vision.layers, "hidden": c.vision.hidden, "heads": c.vision.heads,
+                "intermediate": c.vision.intermediate, "patch": c.vision.patch, "merge": c.vision.merge,
+                "temporal": c.vision.temporal,
             }),
         }
     }

@@ -3,6 +3,7 @@
 //! Source: transformers 5.17, `models/llava_onevision/configuration_llava_onevision.py`; how features are picked and
 //! `vision_aspect_ratio` is read: `modeling_llava_onevision.py`.
 
+use super::decoder::Defaults;
 use super::json::{Scope, integer, kind};
 use super::{Activation, DecoderConfig, SiglipConfig};
 use crate::error::{Error, Result, ensure};
@@ -40,8 +41,8 @@ impl LlavaOnevisionConfig {
     pub(crate) fn read(scope: &Scope<'_>) -> Result<LlavaOnevisionConfig> {
         let empty = Map::new();
         let mut text = match scope.object("text_config")? {
-            Some(inner) => DecoderConfig::read(&inner)?,
-            None => DecoderConfig::read(&scope.with(&empty))?,
+            Some(inner) => DecoderConfig::read(&inner, &Defaults::QWEN2)?,
+            None => DecoderConfig::read(&scope.with(&empty), &Defaults::QWEN2)?,
         };
         // The head is tied where either place says so (transformers' `__post_init__`).
         text.tied |= scope.boolean("tie_word_embeddings", false)?;

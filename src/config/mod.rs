@@ -11,12 +11,14 @@ mod describe;
 mod generation;
 pub(crate) mod json;
 mod llava_onevision;
+mod qwen2_vl;
 mod siglip;
 
 pub use activation::Activation;
 pub use decoder::DecoderConfig;
 pub use generation::GenerationConfig;
 pub use llava_onevision::LlavaOnevisionConfig;
+pub use qwen2_vl::{Qwen2VlConfig, Qwen2VlVisionConfig};
 pub use siglip::SiglipConfig;
 
 use crate::error::{Error, Result};
@@ -32,11 +34,13 @@ use serde_json::{Map, Value};
 pub enum FamilyConfig {
     /// LLaVA-OneVision: SigLIP, two-layer projector, Qwen2.
     LlavaOnevision(LlavaOnevisionConfig),
+    /// Qwen2-VL: a tower over images of any size, a merger of patches, Qwen2 with M-RoPE.
+    Qwen2Vl(Qwen2VlConfig),
 }
 
 impl FamilyConfig {
     /// The families' `model_type`s.
-    pub const KNOWN: [&str; 1] = ["llava_onevision"];
+    pub const KNOWN: [&str; 2] = ["llava_onevision", "qwen2_vl"];
 
     /// Reads and checks `config.json`.
     ///
@@ -65,6 +69,7 @@ impl FamilyConfig {
         let scope = Scope::new(label, map);
         Ok(match scope.model_type("", &Self::KNOWN)? {
             "llava_onevision" => FamilyConfig::LlavaOnevision(LlavaOnevisionConfig::read(&scope)?),
+            "qwen2_vl" => FamilyConfig::Qwen2Vl(Qwen2VlConfig::read(&scope)?),
             other => unreachable!("T5.2: {other} is among the families known"),
         })
     }
@@ -99,6 +104,7 @@ impl FamilyConfig {
     pub fn name(&self) -> &'static str {
         match self {
             FamilyConfig::LlavaOnevision(_) => "llava_onevision",
+            FamilyConfig::Qwen2Vl(_) => "qwen2_vl",
         }
     }
 
@@ -106,6 +112,7 @@ impl FamilyConfig {
     pub fn text(&self) -> &DecoderConfig {
         match self {
             FamilyConfig::LlavaOnevision(config) => &config.text,
+            FamilyConfig::Qwen2Vl(config) => &config.text,
         }
     }
 
@@ -113,6 +120,7 @@ impl FamilyConfig {
     pub fn image_token(&self) -> u32 {
         match self {
             FamilyConfig::LlavaOnevision(config) => config.image_token,
+            FamilyConfig::Qwen2Vl(config) => config.image_token,
         }
     }
 
@@ -120,6 +128,7 @@ impl FamilyConfig {
     pub fn vision_layers(&self) -> usize {
         match self {
             FamilyConfig::LlavaOnevision(config) => config.feature_layers.iter().copied().max().unwrap_or(0),
+            FamilyConfig::Qwen2Vl(config) => config.vision.layers,
         }
     }
 }

@@ -31,6 +31,8 @@ pub struct Decoder {
     norm: Vec<f32>,
     head: Matrix,
     frequencies: Vec<f32>,
+    /// Which of a row's positions each frequency turns with: 0, but in M-RoPE (E6.10).
+    axes: Vec<usize>,
 }
 
 /// Some rows of one sequence, about to be appended to its cache.
@@ -56,6 +58,7 @@ impl Decoder {
             norm: ck.vector("decoder.norm.weight", d)?,
             head,
             frequencies: inverse_frequencies(config.rope_theta, config.head_dim),
+            axes: config.axes(),
         })
     }
 
@@ -88,7 +91,7 @@ impl Decoder {
         segments: &mut [Segment<'_, T>],
         mut observer: Option<&mut Observer<T>>,
     ) -> Array2<T> {
-        let angles = Angles::new(x.nrows(), &self.frequencies, |row, _| positions.at(row, 0), pass.grid);
+        let angles = Angles::new(x.nrows(), &self.frequencies, |row, i| positions.at(row, self.axes[i]), pass.grid);
         for (layer, block) in self.blocks.iter().enumerate() {
             x = block.forward(pass, &self.config, layer, x, &angles, segments, observer.as_deref_mut());
         }
@@ -120,7 +123,7 @@ impl Decoder {
     ) -> Array2<T> {
         let mut segments: Vec<_> = caches.iter_mut().map(|cache| Segment { cache, rows: 1 }).collect();
         let x = pass.store(self.embed(tokens)); // R6.1
-        let positions = Positions::Linear(positions.to_vec());
+        let positions = Positions::Linear(positions.to_vec()); // C6.10a
         let x = self.forward(&mut pass.unwatched(), x, &positions, &mut segments, None);
         self.logits(pass, self.final_norm(pass, x.view()).view())
     }

@@ -2,16 +2,17 @@
 
 use super::Bundle;
 use super::record::Recorder;
-use crate::config::{FamilyConfig, LlavaOnevisionConfig};
+use crate::config::{FamilyConfig, LlavaOnevisionConfig, Qwen2VlConfig};
 use crate::error::{Error, Result, ensure};
-use crate::input::{Anyres, GivenImage, Prepared, PreparedImage};
+use crate::input::{Anyres, GivenImage, Positions, Prepared, PreparedImage};
 use crate::policy::Values;
-use ndarray::{Array2, Array4, ArrayD, Axis, IxDyn, Slice, s};
+use ndarray::{Array2, Array4, ArrayD, Axis, IxDyn, Slice, concatenate, s};
 
 /// The stage that pixels cannot be understood without.
 pub(super) fn shape(config: &FamilyConfig) -> &'static str {
     match config {
         FamilyConfig::LlavaOnevision(_) => "input.sizes",
+        FamilyConfig::Qwen2Vl(_) => "input.grid",
     }
 }
 
@@ -19,6 +20,7 @@ pub(super) fn shape(config: &FamilyConfig) -> &'static str {
 pub(super) fn shapes(config: &FamilyConfig) -> &'static [&'static str] {
     match config {
         FamilyConfig::LlavaOnevision(_) => &[],
+        FamilyConfig::Qwen2Vl(_) => &["grid"],
     }
 }
 
@@ -28,17 +30,18 @@ pub(super) fn shapes(config: &FamilyConfig) -> &'static [&'static str] {
 /// As the recorder.
 pub(super) fn put(out: &mut Recorder, prompt: &Prepared) -> Result<()> {
     let images = &prompt.images;
+    let grids: Vec<[usize; 3]> = images.iter().filter_map(|image| image.grid).collect();
     let sizes = Array2::from_shape_fn((images.len(), 2), |(i, k)| {
         let (h, w) = images[i].size;
         [h, w][k] as i64
     });
     out.values("input.sizes", &Values::I64(sizes.into_dyn()))?;
-    if images.iter().all(|image| image.grid.is_some()) {
-        let grid = |(i, k): (usize, usize)| images[i].grid.map_or(0, |grid| grid[k] as i64);
-        out.values("input.grid", &Values::I64(Array2::from_shape_fn((images.len(), 3), grid).into_dyn()))?;
+    if !grids.is_empty() {
+        let grid = Array2::from_shape_fn((grids.len(), 3), |(i, k)| grids[i][k] as i64);
+        out.values("input.grid", &Values::I64(grid.into_dyn()))?;
     }
     if out.takes("input.pixels") {
-        let pixels = padded(images);
+        let pixels = if grids.is_empty() { padded(images) } else { joined(images) };
         out.pixels("input.pixels", pixels.shape(), pixels.as_slice().unwrap_or_default())?;
     }
     Ok(())
@@ -55,6 +58,12 @@ fn padded(images: &[PreparedImage]) -> ArrayD<f32> {
     all
 }
 
+/// [patches of all images, 3 · temporal · p²].
+fn joined(images: &[PreparedImage]) -> ArrayD<f32> {
+    let views: Vec<_> = images.iter().map(|image| image.pixels.view()).collect();
+    concatenate(Axis(0), &views).unwrap_or_else(|_| unreachable!("D4.5: patches of one length"))
+}
+
 /// The images that a candidate's own stages describe; zeros where it has no pixels.
 ///
 /// # Errors
@@ -62,10 +71,28 @@ fn padded(images: &[PreparedImage]) -> ArrayD<f32> {
 pub(super) fn given(config: &FamilyConfig, candidate: &Bundle) -> Result<Vec<GivenImage>> {
     match config {
         FamilyConfig::LlavaOnevision(c) => given_tiles(c, candidate),
+        FamilyConfig::Qwen2Vl(c) => given_patches(c, candidate),
     }
 }
 
-/// A table of whole numbers, `columns` an image.
+/// Where the `n` rows of a prompt stand, of whose images nobody knows how they lie.
+///
+/// # Errors
+/// M-RoPE, where a candidate has no positions either.
+pub(super) fn positions(config: &FamilyConfig, candidate: &Bundle, n: usize) -> Result<Positions> {
+    const NAME: &str = "input.positions";
+    if config.text().mrope.is_none() {
+        return Ok(Positions::in_order(n));
+    }
+    let remedy = "record it, or input.grid, or give --image and --prompt";
+    let found = candidate.i64(NAME).map_err(|e| e.remedy(remedy))?;
+    let at = format!("{}: {NAME}", candidate.label());
+    ensure!(found.shape() == [3, n], at, format!("the shape [3, {n}]"), format!("{:?}", found.shape()));
+    let mut axes = found.outer_iter().map(|axis| axis.iter().copied().collect());
+    Ok(Positions::Mrope(std::array::from_fn(|_| axes.next().unwrap_or_default())))
+}
+
+/// A table of whole numbers, N an image.
 fn table<const N: usize>(candidate: &Bundle, name: &str) -> Result<Vec<[usize; N]>> {
     let table = candidate.i64(name)?;
     let shape = || format!("{:?}", table.shape());
@@ -106,4 +133,36 @@ fn given_tiles(config: &LlavaOnevisionConfig, candidate: &Bundle) -> Result<Vec<
         Ok(GivenImage::tiles(pixels, (h, w)))
     });
     images.collect()
+}
+
+fn given_patches(config: &Qwen2VlConfig, candidate: &Bundle) -> Result<Vec<GivenImage>> {
+    let at = |name: &str| format!("{}: {name}", candidate.label());
+    let grids = table::<3>(candidate, "input.grid")?;
+    let v = &config.vision;
+    // Sizes are for drawing only; without them an image is as large as it is read.
+    let sizes = match candidate.get("input.sizes") {
+        Some(_) => table::<2>(candidate, "input.sizes")?,
+        None => grids.iter().map(|&[_, h, w]| [h.saturating_mul(v.patch), w.saturating_mul(v.patch)]).collect(),
+    };
+    let patches = |grid: &[usize; 3]| grid.iter().try_fold(1usize, |n, &side| n.checked_mul(side));
+    let all = grids.iter().try_fold(0usize, |n, grid| n.checked_add(patches(grid)?)).filter(|&n| n <= 1 << 24);
+    let all = all.ok_or_else(|| Error::new(at("input.grid"), "sides of images", "more patches than any prompt has"))?;
+    ensure!(sizes.len() == grids.len(), at("input.sizes"), format!("sizes of {} images", grids.len()), sizes.len());
+    let shape = (all, v.patch_numbers());
+    let pixels = match candidate.get("input.pixels") {
+        None => Array2::zeros(shape),
+        Some(_) => {
+            let found = candidate.f32("input.pixels")?;
+            let got = format!("{:?}", found.shape());
+            let fits = found.into_dimensionality().ok().filter(|p: &Array2<f32>| p.dim() == shape);
+            fits.ok_or_else(|| Error::new(at("input.pixels"), format!("the shape {shape:?} of input.grid"), got))?
+        }
+    };
+    let mut first = 0;
+    let image = |(&grid, [h, w]): (&[usize; 3], [usize; 2])| {
+        let rows = first..first + patches(&grid).unwrap_or(0);
+        first = rows.end;
+        GivenImage::patches(pixels.slice(s![rows, ..]).to_owned(), (h, w), grid)
+    };
+    Ok(grids.iter().zip(sizes).map(image).collect())
 }

@@ -19,7 +19,7 @@ pub(super) fn rank(name: &str) -> Option<(usize, usize, usize)> {
     let (part, index, site) = split(name)?;
     let place = |sites: &[&str]| sites.iter().position(|s| *s == site);
     Some(match (part, index) {
-        ("input", None) => (0, 0, place(&["sizes", "pixels", "ids", "roles", "positions", "grid"])?),
+        ("input", None) => (0, 0, place(&["sizes", "grid", "pixels", "ids", "roles", "positions"])?),
         ("vision", Some(l)) => (1, l, place(&["out"])?),
         ("vision", None) => (2, 0, place(&["features"])?),
         ("projector", None) => (3, 0, place(&["out"])?),
@@ -52,6 +52,8 @@ pub(super) struct Ground<'a> {
     pub shape: &'static str,
     /// Vision layers that are computed.
     pub vision_layers: usize,
+    /// Whether images decide where rows stand (M-RoPE).
+    pub placed: bool,
     /// Whether the prompt has visual rows.
     pub visual: bool,
     /// What has been found out.
@@ -92,6 +94,7 @@ impl Ground<'_> {
         let every =
             |part: &str, sites: &[&str]| -> Vec<String> { (0..self.layers).flat_map(|l| of(l, part, sites)).collect() };
         Some(match (part, index, site) {
+            ("input", None, "positions") if self.placed => vec!["input.ids".into(), self.shape.into()],
             ("vision", Some(0), _) => pixels(),
             ("vision", Some(l), _) => vec![format!("vision.{:02}.out", l - 1)],
             ("vision", None, _) if self.vision_layers == 0 => pixels(),
@@ -99,6 +102,7 @@ impl Ground<'_> {
             ("projector", ..) => vec!["vision.features".into(), self.shape.into()],
             ("decoder", None, "embed") if self.visual => vec!["input.ids".into(), "projector.out".into()],
             ("decoder", None, "embed") => vec!["input.ids".into()],
+            ("decoder", Some(l), "query" | "key") if self.placed => vec![input(l), "input.positions".into()],
             ("decoder", Some(l), "query" | "key" | "value") => vec![input(l)],
             ("decoder", Some(l), "mix") => of(l, part, &["query", "key", "value"]),
             ("decoder", Some(l), _) => [vec![input(l)], of(l, part, &["mix"])].concat(),

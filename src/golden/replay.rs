@@ -129,6 +129,7 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
     let ground = Ground {
         has: &known,
         layers: config.layers,
+        placed: model.config.text().mrope.is_some(),
         shape: images::shape(&model.config),
         vision_layers: model.config.vision_layers(),
         visual: !read.roles.visual().is_empty(),
@@ -169,7 +170,7 @@ fn prepared(model: &Model, candidate: &Bundle) -> Result<Prepared> {
         let mut prompt = Prepared::from_ids(&model.config, &text, vec![])?;
         let role = |&id: &u32| if id == image_token { crate::Role::Visual } else { crate::Role::Text };
         prompt.roles = crate::Roles(ids.iter().map(role).collect());
-        prompt.positions = Positions::Linear((0..ids.len() as i64).collect());
+        prompt.positions = images::positions(&model.config, candidate, ids.len())?;
         prompt.ids = ids;
         return Ok(prompt);
     }

@@ -1,7 +1,7 @@
 //! Where families differ on the input side. Each has a file of its own; this one lists them, and nothing else does.
 
 use super::processor::Settings;
-use super::{GivenImage, Image, Packing, Positions, PreparedImage, llava_onevision};
+use super::{GivenImage, Image, Packing, Positions, PreparedImage, llava_onevision, mrope, qwen2_vl};
 use crate::config::FamilyConfig;
 use crate::error::{Result, ensure};
 use crate::files::Files;
@@ -11,6 +11,8 @@ use crate::files::Files;
 pub enum Reader {
     /// See [`llava_onevision`].
     LlavaOnevision(llava_onevision::Reader),
+    /// See [`qwen2_vl`].
+    Qwen2Vl(qwen2_vl::Reader),
 }
 
 impl Reader {
@@ -21,6 +23,7 @@ impl Reader {
     pub fn load(files: &Files, config: &FamilyConfig) -> Result<Reader> {
         Ok(match config {
             FamilyConfig::LlavaOnevision(c) => Reader::LlavaOnevision(llava_onevision::Reader::load(files, c)?),
+            FamilyConfig::Qwen2Vl(c) => Reader::Qwen2Vl(qwen2_vl::Reader::load(files, c)?),
         })
     }
 
@@ -28,6 +31,7 @@ impl Reader {
     pub fn settings(&self) -> &Settings {
         match self {
             Reader::LlavaOnevision(reader) => &reader.settings,
+            Reader::Qwen2Vl(reader) => &reader.settings,
         }
     }
 
@@ -35,6 +39,7 @@ impl Reader {
     pub fn settings_mut(&mut self) -> &mut Settings {
         match self {
             Reader::LlavaOnevision(reader) => &mut reader.settings,
+            Reader::Qwen2Vl(reader) => &mut reader.settings,
         }
     }
 
@@ -45,6 +50,23 @@ impl Reader {
     pub fn packing(&self, size: (usize, usize), of: usize) -> Result<Packing> {
         match self {
             Reader::LlavaOnevision(reader) => reader.packing(size, of),
+            Reader::Qwen2Vl(reader) => reader.packing(size),
+        }
+    }
+
+    /// The text that stands for an image in a rendered prompt where neither tokenizer nor processor names one.
+    pub fn placeholder(&self) -> &'static str {
+        match self {
+            Reader::LlavaOnevision(_) => "<image>",
+            Reader::Qwen2Vl(_) => "<|image_pad|>",
+        }
+    }
+
+    /// How an image becomes prompt rows, in a line.
+    pub fn line(&self) -> String {
+        match self {
+            Reader::LlavaOnevision(reader) => reader.line(),
+            Reader::Qwen2Vl(reader) => reader.line(),
         }
     }
 
@@ -62,6 +84,7 @@ impl Reader {
         );
         let (pixels, grid) = match self {
             Reader::LlavaOnevision(reader) => (reader.pixels(image, of)?, None),
+            Reader::Qwen2Vl(reader) => reader.pixels(image).map(|(pixels, grid)| (pixels, Some(grid)))?,
         };
         let packing = self.packing(image.size(), of)?;
         Ok(PreparedImage { size: image.size(), grid, pixels, packing, sha256: image.sha256().to_owned() })
@@ -75,12 +98,18 @@ impl Reader {
 pub(super) fn given(config: &FamilyConfig, image: GivenImage, of: usize) -> Result<PreparedImage> {
     match config {
         FamilyConfig::LlavaOnevision(c) => llava_onevision::given(c, image, of),
+        FamilyConfig::Qwen2Vl(c) => qwen2_vl::given(c, image),
     }
 }
 
 /// Where the rows of a prompt stand, its placeholders expanded: ids \[n\] → of n rows.
-pub(super) fn positions(config: &FamilyConfig, ids: &[u32], _images: &[PreparedImage]) -> Positions {
+pub(super) fn positions(config: &FamilyConfig, ids: &[u32], images: &[PreparedImage]) -> Positions {
     match config {
         FamilyConfig::LlavaOnevision(_) => Positions::in_order(ids.len()),
+        FamilyConfig::Qwen2Vl(c) => {
+            let rows = |[t, h, w]: [usize; 3]| [t, h / c.vision.merge, w / c.vision.merge];
+            let grids: Vec<[usize; 3]> = images.iter().filter_map(|image| image.grid.map(rows)).collect();
+            mrope::positions(ids, c.image_token, &grids)
+        }
     }
 }

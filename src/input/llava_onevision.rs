@@ -38,6 +38,14 @@ impl Reader {
         self.anyres.packing(size, of == 1)
     }
 
+    /// How an image becomes prompt rows, in a line.
+    pub fn line(&self) -> String {
+        let (tile, side) = (self.anyres.tile, self.anyres.side());
+        format!(
+            "tiles of {tile} px become {side} × {side} tokens; a newline after each row of them; several images: one tile each"
+        )
+    }
+
     /// The tiles of an image: [tiles, 3, S, S].
     ///
     /// # Errors

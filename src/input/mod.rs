@@ -7,10 +7,12 @@ pub mod anyres;
 mod family;
 pub mod image;
 pub mod llava_onevision;
+pub mod mrope;
 pub mod packing;
 pub mod pixels;
 mod positions;
 pub mod processor;
+pub mod qwen2_vl;
 mod section;
 
 #[cfg(feature = "input")]
@@ -41,7 +43,7 @@ pub use tokenizer::{TokenStream, Tokenizer};
 use crate::config::FamilyConfig;
 use crate::error::{Result, ensure};
 use crate::roles::{Role, Roles};
-use ndarray::{Array4, ArrayD};
+use ndarray::{Array2, Array4, ArrayD};
 
 /// One image, ready for the vision tower.
 #[derive(Debug, Clone)]
@@ -50,7 +52,8 @@ pub struct PreparedImage {
     pub size: (usize, usize),
     /// Time, height and width in patches, in families that read images of any size.
     pub grid: Option<[usize; 3]>,
-    /// pixels, normalised, as the family's processor gives those of one image: [tiles, 3, S, S].
+    /// pixels, normalised, as the family's processor gives those of one image: [tiles, 3, S, S]; Qwen2-VL: [patches,
+    /// 3 · temporal · p²].
     pub pixels: ArrayD<f32>,
     /// The rows that the image puts into the prompt.
     pub packing: Packing,
@@ -73,6 +76,11 @@ impl GivenImage {
     /// Tiles [tiles, 3, S, S] of an image of `size` = (height, width).
     pub fn tiles(pixels: Array4<f32>, size: (usize, usize)) -> GivenImage {
         GivenImage { pixels: pixels.into_dyn(), size, grid: None }
+    }
+
+    /// Patches [patches, 3 · temporal · p²] of an image of `size` = (height, width); grid: time, height, width in patches.
+    pub fn patches(pixels: Array2<f32>, size: (usize, usize), grid: [usize; 3]) -> GivenImage {
+        GivenImage { pixels: pixels.into_dyn(), size, grid: Some(grid) }
     }
 }
 

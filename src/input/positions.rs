@@ -23,7 +23,7 @@ impl Positions {
         }
     }
 
-    /// The position of the first generated token: 1 + the largest, 0 without rows. Spec: E6.8
+    /// The position of the first generated token: 1 + the largest, 0 without rows. Spec: E6.8, C6.10b
     pub fn next(&self) -> i64 {
         let largest = match self {
             Positions::Linear(rows) => rows.iter().max(),

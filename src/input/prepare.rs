@@ -11,6 +11,9 @@ use crate::error::{Error, Result, ensure};
 use crate::files::Files;
 use crate::kernel::resample::Resampler;
 
+/// What a question may say where an image belongs, in any family.
+const MARK: &str = "<image>";
+
 /// A checkpoint's processor: image settings, chat template and tokenizer. Spec: D4.4
 #[derive(Debug, Clone)]
 pub struct Processor {
@@ -31,7 +34,7 @@ impl Processor {
         let reader = Reader::load(files, config)?;
         let tokenizer = Tokenizer::load(files)?;
         let named = tokenizer.special("image_token").map(str::to_owned).or(reader.settings().image_token.clone());
-        let image_token = named.unwrap_or_else(|| "<image>".to_owned());
+        let image_token = named.unwrap_or_else(|| reader.placeholder().to_owned());
         let id = tokenizer.id(&image_token);
         ensure!(
             id == Some(config.image_token()),
@@ -68,15 +71,19 @@ impl Processor {
         self.reader.settings()
     }
 
-    /// The rendered prompt: images first, unless the text places them itself by writing their placeholder.
+    /// The rendered prompt: images first, unless the text places them itself: by the family's own placeholder, which is left
+    /// as it stands, or by `<image>`, in whose place the template writes what it writes for an image. Spec: A4.5
     ///
     /// # Errors
     /// As [`Template::render`]. Spec: D4.4
     pub fn render(&self, images: usize, prompt: &str, system: Option<&str>) -> Result<String> {
         let placed = prompt.contains(&self.image_token) || system.is_some_and(|s| s.contains(&self.image_token));
-        let mut turns: Vec<Turn<'_>> =
-            system.map(|text| Turn { role: "system", images: 0, text }).into_iter().collect();
-        turns.push(Turn { role: "user", images: if placed { 0 } else { images }, text: prompt });
+        let mut turns: Vec<Turn<'_>> = system.map(|text| Turn::new("system", 0, text)).into_iter().collect();
+        turns.push(match placed {
+            true => Turn::new("user", 0, prompt),
+            false if images > 0 && prompt.contains(MARK) => Turn::placed("user", prompt, MARK),
+            false => Turn::new("user", images, prompt),
+        });
         self.template.render(&turns, self.tokenizer.specials())
     }
 
@@ -112,9 +119,11 @@ impl Processor {
     /// How many prompt rows the chat template puts after `question`: the end of the turn and the start of the answer.
     /// 0 where the question is not found in the prompt. Spec: A8.1
     pub fn tail(&self, prompt: &Prepared, question: &str) -> usize {
-        // Templates may trim the question.
-        let Some(start) = prompt.prompt.rfind(question.trim()) else { return 0 };
-        let Ok(tail) = self.tokenizer.encode(&prompt.prompt[start + question.trim().len()..]) else { return 0 };
+        // Templates may trim the question; of one that places images, the text after the last is what comes before the tail.
+        let last = question.rsplit(MARK).next().unwrap_or(question);
+        let asked = if prompt.prompt.contains(question.trim()) { question.trim() } else { last.trim() };
+        let Some(start) = prompt.prompt.rfind(asked) else { return 0 };
+        let Ok(tail) = self.tokenizer.encode(&prompt.prompt[start + asked.len()..]) else { return 0 };
         // Template text begins with a special token as a rule; where it melts into the question's last token, that token
         // is the question's.
         tail.iter().rev().zip(prompt.ids.iter().rev()).take_while(|(a, b)| a == b).count()

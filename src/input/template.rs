@@ -28,15 +28,38 @@ pub struct Template {
     at: String,
 }
 
-/// One turn of a conversation: who speaks, how many images come first, and the text.
+/// One turn of a conversation: who speaks, and images and texts in their order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Turn<'a> {
     /// `system`, `user` or `assistant`.
     pub role: &'a str,
-    /// Number of `{"type": "image"}` parts before the text.
-    pub images: usize,
-    /// The text.
-    pub text: &'a str,
+    /// What is said and shown.
+    pub content: Vec<Part<'a>>,
+}
+
+/// A part of a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// `{"type": "image"}`
+    Image,
+    /// `{"type": "text", "text": …}`
+    Text(&'a str),
+}
+
+impl<'a> Turn<'a> {
+    /// Images first, then a text.
+    pub fn new(role: &'a str, images: usize, text: &'a str) -> Turn<'a> {
+        let images = std::iter::repeat_n(Part::Image, images);
+        Turn { role, content: images.chain([Part::Text(text)]).collect() }
+    }
+
+    /// A text that shows an image wherever it says `mark`, empty pieces left out.
+    pub fn placed(role: &'a str, text: &'a str, mark: &str) -> Turn<'a> {
+        let pieces = text.split(mark).map(Part::Text);
+        let mut content: Vec<Part<'a>> = pieces.flat_map(|piece| [Part::Image, piece]).skip(1).collect();
+        content.retain(|part| *part != Part::Text(""));
+        Turn { role, content }
+    }
 }
 
 impl Template {
@@ -111,8 +134,11 @@ impl Template {
             Value::from_object(Fields(pairs.collect()))
         };
         let message = |turn: &Turn<'_>| {
-            let images = std::iter::repeat_with(|| part("image", None)).take(turn.images);
-            let content: Vec<Value> = images.chain([part("text", Some(turn.text))]).collect();
+            let content = turn.content.iter().map(|p| match p {
+                Part::Image => part("image", None),
+                Part::Text(text) => part("text", Some(text)),
+            });
+            let content: Vec<Value> = content.collect();
             Value::from_object(Fields(vec![("role", text(turn.role)), ("content", Value::from(content))]))
         };
         let mut context: Vec<(String, Value)> = special.iter().map(|(k, v)| (k.clone(), text(v))).collect();

@@ -1,9 +1,11 @@
 //! Models: wiring only. A family says how its pixels become visual rows; everything else is shared.
 
 mod llava_onevision;
+mod qwen2_vl;
 mod survey;
 
 pub use llava_onevision::LlavaOnevision;
+pub use qwen2_vl::Qwen2Vl;
 pub use survey::Survey;
 
 use crate::config::{FamilyConfig, GenerationConfig};
@@ -39,7 +41,8 @@ pub struct Model {
 /// What comes before the language model, a variant a family.
 #[derive(Debug)]
 enum Vision {
-    LlavaOnevision(LlavaOnevision),
+    LlavaOnevision(Box<LlavaOnevision>),
+    Qwen2Vl(Box<Qwen2Vl>),
 }
 
 impl Model {
@@ -72,13 +75,15 @@ impl Model {
     fn names<'a>(config: &FamilyConfig, checkpoint: &'a Checkpoint) -> Names<'a> {
         match config {
             FamilyConfig::LlavaOnevision(_) => Names::new(checkpoint, names::llava_onevision),
+            FamilyConfig::Qwen2Vl(_) => Names::new(checkpoint, names::qwen2_vl),
         }
     }
 
-    /// The visual rows of the prompt's images, in prompt order: [n_v, d]. Spec: E5.1–E5.6
+    /// The visual rows of the prompt's images, in prompt order: [n_v, d]. Spec: E5.1–E5.10
     pub fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared) -> Array2<T> {
         match &self.vision {
             Vision::LlavaOnevision(parts) => parts.encode(pass, prompt),
+            Vision::Qwen2Vl(parts) => parts.encode(pass, prompt),
         }
     }
 
@@ -111,10 +116,10 @@ fn rows_alone<T: Real>(pass: &mut Pass<'_, T>, prompt: &Prepared, d: usize) -> A
 
 /// Takes everything that a model needs from a checkpoint.
 fn parts(config: &FamilyConfig, names: &Names<'_>) -> Result<(Decoder, Vision)> {
-    match config {
-        FamilyConfig::LlavaOnevision(c) => {
-            let decoder = Decoder::load(names, &c.text)?;
-            Ok((decoder, Vision::LlavaOnevision(LlavaOnevision::load(names, c)?)))
-        }
-    }
+    let decoder = Decoder::load(names, config.text())?;
+    let vision = match config {
+        FamilyConfig::LlavaOnevision(c) => Vision::LlavaOnevision(Box::new(LlavaOnevision::load(names, c)?)),
+        FamilyConfig::Qwen2Vl(c) => Vision::Qwen2Vl(Box::new(Qwen2Vl::load(names, c)?)),
+    };
+    Ok((decoder, vision))
 }

@@ -2,9 +2,11 @@
 //! Source: transformers `modeling_siglip.py`. The layer norm after the last layer is not applied, as LLaVA takes the
 //! features before it (C5.1b).
 
+use super::attention_within;
+use super::norm::Norm;
 use crate::config::SiglipConfig;
 use crate::error::Result;
-use crate::kernel::{HeadView, Visible, attention, layer_norm, patches, push_key};
+use crate::kernel::patches;
 use crate::layer::{Linear, Mlp};
 use crate::num::Real;
 use crate::pass::{Part, Pass, Stage};
@@ -23,12 +25,6 @@ pub struct Siglip {
     /// [tokens a tile, d_v].
     position_embedding: Matrix,
     layers: Vec<Layer>,
-}
-
-#[derive(Debug, Clone)]
-struct Norm {
-    weight: Vec<f32>,
-    bias: Vec<f32>,
 }
 
 #[derive(Debug, Clone)]
@@ -55,9 +51,7 @@ impl Siglip {
                 bias: Some(ck.vector(&format!("{name}.bias"), outputs)?),
             })
         };
-        let norm = |name: String| -> Result<Norm> {
-            Ok(Norm { weight: ck.vector(&format!("{name}.weight"), d)?, bias: ck.vector(&format!("{name}.bias"), d)? })
-        };
+        let norm = |name: String| Norm::load(ck, &name, d);
         let layers = (0..used).map(|i| {
             let at = |part: &str| format!("vision.encoder.layers.{i}.{part}");
             Ok(Layer {
@@ -153,43 +147,13 @@ impl Siglip {
 impl Layer {
     /// x: [tiles · tokens, d_v] → the same. Spec: E5.2–E5.4, C5.2a, R5.2
     fn forward<T: Real>(&self, pass: &mut Pass<'_, T>, x: Array2<T>, c: &SiglipConfig, tokens: usize) -> Array2<T> {
-        let h = pass.store(layer_norm(x.view(), &self.norm1.weight, &self.norm1.bias, c.norm_eps));
+        let h = pass.store(self.norm1.forward(x.view(), c.norm_eps));
         let q = self.query.forward(pass, h.view());
         let k = self.key.forward(pass, h.view());
         let v = self.value.forward(pass, h.view());
-        let mix = tile_attention(pass, &q, &k, &v, c.heads, tokens);
+        let mix = attention_within(pass, &q, &k, &v, c.heads, &vec![tokens; x.nrows() / tokens]);
         let x = pass.store(x + self.out.forward(pass, mix.view()));
-        let h = pass.store(layer_norm(x.view(), &self.norm2.weight, &self.norm2.bias, c.norm_eps));
+        let h = pass.store(self.norm2.forward(x.view(), c.norm_eps));
         pass.store(x + self.mlp.forward(pass, h.view()))
     }
-}
-
-/// Attention within each tile: q, k, v: [tiles · tokens, d_v] → the same shape. Spec: E5.3, C5.3a
-fn tile_attention<T: Real>(
-    pass: &Pass<'_, T>,
-    q: &Array2<T>,
-    k: &Array2<T>,
-    v: &Array2<T>,
-    heads: usize,
-    tokens: usize,
-) -> Array2<T> {
-    let (rows, d) = (q.nrows(), q.ncols() / heads);
-    let mut mix = Vec::with_capacity(q.len());
-    for first in (0..rows).step_by(tokens) {
-        let of = |x: &Array2<T>, h: usize| x.slice(s![first..first + tokens, h * d..(h + 1) * d]).to_owned();
-        let stored: Vec<(Vec<T>, Array2<T>)> = (0..heads)
-            .map(|h| {
-                let mut keys = Vec::new();
-                for (i, key) in of(k, h).outer_iter().enumerate() {
-                    push_key(&mut keys, i, key.iter().copied());
-                }
-                (keys, of(v, h))
-            })
-            .collect();
-        let views: Vec<HeadView<'_, T>> =
-            stored.iter().map(|(keys, v)| HeadView { keys, values: v.as_slice().unwrap_or_default() }).collect();
-        let q = q.slice(s![first..first + tokens, ..]);
-        mix.extend(attention(q.as_slice().unwrap_or_default(), heads, &views, d, Visible::All, pass.stores(), None));
-    }
-    Array2::from_shape_vec(q.dim(), mix).unwrap_or_else(|_| unreachable!("E5.3: one row a query"))
 }

@@ -40,7 +40,28 @@ pub fn llava_onevision(ours: &str) -> Vec<String> {
         ("projector.", &["multi_modal_projector.", "model.multi_modal_projector."]),
         ("newline", &["image_newline", "model.image_newline"]),
     ];
-    PREFIXES
+    accepted(&PREFIXES, ours)
+}
+
+/// The names that Qwen2-VL checkpoints may use for `ours`, in order of preference: the hub's (`model.layers.…`,
+/// `visual.…`), which transformers writes again from 5 on, then those of its modules (`model.language_model.…`).
+///
+/// ```
+/// let names = aircache::weights::names::qwen2_vl("vision.merger.mlp.0.weight");
+/// assert_eq!(names, ["visual.merger.mlp.0.weight", "model.visual.merger.mlp.0.weight"]);
+/// ```
+pub fn qwen2_vl(ours: &str) -> Vec<String> {
+    const PREFIXES: [(&str, &[&str]); 3] = [
+        ("decoder.", &["model.", "model.language_model."]),
+        ("head.", &["lm_head."]),
+        ("vision.", &["visual.", "model.visual."]),
+    ];
+    accepted(&PREFIXES, ours)
+}
+
+/// `ours` with each prefix of theirs that stands for its own.
+fn accepted(prefixes: &[(&str, &[&str])], ours: &str) -> Vec<String> {
+    prefixes
         .iter()
         .find_map(|(ours_prefix, theirs)| Some((ours.strip_prefix(ours_prefix)?, theirs)))
         .map(|(rest, theirs)| theirs.iter().map(|prefix| format!("{prefix}{rest}")).collect())
@@ -91,6 +112,15 @@ impl<'a> Names<'a> {
     pub fn kernel(&self, name: &str, outputs: usize, channels: usize, side: usize) -> Result<Matrix> {
         let found = self.checkpoint.kernel(&(self.accepted)(name), outputs, channels, side);
         self.noted(found, || Matrix::hollow(outputs, channels * side * side))
+    }
+
+    /// A kernel over time, height and width as a matrix; shape: channels, depth, side.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::matrix`].
+    pub fn kernel_3d(&self, name: &str, outputs: usize, shape: [usize; 3]) -> Result<Matrix> {
+        let found = self.checkpoint.kernel_3d(&(self.accepted)(name), outputs, shape);
+        self.noted(found, || Matrix::hollow(outputs, shape[0] * shape[1] * shape[2] * shape[2]))
     }
 
     /// A vector, widened to f32: `[len]`.

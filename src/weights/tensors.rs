@@ -111,6 +111,16 @@ impl Checkpoint {
         self.reshaped(names, &[outputs, channels, side, side], outputs, channels * side * side)
     }
 
+    /// The kernel of a convolution over time, height and width [outputs, channels, depth, side, side], as a matrix:
+    /// [outputs, channels · depth · side · side].
+    ///
+    /// # Errors
+    /// As [`matrix`](Self::matrix).
+    pub fn kernel_3d(&self, names: &[String], outputs: usize, shape: [usize; 3]) -> Result<Matrix> {
+        let [channels, depth, side] = shape;
+        self.reshaped(names, &[outputs, channels, depth, side, side], outputs, channels * depth * side * side)
+    }
+
     /// The tensor that has the first of these names, as numbers widened exactly to f32: `[len]`.
     ///
     /// # Errors

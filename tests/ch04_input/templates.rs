@@ -4,10 +4,7 @@ use super::*;
 use aircache::input::template::{DEFAULT_DATE, Template, Turn};
 
 fn render(source: &str) -> Result<String, String> {
-    let turns = [
-        Turn { role: "system", images: 0, text: " Be brief. " },
-        Turn { role: "user", images: 1, text: "What's this?" },
-    ];
+    let turns = [Turn::new("system", 0, " Be brief. "), Turn::new("user", 1, "What's this?")];
     let special = [("bos_token".to_owned(), "<s>".to_owned())];
     let template = Template::new(source, "t", DEFAULT_DATE).map_err(|e| e.to_string())?;
     template.render(&turns, &special).map_err(|e| e.to_string())

@@ -79,7 +79,12 @@ pub fn fails_as(cli: &Cli, command: &mut Command, args: &[&str], words: &[&str])
 
 /// A copy of a toy checkpoint at `model` in the folder, and its image at `image.png`.
 pub fn toy(cli: &Cli) -> PathBuf {
-    let (from, to) = (golden().join("llava/wide"), cli.path("model"));
+    toy_of(cli, "llava/wide")
+}
+
+/// The same of any case: `qwen2_vl/hub-bf16`.
+pub fn toy_of(cli: &Cli, case: &str) -> PathBuf {
+    let (from, to) = (golden().join(case), cli.path("model"));
     std::fs::create_dir_all(&to).unwrap();
     for entry in std::fs::read_dir(from.join("model")).unwrap() {
         let entry = entry.unwrap();

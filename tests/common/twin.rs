@@ -4,7 +4,7 @@
 #![allow(dead_code)] // each test file uses some of it
 #![allow(clippy::needless_range_loop)] // a twin counts as its equation does
 
-use aircache::config::{Activation, DecoderConfig, SiglipConfig};
+use aircache::config::{Activation, DecoderConfig, Qwen2VlVisionConfig, SiglipConfig};
 use aircache::kernel::{Angles, inverse_frequencies, naive};
 use aircache::num::{Grid, Real, gelu_erf, gelu_tanh, quick_gelu, silu};
 use aircache::weights::Names;
@@ -81,14 +81,26 @@ impl Twin<'_> {
     pub fn decoder<T: Real>(
         &self,
         c: &DecoderConfig,
-        mut x: Array2<T>,
+        x: Array2<T>,
         positions: &[i64],
+        cache: &mut [Vec<Head<T>>],
+        attend: Attend<'_, T>,
+    ) -> Array2<T> {
+        self.decoder_at(c, x, &|row, _| positions[row], cache, attend)
+    }
+
+    /// The same for rows whose frequency i turns with position(row, i). E6.10
+    pub fn decoder_at<T: Real>(
+        &self,
+        c: &DecoderConfig,
+        mut x: Array2<T>,
+        position: &dyn Fn(usize, usize) -> i64,
         cache: &mut [Vec<Head<T>>],
         attend: Attend<'_, T>,
     ) -> Array2<T> {
         let (d, group) = (c.head_dim, c.heads / c.kv_heads);
         let frequencies = inverse_frequencies(c.rope_theta, d);
-        let angles = Angles::new(x.nrows(), &frequencies, |row, _| positions[row], self.grid);
+        let angles = Angles::new(x.nrows(), &frequencies, position, self.grid);
         let turned = |x: Array2<T>| {
             let mut turned = x.clone();
             for (row, mut to) in turned.outer_iter_mut().enumerate() {
@@ -140,6 +152,78 @@ impl Twin<'_> {
     pub fn embed<T: Real>(&self, c: &DecoderConfig, ids: &[u32]) -> Array2<T> {
         let (embedding, _) = self.names.embedding_and_head(c.vocab, c.hidden, c.tied).unwrap();
         self.matrix(&embedding).select(Axis(0), &ids.iter().map(|&id| id as usize).collect::<Vec<_>>())
+    }
+
+    /// Qwen2-VL's tower: patches [n, 3·τ·p²], grids → the stream after each layer. E5.7–E5.9
+    pub fn qwen2_vl<T: Real>(
+        &self,
+        c: &Qwen2VlVisionConfig,
+        patches: ndarray::ArrayView2<'_, f32>,
+        grids: &[[usize; 3]],
+    ) -> Vec<Array2<T>> {
+        const EPS: f64 = 1e-6;
+        let (d, size) = (c.hidden, c.hidden / c.heads);
+        let kernel = self.names.kernel_3d("vision.patch_embed.proj.weight", d, [3, c.temporal, c.patch]).unwrap();
+        let patches = self.store(patches.mapv(T::of_f32));
+        let mut x = self.store(naive::linear(patches.view(), self.matrix(&kernel).view(), None));
+        // Where each patch stands, and which frame it is of: squares, their patches, row by row.
+        let (mut at, mut frame, mut frames) = (vec![], vec![], 0);
+        for &[t, h, w] in grids {
+            for _ in 0..t {
+                for (square_y, square_x) in (0..h / c.merge).flat_map(|y| (0..w / c.merge).map(move |x| (y, x))) {
+                    for (y, x) in (0..c.merge).flat_map(|y| (0..c.merge).map(move |x| (y, x))) {
+                        at.push([(square_y * c.merge + y) as i64, (square_x * c.merge + x) as i64]);
+                        frame.push(frames);
+                    }
+                }
+                frames += 1;
+            }
+        }
+        let quarter = inverse_frequencies(c.rope_theta, size / 2);
+        let frequencies = [&quarter[..], &quarter].concat();
+        let angles =
+            Angles::new(x.nrows(), &frequencies, |row, i| at[row][usize::from(i >= quarter.len())], Grid::Native);
+        let turned = |x: Array2<T>| {
+            let rows = x.outer_iter().enumerate().flat_map(|(row, x)| {
+                let (cos, sin) = (angles.cos.row(row).to_vec(), angles.sin.row(row).to_vec());
+                let heads = x.to_vec();
+                heads.chunks(size).flat_map(|h| naive::rotate(h, &cos, &sin, Grid::Native)).collect::<Vec<T>>()
+            });
+            self.store(Array2::from_shape_vec(x.dim(), rows.collect()).unwrap())
+        };
+        let mut states = Vec::new();
+        for layer in 0..c.layers {
+            let at = |part: &str| format!("vision.blocks.{layer}.{part}");
+            let h = self.layer_norm(&x, &at("norm1"), EPS);
+            let qkv = self.linear(&h, &at("attn.qkv"), 3 * d, true);
+            let part = |i: usize| qkv.slice(s![.., i * d..(i + 1) * d]).to_owned();
+            let (q, k, v) = (turned(part(0)), turned(part(1)), part(2));
+            let mut mix = Array2::from_elem(x.dim(), T::ZERO);
+            for f in 0..frames {
+                let rows: Vec<usize> = (0..x.nrows()).filter(|&r| frame[r] == f).collect();
+                let of = |x: &Array2<T>, h: usize| {
+                    x.select(Axis(0), &rows).slice(s![.., h * size..(h + 1) * size]).to_owned()
+                };
+                let heads: Vec<Head<T>> = (0..c.heads).map(|h| (of(&k, h), of(&v, h))).collect();
+                let (out, _) = naive::attention(q.select(Axis(0), &rows).view(), &heads, false, self.grid);
+                rows.iter().zip(out.outer_iter()).for_each(|(&row, out)| mix.row_mut(row).assign(&out));
+            }
+            x = self.sum(&x, &self.linear(&mix, &at("attn.proj"), d, true));
+            let h = self.layer_norm(&x, &at("norm2"), EPS);
+            let h = self.activate(&self.linear(&h, &at("mlp.fc1"), c.intermediate, true), c.activation);
+            x = self.sum(&x, &self.linear(&h, &at("mlp.fc2"), d, true));
+            states.push(x.clone());
+        }
+        states
+    }
+
+    /// E5.10: features [n, d_v] → [n / m², d].
+    pub fn merger<T: Real>(&self, c: &Qwen2VlVisionConfig, features: &Array2<T>, width: usize) -> Array2<T> {
+        let h = self.layer_norm(features, "vision.merger.ln_q", 1e-6);
+        let square = c.hidden * c.merge * c.merge;
+        let h = h.into_shape_with_order((features.len() / square, square)).unwrap();
+        let h = self.activate(&self.linear(&h, "vision.merger.mlp.0", square, true), Activation::GeluErf);
+        self.linear(&h, "vision.merger.mlp.2", width, true)
     }
 
     /// One tile, all layers: pixels: [1, 3, S, S] → hidden states 0 … layers. E5.1–E5.4

@@ -1,0 +1,121 @@
+//! Qwen2-VL's `config.json`: flat as on the hub (transformers 4.x), or with a `text_config` (5.x).
+//!
+//! Source: transformers 5.17, `models/qwen2_vl/configuration_qwen2_vl.py`.
+
+use super::decoder::Defaults;
+use super::json::Scope;
+use super::{Activation, DecoderConfig};
+use crate::error::{Result, ensure};
+use serde_json::Map;
+
+/// The whole model's configuration. Spec: T5.4
+#[derive(Debug, Clone, PartialEq)]
+pub struct Qwen2VlConfig {
+    /// The language model.
+    pub text: DecoderConfig,
+    /// The vision tower and its merger.
+    pub vision: Qwen2VlVisionConfig,
+    /// The id that stands for a visual row in the prompt.
+    pub image_token: u32,
+}
+
+/// Sizes and constants of Qwen2-VL's vision tower. Spec: T5.3
+#[derive(Debug, Clone, PartialEq)]
+pub struct Qwen2VlVisionConfig {
+    /// d_v: width of the residual stream.
+    pub hidden: usize,
+    /// Number of layers.
+    pub layers: usize,
+    /// Number of heads; divides `hidden` into heads of a multiple of 4.
+    pub heads: usize,
+    /// Width of the MLP.
+    pub intermediate: usize,
+    /// p: side of a patch in pixels.
+    pub patch: usize,
+    /// Frames of a patch.
+    pub temporal: usize,
+    /// m: side in patches of the square that becomes one row.
+    pub merge: usize,
+    /// θ: base of the rotary frequencies.
+    pub rope_theta: f64,
+    /// The MLP's activation.
+    pub activation: Activation,
+}
+
+impl Qwen2VlConfig {
+    /// Reads the outermost object.
+    ///
+    /// # Errors
+    /// A field of the wrong type or size, at odds with another, or one that asks for what is not supported.
+    pub(crate) fn read(scope: &Scope<'_>) -> Result<Qwen2VlConfig> {
+        let empty = Map::new();
+        let inner = scope.object("text_config")?;
+        let mut text = DecoderConfig::read(inner.as_ref().unwrap_or(scope), &Defaults::QWEN2_VL)?;
+        text.tied |= scope.boolean("tie_word_embeddings", false)?;
+        let vision = match scope.object("vision_config")? {
+            Some(inner) => inner,
+            None => scope.with(&empty),
+        };
+        let width = vision.size("hidden_size", 3584, (1, 1 << 20))?;
+        let hidden = text.hidden;
+        ensure!(
+            width == hidden,
+            vision.at("hidden_size"),
+            format!("the language model's hidden_size {hidden}, which the rows are merged into"),
+            width
+        );
+        let vision = Qwen2VlVisionConfig::read(&vision)?;
+        let image_token = scope.size("image_token_id", 151_655, (0, u32::MAX as usize))?;
+        let vocab = text.vocab;
+        ensure!(
+            image_token < vocab,
+            scope.at("image_token_id"),
+            format!("an id below vocab_size {vocab}"),
+            image_token
+        );
+        Ok(Qwen2VlConfig { text, vision, image_token: image_token as u32 })
+    }
+}
+
+impl Qwen2VlVisionConfig {
+    /// Reads a `vision_config`; absent fields take transformers' defaults.
+    ///
+    /// # Errors
+    /// A field of the wrong type or size.
+    fn read(scope: &Scope<'_>) -> Result<Qwen2VlVisionConfig> {
+        // "qwen2_vl" is what the hub's files and transformers 4 say here.
+        scope.model_type("qwen2_vl_vision", &["qwen2_vl_vision", "qwen2_vl"])?;
+        let hidden = scope.size("embed_dim", 1280, (1, 1 << 20))?;
+        let key = if scope.get("num_attention_heads").is_some() { "num_attention_heads" } else { "num_heads" };
+        let heads = scope.size(key, 16, (1, 1 << 16))?;
+        ensure!(
+            hidden % (4 * heads) == 0,
+            scope.at(key),
+            format!(
+                "heads of a multiple of 4 in embed_dim {hidden} (half of each turns with the row, half with the column)"
+            ),
+            heads
+        );
+        let ratio = scope.size("mlp_ratio", 4, (1, 1 << 10))?;
+        scope.size("in_channels", 3, (3, 3))?;
+        let merge = scope.size("spatial_merge_size", 2, (1, 64))?;
+        let rope = scope.object("rope_parameters")?;
+        let theta = |s: &Scope<'_>| s.number("rope_theta", 1e4, |x| x > 0.0 && x <= 1e18, "a number above 0");
+        Ok(Qwen2VlVisionConfig {
+            hidden,
+            layers: scope.size("depth", 32, (1, 1024))?,
+            heads,
+            intermediate: hidden * ratio,
+            patch: scope.size("patch_size", 14, (1, 1 << 10))?,
+            temporal: scope.size("temporal_patch_size", 2, (1, 64))?,
+            merge,
+            rope_theta: rope.as_ref().map_or(Ok(1e4), theta)?,
+            activation: Activation::read(scope, "hidden_act", Activation::QuickGelu)?,
+        })
+    }
+
+    /// Numbers of a patch: 3 · temporal · p².
+    pub fn patch_numbers(&self) -> usize {
+        3 * self.temporal * self.patch * self.patch
+    }
+}

@@ -1,0 +1,38 @@
+//! Attention of a vision tower: rows see all rows of their own tile, image or frame, and no other.
+
+use crate::kernel::{HeadView, Visible, attention, push_key};
+use crate::num::Real;
+use crate::pass::Pass;
+use ndarray::{Array2, s};
+
+/// Attention within each segment of rows: q, k, v: [rows, d_v], lengths of segments that together are all rows → the same
+/// shape. Spec: E5.3, C5.3a
+pub fn attention_within<T: Real>(
+    pass: &Pass<'_, T>,
+    q: &Array2<T>,
+    k: &Array2<T>,
+    v: &Array2<T>,
+    heads: usize,
+    lengths: &[usize],
+) -> Array2<T> {
+    let (mut first, d) = (0, q.ncols() / heads);
+    let mut mix = Vec::with_capacity(q.len());
+    for &length in lengths {
+        let of = |x: &Array2<T>, h: usize| x.slice(s![first..first + length, h * d..(h + 1) * d]).to_owned();
+        let stored: Vec<(Vec<T>, Array2<T>)> = (0..heads)
+            .map(|h| {
+                let mut keys = Vec::new();
+                for (i, key) in of(k, h).outer_iter().enumerate() {
+                    push_key(&mut keys, i, key.iter().copied());
+                }
+                (keys, of(v, h))
+            })
+            .collect();
+        let views: Vec<HeadView<'_, T>> =
+            stored.iter().map(|(keys, v)| HeadView { keys, values: v.as_slice().unwrap_or_default() }).collect();
+        let q = q.slice(s![first..first + length, ..]);
+        mix.extend(attention(q.as_slice().unwrap_or_default(), heads, &views, d, Visible::All, pass.stores(), None));
+        first += length;
+    }
+    Array2::from_shape_vec(q.dim(), mix).unwrap_or_else(|_| unreachable!("E5.3: one row a query"))
+}

@@ -1,0 +1,52 @@
+//! The toy checkpoints of a family with their prompts, and what an outside program made of them.
+#![allow(dead_code)]
+
+use aircache::files::Files;
+use aircache::golden::Bundle;
+use aircache::input::{Image, Prepared, Processor};
+use aircache::model::Model;
+use std::path::Path;
+
+/// A toy and its golden.
+pub struct Case {
+    /// The folder's name.
+    pub name: String,
+    /// The checkpoint.
+    pub model: Model,
+    /// Its processor.
+    pub processor: Processor,
+    /// What was asked.
+    pub question: String,
+    /// The prompt as we prepare it.
+    pub prompt: Prepared,
+    /// The prompt as the outside program rendered it.
+    pub rendered: String,
+    /// Every stage of the outside run.
+    pub golden: Bundle,
+}
+
+/// All cases in `tests/golden/FAMILY`, of which there are at least so many.
+pub fn toys(family: &str, at_least: usize) -> Vec<Case> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(family);
+    let mut folders: Vec<_> = std::fs::read_dir(root).unwrap().map(|e| e.unwrap().path()).collect();
+    folders.retain(|path| path.is_dir());
+    folders.sort();
+    assert!(folders.len() >= at_least, "the toy checkpoints are there");
+    folders.iter().map(|folder| case(folder)).collect()
+}
+
+fn case(folder: &Path) -> Case {
+    let name = folder.file_name().unwrap().to_string_lossy().to_string();
+    let about: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.join("case.json")).unwrap()).unwrap();
+    let text = |key: &str| about[key].as_str().unwrap().to_string();
+    let files = Files::Folder(folder.join("model"));
+    let model = Model::load(&files).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let processor = Processor::load(&files, &model.config).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let images = about["images"].as_array().unwrap().iter();
+    let images: Vec<_> = images.map(|f| Image::open(folder.join(f.as_str().unwrap())).unwrap()).collect();
+    let prompt = processor
+        .prepare(&images, about["prompt"].as_str().unwrap(), about["system"].as_str())
+        .unwrap_or_else(|e| panic!("{name}: {e}"));
+    let golden = Bundle::open(&folder.join("expected.safetensors")).unwrap();
+    Case { question: text("prompt"), rendered: text("rendered"), name, model, processor, prompt, golden }
+}

@@ -1,0 +1,269 @@
+//! The forward pass of Qwen2-VL against what transformers computed for toy checkpoints: `tests/golden/qwen2_vl`.
+#![cfg(feature = "input")]
+
+#[path = "common/evicted.rs"]
+mod evicted;
+#[path = "common/flow.rs"]
+mod flow;
+#[path = "common/toys.rs"]
+mod toys;
+
+use aircache::generate::{self, Until};
+use aircache::golden::{
+    Bundle, BundleWriter, Outcome, Recording, Selection, StageVerdict, Verdict, check, record, replay,
+};
+use aircache::input::{GivenImage, Positions, Prepared};
+use aircache::num::{Grid, Real};
+use aircache::pass::{Pass, Precision};
+use aircache::policy::Policy;
+use aircache::sample::Sampling;
+use flow::{relative, watched};
+use ndarray::{Axis, concatenate, s};
+use std::ops::ControlFlow;
+use std::path::Path;
+use toys::{Case, toys};
+
+fn cases() -> Vec<Case> {
+    toys("qwen2_vl", 15)
+}
+
+/// Ids, roles, positions, grids, sizes and pixels are equal, value for value; A4.5 with `three-images-placed`.
+#[test]
+fn toys_read_what_transformers_reads() {
+    for Case { name, prompt, golden, rendered, .. } in cases() {
+        assert_eq!(prompt.prompt, rendered, "{name}");
+        let list = |stage: &str| golden.i64(stage).unwrap().into_raw_vec_and_offset().0;
+        assert_eq!(prompt.ids.iter().map(|&id| i64::from(id)).collect::<Vec<_>>(), list("input.ids"), "{name}");
+        assert_eq!(prompt.roles.0.iter().map(|&r| r as i64).collect::<Vec<_>>(), list("input.roles"), "{name}");
+        let Positions::Mrope(axes) = &prompt.positions else { panic!("{name}: three positions a row") };
+        assert_eq!(axes.concat(), list("input.positions"), "{name}");
+        if prompt.images.is_empty() {
+            continue;
+        }
+        let grids: Vec<i64> = prompt.images.iter().flat_map(|i| i.grid.unwrap()).map(|n| n as i64).collect();
+        assert_eq!(grids, list("input.grid"), "{name}");
+        let sizes: Vec<i64> = prompt.images.iter().flat_map(|i| [i.size.0 as i64, i.size.1 as i64]).collect();
+        assert_eq!(sizes, list("input.sizes"), "{name}");
+        let pixels: Vec<_> = prompt.images.iter().map(|i| i.pixels.view()).collect();
+        assert_eq!(concatenate(Axis(0), &pixels).unwrap(), golden.f32("input.pixels").unwrap(), "{name}");
+    }
+}
+
+/// The same prompt comes of transformers' ids and pixels, with and without placeholders expanded.
+#[test]
+fn ids_and_pixels_of_transformers_pass_the_core_door() {
+    for Case { name, model, prompt, golden, .. } in cases().into_iter().filter(|c| !c.prompt.images.is_empty()) {
+        let pixels: ndarray::Array2<f32> = golden.f32("input.pixels").unwrap().into_dimensionality().unwrap();
+        let mut first = 0;
+        let images = prompt.images.iter().map(|image| {
+            let rows = first..first + image.grid.unwrap().iter().product::<usize>();
+            first = rows.end;
+            GivenImage::patches(pixels.slice(s![rows, ..]).to_owned(), image.size, image.grid.unwrap())
+        });
+        let images: Vec<GivenImage> = images.collect();
+        let mut short = prompt.ids.clone();
+        short.dedup_by(|b, a| a == b && *a == model.config.image_token());
+        for ids in [&short, &prompt.ids] {
+            let again = Prepared::from_ids(&model.config, ids, images.clone()).unwrap();
+            assert_eq!((&again.ids, &again.roles), (&prompt.ids, &prompt.roles), "{name}");
+            assert_eq!(again.positions, prompt.positions, "{name}");
+            assert!(again.images.iter().zip(&prompt.images).all(|(a, b)| a.packing == b.packing), "{name}");
+        }
+    }
+}
+
+#[test]
+fn toys_equal_transformers_in_f64() {
+    toys_equal::<f64>(1e-5);
+}
+
+#[test]
+fn toys_equal_transformers_in_f32() {
+    toys_equal::<f32>(1e-4);
+}
+
+/// Every stage of a whole run within `bound` of the largest value, and the same 16 tokens.
+fn toys_equal<T: Real>(bound: f64) {
+    let until = Until { stop: vec![], max_new_tokens: 16 };
+    for Case { name, model, prompt, golden, .. } in cases() {
+        assert_eq!(model.generation.eos, [488, 486], "{name}");
+        let (stages, tokens) = watched::<T>(&model, &prompt, &until);
+        let judged = golden.names().filter(|n| !n.starts_with("input.") && !n.starts_with("output."));
+        for stage in judged {
+            let what = format!("{name}: {stage}");
+            let got = stages.0.get(stage).unwrap_or_else(|| panic!("{what} was not seen"));
+            let off = relative(got, &golden.f64(stage).unwrap(), &what);
+            assert!(off <= bound, "{what}: off by {off:.1e} of the largest value");
+        }
+        let want: Vec<i64> = golden.i64("output.ids").unwrap().into_raw_vec_and_offset().0;
+        assert_eq!(tokens.into_iter().map(i64::from).collect::<Vec<_>>(), want, "{name}");
+    }
+}
+
+/// Elite sets, budgets and kept sets equal, importances to 1e-9, tokens after eviction equal.
+#[test]
+fn policies_on_a_prefill_equal_the_twin() {
+    let case = cases().into_iter().find(|c| c.name == "hub-bf16").unwrap();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/policy/qwen2_vl/hub-bf16.safetensors");
+    let golden = Bundle::open(&file).unwrap();
+    let tail: usize = golden.metadata("tail").unwrap().parse().unwrap();
+    assert_eq!(case.processor.tail(&case.prompt, &case.question), tail);
+    let until = Until { stop: vec![], max_new_tokens: 16 };
+    evicted::equal_the_twin(&case.model, &case.prompt, golden, &until, &case.name);
+}
+
+/// C6.1a with images: prefill n is prefill n − 1 and one step, bit for bit; keys, values, logits; also in a GPU's type.
+#[test]
+fn c6_1a_a_prefill_is_one_row_less_and_a_step() {
+    fn check<T: Real>(case: &Case, grid: Grid) {
+        let run = |rows: usize| {
+            let mut prompt = case.prompt.clone();
+            prompt.ids.truncate(rows);
+            prompt.roles.0.truncate(rows);
+            let Positions::Mrope(axes) = &mut prompt.positions else { panic!() };
+            axes.iter_mut().for_each(|axis| axis.truncate(rows));
+            generate::prefill(&case.model, &mut Pass::<T>::new(grid), &prompt, &[]).unwrap()
+        };
+        let (n, mut short) = (case.prompt.ids.len(), run(case.prompt.ids.len() - 1));
+        let whole = run(n);
+        let mut pass = Pass::<T>::new(grid);
+        let last = case.prompt.ids[n - 1];
+        let logits = case.model.decoder.step(&mut pass, &[last], &[short.next_position], &mut [&mut short.cache]);
+        let bits = |v: &[T]| v.iter().map(|v| v.to_f64().to_bits()).collect::<Vec<_>>();
+        let (step, all) = (bits(logits.row(0).to_slice().unwrap()), bits(&whole.logits));
+        assert!(step == all, "{}, {grid:?}: logits differ", case.name);
+        assert_eq!(short.next_position + 1, whole.next_position, "{}", case.name);
+        for (a, b) in short.cache.layers.iter().flatten().zip(whole.cache.layers.iter().flatten()) {
+            assert_eq!(a.keys(), b.keys(), "{}", case.name);
+            assert_eq!(a.values(), b.values(), "{}", case.name);
+        }
+    }
+    for case in cases() {
+        check::<f64>(&case, Grid::Native);
+        check::<f32>(&case, Grid::Native);
+        check::<f32>(&case, Grid::Bf16);
+    }
+}
+
+fn recorded(case: &Case, prompt: &Prepared, precision: Precision, noise: bool, to: &Path) -> Bundle {
+    let how = Recording {
+        precision,
+        policy: Policy::AIRCACHE,
+        retain: "0.4".parse().unwrap(),
+        sampling: Sampling::Greedy,
+        until: Until { stop: vec![], max_new_tokens: 4 },
+        stages: Selection::default(),
+        noise,
+    };
+    record(&case.model, prompt, &how, to, |_| ControlFlow::Continue(())).unwrap();
+    Bundle::open(to).unwrap()
+}
+
+fn failed(v: &Verdict) -> String {
+    v.first_divergence().map_or("pass".into(), |s| format!("{}: {}", s.stage, s.words))
+}
+
+/// Honest candidates pass by golden and by replay, with and without the prompt; every stage that is there is judged.
+#[test]
+fn e10_5_d10_7_honest_candidates_pass() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for case in cases() {
+        let golden = recorded(&case, &case.prompt, Precision::Truth, true, &path("golden"));
+        for precision in [Precision::Fast, Precision::Bf16, Precision::F16] {
+            let candidate = recorded(&case, &case.prompt, precision, false, &path("candidate"));
+            for verdict in [
+                check(&golden, &candidate).unwrap(),
+                replay(&case.model, Some(&case.prompt), &candidate).unwrap(),
+                replay(&case.model, None, &candidate).unwrap(),
+            ] {
+                assert!(verdict.passes(), "{}, {precision:?}: {}", case.name, failed(&verdict));
+                let judged = |s: &&StageVerdict| s.outcome != Outcome::NotJudged;
+                let vision =
+                    verdict.stages.iter().filter(|s| s.stage.starts_with("vision.") || s.stage == "projector.out");
+                let (all, of) = (vision.clone().count(), vision.filter(judged).count());
+                assert_eq!(all, of, "{}, {}: vision stages judged", case.name, verdict.mode);
+            }
+        }
+    }
+}
+
+/// What ports get wrong is found where it is.
+#[test]
+fn wrong_positions_grids_and_patches_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let case = cases().into_iter().find(|c| c.name == "hub-bf16").unwrap();
+    let golden = recorded(&case, &case.prompt, Precision::Truth, true, &path("golden"));
+    let bug = |change: &dyn Fn(&mut Prepared)| {
+        let mut prompt = case.prompt.clone();
+        change(&mut prompt);
+        let candidate = recorded(&case, &prompt, Precision::Bf16, false, &path("candidate"));
+        let by_replay = replay(&case.model, None, &candidate).unwrap();
+        let first = |v: &Verdict| v.first_divergence().map_or("none".to_string(), |s| s.stage.clone());
+        (first(&check(&golden, &candidate).unwrap()), first(&by_replay))
+    };
+    let positions = |p: &mut Prepared, change: &dyn Fn(&mut [Vec<i64>; 3])| {
+        let Positions::Mrope(axes) = &mut p.positions else { panic!() };
+        change(axes);
+    };
+    let at = ("input.positions".to_string(), "input.positions".to_string());
+    assert_eq!(bug(&|p| positions(p, &|axes| axes.swap(1, 2))), at, "height and width exchanged");
+    assert_eq!(
+        bug(&|p| positions(p, &|axes| *axes = std::array::from_fn(|_| (0..53).collect()))),
+        at,
+        "one position a row"
+    );
+    assert_eq!(bug(&|p| positions(p, &|axes| axes.iter_mut().for_each(|a| a[52] += 1))), at, "the last row moved");
+    // The same number of patches in another order, and the grid on its side.
+    let (golden_says, replay_says) = bug(&|p| {
+        let pixels = &mut p.images[0].pixels;
+        *pixels = pixels.select(Axis(0), &(0..pixels.shape()[0]).rev().collect::<Vec<_>>());
+    });
+    assert_eq!(
+        (golden_says.as_str(), replay_says.as_str()),
+        ("input.pixels", "none"),
+        "replay takes pixels as they are"
+    );
+    let (golden_says, _) = bug(&|p| p.images[0].grid = p.images[0].grid.map(|[t, h, w]| [t, w, h]));
+    assert_eq!(golden_says, "input.grid");
+}
+
+/// Stages alone: replay knows where rows stand from the grid or from the positions, and says what it lacks.
+#[test]
+fn d10_7_a_candidate_of_a_few_stages_is_replayed() {
+    let folder = tempfile::tempdir().unwrap();
+    let case = cases().into_iter().find(|c| c.name == "hub-bf16").unwrap();
+    let whole = recorded(&case, &case.prompt, Precision::Fast, false, &folder.path().join("whole"));
+    let some = |names: &[&str]| {
+        let path = folder.path().join("some");
+        let mut w = BundleWriter::create(&path).unwrap();
+        for name in names {
+            match name.starts_with("input.") && *name != "input.pixels" {
+                true => {
+                    let a = whole.i64(name).unwrap();
+                    w.put_i64(name, a.shape(), &a.iter().copied().collect::<Vec<_>>()).unwrap();
+                }
+                false => {
+                    let a = whole.f32(name).unwrap();
+                    w.put_f32(name, a.shape(), &a.iter().copied().collect::<Vec<_>>()).unwrap();
+                }
+            }
+        }
+        w.finish([("precision", "f32")]).unwrap();
+        replay(&case.model, None, &Bundle::open(&path).unwrap())
+    };
+    let judged = |v: Verdict| {
+        v.stages.iter().filter(|s| s.outcome == Outcome::Pass).map(|s| s.stage.clone()).collect::<Vec<_>>()
+    };
+    let layer = ["decoder.00.out", "decoder.01.query", "decoder.01.key", "decoder.01.value"];
+    let with = |first: &'static [&'static str]| [first, &layer[..]].concat();
+    let v = judged(some(&with(&["input.ids", "input.positions"])).unwrap());
+    assert_eq!(v, ["input.positions", "decoder.01.query", "decoder.01.key", "decoder.01.value"]);
+    let v = judged(some(&with(&["input.ids", "input.grid"])).unwrap());
+    assert_eq!(v, ["decoder.01.query", "decoder.01.key", "decoder.01.value"]);
+    let e = some(&with(&["input.ids"])).unwrap_err().to_string();
+    assert!(e.contains("input.positions") && e.contains("input.grid"), "{e}");
+    let v = judged(some(&["input.ids", "input.grid", "vision.00.out", "vision.01.out", "projector.out"]).unwrap());
+    assert_eq!(v, ["vision.01.out", "projector.out"], "vision.features is the last layer's");
+}
