@@ -266,6 +266,35 @@ fn d10_7_a_few_stages_are_enough_for_a_replay() {
 }
 
 #[test]
+fn c10_7a_what_no_policy_decided_is_not_judged_and_says_why() {
+    let (lab, _) = lab();
+    let honest = lab.honest(Precision::Bf16);
+    let evicted = |v: &Verdict| -> Vec<(Outcome, String)> {
+        let parts = ["policy.", "cache.", "step."];
+        let of = v.stages.iter().filter(|s| parts.iter().any(|part| s.stage.starts_with(part)));
+        of.map(|s| (s.outcome, s.words.clone())).collect()
+    };
+    // No policy in the metadata.
+    let replayed = |dump: &Dump| replay(&lab.model, None, &lab.write_as(dump, Precision::Bf16, false)).unwrap();
+    let told = evicted(&replayed(&honest));
+    assert!(told.len() > 40 && told.iter().all(|(o, w)| *o == Outcome::NotJudged && w.contains("policy and retain")));
+    // Nor any of its stages: the cache is full.
+    let mut bare = honest.clone();
+    bare.numbers.retain(|name, _| !name.starts_with("policy") && !name.starts_with("cache"));
+    bare.integers.retain(|name, _| !name.starts_with("policy") && !name.starts_with("cache"));
+    let verdict = replayed(&bare);
+    assert!(verdict.notes.iter().any(|n| n.contains("full cache")), "{:?}", verdict.notes);
+    assert_eq!(failed(&verdict).split(':').next(), Some("step.0000.logits"), "its cache was not full");
+    // A policy that does not get through.
+    let mut bad = honest.clone();
+    bad.numbers.get_mut("decoder.01.key").unwrap()[[0, 3, 1]] = f64::NAN;
+    let verdict = lab.by_replay(&bad, Precision::Bf16);
+    assert!(failed(&verdict).starts_with("decoder.01.key"));
+    let told = evicted(&verdict);
+    assert!(told.iter().all(|(o, w)| *o == Outcome::NotJudged && w.contains("does not get through")), "{told:?}");
+}
+
+#[test]
 fn d10_1_the_ways_differ_and_are_both_right() {
     let x = Array2::from_shape_fn((3, 70), |(i, k)| ((i * 71 + k * 37) % 19) as f64 / 7.0 - 1.3);
     let w: Vec<f32> = (0..20 * 70).map(|i| ((i * 53) % 23) as f32 / 9.0 - 1.2).collect();

@@ -26,6 +26,8 @@ pub(super) struct Judge<'a> {
     pub scorer: Option<Scorer>,
     /// The policy.
     pub policy: Option<(Policy, Retain)>,
+    /// In a replay, why nothing is known from the policy on. Spec: C10.7a
+    pub undecided: Option<String>,
 }
 
 /// The verdict on a candidate by a golden. Spec: D10.5, C10.1a
@@ -64,7 +66,7 @@ pub fn check(golden: &Bundle, candidate: &Bundle) -> Result<Verdict> {
     same(golden, candidate)?;
     let policy = policy(golden)?;
     let scorer = scorer(golden, policy.as_ref());
-    Judge { golden, candidate, precision, ground: None, scorer, policy }.verdict("golden")
+    Judge { golden, candidate, precision, ground: None, scorer, policy, undecided: None }.verdict("golden")
 }
 
 /// The type that a candidate says it computed in.
@@ -184,6 +186,10 @@ impl Judge<'_> {
                 let words = "what it is computed from is not in the bundle";
                 return StageVerdict::plain(name, Outcome::NotJudged, words);
             }
+        }
+        let evicted = ["policy.", "cache.", "step."].iter().any(|part| name.starts_with(part));
+        if let Some(why) = self.undecided.as_ref().filter(|_| evicted) {
+            return StageVerdict::plain(name, Outcome::NotJudged, why);
         }
         match decisions::judge(self, name) {
             Some(verdict) => verdict,

@@ -42,6 +42,7 @@ struct Truth<'a> {
     out: Recorder,
     positions: &'a Positions,
     per_head: bool,
+    undecided: Option<String>,
 }
 
 impl<T: Real> Tap<T> for Truth<'_> {
@@ -59,6 +60,9 @@ impl<T: Real> Sink<T> for Truth<'_> {
     }
     fn cache(&mut self, cache: &Cache<T>) -> Result<()> {
         stages::cache(&mut self.out, cache, self.positions, self.per_head)
+    }
+    fn undecided(&mut self, why: &Error) {
+        self.undecided = Some(format!("the policy does not get through the bundle's own values: {why}"));
     }
 }
 
@@ -109,15 +113,19 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
     let decided = Decided::in_bundle(candidate, &rule, config.layers, config.kv_heads, (read.ids.len(), candidates));
     let given = Given(candidate);
 
+    let evicts = |name: &str| name.starts_with("policy.") || name.starts_with("cache.");
+    let unnamed = given_policy.is_none() && candidate.names().any(evicts);
+    let unnamed = unnamed.then(|| "metadata policy and retain name none, so that nobody knows what it should be".into());
+
     let place = Temporary::new();
     let out = Recorder::create(&place.0, Precision::Truth, Selection::default())?;
     let rounded = model.rounded(precision.grid())?; // R10.4
     let weights = rounded.as_ref().unwrap_or(model);
     let run = Rerun { model: weights, prompt: read, policy: rule, retain, decided: &decided, given: Some(&given) };
-    let mut truth = Truth { out, positions: &read.positions, per_head: run.per_head() };
+    let mut truth = Truth { out, positions: &read.positions, per_head: run.per_head(), undecided: unnamed };
     stages::prompt(&mut truth.out, read, prompt.is_some())?;
     run.run::<f64, _>(Grid::Native, Way::default(), Grid::Native, &mut truth)?;
-    let mut out = truth.out;
+    let Truth { mut out, undecided, .. } = truth;
     let kind = if precision == Precision::Truth { Precision::Fast } else { precision };
     noise::measure(&run, kind, out.writer()?)?;
     out.finish(vec![("precision", "f64".into())])?;
@@ -137,8 +145,12 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
     };
     let known_policy: Option<(Policy, Retain)> = given_policy;
     let scorer = scorer(&golden, known_policy.as_ref());
-    let judge = Judge { golden: &golden, candidate, precision, ground: Some(ground), scorer, policy: known_policy };
+    let policy = known_policy;
+    let judge = Judge { golden: &golden, candidate, precision, ground: Some(ground), scorer, policy, undecided };
     let mut verdict = judge.verdict("replay")?;
+    if policy.is_none() && judge.undecided.is_none() && candidate.names().any(|name| name.starts_with("step.")) {
+        verdict.notes.push("steps are replayed with the full cache: metadata policy and retain name no eviction".into());
+    }
     if prompt.is_none() {
         verdict
             .notes

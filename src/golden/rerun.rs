@@ -2,7 +2,7 @@
 //! and what a replay is. Decisions that are given are gone on with; what would have been decided is shown first.
 
 use super::given::{Decided, Values as Given};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::generate;
 use crate::input::Prepared;
 use crate::kernel::Way;
@@ -24,6 +24,8 @@ pub(super) trait Sink<T: Real>: Tap<T> {
     /// # Errors
     /// As [`take`](Self::take).
     fn cache(&mut self, cache: &crate::cache::Cache<T>) -> Result<()>;
+    /// Hears why a run ends before the policy has decided.
+    fn undecided(&mut self, _why: &Error) {}
 }
 
 /// A run that is made once more.
@@ -70,9 +72,11 @@ impl Rerun<'_> {
         let mut cache = prefilled.cache.clone();
         if !prompt.roles.visual().is_empty() {
             let scorer = Scorer::new(policy, &prompt.roles)?.storing(policy_grid);
-            // Queries and keys that are not finite decide nothing; their own stages say so.
-            let Ok(plan) = self.decide(&prefilled, &scorer, sink) else { return Ok(()) };
-            cache.compact(&plan);
+            // Queries and keys that are not finite decide nothing.
+            match self.decide(&prefilled, &scorer, sink) {
+                Ok(plan) => cache.compact(&plan),
+                Err(why) => return Ok(sink.undecided(&why)),
+            };
         }
         sink.cache(&cache)?;
         if let Some(given) = self.given {

@@ -205,6 +205,11 @@ impl Lab {
 
     /// Writes a dump as a candidate.
     pub fn write(&self, dump: &Dump, precision: Precision) -> Bundle {
+        self.write_as(dump, precision, true)
+    }
+
+    /// Writes a dump as a candidate that names its policy or does not.
+    pub fn write_as(&self, dump: &Dump, precision: Precision, named: bool) -> Bundle {
         let path = self.path();
         let mut w = BundleWriter::create(&path).unwrap();
         for (name, a) in &dump.numbers {
@@ -228,7 +233,8 @@ impl Lab {
         }
         let policy = serde_json::json!(self.policy).to_string();
         let retain = self.retain.to_string();
-        w.finish([("precision", precision.bundle_name()), ("policy", &policy), ("retain", &retain)]).unwrap();
+        let metadata = [("precision", precision.bundle_name()), ("policy", &policy), ("retain", &retain)];
+        w.finish(metadata.into_iter().take(if named { 3 } else { 1 })).unwrap();
         Bundle::open(&path).unwrap()
     }
 
