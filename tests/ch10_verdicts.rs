@@ -35,9 +35,12 @@ fn failed(v: &Verdict) -> String {
 
 const TYPES: [Precision; 3] = [Precision::Fast, Precision::Bf16, Precision::F16];
 
-fn ways() -> [Way; 3] {
+fn ways() -> [Way; 5] {
     let way = Way::default();
-    [way, Way { fused: true, ..way }, Way { in_order: true, bias_apart: true, ..way }]
+    let fused = Way { fused: true, ..way };
+    let in_order = Way { in_order: true, bias_apart: true, ..way };
+    // The last two are not among those that noise is measured with.
+    [way, fused, in_order, Way { fused: true, bias_fused: true, ..in_order }, Way { in_order: true, ..fused }]
 }
 
 #[test]
@@ -311,7 +314,8 @@ fn r10_3_fused_attention_stores_unnormalised_weights() {
     let mut keys = vec![];
     [0.0f32, 3f32.ln()].iter().enumerate().for_each(|(i, &k)| push_key(&mut keys, i, [k].into_iter()));
     let head = HeadView { keys: &keys, values: &values };
-    let of = |fused| attention(&q, 1, &[head], 1, Visible::All, Stores { grid: Grid::Bf16, fused }, None)[0];
+    let of =
+        |fused| attention(&q, 1, &[head], 1, Visible::All, Stores { grid: Grid::Bf16, fused, split: false }, None)[0];
     let store = |x: f32| Grid::Bf16.round(x);
     let stored = store(3f32.ln()).exp(); // eager: the score is stored, then the normalised weight
     assert_eq!(of(false), store(1.0 / (1.0 + stored)));
@@ -346,6 +350,7 @@ fn t10_3_suite_of_bugs() {
         ("replay", Precision::Fast),
         ("golden", Precision::Bf16),
         ("replay", Precision::Bf16),
+        ("replay", Precision::F16),
     ];
     for (mode, precision) in modes {
         let found: Vec<(String, bool, bool)> = bugs
@@ -596,4 +601,46 @@ fn r10_6_a_bias_may_be_added_to_a_stored_product() {
     assert_ne!(together.numbers["projector.out"], apart.numbers["projector.out"]);
     let verdict = lab.by_replay(&apart, Precision::Bf16);
     assert!(verdict.passes(), "{}", failed(&verdict));
+}
+
+#[test]
+fn r10_7_products_of_three_of_tf32_are_near_and_not_the_same() {
+    let wave = |n: usize, k: usize| (0..n).map(|i| ((i * k) % 31) as f32 / 7.3 - 2.0).collect::<Vec<f32>>();
+    let (q, values) = (wave(3 * 8, 17), wave(5 * 8, 13));
+    let mut keys = vec![];
+    wave(5 * 8, 11).chunks(8).enumerate().for_each(|(i, key)| push_key(&mut keys, i, key.iter().copied()));
+    let head = HeadView { keys: &keys, values: &values };
+    let of = |split| {
+        let stores = Stores { grid: Grid::Native, fused: false, split };
+        attention(&q, 1, &[head], 8, Visible::All, stores, None)
+    };
+    let (plain, split) = (of(false), of(true));
+    // Scores up to 50 are off by 50 · 2⁻²², the weights by as much of themselves, the mix by a few times that.
+    assert!(plain.iter().zip(&split).all(|(a, b)| (a - b).abs() < 1e-4), "{plain:?} {split:?}");
+    assert_ne!(plain, split);
+    assert_eq!(aircache::kernel::tf32(1.0 + 3.0 / 2048.0), 1.0 + 1.0 / 512.0, "ties away from zero");
+}
+
+#[test]
+fn d10_8_a_direction_is_a_run_off_on_purpose() {
+    use aircache::kernel::Aside;
+    let of = |aside| aircache::pass::Pass::<f64>::new(Grid::Native).by(Way { aside, ..Way::default() });
+    let x = ndarray::array![[3.0, 4.0], [1.0, 1.0]];
+    assert_eq!(of(None).epsilon(1e-6, x.view()), 1e-6);
+    // The smallest mean square is 1.
+    assert_eq!(of(Some(Aside::Epsilon)).epsilon(0.0, x.view()), Aside::SHARE);
+    assert_eq!(of(Some(Aside::Mlp)).aside(Aside::Mlp, x.clone())[[0, 1]], 4.0 * (1.0 + Aside::SHARE));
+    assert_eq!(of(Some(Aside::Mlp)).aside(Aside::Mix, x.clone()), x);
+}
+
+#[test]
+fn e10_10_a_drift_below_the_noise_of_every_number_is_found() {
+    let (lab, _) = lab();
+    let tanh = "\"projector_hidden_act\": \"gelu\"";
+    let model = lab::altered(&[(tanh, "\"projector_hidden_act\": \"gelu_pytorch_tanh\"")], "", |_, _| {});
+    let dump = lab.run(&model, &lab.prompt, Precision::Bf16, &lab.backend());
+    let verdict = lab.by_replay(&dump, Precision::Bf16);
+    let first = verdict.first_divergence().unwrap();
+    assert_eq!((first.stage.as_str(), first.statistic), ("projector.out", "drift"));
+    assert!(first.words.contains("the errors follow the activation of numbers near -3"), "{}", first.words);
 }

@@ -3,7 +3,7 @@
 use super::{LayerObserved, Observer, Segment, stage};
 use crate::config::DecoderConfig;
 use crate::error::Result;
-use crate::kernel::{Angles, Visible, attention, rms_norm};
+use crate::kernel::{Angles, Aside, Visible, attention, rms_norm};
 use crate::layer::{GatedMlp, Linear};
 use crate::num::Real;
 use crate::pass::{Pass, Stage};
@@ -60,7 +60,7 @@ impl Block {
         segments: &mut [Segment<'_, T>],
         observer: Option<&mut Observer<T>>,
     ) -> Array2<T> {
-        let h = pass.store(rms_norm(x.view(), &self.attention_norm, c.norm_eps, pass.grid)); // E6.2
+        let h = pass.store(rms_norm(x.view(), &self.attention_norm, pass.epsilon(c.norm_eps, x.view()), pass.grid)); // E6.2
         let mut q = self.query.forward(pass, h.view());
         let mut k = self.key.forward(pass, h.view());
         let v = self.value.forward(pass, h.view());
@@ -72,8 +72,8 @@ impl Block {
 
         let mix = mix(pass, c, layer, &q, &k, &v, segments, observer); // E6.4
         let mix = pass.put(stage(layer, "mix"), mix);
-        let x = pass.store(x + self.out.forward(pass, mix.view())); // E6.5
-        let h = pass.store(rms_norm(x.view(), &self.mlp_norm, c.norm_eps, pass.grid));
+        let x = pass.store(x + pass.aside(Aside::Mix, self.out.forward(pass, mix.view()))); // E6.5
+        let h = pass.store(rms_norm(x.view(), &self.mlp_norm, pass.epsilon(c.norm_eps, x.view()), pass.grid));
         let x = x + self.mlp.forward(pass, h.view()); // E6.6
         pass.put(stage(layer, "out"), x)
     }

@@ -103,7 +103,7 @@ impl Decoder {
 
     /// The final norm: x: [n, d] → [n, d]. Spec: E6.7, R6.7
     pub fn final_norm<T: Real>(&self, pass: &Pass<'_, T>, x: ArrayView2<'_, T>) -> Array2<T> {
-        pass.store(rms_norm(x, &self.norm, self.config.norm_eps, pass.grid))
+        pass.store(rms_norm(x, &self.norm, pass.epsilon(self.config.norm_eps, x), pass.grid))
     }
 
     /// Logits of normed rows: x: [n, d] → [n, V]. Spec: E6.7, R6.7, C6.7a

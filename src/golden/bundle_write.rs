@@ -80,23 +80,28 @@ impl BundleWriter {
         Ok(())
     }
 
-    /// A stage of F64 numbers that was put before; none where there is none of this name and type.
+    /// A stage of F64 or F32 numbers that was put before; none where there is none of this name and these types.
     ///
     /// # Errors
     /// The waiting file cannot be read.
-    pub fn get_f64(&mut self, name: &str) -> Result<Option<Vec<f64>>> {
-        let found = self.entries.iter().find(|e| e.name == name && e.dtype == Dtype::F64);
-        let Some(range) = found.map(|e| e.range.clone()) else { return Ok(None) };
-        let mut values = vec![0f64; range.len() / 8];
+    pub fn numbers(&mut self, name: &str) -> Result<Option<Vec<f64>>> {
+        let known = |e: &&Entry| e.name == name && matches!(e.dtype, Dtype::F64 | Dtype::F32);
+        let Some((range, dtype)) = self.entries.iter().find(known).map(|e| (e.range.clone(), e.dtype)) else {
+            return Ok(None);
+        };
+        let mut bytes = vec![0u8; range.len()];
         let mut read = |spool: &mut BufWriter<SpoolFile>| {
             spool.flush()?;
             let file = spool.get_mut().0.file();
             file.seek(SeekFrom::Start(range.start as u64))?;
-            file.read_exact(bytemuck::cast_slice_mut(&mut values))?;
+            file.read_exact(&mut bytes)?;
             file.seek(SeekFrom::End(0))
         };
         read(&mut self.spool).map_err(|e| unwritable(&self.target, e))?;
-        Ok(Some(values))
+        Ok(Some(match dtype {
+            Dtype::F64 => bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
+            _ => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b).into()).collect(),
+        }))
     }
 
     /// Puts the file together and gives it its name; `format` is added to the metadata.

@@ -2,6 +2,7 @@
 //! was computed from the candidate's own inputs.
 
 use super::decisions;
+use super::drift::Drift;
 use super::measure::Layout;
 use super::numbers::{self, Numbers};
 use super::order::{Ground, sorted, split};
@@ -11,6 +12,7 @@ use crate::error::{Error, Result, ensure};
 use crate::pass::Precision;
 use crate::policy::{Policy, Retain, Scorer};
 use crate::roles::{Role, Roles};
+use std::collections::BTreeMap;
 
 /// What a candidate is judged by.
 pub(super) struct Judge<'a> {
@@ -28,6 +30,8 @@ pub(super) struct Judge<'a> {
     pub policy: Option<(Policy, Retain)>,
     /// In a replay, why nothing is known from the policy on. Spec: C10.7a
     pub undecided: Option<String>,
+    /// In a replay, what the errors of a stage follow. Spec: E10.10
+    pub drifts: BTreeMap<String, Drift>,
 }
 
 /// The verdict on a candidate by a golden. Spec: D10.5, C10.1a
@@ -66,7 +70,8 @@ pub fn check(golden: &Bundle, candidate: &Bundle) -> Result<Verdict> {
     same(golden, candidate)?;
     let policy = policy(golden)?;
     let scorer = scorer(golden, policy.as_ref());
-    Judge { golden, candidate, precision, ground: None, scorer, policy, undecided: None }.verdict("golden")
+    Judge { golden, candidate, precision, ground: None, scorer, policy, undecided: None, drifts: BTreeMap::new() }
+        .verdict("golden")
 }
 
 /// The type that a candidate says it computed in.
@@ -234,7 +239,17 @@ impl Judge<'_> {
         let query = split(name).and_then(|(_, l, _)| self.golden.get(&format!("decoder.{:02}.query", l.unwrap_or(0))));
         let heads = query.map_or(1, |q| q.shape.first().copied().unwrap_or(1));
         let independent = self.ground.is_some();
-        numbers::judge(&Numbers { name, shape: &shape, truth, got, noise, precision, heads, independent })
+        numbers::judge(&Numbers {
+            name,
+            shape: &shape,
+            truth,
+            got,
+            noise,
+            precision,
+            heads,
+            independent,
+            drift: self.drifts.get(name),
+        })
     }
 
     /// A failure for a shape that does not fit, with what it looks like. Spec: C10.4a

@@ -12,6 +12,7 @@
 //! rerun, given   the flow once more, by another honest way or from another's values
 //! noise          the ruler: what honest computations show against the truth
 //! judge          candidate against golden, stage by stage
+//! drift, alike   errors that follow something, where rows are independent
 //! numbers, place      stages of numbers, and where they are wrong
 //! decisions, shares, ranks, copies, tokens      what is decided, and what follows from it
 //! replay         the golden of a candidate's own inputs
@@ -20,11 +21,13 @@
 //!
 //! Spec: chapter 10
 
+mod alike;
 mod bundle;
 mod bundle_write;
 mod compress;
 mod copies;
 mod decisions;
+mod drift;
 mod given;
 mod images;
 mod judge;

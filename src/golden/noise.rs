@@ -8,7 +8,7 @@ use crate::cache::Cache;
 use crate::error::{Error, Result};
 use crate::input::Prepared;
 use crate::model::Model;
-use crate::num::Real;
+use crate::num::{Grid, Real};
 use crate::pass::{Precision, Stage, Tap};
 use crate::policy::{Plan, Policy, Retain, Values};
 use ndarray::ArrayViewD;
@@ -24,6 +24,11 @@ pub(super) fn name(precision: Precision, stage: &str) -> String {
     format!("noise.{}.{stage}", of.bundle_name())
 }
 
+/// The name of a stage by an honest way, in the waiting file of a replay.
+pub(super) fn way(way: usize, stage: &str) -> String {
+    format!("way.{way}.{stage}")
+}
+
 /// The noise of a stage in a golden; none where it has none, or none that fits. Spec: D10.3
 pub(super) fn read(golden: &Bundle, precision: Precision, stage: &str, layout: Layout) -> Option<Errors> {
     let name = name(precision, stage);
@@ -36,16 +41,22 @@ struct Comparison<'a> {
     truth: &'a mut BundleWriter,
     precision: Precision,
     noise: &'a mut BTreeMap<String, Errors>,
+    /// The number of the way, where its values are kept.
+    kept: Option<usize>,
     failed: Option<Error>,
 }
 
 impl Comparison<'_> {
     fn compare(&mut self, stage: &str, shape: &[usize], values: impl Iterator<Item = f64>) -> Result<()> {
         let layout = Layout::of(stage, shape);
-        let Some(truth) = self.truth.get_f64(stage)?.filter(|t| t.len() == shape.iter().product::<usize>()) else {
+        let Some(truth) = self.truth.numbers(stage)?.filter(|t| t.len() == shape.iter().product::<usize>()) else {
             return Ok(());
         };
         let values: Vec<f64> = values.collect();
+        if let Some(k) = self.kept {
+            let stored: Vec<f32> = values.iter().map(|&v| v as f32).collect();
+            self.truth.put_f32(&way(k, stage), shape, &stored)?;
+        }
         let name = name(self.precision, stage);
         let first = self.noise.get(&name).map(|n| n.scale.as_slice());
         let errors = Errors::of(layout, &truth, &values, first);
@@ -89,8 +100,9 @@ impl<T: Real> Sink<T> for Comparison<'_> {
 /// As the runs, and as the writer.
 pub(super) fn measure(run: &Rerun<'_>, precision: Precision, truth: &mut BundleWriter) -> Result<u64> {
     let mut noise = BTreeMap::new();
-    for (way, policy_grid) in ways(precision) {
-        let mut sink = Comparison { truth, precision, noise: &mut noise, failed: None };
+    for (k, (way, policy_grid)) in ways(precision).into_iter().enumerate() {
+        let kept = run.given.map(|_| k).filter(|_| precision.grid() != Grid::Native);
+        let mut sink = Comparison { truth, precision, noise: &mut noise, kept, failed: None };
         run.run::<f32, _>(precision.grid(), way, policy_grid, &mut sink)?;
         sink.failed.map_or(Ok(()), Err)?;
     }

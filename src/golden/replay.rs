@@ -7,7 +7,7 @@ use super::order::Ground;
 use super::record::Recorder;
 use super::rerun::{Rerun, Sink};
 use super::verdict::Verdict;
-use super::{Bundle, Selection, images, noise, stages};
+use super::{Bundle, Selection, drift, images, noise, stages};
 use crate::cache::Cache;
 use crate::error::{Error, Result, ensure};
 use crate::input::{Positions, Prepared};
@@ -115,7 +115,8 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
 
     let evicts = |name: &str| name.starts_with("policy.") || name.starts_with("cache.");
     let unnamed = given_policy.is_none() && candidate.names().any(evicts);
-    let unnamed = unnamed.then(|| "metadata policy and retain name none, so that nobody knows what it should be".into());
+    let unnamed =
+        unnamed.then(|| "metadata policy and retain name none, so that nobody knows what it should be".into());
 
     let place = Temporary::new();
     let out = Recorder::create(&place.0, Precision::Truth, Selection::default())?;
@@ -128,6 +129,8 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
     let Truth { mut out, undecided, .. } = truth;
     let kind = if precision == Precision::Truth { Precision::Fast } else { precision };
     noise::measure(&run, kind, out.writer()?)?;
+    let half = kind.grid() != Grid::Native;
+    let drifts = if half { drift::drifts(&run, candidate, kind, out.writer()?)? } else { Default::default() };
     out.finish(vec![("precision", "f64".into())])?;
     let golden = Bundle::open(&place.0)?;
 
@@ -146,10 +149,13 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
     let known_policy: Option<(Policy, Retain)> = given_policy;
     let scorer = scorer(&golden, known_policy.as_ref());
     let policy = known_policy;
-    let judge = Judge { golden: &golden, candidate, precision, ground: Some(ground), scorer, policy, undecided };
+    let judge =
+        Judge { golden: &golden, candidate, precision, ground: Some(ground), scorer, policy, undecided, drifts };
     let mut verdict = judge.verdict("replay")?;
     if policy.is_none() && judge.undecided.is_none() && candidate.names().any(|name| name.starts_with("step.")) {
-        verdict.notes.push("steps are replayed with the full cache: metadata policy and retain name no eviction".into());
+        verdict
+            .notes
+            .push("steps are replayed with the full cache: metadata policy and retain name no eviction".into());
     }
     if prompt.is_none() {
         verdict

@@ -49,9 +49,16 @@ pub(super) fn ways(precision: Precision) -> Vec<(Way, Grid)> {
     let canonical = Way::default();
     let fused = Way { fused: true, ..canonical };
     let in_order = Way { in_order: true, bias_apart: true, ..canonical };
+    let once = |way| Way { bias_fused: true, ..way };
     match precision.grid() {
         Grid::Native => vec![(canonical, Grid::Native), (fused, Grid::Native), (in_order, Grid::Native)],
-        grid => vec![(canonical, grid), (fused, Grid::Native), (in_order, grid)],
+        grid => vec![
+            (canonical, grid),
+            (fused, Grid::Native),
+            (in_order, grid),
+            (once(canonical), grid),
+            (once(fused), Grid::Native),
+        ],
     }
 }
 

@@ -180,6 +180,9 @@ impl<T: Real> Shape<T> {
         mut sums: Option<&mut [T]>,
     ) {
         let stride = scores.len() / q.len();
+        if self.stores.split && self.stores.grid == Grid::Native && sums.is_none() {
+            return self.rows_split(q, seen, head, scores, outs);
+        }
         if self.stores.grid != Grid::Native {
             return vectorize(
                 #[inline(always)]

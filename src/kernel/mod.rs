@@ -20,11 +20,11 @@ mod way;
 
 pub use activation::activate;
 pub use attention::{HeadView, Visible, attention, key_at, push_key, scale, softmax};
-pub use attention_ways::Stores;
+pub use attention_ways::{Stores, tf32};
 pub use in_order::linear_in_order;
 pub use linear::linear;
 pub use matrix::{MatrixView, Values};
 pub use norm::{layer_norm, rms_norm};
 pub use patch::patches;
 pub use rotary::{Angles, inverse_frequencies};
-pub use way::Way;
+pub use way::{Aside, Way};

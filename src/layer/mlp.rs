@@ -2,7 +2,7 @@
 
 use super::Linear;
 use crate::config::Activation;
-use crate::kernel::activate;
+use crate::kernel::{Aside, activate};
 use crate::num::Real;
 use crate::pass::Pass;
 use ndarray::{Array2, ArrayView2, Zip};
@@ -23,9 +23,9 @@ pub struct Mlp {
 impl Mlp {
     /// x: [n, d] → [n, outputs of fc2].
     pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, x: ArrayView2<'_, T>) -> Array2<T> {
-        let mut hidden = if self.bias_apart { self.fc1.forward_apart(pass, x) } else { self.fc1.forward(pass, x) };
-        activate(&mut hidden, self.activation);
-        self.fc2.forward(pass, pass.store(hidden).view())
+        let hidden = if self.bias_apart { self.fc1.forward_apart(pass, x) } else { self.fc1.forward(pass, x) };
+        let hidden = activated(pass, hidden, self.activation);
+        pass.aside(Aside::Mlp, self.fc2.forward(pass, pass.store(hidden).view()))
     }
 }
 
@@ -45,11 +45,22 @@ pub struct GatedMlp {
 impl GatedMlp {
     /// x: [n, d] → [n, d].
     pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, x: ArrayView2<'_, T>) -> Array2<T> {
-        let mut gate = self.gate.forward(pass, x);
-        activate(&mut gate, self.activation);
-        let mut product = pass.store(gate);
+        let mut product = pass.store(activated(pass, self.gate.forward(pass, x), self.activation));
         let up = self.up.forward(pass, x);
         Zip::from(&mut product).and(&up).for_each(|g, &u| *g *= u);
-        self.down.forward(pass, pass.store(product).view())
+        pass.aside(Aside::Mlp, self.down.forward(pass, pass.store(product).view()))
     }
+}
+
+/// f(x), not stored; where the way says so, off by a share of a hat over numbers near some knot. Spec: D10.8
+fn activated<T: Real>(pass: &Pass<'_, T>, mut x: Array2<T>, f: Activation) -> Array2<T> {
+    let Some(Aside::Activation(knot)) = pass.way.aside else {
+        activate(&mut x, f);
+        return x;
+    };
+    let knot = T::of(f64::from(knot));
+    let hat = x.mapv(|x| (T::ONE - (x - knot).max(knot - x)).max(T::ZERO));
+    activate(&mut x, f);
+    x.scaled_add(T::of(Aside::SHARE), &hat);
+    x
 }

@@ -9,9 +9,9 @@ mod stage;
 
 pub use stage::{Part, Stage};
 
-use crate::kernel::{Stores, Way};
+use crate::kernel::{Aside, Stores, Way};
 use crate::num::{Grid, Real};
-use ndarray::{Array, ArrayD, ArrayView, ArrayViewD, Dimension};
+use ndarray::{Array, ArrayD, ArrayView, ArrayView2, ArrayViewD, Dimension, Ix1};
 
 /// How a pass computes. Spec: T6.1
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -100,7 +100,7 @@ impl<'t, T: Real> Pass<'t, T> {
 
     /// What attention stores.
     pub fn stores(&self) -> Stores {
-        Stores { grid: self.grid, fused: self.way.fused }
+        Stores { grid: self.grid, fused: self.way.fused, split: self.way.in_order }
     }
 
     /// Rounds where the precision rounds, at a site without a name.
@@ -129,6 +129,20 @@ impl<'t, T: Real> Pass<'t, T> {
             tap.see(at, a.into_dyn());
         }
         given
+    }
+
+    /// A result that the way may be off in on purpose. Spec: D10.8
+    pub fn aside<D: Dimension>(&self, at: Aside, a: Array<T, D>) -> Array<T, D> {
+        if self.way.aside == Some(at) { a.mapv_into(|v| v * T::of(1.0 + Aside::SHARE)) } else { a }
+    }
+
+    /// ε of a norm over rows x: \[n, d\], which the way may be off in on purpose. Spec: D10.8
+    pub fn epsilon(&self, eps: f64, x: ArrayView2<'_, T>) -> f64 {
+        if self.way.aside != Some(Aside::Epsilon) {
+            return eps;
+        }
+        let size = |row: ArrayView<'_, T, Ix1>| row.iter().map(|v| v.to_f64().powi(2)).sum::<f64>() / row.len() as f64;
+        eps + Aside::SHARE * x.rows().into_iter().map(size).fold(f64::INFINITY, f64::min)
     }
 
     /// Whether anybody watches.

@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::kernel::layer_norm;
 use crate::num::Real;
+use crate::pass::Pass;
 use crate::weights::Names;
 use ndarray::{Array2, ArrayView2};
 
@@ -23,7 +24,7 @@ impl Norm {
     }
 
     /// x: [n, d] → [n, d], left to the caller to store. Spec: E3.11
-    pub fn forward<T: Real>(&self, x: ArrayView2<'_, T>, eps: f64) -> Array2<T> {
-        layer_norm(x, &self.weight, &self.bias, eps)
+    pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, x: ArrayView2<'_, T>, eps: f64) -> Array2<T> {
+        layer_norm(x, &self.weight, &self.bias, pass.epsilon(eps, x))
     }
 }

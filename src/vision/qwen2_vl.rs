@@ -5,7 +5,7 @@ use super::attention_within;
 use super::norm::Norm;
 use crate::config::{Activation, Qwen2VlVisionConfig};
 use crate::error::Result;
-use crate::kernel::{Angles, inverse_frequencies};
+use crate::kernel::{Angles, Aside, inverse_frequencies};
 use crate::layer::{Linear, Mlp};
 use crate::num::{Grid, Real};
 use crate::pass::{Part, Pass, Stage};
@@ -125,7 +125,7 @@ impl Layer {
         frames: &[usize],
     ) -> Array2<T> {
         let d = x.ncols();
-        let h = pass.store(self.norm1.forward(x.view(), EPS));
+        let h = pass.store(self.norm1.forward(pass, x.view(), EPS));
         let qkv = self.qkv.forward(pass, h.view());
         let part = |i: usize| qkv.slice(s![.., i * d..(i + 1) * d]).to_owned();
         let turned = |mut x: Array2<T>| {
@@ -134,8 +134,8 @@ impl Layer {
         };
         let (q, k, v) = (turned(part(0)), turned(part(1)), part(2));
         let mix = attention_within(pass, &q, &k, &v, heads, frames); // E5.9, C5.9a
-        let x = pass.store(x + self.out.forward(pass, mix.view()));
-        let h = pass.store(self.norm2.forward(x.view(), EPS));
+        let x = pass.store(x + pass.aside(Aside::Mix, self.out.forward(pass, mix.view())));
+        let h = pass.store(self.norm2.forward(pass, x.view(), EPS));
         pass.store(x + self.mlp.forward(pass, h.view()))
     }
 }
@@ -167,7 +167,7 @@ impl Merger {
 
     /// features: [n, d_v], squares of patches together → [n / m², d]. Spec: E5.10, R5.10
     pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, features: ArrayView2<'_, T>) -> Array2<T> {
-        let h = pass.store(self.norm.forward(features, EPS));
+        let h = pass.store(self.norm.forward(pass, features, EPS));
         let (n, d) = h.dim();
         let square = self.mlp.fc1.weight.cols();
         let Ok(h) = h.into_shape_with_order((n * d / square, square)) else { unreachable!("E5.10: whole squares") };

@@ -6,7 +6,7 @@ use super::attention_within;
 use super::norm::Norm;
 use crate::config::SiglipConfig;
 use crate::error::Result;
-use crate::kernel::patches;
+use crate::kernel::{Aside, patches};
 use crate::layer::{Linear, Mlp};
 use crate::num::Real;
 use crate::pass::{Part, Pass, Stage};
@@ -106,7 +106,10 @@ impl Siglip {
     fn tiles<T: Real>(&self, pass: &mut Pass<'_, T>, pixels: ArrayView4<'_, f32>, wanted: &[usize]) -> Array2<T> {
         let (c, tokens) = (&self.config, self.config.side() * self.config.side());
         let patches = pass.store(patches(pixels, c.patch)); // R3.14
-        let mut x = self.patch_embedding.forward_apart(pass, patches.view()); // R10.2
+        let mut x = match pass.way.bias_fused {
+            true => self.patch_embedding.forward(pass, patches.view()),
+            false => self.patch_embedding.forward_apart(pass, patches.view()), // R10.2
+        };
         let mut position = vec![T::ZERO; c.hidden];
         for token in 0..tokens {
             self.position_embedding.view().row_into(token, &mut position);
@@ -147,13 +150,13 @@ impl Siglip {
 impl Layer {
     /// x: [tiles · tokens, d_v] → the same. Spec: E5.2–E5.4, C5.2a, R5.2
     fn forward<T: Real>(&self, pass: &mut Pass<'_, T>, x: Array2<T>, c: &SiglipConfig, tokens: usize) -> Array2<T> {
-        let h = pass.store(self.norm1.forward(x.view(), c.norm_eps));
+        let h = pass.store(self.norm1.forward(pass, x.view(), c.norm_eps));
         let q = self.query.forward(pass, h.view());
         let k = self.key.forward(pass, h.view());
         let v = self.value.forward(pass, h.view());
         let mix = attention_within(pass, &q, &k, &v, c.heads, &vec![tokens; x.nrows() / tokens]);
-        let x = pass.store(x + self.out.forward(pass, mix.view()));
-        let h = pass.store(self.norm2.forward(x.view(), c.norm_eps));
+        let x = pass.store(x + pass.aside(Aside::Mix, self.out.forward(pass, mix.view())));
+        let h = pass.store(self.norm2.forward(pass, x.view(), c.norm_eps));
         pass.store(x + self.mlp.forward(pass, h.view()))
     }
 }
