@@ -194,11 +194,13 @@ pub(super) fn judge(n: &Numbers<'_>) -> StageVerdict {
             see("trend", errors.trend, rulers.trend, GLOBAL);
         }
     }
-    let is_within = worst.error <= worst.allowed * worst.ruler;
-    if let Some(drift) = n.drift.filter(|_| is_within) {
-        see("drift", drift.error, drift.ruler, DRIFT);
+    // A drift is told where nothing else is wrong: it has no place.
+    if let Some(d) = n.drift.filter(|_| worst.error <= worst.allowed * worst.ruler) {
+        let drift = Worst { statistic: "drift", error: d.error, ruler: d.ruler, allowed: DRIFT };
+        if drift.error > drift.allowed * drift.ruler {
+            worst = drift;
+        }
     }
-
     let failed = worst.error > worst.allowed * worst.ruler;
     let told = if failed { &worst } else { &element };
     let outcome = if failed { Outcome::Fail } else { Outcome::Pass };
