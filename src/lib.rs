@@ -104,7 +104,7 @@
 //! | 5 | `decoder` | the language model |
 //! | 6 | `model` | a family's wiring |
 //! | 7 | `generate` | the whole flow |
-//! | 8 | `demo` `golden` `report` `eval` | what is done with it |
+//! | 8 | `demo` `golden` `report` `eval` `explain` | what is done with it |
 //! | 9 | `cli` | the binary |
 //!
 //! Symbols and where each lives in the code: `spec/01-symbols.md` (T1.1). How to read the specification: `spec/00-reading.md`.
@@ -116,6 +116,8 @@ pub mod demo;
 pub mod error;
 #[cfg(feature = "input")]
 pub mod eval;
+#[cfg(feature = "input")]
+pub mod explain;
 pub mod files;
 pub mod generate;
 pub mod golden;

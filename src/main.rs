@@ -26,6 +26,7 @@ enum Command {
     Compress(cli::compress::Args),
     Policies(cli::policies::Args),
     Eval(cli::eval::Args),
+    Explain(cli::explain::Args),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         Some(Command::Compress(args)) => cli::compress::run(args, common),
         Some(Command::Policies(args)) => cli::policies::run(args, common),
         Some(Command::Eval(args)) => cli::eval::run(args, common),
+        Some(Command::Explain(args)) => cli::explain::run(args, common),
     });
     shell::end(done)
 }

@@ -49,6 +49,8 @@ pub struct Asked {
     pub model: Model,
     /// Its processor.
     pub processor: Processor,
+    /// The images, in prompt order.
+    pub images: Vec<Image>,
     /// What the model reads.
     pub prompt: Prepared,
     /// The question alone.
@@ -80,7 +82,7 @@ impl Ask {
             processor = processor.with_resampler(resampler);
         }
         let prompt = processor.prepare(&images, &question, system.as_deref())?;
-        Ok(Asked { model, processor, prompt, question, name })
+        Ok(Asked { model, processor, images, prompt, question, name })
     }
 
     /// The images, the question and the system turn.

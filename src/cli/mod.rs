@@ -17,6 +17,7 @@ pub mod common;
 pub mod compress;
 pub mod eval;
 pub mod eviction;
+pub mod explain;
 pub mod inspect;
 pub mod inspect_input;
 pub mod out;

@@ -148,7 +148,7 @@ pub fn elite<T: Real>(att: &[T], alpha: T) -> Vec<usize> {
 
 impl Policy {
     /// Whether importances come from attention.
-    pub(super) fn votes(&self) -> bool {
+    pub fn votes(&self) -> bool {
         self.budget != super::Budget::Full && !matches!(self.score, Score::Position | Score::Random(_))
     }
 }

@@ -3,3 +3,6 @@
 mod plot;
 
 pub use plot::{Line, Plot};
+
+#[cfg(feature = "input")]
+pub(crate) use plot::escape;

@@ -121,6 +121,7 @@ impl Plot {
     }
 }
 
-fn escape(text: &str) -> String {
+/// Text for HTML or SVG.
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -1,0 +1,118 @@
+//! `explain`: a page, or a picture, of what a policy kept.
+
+use super::ask::Ask;
+use super::out::{Stdout, bytes};
+use super::{Common, Verdict};
+use aircache::eval::Grid;
+use aircache::explain::{Asked, Explained, Lit};
+use aircache::files::atomic_write;
+use aircache::generate::Until;
+use aircache::num::Grid as Numbers;
+use aircache::pass::Pass;
+use aircache::{Error, Result};
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Shows what a policy kept: a page that draws the kept patches over the image, or a picture of them
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  aircache explain --out page.html
+  aircache explain --model DIR --image page.png --prompt 'What is the total?' --retain 0.1 --out page.html
+  aircache explain --sample 07 --policies aircache,snapkv,h2o --retain 0.05 --out page.html
+  aircache explain --sample 07 --format png --layer 3 --out kept.png
+
+The page is one file that loads nothing: images, decisions and answers are inside. A slider goes through the layers.
+A picture shows the first policy and one image (--which), all layers together unless --layer says one.")]
+pub struct Args {
+    #[command(flatten)]
+    ask: Ask,
+    /// Policies to switch between, as in `eval`; the first is shown first
+    #[arg(long, value_name = "LIST", default_value = "aircache,snapkv,h2o,vl-cache,random", help_heading = "Eviction")]
+    policies: String,
+    /// Share of the visual KV entries that is kept, over all layers: 0 < R <= 1
+    #[arg(long, value_name = "R", default_value = "0.1", allow_hyphen_values = true, help_heading = "Eviction")]
+    retain: String,
+    /// What is written
+    #[arg(long, value_enum, value_name = "F", default_value_t = Format::Html)]
+    format: Format,
+    /// The layer that a picture shows, from 0 [default: all together]
+    #[arg(long, value_name = "N")]
+    layer: Option<usize>,
+    /// The image that a picture shows, from 0
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    which: usize,
+    /// Tokens of an answer at most
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    max_new_tokens: usize,
+    /// The file; replaced whole, at the end
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+/// What is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// The page
+    Html,
+    /// The overlay alone, the image inside
+    Svg,
+    /// The overlay alone, in the image's own size
+    Png,
+}
+
+/// The command.
+pub fn run(args: Args, common: &Common) -> Result<Verdict> {
+    let messages = common.messages();
+    let grid = Grid::parse(&args.policies, &args.retain)?;
+    if args.retain.contains(',') {
+        return Err(Error::new("--retain", "one retention", format!("{:?}", args.retain)));
+    }
+    let asked = args.ask.load(messages)?;
+    if asked.images.is_empty() {
+        return Err(Error::new("explain", "a prompt with an image", "text only").remedy("give --image FILE"));
+    }
+    let until = Until { stop: asked.model.generation.eos.clone(), max_new_tokens: args.max_new_tokens };
+    let busy = messages.busy(&format!("explaining {} tokens", asked.prompt.ids.len()));
+    let explained = Explained::of(
+        Asked {
+            model: (&asked.model, &asked.name),
+            processor: &asked.processor,
+            images: asked.images,
+            prompt: (&asked.question, asked.prompt),
+            grid: &grid,
+            until,
+        },
+        &mut Pass::<f32>::new(Numbers::Native),
+    )?;
+    let lit = args.layer.map_or(Lit::All, Lit::Layer);
+    let written = match args.format {
+        Format::Html => explained.page()?.into_bytes(),
+        Format::Svg => explained.svg(args.which, 0, lit)?.into_bytes(),
+        Format::Png => explained.png(args.which, 0, lit)?,
+    };
+    drop(busy);
+    atomic_write(&args.out, &written)?;
+    if common.json {
+        let answers = explained.told.iter().map(
+            |t| json!({"policy": t.cell.name, "retain": t.cell.retain, "text": t.answer, "kept": t.plan.entries()}),
+        );
+        Stdout::new().json(&json!({
+            "out": args.out.display().to_string(),
+            "bytes": written.len(),
+            "full": explained.full,
+            "policies": answers.collect::<Vec<_>>(),
+        }))?;
+    } else {
+        messages.say(&format!(
+            "{}: {}; the full cache says: {}",
+            args.out.display(),
+            bytes(written.len() as u64),
+            explained.full
+        ));
+        for told in &explained.told {
+            messages.say(&format!("{} at {} says: {}", told.cell.name, told.cell.retain, told.answer));
+        }
+    }
+    Ok(Verdict::Pass)
+}

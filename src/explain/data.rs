@@ -1,0 +1,157 @@
+//! What the page draws from, as JSON: small enough to embed, exact enough to read values off.
+
+use super::{Explained, Told};
+use crate::roles::Role;
+use ndarray::Array2;
+use serde_json::{Value, json};
+
+/// A visual token in its image.
+pub(super) struct Spot {
+    /// Which image.
+    pub image: usize,
+    /// [top, left, bottom, right] in the image's pixels; none for newline rows and padding.
+    pub region: Option<[f64; 4]>,
+    /// Whether it shows much more of the image than most do: a tile of the whole image, beside tiles of its parts.
+    pub coarse: bool,
+}
+
+impl Explained {
+    /// Where every visual token lies, in prompt order. Spec: D4.1
+    pub(super) fn spots(&self) -> Vec<Spot> {
+        let mut spots: Vec<Spot> = Vec::new();
+        for (image, prepared) in self.prompt.images.iter().enumerate() {
+            let regions: Vec<_> = (0..prepared.packing.rows.len()).map(|r| prepared.packing.region(r)).collect();
+            let area = |[top, left, bottom, right]: [f64; 4]| (bottom - top) * (right - left);
+            let mut areas: Vec<f64> = regions.iter().flatten().map(|&r| area(r)).collect();
+            areas.sort_by(f64::total_cmp);
+            let usual = areas.get(areas.len() / 2).copied().unwrap_or(0.0);
+            let coarse = |region: Option<[f64; 4]>| region.is_some_and(|r| area(r) > 1.8 * usual);
+            spots.extend(regions.into_iter().map(|region| Spot { image, region, coarse: coarse(region) }));
+        }
+        spots
+    }
+
+    /// Everything but the pictures.
+    pub(super) fn json(&self) -> Value {
+        let round = |x: f64| (x * 100.0).round() / 100.0;
+        let spots = self.spots();
+        let tokens: Vec<Value> = spots
+            .iter()
+            .map(|spot| match spot.region {
+                Some(r) => {
+                    json!([spot.image, round(r[0]), round(r[1]), round(r[2]), round(r[3]), i32::from(spot.coarse)])
+                }
+                None => json!([spot.image]),
+            })
+            .collect();
+        let sizes: Vec<_> = self.images.iter().map(|i| json!([i.size().0, i.size().1])).collect();
+        let policies: Vec<Value> = self.told.iter().map(|told| self.told(told)).collect();
+        json!({ "images": sizes, "tokens": tokens, "prompt": self.runs(), "policies": policies })
+    }
+
+    /// The prompt: text rows as [row, text], runs of visual rows as [first row, count, true].
+    fn runs(&self) -> Vec<Value> {
+        let mut runs = Vec::new();
+        let roles = &self.prompt.roles.0;
+        let mut row = 0;
+        while row < roles.len() {
+            let count = roles[row..].iter().take_while(|&&r| r == Role::Visual).count();
+            runs.push(if count > 0 { json!([row, count, true]) } else { json!([row, self.words[row]]) });
+            row += count.max(1);
+        }
+        runs
+    }
+
+    fn told(&self, told: &Told) -> Value {
+        let importance = self.importance(told);
+        let layers = told.plan.kept.len();
+        let decisions = told.plan.decisions.as_ref();
+        let of = |f: fn(&crate::policy::LayerScores) -> f64| -> Vec<f64> {
+            decisions.map_or(vec![], |d| d.layers.iter().map(f).collect())
+        };
+        let windows: Vec<Vec<usize>> = decisions.map_or(vec![], |d| {
+            let union = |l: &crate::policy::LayerScores| {
+                let mut rows: Vec<usize> = l.window.iter().flatten().copied().collect();
+                rows.sort_unstable();
+                rows.dedup();
+                rows
+            };
+            d.layers.iter().map(union).collect()
+        });
+        let peaks: Vec<f64> = importance.outer_iter().map(|l| l.iter().copied().fold(0.0, f64::max)).collect();
+        let scaled = importance.indexed_iter().map(|((l, _), x)| match peaks[l] {
+            peak if peak > 0.0 => (255.0 * x / peak).round() as u8,
+            _ => 0,
+        });
+        json!({
+            "name": told.cell.name,
+            "retain": told.cell.retain,
+            "answer": told.answer,
+            "votes": decisions.is_some_and(|d| d.policy.votes()),
+            "layers": layers,
+            "budget": decisions.map_or(vec![], |d| d.budget.clone()),
+            "strength": of(|l| l.strength),
+            "skewness": of(|l| l.skewness),
+            "window": windows,
+            "peak": peaks,
+            "importance": base64(&scaled.collect::<Vec<u8>>()),
+            "kept": base64(&self.kept(told).iter().map(|x| (255.0 * x).round() as u8).collect::<Vec<u8>>()),
+        })
+    }
+
+    /// The share of KV heads that keep each visual token: [L, n_v], 0 … 1.
+    pub(super) fn kept(&self, told: &Told) -> Array2<f64> {
+        let visual = self.prompt.roles.visual();
+        let mut share = Array2::zeros((told.plan.kept.len(), visual.len()));
+        for (mut share, heads) in share.outer_iter_mut().zip(&told.plan.kept) {
+            for kept in heads {
+                for (share, row) in share.iter_mut().zip(&visual) {
+                    *share += f64::from(u8::from(kept.binary_search(row).is_ok())) / heads.len() as f64;
+                }
+            }
+        }
+        share
+    }
+
+    /// The importance of each visual token, the mean over kept sets: [L, n_v]; zeros where nobody votes.
+    fn importance(&self, told: &Told) -> Array2<f64> {
+        let visual = self.prompt.roles.visual();
+        let mut all = Array2::zeros((told.plan.kept.len(), visual.len()));
+        let Some(decisions) = told.plan.decisions.as_ref().filter(|d| d.policy.votes()) else { return all };
+        for (mut all, layer) in all.outer_iter_mut().zip(&decisions.layers) {
+            let (sets, candidates) = layer.importance.dim();
+            for (v, x) in all.iter_mut().enumerate() {
+                // Under scope all every prompt row is a candidate.
+                let candidate = if candidates == visual.len() { v } else { visual[v] };
+                *x = layer.importance.column(candidate).sum() / sets as f64;
+            }
+        }
+        all
+    }
+}
+
+/// RFC 4648, with padding.
+pub(super) fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for three in bytes.chunks(3) {
+        let all = three.iter().fold(0u32, |all, &b| all << 8 | u32::from(b)) << (8 * (3 - three.len()));
+        for i in 0..4 {
+            let digit = DIGITS[(all >> (18 - 6 * i)) as usize & 63];
+            out.push(if i <= three.len() { digit as char } else { '=' });
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn base64_is_that_of_rfc_4648() {
+        let cases =
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")];
+        for (plain, coded) in cases {
+            assert_eq!(super::base64(plain.as_bytes()), coded);
+        }
+    }
+}

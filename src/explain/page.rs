@@ -1,0 +1,79 @@
+//! The page: words and answers as HTML that needs no script, pictures drawn by a script from embedded data.
+
+use super::Explained;
+use super::overlay::embedded;
+use crate::error::Result;
+use crate::report::escape;
+use std::fmt::Write;
+
+const PAGE: &str = include_str!("page.html");
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
+
+pub(super) fn page(explained: &Explained) -> Result<String> {
+    let mut images = String::new();
+    for (i, image) in explained.images.iter().enumerate() {
+        let (height, width) = image.size();
+        let _ = write!(
+            images,
+            "<figure class=\"image\" data-image=\"{i}\" style=\"aspect-ratio:{width}/{height}\"><img alt=\"image {}: {}\" \
+             src=\"{}\"><canvas></canvas></figure>",
+            i + 1,
+            escape(image.label()),
+            embedded(image)?
+        );
+    }
+    let (rows, visual) = (explained.prompt.ids.len(), explained.prompt.roles.visual().len());
+    let data = explained.json().to_string().replace("</", "<\\/");
+    let filled = [
+        ("@STYLE@", STYLE.to_string()),
+        ("@QUESTION@", escape(&explained.question)),
+        ("@MODEL@", escape(&explained.model)),
+        ("@ROWS@", rows.to_string()),
+        ("@VISUAL@", visual.to_string()),
+        ("@ANSWERS@", answers(explained)),
+        ("@IMAGES@", images),
+        ("@DATA@", data),
+        ("@SCRIPT@", SCRIPT.to_string()),
+    ];
+    Ok(fill(PAGE, &filled))
+}
+
+/// A template with its marks replaced; what is put in is not searched for marks again.
+fn fill(template: &str, filled: &[(&str, String)]) -> String {
+    let mut out = String::new();
+    let mut rest = template;
+    while let Some((at, (mark, text))) =
+        filled.iter().filter_map(|f| Some((rest.find(f.0)?, f))).min_by_key(|(at, _)| *at)
+    {
+        out.push_str(&rest[..at]);
+        out.push_str(text);
+        rest = &rest[at + mark.len()..];
+    }
+    out + rest
+}
+
+/// The answers, a row each; the full cache's first.
+fn answers(explained: &Explained) -> String {
+    let full = escape(explained.full.trim());
+    let mut rows =
+        format!("<tr class=\"full\"><th>full cache</th><td>100 %</td><td class=\"answer\">{full}</td><td></td></tr>");
+    for (i, told) in explained.told.iter().enumerate() {
+        let (kept, all) = entries(explained, i);
+        let share = 100.0 * kept / all.max(1.0);
+        let same = if told.answer == explained.full { "same" } else { "differs" };
+        let _ = write!(
+            rows,
+            "<tr data-policy=\"{i}\"><th>{}</th><td>{share:.1} %</td><td class=\"answer\">{}</td><td class=\"{same}\">{same}</td></tr>",
+            escape(&told.cell.name),
+            escape(told.answer.trim())
+        );
+    }
+    rows
+}
+
+/// Visual entries kept, and how many there were, over all layers; a head of G counts as 1/G.
+fn entries(explained: &Explained, told: usize) -> (f64, f64) {
+    let kept = explained.kept(&explained.told[told]);
+    (kept.sum(), kept.len() as f64)
+}
