@@ -82,7 +82,10 @@ impl Rerun<'_> {
             // Queries and keys that are not finite decide nothing.
             match self.decide(&prefilled, &scorer, sink) {
                 Ok(plan) => cache.compact(&plan),
-                Err(why) => return Ok(sink.undecided(&why)),
+                Err(why) => {
+                    sink.undecided(&why);
+                    return Ok(());
+                }
             };
         }
         sink.cache(&cache)?;
