@@ -50,38 +50,27 @@ def prepare(processor, prompt, system, images):
 
 
 class Stages:
-    """Hooks that copy every stage of the prefill."""
+    """Hooks that copy every stage of the prefill: the decoder's here, what is before it in each family's own."""
 
-    def __init__(self, model):
+    def __init__(self, text, modeling, attention):
         self.seen, self.handles, self.on = {}, [], True
-        tower, text = model.model.vision_tower, model.model.language_model
-        for i, layer in enumerate(tower.encoder.layers):
-            self.hook(layer, f"vision.{i:02}.out")
-        self.hook(tower.encoder.layers[0], "vision.embed", before=True)
-        self.hook(model.model.multi_modal_projector, "vision.features", before=True)
         for i, layer in enumerate(text.layers):
             self.hook(layer, f"decoder.{i:02}.out")
         self.hook(text.layers[0], "decoder.embed", before=True)
         self.hook(text.norm, "decoder.norm")
-        self.eager, self.pack = modeling_qwen2.eager_attention_forward, model.model.pack_image_features
+        self.modeling, self.eager = modeling, modeling.eager_attention_forward
 
         def eager(module, query, key, value, *args, **kwargs):
             out = self.eager(module, query, key, value, *args, **kwargs)
-            name = f"decoder.{module.layer_idx:02}."
-            self.put(name + "query", query[0])
-            self.put(name + "key", key[0])
-            self.put(name + "value", value[0])
-            self.put(name + "mix", out[0][0].flatten(1))
+            if isinstance(module, attention):
+                name = f"decoder.{module.layer_idx:02}."
+                self.put(name + "query", query[0])
+                self.put(name + "key", key[0])
+                self.put(name + "value", value[0])
+                self.put(name + "mix", out[0][0].flatten(1))
             return out
 
-        def pack(*args, **kwargs):
-            features, lens = self.pack(*args, **kwargs)
-            self.put("projector.out", torch.cat(list(features), 0))
-            return features, lens
-
-        modeling_qwen2.eager_attention_forward = eager
-        model.model.pack_image_features = pack
-        self.model = model
+        modeling.eager_attention_forward = eager
 
     def put(self, name, tensor):
         if self.on:
@@ -101,14 +90,35 @@ class Stages:
     def close(self):
         for h in self.handles:
             h.remove()
-        modeling_qwen2.eager_attention_forward = self.eager
+        self.modeling.eager_attention_forward = self.eager
+
+
+class LlavaStages(Stages):
+    def __init__(self, model):
+        super().__init__(model.model.language_model, modeling_qwen2, modeling_qwen2.Qwen2Attention)
+        tower = model.model.vision_tower
+        for i, layer in enumerate(tower.encoder.layers):
+            self.hook(layer, f"vision.{i:02}.out")
+        self.hook(tower.encoder.layers[0], "vision.embed", before=True)
+        self.hook(model.model.multi_modal_projector, "vision.features", before=True)
+        self.model, self.pack = model, model.model.pack_image_features
+
+        def pack(*args, **kwargs):
+            features, lens = self.pack(*args, **kwargs)
+            self.put("projector.out", torch.cat(list(features), 0))
+            return features, lens
+
+        model.model.pack_image_features = pack
+
+    def close(self):
+        super().close()
         del self.model.model.pack_image_features
 
 
 @torch.no_grad()
-def run(model, inputs, tokens):
-    """Prefill and greedy decoding (end of sequence ignored). Returns (stages, logits per generated token)."""
-    stages = Stages(model)
+def run(model, inputs, tokens, watch=LlavaStages):
+    """Prefill and greedy decoding (end of sequence ignored). Returns (stages, logits per generated token, tokens)."""
+    stages = watch(model)
     try:
         given = {k: v for k, v in inputs.items()}
         if "pixel_values" in given:

@@ -14,7 +14,8 @@ from tokenizers import Tokenizer
 from transformers import AutoProcessor, Qwen2VLForConditionalGeneration, Qwen2VLImageProcessor
 from transformers.models.qwen2_vl import modeling_qwen2_vl
 
-from record import sha, write  # noqa: F401  (write is for those who import this)
+from record import Stages, sha
+from record import run as watched_run
 
 
 def load(folder):
@@ -37,76 +38,26 @@ def messages(prompt, system, images):
     return first + [{"role": "user", "content": parts}]
 
 
-class Stages:
-    """Hooks that copy every stage of the prefill."""
-
+class Qwen2VLStages(Stages):
     def __init__(self, model):
-        self.seen, self.handles, self.on = {}, [], True
-        tower, text = model.model.visual, model.model.language_model
+        text, tower = model.model.language_model, model.model.visual
+        super().__init__(text, modeling_qwen2_vl, modeling_qwen2_vl.Qwen2VLAttention)
         for i, layer in enumerate(tower.blocks):
             self.hook(layer, f"vision.{i:02}.out")
         self.hook(tower.merger, "vision.features", before=True)
         self.hook(tower.merger, "projector.out")
-        for i, layer in enumerate(text.layers):
-            self.hook(layer, f"decoder.{i:02}.out")
-        self.hook(text.layers[0], "decoder.embed", before=True)
-        self.hook(text.norm, "decoder.norm")
         rotary = lambda m, args, kwargs: self.put("input.positions", (list(args) + list(kwargs.values()))[1])
         self.handles.append(text.rotary_emb.register_forward_pre_hook(rotary, with_kwargs=True))
-        self.eager = modeling_qwen2_vl.eager_attention_forward
-
-        def eager(module, query, key, value, *args, **kwargs):
-            out = self.eager(module, query, key, value, *args, **kwargs)
-            if isinstance(module, modeling_qwen2_vl.Qwen2VLAttention):
-                name = f"decoder.{module.layer_idx:02}."
-                self.put(name + "query", query[0])
-                self.put(name + "key", key[0])
-                self.put(name + "value", value[0])
-                self.put(name + "mix", out[0][0].flatten(1))
-            return out
-
-        modeling_qwen2_vl.eager_attention_forward = eager
-
-    def put(self, name, tensor):
-        if self.on:
-            assert name not in self.seen, name
-            self.seen[name] = tensor.detach().clone()
-
-    def hook(self, module, name, before=False):
-        first = lambda x: x[0] if isinstance(x, tuple) else x
-        if before:
-            call = lambda m, args, kwargs: self.put(name, first(args) if args else next(iter(kwargs.values())))
-            self.handles.append(module.register_forward_pre_hook(call, with_kwargs=True))
-        else:
-            self.handles.append(module.register_forward_hook(lambda m, args, out: self.put(name, first(out))))
-
-    def close(self):
-        for h in self.handles:
-            h.remove()
-        modeling_qwen2_vl.eager_attention_forward = self.eager
 
 
 @torch.no_grad()
 def run(model, inputs, tokens):
-    """Prefill and greedy decoding (end of sequence ignored). Returns (stages, logits per generated token, tokens)."""
-    stages = Stages(model)
-    try:
-        given = {k: v for k, v in inputs.items()}
-        if "pixel_values" in given:
-            given["pixel_values"] = given["pixel_values"].double()
-        out = model(**given, use_cache=True)
-        stages.on = False
-        logits = [out.logits[0, -1]]
-        ids = [int(logits[0].argmax())]
-        while len(ids) < tokens:
-            out = model(input_ids=torch.tensor([[ids[-1]]]), past_key_values=out.past_key_values, use_cache=True)
-            logits.append(out.logits[0, -1])
-            ids.append(int(logits[-1].argmax()))
-    finally:
-        stages.close()
+    """As of the other families, and held against `generate`."""
+    seen, logits, ids = watched_run(model, inputs, tokens, Qwen2VLStages)
+    given = {k: v.double() if k == "pixel_values" else v for k, v in inputs.items()}
     whole = model.generate(**given, do_sample=False, max_new_tokens=tokens, min_new_tokens=tokens, eos_token_id=None)
     assert whole[0, given["input_ids"].shape[1] :].tolist() == ids, "generate says otherwise"
-    return stages.seen, torch.stack(logits), ids
+    return seen, logits, ids
 
 
 def record(folder, prompt, system, image_files, tokens=16, steps=2):
