@@ -17,11 +17,10 @@ use aircache::num::{Grid, Real};
 use aircache::pass::{Pass, Precision};
 use aircache::policy::Policy;
 use aircache::sample::Sampling;
-use flow::{relative, watched};
 use ndarray::{Axis, concatenate, s};
 use std::ops::ControlFlow;
 use std::path::Path;
-use toys::{Case, toys};
+use toys::{Case, all_equal, toys};
 
 fn cases() -> Vec<Case> {
     toys("qwen2_vl", 15)
@@ -74,30 +73,14 @@ fn ids_and_pixels_of_transformers_pass_the_core_door() {
 
 #[test]
 fn toys_equal_transformers_in_f64() {
-    toys_equal::<f64>(1e-5);
+    let cases = cases();
+    cases.iter().for_each(|c| assert_eq!(c.model.generation.eos, [488, 486], "{}", c.name));
+    all_equal::<f64>(cases, 1e-5);
 }
 
 #[test]
 fn toys_equal_transformers_in_f32() {
-    toys_equal::<f32>(1e-4);
-}
-
-/// Every stage of a whole run within `bound` of the largest value, and the same 16 tokens.
-fn toys_equal<T: Real>(bound: f64) {
-    let until = Until { stop: vec![], max_new_tokens: 16 };
-    for Case { name, model, prompt, golden, .. } in cases() {
-        assert_eq!(model.generation.eos, [488, 486], "{name}");
-        let (stages, tokens) = watched::<T>(&model, &prompt, &until);
-        let judged = golden.names().filter(|n| !n.starts_with("input.") && !n.starts_with("output."));
-        for stage in judged {
-            let what = format!("{name}: {stage}");
-            let got = stages.0.get(stage).unwrap_or_else(|| panic!("{what} was not seen"));
-            let off = relative(got, &golden.f64(stage).unwrap(), &what);
-            assert!(off <= bound, "{what}: off by {off:.1e} of the largest value");
-        }
-        let want: Vec<i64> = golden.i64("output.ids").unwrap().into_raw_vec_and_offset().0;
-        assert_eq!(tokens.into_iter().map(i64::from).collect::<Vec<_>>(), want, "{name}");
-    }
+    all_equal::<f32>(cases(), 1e-4);
 }
 
 /// Elite sets, budgets and kept sets equal, importances to 1e-9, tokens after eviction equal.

@@ -1,10 +1,13 @@
 //! The toy checkpoints of a family with their prompts, and what an outside program made of them.
 #![allow(dead_code)]
 
+use super::flow::{relative, watched};
 use aircache::files::Files;
+use aircache::generate::Until;
 use aircache::golden::Bundle;
 use aircache::input::{Image, Prepared, Processor};
 use aircache::model::Model;
+use aircache::num::Real;
 use std::path::Path;
 
 /// A toy and its golden.
@@ -49,4 +52,21 @@ fn case(folder: &Path) -> Case {
         .unwrap_or_else(|e| panic!("{name}: {e}"));
     let golden = Bundle::open(&folder.join("expected.safetensors")).unwrap();
     Case { question: text("prompt"), rendered: text("rendered"), name, model, processor, prompt, golden }
+}
+
+/// Every stage of a whole run of every case within `bound` of the largest value, and the same 16 tokens.
+pub fn all_equal<T: Real>(cases: Vec<Case>, bound: f64) {
+    let until = Until { stop: vec![], max_new_tokens: 16 };
+    for Case { name, model, prompt, golden, .. } in cases {
+        let (stages, tokens) = watched::<T>(&model, &prompt, &until);
+        let judged = golden.names().filter(|n| !n.starts_with("input.") && !n.starts_with("output."));
+        for stage in judged {
+            let what = format!("{name}: {stage}");
+            let got = stages.0.get(stage).unwrap_or_else(|| panic!("{what} was not seen"));
+            let off = relative(got, &golden.f64(stage).unwrap(), &what);
+            assert!(off <= bound, "{what}: off by {off:.1e} of the largest value");
+        }
+        let want: Vec<i64> = golden.i64("output.ids").unwrap().into_raw_vec_and_offset().0;
+        assert_eq!(tokens.into_iter().map(i64::from).collect::<Vec<_>>(), want, "{name}");
+    }
 }
