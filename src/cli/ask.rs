@@ -17,7 +17,7 @@ const DEFAULT_QUESTION: usize = 105;
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Input")]
 pub struct Ask {
-    /// A Hugging Face checkpoint folder [default: the embedded demo model]
+    /// A Hugging Face checkpoint folder; demo, where there is no such folder, is the embedded model [default: demo]
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
     /// An image file; may be given several times, in order
@@ -62,7 +62,7 @@ pub struct Asked {
 impl Ask {
     /// The checkpoint's files, and what to call it.
     pub fn files(model: Option<&PathBuf>) -> (Files, String) {
-        match model {
+        match model.filter(|dir| dir.as_os_str() != "demo" || dir.exists()) {
             Some(dir) => (Files::Folder(dir.clone()), dir.display().to_string()),
             None => (demo::files(), "the embedded demo model".into()),
         }

@@ -44,15 +44,11 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         }
         ([candidate], Some(dir)) => {
             let candidate = Bundle::open(candidate)?;
-            let mut ask = args.ask.clone();
-            if dir.as_os_str() == "demo" && !dir.exists() {
-                ask.model = None;
-            }
             if asked {
-                let asked = ask.load(messages)?;
+                let asked = args.ask.load(messages)?;
                 replay(&asked.model, Some(&asked.prompt), &candidate)?
             } else {
-                let (files, _) = Ask::files(ask.model.as_ref());
+                let (files, _) = Ask::files(Some(dir));
                 replay(&Model::load(&files)?, None, &candidate)?
             }
         }
