@@ -3,12 +3,10 @@
 use super::ask::Ask;
 use super::out::{Stdout, bytes};
 use super::{Common, Verdict};
-use aircache::eval::Grid;
-use aircache::explain::{Asked, Explained, Lit};
+use aircache::eval::{Examiner, Grid};
+use aircache::explain::{Explained, Lit};
 use aircache::files::atomic_write;
-use aircache::generate::Until;
-use aircache::num::Grid as Numbers;
-use aircache::pass::Pass;
+use aircache::pass::Precision;
 use aircache::{Error, Result};
 use serde_json::json;
 use std::path::PathBuf;
@@ -72,19 +70,15 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     if asked.images.is_empty() {
         return Err(Error::new("explain", "a prompt with an image", "text only").remedy("give --image FILE"));
     }
-    let until = Until { stop: asked.model.generation.eos.clone(), max_new_tokens: args.max_new_tokens };
     let busy = messages.busy(&format!("explaining {} tokens", asked.prompt.ids.len()));
-    let explained = Explained::of(
-        Asked {
-            model: (&asked.model, &asked.name),
-            processor: &asked.processor,
-            images: asked.images,
-            prompt: (&asked.question, asked.prompt),
-            grid: &grid,
-            until,
-        },
-        &mut Pass::<f32>::new(Numbers::Native),
-    )?;
+    let examiner = Examiner {
+        model: &asked.model,
+        processor: &asked.processor,
+        grid: &grid,
+        precision: Precision::Fast,
+        max_new_tokens: args.max_new_tokens,
+    };
+    let explained = Explained::of(&examiner, &asked.name, asked.images, (&asked.question, asked.prompt))?;
     let lit = args.layer.map_or(Lit::All, Lit::Layer);
     let written = match args.format {
         Format::Html => explained.page()?.into_bytes(),

@@ -3,11 +3,11 @@
 use super::{Grid, Item};
 use crate::error::Result;
 use crate::generate::{self, Until};
-use crate::input::{Image, Processor};
+use crate::input::{Image, Prepared, Processor};
 use crate::model::Model;
 use crate::num::Real;
 use crate::pass::{Pass, Precision};
-use crate::policy::{Policy, Scorer};
+use crate::policy::{Plan, Policy, Scorer};
 
 /// Answers questions.
 #[derive(Debug, Clone, Copy)]
@@ -39,12 +39,25 @@ impl Examiner<'_> {
     fn answers_in<T: Real>(&self, item: &Item) -> Result<Vec<String>> {
         let images = item.images.iter().map(Image::open).collect::<Result<Vec<_>>>()?;
         let prompt = self.processor.prepare(&images, &item.question, item.system.as_deref())?;
-        let tail = self.processor.tail(&prompt, &item.question);
+        self.try_all::<T>(&prompt, &item.question, |_, _| {})
+    }
+
+    /// The greedy answers of all cells to a prompt, in their order; `told` is given each cell's place and plan.
+    ///
+    /// # Errors
+    /// A policy that does not fit the prompt; whatever the model refuses.
+    pub(crate) fn try_all<T: Real>(
+        &self,
+        prompt: &Prepared,
+        question: &str,
+        mut told: impl FnMut(usize, Plan),
+    ) -> Result<Vec<String>> {
+        let tail = self.processor.tail(prompt, question);
         let fitted = |(policy, places): (Policy, Vec<usize>)| (policy.with_tail(tail), places);
         let by_policy: Vec<(Policy, Vec<usize>)> = self.grid.policies().into_iter().map(fitted).collect();
         let policies: Vec<Policy> = by_policy.iter().map(|(policy, _)| *policy).collect();
         let mut pass = Pass::<T>::new(self.precision.grid());
-        let prefilled = generate::prefill(self.model, &mut pass, &prompt, &policies)?;
+        let prefilled = generate::prefill(self.model, &mut pass, prompt, &policies)?;
 
         let mut caches = vec![None; self.grid.cells.len()];
         for (policy, places) in &by_policy {
@@ -53,6 +66,7 @@ impl Examiner<'_> {
             for &place in places {
                 let plan = scorer.decide(self.grid.cells[place].fraction, &scores);
                 caches[place] = Some(prefilled.cache.picked(&plan.kept));
+                told(place, plan);
             }
         }
         let caches = caches.into_iter().flatten().collect();

@@ -2,6 +2,7 @@
 
 use super::{Explained, Told};
 use crate::roles::Role;
+use base64::{Engine, prelude::BASE64_STANDARD};
 use ndarray::Array2;
 use serde_json::{Value, json};
 
@@ -94,8 +95,8 @@ impl Explained {
             "skewness": of(|l| l.skewness),
             "window": windows,
             "peak": peaks,
-            "importance": base64(&scaled.collect::<Vec<u8>>()),
-            "kept": base64(&self.kept(told).iter().map(|x| (255.0 * x).round() as u8).collect::<Vec<u8>>()),
+            "importance": BASE64_STANDARD.encode(scaled.collect::<Vec<u8>>()),
+            "kept": BASE64_STANDARD.encode(self.kept(told).iter().map(|x| (255.0 * x).round() as u8).collect::<Vec<u8>>()),
         })
     }
 
@@ -127,31 +128,5 @@ impl Explained {
             }
         }
         all
-    }
-}
-
-/// RFC 4648, with padding.
-pub(super) fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for three in bytes.chunks(3) {
-        let all = three.iter().fold(0u32, |all, &b| all << 8 | u32::from(b)) << (8 * (3 - three.len()));
-        for i in 0..4 {
-            let digit = DIGITS[(all >> (18 - 6 * i)) as usize & 63];
-            out.push(if i <= three.len() { digit as char } else { '=' });
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn base64_is_that_of_rfc_4648() {
-        let cases =
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")];
-        for (plain, coded) in cases {
-            assert_eq!(super::base64(plain.as_bytes()), coded);
-        }
     }
 }

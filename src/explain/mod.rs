@@ -10,13 +10,9 @@ mod page;
 pub use overlay::Lit;
 
 use crate::error::Result;
-use crate::eval::{Cell, Grid};
-use crate::generate::{self, Until};
-use crate::input::{Image, Prepared, Processor};
-use crate::model::Model;
-use crate::num::Real;
-use crate::pass::Pass;
-use crate::policy::{Plan, Scorer};
+use crate::eval::{Cell, Examiner, Grid};
+use crate::input::{Image, Prepared};
+use crate::policy::Plan;
 
 /// A prompt, and what policies made of it.
 #[derive(Debug)]
@@ -48,48 +44,30 @@ pub struct Told {
     pub answer: String,
 }
 
-/// What to explain.
-#[derive(Debug)]
-pub struct Asked<'a> {
-    /// The model, and what to call it.
-    pub model: (&'a Model, &'a str),
-    /// What made the prompt.
-    pub processor: &'a Processor,
-    /// The images, in prompt order.
-    pub images: Vec<Image>,
-    /// The question, and the prompt it became.
-    pub prompt: (&'a str, Prepared),
-    /// The policies and retentions.
-    pub grid: &'a Grid,
-    /// When answers end.
-    pub until: Until,
-}
-
 impl Explained {
-    /// Runs the prompt once, plans for every cell, and answers from the whole cache and from each plan's.
+    /// What the cells of an examiner's grid make of a prompt, and the whole cache beside them; in f32.
+    ///
+    /// name: of the model; images: of the prompt; question: the question alone.
     ///
     /// # Errors
     /// A policy that does not fit the prompt (A8.13); whatever the model refuses.
-    pub fn of<T: Real>(asked: Asked<'_>, pass: &mut Pass<'_, T>) -> Result<Explained> {
-        let ((model, name), (question, prompt)) = (asked.model, asked.prompt);
-        let tokenizer = asked.processor.tokenizer();
-        let tail = asked.processor.tail(&prompt, question);
-        let cells = asked.grid.cells.iter().cloned().map(|cell| Cell { policy: cell.policy.with_tail(tail), ..cell });
-        let cells: Vec<Cell> = cells.collect();
-        let policies: Vec<_> = cells.iter().map(|cell| cell.policy).collect();
-        let prefilled = generate::prefill(model, pass, &prompt, &policies)?;
-        let text = model.config.text();
-        let mut plans = vec![Plan::full(&prompt.roles, text.layers, text.kv_heads)];
-        for cell in &cells {
-            let scorer = Scorer::new(&cell.policy, &prompt.roles)?;
-            plans.push(scorer.decide(cell.fraction, &prefilled.scores(&scorer)?));
-        }
-        let caches = plans.iter().map(|plan| prefilled.cache.picked(&plan.kept)).collect();
-        let answers = generate::decode_batch(model, pass, &prefilled, caches, &asked.until)?;
-        let mut answers = answers.iter().map(|ids| tokenizer.decode(ids)).collect::<Result<Vec<_>>>()?.into_iter();
+    pub fn of(
+        examiner: &Examiner<'_>,
+        name: &str,
+        images: Vec<Image>,
+        (question, prompt): (&str, Prepared),
+    ) -> Result<Explained> {
+        let tokenizer = examiner.processor.tokenizer();
+        let mut grid = Grid::parse("full", "1")?;
+        grid.cells.extend_from_slice(&examiner.grid.cells);
+        let examiner = Examiner { grid: &grid, ..*examiner };
+        let mut plans = vec![None; grid.cells.len()];
+        let mut answers =
+            examiner.try_all::<f32>(&prompt, question, |place, plan| plans[place] = Some(plan))?.into_iter();
         let full = answers.next().unwrap_or_default();
-        let told = cells.into_iter().zip(plans.into_iter().skip(1)).zip(answers);
-        let told = told.map(|((cell, plan), answer)| Told { cell, plan, answer }).collect();
+        let told = grid.cells.iter().zip(plans).skip(1).zip(answers);
+        let told = told.filter_map(|((cell, plan), answer)| Some(Told { cell: cell.clone(), plan: plan?, answer }));
+        let told = told.collect();
         let words = prompt.ids.iter().zip(&prompt.roles.0).map(|(&id, role)| match role {
             crate::Role::Visual => Ok(String::new()),
             crate::Role::Text => match tokenizer.decode(&[id])? {
@@ -100,7 +78,7 @@ impl Explained {
         });
         let words = words.collect::<Result<_>>()?;
         let (model, question) = (name.to_string(), question.to_string());
-        Ok(Explained { model, question, images: asked.images, prompt, words, full, told })
+        Ok(Explained { model, question, images, prompt, words, full, told })
     }
 
     /// The page: one HTML file that loads nothing.

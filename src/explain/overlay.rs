@@ -1,9 +1,9 @@
 //! The image with what was kept lit and the rest dimmed: SVG for papers, PNG for issues.
 
-use super::data::base64;
 use super::{Explained, Told};
 use crate::error::{Error, Result, ensure};
 use crate::input::Image;
+use base64::{Engine, prelude::BASE64_STANDARD};
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageEncoder, RgbImage, codecs::png::PngEncoder, imageops};
 use ndarray::Array2;
@@ -113,11 +113,11 @@ pub(super) fn embedded(image: &Image) -> Result<String> {
     }
     let png = encode(&rgb, (rgb.height() as usize, rgb.width() as usize), image.label())?;
     if png.len() <= BULKY {
-        return Ok(format!("data:image/png;base64,{}", base64(&png)));
+        return Ok(format!("data:image/png;base64,{}", BASE64_STANDARD.encode(&png)));
     }
     let mut jpeg = Vec::new();
     JpegEncoder::new_with_quality(&mut jpeg, 85).encode_image(&rgb).map_err(|e| at(&e))?;
-    Ok(format!("data:image/jpeg;base64,{}", base64(&jpeg)))
+    Ok(format!("data:image/jpeg;base64,{}", BASE64_STANDARD.encode(&jpeg)))
 }
 
 fn encode(bytes: &[u8], (height, width): (usize, usize), label: &str) -> Result<Vec<u8>> {
