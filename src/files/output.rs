@@ -79,6 +79,11 @@ impl Temporary {
         }
     }
 
+    /// Where it is, for those who write it by that name.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The open file.
     pub(crate) fn file(&mut self) -> &mut File {
         &mut self.file

@@ -124,13 +124,21 @@ fn together(fits: &[Fit]) -> f64 {
 /// Of every stage, the fits of activations: whether large enough, what it is, the fit.
 type Hats = BTreeMap<String, Vec<(bool, String, Fit)>>;
 
+/// What no direction changes of a stage: found with the first, kept for the others.
+struct Known {
+    /// The group of each row.
+    groups: Vec<usize>,
+    /// The honest way that is nearest to the candidate; none where that is the truth.
+    nearest: Option<usize>,
+}
+
 /// A run that is off on purpose, compared with the candidate.
 struct Aslant<'a> {
     truth: &'a mut BundleWriter,
     candidate: &'a Bundle,
     precision: Precision,
     aside: Option<Aside>,
-    groups: &'a mut BTreeMap<String, Vec<usize>>,
+    known: &'a mut BTreeMap<String, Known>,
     hats: &'a mut Hats,
     found: &'a mut BTreeMap<String, Drift>,
     failed: Option<Error>,
@@ -155,8 +163,14 @@ impl Aslant<'_> {
         if !finite || norm(&direction) < 1e-6 * norm(&t) {
             return Ok(());
         }
-        let error = self.nearest(stage, &t, &got)?;
-        let groups = self.groups.entry(stage.to_string()).or_insert_with(|| alike::groups(layout, &t, &noise.scale));
+        if !self.known.contains_key(stage) {
+            let nearest = self.nearest(stage, &t, &got)?;
+            let groups = alike::groups(layout, &t, &noise.scale);
+            self.known.insert(stage.to_string(), Known { groups, nearest });
+        }
+        let Known { groups, nearest } = &self.known[stage];
+        let other = nearest.map(|way| self.truth.numbers(&noise::way(way, stage))).transpose()?.flatten();
+        let error = errors(&got, other.as_ref().unwrap_or(&t));
         let (width, count) = (layout.lead * layout.width, groups.iter().max().map_or(0, |g| g + 1));
         let mut sums = Products { width, along: vec![0.0; count * width], size: vec![0.0; count * width] };
         for (i, (e, d)) in error.iter().zip(&direction).enumerate() {
@@ -169,19 +183,18 @@ impl Aslant<'_> {
         Ok(())
     }
 
-    /// The errors against the truth, or against the honest way that is nearest: it rounds as the candidate does.
-    fn nearest(&mut self, stage: &str, truth: &[f64], got: &[f64]) -> Result<Vec<f64>> {
-        let error = |from: &[f64]| got.iter().zip(from).map(|(g, f)| g - f).collect::<Vec<f64>>();
-        let size = |e: &[f64]| e.iter().map(|e| e * e).sum::<f64>();
-        let mut best = error(truth);
+    /// The honest way that is nearest to the candidate, since it rounds as the candidate does; none where the truth is.
+    fn nearest(&mut self, stage: &str, truth: &[f64], got: &[f64]) -> Result<Option<usize>> {
+        let distance = |from: &[f64]| errors(got, from).iter().map(|e| e * e).sum::<f64>();
+        let mut best = (None, distance(truth));
         for way in 0.. {
             let Some(other) = self.truth.numbers(&noise::way(way, stage))? else { break };
-            let other = error(&other);
-            if size(&other) < size(&best) {
-                best = other;
+            let distance = distance(&other);
+            if distance < best.1 {
+                best = (Some(way), distance);
             }
         }
-        Ok(best)
+        Ok(best.0)
     }
 
     /// Keeps what drifts most, all columns together or one. Spec: E10.10
@@ -236,6 +249,10 @@ impl Aslant<'_> {
     }
 }
 
+fn errors(got: &[f64], from: &[f64]) -> Vec<f64> {
+    got.iter().zip(from).map(|(g, f)| g - f).collect()
+}
+
 impl<T: Real> Tap<T> for Aslant<'_> {
     fn wants(&self, _: Stage) -> bool {
         self.failed.is_none()
@@ -256,11 +273,11 @@ pub(super) fn drifts(
     precision: Precision,
     truth: &mut BundleWriter,
 ) -> Result<BTreeMap<String, Drift>> {
-    let (mut found, mut groups, mut hats) = (BTreeMap::new(), BTreeMap::new(), Hats::new());
+    let (mut found, mut known, mut hats) = (BTreeMap::new(), BTreeMap::new(), Hats::new());
     let Some(given) = run.given else { return Ok(found) };
     for aside in ASIDES.into_iter().map(Some).chain([None]) {
-        let (groups, hats, found) = (&mut groups, &mut hats, &mut found);
-        let mut sink = Aslant { truth, candidate, precision, aside, groups, hats, found, failed: None };
+        let (known, hats, found) = (&mut known, &mut hats, &mut found);
+        let mut sink = Aslant { truth, candidate, precision, aside, known, hats, found, failed: None };
         let way = Way { aside, ..Way::default() };
         let mut pass = Pass::<f32>::watched(Grid::Native, &mut sink).by(way).replaying(given);
         generate::prefill(run.model, &mut pass, run.prompt, &[run.policy])?;

@@ -62,9 +62,9 @@ impl Decided {
     ) -> Decided {
         let (n, candidates) = sizes;
         let sets = if policy.heads == Heads::Kv { kv_heads } else { 1 };
-        let vector = |name: &str| {
-            let v = bundle.get(name).and_then(|_| bundle.f64(name).ok()).filter(|v| v.shape() == [layers]);
-            v.map(|v| v.into_raw_vec_and_offset().0).filter(|v| v.iter().all(|x| x.is_finite()))
+        let a_layer = |name: &str| {
+            let fits = bundle.get(name).is_some_and(|t| t.shape == [layers]);
+            vector(bundle, name).filter(|_| fits)
         };
         let budget = bundle.get("policy.budget").and_then(|_| bundle.i64("policy.budget").ok());
         let budget =
@@ -74,19 +74,32 @@ impl Decided {
             window: (0..layers).map(|l| window(bundle, &format!("{}.window", per_layer(l)), sets, n)).collect(),
             importance: (0..layers)
                 .map(|l| {
-                    let name = format!("{}.importance", per_layer(l));
-                    let values = bundle.get(&name).and_then(|_| bundle.f64(&name).ok())?;
-                    let values = values.into_shape_with_order((sets, candidates)).ok()?;
-                    values.iter().all(|v| v.is_finite() && *v >= 0.0).then_some(values)
+                    let fits = |i: &Array2<f64>| i.ncols() == candidates && i.iter().all(|&v| v >= 0.0);
+                    importance(bundle, l, sets).filter(fits)
                 })
                 .collect(),
-            strength: vector("policy.strength"),
-            skewness: vector("policy.skewness"),
+            strength: a_layer("policy.strength"),
+            skewness: a_layer("policy.skewness"),
             budget: budget.filter(|b| b.iter().all(|&b| b <= candidates)),
             kept: (0..layers).map(|l| kept(bundle, &format!("{}.kept", per_layer(l)), sets, candidates)).collect(),
             tokens: bundle.i64("output.ids").map(|t| t.iter().map(|&t| t as u32).collect()).unwrap_or_default(),
         }
     }
+}
+
+/// A list of finite numbers.
+pub(super) fn vector(bundle: &Bundle, name: &str) -> Option<Vec<f64>> {
+    let values = bundle.get(name).and_then(|_| bundle.f64(name).ok())?;
+    values.iter().all(|v| v.is_finite()).then(|| values.iter().copied().collect())
+}
+
+/// Finite importances of a layer: [sets, N_c].
+pub(super) fn importance(bundle: &Bundle, l: usize, sets: usize) -> Option<Array2<f64>> {
+    let name = format!("policy.{l:02}.importance");
+    let values = bundle.get(&name).and_then(|_| bundle.f64(&name).ok())?;
+    let n = values.len() / sets.max(1);
+    let values = values.into_shape_with_order((sets, n)).ok()?;
+    values.iter().all(|v| v.is_finite()).then_some(values)
 }
 
 /// Windows as sets of rows: \[S\]\[w\]; none where they are no sets of prompt rows.

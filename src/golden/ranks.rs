@@ -1,12 +1,11 @@
 //! Judging kept sets: the most important, within the margin.
 
 use super::decisions::{exact, not_integers, rows, sets};
-use super::given::{kept, window};
+use super::given::{importance, kept, window};
 use super::judge::Judge;
 use super::measure::{Errors, Layout};
 use super::noise;
 use super::numbers::{margins, roundoff, shown};
-use super::shares::importance;
 use super::verdict::{Outcome, StageVerdict};
 use crate::policy::LayerScores;
 use ndarray::Array2;

@@ -10,32 +10,14 @@ use super::verdict::Verdict;
 use super::{Bundle, Selection, drift, images, noise, stages};
 use crate::cache::Cache;
 use crate::error::{Error, Result, ensure};
+use crate::files::output::Temporary;
 use crate::input::{Positions, Prepared};
 use crate::kernel::Way;
 use crate::model::Model;
 use crate::num::{Grid, Real};
 use crate::pass::{Precision, Stage, Tap};
-use crate::policy::{Policy, Retain, Values, preset};
+use crate::policy::{Retain, Values, preset};
 use ndarray::ArrayViewD;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
-
-/// The truth of a replay, in a file that is gone with it.
-struct Temporary(PathBuf);
-
-impl Temporary {
-    fn new() -> Temporary {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let n = COUNT.fetch_add(1, Ordering::Relaxed);
-        Temporary(std::env::temp_dir().join(format!("aircache-replay-{}-{n}.safetensors", std::process::id())))
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
 
 /// A recorder that also takes the cache.
 struct Truth<'a> {
@@ -100,9 +82,9 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
             &reconstructed
         }
     };
-    let given_policy = policy(candidate)?;
-    let (rule, retain) = match given_policy {
-        Some(given) => given,
+    let policy = policy(candidate)?;
+    let (rule, retain) = match policy {
+        Some(named) => named,
         None => (preset("full")?.policy, Retain::ALL),
     };
     let config = &model.decoder.config;
@@ -114,12 +96,13 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
     let given = Given(candidate);
 
     let evicts = |name: &str| name.starts_with("policy.") || name.starts_with("cache.");
-    let unnamed = given_policy.is_none() && candidate.names().any(evicts);
+    let unnamed = policy.is_none() && candidate.names().any(evicts);
     let unnamed =
         unnamed.then(|| "metadata policy and retain name none, so that nobody knows what it should be".into());
 
-    let place = Temporary::new();
-    let out = Recorder::create(&place.0, Precision::Truth, Selection::default())?;
+    // The truth of the replay, in a file that is gone with it.
+    let place = Temporary::beside(&std::env::temp_dir().join("aircache-replay.safetensors"))?;
+    let out = Recorder::create(place.path(), Precision::Truth, Selection::default())?;
     let rounded = model.rounded(precision.grid())?; // R10.4
     let weights = rounded.as_ref().unwrap_or(model);
     let run = Rerun { model: weights, prompt: read, policy: rule, retain, decided: &decided, given: Some(&given) };
@@ -132,7 +115,7 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
     let half = kind.grid() != Grid::Native;
     let drifts = if half { drift::drifts(&run, candidate, kind, out.writer()?)? } else { Default::default() };
     out.finish(vec![("precision", "f64".into())])?;
-    let golden = Bundle::open(&place.0)?;
+    let golden = Bundle::open(place.path())?;
 
     let known = |name: &str| {
         candidate.get(name).is_some() || (prompt.is_some() && name.starts_with("input.")) || name == "input.ids"
@@ -146,9 +129,7 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
         visual: !read.roles.visual().is_empty(),
         known: Default::default(),
     };
-    let known_policy: Option<(Policy, Retain)> = given_policy;
-    let scorer = scorer(&golden, known_policy.as_ref());
-    let policy = known_policy;
+    let scorer = scorer(&golden, policy.as_ref());
     let judge =
         Judge { golden: &golden, candidate, precision, ground: Some(ground), scorer, policy, undecided, drifts };
     let mut verdict = judge.verdict("replay")?;

@@ -9,8 +9,8 @@ use crate::kernel::Way;
 use crate::model::Model;
 use crate::num::{Grid, Real};
 use crate::pass::{Part, Pass, Precision, Source, Stage, Tap};
-use crate::policy::{Heads, LayerScores, Plan, Policy, Retain, Scorer, Values, skewness, strength};
-use ndarray::{Array1, Array2, ArrayD};
+use crate::policy::{Heads, LayerScores, Plan, Policy, Retain, Scorer, Values, over_sets, skewness, strength};
+use ndarray::{Array1, ArrayD};
 
 /// Takes what a run shows.
 pub(super) trait Sink<T: Real>: Tap<T> {
@@ -112,12 +112,16 @@ impl Rerun<'_> {
         sink: &mut S,
     ) -> Result<Vec<Vec<Vec<usize>>>> {
         let d = self.decided;
-        let own = prefilled.observed(|l, seen| Ok((scorer.text_attention(l, seen)?, scorer.observe(l, seen)?)))?;
-        let (attention, own): (Vec<_>, Vec<LayerScores>) = own.into_iter().unzip();
-        let mut scores = prefilled.observed(|l, seen| match d.window.get(l).cloned().flatten() {
-            Some(window) => scorer.observe_through(l, seen, window).or_else(|_| scorer.observe(l, seen)),
-            None => scorer.observe(l, seen),
+        // A layer's scores through its own window, and through the one given.
+        let layers = prefilled.observed(|l, seen| {
+            let (attention, own) = (scorer.text_attention(l, seen)?, scorer.observe(l, seen)?);
+            let given = d.window.get(l).cloned().flatten();
+            let through = given.and_then(|window| scorer.observe_through(l, seen, window).ok());
+            let through = through.unwrap_or_else(|| own.clone());
+            Ok((attention, (own, through)))
         })?;
+        let (attention, layers): (Vec<_>, Vec<_>) = layers.into_iter().unzip();
+        let (own, mut scores): (Vec<LayerScores>, Vec<LayerScores>) = layers.into_iter().unzip();
         for (l, attention) in attention.into_iter().enumerate() {
             if let Some(attention) = attention {
                 sink.take(&format!("policy.{l:02}.attention"), &Values::F64(attention.into_dyn()))?;
@@ -161,12 +165,6 @@ impl Rerun<'_> {
     pub fn per_head(&self) -> bool {
         self.policy.heads == Heads::Kv
     }
-}
-
-/// The mean over kept sets.
-pub(super) fn over_sets(importance: &Array2<f64>, f: fn(&[f64]) -> f64) -> f64 {
-    let each: Vec<f64> = importance.rows().into_iter().map(|row| f(&row.to_vec())).collect();
-    crate::num::sum(&each) / each.len().max(1) as f64
 }
 
 /// Puts a bundle's keys and values after eviction into a cache of the same shape.

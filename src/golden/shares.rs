@@ -1,31 +1,16 @@
 //! Judging what layers say of their importances, and the budgets that follow.
 
 use super::decisions::{exact, not_integers, same_window, sets};
+use super::given::{importance, vector};
 use super::judge::Judge;
 use super::measure::Layout;
+use super::noise;
 use super::numbers::{roundoff, shown};
-use super::rerun::over_sets;
 use super::verdict::{Outcome, StageVerdict};
-use super::{Bundle, noise};
-use crate::policy::{Budget, LayerScores, skewness, strength};
-use ndarray::Array2;
+use crate::policy::{Budget, LayerScores, over_sets, skewness, strength};
 
 /// How many rulers a statistic of importances may be off. Spec: T10.3
 const STATISTIC: f64 = 3.0;
-
-/// Importances of a layer as [sets, N_c].
-pub(super) fn importance(bundle: &Bundle, l: usize, sets: usize) -> Option<Array2<f64>> {
-    let name = format!("policy.{l:02}.importance");
-    let values = bundle.get(&name).and_then(|_| bundle.f64(&name).ok())?;
-    let n = values.len() / sets.max(1);
-    let values = values.into_shape_with_order((sets, n)).ok()?;
-    values.iter().all(|v| v.is_finite()).then_some(values)
-}
-
-fn vector(bundle: &Bundle, name: &str) -> Option<Vec<f64>> {
-    let values = bundle.get(name).and_then(|_| bundle.f64(name).ok())?;
-    values.iter().all(|v| v.is_finite()).then(|| values.iter().copied().collect())
-}
 
 /// What a statistic over n importances may be off by, relative: a few stores and four sums of n numbers in f32.
 /// Spec: E10.8
@@ -35,7 +20,9 @@ fn statistic_ruler(j: &Judge<'_>, values: &[f64], n: usize) -> f64 {
 
 /// Strengths and skewnesses: from the candidate's own importances where it has them, else the golden's.
 pub(super) fn statistics(j: &Judge<'_>, name: &str) -> StageVerdict {
-    let Some(ours) = vector(j.golden, name) else { return exact_missing(name) };
+    let Some(ours) = vector(j.golden, name) else {
+        return StageVerdict::plain(name, Outcome::NotJudged, "the golden does not hold it");
+    };
     let Some(got) = vector(j.candidate, name) else {
         return StageVerdict::plain(name, Outcome::Fail, "NaN or infinite, or no numbers");
     };
@@ -66,10 +53,6 @@ pub(super) fn statistics(j: &Judge<'_>, name: &str) -> StageVerdict {
     let words = if fails { format!("layer {l}, not what its importances give") } else { String::new() };
     let outcome = if fails { Outcome::Fail } else { Outcome::Pass };
     StageVerdict::plain(name, outcome, words).by("element", error, ruler).at(vec![l], expected, got[l])
-}
-
-fn exact_missing(name: &str) -> StageVerdict {
-    StageVerdict::plain(name, Outcome::NotJudged, "the golden does not hold it")
 }
 
 /// What every layer says, from the candidate where it says so, else from the golden; and the relative margin of each.

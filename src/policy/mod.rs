@@ -35,6 +35,7 @@ pub use presets::{Preset, preset, presets};
 pub use retain::Retain;
 pub use score::LayerScores;
 pub use scorer::Scorer;
+pub(crate) use stats::over_sets;
 pub use stats::{skewness, strength};
 pub use window::elite;
 

@@ -74,11 +74,8 @@ pub(super) fn score<T: Real>(
             Error::new(at, "a finite number", x).remedy("the queries or keys of this layer hold NaN or overflow")
         );
     }
-    let mean = |f: fn(&[f64]) -> f64| {
-        let each: Vec<f64> = importance.rows().into_iter().map(|row| f(&row.to_vec())).collect();
-        crate::num::sum(&each) / sets as f64
-    };
-    let (strength, skewness) = (mean(stats::strength), mean(stats::skewness));
+    let of = |statistic| stats::over_sets(&importance, statistic);
+    let (strength, skewness) = (of(stats::strength), of(stats::skewness));
     Ok(LayerScores { kv_heads, window, importance, strength, skewness, density })
 }
 

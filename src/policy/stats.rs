@@ -1,6 +1,7 @@
 //! What a layer's importances say about it: strength, skewness, density. In f64, whatever the container.
 
 use crate::num::{Real, sum};
+use ndarray::Array2;
 
 /// s_t = Σ I_v: how much this layer looks at the image. importance: \[N_v\]. Spec: E8.5
 ///
@@ -34,6 +35,12 @@ pub fn skewness(importance: &[f64]) -> f64 {
     let standard: Vec<f64> = deviations.iter().map(|d| d / sigma).collect();
     let cubes = of(|z| z * z * z, &standard);
     n / ((n - 1.0) * (n - 2.0)) * cubes
+}
+
+/// A statistic of a layer that has several kept sets: the mean of theirs. importance: [S, N_c]. Spec: E8.5, E8.6
+pub(crate) fn over_sets(importance: &Array2<f64>, statistic: fn(&[f64]) -> f64) -> f64 {
+    let each: Vec<f64> = importance.rows().into_iter().map(|row| statistic(&row.to_vec())).collect();
+    sum(&each) / each.len().max(1) as f64
 }
 
 /// How many entries of a row of attention reach `least` times its maximum. p: [C]. Spec: E9.7
