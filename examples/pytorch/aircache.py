@@ -103,9 +103,11 @@ def budgets(s_t, s_k, n_v, retention):
     real, capped = [Fraction(0)] * len(shares), set()
     while True:
         free = [l for l in range(len(shares)) if l not in capped]
-        rest, weight = total - n_v * len(capped), sum(shares[l] for l in free)
+        # With no layer capped the real budgets sum to r · n_v · L itself, not to the whole number it is rounded to.
+        rest = total - n_v * len(capped) if capped else Fraction(retention) * n_v * len(shares)
+        weight = sum(shares[l] for l in free)
         for l in free:
-            real[l] = Fraction(rest * shares[l], weight) if weight else Fraction(rest, len(free))
+            real[l] = rest * Fraction(shares[l], weight) if weight else Fraction(rest, len(free))
         over = {l for l in free if real[l] > n_v}
         if not over:
             break
