@@ -12,7 +12,7 @@
 //! rerun, given   the flow once more, by another honest way or from another's values
 //! noise          the ruler: what honest computations show against the truth
 //! judge          candidate against golden, stage by stage
-//! drift, alike   errors that follow something, where rows are independent
+//! drift, fit, alike   errors that follow something, where rows are independent
 //! numbers, place      stages of numbers, and where they are wrong
 //! decisions, shares, ranks, copies, tokens      what is decided, and what follows from it
 //! replay         the golden of a candidate's own inputs
@@ -28,6 +28,7 @@ mod compress;
 mod copies;
 mod decisions;
 mod drift;
+mod fit;
 mod given;
 mod images;
 mod judge;

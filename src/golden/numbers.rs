@@ -14,7 +14,7 @@ const GLOBAL: f64 = 2.0;
 /// How many rulers everything may be too large or too small by. Spec: T10.3
 const GAIN: f64 = 4.0;
 /// How many standard errors a drift may have. Spec: T10.3
-const DRIFT: f64 = 8.0;
+pub(super) const DRIFT: f64 = 8.0;
 
 /// Unit roundoff of what a type stores. Spec: T10.1
 pub(super) fn roundoff(precision: Precision) -> f64 {

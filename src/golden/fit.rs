@@ -1,0 +1,98 @@
+//! A direction fitted to errors, rows that are rounded alike counted as one draw. Spec: E10.10
+
+use super::measure::Layout;
+
+/// So many groups of rows have to speak. Spec: E10.10
+const GROUPS: f64 = 16.0;
+/// Products of errors and a direction, and of the direction with itself, a number a group of rows and column.
+pub(super) struct Products {
+    pub width: usize,
+    along: Vec<f64>,
+    size: Vec<f64>,
+}
+
+/// A direction fitted to errors, a number a group of rows.
+#[derive(Debug, Clone)]
+pub(super) struct Fit {
+    pub a: f64,
+    pub size: f64,
+    /// What each group adds, and what is left of that after the fit.
+    along: Vec<f64>,
+    rest: Vec<f64>,
+}
+
+impl Fit {
+    /// None where too few groups speak.
+    fn new(along: Vec<f64>, size: Vec<f64>) -> Option<Fit> {
+        let (total, squares) = (size.iter().sum::<f64>(), size.iter().map(|n| n * n).sum::<f64>());
+        if total <= 0.0 || total * total < GROUPS * squares {
+            return None;
+        }
+        let a = along.iter().sum::<f64>() / total;
+        let rest = along.iter().zip(&size).map(|(s, n)| s - a * n).collect();
+        Some(Fit { a, size: total, along, rest })
+    }
+
+    /// The standard error of a.
+    pub fn ruler(&self) -> f64 {
+        self.rest.iter().map(|r| r * r).sum::<f64>().sqrt() / self.size
+    }
+}
+
+impl Products {
+    /// Spec: E10.10
+    pub fn new(layout: Layout, groups: &[usize], error: &[f64], direction: &[f64]) -> Products {
+        let (width, count) = (layout.lead * layout.width, groups.iter().max().map_or(0, |g| g + 1));
+        let mut sums = Products { width, along: vec![0.0; count * width], size: vec![0.0; count * width] };
+        for (i, (e, d)) in error.iter().zip(direction).enumerate() {
+            let (row, c) = (i / layout.width, i % layout.width);
+            let at = groups[row % layout.rows] * width + row / layout.rows * layout.width + c;
+            sums.along[at] += e * d;
+            sums.size[at] += d * d;
+        }
+        sums
+    }
+
+    pub fn all(&self, scale: &[f64]) -> Option<Fit> {
+        let group = |row: &[f64]| row.iter().zip(scale).map(|(v, s)| v / (s * s)).sum::<f64>();
+        let of = |sums: &[f64]| sums.chunks(self.width).map(group).collect();
+        Fit::new(of(&self.along), of(&self.size))
+    }
+
+    pub fn column(&self, c: usize, scale: f64) -> Option<Fit> {
+        let of = |sums: &[f64]| sums.iter().skip(c).step_by(self.width).map(|v| v / (scale * scale)).collect();
+        Fit::new(of(&self.along), of(&self.size))
+    }
+}
+
+/// √ of Hotelling's T² of several fits: how far they are from nothing together, in standard errors.
+pub(super) fn together(fits: &[Fit]) -> f64 {
+    let k = fits.len();
+    let total: Vec<f64> = fits.iter().map(|f| f.along.iter().sum()).collect();
+    let product = |a: &Fit, b: &Fit| a.rest.iter().zip(&b.rest).map(|(x, y)| x * y).sum::<f64>();
+    let mut m: Vec<Vec<f64>> = fits.iter().map(|a| fits.iter().map(|b| product(a, b)).collect()).collect();
+    // Cholesky; a direction that the others hold already adds nothing.
+    let mut y = vec![0.0; k];
+    for i in 0..k {
+        let own = m[i][i];
+        for j in 0..=i {
+            let sum = m[i][j] - (0..j).map(|p| m[i][p] * m[j][p]).sum::<f64>();
+            m[i][j] = match i == j {
+                true => {
+                    if sum > 1e-6 * own {
+                        sum.sqrt()
+                    } else {
+                        f64::INFINITY
+                    }
+                }
+                false => sum / m[j][j],
+            };
+        }
+        y[i] = (total[i] - (0..i).map(|p| m[i][p] * y[p]).sum::<f64>()) / m[i][i];
+    }
+    y.iter().map(|v| v * v).sum::<f64>().sqrt()
+}
+
+pub(super) fn errors(got: &[f64], from: &[f64]) -> Vec<f64> {
+    got.iter().zip(from).map(|(g, f)| g - f).collect()
+}
