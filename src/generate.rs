@@ -1,5 +1,9 @@
 //! The whole flow on one screen: encode, merge, prefill; compress; decode.
 
+mod batch;
+
+pub use batch::{Continuation, Wanted, decode_batch, prefill_batch};
+
 use crate::cache::Cache;
 use crate::decoder::{Observer, Segment};
 use crate::error::Result;
@@ -9,8 +13,8 @@ use crate::num::Real;
 use crate::pass::{Part, Pass, Stage};
 use crate::policy::{LayerScores, Observed, Plan, Policy, Retain, Scorer};
 use crate::roles::Roles;
-use crate::sample::{Sampler, Sampling};
-use ndarray::{Array3, s};
+use crate::sample::Sampler;
+use ndarray::{Array2, Array3, s};
 use std::ops::ControlFlow;
 
 /// A prompt that has gone through all layers.
@@ -55,21 +59,16 @@ pub fn prefill<T: Real>(
     prompt: &Prepared,
     policies: &[Policy],
 ) -> Result<Prefilled<T>> {
-    let mut rows = Vec::new();
-    for policy in policies {
-        rows.extend_from_slice(Scorer::new(policy, &prompt.roles)?.rows());
+    if !pass.is_watched() {
+        return batch::alone(model, pass, (prompt, policies)); // the same bits in less memory: C6.11a
     }
-    rows.sort_unstable();
-    rows.dedup();
-    let mut observer = Observer::new(rows, policies.iter().any(Policy::needs_received));
-
+    let mut observer = batch::observer(prompt, policies)?;
     let visual = model.encode(pass, prompt);
     let merged = model.merge(pass, prompt, visual)?;
     let next_position = prompt.positions.next();
     let mut cache = model.decoder.cache();
-    let segment = Segment { cache: &mut cache, rows: prompt.ids.len() };
-    let x = model.decoder.forward(pass, merged, &prompt.positions, &mut [segment], Some(&mut observer));
-    let x = if pass.is_watched() { x } else { x.slice(s![-1.., ..]).to_owned() };
+    let segment = Segment { cache: &mut cache, rows: prompt.ids.len(), observer: Some(&mut observer) };
+    let x = model.decoder.forward(pass, merged, &prompt.positions, &mut [segment]);
     let x = model.decoder.final_norm(pass, x.view());
     let given = pass.show(Stage::at(Part::Decoder, "norm"), x.view()).map(|x| x.into_dimensionality());
     let x = given.and_then(|x| x.ok()).unwrap_or(x);
@@ -99,7 +98,8 @@ impl<T: Real> Prefilled<T> {
             for (mut k, head) in k.outer_iter_mut().zip(heads) {
                 k.assign(&head.keys());
             }
-            let received = seen.received.as_ref().map(|r| r.view());
+            let received = seen.received.as_ref().map(|r| Array2::from_shape_fn((r.len(), n), |(g, i)| r[g][i]));
+            let received = received.as_ref().map(|r| r.view());
             f(l, &Observed { q: seen.queries.view(), rows: &self.observer.rows, k: k.view(), received })
         };
         self.observer.layers.iter().enumerate().map(layer).collect()
@@ -151,43 +151,6 @@ pub fn decode<T: Real>(
         let position = prefilled.next_position + fed as i64;
         let next = model.decoder.step(pass, &[token], &[position], &mut [&mut prefilled.cache]);
         logits = pass.put(Stage::layer(Part::Step, fed, "logits"), next.row(0).to_owned()).to_vec();
-    }
-    Ok(tokens)
-}
-
-/// Generates greedily from several caches of one prompt side by side, as [`decode`] does from each, bit for bit.
-///
-/// caches: one a continuation, from [`Cache::picked`]. Returns the tokens of each.
-///
-/// # Errors
-/// Logits that are not numbers.
-pub fn decode_batch<T: Real>(
-    model: &Model,
-    pass: &mut Pass<'_, T>,
-    prefilled: &Prefilled<T>,
-    mut caches: Vec<Cache<T>>,
-    until: &Until,
-) -> Result<Vec<Vec<u32>>> {
-    let mut greedy = Sampler::new(Sampling::Greedy)?;
-    let mut tokens = vec![Vec::new(); caches.len()];
-    let mut open: Vec<usize> = (0..caches.len()).filter(|_| until.max_new_tokens > 0).collect();
-    let mut logits = vec![prefilled.logits.clone(); open.len()];
-    for fed in 0.. {
-        for (&i, logits) in open.iter().zip(&logits) {
-            tokens[i].push(greedy.next(logits)?);
-        }
-        open.retain(|&i| {
-            tokens[i].len() < until.max_new_tokens && !tokens[i].last().is_some_and(|t| until.stop.contains(t))
-        });
-        if open.is_empty() {
-            break;
-        }
-        let last: Vec<u32> = open.iter().filter_map(|&i| tokens[i].last().copied()).collect();
-        let positions = vec![prefilled.next_position + fed as i64; open.len()];
-        let mut batch: Vec<&mut Cache<T>> =
-            caches.iter_mut().enumerate().filter(|(i, _)| open.binary_search(i).is_ok()).map(|(_, c)| c).collect();
-        let next = model.decoder.step(pass, &last, &positions, &mut batch);
-        logits = next.outer_iter().map(|row| row.to_vec()).collect();
     }
     Ok(tokens)
 }

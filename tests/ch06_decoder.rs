@@ -2,6 +2,8 @@
 
 #[path = "common/by_hand.rs"]
 mod by_hand;
+#[path = "ch06_decoder/chunks.rs"]
+mod chunks;
 #[path = "ch06_decoder/mrope.rs"]
 mod mrope;
 #[path = "common/numbers.rs"]
@@ -54,7 +56,7 @@ fn rows<T: Real>(n: usize, seed: u64) -> Array2<T> {
 fn feed<T: Real>(cache: &mut Cache<T>, x: Array2<T>, grid: Grid) -> Array2<T> {
     let (first, rows) = (cache.rows as i64, x.nrows());
     let positions = Positions::Linear((first..first + rows as i64).collect());
-    DEMO.decoder.forward(&mut Pass::new(grid), x, &positions, &mut [Segment { cache, rows }], None)
+    DEMO.decoder.forward(&mut Pass::new(grid), x, &positions, &mut [Segment::new(cache, rows)])
 }
 
 fn entries<T: Real>(cache: &Cache<T>) -> Vec<u64> {
@@ -116,8 +118,8 @@ fn e6_2_e6_3_e6_4_e6_5_e6_6_e6_7_worked_examples() {
     let decoder = Decoder::load(&Names::new(&checkpoint, names::llava_onevision), &config).unwrap();
     let (mut stages, mut cache) = (Stages::default(), decoder.cache::<f64>());
     let mut pass = Pass::watched(Grid::Native, &mut stages);
-    let segment = Segment { cache: &mut cache, rows: 1 };
-    let out = decoder.forward(&mut pass, array![[1.0, 7.0]], &Positions::Linear(vec![5]), &mut [segment], None);
+    let segment = Segment::new(&mut cache, 1);
+    let out = decoder.forward(&mut pass, array![[1.0, 7.0]], &Positions::Linear(vec![5]), &mut [segment]);
     let logits = decoder.logits(&pass, decoder.final_norm(&pass, array![[1.0, 7.0]].view()).view());
     // Two norms, each C3.10a with d = 2, and a few roundings; the weight ln 3 / 1.4 is an f32.
     let near = |x: &ArrayD<f64>, want: [f64; 2], error: f64| {
@@ -248,8 +250,8 @@ fn c6_1a_a_batch_equals_its_members_one_by_one() {
     let (mut a, mut b) = (DEMO.decoder.cache::<f32>(), DEMO.decoder.cache::<f32>());
     let x = ndarray::concatenate(ndarray::Axis(0), &[prompts[0].view(), prompts[1].view()]).unwrap();
     let positions = Positions::Linear((0..21).chain(0..40).collect());
-    let mut segments = [Segment { cache: &mut a, rows: 21 }, Segment { cache: &mut b, rows: 40 }];
-    let out = DEMO.decoder.forward(&mut Pass::new(Grid::Native), x, &positions, &mut segments, None);
+    let mut segments = [Segment::new(&mut a, 21), Segment::new(&mut b, 40)];
+    let out = DEMO.decoder.forward(&mut Pass::new(Grid::Native), x, &positions, &mut segments);
     assert_eq!(bits(out.slice(s![..21, ..])), bits(&alone[0].1));
     assert_eq!(bits(out.slice(s![21.., ..])), bits(&alone[1].1));
     let step = DEMO.decoder.step(&mut Pass::new(Grid::Native), &[11, 11], &[21, 40], &mut [&mut a, &mut b]);
@@ -311,8 +313,8 @@ fn c6_3a_a_key_depends_on_its_position_alone() {
     let (mut all, mut one) = (DEMO.decoder.cache(), DEMO.decoder.cache());
     feed(&mut all, x.clone(), Grid::Native);
     let row = x.slice(s![4..5, ..]).to_owned();
-    let segment = Segment { cache: &mut one, rows: 1 };
-    DEMO.decoder.forward(&mut Pass::new(Grid::Native), row, &Positions::Linear(vec![4]), &mut [segment], None);
+    let segment = Segment::new(&mut one, 1);
+    DEMO.decoder.forward(&mut Pass::new(Grid::Native), row, &Positions::Linear(vec![4]), &mut [segment]);
     for (all, one) in all.layers[0].iter().zip(&one.layers[0]) {
         assert!(all.key(4).eq(one.key(0)) && all.value(4) == one.value(0));
     }

@@ -6,7 +6,7 @@ mod numbers;
 mod twin;
 
 use aircache::cache::{Cache, HeadCache};
-use aircache::decoder::Segment;
+use aircache::decoder::{Observer, Segment, Sequence};
 use aircache::input::Positions;
 use aircache::kernel::{naive, scale};
 use aircache::model::Model;
@@ -200,8 +200,8 @@ fn prefilled<T: Real>(n: usize, seed: u64) -> Cache<T> {
     let ids: Vec<u32> = (0..n).map(|_| rng.below(480) as u32).collect();
     let (x, mut cache) = (DEMO.decoder.embed::<T>(&ids), DEMO.decoder.cache::<T>());
     let positions = Positions::in_order(n);
-    let segment = Segment { cache: &mut cache, rows: n };
-    DEMO.decoder.forward(&mut Pass::new(Grid::Native), x, &positions, &mut [segment], None);
+    let segment = Segment::new(&mut cache, n);
+    DEMO.decoder.forward(&mut Pass::new(Grid::Native), x, &positions, &mut [segment]);
     cache
 }
 
@@ -210,6 +210,30 @@ fn steps<T: Real>(cache: &mut Cache<T>, tokens: &[u32], first: i64) -> Vec<Array
         DEMO.decoder.step(&mut Pass::new(Grid::Native), &[token], &[first + t as i64], &mut [cache])
     };
     tokens.iter().enumerate().map(step).collect()
+}
+
+/// C6.11c, by the allocator's account, on one thread: beside cache, embeddings and what is observed, twice the prompt
+/// holds no more than once, where the chunk is the same; and far less than the whole prompt at once.
+#[test]
+fn c6_11c_what_is_alive_does_not_grow_with_the_prompt() {
+    let d = DEMO.decoder.config.hidden;
+    // The most held on the way, less what is there in the end and the embeddings, which come in whole.
+    let on_the_way = |n: usize, at_once: usize| {
+        let (ids, positions) = (vec![7; n], Positions::in_order(n));
+        let (mut cache, mut observer) = (DEMO.decoder.cache::<f32>(), Observer::new(vec![n - 1], true));
+        let x = DEMO.decoder.embed::<f32>(&ids);
+        let before = HELD.with(|h| h.get()).0;
+        HELD.with(|h| h.set((before, before)));
+        let sequence = Sequence { x, positions: &positions, cache: &mut cache, observer: &mut observer };
+        DEMO.decoder.prefill(&Pass::new(Grid::Native), &mut [sequence], at_once);
+        let (now, most) = HELD.with(|h| h.get());
+        most - now - (n * d * 4) as isize
+    };
+    let [once, twice, whole] =
+        [(1000, 64), (2000, 64), (2000, 2000)].map(|(n, at_once)| numbers::threads(1, || on_the_way(n, at_once)));
+    println!("{once} bytes on the way for 1000 rows, {twice} for 2000, {whole} at once");
+    let attention = 2 * 1000 * 4 * 8 * 2; // twice: 8 blocks of received sums, 8 rows of scores
+    assert!(twice <= once + attention && whole > 8 * twice);
 }
 
 /// C7.2d: retention 1.

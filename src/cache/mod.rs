@@ -22,6 +22,11 @@ impl<T: Real> Cache<T> {
         Cache { layers: vec![vec![HeadCache::new(head_dim); kv_heads]; layers], rows: 0 }
     }
 
+    /// Makes room for exactly `more` entries in every head.
+    pub fn reserve(&mut self, more: usize) {
+        self.layers.iter_mut().flatten().for_each(|head| head.reserve(more));
+    }
+
     /// What the attention kernel reads of a layer.
     pub fn views(&self, layer: usize) -> Vec<HeadView<'_, T>> {
         self.layers[layer].iter().map(HeadCache::view).collect()

@@ -1,6 +1,6 @@
 //! One decoder layer: norm, projections, rotary, attention, output, residual; norm, gated MLP, residual.
 
-use super::{LayerObserved, Observer, Segment, stage};
+use super::{Segment, stage};
 use crate::config::DecoderConfig;
 use crate::error::Result;
 use crate::kernel::{Angles, Aside, Visible, attention, rms_norm};
@@ -58,7 +58,6 @@ impl Block {
         x: Array2<T>,
         angles: &Angles<T>,
         segments: &mut [Segment<'_, T>],
-        observer: Option<&mut Observer<T>>,
     ) -> Array2<T> {
         let h = pass.store(rms_norm(x.view(), &self.attention_norm, pass.epsilon(c.norm_eps, x.view()), pass.grid)); // E6.2
         let mut q = self.query.forward(pass, h.view());
@@ -70,7 +69,7 @@ impl Block {
         let k = shown(pass, stage(layer, "key"), k, c.kv_heads);
         let v = shown(pass, stage(layer, "value"), v, c.kv_heads);
 
-        let mix = mix(pass, c, layer, &q, &k, &v, segments, observer); // E6.4
+        let mix = mix(pass, c, layer, &q, &k, &v, segments); // E6.4
         let mix = pass.put(stage(layer, "mix"), mix);
         let x = pass.store(x + pass.aside(Aside::Mix, self.out.forward(pass, mix.view()))); // E6.5
         let h = pass.store(rms_norm(x.view(), &self.mlp_norm, pass.epsilon(c.norm_eps, x.view()), pass.grid));
@@ -89,11 +88,9 @@ fn mix<T: Real>(
     k: &Array2<T>,
     v: &Array2<T>,
     segments: &mut [Segment<'_, T>],
-    observer: Option<&mut Observer<T>>,
 ) -> Array2<T> {
     let d = c.head_dim;
     let mut first = 0;
-    let mut observer = observer;
     let mut mix = Vec::with_capacity(q.len());
     for segment in segments {
         let rows = first..first + segment.rows;
@@ -108,8 +105,9 @@ fn mix<T: Real>(
         }
         let views = segment.cache.views(layer);
         let queries = q.slice(s![rows.clone(), ..]);
-        let observer = observer.take();
-        let mut received = observer.as_ref().filter(|o| o.received).map(|_| vec![vec![T::ZERO; rows.end]; c.kv_heads]);
+        let seen = by_head(q, c.heads).slice_move(s![.., rows.clone(), ..]);
+        let observer = segment.observer.as_deref_mut();
+        let received = observer.and_then(|o| o.see(layer, segment.cache.rows, seen, c.kv_heads));
         mix.extend(attention(
             queries.as_slice().unwrap_or_default(),
             c.heads,
@@ -117,13 +115,8 @@ fn mix<T: Real>(
             d,
             Visible::Causal,
             pass.stores(),
-            received.as_deref_mut(),
+            received,
         ));
-        if let Some(observer) = observer {
-            let queries = by_head(q, c.heads).select(ndarray::Axis(1), &observer.rows);
-            let received = received.map(|r| Array2::from_shape_fn((r.len(), segment.rows), |(g, i)| r[g][i]));
-            observer.layers.push(LayerObserved { queries, received });
-        }
         first = rows.end;
     }
     Array2::from_shape_vec(q.dim(), mix).unwrap_or_else(|_| unreachable!("E6.4: one row a query"))

@@ -6,8 +6,10 @@
 
 mod block;
 mod observe;
+mod prefill;
 
 pub use observe::{LayerObserved, Observer};
+pub use prefill::{AT_ONCE, Sequence, packs};
 
 use crate::cache::Cache;
 use crate::config::DecoderConfig;
@@ -41,6 +43,15 @@ pub struct Segment<'c, T> {
     pub cache: &'c mut Cache<T>,
     /// How many of the batch's rows are this sequence's.
     pub rows: usize,
+    /// Who sees the sequence's queries, if anybody does.
+    pub observer: Option<&'c mut Observer<T>>,
+}
+
+impl<'c, T> Segment<'c, T> {
+    /// Rows that nobody observes.
+    pub fn new(cache: &'c mut Cache<T>, rows: usize) -> Self {
+        Segment { cache, rows, observer: None }
+    }
 }
 
 impl Decoder {
@@ -81,19 +92,18 @@ impl Decoder {
 
     /// Runs rows through all layers, appending their keys and values to their caches.
     ///
-    /// x: [rows of all segments, d], positions: of as many rows → the residual stream after the last layer, [rows, d]. `observer`
-    /// sees the queries of a single segment. Spec: E6.2–E6.6
+    /// x: [rows of all segments, d], positions: of as many rows → the residual stream after the last layer, [rows, d].
+    /// Spec: E6.2–E6.6
     pub fn forward<T: Real>(
         &self,
         pass: &mut Pass<'_, T>,
         mut x: Array2<T>,
         positions: &Positions,
         segments: &mut [Segment<'_, T>],
-        mut observer: Option<&mut Observer<T>>,
     ) -> Array2<T> {
         let angles = Angles::new(x.nrows(), &self.frequencies, |row, i| positions.at(row, self.axes[i]), pass.grid);
         for (layer, block) in self.blocks.iter().enumerate() {
-            x = block.forward(pass, &self.config, layer, x, &angles, segments, observer.as_deref_mut());
+            x = block.forward(pass, &self.config, layer, x, &angles, segments);
         }
         for segment in segments {
             segment.cache.rows += segment.rows;
@@ -121,10 +131,10 @@ impl Decoder {
         positions: &[i64],
         caches: &mut [&mut Cache<T>],
     ) -> Array2<T> {
-        let mut segments: Vec<_> = caches.iter_mut().map(|cache| Segment { cache, rows: 1 }).collect();
+        let mut segments: Vec<_> = caches.iter_mut().map(|cache| Segment::new(cache, 1)).collect();
         let x = pass.store(self.embed(tokens)); // R6.1
         let positions = Positions::Linear(positions.to_vec()); // C6.10a
-        let x = self.forward(&mut pass.unwatched(), x, &positions, &mut segments, None);
+        let x = self.forward(&mut pass.unwatched(), x, &positions, &mut segments);
         self.logits(pass, self.final_norm(pass, x.view()).view())
     }
 }

@@ -8,6 +8,8 @@ use crate::model::Model;
 use crate::num::Real;
 use crate::pass::{Pass, Precision};
 use crate::policy::{Plan, Policy, Scorer};
+use crate::sample::{Sampler, Sampling};
+use std::ops::ControlFlow;
 
 /// Answers questions.
 #[derive(Debug, Clone, Copy)]
@@ -65,13 +67,15 @@ impl Examiner<'_> {
             let scores = prefilled.scores(&scorer)?;
             for &place in places {
                 let plan = scorer.decide(self.grid.cells[place].fraction, &scores);
-                caches[place] = Some(prefilled.cache.picked(&plan.kept));
+                caches[place] = Some(prefilled.continued(prefilled.cache.picked(&plan.kept)));
                 told(place, plan);
             }
         }
-        let caches = caches.into_iter().flatten().collect();
+        let caches: Vec<_> = caches.into_iter().flatten().collect();
+        let mut greedy = vec![Sampler::new(Sampling::Greedy)?; caches.len()];
         let until = Until { stop: self.model.generation.eos.clone(), max_new_tokens: self.max_new_tokens };
-        let tokens = generate::decode_batch(self.model, &mut pass, &prefilled, caches, &until)?;
+        let each = |_, _| ControlFlow::Continue(());
+        let tokens = generate::decode_batch(self.model, &mut pass, caches, &mut greedy, &until, each)?;
         tokens.iter().map(|tokens| self.processor.tokenizer().decode(tokens)).collect()
     }
 }

@@ -1,5 +1,7 @@
 //! Where rows stand for the rotary embedding: one number a row, or three.
 
+use std::ops::Range;
+
 /// The rotary positions of the prompt rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Positions {
@@ -13,6 +15,15 @@ impl Positions {
     /// Rows that stand one after the other, from 0.
     pub fn in_order(n: usize) -> Positions {
         Positions::Linear((0..n as i64).collect())
+    }
+
+    /// Rows of several prompts, one after the other; of a family, so that all have one position a row or all have three.
+    pub fn joined<'a>(parts: impl Iterator<Item = (&'a Positions, Range<usize>)> + Clone) -> Positions {
+        let axis = |axis: usize| parts.clone().flat_map(|(of, rows)| rows.map(move |row| of.at(row, axis))).collect();
+        match parts.clone().next() {
+            Some((Positions::Mrope(_), _)) => Positions::Mrope([axis(0), axis(1), axis(2)]),
+            _ => Positions::Linear(axis(0)),
+        }
     }
 
     /// Where `row` stands on an axis: 0 time, 1 height, 2 width; all the same where rows have one position.

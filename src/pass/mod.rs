@@ -145,8 +145,8 @@ impl<'t, T: Real> Pass<'t, T> {
         eps + Aside::SHARE * x.rows().into_iter().map(size).fold(f64::INFINITY, f64::min)
     }
 
-    /// Whether anybody watches.
+    /// Whether anybody watches, or gives values to go on with: then stages are made whole.
     pub fn is_watched(&self) -> bool {
-        self.tap.is_some()
+        self.tap.is_some() || self.source.is_some()
     }
 }
