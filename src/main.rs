@@ -2,7 +2,7 @@
 
 mod cli;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use cli::{Common, shell};
 use std::process::ExitCode;
 
@@ -27,6 +27,8 @@ enum Command {
     Policies(cli::policies::Args),
     Eval(cli::eval::Args),
     Explain(cli::explain::Args),
+    Completions(cli::manual::Completions),
+    Man(cli::manual::Manual),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +48,8 @@ fn main() -> ExitCode {
         Some(Command::Policies(args)) => cli::policies::run(args, common),
         Some(Command::Eval(args)) => cli::eval::run(args, common),
         Some(Command::Explain(args)) => cli::explain::run(args, common),
+        Some(Command::Completions(args)) => cli::manual::completions(args, Cli::command()),
+        Some(Command::Man(args)) => cli::manual::manual(args, common, Cli::command()),
     });
     shell::end(done)
 }

@@ -73,16 +73,25 @@ impl Ask {
     /// # Errors
     /// Anything wrong with the checkpoint, the images or the prompt.
     pub fn load(&self, messages: Messages) -> Result<Asked> {
-        let (files, name) = Self::files(self.model.as_ref());
         let (images, question, system) = self.question(messages)?;
+        let (model, processor, name) = self.load_model(messages)?;
+        let prompt = processor.prepare(&images, &question, system.as_deref())?;
+        Ok(Asked { model, processor, images, prompt, question, name })
+    }
+
+    /// Loads the model and its processor; gives what to call it beside them.
+    ///
+    /// # Errors
+    /// Anything wrong with the checkpoint.
+    pub fn load_model(&self, messages: Messages) -> Result<(Model, Processor, String)> {
+        let (files, name) = Self::files(self.model.as_ref());
         let _busy = messages.busy(&format!("loading {name}"));
         let model = Model::load(&files)?;
         let mut processor = Processor::load(&files, &model.config)?;
         if let Some(resampler) = self.resampler {
             processor = processor.with_resampler(resampler);
         }
-        let prompt = processor.prepare(&images, &question, system.as_deref())?;
-        Ok(Asked { model, processor, images, prompt, question, name })
+        Ok((model, processor, name))
     }
 
     /// The images, the question and the system turn.

@@ -32,6 +32,7 @@ pub struct Args {
 /// The command.
 pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     let messages = common.messages();
+    let busy = messages.busy("judging");
     let asked = !args.ask.image.is_empty() || args.ask.prompt.is_some() || args.ask.sample.is_some();
     let verdict = match (&args.bundles[..], &args.ask.model) {
         ([golden, candidate], None) => {
@@ -58,6 +59,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         }
         _ => return Err(Error::new("check", "--model DIR CANDIDATE, or GOLDEN CANDIDATE", "--model and two bundles")),
     };
+    drop(busy);
     let mut out = Stdout::new();
     if common.json {
         out.json(&verdict.json())?;

@@ -105,6 +105,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         precision: precision.bundle_name().into(),
         preprocess: processor.settings().pixels.resampler.name().into(),
         max_new_tokens: args.max_new_tokens as usize,
+        how: String::new(),
         cells: Header::cells(&grid),
     };
     let mut journal = match &args.out {

@@ -12,6 +12,7 @@
 
 pub mod answer;
 pub mod ask;
+pub mod batch;
 pub mod check;
 pub mod common;
 pub mod compress;
@@ -20,6 +21,7 @@ pub mod eviction;
 pub mod explain;
 pub mod inspect;
 pub mod inspect_input;
+pub mod manual;
 pub mod out;
 pub mod policies;
 pub mod record;

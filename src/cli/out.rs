@@ -100,6 +100,14 @@ impl Bar {
             bar.inc(1);
         }
     }
+
+    /// Does something that prints, the bar out of the way.
+    pub fn aside<R>(&self, f: impl FnOnce() -> R) -> R {
+        match &self.0 {
+            Some(bar) => bar.suspend(f),
+            None => f(),
+        }
+    }
 }
 
 impl Drop for Bar {

@@ -4,7 +4,7 @@ use super::answer::Answer;
 use super::ask::{Ask, Asked};
 use super::eviction::Eviction;
 use super::out::{Stdout, bytes, seconds};
-use super::{Common, Verdict, policies, samples};
+use super::{Common, Verdict, batch, policies, samples};
 use aircache::files::atomic_write;
 use aircache::generate;
 use aircache::kernel::simd::Isa;
@@ -24,7 +24,10 @@ use std::time::{Duration, Instant};
 Examples:
   aircache run --retain 0.3
   aircache run --image page.png --prompt 'What is the total?' --model llava-onevision-qwen2-0.5b-ov-hf --retain 0.1
-  aircache run --sample 07 --policy snapkv --retain-tokens 40 --json")]
+  aircache run --sample 07 --policy snapkv --retain-tokens 40 --json
+  aircache run --batch questions.jsonl --retain 0.3 --out answers.jsonl
+
+With --out, --batch keeps answers.journal.jsonl beside the file: the same command goes on where a killed run stopped.")]
 pub struct Args {
     #[command(flatten)]
     ask: Ask,
@@ -32,6 +35,8 @@ pub struct Args {
     eviction: Eviction,
     #[command(flatten)]
     answer: Answer,
+    #[command(flatten)]
+    file: batch::File,
     /// Writes the answer (with --json: the result) to a file as well
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -75,12 +80,16 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     if let Some(folder) = &args.save_samples {
         return samples::save(folder, common);
     }
-    let messages = common.messages();
-    let (policy, retain) = args.eviction.resolve(messages)?;
-    let precision = args.answer.precision.map_or(Precision::Fast, Precision::from);
     if let Some(path) = &args.out {
         writable(path)?;
     }
+    if let Some(data) = &args.file.batch {
+        let size = usize::from(args.file.batch_size);
+        return batch::run((data, size), (&args.ask, &args.eviction, &args.answer), args.out.as_deref(), common);
+    }
+    let messages = common.messages();
+    let (policy, retain) = args.eviction.resolve(messages)?;
+    let precision = args.answer.precision.map_or(Precision::Fast, Precision::from);
     let asked = args.ask.load(messages)?;
     let policy = asked.fitted(policy);
     let sampling = args.answer.sampling(&asked.model.generation)?;

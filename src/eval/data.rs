@@ -13,7 +13,7 @@ pub struct Item {
     pub images: Vec<PathBuf>,
     /// What is asked.
     pub question: String,
-    /// The accepted answers; at least one.
+    /// The accepted answers; none where nobody said.
     pub answers: Vec<String>,
     /// The system turn, if any.
     pub system: Option<String>,
@@ -52,7 +52,7 @@ impl From<OneOrMany> for Vec<String> {
 struct Line {
     image: Option<OneOrMany>,
     question: String,
-    answer: OneOrMany,
+    answer: Option<OneOrMany>,
     system: Option<String>,
     kind: Option<String>,
 }
@@ -63,6 +63,18 @@ impl Questions {
     /// # Errors
     /// The file cannot be read, a line is not what the contract says, an image is not there. The message names the line.
     pub fn read(path: &Path) -> Result<Questions> {
+        Self::lines(path, true)
+    }
+
+    /// The same for questions whose answers are not known.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), but for a missing answer.
+    pub fn read_open(path: &Path) -> Result<Questions> {
+        Self::lines(path, false)
+    }
+
+    fn lines(path: &Path, answered: bool) -> Result<Questions> {
         let unreadable = |e: std::io::Error| Error::new(path.display(), "a readable file of JSON lines", e);
         let length = std::fs::metadata(path).map_err(unreadable)?.len();
         ensure!(length <= MAX_TEXT_BYTES, path.display(), format!("at most {MAX_TEXT_BYTES} bytes"), length);
@@ -76,8 +88,13 @@ impl Questions {
                 Error::new(at(), "an object with \"image\", \"question\" and \"answer\"", e)
                     .remedy("one JSON object a line; \"answer\" is a string or a list of accepted strings")
             })?;
-            let answers: Vec<String> = line.answer.into();
-            ensure!(!answers.is_empty(), format!("{}: answer", at()), "at least one accepted string", "none");
+            let answers: Vec<String> = line.answer.map_or(vec![], Vec::from);
+            ensure!(
+                !answered || !answers.is_empty(),
+                format!("{}: answer", at()),
+                "at least one accepted string",
+                "none"
+            );
             let images: Vec<PathBuf> =
                 line.image.map_or(vec![], Vec::from).iter().map(|file| folder.join(file)).collect();
             for image in &images {

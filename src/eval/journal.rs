@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// What a journal answers; journals of the same evaluation have the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
-    /// `aircache-eval`.
+    /// `aircache-eval`; `aircache-run` where a file is answered under one policy.
     pub format: String,
     /// sha-256 of the model's tensors.
     pub model: String,
@@ -28,6 +28,9 @@ pub struct Header {
     pub preprocess: String,
     /// Tokens an answer may have.
     pub max_new_tokens: usize,
+    /// How tokens are chosen, and what ends an answer; empty: greedily, the checkpoint's own ends.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub how: String,
     /// Policy and retention of each cell, as written.
     pub cells: Vec<(String, String)>,
 }
@@ -66,6 +69,7 @@ impl Header {
                 ("precision", h.precision.clone()),
                 ("preprocess", h.preprocess.clone()),
                 ("max_new_tokens", h.max_new_tokens.to_string()),
+                ("how tokens are chosen", h.how.clone()),
                 ("cells", h.cells.iter().map(|(p, r)| format!("{p} at {r}")).collect::<Vec<_>>().join("; ")),
             ]
         };

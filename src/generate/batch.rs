@@ -85,6 +85,11 @@ pub struct Continuation<T> {
 }
 
 impl<T: Real> Prefilled<T> {
+    /// Goes on from this prompt's own cache.
+    pub fn into_continuation(self) -> Continuation<T> {
+        Continuation { cache: self.cache, logits: self.logits, position: self.next_position }
+    }
+
     /// Goes on from `cache`, which holds what stayed of this prompt's.
     pub fn continued(&self, cache: Cache<T>) -> Continuation<T> {
         Continuation { cache, logits: self.logits.clone(), position: self.next_position }

@@ -1,0 +1,105 @@
+//! `run --batch`: a file of questions, answered several at a time; goes on where a killed run stopped.
+
+use super::answer::Answer;
+use super::ask::Ask;
+use super::eviction::Eviction;
+use super::out::{Bar, Stdout, seconds};
+use super::{Common, Verdict};
+use aircache::eval::{Batch, Header, Journal, Questions};
+use aircache::files::atomic_write;
+use aircache::pass::Precision;
+use aircache::{Error, Result};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// The options of `run` that say how a file is answered.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "A file of questions")]
+pub struct File {
+    /// Answers the questions of a file as `eval` has them ("answer" may be missing), several at a time: a JSON line each
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["image", "prompt", "system", "sample"])]
+    pub batch: Option<PathBuf>,
+    /// How many questions are decoded side by side; the answers do not depend on it
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
+    pub batch_size: u16,
+}
+
+/// Answers `data`; with `out`, answers are kept in a journal beside it as they come.
+pub fn run(
+    (data, size): (&Path, usize),
+    (ask, eviction, answer): (&Ask, &Eviction, &Answer),
+    out: Option<&Path>,
+    common: &Common,
+) -> Result<Verdict> {
+    let messages = common.messages();
+    let questions = Questions::read_open(data)?;
+    let (policy, retain) = eviction.resolve(messages)?;
+    let precision = answer.precision.map_or(Precision::Fast, Precision::from);
+    let (model, processor, name) = ask.load_model(messages)?;
+    let sampling = answer.sampling(&model.generation)?;
+    let until = answer.until(&model.generation);
+    let header = Header {
+        format: "aircache-run".into(),
+        model: model.checkpoint.digest(),
+        data: questions.sha256.clone(),
+        questions: questions.items.len(),
+        precision: precision.bundle_name().into(),
+        preprocess: processor.settings().pixels.resampler.name().into(),
+        max_new_tokens: until.max_new_tokens,
+        how: format!("{sampling:?}, until {:?}", until.stop),
+        cells: vec![(policy.to_string(), retain.to_string())],
+    };
+    let mut journal = match out {
+        Some(out) => Journal::open(&out.with_extension("journal.jsonl"), header)?,
+        None => Journal::in_memory(header),
+    };
+    let open: Vec<usize> = (0..questions.items.len()).filter(|q| !journal.has(*q)).collect();
+    if open.len() < questions.items.len() && !open.is_empty() {
+        messages.say(&format!("{} questions are answered already", questions.items.len() - open.len()));
+    }
+    let batch = Batch { model: &model, processor: &processor, policy, retain, precision, sampling, until };
+    let bar = messages.bar("questions", open.len());
+    let (start, mut printed, mut stdout) = (Instant::now(), 0, Stdout::new());
+    print(&questions, &journal, &mut printed, &mut stdout, &bar)?;
+    for some in open.chunks(size) {
+        let items: Vec<_> = some.iter().map(|&q| (q, &questions.items[q])).collect();
+        let answers = batch.answers(&items).map_err(|e: Error| e.within(&questions.label))?;
+        for (&q, answer) in some.iter().zip(answers) {
+            journal.add(q, vec![answer])?;
+            bar.step();
+        }
+        print(&questions, &journal, &mut printed, &mut stdout, &bar)?;
+        // With nobody left to read them, answers are worth computing only for the file.
+        if stdout.is_closed() && out.is_none() {
+            return Ok(Verdict::Pass);
+        }
+    }
+    drop(bar);
+    if let Some(out) = out {
+        let lines: String = (0..questions.items.len()).filter_map(|q| line(&questions, &journal, q)).collect();
+        atomic_write(out, lines.as_bytes())?;
+    }
+    messages.say(&format!(
+        "{} questions in {}, by {name} and {policy} at {retain}, {size} side by side",
+        open.len(),
+        seconds(start.elapsed())
+    ));
+    Ok(Verdict::Pass)
+}
+
+/// Prints the answers that are next in the file's order and there.
+fn print(questions: &Questions, journal: &Journal, printed: &mut usize, out: &mut Stdout, bar: &Bar) -> Result<()> {
+    while let Some(line) = line(questions, journal, *printed) {
+        bar.aside(|| out.text(&line))?;
+        *printed += 1;
+    }
+    Ok(())
+}
+
+/// A question and its answer; none where there is none yet.
+fn line(questions: &Questions, journal: &Journal, question: usize) -> Option<String> {
+    let text = journal.answers().get(&question)?.first()?;
+    let item = questions.items.get(question)?;
+    Some(format!("{}\n", json!({"n": question + 1, "question": item.question, "text": text})))
+}
