@@ -4,7 +4,8 @@
 use aircache::Error;
 use aircache::config::FamilyConfig;
 use aircache::files::Files;
-use aircache::input::template::{DEFAULT_DATE, Template};
+use aircache::input::dialogue::Dialogue;
+use aircache::input::template::DEFAULT_DATE;
 use aircache::input::{Image, Processor, Reader, Tokenizer};
 
 /// Sizes (height, width) whose cost is told.
@@ -43,8 +44,8 @@ pub fn look(files: &Files, config: Option<&FamilyConfig>) -> Reading {
     let mut reading = Reading::default();
     let tokenizer = Tokenizer::load(files);
     reading.tokenizer = reading.noted(tokenizer);
-    let template = Template::load(files, DEFAULT_DATE);
-    reading.template = reading.noted(template).map(|t| t.label().to_string());
+    let dialogue = Dialogue::load(files, config, DEFAULT_DATE);
+    reading.template = reading.noted(dialogue).map(|d| d.label());
     let Some(config) = config else { return reading };
     let reader = Reader::load(files, config);
     if let Some(reader) = reading.noted(reader) {

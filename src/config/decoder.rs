@@ -1,9 +1,10 @@
-//! The language model's configuration: Qwen2's `text_config`, and Qwen2-VL's.
+//! The language model's configuration: a `text_config` or `llm_config` of one of the kinds in [`super::defaults`].
 //!
-//! Source: transformers 5.17, `models/qwen2/configuration_qwen2.py`, `models/qwen2_vl/configuration_qwen2_vl.py` and
-//! `modeling_rope_utils.py` (where θ is looked for).
+//! Source: transformers 5.17, `models/{qwen2,qwen2_vl,llama}/configuration_*.py` and `modeling_rope_utils.py` (where θ is
+//! looked for); InternLM2's own `configuration_internlm2.py`.
 
 use super::Activation;
+use super::defaults::{Biases, Defaults};
 use super::json::{Scope, integer, kind};
 use crate::error::{Error, Result, ensure};
 use serde_json::{Map, Value};
@@ -29,61 +30,31 @@ pub struct DecoderConfig {
     pub norm_eps: f64,
     /// θ: base of the rotary frequencies.
     pub rope_theta: f64,
-    /// Positions the model was trained for; longer prompts are refused.
+    /// Positions the model was trained for; longer prompts are refused, unless their angles are scaled (`ntk`).
     pub max_positions: usize,
     /// The MLP's activation.
     pub activation: Activation,
     /// Whether the head is the embedding matrix.
     pub tied: bool,
+    /// How projections to queries, keys and values are stored.
+    pub projections: Projections,
+    /// Whether these have biases.
+    pub qkv_bias: bool,
+    /// Whether the output projection of the attention has one.
+    pub out_bias: bool,
+    /// The factor of dynamic NTK scaling, which acts on sequences longer than `max_positions`. Spec: E6.12
+    pub ntk: Option<f64>,
     /// M-RoPE: how many frequencies in turn belong to time, height, width, time, …; together d_h/2. Spec: E6.10
     pub mrope: Option<Vec<usize>>,
 }
 
-/// What a family's `text_config` is where it says nothing. Spec: T6.2
-pub(crate) struct Defaults {
-    model_types: &'static [&'static str],
-    hidden: usize,
-    layers: usize,
-    heads: usize,
-    kv_heads: usize,
-    intermediate: usize,
-    vocab: usize,
-    norm_eps: f64,
-    theta: f64,
-    /// `max_window_layers`
-    window_layers: usize,
-    /// Sections of M-RoPE, where the family has it.
-    mrope: Option<[usize; 3]>,
-}
-
-impl Defaults {
-    pub(crate) const QWEN2: Defaults = Defaults {
-        model_types: &["qwen2"],
-        hidden: 4096,
-        layers: 32,
-        heads: 32,
-        kv_heads: 32,
-        intermediate: 22016,
-        vocab: 151_936,
-        norm_eps: 1e-6,
-        theta: 1e4,
-        window_layers: 28,
-        mrope: None,
-    };
-
-    pub(crate) const QWEN2_VL: Defaults = Defaults {
-        model_types: &["qwen2_vl_text", "qwen2_vl"],
-        hidden: 8192,
-        layers: 80,
-        heads: 64,
-        kv_heads: 8,
-        intermediate: 29568,
-        vocab: 152_064,
-        norm_eps: 1e-5,
-        theta: 1e6,
-        window_layers: 80,
-        mrope: Some([16, 24, 24]),
-    };
+/// How a checkpoint stores the projections to queries, keys and values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Projections {
+    /// A matrix each.
+    Apart,
+    /// One matrix: for each KV head the rows of its query heads, then of its key, then of its value. Spec: E6.11
+    Grouped,
 }
 
 impl DecoderConfig {
@@ -97,7 +68,7 @@ impl DecoderConfig {
         let heads = scope.size("num_attention_heads", default.heads, (1, 1 << 16))?;
         let kv_heads = match scope.get("num_key_value_heads") {
             Some(Value::Null) => heads,
-            _ => scope.size("num_key_value_heads", default.kv_heads, (1, 1 << 16))?,
+            _ => scope.size("num_key_value_heads", default.kv_heads.unwrap_or(heads), (1, 1 << 16))?,
         };
         let hidden = scope.size("hidden_size", default.hidden, (1, 1 << 20))?;
         ensure!(
@@ -106,18 +77,25 @@ impl DecoderConfig {
             format!("a divisor of num_attention_heads {heads}"),
             kv_heads
         );
-        let explicit = scope.get("head_dim").is_some();
+        // `null` is absent in kinds whose KV heads may be left out; InternLM2 has no such field.
+        let explicit = match scope.get("head_dim") {
+            None => false,
+            Some(Value::Null) => default.kv_heads.is_some(),
+            Some(_) => default.projections == Projections::Apart,
+        };
         ensure!(
             explicit || hidden % heads == 0,
             scope.at("num_attention_heads"),
             format!("a divisor of hidden_size {hidden}"),
             heads
         );
-        let head_dim = scope.size("head_dim", hidden / heads, (1, 1 << 16))?;
+        let head_dim = if explicit { scope.size("head_dim", 0, (1, 1 << 16))? } else { hidden / heads };
         let at = scope.at(if explicit { "head_dim" } else { "num_attention_heads" });
         ensure!(head_dim % 2 == 0, at, "an even head size (rotary positions turn pairs)", head_dim);
         let layers = scope.size("num_hidden_layers", default.layers, (1, 1024))?;
-        full_attention(scope, layers, default)?;
+        if let Some(all) = default.window_layers {
+            full_attention(scope, layers, all)?;
+        }
         // Qwen2-VL's attention divides the width by the heads whatever `head_dim` says.
         ensure!(
             default.mrope.is_none() || head_dim * heads == hidden,
@@ -125,7 +103,16 @@ impl DecoderConfig {
             format!("hidden_size / num_attention_heads, {}", hidden / heads),
             head_dim
         );
-        let (rope_theta, mrope) = rope(scope, default, head_dim)?;
+        let (rope_theta, mrope, ntk) = rope(scope, default, head_dim)?;
+        let (qkv_bias, out_bias) = match default.biases {
+            Biases::Qkv => (true, false),
+            Biases::Told(key, otherwise) => {
+                let both = scope.boolean(key, otherwise)?;
+                (both, both)
+            }
+        };
+        let mlp_bias = scope.boolean("mlp_bias", false)?;
+        ensure!(!mlp_bias, scope.at("mlp_bias"), "false (no biases in the MLP)", mlp_bias);
         Ok(DecoderConfig {
             hidden,
             layers,
@@ -141,15 +128,24 @@ impl DecoderConfig {
                 "a number from 0 to 1",
             )?,
             rope_theta,
-            max_positions: scope.size("max_position_embeddings", 32_768, (1, 1 << 30))?,
+            max_positions: scope.size("max_position_embeddings", default.max_positions, (1, 1 << 30))?,
             activation: Activation::read(scope, "hidden_act", Activation::Silu)?,
             tied: scope.boolean("tie_word_embeddings", false)?,
+            projections: default.projections,
+            qkv_bias,
+            out_bias,
+            ntk,
             mrope,
         })
     }
 }
 
 impl DecoderConfig {
+    /// The most rows of a prompt.
+    pub fn longest(&self) -> usize {
+        if self.ntk.is_some() { usize::MAX } else { self.max_positions }
+    }
+
     /// Which of a row's positions each frequency turns with: [d_h/2]. M-RoPE's sections take time (0), height (1) and width
     /// (2) in turn; without it there is one position. Spec: E6.10
     pub fn axes(&self) -> Vec<usize> {
@@ -159,9 +155,9 @@ impl DecoderConfig {
     }
 }
 
-/// θ and the sections of M-RoPE: first in `rope_scaling` (or, if that is empty, `rope_parameters`), then beside them, then
-/// the family's. Spec: T6.2, E6.10
-fn rope(scope: &Scope<'_>, default: &Defaults, head_dim: usize) -> Result<(f64, Option<Vec<usize>>)> {
+/// θ, the sections of M-RoPE and the factor of dynamic scaling: first in `rope_scaling` (or, if that is empty, `rope_parameters`), then beside them, then
+/// the family's. Spec: T6.2, E6.10, E6.12
+fn rope(scope: &Scope<'_>, default: &Defaults, head_dim: usize) -> Result<(f64, Option<Vec<usize>>, Option<f64>)> {
     let empty = Map::new();
     let filled = |key| Ok(scope.object(key)?.filter(|s: &Scope<'_>| !s.is_empty()).map(|s| (key, s)));
     let (key, rope) = match filled("rope_scaling")? {
@@ -173,18 +169,25 @@ fn rope(scope: &Scope<'_>, default: &Defaults, head_dim: usize) -> Result<(f64, 
     }
     let kinds = if rope.get("rope_type").is_some() { "rope_type" } else { "type" };
     let found = rope.string(kinds, "default")?;
-    let known = if default.mrope.is_some() { &["default", "mrope"][..] } else { &["default"] };
+    let known = if default.mrope.is_some() { &["default", "mrope"] } else { &["default", "dynamic"] };
     ensure!(
         known.contains(&found),
         rope.at(kinds),
-        format!("{} (scaled rotary frequencies are not supported)", known.join(" or ")),
+        format!("{} (other scalings of rotary frequencies are not supported)", known.join(" or ")),
         kind(&Value::from(found))
     );
     let holder = if rope.get("rope_theta").is_some() { &rope } else { scope };
     let theta =
         holder.number("rope_theta", default.theta, |x| x > 0.0 && x <= 1e18, "a number above 0 and at most 1e18")?;
     let sections = default.mrope.map(|sections| mrope_section(&rope, &sections, head_dim)).transpose()?;
-    Ok((theta, sections))
+    let factor = || rope.number("factor", f64::NAN, |x| (1.0..=1e6).contains(&x), "a number from 1 to 1000000");
+    let ntk = match found {
+        "dynamic" => Some(factor()?).filter(|&f| f > 0.0),
+        _ => None,
+    };
+    ensure!(found != "dynamic" || ntk.is_some(), rope.at("factor"), "the factor of dynamic scaling", "nothing");
+    ensure!(ntk.is_none() || head_dim > 2, rope.at(kinds), "a head size above 2 for dynamic scaling", head_dim);
+    Ok((theta, sections, ntk))
 }
 
 /// How many frequencies each section has: a list that adds up to d_h/2.
@@ -205,13 +208,13 @@ fn mrope_section(rope: &Scope<'_>, default: &[usize], head_dim: usize) -> Result
 }
 
 /// Fails where a layer attends to a sliding window instead of the whole prompt.
-fn full_attention(scope: &Scope<'_>, layers: usize, default: &Defaults) -> Result<()> {
+fn full_attention(scope: &Scope<'_>, layers: usize, window_layers: usize) -> Result<()> {
     const ALL: &str = "full attention in every layer (sliding windows are not supported)";
     match scope.get("layer_types") {
         None | Some(Value::Null) => {
             let windowed = scope.boolean("use_sliding_window", false)?
                 && !matches!(scope.get("sliding_window"), Some(Value::Null))
-                && scope.size("max_window_layers", default.window_layers, (0, usize::MAX))? < layers;
+                && scope.size("max_window_layers", window_layers, (0, usize::MAX))? < layers;
             ensure!(!windowed, scope.at("use_sliding_window"), ALL, "true")
         }
         Some(Value::Array(types)) => {

@@ -35,6 +35,22 @@ impl FamilyConfig {
                     m = v.merge
                 )
             }
+            FamilyConfig::InternVl(c) => {
+                let v = &c.vision;
+                format!(
+                    "{} layers ({} used), hidden {}, {} heads, MLP {}, {:?} norms{}, tiles of {} px, patches of {} px, {m} × {m} patches a token",
+                    v.layers,
+                    self.vision_layers(),
+                    v.hidden,
+                    v.heads,
+                    v.intermediate,
+                    v.norm,
+                    if v.qk_norm.is_some() { ", queries and keys normed" } else { "" },
+                    v.image,
+                    v.patch,
+                    m = c.merge
+                )
+            }
         }
     }
 
@@ -50,6 +66,12 @@ impl FamilyConfig {
                 "layers": c.vision.layers, "hidden": c.vision.hidden, "heads": c.vision.heads,
                 "intermediate": c.vision.intermediate, "patch": c.vision.patch, "merge": c.vision.merge,
                 "temporal": c.vision.temporal,
+            }),
+            FamilyConfig::InternVl(c) => json!({
+                "layers": c.vision.layers, "hidden": c.vision.hidden, "heads": c.vision.heads,
+                "intermediate": c.vision.intermediate, "image": c.vision.image, "patch": c.vision.patch,
+                "feature_layer": c.feature_layer, "merge": c.merge, "qk_norm": c.vision.qk_norm.is_some(),
+                "tiles": c.tiles, "thumbnail": c.thumbnail, "template": c.template,
             }),
         }
     }

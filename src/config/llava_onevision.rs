@@ -3,7 +3,7 @@
 //! Source: transformers 5.17, `models/llava_onevision/configuration_llava_onevision.py`; how features are picked and
 //! `vision_aspect_ratio` is read: `modeling_llava_onevision.py`.
 
-use super::decoder::Defaults;
+use super::defaults::Defaults;
 use super::json::{Scope, integer, kind};
 use super::{Activation, DecoderConfig, SiglipConfig};
 use crate::error::{Error, Result, ensure};

@@ -6,17 +6,24 @@
 //! transformers' default; `null` is an error where the forward pass needs a number.
 
 mod activation;
+pub(crate) mod added;
 mod decoder;
+mod defaults;
 mod describe;
 mod generation;
+mod intern_vit;
+mod internvl;
 pub(crate) mod json;
 mod llava_onevision;
 mod qwen2_vl;
 mod siglip;
 
 pub use activation::Activation;
-pub use decoder::DecoderConfig;
+pub use decoder::{DecoderConfig, Projections};
 pub use generation::GenerationConfig;
+pub use intern_vit::{InternVitConfig, NormKind};
+pub(crate) use internvl::CONTEXT;
+pub use internvl::InternVlConfig;
 pub use llava_onevision::LlavaOnevisionConfig;
 pub use qwen2_vl::{Qwen2VlConfig, Qwen2VlVisionConfig};
 pub use siglip::SiglipConfig;
@@ -36,11 +43,13 @@ pub enum FamilyConfig {
     LlavaOnevision(LlavaOnevisionConfig),
     /// Qwen2-VL: a tower over images of any size, a merger of patches, Qwen2 with M-RoPE.
     Qwen2Vl(Qwen2VlConfig),
+    /// InternVL2: InternViT over tiles, pixel shuffle, Qwen2, InternLM2 or Llama; its own form and transformers'.
+    InternVl(InternVlConfig),
 }
 
 impl FamilyConfig {
     /// The families' `model_type`s.
-    pub const KNOWN: [&str; 2] = ["llava_onevision", "qwen2_vl"];
+    pub const KNOWN: [&str; 4] = ["llava_onevision", "qwen2_vl", "internvl_chat", "internvl"];
 
     /// Reads and checks `config.json`.
     ///
@@ -62,14 +71,16 @@ impl FamilyConfig {
             return Err(Error::new(label, "a model configuration", "no such file")
                 .remedy("give a folder as it lies on the Hugging Face hub"));
         };
-        Self::read(&label, &map)
+        Self::read(files, &label, &map)
     }
 
-    fn read(label: &str, map: &Map<String, Value>) -> Result<FamilyConfig> {
+    fn read(files: &Files, label: &str, map: &Map<String, Value>) -> Result<FamilyConfig> {
         let scope = Scope::new(label, map);
         Ok(match scope.model_type("", &Self::KNOWN)? {
             "llava_onevision" => FamilyConfig::LlavaOnevision(LlavaOnevisionConfig::read(&scope)?),
             "qwen2_vl" => FamilyConfig::Qwen2Vl(Qwen2VlConfig::read(&scope)?),
+            "internvl_chat" => FamilyConfig::InternVl(InternVlConfig::own(files, &scope)?),
+            "internvl" => FamilyConfig::InternVl(InternVlConfig::transformers(files, &scope)?),
             other => unreachable!("T5.2: {other} is among the families known"),
         })
     }
@@ -84,7 +95,7 @@ impl FamilyConfig {
         };
         let mut problems = Vec::new();
         loop {
-            let e = match Self::read(&label, &map) {
+            let e = match Self::read(files, &label, &map) {
                 Ok(config) => return (Some(config).filter(|_| problems.is_empty()), problems),
                 Err(e) => e,
             };
@@ -105,6 +116,8 @@ impl FamilyConfig {
         match self {
             FamilyConfig::LlavaOnevision(_) => "llava_onevision",
             FamilyConfig::Qwen2Vl(_) => "qwen2_vl",
+            FamilyConfig::InternVl(InternVlConfig { template: Some(_), .. }) => "internvl_chat",
+            FamilyConfig::InternVl(_) => "internvl",
         }
     }
 
@@ -113,6 +126,7 @@ impl FamilyConfig {
         match self {
             FamilyConfig::LlavaOnevision(config) => &config.text,
             FamilyConfig::Qwen2Vl(config) => &config.text,
+            FamilyConfig::InternVl(config) => &config.text,
         }
     }
 
@@ -121,6 +135,7 @@ impl FamilyConfig {
         match self {
             FamilyConfig::LlavaOnevision(config) => config.image_token,
             FamilyConfig::Qwen2Vl(config) => config.image_token,
+            FamilyConfig::InternVl(config) => config.image_token,
         }
     }
 
@@ -129,6 +144,7 @@ impl FamilyConfig {
         match self {
             FamilyConfig::LlavaOnevision(config) => config.feature_layers.iter().copied().max().unwrap_or(0),
             FamilyConfig::Qwen2Vl(config) => config.vision.layers,
+            FamilyConfig::InternVl(config) => config.feature_layer,
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Source: transformers 5.17, `models/qwen2_vl/configuration_qwen2_vl.py`.
 
-use super::decoder::Defaults;
+use super::defaults::Defaults;
 use super::json::Scope;
 use super::{Activation, DecoderConfig};
 use crate::error::{Result, ensure};

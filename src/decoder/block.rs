@@ -1,7 +1,8 @@
 //! One decoder layer: norm, projections, rotary, attention, output, residual; norm, gated MLP, residual.
 
+use super::qkv::Qkv;
 use super::{Segment, stage};
-use crate::config::DecoderConfig;
+use crate::config::{DecoderConfig, Projections};
 use crate::error::Result;
 use crate::kernel::{Angles, Aside, Visible, attention, rms_norm};
 use crate::layer::{GatedMlp, Linear};
@@ -14,9 +15,7 @@ use ndarray::{Array2, ArrayView3, s};
 #[derive(Debug, Clone)]
 pub(super) struct Block {
     attention_norm: Vec<f32>,
-    query: Linear,
-    key: Linear,
-    value: Linear,
+    qkv: Qkv,
     out: Linear,
     mlp_norm: Vec<f32>,
     mlp: GatedMlp,
@@ -34,10 +33,15 @@ impl Block {
         let (d, q, kv, mlp) = (c.hidden, c.heads * c.head_dim, c.kv_heads * c.head_dim, c.intermediate);
         Ok(Block {
             attention_norm: ck.vector(&at("input_layernorm.weight"), d)?,
-            query: linear("self_attn.q_proj", q, d, true)?,
-            key: linear("self_attn.k_proj", kv, d, true)?,
-            value: linear("self_attn.v_proj", kv, d, true)?,
-            out: linear("self_attn.o_proj", d, q, false)?,
+            qkv: match c.projections {
+                Projections::Apart => Qkv::Apart(Box::new([
+                    linear("self_attn.q_proj", q, d, c.qkv_bias)?,
+                    linear("self_attn.k_proj", kv, d, c.qkv_bias)?,
+                    linear("self_attn.v_proj", kv, d, c.qkv_bias)?,
+                ])),
+                Projections::Grouped => Qkv::Grouped(linear("self_attn.qkv_proj", q + 2 * kv, d, c.qkv_bias)?),
+            },
+            out: linear("self_attn.o_proj", d, q, c.out_bias)?,
             mlp_norm: ck.vector(&at("post_attention_layernorm.weight"), d)?,
             mlp: GatedMlp {
                 gate: linear("mlp.gate_proj", mlp, d, false)?,
@@ -60,9 +64,7 @@ impl Block {
         segments: &mut [Segment<'_, T>],
     ) -> Array2<T> {
         let h = pass.store(rms_norm(x.view(), &self.attention_norm, pass.epsilon(c.norm_eps, x.view()), pass.grid)); // E6.2
-        let mut q = self.query.forward(pass, h.view());
-        let mut k = self.key.forward(pass, h.view());
-        let v = self.value.forward(pass, h.view());
+        let [mut q, mut k, v] = self.qkv.forward(pass, c, h.view());
         angles.rotate(q.view_mut(), c.head_dim, pass.grid); // E6.3, C6.3a
         angles.rotate(k.view_mut(), c.head_dim, pass.grid);
         let q = shown(pass, stage(layer, "query"), q, c.heads);

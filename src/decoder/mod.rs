@@ -7,6 +7,8 @@
 mod block;
 mod observe;
 mod prefill;
+mod qkv;
+mod rotary;
 
 pub use observe::{LayerObserved, Observer};
 pub use prefill::{AT_ONCE, Sequence, packs};
@@ -15,13 +17,14 @@ use crate::cache::Cache;
 use crate::config::DecoderConfig;
 use crate::error::Result;
 use crate::input::Positions;
-use crate::kernel::{Angles, inverse_frequencies, rms_norm};
+use crate::kernel::rms_norm;
 use crate::layer::apply;
 use crate::num::Real;
 use crate::pass::{Part, Pass, Stage};
 use crate::weights::{Matrix, Names};
 use block::Block;
 use ndarray::{Array2, ArrayView2};
+use rotary::Rotary;
 
 /// A decoder's weights and configuration.
 #[derive(Debug, Clone)]
@@ -32,9 +35,7 @@ pub struct Decoder {
     blocks: Vec<Block>,
     norm: Vec<f32>,
     head: Matrix,
-    frequencies: Vec<f32>,
-    /// Which of a row's positions each frequency turns with: 0, but in M-RoPE (E6.10).
-    axes: Vec<usize>,
+    rotary: Rotary,
 }
 
 /// Some rows of one sequence, about to be appended to its cache.
@@ -68,8 +69,7 @@ impl Decoder {
             blocks: (0..config.layers).map(|i| Block::load(ck, config, i)).collect::<Result<_>>()?,
             norm: ck.vector("decoder.norm.weight", d)?,
             head,
-            frequencies: inverse_frequencies(config.rope_theta, config.head_dim),
-            axes: config.axes(),
+            rotary: Rotary::new(config),
         })
     }
 
@@ -101,7 +101,7 @@ impl Decoder {
         positions: &Positions,
         segments: &mut [Segment<'_, T>],
     ) -> Array2<T> {
-        let angles = Angles::new(x.nrows(), &self.frequencies, |row, i| positions.at(row, self.axes[i]), pass.grid);
+        let angles = self.rotary.angles(positions, segments.iter().map(|s| s.rows), pass.grid);
         for (layer, block) in self.blocks.iter().enumerate() {
             x = block.forward(pass, &self.config, layer, x, &angles, segments);
         }

@@ -2,8 +2,9 @@
 
 use super::Bundle;
 use super::record::Recorder;
-use crate::config::{FamilyConfig, LlavaOnevisionConfig, Qwen2VlConfig};
+use crate::config::{FamilyConfig, InternVlConfig, LlavaOnevisionConfig, Qwen2VlConfig};
 use crate::error::{Error, Result, ensure};
+use crate::input::tiling::Tiling;
 use crate::input::{Anyres, GivenImage, Positions, Prepared, PreparedImage};
 use crate::policy::Values;
 use ndarray::{Array2, Array4, ArrayD, Axis, IxDyn, Slice, concatenate, s};
@@ -11,7 +12,7 @@ use ndarray::{Array2, Array4, ArrayD, Axis, IxDyn, Slice, concatenate, s};
 /// The stage that pixels cannot be understood without.
 pub(super) fn shape(config: &FamilyConfig) -> &'static str {
     match config {
-        FamilyConfig::LlavaOnevision(_) => "input.sizes",
+        FamilyConfig::LlavaOnevision(_) | FamilyConfig::InternVl(_) => "input.sizes",
         FamilyConfig::Qwen2Vl(_) => "input.grid",
     }
 }
@@ -19,7 +20,7 @@ pub(super) fn shape(config: &FamilyConfig) -> &'static str {
 /// Sites of the inputs that only some families have.
 pub(super) fn shapes(config: &FamilyConfig) -> &'static [&'static str] {
     match config {
-        FamilyConfig::LlavaOnevision(_) => &[],
+        FamilyConfig::LlavaOnevision(_) | FamilyConfig::InternVl(_) => &[],
         FamilyConfig::Qwen2Vl(_) => &["grid"],
     }
 }
@@ -28,7 +29,7 @@ pub(super) fn shapes(config: &FamilyConfig) -> &'static [&'static str] {
 ///
 /// # Errors
 /// As the recorder.
-pub(super) fn put(out: &mut Recorder, prompt: &Prepared) -> Result<()> {
+pub(super) fn put(out: &mut Recorder, config: &FamilyConfig, prompt: &Prepared) -> Result<()> {
     let images = &prompt.images;
     let grids: Vec<[usize; 3]> = images.iter().filter_map(|image| image.grid).collect();
     let sizes = Array2::from_shape_fn((images.len(), 2), |(i, k)| {
@@ -41,7 +42,10 @@ pub(super) fn put(out: &mut Recorder, prompt: &Prepared) -> Result<()> {
         out.values("input.grid", &Values::I64(grid.into_dyn()))?;
     }
     if out.takes("input.pixels") {
-        let pixels = if grids.is_empty() { padded(images) } else { joined(images) };
+        let pixels = match config {
+            FamilyConfig::LlavaOnevision(_) => padded(images),
+            FamilyConfig::Qwen2Vl(_) | FamilyConfig::InternVl(_) => joined(images),
+        };
         out.pixels("input.pixels", pixels.shape(), pixels.as_slice().unwrap_or_default())?;
     }
     Ok(())
@@ -58,10 +62,10 @@ fn padded(images: &[PreparedImage]) -> ArrayD<f32> {
     all
 }
 
-/// [patches of all images, 3 · temporal · p²].
+/// [patches of all images, 3 · temporal · p²], or [tiles of all images, 3, S, S].
 fn joined(images: &[PreparedImage]) -> ArrayD<f32> {
     let views: Vec<_> = images.iter().map(|image| image.pixels.view()).collect();
-    concatenate(Axis(0), &views).unwrap_or_else(|_| unreachable!("D4.5: patches of one length"))
+    concatenate(Axis(0), &views).unwrap_or_else(|_| unreachable!("D4.5: patches or tiles of one shape"))
 }
 
 /// The images that a candidate's own stages describe; zeros where it has no pixels.
@@ -72,6 +76,7 @@ pub(super) fn given(config: &FamilyConfig, candidate: &Bundle) -> Result<Vec<Giv
     match config {
         FamilyConfig::LlavaOnevision(c) => given_tiles(c, candidate),
         FamilyConfig::Qwen2Vl(c) => given_patches(c, candidate),
+        FamilyConfig::InternVl(c) => given_rows_of_tiles(c, candidate),
     }
 }
 
@@ -133,6 +138,32 @@ fn given_tiles(config: &LlavaOnevisionConfig, candidate: &Bundle) -> Result<Vec<
         Ok(GivenImage::tiles(pixels, (h, w)))
     });
     images.collect()
+}
+
+/// Tiles of all images one after the other; their number follows from the sizes.
+fn given_rows_of_tiles(config: &InternVlConfig, candidate: &Bundle) -> Result<Vec<GivenImage>> {
+    let at = |name: &str| format!("{}: {name}", candidate.label());
+    let sizes = table::<2>(candidate, "input.sizes")?;
+    let tiling = Tiling::of(config);
+    let count = |&[h, w]: &[usize; 2]| Ok(tiling.packing((h, w)).map_err(|e| e.within(at("input.sizes")))?.tiles);
+    let counts = sizes.iter().map(count).collect::<Result<Vec<usize>>>()?;
+    let shape = [counts.iter().sum(), 3, tiling.tile, tiling.tile];
+    let pixels = match candidate.get("input.pixels") {
+        None => Array4::zeros(shape),
+        Some(_) => {
+            let found = candidate.f32("input.pixels")?;
+            let got = format!("{:?}", found.shape());
+            let fits = found.into_dimensionality().ok().filter(|p: &Array4<f32>| p.shape() == shape);
+            fits.ok_or_else(|| Error::new(at("input.pixels"), format!("the shape {shape:?} of input.sizes"), got))?
+        }
+    };
+    let mut first = 0;
+    let image = |(&[h, w], tiles): (&[usize; 2], usize)| {
+        let range = first..first + tiles;
+        first = range.end;
+        GivenImage::tiles(pixels.slice(s![range, .., .., ..]).to_owned(), (h, w))
+    };
+    Ok(sizes.iter().zip(counts).map(image).collect())
 }
 
 fn given_patches(config: &Qwen2VlConfig, candidate: &Bundle) -> Result<Vec<GivenImage>> {

@@ -226,7 +226,7 @@ fn flow<T: Real>(
     let mut out = Recorder::create(target, how.precision, how.stages.clone())?;
     let grid = how.precision.grid();
 
-    inputs(&mut out, prompt)?;
+    inputs(&mut out, &model.config, prompt)?;
     let mut pass = Pass::<T>::watched(grid, &mut out);
     let mut prefilled = generate::prefill(model, &mut pass, prompt, &[how.policy])?;
     out.check()?;

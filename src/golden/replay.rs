@@ -107,7 +107,7 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
     let weights = rounded.as_ref().unwrap_or(model);
     let run = Rerun { model: weights, prompt: read, policy: rule, retain, decided: &decided, given: Some(&given) };
     let mut truth = Truth { out, positions: &read.positions, per_head: run.per_head(), undecided: unnamed };
-    stages::prompt(&mut truth.out, read, prompt.is_some())?;
+    stages::prompt(&mut truth.out, &model.config, read, prompt.is_some())?;
     run.run::<f64, _>(Grid::Native, Way::default(), Grid::Native, &mut truth)?;
     let Truth { mut out, undecided, .. } = truth;
     let kind = if precision == Precision::Truth { Precision::Fast } else { precision };

@@ -4,6 +4,7 @@
 use super::images;
 use super::record::{Recorder, Recording};
 use crate::cache::Cache;
+use crate::config::FamilyConfig;
 use crate::error::Result;
 use crate::input::{Positions, Prepared};
 use crate::model::Model;
@@ -12,9 +13,9 @@ use crate::policy::Values;
 use ndarray::Array1;
 
 /// What a replay knows of a prompt: roles and positions, and where it did not come from the candidate, all of it.
-pub(super) fn prompt(out: &mut Recorder, prompt: &Prepared, outside: bool) -> Result<()> {
+pub(super) fn prompt(out: &mut Recorder, config: &FamilyConfig, prompt: &Prepared, outside: bool) -> Result<()> {
     if outside {
-        return inputs(out, prompt);
+        return inputs(out, config, prompt);
     }
     out.values("input.roles", &Values::U8(prompt.roles.0.iter().map(|&r| r as u8).collect::<Array1<_>>().into_dyn()))?;
     let rows: Vec<usize> = (0..prompt.ids.len()).collect();
@@ -22,7 +23,7 @@ pub(super) fn prompt(out: &mut Recorder, prompt: &Prepared, outside: bool) -> Re
 }
 
 /// Everything under `input.`; a prompt without images has neither sizes nor pixels.
-pub(super) fn inputs(out: &mut Recorder, prompt: &Prepared) -> Result<()> {
+pub(super) fn inputs(out: &mut Recorder, config: &FamilyConfig, prompt: &Prepared) -> Result<()> {
     let whole = |values: Array1<i64>| Values::I64(values.into_dyn());
     out.values("input.ids", &whole(prompt.ids.iter().map(|&id| i64::from(id)).collect()))?;
     out.values("input.roles", &Values::U8(prompt.roles.0.iter().map(|&r| r as u8).collect::<Array1<_>>().into_dyn()))?;
@@ -31,7 +32,7 @@ pub(super) fn inputs(out: &mut Recorder, prompt: &Prepared) -> Result<()> {
     if prompt.images.is_empty() {
         return Ok(());
     }
-    images::put(out, prompt)
+    images::put(out, config, prompt)
 }
 
 /// Everything under `cache.`: keys and values [G, len, d_h], positions \[len\], or [G, len] where each KV head keeps rows

@@ -1,8 +1,8 @@
 //! Where families differ on the input side. Each has a file of its own; this one lists them, and nothing else does.
 
 use super::processor::Settings;
-use super::{GivenImage, Image, Packing, Positions, PreparedImage, llava_onevision, mrope, qwen2_vl};
-use crate::config::FamilyConfig;
+use super::{GivenImage, Image, Packing, Positions, PreparedImage, internvl, llava_onevision, mrope, qwen2_vl};
+use crate::config::{CONTEXT, FamilyConfig};
 use crate::error::{Result, ensure};
 use crate::files::Files;
 
@@ -13,6 +13,8 @@ pub enum Reader {
     LlavaOnevision(llava_onevision::Reader),
     /// See [`qwen2_vl`].
     Qwen2Vl(qwen2_vl::Reader),
+    /// See [`internvl`].
+    InternVl(internvl::Reader),
 }
 
 impl Reader {
@@ -24,6 +26,7 @@ impl Reader {
         Ok(match config {
             FamilyConfig::LlavaOnevision(c) => Reader::LlavaOnevision(llava_onevision::Reader::load(files, c)?),
             FamilyConfig::Qwen2Vl(c) => Reader::Qwen2Vl(qwen2_vl::Reader::load(files, c)?),
+            FamilyConfig::InternVl(c) => Reader::InternVl(internvl::Reader::load(files, c)?),
         })
     }
 
@@ -32,6 +35,7 @@ impl Reader {
         match self {
             Reader::LlavaOnevision(reader) => &reader.settings,
             Reader::Qwen2Vl(reader) => &reader.settings,
+            Reader::InternVl(reader) => &reader.settings,
         }
     }
 
@@ -40,6 +44,7 @@ impl Reader {
         match self {
             Reader::LlavaOnevision(reader) => &mut reader.settings,
             Reader::Qwen2Vl(reader) => &mut reader.settings,
+            Reader::InternVl(reader) => &mut reader.settings,
         }
     }
 
@@ -51,6 +56,7 @@ impl Reader {
         match self {
             Reader::LlavaOnevision(reader) => reader.packing(size, of),
             Reader::Qwen2Vl(reader) => reader.packing(size),
+            Reader::InternVl(reader) => reader.packing(size),
         }
     }
 
@@ -59,6 +65,15 @@ impl Reader {
         match self {
             Reader::LlavaOnevision(_) => "<image>",
             Reader::Qwen2Vl(_) => "<|image_pad|>",
+            Reader::InternVl(_) => CONTEXT,
+        }
+    }
+
+    /// A rendered prompt as it is tokenized: one placeholder an image, with the marks around it that the processor writes.
+    pub fn marked(&self, rendered: String, images: usize) -> String {
+        match self {
+            Reader::LlavaOnevision(_) | Reader::Qwen2Vl(_) => rendered,
+            Reader::InternVl(reader) => reader.marked(&rendered, images),
         }
     }
 
@@ -67,6 +82,7 @@ impl Reader {
         match self {
             Reader::LlavaOnevision(reader) => reader.line(),
             Reader::Qwen2Vl(reader) => reader.line(),
+            Reader::InternVl(reader) => reader.line(),
         }
     }
 
@@ -85,6 +101,7 @@ impl Reader {
         let (pixels, grid) = match self {
             Reader::LlavaOnevision(reader) => (reader.pixels(image, of)?, None),
             Reader::Qwen2Vl(reader) => reader.pixels(image).map(|(pixels, grid)| (pixels, Some(grid)))?,
+            Reader::InternVl(reader) => (reader.pixels(image)?, None),
         };
         let packing = self.packing(image.size(), of)?;
         Ok(PreparedImage { size: image.size(), grid, pixels, packing, sha256: image.sha256().to_owned() })
@@ -99,13 +116,14 @@ pub(super) fn given(config: &FamilyConfig, image: GivenImage, of: usize) -> Resu
     match config {
         FamilyConfig::LlavaOnevision(c) => llava_onevision::given(c, image, of),
         FamilyConfig::Qwen2Vl(c) => qwen2_vl::given(c, image),
+        FamilyConfig::InternVl(c) => internvl::given(c, image),
     }
 }
 
 /// Where the rows of a prompt stand, its placeholders expanded: ids \[n\] → of n rows.
 pub(super) fn positions(config: &FamilyConfig, ids: &[u32], images: &[PreparedImage]) -> Positions {
     match config {
-        FamilyConfig::LlavaOnevision(_) => Positions::in_order(ids.len()),
+        FamilyConfig::LlavaOnevision(_) | FamilyConfig::InternVl(_) => Positions::in_order(ids.len()),
         FamilyConfig::Qwen2Vl(c) => {
             let rows = |[t, h, w]: [usize; 3]| [t, h / c.vision.merge, w / c.vision.merge];
             let grids: Vec<[usize; 3]> = images.iter().filter_map(|image| image.grid.map(rows)).collect();

@@ -6,6 +6,7 @@
 pub mod anyres;
 mod family;
 pub mod image;
+pub mod internvl;
 pub mod llava_onevision;
 pub mod mrope;
 pub mod packing;
@@ -14,9 +15,14 @@ mod positions;
 pub mod processor;
 pub mod qwen2_vl;
 mod section;
+pub mod tiling;
 
 #[cfg(feature = "input")]
+pub mod conversation;
+#[cfg(feature = "input")]
 mod decode;
+#[cfg(feature = "input")]
+pub mod dialogue;
 #[cfg(feature = "input")]
 mod formats;
 #[cfg(feature = "input")]
@@ -26,9 +32,15 @@ mod methods;
 #[cfg(feature = "input")]
 mod prepare;
 #[cfg(feature = "input")]
+pub mod sentencepiece;
+#[cfg(feature = "input")]
 pub mod template;
 #[cfg(feature = "input")]
 pub mod tokenizer;
+#[cfg(feature = "input")]
+pub mod tokenizer_model;
+#[cfg(feature = "input")]
+mod vocabulary;
 
 pub use anyres::Anyres;
 pub use family::Reader;
@@ -143,7 +155,7 @@ impl Prepared {
         }
         ensure!(!ids.is_empty(), "prompt", "at least one token", "none");
         ensure!(
-            ids.len() <= text.max_positions,
+            ids.len() <= text.longest(),
             "prompt",
             format!("at most max_position_embeddings = {} tokens", text.max_positions),
             format!("{}, {rows} of them visual", ids.len()),

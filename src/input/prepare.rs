@@ -3,23 +3,21 @@
 //! Wiring only; each step has its own file. Source: transformers 5.17 `ProcessorMixin.apply_chat_template`,
 //! `get_text_with_replacements`. Spec: D4.4
 
+use super::dialogue::{Dialogue, MARK};
 use super::processor::Settings;
-use super::template::{DEFAULT_DATE, Template, Turn};
+use super::template::DEFAULT_DATE;
 use super::{Image, Prepared, PreparedImage, Reader, Tokenizer};
 use crate::config::FamilyConfig;
 use crate::error::{Error, Result, ensure};
 use crate::files::Files;
 use crate::kernel::resample::Resampler;
 
-/// What a question may say where an image belongs, in any family.
-const MARK: &str = "<image>";
-
 /// A checkpoint's processor: image settings, chat template and tokenizer. Spec: D4.4
 #[derive(Debug, Clone)]
 pub struct Processor {
     config: FamilyConfig,
     reader: Reader,
-    template: Template,
+    dialogue: Dialogue,
     tokenizer: Tokenizer,
     image_token: String,
     files: Files,
@@ -42,8 +40,8 @@ impl Processor {
             format!("image_token_id {} of {}", config.image_token(), files.label("config.json")),
             id.map_or("no such token".into(), |id| format!("token {id}"))
         );
-        let template = Template::load(files, DEFAULT_DATE)?;
-        Ok(Processor { config: config.clone(), reader, template, tokenizer, image_token, files: files.clone() })
+        let dialogue = Dialogue::load(files, Some(config), DEFAULT_DATE)?;
+        Ok(Processor { config: config.clone(), reader, dialogue, tokenizer, image_token, files: files.clone() })
     }
 
     /// The same processor with another resampler (and that one's rounding of the normalisation).
@@ -55,9 +53,9 @@ impl Processor {
     /// The same processor with another day, (year, month, day), for templates that ask for the date. Spec: A4.1
     ///
     /// # Errors
-    /// As [`Template::load`].
+    /// As [`Dialogue::load`].
     pub fn with_date(mut self, date: (i32, u32, u32)) -> Result<Processor> {
-        self.template = Template::load(&self.files, date)?;
+        self.dialogue = Dialogue::load(&self.files, Some(&self.config), date)?;
         Ok(self)
     }
 
@@ -75,16 +73,9 @@ impl Processor {
     /// as it stands, or by `<image>`, in whose place the template writes what it writes for an image. Spec: A4.5
     ///
     /// # Errors
-    /// As [`Template::render`]. Spec: D4.4
+    /// As [`Dialogue::render`]. Spec: D4.4
     pub fn render(&self, images: usize, prompt: &str, system: Option<&str>) -> Result<String> {
-        let placed = prompt.contains(&self.image_token) || system.is_some_and(|s| s.contains(&self.image_token));
-        let mut turns: Vec<Turn<'_>> = system.map(|text| Turn::new("system", 0, text)).into_iter().collect();
-        turns.push(match placed {
-            true => Turn::new("user", 0, prompt),
-            false if images > 0 && prompt.contains(MARK) => Turn::placed("user", prompt, MARK),
-            false => Turn::new("user", images, prompt),
-        });
-        self.template.render(&turns, self.tokenizer.specials())
+        self.dialogue.render(images, prompt, system, &self.image_token, self.tokenizer.specials())
     }
 
     /// Everything the model reads, for `images` in prompt order, one question and perhaps a system turn.
@@ -94,7 +85,7 @@ impl Processor {
     /// than the model's positions. Spec: D4.4, A4.4, C4.8a, C4.8b
     pub fn prepare(&self, images: &[Image], prompt: &str, system: Option<&str>) -> Result<Prepared> {
         let rendered = self.render(images.len(), prompt, system)?;
-        let ids = self.tokenizer.encode(&rendered)?;
+        let ids = self.tokenizer.encode(&self.reader.marked(rendered.clone(), images.len()))?;
         let placeholders = ids.iter().filter(|&&id| id == self.config.image_token()).count();
         ensure!(
             placeholders == images.len(),

@@ -1,9 +1,12 @@
-//! `tokenizer.json` with the crate `tokenizers`: text to ids and back, and text in pieces as ids come in.
+//! Text to ids and back, and text in pieces as ids come in: `tokenizer.json` with the crate `tokenizers`, else what stands
+//! in its place in [`super::vocabulary`] or [`super::tokenizer_model`].
 //!
 //! Not here: chat templates and image placeholders. Source: transformers 5.17 `ProcessorMixin.apply_chat_template`
 //! (when special tokens are added), `tokenizer.decode`. Spec: D4.3, E4.11
 
 use super::section::Section;
+use super::tokenizer_model::{self, PieceTokenizer};
+use super::vocabulary;
 use crate::error::{Error, Result};
 use crate::files::Files;
 use serde_json::Value;
@@ -13,15 +16,26 @@ const FILE: &str = "tokenizer.json";
 /// A checkpoint's tokenizer. Spec: D4.3
 #[derive(Clone)]
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
+    inner: Inner,
     at: String,
     /// Named special tokens of `tokenizer_config.json`: `bos_token`, `image_token` and so on.
     special: Vec<(String, String)>,
 }
 
+/// What encodes.
+#[derive(Clone)]
+enum Inner {
+    Json(Box<tokenizers::Tokenizer>),
+    Pieces(Box<PieceTokenizer>),
+}
+
 impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Tokenizer({}, {} tokens)", self.at, self.inner.get_vocab_size(true))
+        let size = match &self.inner {
+            Inner::Json(inner) => inner.get_vocab_size(true),
+            Inner::Pieces(inner) => inner.len(),
+        };
+        write!(f, "Tokenizer({}, {size} tokens)", self.at)
     }
 }
 
@@ -29,17 +43,23 @@ impl Tokenizer {
     /// The tokenizer of a checkpoint.
     ///
     /// # Errors
-    /// No `tokenizer.json`, or one that cannot be read.
+    /// No `tokenizer.json` and nothing to stand in its place, or one that cannot be read. Spec: D4.3, D4.7
     pub fn load(files: &Files) -> Result<Tokenizer> {
         let at = files.label(FILE);
-        let bytes = files.read(FILE)?.ok_or_else(|| {
-            Error::new(&at, "the tokenizer", "no such file").remedy(
-                "it lies beside the weights on the hub; an older checkpoint gets one from \
-                 AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)",
-            )
-        })?;
         let special = Section::read(files, "tokenizer_config.json")?.map(|c| special_tokens(&c)).unwrap_or_default();
-        Tokenizer::from_bytes(&bytes, at, special)
+        if let Some(bytes) = files.read(FILE)? {
+            return Tokenizer::from_bytes(&bytes, at, special);
+        }
+        if let Some(inner) = PieceTokenizer::load(files, &special)? {
+            return Ok(Tokenizer { inner: Inner::Pieces(Box::new(inner)), at: files.label(tokenizer_model::FILE), special });
+        }
+        if let Some(bytes) = vocabulary::as_json(files)? {
+            return Tokenizer::from_bytes(&bytes, files.label(vocabulary::FILE), special);
+        }
+        Err(Error::new(&at, "the tokenizer", "no such file").remedy(
+            "it lies beside the weights on the hub; an older checkpoint gets one from \
+             AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)",
+        ))
     }
 
     /// A tokenizer from the bytes of a `tokenizer.json`, `at` its name in messages, `special` its named tokens.
@@ -53,7 +73,7 @@ impl Tokenizer {
         let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| Error::new(&at, "a tokenizer", e))?;
         // The file may store these; transformers switches both off unless a call asks for them.
         inner.with_truncation(None).map_err(|e| Error::new(&at, "a tokenizer", e))?.with_padding(None);
-        Ok(Tokenizer { inner, at, special })
+        Ok(Tokenizer { inner: Inner::Json(Box::new(inner)), at, special })
     }
 
     /// The text of a named special token, such as `bos_token`.
@@ -73,8 +93,13 @@ impl Tokenizer {
     /// What the tokenizer cannot encode. Spec: D4.3
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let add = !self.special("bos_token").is_some_and(|bos| text.starts_with(bos));
-        let encoding = self.inner.encode_fast(text, add).map_err(|e| Error::new(&self.at, "text it can encode", e))?;
-        Ok(encoding.get_ids().to_vec())
+        match &self.inner {
+            Inner::Json(inner) => {
+                let found = inner.encode_fast(text, add).map_err(|e| Error::new(&self.at, "text it can encode", e))?;
+                Ok(found.get_ids().to_vec())
+            }
+            Inner::Pieces(inner) => Ok(inner.encode(text, add)),
+        }
     }
 
     /// The text of ids, special tokens left out. Ids without a token say nothing.
@@ -82,17 +107,26 @@ impl Tokenizer {
     /// # Errors
     /// What the tokenizer's decoder cannot take.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.inner.decode(ids, true).map_err(|e| Error::new(&self.at, "ids it can decode", e))
+        match &self.inner {
+            Inner::Json(inner) => inner.decode(ids, true).map_err(|e| Error::new(&self.at, "ids it can decode", e)),
+            Inner::Pieces(inner) => Ok(inner.decode(ids)),
+        }
     }
 
     /// The id of a token's exact text.
     pub fn id(&self, token: &str) -> Option<u32> {
-        self.inner.token_to_id(token)
+        match &self.inner {
+            Inner::Json(inner) => inner.token_to_id(token),
+            Inner::Pieces(inner) => inner.id(token),
+        }
     }
 
     /// The text of one token as the vocabulary has it (byte-level tokenizers write `Ġ` for a space).
     pub fn token(&self, id: u32) -> Option<String> {
-        self.inner.id_to_token(id)
+        match &self.inner {
+            Inner::Json(inner) => inner.id_to_token(id),
+            Inner::Pieces(inner) => inner.token(id),
+        }
     }
 
     /// A decoder that takes ids one by one.

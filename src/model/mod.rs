@@ -1,14 +1,16 @@
 //! Models: wiring only. A family says how its pixels become visual rows; everything else is shared.
 
+mod internvl;
 mod llava_onevision;
 mod qwen2_vl;
 mod survey;
 
+pub use internvl::InternVl;
 pub use llava_onevision::LlavaOnevision;
 pub use qwen2_vl::Qwen2Vl;
 pub use survey::Survey;
 
-use crate::config::{FamilyConfig, GenerationConfig};
+use crate::config::{FamilyConfig, GenerationConfig, Projections};
 use crate::decoder::Decoder;
 use crate::error::{Result, ensure};
 use crate::files::Files;
@@ -43,6 +45,7 @@ pub struct Model {
 enum Vision {
     LlavaOnevision(Box<LlavaOnevision>),
     Qwen2Vl(Box<Qwen2Vl>),
+    InternVl(Box<InternVl>),
 }
 
 impl Model {
@@ -76,14 +79,20 @@ impl Model {
         match config {
             FamilyConfig::LlavaOnevision(_) => Names::new(checkpoint, names::llava_onevision),
             FamilyConfig::Qwen2Vl(_) => Names::new(checkpoint, names::qwen2_vl),
+            FamilyConfig::InternVl(c) => match (&c.template, c.text.projections) {
+                (None, _) => Names::new(checkpoint, names::internvl),
+                (Some(_), Projections::Apart) => Names::new(checkpoint, names::internvl_chat),
+                (Some(_), Projections::Grouped) => Names::new(checkpoint, names::internvl_internlm2),
+            },
         }
     }
 
-    /// The visual rows of the prompt's images, in prompt order: [n_v, d]. Spec: E5.1–E5.10
+    /// The visual rows of the prompt's images, in prompt order: [n_v, d]. Spec: E5.1–E5.15
     pub fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared) -> Array2<T> {
         match &self.vision {
             Vision::LlavaOnevision(parts) => parts.encode(pass, prompt),
             Vision::Qwen2Vl(parts) => parts.encode(pass, prompt),
+            Vision::InternVl(parts) => parts.encode(pass, prompt),
         }
     }
 
@@ -120,6 +129,7 @@ fn parts(config: &FamilyConfig, names: &Names<'_>) -> Result<(Decoder, Vision)> 
     let vision = match config {
         FamilyConfig::LlavaOnevision(c) => Vision::LlavaOnevision(Box::new(LlavaOnevision::load(names, c)?)),
         FamilyConfig::Qwen2Vl(c) => Vision::Qwen2Vl(Box::new(Qwen2Vl::load(names, c)?)),
+        FamilyConfig::InternVl(c) => Vision::InternVl(Box::new(InternVl::load(names, c)?)),
     };
     Ok((decoder, vision))
 }

@@ -1,12 +1,16 @@
 //! Vision towers: tiles or patches of pixels in, features out; and the projector's packing into prompt rows.
 
 mod attention;
+mod intern_vit;
 mod norm;
 mod pack;
 mod qwen2_vl;
+mod shuffle;
 mod siglip;
 
 pub use attention::attention_within;
+pub use intern_vit::InternVit;
 pub use pack::pack;
 pub use qwen2_vl::{Merger, Qwen2VlTower};
+pub use shuffle::{ShuffledProjector, shuffled};
 pub use siglip::Siglip;

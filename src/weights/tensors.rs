@@ -103,6 +103,14 @@ impl Checkpoint {
         self.reshaped(names, &[rows, cols], rows, cols)
     }
 
+    /// The tensor that has the first of these names, a batch of one [1, rows, cols], as a matrix: [rows, cols].
+    ///
+    /// # Errors
+    /// As [`matrix`](Self::matrix).
+    pub fn batch_of_one(&self, names: &[String], rows: usize, cols: usize) -> Result<Matrix> {
+        self.reshaped(names, &[1, rows, cols], rows, cols)
+    }
+
     /// The kernel of a convolution [outputs, channels, side, side], as a matrix: [outputs, channels · side · side].
     ///
     /// # Errors

@@ -42,7 +42,7 @@ fn case(folder: &Path) -> Case {
     let name = folder.file_name().unwrap().to_string_lossy().to_string();
     let about: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.join("case.json")).unwrap()).unwrap();
     let text = |key: &str| about[key].as_str().unwrap().to_string();
-    let files = Files::Folder(folder.join("model"));
+    let files = Files::Folder(folder.join(about["model"].as_str().unwrap_or("model")));
     let model = Model::load(&files).unwrap_or_else(|e| panic!("{name}: {e}"));
     let processor = Processor::load(&files, &model.config).unwrap_or_else(|e| panic!("{name}: {e}"));
     let images = about["images"].as_array().unwrap().iter();

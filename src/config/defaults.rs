@@ -1,0 +1,88 @@
+//! What a `text_config` of each kind of decoder is where it says nothing. Spec: T6.2
+//!
+//! Source: transformers 5.17, `models/{qwen2,qwen2_vl,llama}/configuration_*.py`; InternLM2's own
+//! `configuration_internlm2.py`.
+
+use super::decoder::Projections;
+
+/// Whether the attention's projections have biases.
+pub(crate) enum Biases {
+    /// Those to queries, keys and values do, the output has none.
+    Qkv,
+    /// All or none, as a field says; this where it says nothing.
+    Told(&'static str, bool),
+}
+
+/// What a `text_config` is where it says nothing. Spec: T6.2
+pub(crate) struct Defaults {
+    pub model_types: &'static [&'static str],
+    pub hidden: usize,
+    pub layers: usize,
+    pub heads: usize,
+    /// None: as many as there are query heads.
+    pub kv_heads: Option<usize>,
+    pub intermediate: usize,
+    pub vocab: usize,
+    pub norm_eps: f64,
+    pub theta: f64,
+    pub max_positions: usize,
+    /// `max_window_layers`, in kinds that have sliding windows.
+    pub window_layers: Option<usize>,
+    /// Sections of M-RoPE, in the kind that has it.
+    pub mrope: Option<[usize; 3]>,
+    pub biases: Biases,
+    pub projections: Projections,
+}
+
+impl Defaults {
+    pub const QWEN2: Defaults = Defaults {
+        model_types: &["qwen2"],
+        hidden: 4096,
+        layers: 32,
+        heads: 32,
+        kv_heads: Some(32),
+        intermediate: 22016,
+        vocab: 151_936,
+        norm_eps: 1e-6,
+        theta: 1e4,
+        max_positions: 32_768,
+        window_layers: Some(28),
+        mrope: None,
+        biases: Biases::Qkv,
+        projections: Projections::Apart,
+    };
+
+    pub const QWEN2_VL: Defaults = Defaults {
+        model_types: &["qwen2_vl_text", "qwen2_vl"],
+        hidden: 8192,
+        layers: 80,
+        heads: 64,
+        kv_heads: Some(8),
+        intermediate: 29568,
+        vocab: 152_064,
+        norm_eps: 1e-5,
+        theta: 1e6,
+        window_layers: Some(80),
+        mrope: Some([16, 24, 24]),
+        ..Defaults::QWEN2
+    };
+
+    pub const LLAMA: Defaults = Defaults {
+        model_types: &["llama"],
+        kv_heads: None,
+        intermediate: 11008,
+        vocab: 32_000,
+        max_positions: 2048,
+        window_layers: None,
+        biases: Biases::Told("attention_bias", false),
+        ..Defaults::QWEN2
+    };
+
+    pub const INTERNLM2: Defaults = Defaults {
+        model_types: &["internlm2"],
+        vocab: 103_168,
+        biases: Biases::Told("bias", true),
+        projections: Projections::Grouped,
+        ..Defaults::LLAMA
+    };
+}

@@ -1,0 +1,194 @@
+//! InternVL2's `config.json`: of its own code (`internvl_chat`), and of transformers (`internvl`).
+//!
+//! Source: InternVL2's `configuration_internvl_chat.py`, `modeling_internvl_chat.py`; transformers 5.17,
+//! `models/internvl/configuration_internvl.py`.
+
+use super::defaults::Defaults;
+use super::intern_vit::InternVitConfig;
+use super::json::{self, Scope, kind};
+use super::{Activation, DecoderConfig, added};
+use crate::error::{Error, Result, ensure};
+use crate::files::Files;
+use serde_json::{Map, Value};
+
+/// The whole model's configuration. Spec: T5.6
+#[derive(Debug, Clone, PartialEq)]
+pub struct InternVlConfig {
+    /// The language model.
+    pub text: DecoderConfig,
+    /// The vision tower.
+    pub vision: InternVitConfig,
+    /// The id that stands for a visual row in the prompt.
+    pub image_token: u32,
+    /// The state of the tower that is read: 0 = embeddings, k = after layer k.
+    pub feature_layer: usize,
+    /// m: side in patches of the square that becomes one row.
+    pub merge: usize,
+    /// Whether the rows of a tile go down its columns (`ps_version` v1).
+    pub transposed: bool,
+    /// The projector's activation.
+    pub activation: Activation,
+    /// The fewest and the most tiles of an image, the thumbnail not counted; none: each image is one tile. In transformers'
+    /// form the image processor's file says.
+    pub tiles: Option<(usize, usize)>,
+    /// Whether a tile of the whole image follows where there are several.
+    pub thumbnail: bool,
+    /// The conversation template's name in InternVL2's own form; none in transformers'.
+    pub template: Option<String>,
+}
+
+/// The token of a visual row.
+pub(crate) const CONTEXT: &str = "<IMG_CONTEXT>";
+/// The most tiles of an image that are counted through.
+const MOST_TILES: usize = 256;
+const PREPROCESSOR: &str = "preprocessor_config.json";
+const PROCESSOR: &str = "processor_config.json";
+const FRACTION: &str = "one over a whole number that divides the patches along a tile's side";
+
+impl InternVlConfig {
+    /// Reads the outermost object of InternVL2's own form; the placeholder's id stands in the tokenizer's files.
+    ///
+    /// # Errors
+    /// A field of the wrong type or size, at odds with another, or one that asks for what is not supported.
+    pub(crate) fn own(files: &Files, scope: &Scope<'_>) -> Result<InternVlConfig> {
+        let empty = Map::new();
+        let vision = scope.object("vision_config")?.unwrap_or_else(|| scope.with(&empty));
+        let vision = InternVitConfig::own(&vision)?;
+        let text = decoder(scope, "llm_config", &[&Defaults::QWEN2, &Defaults::INTERNLM2, &Defaults::LLAMA])?;
+        for key in ["use_backbone_lora", "use_llm_lora"] {
+            scope.size(key, 0, (0, 0))?;
+        }
+        ensure!(!scope.boolean("pad2square", false)?, scope.at("pad2square"), "false", true);
+        match scope.get("rope_pos_id_version") {
+            None | Some(Value::Null) => {}
+            Some(v) if v == "default" => {}
+            Some(v) => {
+                let want = "\"default\" (V2PE's fractional positions are not supported)";
+                return Err(Error::new(scope.at("rope_pos_id_version"), want, kind(v)));
+            }
+        }
+        if !matches!(scope.get("force_image_size"), None | Some(Value::Null)) {
+            let forced = scope.size("force_image_size", 0, (1, 1 << 14))?;
+            let want = format!("vision_config.image_size {} (positions are not interpolated)", vision.image);
+            ensure!(forced == vision.image, scope.at("force_image_size"), want, forced);
+        }
+        let transposed = match scope.string("ps_version", "v1")? {
+            "v1" => true,
+            "v2" => false,
+            other => return Err(Error::new(scope.at("ps_version"), "v1 or v2", kind(&Value::from(other)))),
+        };
+        let most = scope.size("max_dynamic_patch", 6, (1, MOST_TILES))?;
+        let few = scope.size("min_dynamic_patch", 1, (1, most))?;
+        let image_token = added::id(files, CONTEXT)?.filter(|&id| (id as usize) < text.vocab).ok_or_else(|| {
+            let at = files.label("added_tokens.json");
+            Error::new(at, format!("{CONTEXT}, with an id below vocab_size {}", text.vocab), "none")
+                .remedy("tokenizer_config.json or tokenizer.json may have it too")
+        })?;
+        Ok(InternVlConfig {
+            image_token,
+            feature_layer: layer(scope, "select_layer", vision.layers)?,
+            merge: merge(scope, &vision)?,
+            transposed,
+            activation: Activation::GeluErf,
+            tiles: scope.boolean("dynamic_image_size", false)?.then_some((few, most)),
+            thumbnail: scope.boolean("use_thumbnail", false)?,
+            template: Some(scope.string("template", "")?.to_string()),
+            text,
+            vision,
+        })
+    }
+
+    /// Reads the outermost object of transformers' form.
+    ///
+    /// # Errors
+    /// As [`own`](Self::own).
+    pub(crate) fn transformers(files: &Files, scope: &Scope<'_>) -> Result<InternVlConfig> {
+        let empty = Map::new();
+        let vision = scope.object("vision_config")?.unwrap_or_else(|| scope.with(&empty));
+        let mut vision = InternVitConfig::transformers(&vision)?;
+        let mut text = decoder(scope, "text_config", &[&Defaults::QWEN2, &Defaults::LLAMA])?;
+        text.tied |= scope.boolean("tie_word_embeddings", true)?;
+        let image_token = scope.size("image_token_id", 151_667, (0, u32::MAX as usize))?;
+        let vocab = text.vocab;
+        let at = scope.at("image_token_id");
+        ensure!(image_token < vocab, at, format!("an id below vocab_size {vocab}"), image_token);
+        let strategy = scope.string("vision_feature_select_strategy", "default")?;
+        let at = scope.at("vision_feature_select_strategy");
+        ensure!(strategy == "default", at, "default (the class token is dropped)", kind(&Value::from(strategy)));
+        let merge = merge(scope, &vision)?;
+        let rows = (vision.side() / merge).pow(2);
+        let told = scope.size("image_seq_length", 256, (1, 1 << 24))?;
+        ensure!(told == rows, scope.at("image_seq_length"), format!("{rows}, the rows of a tile"), told);
+        // The last norm is that of the tower's result, not of a state that is asked for by number.
+        vision.last_norm &= matches!(scope.get("vision_feature_layer").map(Value::as_i64), None | Some(Some(-1)));
+        Ok(InternVlConfig {
+            image_token: image_token as u32,
+            feature_layer: layer(scope, "vision_feature_layer", vision.layers)?,
+            merge,
+            transposed: false,
+            activation: Activation::read(scope, "projector_hidden_act", Activation::GeluErf)?,
+            tiles: Some(tiles(files)?),
+            thumbnail: true,
+            template: None,
+            text,
+            vision,
+        })
+    }
+
+    /// Rows along a side of a tile.
+    pub fn rows_along(&self) -> usize {
+        self.vision.side() / self.merge
+    }
+}
+
+/// The fewest and the most tiles, as the image processor's file says. Spec: T4.8
+fn tiles(files: &Files) -> Result<(usize, usize)> {
+    let (label, map) = (files.label(PROCESSOR), json::load(files, PROCESSOR)?.unwrap_or_default());
+    let nested = Scope::new(&label, &map).object("image_processor")?;
+    let (label, map) = (files.label(PREPROCESSOR), json::load(files, PREPROCESSOR)?.unwrap_or_default());
+    let images = nested.unwrap_or_else(|| Scope::new(&label, &map));
+    let count = |key: &str, default: usize| match images.get(key) {
+        Some(Value::Null) => Ok(default),
+        _ => images.size(key, default, (1, MOST_TILES)),
+    };
+    let (few, most) = (count("min_patches", 1)?, count("max_patches", 12)?);
+    ensure!(few <= most, images.at("min_patches"), format!("at most max_patches {most}"), few);
+    Ok((few, most))
+}
+
+/// The language model's part, of one of these kinds; the first where none is named.
+fn decoder(scope: &Scope<'_>, key: &str, kinds: &[&Defaults]) -> Result<DecoderConfig> {
+    let empty = Map::new();
+    let inner = scope.object(key)?.unwrap_or_else(|| scope.with(&empty));
+    let names: Vec<&str> = kinds.iter().flat_map(|k| k.model_types.iter().copied()).collect();
+    let found = inner.model_type(names[0], &names).map_err(|e| match inner.get("model_type") {
+        Some(v) if v == "phi3" => e.remedy("InternVL2-4B's decoder, Phi-3, is not supported; its other sizes are"),
+        _ => e,
+    })?;
+    let of = kinds.iter().find(|k| k.model_types.contains(&found)).unwrap_or(&kinds[0]);
+    DecoderConfig::read(&inner, of)
+}
+
+/// A state of the tower, negative numbers counted from the last.
+fn layer(scope: &Scope<'_>, key: &str, layers: usize) -> Result<usize> {
+    let states = layers as i64 + 1;
+    match scope.get(key) {
+        None => Ok(layers),
+        Some(value) => match value.as_i64() {
+            Some(k) if (-states..states).contains(&k) => Ok(k.rem_euclid(states) as usize),
+            _ => {
+                let want = format!("a whole number from {} to {layers}", -states);
+                Err(Error::new(scope.at(key), want, kind(value)))
+            }
+        },
+    }
+}
+
+/// m, one over `downsample_ratio`.
+fn merge(scope: &Scope<'_>, vision: &InternVitConfig) -> Result<usize> {
+    let ratio = scope.number("downsample_ratio", 0.5, |x| x > 0.0 && x <= 1.0, FRACTION)?;
+    let merge = (1.0 / ratio) as usize;
+    let whole = merge as f64 * ratio == 1.0 && vision.side().is_multiple_of(merge);
+    ensure!(whole, scope.at("downsample_ratio"), format!("{FRACTION}, {}", vision.side()), ratio);
+    Ok(merge)
+}

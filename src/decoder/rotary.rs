@@ -1,0 +1,75 @@
+//! The angles of a batch of rows: which position each frequency turns with, and how frequencies follow the length.
+
+use crate::config::DecoderConfig;
+use crate::input::Positions;
+use crate::kernel::{Angles, inverse_frequencies};
+use crate::num::{Grid, Real};
+use ndarray::{Axis, concatenate};
+
+/// What makes a decoder's angles.
+#[derive(Debug, Clone)]
+pub(super) struct Rotary {
+    frequencies: Vec<f32>,
+    /// Which of a row's positions each frequency turns with: 0, but in M-RoPE (E6.10).
+    axes: Vec<usize>,
+    scaled: Option<Dynamic>,
+}
+
+/// Dynamic NTK scaling. Spec: E6.12
+#[derive(Debug, Clone, Copy)]
+struct Dynamic {
+    theta: f64,
+    head_dim: usize,
+    factor: f64,
+    trained: usize,
+}
+
+impl Dynamic {
+    /// The frequencies of a sequence of `length` rows, longer than the model was trained for. Spec: E6.12
+    fn frequencies(&self, length: usize) -> Vec<f32> {
+        let stretch = self.factor * length as f64 / self.trained as f64 - (self.factor - 1.0);
+        let d = self.head_dim as f64;
+        let theta = (self.theta * libm::pow(stretch, d / (d - 2.0))) as f32; // A6.12
+        inverse_frequencies(f64::from(theta), self.head_dim)
+    }
+}
+
+impl Rotary {
+    pub fn new(c: &DecoderConfig) -> Rotary {
+        let dynamic =
+            |factor| Dynamic { theta: c.rope_theta, head_dim: c.head_dim, factor, trained: c.max_positions };
+        Rotary {
+            frequencies: inverse_frequencies(c.rope_theta, c.head_dim),
+            axes: c.axes(),
+            scaled: c.ntk.map(dynamic),
+        }
+    }
+
+    /// The angles of rows at `positions`, segment by segment: what one sequence is turned by depends on its own length.
+    /// Spec: E3.12, E6.10, E6.12
+    pub fn angles<T: Real>(
+        &self,
+        positions: &Positions,
+        segments: impl Iterator<Item = usize>,
+        grid: Grid,
+    ) -> Angles<T> {
+        let mut first = 0;
+        let each = segments.map(|rows| {
+            let of = first..first + rows;
+            first = of.end;
+            let length = of.clone().map(|row| positions.at(row, 0) + 1).max().unwrap_or(0).max(0) as usize;
+            let scaled = self.scaled.filter(|scaled| length > scaled.trained).map(|scaled| scaled.frequencies(length));
+            let frequencies = scaled.as_deref().unwrap_or(&self.frequencies);
+            Angles::new(rows, frequencies, |row, i| positions.at(of.start + row, self.axes[i]), grid)
+        });
+        let mut each: Vec<Angles<T>> = each.collect();
+        if each.len() < 2 {
+            return each.pop().unwrap_or_else(|| Angles::new(0, &self.frequencies, |_, _| 0, grid));
+        }
+        let joined = |of: fn(&Angles<T>) -> ndarray::ArrayView2<'_, T>| {
+            let views: Vec<_> = each.iter().map(of).collect();
+            concatenate(Axis(0), &views).unwrap_or_else(|_| unreachable!("E3.12: half a head a row"))
+        };
+        Angles { cos: joined(|a| a.cos.view()), sin: joined(|a| a.sin.view()) }
+    }
+}

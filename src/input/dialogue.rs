@@ -1,0 +1,72 @@
+//! How a checkpoint writes a prompt: by the chat template in its files, or by a conversation template that it names.
+//!
+//! Spec: D4.4, D4.6, A4.5
+
+use super::conversation::Conversation;
+use super::template::{Template, Turn};
+use crate::config::FamilyConfig;
+use crate::error::Result;
+use crate::files::Files;
+
+/// What a question may say where an image belongs, in any family.
+pub(super) const MARK: &str = "<image>";
+
+/// A checkpoint's way to write prompts.
+#[derive(Debug, Clone)]
+pub enum Dialogue {
+    /// A chat template of its files.
+    Template(Template),
+    /// One of InternVL2's own code, and where it is named.
+    Conversation(Conversation, String),
+}
+
+impl Dialogue {
+    /// That of a checkpoint; `date` is what templates are told that ask for it.
+    ///
+    /// # Errors
+    /// As [`Template::load`] and [`Conversation::named`].
+    pub fn load(files: &Files, config: Option<&FamilyConfig>, date: (i32, u32, u32)) -> Result<Dialogue> {
+        let named = match config {
+            Some(FamilyConfig::InternVl(c)) => c.template.as_ref(),
+            Some(FamilyConfig::LlavaOnevision(_) | FamilyConfig::Qwen2Vl(_)) | None => None,
+        };
+        let Some(name) = named else { return Ok(Dialogue::Template(Template::load(files, date)?)) };
+        let at = format!("{}: template", files.label("config.json"));
+        Ok(Dialogue::Conversation(Conversation::named(name, &at)?, at))
+    }
+
+    /// Where it comes from.
+    pub fn label(&self) -> String {
+        match self {
+            Dialogue::Template(template) => template.label().to_owned(),
+            Dialogue::Conversation(conversation, at) => format!("{}, named in {at}", conversation.name),
+        }
+    }
+
+    /// The prompt: images first, unless the texts place them: by the family's own `placeholder`, which is left as it
+    /// stands, or by `<image>`. `special` are the tokenizer's named tokens. Spec: A4.5
+    ///
+    /// # Errors
+    /// As [`Template::render`].
+    pub fn render(
+        &self,
+        images: usize,
+        prompt: &str,
+        system: Option<&str>,
+        placeholder: &str,
+        special: &[(String, String)],
+    ) -> Result<String> {
+        let placed = prompt.contains(placeholder) || system.is_some_and(|s| s.contains(placeholder));
+        let template = match self {
+            Dialogue::Template(template) => template,
+            Dialogue::Conversation(c, _) => return Ok(c.render(if placed { 0 } else { images }, prompt, system)),
+        };
+        let mut turns: Vec<Turn<'_>> = system.map(|text| Turn::new("system", 0, text)).into_iter().collect();
+        turns.push(match placed {
+            true => Turn::new("user", 0, prompt),
+            false if images > 0 && prompt.contains(MARK) => Turn::placed("user", prompt, MARK),
+            false => Turn::new("user", images, prompt),
+        });
+        template.render(&turns, special)
+    }
+}

@@ -1,0 +1,157 @@
+//! InternVL2's side of the input: an image in a grid of tiles of the closest shape, then once more as a whole.
+//!
+//! In its own form the code reads `config.json` alone, resizes with Pillow and knows ImageNet's mean; in transformers' form
+//! the processor's files say. Source: InternVL2's `dynamic_preprocess` and `chat`; transformers 5.17
+//! `GotOcr2ImageProcessor`, `InternVLProcessor`. Spec: T4.8, E4.15–E4.17
+
+use super::pixels::{Pixels, normalised};
+use super::processor::{Settings, sections};
+use super::section::Section;
+use super::tiling::Tiling;
+use super::{GivenImage, Image, Packing, PreparedImage, image};
+use crate::config::{CONTEXT, InternVlConfig};
+use crate::error::{Result, ensure};
+use crate::files::Files;
+use crate::kernel::resample::{Filter, Resampler, resize};
+use ndarray::{ArrayD, s};
+use serde_json::Value;
+
+/// What a checkpoint's processor does with images.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    /// What its files say, or its code.
+    pub settings: Settings,
+    /// How images are cut.
+    pub tiling: Tiling,
+    /// What a rendered prompt says where an image stands, and the texts around its rows.
+    marks: [String; 3],
+}
+
+/// What InternVL2's own code does. Spec: T4.8
+const OWN: Pixels = Pixels {
+    resize: true,
+    filter: Filter::Bicubic,
+    resampler: Resampler::Pillow,
+    rescale: Some(1.0 / 255.0),
+    mean: [0.485, 0.456, 0.406],
+    std: [0.229, 0.224, 0.225],
+    normalize: true,
+};
+
+impl Reader {
+    /// The reader of a checkpoint.
+    ///
+    /// # Errors
+    /// In transformers' form: as [`Settings`]; a disagreement with `config.json`. Spec: T4.8, C4.12
+    pub fn load(files: &Files, config: &InternVlConfig) -> Result<Reader> {
+        let marks = |mark: &str, start: &str, end: &str| [mark, start, end].map(String::from);
+        let tiling = Tiling::of(config);
+        if config.template.is_some() {
+            let settings = Settings { pixels: OWN, convert_rgb: true, image_token: None };
+            return Ok(Reader { settings, tiling, marks: marks("<image>", "<img>", "</img>") });
+        }
+        let (images, processor) = sections(files)?;
+        agree(files, &images, processor.as_ref(), config)?;
+        let tokenizer = Section::read(files, "tokenizer_config.json")?;
+        let named = |key: &str, otherwise: &str| {
+            let told = tokenizer.as_ref().and_then(|t| t.get(key).or(t.get("extra_special_tokens")?.get(key)));
+            told.and_then(|v| v.as_str().or(v.get("content")?.as_str())).unwrap_or(otherwise).to_owned()
+        };
+        let mark = named("context_image_token", CONTEXT);
+        let mut settings = Settings::read(&images, processor.as_ref(), Pixels::CLIP)?;
+        settings.image_token = Some(mark.clone());
+        let marks = [mark, named("start_image_token", "<img>"), named("end_image_token", "</img>")];
+        Ok(Reader { settings, tiling, marks })
+    }
+
+    /// The rendered prompt with a start mark, one placeholder and an end mark where each of `images` stands. Spec: D4.6
+    pub fn marked(&self, rendered: &str, images: usize) -> String {
+        let [mark, start, end] = &self.marks;
+        let token = self.settings.image_token.as_deref().unwrap_or(CONTEXT);
+        if images == 0 { rendered.to_owned() } else { rendered.replace(mark, &format!("{start}{token}{end}")) }
+    }
+
+    /// How an image becomes prompt rows, in a line.
+    pub fn line(&self) -> String {
+        let Tiling { tile, along, tiles, thumbnail, .. } = &self.tiling;
+        let cut = match tiles {
+            Some((few, most)) => format!("{few} to {most} tiles of {tile} px, in the grid whose shape is closest"),
+            None => format!("one tile of {tile} px"),
+        };
+        let whole = if *thumbnail && tiles.is_some() { "; several tiles: one more of the whole image" } else { "" };
+        format!("{cut}{whole}; a tile becomes {along} × {along} tokens")
+    }
+
+    /// The rows of an image of `size` = (height, width).
+    ///
+    /// # Errors
+    /// As [`Tiling::grid`].
+    pub fn packing(&self, size: (usize, usize)) -> Result<Packing> {
+        self.tiling.packing(size)
+    }
+
+    /// The tiles of an image: [tiles, 3, S, S], the whole image last.
+    ///
+    /// # Errors
+    /// As [`Tiling::grid`] and [`resize`]. Spec: E4.17
+    pub fn pixels(&self, image: &Image) -> Result<ArrayD<f32>> {
+        let (pixels, side) = (&self.settings.pixels, self.tiling.tile);
+        let (down, across) = self.tiling.grid(image.size())?;
+        let canvas = resize(image.rgb(), (down * side, across * side), pixels.filter, pixels.resampler)?;
+        let whole = match self.tiling.has_thumbnail((down, across)) {
+            true => Some(resize(image.rgb(), (side, side), pixels.filter, pixels.resampler)?),
+            false => None,
+        };
+        let cut = (0..down * across).map(|i| {
+            let (y, x) = (i / across * side, i % across * side);
+            canvas.slice(s![y..y + side, x..x + side, ..])
+        });
+        let tiles: Vec<_> = cut.chain(whole.iter().map(|tile| tile.view())).collect();
+        Ok(normalised(&pixels.levels(), &tiles, side).into_dyn())
+    }
+}
+
+/// What the processor's files say that the model knows too. Spec: C4.12
+fn agree(files: &Files, images: &Section, processor: Option<&Section>, config: &InternVlConfig) -> Result<()> {
+    let model = files.label("config.json");
+    if let Some(kind) = images.get("image_processor_type") {
+        let known = kind.as_str().is_some_and(|k| k.starts_with("GotOcr2ImageProcessor"));
+        ensure!(known, format!("{}: image_processor_type", images.at), "GotOcr2ImageProcessor", kind);
+    }
+    let side = config.vision.image as u64;
+    let size = match images.get("size") {
+        None => Some(384),
+        Some(Value::Object(o)) => {
+            let of = |key: &str| o.get(key).and_then(Value::as_u64);
+            of("height").filter(|&h| o.len() == 2 && of("width") == Some(h))
+        }
+        Some(v) => v.as_u64(),
+    };
+    if size != Some(side) {
+        let want = format!("{{\"height\": {side}, \"width\": {side}}}, vision_config.image_size of {model}");
+        return Err(images.wrong("size", &want));
+    }
+    let rows = (config.rows_along() * config.rows_along()) as u64;
+    if let Some((processor, told)) = processor.and_then(|p| Some((p, p.get("image_seq_length")?)))
+        && told.as_u64() != Some(rows)
+    {
+        return Err(processor.wrong("image_seq_length", &format!("{rows}, the rows of a tile by {model}")));
+    }
+    Ok(())
+}
+
+/// An image whose pixels come from elsewhere.
+///
+/// # Errors
+/// As [`Tiling::grid`]; pixels of another shape than the size asks for.
+pub(super) fn given(config: &InternVlConfig, given: GivenImage) -> Result<PreparedImage> {
+    let GivenImage { pixels, size, .. } = given;
+    let tiling = Tiling::of(config);
+    let side = tiling.tile;
+    let packing = tiling.packing(size)?;
+    let want = [packing.tiles, 3, side, side];
+    let asked = || format!("the shape {want:?} of {} × {} pixels", size.0, size.1);
+    ensure!(pixels.shape() == want, "pixels", asked(), format!("{:?}", pixels.shape()));
+    let sha256 = image::sha256_of(&pixels);
+    Ok(PreparedImage { size, grid: None, pixels, packing, sha256 })
+}

@@ -1,0 +1,173 @@
+//! SentencePiece: text to the ids of pieces and back, from a `tokenizer.model` alone.
+//!
+//! ```text
+//! proto      what the file says
+//! normalize  what happens to text before it is cut
+//! bpe        the cut by merges
+//! unigram    the cut by the greatest sum of scores
+//! ```
+//!
+//! Equal to the Python package `sentencepiece`; what Python tokenizers do around it (added tokens, `<s>`) is
+//! [`super::tokenizer_model`]'s business. Spec: T4.10, E4.18–E4.21
+
+mod bpe;
+mod normalize;
+mod proto;
+mod unigram;
+
+use crate::error::{Error, Result};
+use normalize::Charsmap;
+use proto::{Kind, Proto};
+use std::collections::HashMap;
+
+/// What a space is written as inside pieces.
+const SPACE: &str = "\u{2581}";
+
+/// A SentencePiece model.
+#[derive(Debug, Clone)]
+pub struct Pieces {
+    proto: Proto,
+    /// Ids of the pieces that text may become.
+    ids: HashMap<String, u32>,
+    /// Ids of all the others.
+    reserved: HashMap<String, u32>,
+    bytes: [Option<u32>; 256],
+    unknown: u32,
+    charsmap: Charsmap,
+    /// Texts of user-defined pieces, long ones first.
+    cut_first: Vec<String>,
+    /// Bytes of the longest piece.
+    longest: usize,
+}
+
+impl Pieces {
+    /// The model in the bytes of a file; `at` is its name in messages.
+    ///
+    /// # Errors
+    /// It is no SentencePiece model, is neither BPE nor unigram, or has no unknown piece.
+    pub fn read(bytes: &[u8], at: &str) -> Result<Pieces> {
+        let proto = Proto::read(bytes, at)?;
+        let (mut ids, mut reserved, mut of_bytes) = (HashMap::new(), HashMap::new(), [None; 256]);
+        let (mut unknown, mut cut_first) = (None, Vec::new());
+        for (id, (text, _, kind)) in (0u32..).zip(&proto.pieces) {
+            match kind {
+                Kind::Normal | Kind::UserDefined | Kind::Unused => ids.insert(text.clone(), id),
+                Kind::Unknown | Kind::Control | Kind::Byte => reserved.insert(text.clone(), id),
+            };
+            match kind {
+                Kind::Unknown => unknown = Some(id),
+                Kind::UserDefined => cut_first.push(text.clone()),
+                Kind::Byte => {
+                    let hex = text.strip_prefix("<0x").and_then(|t| t.strip_suffix('>'));
+                    let byte = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+                    let byte = byte.ok_or_else(|| Error::new(at, "bytes named <0x00> to <0xFF>", text))?;
+                    of_bytes[usize::from(byte)] = Some(id);
+                }
+                _ => {}
+            }
+        }
+        cut_first.sort_by_key(|text| std::cmp::Reverse(text.len()));
+        cut_first.retain(|text| !text.is_empty());
+        Ok(Pieces {
+            unknown: unknown.ok_or_else(|| Error::new(at, "an unknown piece", "none"))?,
+            charsmap: Charsmap::read(&proto.charsmap),
+            longest: ids.keys().map(String::len).max().unwrap_or(0),
+            bytes: of_bytes,
+            proto,
+            ids,
+            reserved,
+            cut_first,
+        })
+    }
+
+    /// Number of pieces.
+    pub fn len(&self) -> usize {
+        self.proto.pieces.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.proto.pieces.is_empty()
+    }
+
+    /// The id of a piece's exact text, marks and bytes included.
+    pub fn id(&self, piece: &str) -> Option<u32> {
+        self.reserved.get(piece).or(self.ids.get(piece)).copied()
+    }
+
+    /// The text of a piece.
+    pub fn piece(&self, id: u32) -> Option<&str> {
+        self.proto.pieces.get(id as usize).map(|(text, _, _)| text.as_str())
+    }
+
+    fn kind(&self, id: u32) -> Kind {
+        self.proto.pieces.get(id as usize).map_or(Kind::Unknown, |(_, _, kind)| *kind)
+    }
+
+    /// The length of the longest user-defined piece that a text begins with.
+    fn user_defined(&self, text: &str) -> Option<usize> {
+        self.cut_first.iter().find(|piece| text.starts_with(piece.as_str())).map(String::len)
+    }
+
+    /// The ids of a text. Spec: E4.18–E4.20
+    pub fn encode(&self, text: &str) -> Vec<u32> {
+        let text = self.normalized(text);
+        let cut = if self.proto.bpe { self.bpe(&text) } else { self.unigram(&text) };
+        let mut ids = Vec::with_capacity(cut.len());
+        let mut after_unknown = false;
+        for range in cut {
+            let piece = &text[range];
+            let known = self.ids.get(piece).copied();
+            match known {
+                Some(id) => ids.push(id),
+                None if self.proto.byte_fallback => {
+                    ids.extend(piece.bytes().map(|b| self.bytes[usize::from(b)].unwrap_or(self.unknown)));
+                }
+                // A run of what is unknown is one token.
+                None if after_unknown => {}
+                None => ids.push(self.unknown),
+            }
+            after_unknown = known.is_none();
+        }
+        ids
+    }
+
+    /// The text of ids; ids without a piece say nothing. Spec: E4.21
+    pub fn decode(&self, ids: &[u32]) -> String {
+        let (mut text, mut bytes) = (String::new(), Vec::new());
+        let mut at_start = true;
+        for &id in ids {
+            if self.kind(id) == Kind::Byte && (id as usize) < self.len() {
+                bytes.extend(self.bytes.iter().position(|&b| b == Some(id)).map(|b| b as u8));
+                continue;
+            }
+            push_bytes(&mut text, &mut bytes);
+            let Some(piece) = self.piece(id) else { continue };
+            at_start &= text.is_empty();
+            match self.kind(id) {
+                Kind::Control => {}
+                Kind::Unknown => text.push_str(&self.proto.unknown_surface),
+                _ => {
+                    let mut piece = piece;
+                    let strip = at_start && (self.proto.dummy_prefix || self.proto.trim);
+                    if let Some(rest) = piece.strip_prefix(SPACE).filter(|_| strip) {
+                        piece = rest;
+                        at_start = self.proto.trim; // where spaces are trimmed, those of the next piece too
+                    }
+                    text.push_str(&piece.replace(SPACE, " "));
+                }
+            }
+        }
+        push_bytes(&mut text, &mut bytes);
+        text
+    }
+}
+
+/// Bytes as text: a U+FFFD for each that is part of no character.
+fn push_bytes(text: &mut String, bytes: &mut Vec<u8>) {
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        chunk.invalid().iter().for_each(|_| text.push('\u{FFFD}'));
+    }
+    bytes.clear();
+}

@@ -1,0 +1,96 @@
+//! What SentencePiece does to text before it cuts it: rules for characters, spaces.
+//!
+//! Source: sentencepiece's `normalizer.cc`; the trie is one of darts-clone. Spec: E4.18
+
+use super::proto::Proto;
+use super::{Pieces, SPACE};
+
+/// A trie of rules, and the texts they write, each closed by a zero.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Charsmap {
+    units: Vec<u32>,
+    texts: Vec<u8>,
+}
+
+impl Charsmap {
+    /// Reads the trie's size in bytes, the trie, the texts; nothing where that is not what it is.
+    pub fn read(bytes: &[u8]) -> Charsmap {
+        let read = || {
+            let (size, rest) = bytes.split_first_chunk::<4>()?;
+            let (trie, texts) = rest.split_at_checked(u32::from_le_bytes(*size) as usize)?;
+            let units = trie.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect();
+            Some(Charsmap { units, texts: texts.to_vec() })
+        };
+        read().unwrap_or_default()
+    }
+
+    /// The length of the longest rule that `text` begins with, and what it writes.
+    fn longest(&self, text: &[u8]) -> Option<(usize, &str)> {
+        let unit = |at: usize| self.units.get(at).copied();
+        let offset = |unit: u32| ((unit >> 10) << ((unit & (1 << 9)) >> 6)) as usize;
+        let mut at = offset(unit(0)?);
+        let mut found = None;
+        for (i, &byte) in text.iter().enumerate() {
+            at ^= usize::from(byte);
+            let Some(here) = unit(at).filter(|u| u & (1 << 31 | 0xff) == u32::from(byte)) else { break };
+            at ^= offset(here);
+            if here >> 8 & 1 == 1 {
+                found = unit(at).map(|leaf| (i + 1, (leaf & 0x7fff_ffff) as usize)).or(found);
+            }
+        }
+        let (length, start) = found?;
+        let text = self.texts.get(start..)?.split(|&b| b == 0).next()?;
+        Some((length, std::str::from_utf8(text).ok()?))
+    }
+}
+
+impl Pieces {
+    /// The text as it is cut. Spec: E4.18
+    pub(super) fn normalized(&self, mut text: &str) -> String {
+        let Proto { trim, escape, dummy_prefix, space_behind, .. } = self.proto;
+        if trim {
+            while let Some((" ", length)) = self.prefix(text) {
+                text = &text[length..];
+            }
+        }
+        let mut out = String::with_capacity(text.len() + 3);
+        if text.is_empty() {
+            return out;
+        }
+        let space = if escape { SPACE } else { " " };
+        if dummy_prefix && !space_behind {
+            out.push_str(space);
+        }
+        let mut after_space = trim;
+        while let Some((mut piece, length)) = self.prefix(text) {
+            if after_space {
+                piece = piece.trim_start_matches(' ');
+            }
+            if !piece.is_empty() {
+                if escape { out.push_str(&piece.replace(' ', SPACE)) } else { out.push_str(piece) }
+                after_space = trim && piece.ends_with(' ');
+            }
+            text = &text[length..];
+        }
+        if trim {
+            out.truncate(out.trim_end_matches(space).len());
+        }
+        if dummy_prefix && space_behind {
+            out.push_str(space);
+        }
+        out
+    }
+
+    /// What the next characters become, and how many bytes they are; none at the end.
+    fn prefix<'a>(&'a self, text: &'a str) -> Option<(&'a str, usize)> {
+        let first = text.chars().next()?;
+        if let Some(length) = self.user_defined(text) {
+            return Some((&text[..length], length));
+        }
+        let rule = self.charsmap.longest(text.as_bytes()).filter(|&(length, _)| text.is_char_boundary(length));
+        Some(match rule {
+            Some((length, becomes)) => (becomes, length),
+            None => (&text[..first.len_utf8()], first.len_utf8()),
+        })
+    }
+}

@@ -1,0 +1,105 @@
+//! Which grid of tiles an image gets, and the prompt rows that come of it.
+//!
+//! The arithmetic is Python's float64. Nothing here touches pixels. Source: InternVL2's `find_closest_aspect_ratio`,
+//! `dynamic_preprocess`; transformers 5.17 `get_optimal_tiled_canvas`. Spec: E4.15, E4.16
+
+use super::{PackedRow, Packing};
+use crate::config::InternVlConfig;
+use crate::error::{Result, ensure};
+
+/// What decides over tiles and rows. Spec: T4.8
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tiling {
+    /// S: side of a tile in pixels.
+    pub tile: usize,
+    /// Side in pixels of what becomes one row; what is left over at the right and bottom of a tile is not seen.
+    pub unit: usize,
+    /// Rows along a side of a tile.
+    pub along: usize,
+    /// Whether the rows of a tile go down its columns.
+    pub transposed: bool,
+    /// The fewest and the most tiles, the whole image not counted; none: one tile.
+    pub tiles: Option<(usize, usize)>,
+    /// Whether a tile of the whole image follows where there are several.
+    pub thumbnail: bool,
+}
+
+/// The most pixels of a grid of tiles.
+const MAX_CANVAS: usize = 1 << 28;
+
+impl Tiling {
+    /// The geometry of a checkpoint.
+    pub fn of(config: &InternVlConfig) -> Tiling {
+        Tiling {
+            tile: config.vision.image,
+            unit: config.vision.patch * config.merge,
+            along: config.rows_along(),
+            transposed: config.transposed,
+            tiles: config.tiles,
+            thumbnail: config.thumbnail,
+        }
+    }
+
+    /// The grid of an image of `size` = (height, width): (tiles high, tiles wide).
+    ///
+    /// # Errors
+    /// An empty image, a grid of more than 2^28 pixels. Spec: E4.15, C4.17a
+    pub fn grid(&self, size: (usize, usize)) -> Result<(usize, usize)> {
+        let (h, w) = size;
+        ensure!(h > 0 && w > 0, "image", "at least one pixel", format!("{h} × {w} pixels"));
+        let Some((few, most)) = self.tiles else { return Ok((1, 1)) };
+        let (ratio, area) = (w as f64 / h as f64, (h as f64) * (w as f64));
+        let (mut best, mut least) = ((1, 1), f64::INFINITY);
+        let shapes = (few..=most).flat_map(|n| (1..=n).filter(move |i| n.is_multiple_of(*i)).map(move |i| (i, n / i)));
+        for (across, down) in shapes {
+            let off = (ratio - across as f64 / down as f64).abs();
+            let large = area > 0.5 * (self.tile * self.tile * across * down) as f64;
+            if off < least || (off == least && large) {
+                (best, least) = ((down, across), off);
+            }
+        }
+        let pixels = best.0 * best.1 * self.tile * self.tile;
+        ensure!(pixels <= MAX_CANVAS, "max_dynamic_patch", format!("grids of at most {MAX_CANVAS} pixels"), pixels);
+        Ok(best)
+    }
+
+    /// Whether a tile of the whole image follows the tiles of a grid.
+    pub fn has_thumbnail(&self, grid: (usize, usize)) -> bool {
+        self.thumbnail && grid.0 * grid.1 > 1
+    }
+
+    /// The rows of an image of `size` = (height, width), tile by tile.
+    ///
+    /// # Errors
+    /// As [`grid`](Self::grid). Spec: E4.16
+    pub fn packing(&self, size: (usize, usize)) -> Result<Packing> {
+        let grid = self.grid(size)?;
+        let whole = self.has_thumbnail(grid).then_some(((1, 1), (0, 0)));
+        let cut = (0..grid.0 * grid.1).map(|i| (grid, (i / grid.1, i % grid.1)));
+        let places: Vec<_> = cut.chain(whole).collect();
+        let a_tile = self.along * self.along;
+        let row = |i: usize| PackedRow::Token { tile: i / a_tile, token: i % a_tile };
+        let region = |i: usize| {
+            let ((down, across), (y, x)) = places[i / a_tile];
+            let (first, second) = (i % a_tile / self.along, i % self.along);
+            let (row, column) = if self.transposed { (second, first) } else { (first, second) };
+            let [top, bottom] = self.span(row, y, size.0, down);
+            let [left, right] = self.span(column, x, size.1, across);
+            Some([top, left, bottom, right])
+        };
+        let rows = places.len() * a_tile;
+        Ok(Packing {
+            base: 0,
+            height: 0,
+            width: 0,
+            tiles: places.len(),
+            rows: (0..rows).map(row).collect(),
+            regions: (0..rows).map(region).collect(),
+        })
+    }
+
+    /// From where to where row or column `i` of tile `tile` of `tiles` reaches, in an image of `side` pixels.
+    fn span(&self, i: usize, tile: usize, side: usize, tiles: usize) -> [f64; 2] {
+        [i, i + 1].map(|i| (tile * self.tile + i * self.unit) as f64 * side as f64 / (tiles * self.tile) as f64)
+    }
+}

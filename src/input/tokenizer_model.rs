@@ -1,0 +1,147 @@
+//! A checkpoint with only a SentencePiece `tokenizer.model`: what the Python tokenizer does around the pieces.
+//!
+//! Added tokens are cut out of the text first, the longest at each place; what is left between them is encoded stretch by
+//! stretch; `<s>` comes first. Source: InternLM2's `tokenization_internlm2.py`; transformers 4.37 `PreTrainedTokenizer`.
+//! Spec: D4.7, A4.6
+
+use super::section::Section;
+use super::sentencepiece::Pieces;
+use crate::config::added;
+use crate::error::{Result, ensure};
+use crate::files::Files;
+use serde_json::Value;
+
+/// The file.
+pub const FILE: &str = "tokenizer.model";
+
+/// A SentencePiece tokenizer with its added tokens.
+#[derive(Debug, Clone)]
+pub struct PieceTokenizer {
+    pieces: Pieces,
+    /// Long ones first.
+    added: Vec<Added>,
+    /// What every prompt begins with.
+    first: Option<u32>,
+}
+
+/// A token that is cut out of the text.
+#[derive(Debug, Clone)]
+struct Added {
+    text: String,
+    id: u32,
+    /// Left out of decoded texts.
+    special: bool,
+    /// Whether it takes the white space before it, and behind it.
+    strips: [bool; 2],
+}
+
+/// Tokens with a name of their own that the Python tokenizer adds where the files do not. Spec: D4.7
+const NAMED: [(&str, &str); 4] =
+    [("bos_token", "<s>"), ("eos_token", "</s>"), ("unk_token", "<unk>"), ("pad_token", "</s>")];
+
+impl PieceTokenizer {
+    /// The tokenizer of a checkpoint; none without a `tokenizer.model`. `special` are its named tokens.
+    ///
+    /// # Errors
+    /// A broken file; a tokenizer of another kind.
+    pub fn load(files: &Files, special: &[(String, String)]) -> Result<Option<PieceTokenizer>> {
+        let Some(bytes) = files.read(FILE)? else { return Ok(None) };
+        let pieces = Pieces::read(&bytes, &files.label(FILE))?;
+        let config = Section::read(files, "tokenizer_config.json")?;
+        let told = |key: &str| config.as_ref().and_then(|c| c.get(key));
+        if let (Some(class), Some(config)) = (told("tokenizer_class"), &config) {
+            let known = class.as_str().is_some_and(|c| ["InternLM2Tokenizer", "LlamaTokenizer"].contains(&c));
+            ensure!(
+                known,
+                format!("{}: tokenizer_class", config.at),
+                "InternLM2Tokenizer or LlamaTokenizer beside a tokenizer.model",
+                class,
+                "a tokenizer.json, as save_pretrained writes it, is read of any class"
+            );
+        }
+        let mut list = added::of(files, "tokenizer_config.json")?;
+        list.extend(added::of(files, "added_tokens.json")?);
+        let named = NAMED.map(|(name, otherwise)| {
+            special.iter().find(|(n, _)| n == name).map_or(otherwise, |(_, text)| text.as_str()).to_owned()
+        });
+        list.extend(named.iter().filter_map(|text| Some((text.clone(), pieces.id(text)?))));
+        let extra = told("additional_special_tokens").and_then(Value::as_array);
+        let extra: Vec<&str> = extra.into_iter().flatten().filter_map(Value::as_str).collect();
+        let mut all: Vec<Added> = Vec::new();
+        for (text, id) in list {
+            if text.is_empty() || all.iter().any(|a| a.text == text) {
+                continue;
+            }
+            let entry = told("added_tokens_decoder").and_then(|d| d.get(id.to_string()));
+            let flag = |key: &str| entry.is_some_and(|e| e[key] == true);
+            all.push(Added {
+                special: flag("special") || named.contains(&text) || extra.contains(&text.as_str()),
+                strips: [flag("lstrip"), flag("rstrip")],
+                text,
+                id,
+            });
+        }
+        all.sort_by_key(|a| std::cmp::Reverse(a.text.len()));
+        let adds = match &config {
+            Some(config) => config.flag("add_bos_token", true)?,
+            None => true,
+        };
+        let first = pieces.id(&named[0]).filter(|_| adds);
+        Ok(Some(PieceTokenizer { pieces, added: all, first }))
+    }
+
+    /// The ids of a text, `<s>` first where it is `whole`. Spec: D4.7
+    pub fn encode(&self, text: &str, whole: bool) -> Vec<u32> {
+        let mut ids: Vec<u32> = self.first.filter(|_| whole).into_iter().collect();
+        let (mut rest, mut strip) = (text, false);
+        loop {
+            let next = rest.char_indices().find_map(|(at, _)| Some((at, self.begins(&rest[at..])?)));
+            let between = next.map_or(rest, |(at, _)| &rest[..at]);
+            let between = if strip { between.trim_start() } else { between };
+            let before = next.is_some_and(|(_, added)| added.strips[0]);
+            ids.extend(self.pieces.encode(if before { between.trim_end() } else { between }));
+            let Some((at, added)) = next else { return ids };
+            ids.push(added.id);
+            strip = added.strips[1];
+            rest = &rest[at + added.text.len()..];
+        }
+    }
+
+    /// The longest added token that a text begins with.
+    fn begins(&self, text: &str) -> Option<&Added> {
+        self.added.iter().find(|added| text.starts_with(&added.text))
+    }
+
+    /// The text of ids, special tokens left out. Spec: E4.21, A4.6
+    pub fn decode(&self, ids: &[u32]) -> String {
+        let mut text = String::new();
+        let mut run = Vec::new();
+        for &id in ids {
+            match self.added.iter().find(|added| added.id == id) {
+                Some(added) if added.special => {}
+                Some(added) => {
+                    text.push_str(&self.pieces.decode(&std::mem::take(&mut run)));
+                    text.push_str(&added.text);
+                }
+                None => run.push(id),
+            }
+        }
+        text + &self.pieces.decode(&run)
+    }
+
+    /// The id of a token's exact text.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.added.iter().find(|added| added.text == token).map(|added| added.id).or(self.pieces.id(token))
+    }
+
+    /// The text of one token as the vocabulary has it.
+    pub fn token(&self, id: u32) -> Option<String> {
+        let added = self.added.iter().find(|added| added.id == id).map(|added| added.text.clone());
+        added.or_else(|| self.pieces.piece(id).map(str::to_owned))
+    }
+
+    /// Number of tokens.
+    pub fn len(&self) -> usize {
+        self.pieces.len() + self.added.iter().filter(|added| added.id as usize >= self.pieces.len()).count()
+    }
+}

@@ -1,0 +1,53 @@
+//! InternVL2: InternViT over tiles, pixel shuffle, a projector with a norm; each tile's rows one after the other.
+//! Source: InternVL2's `modeling_internvl_chat.py`; transformers `modeling_internvl.py`.
+
+use crate::config::InternVlConfig;
+use crate::error::Result;
+use crate::input::Prepared;
+use crate::num::Real;
+use crate::pass::{Part, Pass, Stage};
+use crate::vision::{InternVit, ShuffledProjector, shuffled};
+use crate::weights::Names;
+use ndarray::{Array2, Axis, concatenate};
+
+/// What comes before the language model.
+#[derive(Debug, Clone)]
+pub struct InternVl {
+    merge: usize,
+    transposed: bool,
+    width: usize,
+    tower: InternVit,
+    projector: ShuffledProjector,
+}
+
+impl InternVl {
+    /// Takes tower and projector from a checkpoint.
+    ///
+    /// # Errors
+    /// A tensor that is missing or has another shape than the configuration says.
+    pub fn load(names: &Names<'_>, config: &InternVlConfig) -> Result<Self> {
+        Ok(InternVl {
+            merge: config.merge,
+            transposed: config.transposed,
+            width: config.text.hidden,
+            tower: InternVit::load(names, &config.vision, config.feature_layer)?,
+            projector: ShuffledProjector::load(names, config)?,
+        })
+    }
+
+    /// The visual rows of all images: [n_v, d]. Spec: E5.11–E5.15
+    pub fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared) -> Array2<T> {
+        let pixels: Vec<_> = prompt.images.iter().map(|i| i.pixels.view()).collect();
+        let Some(pixels) = concatenate(Axis(0), &pixels).ok().and_then(|p| p.into_dimensionality().ok()) else {
+            return super::rows_alone(pass, prompt, self.width);
+        };
+        let state = self.tower.features(pass, pixels.view());
+        let features = shuffled(state.view(), self.merge, self.transposed); // E5.14
+        let given = pass.show(Stage::at(Part::Vision, "features"), features.view()).map(|f| f.into_dimensionality());
+        let features = given.and_then(|f| f.ok()).unwrap_or(features);
+        let (tiles, rows, width) = features.dim();
+        let features = features.to_shape((tiles * rows, width)).unwrap_or_else(|_| unreachable!("E5.14: whole tiles"));
+        let rows = self.projector.forward(pass, features.view()); // E5.15
+        pass.put(Stage::at(Part::Projector, "out"), rows)
+    }
+}

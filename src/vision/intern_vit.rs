@@ -1,0 +1,203 @@
+//! InternViT: patch embedding behind a class token, learned positions, pre-norm layers whose two contributions are scaled.
+//! Source: InternVL2's `modeling_intern_vit.py`; transformers `modeling_internvl.py`.
+
+use super::attention_within;
+use super::norm::Norm;
+use crate::config::{InternVitConfig, NormKind};
+use crate::error::Result;
+use crate::kernel::{Aside, patches};
+use crate::layer::{Linear, Mlp};
+use crate::num::Real;
+use crate::pass::{Part, Pass, Stage};
+use crate::weights::{Matrix, Names};
+use ndarray::{Array2, Array3, ArrayView4, s};
+
+/// Rows (tiles · tokens) that go through the tower at once, to bound its memory (C5.11a).
+const ROWS_AT_ONCE: usize = 1500;
+
+/// An InternViT. Spec: E5.11–E5.13
+#[derive(Debug, Clone)]
+pub struct InternVit {
+    /// Its configuration.
+    pub config: InternVitConfig,
+    patch_embedding: Linear,
+    /// [1, d_v].
+    class: Matrix,
+    /// [1 + patches a tile, d_v].
+    positions: Matrix,
+    layers: Vec<Layer>,
+    last: Option<Norm>,
+}
+
+#[derive(Debug, Clone)]
+struct Layer {
+    norm1: Norm,
+    qkv: Qkv,
+    /// Of queries and of keys.
+    qk_norm: Option<[Norm; 2]>,
+    out: Linear,
+    scale1: Vec<f32>,
+    norm2: Norm,
+    mlp: Mlp,
+    scale2: Vec<f32>,
+}
+
+/// The projections to queries, keys and values.
+#[derive(Debug, Clone)]
+enum Qkv {
+    Apart(Box<[Linear; 3]>),
+    /// Below one another: [3 · d_v, d_v].
+    Fused(Linear),
+}
+
+impl InternVit {
+    /// Takes the tower's weights up to layer `used` from a checkpoint.
+    ///
+    /// # Errors
+    /// A tensor that is missing or has another shape than the configuration says.
+    pub fn load(ck: &Names<'_>, config: &InternVitConfig, used: usize) -> Result<Self> {
+        let (d, c) = (config.hidden, config);
+        let linear = |name: String, outputs: usize, inputs: usize, bias: bool| -> Result<Linear> {
+            Ok(Linear {
+                weight: ck.matrix(&format!("{name}.weight"), outputs, inputs)?,
+                bias: if bias { Some(ck.vector(&format!("{name}.bias"), outputs)?) } else { None },
+            })
+        };
+        let layers = (0..used).map(|i| {
+            let at = |part: &str| format!("vision.layers.{i}.{part}");
+            let one = |part: &str| linear(at(part), d, d, c.qkv_bias);
+            let rms = |part: &str| Norm::of(NormKind::Rms, ck, &at(part), d);
+            Ok(Layer {
+                norm1: Norm::of(c.norm, ck, &at("norm1"), d)?,
+                qkv: match c.fused {
+                    true => Qkv::Fused(linear(at("qkv"), 3 * d, d, c.qkv_bias)?),
+                    false => Qkv::Apart(Box::new([one("query")?, one("key")?, one("value")?])),
+                },
+                qk_norm: if c.qk_norm.is_some() { Some([rms("q_norm")?, rms("k_norm")?]) } else { None },
+                out: linear(at("out"), d, d, true)?,
+                scale1: ck.vector(&at("scale1"), d)?,
+                norm2: Norm::of(c.norm, ck, &at("norm2"), d)?,
+                mlp: Mlp {
+                    fc1: linear(at("mlp.fc1"), c.intermediate, d, true)?,
+                    activation: c.activation,
+                    fc2: linear(at("mlp.fc2"), d, c.intermediate, true)?,
+                    bias_apart: false,
+                },
+                scale2: ck.vector(&at("scale2"), d)?,
+            })
+        });
+        let layers = layers.collect::<Result<Vec<_>>>()?;
+        Ok(InternVit {
+            config: c.clone(),
+            patch_embedding: Linear {
+                weight: ck.kernel("vision.patch.weight", d, 3, c.patch)?,
+                bias: Some(ck.vector("vision.patch.bias", d)?),
+            },
+            class: ck.batch_of_one("vision.class", 1, d)?,
+            positions: ck.batch_of_one("vision.positions", 1 + c.side() * c.side(), d)?,
+            layers,
+            last: if c.last_norm { Some(Norm::load(ck, "vision.norm", d)?) } else { None },
+        })
+    }
+
+    /// The state after the last layer loaded, the class token first.
+    ///
+    /// pixels: [tiles, 3, S, S] → [tiles, 1 + patches, d_v]. Spec: E5.11–E5.13, C5.11a
+    pub fn features<T: Real>(&self, pass: &mut Pass<'_, T>, pixels: ArrayView4<'_, f32>) -> Array3<T> {
+        let (tiles, tokens, d) = (pixels.dim().0, self.tokens(), self.config.hidden);
+        let at_once = if pass.is_watched() { tiles.max(1) } else { (ROWS_AT_ONCE / tokens).max(1) };
+        let mut features = Array3::from_elem((tiles, tokens, d), T::ZERO);
+        for first in (0..tiles).step_by(at_once) {
+            let range = first..tiles.min(first + at_once);
+            let found = self.tiles(pass, pixels.slice(s![range.clone(), .., .., ..]));
+            let Ok(found) = found.to_shape((range.len(), tokens, d)) else { unreachable!("E5.11: tiles · tokens rows") };
+            features.slice_mut(s![range, .., ..]).assign(&found);
+        }
+        features
+    }
+
+    /// Tokens of a tile, the class token among them.
+    fn tokens(&self) -> usize {
+        1 + self.config.side() * self.config.side()
+    }
+
+    fn tiles<T: Real>(&self, pass: &mut Pass<'_, T>, pixels: ArrayView4<'_, f32>) -> Array2<T> {
+        let (tiles, tokens, d) = (pixels.dim().0, self.tokens(), self.config.hidden);
+        let mut x = self.embedded(pass, pixels);
+        for (i, layer) in self.layers.iter().enumerate() {
+            x = layer.forward(pass, x, &self.config, tokens);
+            let shaped = x.to_shape((tiles, tokens, d));
+            let given = shaped.ok().and_then(|out| pass.show(Stage::layer(Part::Vision, i, "out"), out.view()));
+            if let Some(Ok(given)) = given.map(|g| g.into_shape_with_order((tiles * tokens, d))) {
+                x = given;
+            }
+        }
+        match &self.last {
+            Some(norm) => pass.store(norm.forward(pass, x.view(), self.config.norm_eps)),
+            None => x,
+        }
+    }
+
+    /// [tiles · tokens, d_v]. Spec: E5.11, R5.11
+    fn embedded<T: Real>(&self, pass: &mut Pass<'_, T>, pixels: ArrayView4<'_, f32>) -> Array2<T> {
+        let (tiles, tokens, d) = (pixels.dim().0, self.tokens(), self.config.hidden);
+        let patches = pass.store(patches(pixels, self.config.patch)); // R3.14
+        let embedded = match pass.way.bias_fused {
+            true => self.patch_embedding.forward(pass, patches.view()),
+            false => self.patch_embedding.forward_apart(pass, patches.view()), // R10.2
+        };
+        let (mut class, mut position) = (vec![T::ZERO; d], vec![T::ZERO; d]);
+        self.class.view().row_into(0, &mut class);
+        let mut x = Array2::from_elem((tiles * tokens, d), T::ZERO);
+        for token in 0..tokens {
+            self.positions.view().row_into(token, &mut position);
+            for tile in 0..tiles {
+                let mut row = x.row_mut(tile * tokens + token);
+                match token {
+                    0 => row.iter_mut().zip(&class).for_each(|(x, &c)| *x = c),
+                    _ => row.assign(&embedded.row(tile * (tokens - 1) + token - 1)),
+                }
+                row.iter_mut().zip(&position).for_each(|(x, &p)| *x += p);
+            }
+        }
+        pass.store(x)
+    }
+}
+
+impl Qkv {
+    fn forward<T: Real>(&self, pass: &Pass<'_, T>, h: &Array2<T>) -> [Array2<T>; 3] {
+        match self {
+            Qkv::Apart(each) => [0, 1, 2].map(|i| each[i].forward(pass, h.view())),
+            Qkv::Fused(all) => {
+                let (qkv, d) = (all.forward(pass, h.view()), h.ncols());
+                [0, 1, 2].map(|i| qkv.slice(s![.., i * d..(i + 1) * d]).to_owned())
+            }
+        }
+    }
+}
+
+impl Layer {
+    /// x: [tiles · tokens, d_v] → the same. Spec: E5.12, E5.13, R5.12, C5.12a
+    fn forward<T: Real>(&self, pass: &mut Pass<'_, T>, x: Array2<T>, c: &InternVitConfig, tokens: usize) -> Array2<T> {
+        let h = pass.store(self.norm1.forward(pass, x.view(), c.norm_eps));
+        let [mut q, mut k, v] = self.qkv.forward(pass, &h);
+        if let (Some([of_q, of_k]), Some(eps)) = (&self.qk_norm, c.qk_norm) {
+            q = pass.store(of_q.forward(pass, q.view(), eps));
+            k = pass.store(of_k.forward(pass, k.view(), eps));
+        }
+        let mix = attention_within(pass, &q, &k, &v, c.heads, &vec![tokens; x.nrows() / tokens]);
+        let mixed = pass.aside(Aside::Mix, self.out.forward(pass, mix.view()));
+        let x = pass.store(x + scaled(pass, mixed, &self.scale1));
+        let h = pass.store(self.norm2.forward(pass, x.view(), c.norm_eps));
+        let mlp = self.mlp.forward(pass, h.view());
+        pass.store(x + scaled(pass, mlp, &self.scale2))
+    }
+}
+
+/// Each column times its number, stored. Spec: E5.12, R5.12
+fn scaled<T: Real>(pass: &Pass<'_, T>, mut x: Array2<T>, scale: &[f32]) -> Array2<T> {
+    for mut row in x.outer_iter_mut() {
+        row.iter_mut().zip(scale).for_each(|(x, &s)| *x *= T::of_f32(s));
+    }
+    pass.store(x)
+}

@@ -1,0 +1,70 @@
+//! Pixel shuffle, which puts the patches of a square side by side, and the projector behind it.
+//! Source: InternVL2's `modeling_internvl_chat.py` (`pixel_shuffle`, `mlp1`); transformers `modeling_internvl.py`.
+
+use super::norm::Norm;
+use crate::config::InternVlConfig;
+use crate::error::Result;
+use crate::layer::{Linear, Mlp};
+use crate::num::Real;
+use crate::pass::Pass;
+use crate::weights::Names;
+use ndarray::{Array2, Array3, ArrayView2, ArrayView3, s};
+
+/// ε of the projector's layer norm, PyTorch's default.
+const EPS: f64 = 1e-5;
+
+/// Makes one row of each square of m × m patches; the class token is dropped.
+///
+/// features: [tiles, 1 + side², d_v] → [tiles, (side/m)², m² · d_v]; `transposed`: rows go down the columns. Spec: E5.14
+pub fn shuffled<T: Real>(features: ArrayView3<'_, T>, m: usize, transposed: bool) -> Array3<T> {
+    let (tiles, tokens, d) = features.dim();
+    let side = (tokens - 1).isqrt();
+    let along = side / m;
+    let mut rows = Array3::from_elem((tiles, along * along, m * m * d), T::ZERO);
+    for row in 0..along * along {
+        let (y, x) = if transposed { (row % along, row / along) } else { (row / along, row % along) };
+        for part in 0..m * m {
+            let token = 1 + (y * m + part / m) * side + x * m + part % m;
+            rows.slice_mut(s![.., row, part * d..(part + 1) * d]).assign(&features.slice(s![.., token, ..]));
+        }
+    }
+    rows
+}
+
+/// A layer norm and two linear layers. Spec: E5.15
+#[derive(Debug, Clone)]
+pub struct ShuffledProjector {
+    norm: Norm,
+    mlp: Mlp,
+}
+
+impl ShuffledProjector {
+    /// Takes the projector's weights from a checkpoint.
+    ///
+    /// # Errors
+    /// A tensor that is missing or has another shape than the configuration says.
+    pub fn load(names: &Names<'_>, config: &InternVlConfig) -> Result<Self> {
+        let (square, d) = (config.vision.hidden * config.merge * config.merge, config.text.hidden);
+        let linear = |name: &str, inputs: usize| -> Result<Linear> {
+            Ok(Linear {
+                weight: names.matrix(&format!("projector.{name}.weight"), d, inputs)?,
+                bias: Some(names.vector(&format!("projector.{name}.bias"), d)?),
+            })
+        };
+        Ok(ShuffledProjector {
+            norm: Norm::load(names, "projector.norm", square)?,
+            mlp: Mlp {
+                fc1: linear("fc1", square)?,
+                activation: config.activation,
+                fc2: linear("fc2", d)?,
+                bias_apart: false,
+            },
+        })
+    }
+
+    /// features: [rows, m² · d_v] → [rows, d]. Spec: E5.15, R5.15
+    pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, features: ArrayView2<'_, T>) -> Array2<T> {
+        let h = pass.store(self.norm.forward(pass, features, EPS));
+        self.mlp.forward(pass, h.view())
+    }
+}

@@ -1,0 +1,65 @@
+//! InternVL2 in its own form against what its own code computed for toy checkpoints: `tests/golden/internvl2`.
+#![cfg(feature = "input")]
+
+#[path = "common/flow.rs"]
+mod flow;
+#[path = "common/toys.rs"]
+mod toys;
+
+use aircache::generate::Until;
+use aircache::num::Real;
+use flow::{relative, watched};
+use ndarray::{Axis, Slice, concatenate};
+use toys::{Case, toys};
+
+fn cases() -> Vec<Case> {
+    toys("internvl2", 1).into_iter().filter(|c| c.name.starts_with("qwen2")).collect()
+}
+
+/// Ids and pixels are equal, value for value.
+#[test]
+fn toys_read_what_their_own_code_reads() {
+    for Case { name, prompt, golden, rendered, .. } in cases() {
+        assert_eq!(prompt.prompt, rendered, "{name}");
+        let ids = golden.i64("input.ids").unwrap().into_raw_vec_and_offset().0;
+        assert_eq!(prompt.ids.iter().map(|&id| i64::from(id)).collect::<Vec<_>>(), ids, "{name}");
+        let pixels: Vec<_> = prompt.images.iter().map(|i| i.pixels.view()).collect();
+        let (pixels, want) = (concatenate(Axis(0), &pixels).unwrap(), golden.f32("input.pixels").unwrap());
+        assert_eq!(pixels.shape(), want.shape(), "{name}");
+        let off = pixels.iter().zip(&want).filter(|(a, b)| a != b).count();
+        let most = pixels.iter().zip(&want).fold(0.0, |m: f32, (a, b)| m.max((a - b).abs()));
+        assert_eq!(off, 0, "{name}: {off} of {} values differ, by at most {most}", want.len());
+    }
+}
+
+fn all_equal<T: Real>(bound: f64) {
+    let until = Until { stop: vec![], max_new_tokens: 16 };
+    for Case { name, model, prompt, golden, .. } in cases() {
+        if golden.get("output.ids").is_none() {
+            continue;
+        }
+        let (stages, tokens) = watched::<T>(&model, &prompt, &until);
+        for stage in golden.names().filter(|n| !n.starts_with("input.") && !n.starts_with("output.")) {
+            let what = format!("{name}: {stage}");
+            let got = stages.0.get(stage.trim_start_matches("tail.")).unwrap_or_else(|| panic!("{what} was not seen"));
+            let want = golden.f64(stage).unwrap();
+            let rows = if stage.starts_with("tail.") { -(want.shape()[0] as isize) } else { 0 };
+            let got = got.slice_axis(Axis(0), Slice::from(rows..)).to_owned();
+            let off = relative(&got, &want, &what);
+            println!("{what}: {off:.1e}");
+            assert!(off <= bound, "{what}: off by {off:.1e} of the largest value");
+        }
+        let want: Vec<i64> = golden.i64("output.ids").unwrap().into_raw_vec_and_offset().0;
+        assert_eq!(tokens.into_iter().map(i64::from).collect::<Vec<_>>(), want, "{name}");
+    }
+}
+
+#[test]
+fn toys_equal_their_own_code_in_f64() {
+    all_equal::<f64>(1e-5);
+}
+
+#[test]
+fn toys_equal_their_own_code_in_f32() {
+    all_equal::<f32>(1e-4);
+}
