@@ -67,7 +67,7 @@ pub fn prefill<T: Real>(
     let merged = model.merge(pass, prompt, visual)?;
     let next_position = prompt.positions.next();
     let mut cache = model.decoder.cache();
-    let segment = Segment { cache: &mut cache, rows: prompt.ids.len(), observer: Some(&mut observer) };
+    let segment = Segment { cache: &mut cache, rows: prompt.ids.len(), observer: Some(&mut observer), length: None };
     let x = model.decoder.forward(pass, merged, &prompt.positions, &mut [segment]);
     let x = model.decoder.final_norm(pass, x.view());
     let given = pass.show(Stage::at(Part::Decoder, "norm"), x.view()).map(|x| x.into_dimensionality());

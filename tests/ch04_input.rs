@@ -52,6 +52,8 @@ mod conversion;
 mod geometry;
 #[path = "ch04_input/ids.rs"]
 mod ids;
+#[path = "ch04_input/internvl.rs"]
+mod internvl;
 #[path = "ch04_input/pixels.rs"]
 mod pixels;
 #[path = "ch04_input/qwen2_vl.rs"]

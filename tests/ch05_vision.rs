@@ -2,6 +2,8 @@
 
 #[path = "common/by_hand.rs"]
 mod by_hand;
+#[path = "ch05_vision/internvl.rs"]
+mod internvl;
 #[path = "common/numbers.rs"]
 mod numbers;
 #[path = "ch05_vision/qwen2_vl.rs"]

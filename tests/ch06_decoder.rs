@@ -4,6 +4,8 @@
 mod by_hand;
 #[path = "ch06_decoder/chunks.rs"]
 mod chunks;
+#[path = "ch06_decoder/internlm2.rs"]
+mod internlm2;
 #[path = "ch06_decoder/mrope.rs"]
 mod mrope;
 #[path = "common/numbers.rs"]
@@ -14,7 +16,7 @@ mod raw;
 mod twin;
 
 use aircache::cache::Cache;
-use aircache::config::{Activation, DecoderConfig, FamilyConfig};
+use aircache::config::{Activation, DecoderConfig, FamilyConfig, Projections};
 use aircache::decoder::{Decoder, Segment};
 use aircache::generate::{self, Until};
 use aircache::input::{GivenImage, Packing, Positions, Prepared};
@@ -102,6 +104,10 @@ fn e6_2_e6_3_e6_4_e6_5_e6_6_e6_7_worked_examples() {
     let (checkpoint, _folder) = by_hand::checkpoint(&tensors);
     let config = DecoderConfig {
         mrope: None,
+        ntk: None,
+        projections: Projections::Apart,
+        qkv_bias: true,
+        out_bias: false,
         hidden: 2,
         layers: 1,
         heads: 1,

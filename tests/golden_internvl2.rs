@@ -3,6 +3,8 @@
 
 #[path = "common/flow.rs"]
 mod flow;
+#[path = "common/held.rs"]
+mod held;
 #[path = "common/toys.rs"]
 mod toys;
 
@@ -13,7 +15,7 @@ use ndarray::{Axis, Slice, concatenate};
 use toys::{Case, toys};
 
 fn cases() -> Vec<Case> {
-    toys("internvl2", 1).into_iter().filter(|c| c.name.starts_with("qwen2")).collect()
+    toys("internvl2", 3)
 }
 
 /// Ids and pixels are equal, value for value.
@@ -34,10 +36,7 @@ fn toys_read_what_their_own_code_reads() {
 
 fn all_equal<T: Real>(bound: f64) {
     let until = Until { stop: vec![], max_new_tokens: 16 };
-    for Case { name, model, prompt, golden, .. } in cases() {
-        if golden.get("output.ids").is_none() {
-            continue;
-        }
+    for Case { name, model, prompt, golden, .. } in whole() {
         let (stages, tokens) = watched::<T>(&model, &prompt, &until);
         for stage in golden.names().filter(|n| !n.starts_with("input.") && !n.starts_with("output.")) {
             let what = format!("{name}: {stage}");
@@ -46,7 +45,6 @@ fn all_equal<T: Real>(bound: f64) {
             let rows = if stage.starts_with("tail.") { -(want.shape()[0] as isize) } else { 0 };
             let got = got.slice_axis(Axis(0), Slice::from(rows..)).to_owned();
             let off = relative(&got, &want, &what);
-            println!("{what}: {off:.1e}");
             assert!(off <= bound, "{what}: off by {off:.1e} of the largest value");
         }
         let want: Vec<i64> = golden.i64("output.ids").unwrap().into_raw_vec_and_offset().0;
@@ -62,4 +60,22 @@ fn toys_equal_their_own_code_in_f64() {
 #[test]
 fn toys_equal_their_own_code_in_f32() {
     all_equal::<f32>(1e-4);
+}
+
+/// The cases whose checkpoints are there.
+fn whole() -> Vec<Case> {
+    let mut cases = cases();
+    cases.retain(|c| c.golden.get("output.ids").is_some());
+    assert!(cases.len() >= 2);
+    cases
+}
+
+#[test]
+fn c6_1a_a_prefill_is_one_row_less_and_a_step() {
+    held::a_prefill_is_one_row_less_and_a_step(&whole());
+}
+
+#[test]
+fn e10_5_d10_7_honest_candidates_pass() {
+    held::honest_candidates_pass(&whole());
 }

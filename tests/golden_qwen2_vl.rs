@@ -5,20 +5,17 @@
 mod evicted;
 #[path = "common/flow.rs"]
 mod flow;
+#[path = "common/held.rs"]
+mod held;
 #[path = "common/toys.rs"]
 mod toys;
 
-use aircache::generate::{self, Until};
-use aircache::golden::{
-    Bundle, BundleWriter, Outcome, Recording, Selection, StageVerdict, Verdict, check, record, replay,
-};
+use aircache::generate::Until;
+use aircache::golden::{Bundle, BundleWriter, Outcome, Verdict, replay};
 use aircache::input::{GivenImage, Positions, Prepared};
-use aircache::num::{Grid, Real};
-use aircache::pass::{Pass, Precision};
-use aircache::policy::Policy;
-use aircache::sample::Sampling;
+use aircache::pass::Precision;
+use held::recorded;
 use ndarray::{Axis, concatenate, s};
-use std::ops::ControlFlow;
 use std::path::Path;
 use toys::{Case, all_equal, toys};
 
@@ -95,80 +92,14 @@ fn policies_on_a_prefill_equal_the_twin() {
     evicted::equal_the_twin(&case.model, &case.prompt, golden, &until, &case.name);
 }
 
-/// C6.1a with images: prefill n is prefill n − 1 and one step, bit for bit; keys, values, logits; also in a GPU's type.
 #[test]
 fn c6_1a_a_prefill_is_one_row_less_and_a_step() {
-    fn check<T: Real>(case: &Case, grid: Grid) {
-        let run = |rows: usize| {
-            let mut prompt = case.prompt.clone();
-            prompt.ids.truncate(rows);
-            prompt.roles.0.truncate(rows);
-            let Positions::Mrope(axes) = &mut prompt.positions else { panic!() };
-            axes.iter_mut().for_each(|axis| axis.truncate(rows));
-            generate::prefill(&case.model, &mut Pass::<T>::new(grid), &prompt, &[]).unwrap()
-        };
-        let (n, mut short) = (case.prompt.ids.len(), run(case.prompt.ids.len() - 1));
-        let whole = run(n);
-        let mut pass = Pass::<T>::new(grid);
-        let last = case.prompt.ids[n - 1];
-        let logits = case.model.decoder.step(&mut pass, &[last], &[short.next_position], &mut [&mut short.cache]);
-        let bits = |v: &[T]| v.iter().map(|v| v.to_f64().to_bits()).collect::<Vec<_>>();
-        let (step, all) = (bits(logits.row(0).to_slice().unwrap()), bits(&whole.logits));
-        assert!(step == all, "{}, {grid:?}: logits differ", case.name);
-        assert_eq!(short.next_position + 1, whole.next_position, "{}", case.name);
-        for (a, b) in short.cache.layers.iter().flatten().zip(whole.cache.layers.iter().flatten()) {
-            assert_eq!(a.keys(), b.keys(), "{}", case.name);
-            assert_eq!(a.values(), b.values(), "{}", case.name);
-        }
-    }
-    for case in cases() {
-        check::<f64>(&case, Grid::Native);
-        check::<f32>(&case, Grid::Native);
-        check::<f32>(&case, Grid::Bf16);
-    }
+    held::a_prefill_is_one_row_less_and_a_step(&cases());
 }
 
-fn recorded(case: &Case, prompt: &Prepared, precision: Precision, noise: bool, to: &Path) -> Bundle {
-    let how = Recording {
-        precision,
-        policy: Policy::AIRCACHE,
-        retain: "0.4".parse().unwrap(),
-        sampling: Sampling::Greedy,
-        until: Until { stop: vec![], max_new_tokens: 4 },
-        stages: Selection::default(),
-        noise,
-    };
-    record(&case.model, prompt, &how, to, |_| ControlFlow::Continue(())).unwrap();
-    Bundle::open(to).unwrap()
-}
-
-fn failed(v: &Verdict) -> String {
-    v.first_divergence().map_or("pass".into(), |s| format!("{}: {}", s.stage, s.words))
-}
-
-/// Honest candidates pass by golden and by replay, with and without the prompt; every stage that is there is judged.
 #[test]
 fn e10_5_d10_7_honest_candidates_pass() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
-    for case in cases() {
-        let golden = recorded(&case, &case.prompt, Precision::Truth, true, &path("golden"));
-        for precision in [Precision::Fast, Precision::Bf16, Precision::F16] {
-            let candidate = recorded(&case, &case.prompt, precision, false, &path("candidate"));
-            for verdict in [
-                check(&golden, &candidate).unwrap(),
-                replay(&case.model, Some(&case.prompt), &candidate).unwrap(),
-                replay(&case.model, None, &candidate).unwrap(),
-            ] {
-                assert!(verdict.passes(), "{}, {precision:?}: {}", case.name, failed(&verdict));
-                let judged = |s: &&StageVerdict| s.outcome != Outcome::NotJudged;
-                let vision =
-                    verdict.stages.iter().filter(|s| s.stage.starts_with("vision.") || s.stage == "projector.out");
-                let (all, of) = (vision.clone().count(), vision.filter(judged).count());
-                assert_eq!(all, of, "{}, {}: vision stages judged", case.name, verdict.mode);
-            }
-        }
-    }
+    held::honest_candidates_pass(&cases());
 }
 
 /// What ports get wrong is found where it is.
@@ -178,14 +109,7 @@ fn wrong_positions_grids_and_patches_are_found() {
     let path = |name: &str| folder.path().join(name);
     let case = cases().into_iter().find(|c| c.name == "hub-bf16").unwrap();
     let golden = recorded(&case, &case.prompt, Precision::Truth, true, &path("golden"));
-    let bug = |change: &dyn Fn(&mut Prepared)| {
-        let mut prompt = case.prompt.clone();
-        change(&mut prompt);
-        let candidate = recorded(&case, &prompt, Precision::Bf16, false, &path("candidate"));
-        let by_replay = replay(&case.model, None, &candidate).unwrap();
-        let first = |v: &Verdict| v.first_divergence().map_or("none".to_string(), |s| s.stage.clone());
-        (first(&check(&golden, &candidate).unwrap()), first(&by_replay))
-    };
+    let bug = |change: &dyn Fn(&mut Prepared)| held::found(&case, &golden, &path("candidate"), change);
     let positions = |p: &mut Prepared, change: &dyn Fn(&mut [Vec<i64>; 3])| {
         let Positions::Mrope(axes) = &mut p.positions else { panic!() };
         change(axes);

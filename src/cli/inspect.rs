@@ -143,6 +143,12 @@ impl Report {
                     t.head_dim / 2
                 ))?;
             }
+            if let Some(factor) = t.ntk {
+                out.line(&format!(
+                    "positions    dynamic NTK scaling of factor {factor}: past {} rows angles turn more slowly, and no prompt is too long",
+                    t.max_positions
+                ))?;
+            }
             out.line(&format!("vision       {}", config.vision_line()))?;
         }
         if let Some(checkpoint) = &self.survey.checkpoint {
@@ -204,7 +210,7 @@ impl Report {
             "decoder": text.map(|t| json!({
                 "layers": t.layers, "hidden": t.hidden, "heads": t.heads, "kv_heads": t.kv_heads, "head_dim": t.head_dim,
                 "intermediate": t.intermediate, "vocab": t.vocab, "max_positions": t.max_positions, "tied": t.tied,
-                "rope_theta": t.rope_theta, "mrope_section": t.mrope,
+                "rope_theta": t.rope_theta, "mrope_section": t.mrope, "dynamic_ntk": t.ntk,
             })),
             "vision": config.map(FamilyConfig::vision_json),
             "parameters": checkpoint.map(|c| c.tensors().map(|t| t.numbers()).sum::<usize>()),

@@ -53,7 +53,7 @@ pub struct DecoderConfig {
 pub enum Projections {
     /// A matrix each.
     Apart,
-    /// One matrix: for each KV head the rows of its query heads, then of its key, then of its value. Spec: E6.11
+    /// One matrix: for each KV head the rows of its query heads, then of its key, then of its value. Spec: E6.13
     Grouped,
 }
 
@@ -173,7 +173,7 @@ fn rope(scope: &Scope<'_>, default: &Defaults, head_dim: usize) -> Result<(f64, 
     ensure!(
         known.contains(&found),
         rope.at(kinds),
-        format!("{} (other scalings of rotary frequencies are not supported)", known.join(" or ")),
+        format!("{} (other scaled rotary frequencies are not supported)", known.join(" or ")),
         kind(&Value::from(found))
     );
     let holder = if rope.get("rope_theta").is_some() { &rope } else { scope };

@@ -156,6 +156,20 @@ fn tiles(files: &Files) -> Result<(usize, usize)> {
     Ok((few, most))
 }
 
+/// The token that ends a turn by the conversation template of InternVL2's own form; none in other checkpoints, and where the
+/// tokenizer's files do not name it. Spec: T4.9
+///
+/// # Errors
+/// A file that is no JSON.
+pub(crate) fn end(files: &Files) -> Result<Option<u32>> {
+    let map = json::load(files, "config.json")?.unwrap_or_default();
+    if map.get("model_type").is_none_or(|kind| kind != "internvl_chat") {
+        return Ok(None);
+    }
+    let phi = map.get("template").is_some_and(|name| name == "phi3-chat");
+    added::id(files, if phi { "<|end|>" } else { "<|im_end|>" })
+}
+
 /// The language model's part, of one of these kinds; the first where none is named.
 fn decoder(scope: &Scope<'_>, key: &str, kinds: &[&Defaults]) -> Result<DecoderConfig> {
     let empty = Map::new();

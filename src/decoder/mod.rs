@@ -46,12 +46,14 @@ pub struct Segment<'c, T> {
     pub rows: usize,
     /// Who sees the sequence's queries, if anybody does.
     pub observer: Option<&'c mut Observer<T>>,
+    /// 1 + the largest position that the sequence will have when all of it is there; none: when these rows are. Spec: E6.12
+    pub length: Option<i64>,
 }
 
 impl<'c, T> Segment<'c, T> {
     /// Rows that nobody observes.
     pub fn new(cache: &'c mut Cache<T>, rows: usize) -> Self {
-        Segment { cache, rows, observer: None }
+        Segment { cache, rows, observer: None, length: None }
     }
 }
 
@@ -101,7 +103,7 @@ impl Decoder {
         positions: &Positions,
         segments: &mut [Segment<'_, T>],
     ) -> Array2<T> {
-        let angles = self.rotary.angles(positions, segments.iter().map(|s| s.rows), pass.grid);
+        let angles = self.rotary.angles(positions, segments.iter().map(|s| (s.rows, s.length)), pass.grid);
         for (layer, block) in self.blocks.iter().enumerate() {
             x = block.forward(pass, &self.config, layer, x, &angles, segments);
         }

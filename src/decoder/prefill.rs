@@ -47,8 +47,8 @@ impl Decoder {
             let mut segments = Vec::with_capacity(pack.len());
             for (i, sequence) in sequences.iter_mut().enumerate() {
                 if let Some((_, rows)) = members.next_if(|(at, _)| *at == i) {
-                    let observer = Some(&mut *sequence.observer);
-                    segments.push(Segment { cache: &mut *sequence.cache, rows: rows.len(), observer });
+                    let (observer, length) = (Some(&mut *sequence.observer), Some(sequence.positions.next()));
+                    segments.push(Segment { cache: &mut *sequence.cache, rows: rows.len(), observer, length });
                 }
             }
             let x = self.forward(&mut pass.unwatched(), x, &positions, &mut segments);

@@ -11,12 +11,12 @@ use ndarray::{Array2, ArrayView2, s};
 pub(super) enum Qkv {
     /// Queries, keys, values.
     Apart(Box<[Linear; 3]>),
-    /// One matrix, KV head by KV head: its query heads, its key, its value. Spec: E6.11
+    /// One matrix, KV head by KV head: its query heads, its key, its value. Spec: E6.13
     Grouped(Linear),
 }
 
 impl Qkv {
-    /// h: [rows, d] → queries [rows, H·d_h], keys and values [rows, G·d_h]. Spec: E6.3, E6.11
+    /// h: [rows, d] → queries [rows, H·d_h], keys and values [rows, G·d_h]. Spec: E6.3, E6.13
     pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, c: &DecoderConfig, h: ArrayView2<'_, T>) -> [Array2<T>; 3] {
         match self {
             Qkv::Apart(each) => [0, 1, 2].map(|i| each[i].forward(pass, h)),

@@ -36,8 +36,7 @@ impl Dynamic {
 
 impl Rotary {
     pub fn new(c: &DecoderConfig) -> Rotary {
-        let dynamic =
-            |factor| Dynamic { theta: c.rope_theta, head_dim: c.head_dim, factor, trained: c.max_positions };
+        let dynamic = |factor| Dynamic { theta: c.rope_theta, head_dim: c.head_dim, factor, trained: c.max_positions };
         Rotary {
             frequencies: inverse_frequencies(c.rope_theta, c.head_dim),
             axes: c.axes(),
@@ -50,14 +49,15 @@ impl Rotary {
     pub fn angles<T: Real>(
         &self,
         positions: &Positions,
-        segments: impl Iterator<Item = usize>,
+        segments: impl Iterator<Item = (usize, Option<i64>)>,
         grid: Grid,
     ) -> Angles<T> {
         let mut first = 0;
-        let each = segments.map(|rows| {
+        let each = segments.map(|(rows, whole)| {
             let of = first..first + rows;
             first = of.end;
-            let length = of.clone().map(|row| positions.at(row, 0) + 1).max().unwrap_or(0).max(0) as usize;
+            let so_far = || of.clone().map(|row| positions.at(row, 0) + 1).max();
+            let length = whole.or_else(so_far).unwrap_or(0).max(0) as usize;
             let scaled = self.scaled.filter(|scaled| length > scaled.trained).map(|scaled| scaled.frequencies(length));
             let frequencies = scaled.as_deref().unwrap_or(&self.frequencies);
             Angles::new(rows, frequencies, |row, i| positions.at(of.start + row, self.axes[i]), grid)

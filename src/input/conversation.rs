@@ -22,7 +22,8 @@ pub struct Conversation {
 /// Where an image stands in what the user says.
 const IMAGE: &str = "<image>";
 
-const MESSAGE: &str = "你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, 是一个有用无害的人工智能助手。";
+const MESSAGE: &str =
+    "你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, 是一个有用无害的人工智能助手。";
 
 const HERMES_2: Conversation = Conversation {
     name: "Hermes-2",

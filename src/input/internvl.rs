@@ -36,6 +36,7 @@ const OWN: Pixels = Pixels {
     mean: [0.485, 0.456, 0.406],
     std: [0.229, 0.224, 0.225],
     normalize: true,
+    exact: true,
 };
 
 impl Reader {

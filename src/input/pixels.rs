@@ -27,6 +27,8 @@ pub struct Pixels {
     pub std: [f64; 3],
     /// Whether mean and deviation are applied (`do_normalize`).
     pub normalize: bool,
+    /// Whether a level is computed in float64 and rounded once, whatever the resampler. Spec: A4.7
+    pub exact: bool,
 }
 
 impl Pixels {
@@ -39,6 +41,7 @@ impl Pixels {
         mean: [0.48145466, 0.4578275, 0.40821073],
         std: [0.26862954, 0.26130258, 0.27577711],
         normalize: true,
+        exact: false,
     };
 
     /// The tiles of `rgb` [h, w, 3]: [tiles, 3, S, S], base tile first; one tile where it is not `tiled`.
@@ -116,6 +119,14 @@ impl Pixels {
     fn level(&self, value: u8, channel: usize) -> f32 {
         let (mean, std) = (self.mean[channel] as f32, self.std[channel] as f32);
         let v = f32::from(value);
+        if self.exact {
+            let scaled = f64::from(value) / (1.0 / self.rescale.unwrap_or(1.0));
+            return if self.normalize {
+                ((scaled - self.mean[channel]) / self.std[channel]) as f32
+            } else {
+                scaled as f32
+            };
+        }
         match (self.resampler, self.rescale, self.normalize) {
             (_, None, false) => v,
             (_, None, true) => (v - mean) / std,

@@ -72,6 +72,7 @@ impl Settings {
             mean: images.channels("image_mean", default.mean)?,
             std: images.channels("image_std", default.std)?,
             normalize: images.flag("do_normalize", true)?,
+            exact: false,
         };
         Ok(Settings {
             pixels: pixels.checked().map_err(|e| e.within(&images.at))?,

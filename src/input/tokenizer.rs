@@ -33,7 +33,7 @@ impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let size = match &self.inner {
             Inner::Json(inner) => inner.get_vocab_size(true),
-            Inner::Pieces(inner) => inner.len(),
+            Inner::Pieces(inner) => inner.count(),
         };
         write!(f, "Tokenizer({}, {size} tokens)", self.at)
     }
@@ -51,7 +51,11 @@ impl Tokenizer {
             return Tokenizer::from_bytes(&bytes, at, special);
         }
         if let Some(inner) = PieceTokenizer::load(files, &special)? {
-            return Ok(Tokenizer { inner: Inner::Pieces(Box::new(inner)), at: files.label(tokenizer_model::FILE), special });
+            return Ok(Tokenizer {
+                inner: Inner::Pieces(Box::new(inner)),
+                at: files.label(tokenizer_model::FILE),
+                special,
+            });
         }
         if let Some(bytes) = vocabulary::as_json(files)? {
             return Tokenizer::from_bytes(&bytes, files.label(vocabulary::FILE), special);

@@ -141,7 +141,7 @@ impl PieceTokenizer {
     }
 
     /// Number of tokens.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.pieces.len() + self.added.iter().filter(|added| added.id as usize >= self.pieces.len()).count()
     }
 }

@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 pub const FILE: &str = "vocab.json";
 const MERGES: &str = "merges.txt";
 /// How Qwen2 cuts text into words.
-const WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const WORDS: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// The bytes of a `tokenizer.json`; none where there is no `vocab.json`.
 ///
@@ -23,7 +24,7 @@ pub fn as_json(files: &Files) -> Result<Option<Vec<u8>>> {
     let Some(vocab) = json::load(files, FILE)? else { return Ok(None) };
     let at = files.label(MERGES);
     let merges = files.read(MERGES)?.ok_or_else(|| Error::new(&at, "the merges beside vocab.json", "no such file"))?;
-    let merges = String::from_utf8(merges).map_err(|e| Error::new(&at, "UTF-8 text", e))?;
+    let merges = String::from_utf8(merges.into_owned()).map_err(|e| Error::new(&at, "UTF-8 text", e))?;
     let lines = merges.lines().filter(|line| !line.starts_with("#version") && !line.trim().is_empty());
     let merges: Vec<&str> = lines.collect();
     let config = json::load(files, "tokenizer_config.json")?.unwrap_or_default();

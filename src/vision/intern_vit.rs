@@ -110,7 +110,9 @@ impl InternVit {
         for first in (0..tiles).step_by(at_once) {
             let range = first..tiles.min(first + at_once);
             let found = self.tiles(pass, pixels.slice(s![range.clone(), .., .., ..]));
-            let Ok(found) = found.to_shape((range.len(), tokens, d)) else { unreachable!("E5.11: tiles · tokens rows") };
+            let Ok(found) = found.to_shape((range.len(), tokens, d)) else {
+                unreachable!("E5.11: tiles · tokens rows")
+            };
             features.slice_mut(s![range, .., ..]).assign(&found);
         }
         features

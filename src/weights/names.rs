@@ -86,7 +86,11 @@ pub fn internvl_chat(ours: &str) -> Vec<String> {
         (".scale1", ".ls1"),
         (".scale2", ".ls2"),
     ];
-    replaced(&PARTS.map(|(ours, theirs)| (ours, [theirs])), if ours.starts_with("vision.") { &LAYER } else { &[] }, ours)
+    replaced(
+        &PARTS.map(|(ours, theirs)| (ours, [theirs])),
+        if ours.starts_with("vision.") { &LAYER } else { &[] },
+        ours,
+    )
 }
 
 /// The names in InternVL2's own checkpoints, with InternLM2's decoder.
@@ -110,7 +114,11 @@ pub fn internvl_internlm2(ours: &str) -> Vec<String> {
         (".mlp.down_proj.", ".feed_forward.w2."),
         (".mlp.up_proj.", ".feed_forward.w3."),
     ];
-    if PARTS.iter().any(|(own, _)| ours.starts_with(own)) { replaced(&PARTS, &LAYER, ours) } else { internvl_chat(ours) }
+    if PARTS.iter().any(|(own, _)| ours.starts_with(own)) {
+        replaced(&PARTS, &LAYER, ours)
+    } else {
+        internvl_chat(ours)
+    }
 }
 
 /// The names that InternVL checkpoints of transformers may use, in order of preference.
@@ -130,7 +138,10 @@ pub fn internvl(ours: &str) -> Vec<String> {
         ("vision.class", ["vision_tower.embeddings.cls_token", "model.vision_tower.embeddings.cls_token"]),
         (
             "vision.patch.",
-            ["vision_tower.embeddings.patch_embeddings.projection.", "model.vision_tower.embeddings.patch_embeddings.projection."],
+            [
+                "vision_tower.embeddings.patch_embeddings.projection.",
+                "model.vision_tower.embeddings.patch_embeddings.projection.",
+            ],
         ),
         (
             "vision.positions",

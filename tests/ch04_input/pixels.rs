@@ -4,7 +4,7 @@ use super::*;
 
 fn settings(mean: [f64; 3], std: [f64; 3], resampler: Resampler) -> Pixels {
     let rescale = Some(1.0 / 255.0);
-    Pixels { resize: true, filter: Filter::Bicubic, resampler, rescale, mean, std, normalize: true }
+    Pixels { resize: true, filter: Filter::Bicubic, resampler, rescale, mean, std, normalize: true, exact: false }
 }
 
 #[test]

@@ -4,7 +4,10 @@
 #![allow(dead_code)] // each test file uses some of it
 #![allow(clippy::needless_range_loop)] // a twin counts as its equation does
 
-use aircache::config::{Activation, DecoderConfig, Qwen2VlVisionConfig, SiglipConfig};
+use aircache::config::{
+    Activation, DecoderConfig, InternVitConfig, InternVlConfig, NormKind, Projections, Qwen2VlVisionConfig,
+    SiglipConfig,
+};
 use aircache::kernel::{Angles, inverse_frequencies, naive};
 use aircache::num::{Grid, Real, gelu_erf, gelu_tanh, quick_gelu, silu};
 use aircache::weights::Names;
@@ -99,8 +102,8 @@ impl Twin<'_> {
         attend: Attend<'_, T>,
     ) -> Array2<T> {
         let (d, group) = (c.head_dim, c.heads / c.kv_heads);
-        let frequencies = inverse_frequencies(c.rope_theta, d);
-        let angles = Angles::new(x.nrows(), &frequencies, position, self.grid);
+        let length = (0..x.nrows()).map(|row| position(row, 0) + 1).max().unwrap_or(0);
+        let angles = Angles::new(x.nrows(), &frequencies(c, length as usize), position, self.grid);
         let turned = |x: Array2<T>| {
             let mut turned = x.clone();
             for (row, mut to) in turned.outer_iter_mut().enumerate() {
@@ -114,9 +117,13 @@ impl Twin<'_> {
         for layer in 0..c.layers {
             let at = |part: &str| format!("decoder.layers.{layer}.{part}");
             let h = self.rms_norm(&x, &at("input_layernorm.weight"), c.norm_eps); // E6.2
-            let q = turned(self.linear(&h, &at("self_attn.q_proj"), c.heads * d, true)); // E6.3
-            let k = turned(self.linear(&h, &at("self_attn.k_proj"), c.kv_heads * d, true));
-            let v = self.linear(&h, &at("self_attn.v_proj"), c.kv_heads * d, true);
+            let part = |one: &str, heads: usize, rows: &dyn Fn(usize) -> usize| match c.projections {
+                Projections::Apart => self.linear(&h, &at(one), heads * d, c.qkv_bias),
+                Projections::Grouped => self.rows_of(&h, &at("self_attn.qkv_proj"), c, heads, rows), // E6.13
+            };
+            let q = turned(part("self_attn.q_proj", c.heads, &|h| h / group * (group + 2) + h % group)); // E6.3
+            let k = turned(part("self_attn.k_proj", c.kv_heads, &|g| g * (group + 2) + group));
+            let v = part("self_attn.v_proj", c.kv_heads, &|g| g * (group + 2) + group + 1);
             let mut mix = Array2::from_elem(q.dim(), T::ZERO); // E6.4
             for row in 0..x.nrows() {
                 for g in 0..c.kv_heads {
@@ -131,7 +138,7 @@ impl Twin<'_> {
                     }
                 }
             }
-            x = self.sum(&x, &self.linear(&mix, &at("self_attn.o_proj"), c.hidden, false)); // E6.5
+            x = self.sum(&x, &self.linear(&mix, &at("self_attn.o_proj"), c.hidden, c.out_bias)); // E6.5
             let h = self.rms_norm(&x, &at("post_attention_layernorm.weight"), c.norm_eps); // E6.6
             let mut product =
                 self.activate(&self.linear(&h, &at("mlp.gate_proj"), c.intermediate, false), c.activation);
@@ -139,6 +146,80 @@ impl Twin<'_> {
             x = self.sum(&x, &self.linear(&self.store(product), &at("mlp.down_proj"), c.hidden, false));
         }
         x
+    }
+
+    /// Some heads of a fused projection, as if they were a matrix of their own: heads → which of all of them. E6.13, C6.13a
+    fn rows_of<T: Real>(
+        &self,
+        h: &Array2<T>,
+        name: &str,
+        c: &DecoderConfig,
+        heads: usize,
+        which: &dyn Fn(usize) -> usize,
+    ) -> Array2<T> {
+        let (d, all) = (c.head_dim, (c.heads + 2 * c.kv_heads) * c.head_dim);
+        let rows: Vec<usize> = (0..heads).flat_map(|h| which(h) * d..(which(h) + 1) * d).collect();
+        let w = self.matrix(&self.names.matrix(&format!("{name}.weight"), all, h.ncols()).unwrap());
+        let b: Option<Vec<T>> = c.qkv_bias.then(|| self.vector(&format!("{name}.bias"), all));
+        let b: Option<Vec<T>> = b.map(|b| rows.iter().map(|&row| b[row]).collect());
+        self.store(naive::linear(h.view(), w.select(Axis(0), &rows).view(), b.as_deref()))
+    }
+
+    /// InternViT: one tile, all layers: pixels: [1, 3, S, S] → hidden states 0 … layers. E5.11–E5.13
+    pub fn intern_vit<T: Real>(&self, c: &InternVitConfig, pixels: ndarray::ArrayView4<'_, f32>) -> Vec<Array2<T>> {
+        let (d, tokens, size) = (c.hidden, 1 + c.side() * c.side(), c.hidden / c.heads);
+        let patches: Vec<T> = naive::patches(pixels, c.patch).concat();
+        let patches = self.store(Array2::from_shape_vec((tokens - 1, 3 * c.patch * c.patch), patches).unwrap());
+        let kernel = self.names.kernel("vision.patch.weight", d, 3, c.patch).unwrap();
+        let bias: Vec<T> = self.vector("vision.patch.bias", d);
+        let mut x = self.store(naive::linear(patches.view(), self.matrix(&kernel).view(), None)); // R10.2
+        x.outer_iter_mut().for_each(|mut x| x.iter_mut().zip(&bias).for_each(|(x, &b)| *x += b));
+        let class = self.matrix(&self.names.batch_of_one("vision.class", 1, d).unwrap());
+        let x = concatenate(Axis(0), &[class.view(), self.store(x).view()]).unwrap();
+        let positions = self.matrix(&self.names.batch_of_one("vision.positions", tokens, d).unwrap());
+        let mut states = vec![self.sum(&x, &positions)];
+        let norm = |x: &Array2<T>, name: String| match c.norm {
+            NormKind::Layer => self.layer_norm(x, &name, c.norm_eps),
+            NormKind::Rms => self.rms_norm(x, &format!("{name}.weight"), c.norm_eps),
+        };
+        let scaled = |x: Array2<T>, name: String| {
+            let scale: Vec<T> = self.vector(&name, d);
+            self.rows(&x, |row| row.iter().zip(&scale).map(|(&x, &s)| x * s).collect())
+        };
+        for layer in 0..c.layers {
+            let at = |part: &str| format!("vision.layers.{layer}.{part}");
+            let x = &states[layer];
+            let h = norm(x, at("norm1"));
+            let [mut q, mut k, v] = match c.fused {
+                false => ["query", "key", "value"].map(|part| self.linear(&h, &at(part), d, c.qkv_bias)),
+                true => {
+                    let all = self.linear(&h, &at("qkv"), 3 * d, c.qkv_bias);
+                    [0, 1, 2].map(|i| all.slice(s![.., i * d..(i + 1) * d]).to_owned())
+                }
+            };
+            if let Some(eps) = c.qk_norm {
+                q = self.rms_norm(&q, &at("q_norm.weight"), eps);
+                k = self.rms_norm(&k, &at("k_norm.weight"), eps);
+            }
+            let head = |x: &Array2<T>, h: usize| x.slice(s![.., h * size..(h + 1) * size]).to_owned();
+            let heads: Vec<Head<T>> = (0..c.heads).map(|h| (head(&k, h), head(&v, h))).collect();
+            let (mix, _) = naive::attention(q.view(), &heads, false, self.grid);
+            let x = self.sum(x, &scaled(self.linear(&mix, &at("out"), d, true), at("scale1")));
+            let h = norm(&x, at("norm2"));
+            let h = self.activate(&self.linear(&h, &at("mlp.fc1"), c.intermediate, true), c.activation);
+            states.push(self.sum(&x, &scaled(self.linear(&h, &at("mlp.fc2"), d, true), at("scale2"))));
+        }
+        if c.last_norm {
+            states.push(self.layer_norm(&states[c.layers], "vision.norm", c.norm_eps));
+        }
+        states
+    }
+
+    /// E5.15: features [rows, m² · d_v] → [rows, d].
+    pub fn shuffled_projector<T: Real>(&self, c: &InternVlConfig, features: &Array2<T>) -> Array2<T> {
+        let h = self.layer_norm(features, "projector.norm", 1e-5);
+        let h = self.activate(&self.linear(&h, "projector.fc1", c.text.hidden, true), c.activation);
+        self.linear(&h, "projector.fc2", c.text.hidden, true)
     }
 
     /// E6.7
@@ -257,6 +338,16 @@ impl Twin<'_> {
         }
         states
     }
+}
+
+/// The frequencies of a sequence of `length` rows. E3.12, E6.12
+pub fn frequencies(c: &DecoderConfig, length: usize) -> Vec<f32> {
+    let Some(f) = c.ntk.filter(|_| length > c.max_positions) else {
+        return inverse_frequencies(c.rope_theta, c.head_dim);
+    };
+    let stretch = f * length as f64 / c.max_positions as f64 - (f - 1.0);
+    let exponent = c.head_dim as f64 / (c.head_dim as f64 - 2.0);
+    inverse_frequencies(f64::from((c.rope_theta * libm::pow(stretch, exponent)) as f32), c.head_dim)
 }
 
 /// An empty cache: [L][G].

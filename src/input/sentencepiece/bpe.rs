@@ -61,20 +61,21 @@ impl Pieces {
         let mut agenda = BinaryHeap::new();
         // What a piece that is not used was made of, so that it can be taken apart again.
         let mut made_of: HashMap<&str, usize> = HashMap::new();
-        let mut look = |symbols: &[Symbol], left: Option<usize>, right: Option<usize>, agenda: &mut BinaryHeap<Pair>| {
-            let (Some(left), Some(right)) = (left, right) else { return };
-            let (a, b) = (&symbols[left], &symbols[right]);
-            if a.frozen || b.frozen {
-                return;
-            }
-            let joined = &text[a.range.start..b.range.end];
-            let Some(&id) = self.ids.get(joined) else { return };
-            let (_, score, kind) = self.proto.pieces[id as usize];
-            agenda.push(Pair { score, left, right, size: joined.len() });
-            if kind == Kind::Unused {
-                made_of.insert(joined, a.range.len());
-            }
-        };
+        let mut look =
+            |symbols: &[Symbol], left: Option<usize>, right: Option<usize>, agenda: &mut BinaryHeap<Pair>| {
+                let (Some(left), Some(right)) = (left, right) else { return };
+                let (a, b) = (&symbols[left], &symbols[right]);
+                if a.frozen || b.frozen {
+                    return;
+                }
+                let joined = &text[a.range.start..b.range.end];
+                let Some(&id) = self.ids.get(joined) else { return };
+                let (_, score, kind) = self.proto.pieces[id as usize];
+                agenda.push(Pair { score, left, right, size: joined.len() });
+                if kind == Kind::Unused {
+                    made_of.insert(joined, a.range.len());
+                }
+            };
         for right in 1..symbols.len() {
             look(&symbols, Some(right - 1), Some(right), &mut agenda);
         }

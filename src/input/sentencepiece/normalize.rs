@@ -67,7 +67,11 @@ impl Pieces {
                 piece = piece.trim_start_matches(' ');
             }
             if !piece.is_empty() {
-                if escape { out.push_str(&piece.replace(' ', SPACE)) } else { out.push_str(piece) }
+                if escape {
+                    out.push_str(&piece.replace(' ', SPACE))
+                } else {
+                    out.push_str(piece)
+                }
                 after_space = trim && piece.ends_with(' ');
             }
             text = &text[length..];

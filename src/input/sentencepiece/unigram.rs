@@ -12,7 +12,8 @@ const PENALTY: f32 = 10.0;
 impl Pieces {
     /// The stretches of a normalised text that pieces stand for, or that have none. Spec: E4.20
     pub(super) fn unigram(&self, text: &str) -> Vec<Range<usize>> {
-        let scores = || self.proto.pieces.iter().filter(|(_, _, kind)| *kind == Kind::Normal).map(|(_, score, _)| *score);
+        let scores =
+            || self.proto.pieces.iter().filter(|(_, _, kind)| *kind == Kind::Normal).map(|(_, score, _)| *score);
         let unknown = scores().fold(f32::MAX, f32::min) - PENALTY;
         let greatest = scores().fold(f32::MIN_POSITIVE, f32::max);
         // For each end: where the best last piece starts, and the sum up to it.

@@ -14,4 +14,6 @@ cd "$(dirname "$0")"
 "$python" make_llava.py "$demo"
 "$python" -W ignore make_qwen2_vl.py "$demo"
 "$python" -W ignore make_qwen2_input.py
+"$python" -W ignore make_internvl.py "$demo"
+"$python" make_sentencepiece.py
 "$python" make_demo.py "$demo"

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 
 from record import write
 
-WITHOUT_WEIGHTS = {}
+WITHOUT_WEIGHTS = {"internlm2": "internlm2-two-images"}
 source, target = map(pathlib.Path, sys.argv[1:])
 for case in sorted(p for p in source.iterdir() if p.is_dir()):
     name = case.name.removeprefix("internvl2-").replace("-toy", "")

@@ -1,0 +1,127 @@
+//! Every command on InternVL2's checkpoints, in its own form with both decoders and in transformers' form.
+#![cfg(feature = "cli")]
+
+#[path = "common/cli.rs"]
+mod cli;
+
+use aircache::golden::Bundle;
+use cli::{Cli, edit, fails, toy_of};
+
+const ASK: [&str; 7] = ["--model", "model", "--image", "image.png", "--prompt", "What is it?", "--quiet"];
+
+fn with<'a>(command: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
+    [command, &ASK[..], more].concat()
+}
+
+/// All but `inspect`: visual tokens and tiles of the case's image.
+fn every_command(cli: &Cli, family: &str, tiles: usize, rows: usize) {
+    let visual = tiles * rows;
+    let short = ["--max-new-tokens", "4", "--ignore-eos"];
+    for precision in ["truth", "fast", "bf16", "f16"] {
+        let r = cli.json(&with(&["run", "--json", "--precision", precision, "--retain", "0.5"], &short));
+        let got = (r["family"].as_str(), r["visual_tokens"].as_u64(), r["new_tokens"].as_u64());
+        assert_eq!(got, (Some(family), Some(visual as u64), Some(4)), "{precision}");
+    }
+    for preset in aircache::policy::presets() {
+        cli.ok(&with(&["run", "--policy", preset.name, "--retain", "0.5"], &short));
+    }
+    let record = ["--max-new-tokens", "3", "--retain", "0.3", "--out"];
+    cli.ok(&with(&["record"], &[&record[..], &["golden"]].concat()));
+    cli.ok(&with(&["record", "--precision", "bf16"], &[&record[..], &["candidate"]].concat()));
+    let b = Bundle::open(&cli.path("golden")).unwrap();
+    let shape = |name: &str| b.stage(name).unwrap().shape.to_vec();
+    assert_eq!((shape("input.pixels")[0], shape("input.sizes")), (tiles, vec![1, 2]));
+    assert_eq!((shape("vision.features")[..2].to_vec(), shape("projector.out")[0]), (vec![tiles, rows], visual));
+    assert_eq!(shape("vision.00.out")[1], 1 + 4 * rows, "the class token is recorded");
+    cli.ok(&["check", "golden", "candidate"]);
+    cli.ok(&["check", "--model", "model", "candidate"]);
+    cli.ok(&with(&["check"], &["candidate"]));
+    cli.ok(&["compress", "golden", "--policy", "aircache", "--retain", "0.3", "--quiet", "--out", "plan"]);
+    let plan = Bundle::open(&cli.path("plan")).unwrap();
+    assert_eq!(plan.stage("policy.00.kept").unwrap().data, b.stage("policy.00.kept").unwrap().data);
+    let question = r#"{"image": ["image.png", "image.png"], "question": "Both <image> and <image>?", "answer": "x"}"#;
+    std::fs::write(cli.path("q.jsonl"), question).unwrap();
+    let eval = ["eval", "--model", "model", "--data", "q.jsonl", "--policies", "full,aircache", "--retain", "0.3"];
+    let cells = cli.json(&[&eval[..], &["--max-new-tokens", "3", "--json", "--quiet"]].concat());
+    assert_eq!(cells["cells"].as_array().unwrap().len(), 2);
+    cli.ok(&with(&["explain", "--retain", "0.3", "--policies", "aircache"], &["--out", "page.html"]));
+    let page = std::fs::read_to_string(cli.path("page.html")).unwrap();
+    let data = page.split("<script type=\"application/json\" id=\"data\">").nth(1).unwrap();
+    let data: serde_json::Value = serde_json::from_str(data.split("</script>").next().unwrap()).unwrap();
+    let tokens = data["tokens"].as_array().unwrap();
+    let coarse = tokens.iter().filter(|t| t[5] == 1).count();
+    assert_eq!((tokens.len(), coarse), (visual, if tiles > 1 { rows } else { 0 }), "the tile of the whole image");
+    cli.ok(&["run", "--model", "model", "--prompt", "Text only.", "--max-new-tokens", "2", "--quiet"]);
+}
+
+fn inspected(cli: &Cli, words: &[&str]) {
+    let text = cli.ok(&["inspect", "model"]);
+    assert!(words.iter().all(|w| text.contains(w)), "{words:?} are not all in {text}");
+}
+
+#[test]
+fn every_command_works_on_the_own_form_with_qwen2() {
+    let cli = Cli::new();
+    toy_of(&cli, "internvl2/qwen2");
+    every_command(&cli, "internvl_chat", 3, 4);
+    let tiles = "1 to 6 tiles of 56 px, in the grid whose shape is closest; several tiles: one more of the whole image";
+    inspected(&cli, &["internvl_chat", tiles, "2 × 2 tokens", "224 × 224: 20", "Hermes-2", "pillow", "usable"]);
+}
+
+#[test]
+fn every_command_works_on_the_own_form_with_internlm2() {
+    let cli = Cli::new();
+    toy_of(&cli, "internvl2/internlm2-two-images");
+    every_command(&cli, "internvl_chat", 3, 4);
+    // The conversation template's end counts also where no file says so.
+    std::fs::remove_file(cli.path("model").join("generation_config.json")).unwrap();
+    inspected(&cli, &["internlm2-chat", "dynamic", "421 <|im_end|>", "usable"]);
+}
+
+#[test]
+fn every_command_works_on_the_form_of_transformers() {
+    let cli = Cli::new();
+    toy_of(&cli, "internvl/qwen2-bf16");
+    every_command(&cli, "internvl", 5, 4);
+    inspected(&cli, &["1 to 4 tiles of 16 px", "chat_template.jinja", "torchvision", "usable"]);
+}
+
+/// What is not there or not supported is said, with the file and the field.
+#[test]
+fn what_is_not_supported_is_named() {
+    let cli = Cli::new();
+    let model = toy_of(&cli, "internvl2/qwen2");
+    let config = model.join("config.json");
+    edit(&config, |c| c["template"] = "vicuna_v1.1".into());
+    fails(&cli, &with(&["run"], &[]), &["config.json: template", "Hermes-2", "vicuna_v1.1"]);
+    edit(&config, |c| c["llm_config"]["model_type"] = "phi3".into());
+    fails(&cli, &with(&["run"], &[]), &["llm_config.model_type", "Phi-3"]);
+    for file in ["tokenizer.json", "tokenizer_config.json"] {
+        std::fs::remove_file(model.join(file)).unwrap();
+    }
+    edit(&config, |c| c["llm_config"]["model_type"] = "qwen2".into());
+    fails(&cli, &with(&["run"], &[]), &["added_tokens.json", "<IMG_CONTEXT>"]);
+}
+
+/// The names of weights and their files as the hub's 1B has them: `vocab.json` and `merges.txt` instead of a `tokenizer.json`.
+#[test]
+fn vocab_and_merges_stand_for_a_tokenizer_json() {
+    let cli = Cli::new();
+    let model = toy_of(&cli, "internvl2/qwen2");
+    let run = || cli.json(&with(&["record", "--stages", "input.ids", "--json"], &["--out", "ids"]));
+    let ids = || {
+        run();
+        Bundle::open(&cli.path("ids")).unwrap().i64("input.ids").unwrap()
+    };
+    let before = ids();
+    let json: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(model.join("tokenizer.json")).unwrap()).unwrap();
+    std::fs::write(model.join("vocab.json"), json["model"]["vocab"].to_string()).unwrap();
+    let merges = json["model"]["merges"].as_array().unwrap().iter().map(|m| m.as_str().unwrap().to_string() + "\n");
+    std::fs::write(model.join("merges.txt"), "#version: 0.2\n".to_string() + &merges.collect::<String>()).unwrap();
+    std::fs::remove_file(model.join("tokenizer.json")).unwrap();
+    edit(&model.join("tokenizer_config.json"), |c| c["tokenizer_class"] = "Qwen2Tokenizer".into());
+    assert_eq!(ids(), before);
+    edit(&model.join("tokenizer_config.json"), |c| c["tokenizer_class"] = "GPT2Tokenizer".into());
+    fails(&cli, &with(&["run"], &[]), &["tokenizer_class", "Qwen2Tokenizer"]);
+}

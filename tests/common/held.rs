@@ -1,0 +1,100 @@
+//! What every family's toys are held to beside their goldens: steps that equal prefills, honest recordings that pass.
+#![allow(dead_code)]
+
+use super::toys::Case;
+use aircache::generate::{self, Until};
+use aircache::golden::{Bundle, Outcome, Recording, Selection, StageVerdict, Verdict, check, record, replay};
+use aircache::input::{Positions, Prepared};
+use aircache::num::{Grid, Real};
+use aircache::pass::{Pass, Precision};
+use aircache::policy::Policy;
+use aircache::sample::Sampling;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+/// C6.1a with images: prefill n is prefill n − 1 and one step, bit for bit; keys, values, logits; also in a GPU's type.
+pub fn a_prefill_is_one_row_less_and_a_step(cases: &[Case]) {
+    fn check<T: Real>(case: &Case, grid: Grid) {
+        let run = |rows: usize| {
+            let mut prompt = case.prompt.clone();
+            prompt.ids.truncate(rows);
+            prompt.roles.0.truncate(rows);
+            match &mut prompt.positions {
+                Positions::Linear(all) => all.truncate(rows),
+                Positions::Mrope(axes) => axes.iter_mut().for_each(|axis| axis.truncate(rows)),
+            }
+            generate::prefill(&case.model, &mut Pass::<T>::new(grid), &prompt, &[]).unwrap()
+        };
+        let (n, mut short) = (case.prompt.ids.len(), run(case.prompt.ids.len() - 1));
+        let whole = run(n);
+        let mut pass = Pass::<T>::new(grid);
+        let last = case.prompt.ids[n - 1];
+        let logits = case.model.decoder.step(&mut pass, &[last], &[short.next_position], &mut [&mut short.cache]);
+        let bits = |v: &[T]| v.iter().map(|v| v.to_f64().to_bits()).collect::<Vec<_>>();
+        let (step, all) = (bits(logits.row(0).to_slice().unwrap()), bits(&whole.logits));
+        assert!(step == all, "{}, {grid:?}: logits differ", case.name);
+        assert_eq!(short.next_position + 1, whole.next_position, "{}", case.name);
+        for (a, b) in short.cache.layers.iter().flatten().zip(whole.cache.layers.iter().flatten()) {
+            assert_eq!(a.keys(), b.keys(), "{}", case.name);
+            assert_eq!(a.values(), b.values(), "{}", case.name);
+        }
+    }
+    for case in cases {
+        check::<f64>(case, Grid::Native);
+        check::<f32>(case, Grid::Native);
+        check::<f32>(case, Grid::Bf16);
+    }
+}
+
+/// A recording of a prompt under AirCache, four tokens long.
+pub fn recorded(case: &Case, prompt: &Prepared, precision: Precision, noise: bool, to: &Path) -> Bundle {
+    let how = Recording {
+        precision,
+        policy: Policy::AIRCACHE,
+        retain: "0.4".parse().unwrap(),
+        sampling: Sampling::Greedy,
+        until: Until { stop: vec![], max_new_tokens: 4 },
+        stages: Selection::default(),
+        noise,
+    };
+    record(&case.model, prompt, &how, to, |_| ControlFlow::Continue(())).unwrap();
+    Bundle::open(to).unwrap()
+}
+
+fn failed(v: &Verdict) -> String {
+    v.first_divergence().map_or("pass".into(), |s| format!("{}: {}", s.stage, s.words))
+}
+
+/// Honest candidates pass by golden and by replay, with and without the prompt; every vision stage that is there is judged.
+pub fn honest_candidates_pass(cases: &[Case]) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for case in cases {
+        let golden = recorded(case, &case.prompt, Precision::Truth, true, &path("golden"));
+        for precision in [Precision::Fast, Precision::Bf16, Precision::F16] {
+            let candidate = recorded(case, &case.prompt, precision, false, &path("candidate"));
+            for verdict in [
+                check(&golden, &candidate).unwrap(),
+                replay(&case.model, Some(&case.prompt), &candidate).unwrap(),
+                replay(&case.model, None, &candidate).unwrap(),
+            ] {
+                assert!(verdict.passes(), "{}, {precision:?}: {}", case.name, failed(&verdict));
+                let judged = |s: &&StageVerdict| s.outcome != Outcome::NotJudged;
+                let vision =
+                    verdict.stages.iter().filter(|s| s.stage.starts_with("vision.") || s.stage == "projector.out");
+                let (all, of) = (vision.clone().count(), vision.filter(judged).count());
+                assert_eq!(all, of, "{}, {}: vision stages judged", case.name, verdict.mode);
+            }
+        }
+    }
+}
+
+/// Where a check and a replay find the bug in a bf16 recording of a changed prompt: the first stage of each.
+pub fn found(case: &Case, golden: &Bundle, to: &Path, change: &dyn Fn(&mut Prepared)) -> (String, String) {
+    let mut prompt = case.prompt.clone();
+    change(&mut prompt);
+    let candidate = recorded(case, &prompt, Precision::Bf16, false, to);
+    let by_replay = replay(&case.model, None, &candidate).unwrap();
+    let first = |v: &Verdict| v.first_divergence().map_or("none".to_string(), |s| s.stage.clone());
+    (first(&check(golden, &candidate).unwrap()), first(&by_replay))
+}
