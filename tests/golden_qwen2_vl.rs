@@ -99,7 +99,7 @@ fn c6_1a_a_prefill_is_one_row_less_and_a_step() {
 
 #[test]
 fn e10_5_d10_7_honest_candidates_pass() {
-    held::honest_candidates_pass(&cases());
+    held::honest_candidates_pass(&cases(), &held::GPU);
 }
 
 /// What ports get wrong is found where it is.

@@ -16,7 +16,7 @@ pub(super) enum Qkv {
 }
 
 impl Qkv {
-    /// h: [rows, d] → queries [rows, H·d_h], keys and values [rows, G·d_h]. Spec: E6.3, E6.13
+    /// h: [rows, d] → queries [rows, H·d_h], keys and values [rows, G·d_h]. Spec: E6.3, E6.13, C6.13a
     pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, c: &DecoderConfig, h: ArrayView2<'_, T>) -> [Array2<T>; 3] {
         match self {
             Qkv::Apart(each) => [0, 1, 2].map(|i| each[i].forward(pass, h)),

@@ -44,8 +44,8 @@ impl Rotary {
         }
     }
 
-    /// The angles of rows at `positions`, segment by segment: what one sequence is turned by depends on its own length.
-    /// Spec: E3.12, E6.10, E6.12
+    /// The angles of rows at `positions`, segment by segment: what one sequence is turned by depends on its own length (C6.12b),
+    /// and only where it is longer than the model was trained for (C6.12a). Spec: E3.12, E6.10, E6.12
     pub fn angles<T: Real>(
         &self,
         positions: &Positions,

@@ -66,12 +66,12 @@ fn failed(v: &Verdict) -> String {
 }
 
 /// Honest candidates pass by golden and by replay, with and without the prompt; every vision stage that is there is judged.
-pub fn honest_candidates_pass(cases: &[Case]) {
+pub fn honest_candidates_pass(cases: &[Case], precisions: &[Precision]) {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     for case in cases {
         let golden = recorded(case, &case.prompt, Precision::Truth, true, &path("golden"));
-        for precision in [Precision::Fast, Precision::Bf16, Precision::F16] {
+        for &precision in precisions {
             let candidate = recorded(case, &case.prompt, precision, false, &path("candidate"));
             for verdict in [
                 check(&golden, &candidate).unwrap(),
@@ -88,6 +88,9 @@ pub fn honest_candidates_pass(cases: &[Case]) {
         }
     }
 }
+
+/// float32, and the GPU types.
+pub const GPU: [Precision; 3] = [Precision::Fast, Precision::Bf16, Precision::F16];
 
 /// Where a check and a replay find the bug in a bf16 recording of a changed prompt: the first stage of each.
 pub fn found(case: &Case, golden: &Bundle, to: &Path, change: &dyn Fn(&mut Prepared)) -> (String, String) {
