@@ -1,21 +1,28 @@
 //! Linear layers: y = x · wᵀ + b, every output summed in the canonical order whatever the number of rows.
 //!
-//! The work is split over blocks of outputs; a block's weights are widened and packed once, then every row of x streams
-//! past it. The order of each sum is that of [`crate::num::dot`], so that one row of a prefill equals the decode of it.
-//! Naive twin: [`super::naive::linear`].
+//! The work is split over blocks of outputs. Few rows: [`super::stream`] reads the weights in place. Many: a block's weights
+//! are widened and packed once ([`super::panel`]), then every row of x streams past them, a *tile* of R rows and O outputs at
+//! a time, whose sums stay in registers. The order of each sum is that of [`crate::num::dot`] in both, so that one row of
+//! a prefill equals the decode of it. Naive twin: [`super::naive::linear`].
 
-use super::matrix::MatrixView;
-use super::simd::vectorize;
-use crate::num::{BLOCK, LANES, Real, dot, fma, fold, pack};
-use ndarray::{Array2, ArrayView2};
-use rayon::prelude::*;
+use super::matrix::{MatrixView, Values};
+use super::panel::{Panels, pack};
+use super::simd::Registers;
+use super::stream;
+use super::vector::{Kernel, Vector};
+use crate::num::{BLOCK, LANES, Lanes, Real};
+use ndarray::parallel::prelude::*;
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
+use std::any::TypeId;
 
-/// Outputs whose weights one task packs.
-const OUTPUTS: usize = 32;
-/// Rows of x a tile holds.
-const TILE_ROWS: usize = 3;
-/// Outputs a tile holds.
-const TILE_OUTPUTS: usize = 2;
+/// Rows up to which weights are read in place.
+const FEW: usize = 8;
+/// Rows of x that are packed at once, which bounds memory.
+const GROUP: usize = 768;
+/// Inputs whose products are summed before the lanes are put aside: R rows of so many stay in the first cache.
+const DEPTH: usize = 2048;
+/// Bytes of packed weights that stay in the second cache.
+const CACHED: usize = 288 << 10;
 
 /// y\[m, n\] = Σ_k x\[m, k\] · w\[n, k\] + b\[n\].
 ///
@@ -24,100 +31,165 @@ const TILE_OUTPUTS: usize = 2;
 /// # Panics
 /// Where the shapes disagree, which only a bug of ours can cause (C3.3a).
 pub fn linear<T: Real>(x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Option<&[f32]>) -> Array2<T> {
-    let (m, k, n) = (x.nrows(), x.ncols(), w.rows);
-    assert_eq!(k, w.cols, "C3.3a: x has as many columns as w");
-    assert!(b.is_none_or(|b| b.len() == n), "C3.3a: one bias an output");
-    let padded = k.div_ceil(BLOCK) * BLOCK;
-
-    let x = x.as_standard_layout();
-    let rows = x.as_slice().unwrap_or_default();
-    let mut packed_x = vec![T::ZERO; m * padded];
-    if k > 0 {
-        let pairs = packed_x.par_chunks_mut(padded).zip(rows.par_chunks(k));
-        pairs.for_each(|(to, row)| {
-            vectorize(
-                #[inline(always)]
-                || pack(row, |v| v, to),
-            )
-        });
-    }
-
-    // [n, m]: each task owns the outputs it computes.
-    let mut transposed = vec![T::ZERO; n * m];
-    if m > 0 {
-        transposed.par_chunks_mut(OUTPUTS * m).enumerate().for_each(|(block, y)| {
-            vectorize(
-                #[inline(always)]
-                || outputs(&packed_x, padded, w, b, block * OUTPUTS, m, y),
-            );
-        });
-    }
-    if m == 1 {
-        return Array2::from_shape_vec((1, n), transposed).unwrap_or_else(|_| unreachable!("E3.3: n outputs"));
-    }
-    let mut y = Array2::from_elem((m, n), T::ZERO);
-    if n > 0 {
-        y.as_slice_mut().unwrap_or_default().par_chunks_mut(n * 8).enumerate().for_each(|(block, rows)| {
-            for (r, row) in rows.chunks_exact_mut(n).enumerate() {
-                for (o, v) in row.iter_mut().enumerate() {
-                    *v = transposed[o * m + block * 8 + r];
-                }
-            }
-        });
+    assert_eq!(x.ncols(), w.cols, "C3.3a: x has as many columns as w");
+    assert!(b.is_none_or(|b| b.len() == w.rows), "C3.3a: one bias an output");
+    let mut y = Array2::from_elem((x.nrows(), w.rows), T::ZERO);
+    let rows = x.as_standard_layout();
+    if let (Some(x), Some(y)) = (rows.as_slice(), y.as_slice_mut()) {
+        // Two containers, and code for both here: what calls this need not compile it again.
+        if TypeId::of::<T>() == TypeId::of::<f32>() {
+            of_f32(bytemuck::cast_slice(x), w, b, bytemuck::cast_slice_mut(y));
+        } else {
+            of_f64(bytemuck::cast_slice(x), w, b, bytemuck::cast_slice_mut(y));
+        }
     }
     y
 }
 
-/// The outputs `first..` of every row; y: [outputs, m].
-#[inline(always)]
-fn outputs<T: Real>(x: &[T], padded: usize, w: MatrixView<'_>, b: Option<&[f32]>, first: usize, m: usize, y: &mut [T]) {
-    let count = y.len() / m;
-    let mut packed_w = vec![T::ZERO; count * padded];
-    for (o, to) in packed_w.chunks_exact_mut(padded.max(1)).enumerate() {
-        w.pack_row(first + o, to);
+fn of_f32(x: &[f32], w: MatrixView<'_>, b: Option<&[f32]>, y: &mut [f32]) {
+    match y.len() / w.rows.max(1) {
+        1..=FEW => stream::few(x, w, b, y),
+        _ => many(x, w, b, y),
     }
-    let row = |i: usize| &x[i * padded..(i + 1) * padded];
-    let out = |o: usize| &packed_w[o * padded..(o + 1) * padded];
-    let mut r = 0;
-    while r < m {
-        let full = r + TILE_ROWS <= m;
-        let mut o = 0;
-        while o < count {
-            if full && o + TILE_OUTPUTS <= count {
-                let t = tile([row(r), row(r + 1), row(r + 2)], [out(o), out(o + 1)], padded);
-                for (j, column) in t.into_iter().enumerate() {
-                    y[(o + j) * m + r..][..TILE_ROWS].copy_from_slice(&column);
-                }
-                o += TILE_OUTPUTS;
-            } else {
-                for i in r..m.min(r + TILE_ROWS) {
-                    y[o * m + i] = dot(row(i), out(o));
-                }
-                o += 1;
+}
+
+fn of_f64(x: &[f64], w: MatrixView<'_>, b: Option<&[f32]>, y: &mut [f64]) {
+    many(x, w, b, y);
+}
+
+/// x: [m, k], y: [m, n].
+fn many<T: Registers>(x: &[T], w: MatrixView<'_>, b: Option<&[f32]>, y: &mut [T]) {
+    let (n, k) = (w.rows, w.cols);
+    let m = y.len() / n.max(1);
+    let mut y = ArrayViewMut2::from_shape((m, n), y).unwrap_or_else(|_| unreachable!("E3.3: y is [m, n]"));
+    let block = outputs_at_once::<T>(n, k);
+    let depths: Vec<_> = depths(k).collect();
+    for first in (0..m).step_by(GROUP) {
+        let rows = first..m.min(first + GROUP);
+        let x = Panels::new(&x[rows.start * k..rows.end * k], rows.len(), k, &depths);
+        let mut y = y.slice_mut(s![rows, ..]);
+        y.axis_chunks_iter_mut(Axis(1), block).into_par_iter().enumerate().for_each(|(i, y)| {
+            T::run(Block { x: &x, w, b, first: i * block, y });
+        });
+    }
+}
+
+/// Outputs a task takes: few enough for its packed weights to stay in the cache, and as many for one thread as for another.
+fn outputs_at_once<T: Registers>(n: usize, k: usize) -> usize {
+    let (_, o) = T::tile();
+    let deepest = depths(k).map(|d| d.len()).max().unwrap_or(0).next_multiple_of(BLOCK).max(BLOCK);
+    let most = (CACHED / (deepest * size_of::<T>())).clamp(o, 96);
+    let threads = rayon::current_num_threads();
+    let tasks = n.div_ceil(most).next_multiple_of(threads);
+    n.div_ceil(tasks.max(1)).next_multiple_of(o)
+}
+
+/// The inputs in ranges of whole blocks of 32, about equally long; one empty range where there are none.
+fn depths(k: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let parts = k.div_ceil(DEPTH).max(1);
+    let step = k.div_ceil(parts).next_multiple_of(BLOCK).max(BLOCK);
+    (0..parts).map(move |i| (i * step).min(k)..((i + 1) * step).min(k))
+}
+
+/// Some outputs, first.., of every row; y: [rows, outputs].
+struct Block<'a, T> {
+    x: &'a Panels<T>,
+    w: MatrixView<'a>,
+    b: Option<&'a [f32]>,
+    first: usize,
+    y: ArrayViewMut2<'a, T>,
+}
+
+impl<T: Registers> Kernel<T> for Block<'_, T> {
+    #[inline(always)]
+    fn run<V: Vector<Number = T>, const R: usize, const O: usize>(mut self) {
+        let (rows, outputs) = self.y.dim();
+        let (across, last) = (outputs.div_ceil(O), self.x.depths.len() - 1);
+        // The lanes of every tile, where the inputs come in several ranges; else of the one at hand.
+        let tiles = if last == 0 { 1 } else { rows.div_ceil(R) * across };
+        let mut lanes = vec![[T::ZERO; LANES]; tiles * R * O];
+        let mut packed = Vec::new();
+        for (part, depth) in self.x.depths.iter().enumerate() {
+            let steps = 2 * depth.len().div_ceil(BLOCK);
+            packed.resize(across * O * steps * LANES, T::ZERO);
+            let range = self.first * self.w.cols..(self.first + outputs) * self.w.cols;
+            match self.w.values {
+                Values::F32(w) => pack::<V, _, O>(&w[range], self.w.cols, depth, &mut packed),
+                Values::Bf16(w) => pack::<V, _, O>(&w[range], self.w.cols, depth, &mut packed),
+                Values::F16(w) => pack::<V, _, O>(&w[range], self.w.cols, depth, &mut packed),
             }
-        }
-        r += TILE_ROWS;
-    }
-    if let Some(b) = b {
-        for (o, y) in y.chunks_exact_mut(m).enumerate() {
-            let b = T::of_f32(b[first + o]);
-            y.iter_mut().for_each(|y| *y += b);
+            for (i, x) in self.x.part(part).chunks_exact((R * steps * LANES).max(1)).enumerate() {
+                for (j, w) in packed.chunks_exact(O * steps * LANES).enumerate() {
+                    let at = if last == 0 { 0 } else { (i * across + j) * R * O };
+                    let lanes = &mut lanes[at..at + R * O];
+                    tile::<V, R, O>(x, w, part == 0, lanes);
+                    if part == last {
+                        self.put::<V, O>(i * R, j * O, lanes);
+                    }
+                }
+            }
         }
     }
 }
 
-/// R · O outputs at once, each in the order of [`crate::num::dot`]: result\[output\]\[row\].
-#[inline(always)]
-fn tile<T: Real, const R: usize, const O: usize>(x: [&[T]; R], w: [&[T]; O], padded: usize) -> [[T; R]; O] {
-    let mut sums = [[[T::ZERO; LANES]; R]; O];
-    let x = x.map(|x| x[..padded].as_chunks::<LANES>().0);
-    let w = w.map(|w| w[..padded].as_chunks::<LANES>().0);
-    for s in 0..padded / LANES {
-        for o in 0..O {
-            for r in 0..R {
-                sums[o][r] = fma(&x[r][s], &w[o][s], sums[o][r]);
+impl<T: Registers> Block<'_, T> {
+    /// Adds the lanes of a tile up, and the bias to them. lanes: [rows, O]
+    #[inline(always)]
+    fn put<V: Vector<Number = T>, const O: usize>(&mut self, row: usize, output: usize, lanes: &[Lanes<T>]) {
+        let mut sums = [T::ZERO; 24];
+        for (sums, lanes) in sums.chunks_exact_mut(4).zip(lanes.as_chunks::<4>().0) {
+            sums.copy_from_slice(&V::fold4(lanes));
+        }
+        let (rows, outputs) = self.y.dim();
+        for (r, sums) in sums[..lanes.len()].chunks_exact(O).enumerate().take(rows - row) {
+            for (o, &sum) in sums.iter().enumerate().take(outputs - output) {
+                let b = self.b.map(|b| T::of_f32(b[self.first + output + o]));
+                self.y[[row + r, output + o]] = b.map_or(sum, |b| sum + b);
             }
         }
     }
-    sums.map(|sums| sums.map(fold))
+}
+
+/// lanes\[r, o\] ← fma(x_k, w_k, lanes\[r, o\]) for k in the order of E2.4, from 0 where `fresh`.
+///
+/// x: [16/W sweeps, steps, R, W], w: [16/W, steps, O, W], lanes: [R, O]. Spec: E2.4
+#[inline(always)]
+fn tile<V: Vector, const R: usize, const O: usize>(
+    x: &[V::Number],
+    w: &[V::Number],
+    fresh: bool,
+    lanes: &mut [Lanes<V::Number>],
+) {
+    let sweeps = LANES / V::WIDTH;
+    let (x_sweep, w_sweep) = (x.len() / sweeps, w.len() / sweeps);
+    for sweep in 0..sweeps {
+        let at = sweep * V::WIDTH;
+        let mut sums = [[V::zero(); O]; R];
+        if !fresh {
+            for r in 0..R {
+                for o in 0..O {
+                    sums[r][o] = V::load(&lanes[r * O + o][at..]);
+                }
+            }
+        }
+        let x = x[sweep * x_sweep..][..x_sweep].chunks_exact(R * V::WIDTH);
+        let w = w[sweep * w_sweep..][..w_sweep].chunks_exact(O * V::WIDTH);
+        for (x, w) in x.zip(w) {
+            let mut ws = [V::zero(); O];
+            for o in 0..O {
+                ws[o] = V::load(&w[o * V::WIDTH..][..V::WIDTH]);
+            }
+            for r in 0..R {
+                let x = V::load(&x[r * V::WIDTH..][..V::WIDTH]);
+                for o in 0..O {
+                    sums[r][o] = x.fma(ws[o], sums[r][o]);
+                }
+            }
+        }
+        for r in 0..R {
+            for o in 0..O {
+                sums[r][o].store(&mut lanes[r * O + o][at..]);
+            }
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! A weight matrix as it lies in the checkpoint: f32, bf16 or f16, row-major, read in place.
 
-use crate::num::{Real, pack};
+use crate::num::Real;
 use half::{bf16, f16};
 
 /// The stored numbers of a matrix.
@@ -35,20 +35,6 @@ impl<'a> MatrixView<'a> {
         MatrixView { values: Values::F32(values), rows, cols }
     }
 
-    /// Row `i`, widened exactly and packed for the canonical dot product; packed: [⌈cols/32⌉·32]. Spec: D2.3
-    ///
-    /// # Panics
-    /// Where the row is out of range.
-    #[inline(always)]
-    pub fn pack_row<T: Real>(&self, i: usize, packed: &mut [T]) {
-        let range = i * self.cols..(i + 1) * self.cols;
-        match self.values {
-            Values::F32(v) => pack(&v[range], T::of_f32, packed),
-            Values::Bf16(v) => pack(&v[range], |v| T::of_f32(widen_bf16(v)), packed),
-            Values::F16(v) => pack(&v[range], |v| T::of_f32(widen_f16(v)), packed),
-        }
-    }
-
     /// Row `i`, widened exactly; out: \[cols\].
     ///
     /// # Panics
@@ -65,13 +51,13 @@ impl<'a> MatrixView<'a> {
 
 /// A bf16 is the upper half of an f32.
 #[inline(always)]
-fn widen_bf16(v: bf16) -> f32 {
+pub(super) fn widen_bf16(v: bf16) -> f32 {
     f32::from_bits((v.to_bits() as u32) << 16)
 }
 
 /// The value of an f16 without branches: the exponent's bias is corrected by a product, which is exact.
 #[inline(always)]
-fn widen_f16(v: f16) -> f32 {
+pub(super) fn widen_f16(v: f16) -> f32 {
     let bits = v.to_bits() as u32;
     let sign = (bits & 0x8000) << 16;
     let magnitude = f32::from_bits((bits & 0x7fff) << 13) * f32::from_bits((127 + 112) << 23);

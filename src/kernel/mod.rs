@@ -12,10 +12,13 @@ mod linear;
 mod matrix;
 pub mod naive;
 mod norm;
+mod panel;
 mod patch;
 pub mod resample;
 mod rotary;
 pub mod simd;
+mod stream;
+mod vector;
 mod way;
 
 pub use activation::activate;

@@ -1,10 +1,12 @@
-//! The one file that knows instruction sets: it runs a plain loop compiled for the best set the CPU has.
+//! The one file that knows instruction sets.
 //!
-//! Nothing here computes. A kernel is written once, in plain Rust over `[T; 16]` lanes with `mul_add`, and [`vectorize`]
-//! compiles it again for AVX-512 and AVX2 with FMA. IEEE fused multiply-add is exact everywhere, so the bits are the
-//! same; only the speed differs. Spec: D3.1
+//! A plain loop is compiled again for AVX-512 and AVX2 with FMA by [`vectorize`]; a kernel that says how its registers
+//! are used is written over a [`Vector`] and [`run`] on the best that the CPU has. IEEE fused multiply-add is exact
+//! everywhere, so the bits are the same; only the speed differs. Spec: D3.1
 
+use super::vector::{Kernel, Stored, Vector};
 use crate::error::{Error, Result};
+use crate::num::{Lanes, Real};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// An instruction set that kernels are compiled for.
@@ -119,4 +121,172 @@ pub fn vectorize<R>(body: impl FnOnce() -> R) -> R {
         }
     }
     body()
+}
+
+/// The sets of registers for one of the two containers, and the shape of the tile that fills them.
+pub trait Registers: Real + Stored {
+    /// Rows of x and outputs that a tile holds on the set in use.
+    fn tile() -> (usize, usize);
+    /// Runs a kernel over the registers of the set in use.
+    fn run(kernel: impl Kernel<Self>);
+}
+
+macro_rules! registers {
+    ($number:ty, $avx2:ty, $avx512:ty) => {
+        impl Registers for $number {
+            fn tile() -> (usize, usize) {
+                if Isa::current() == Isa::Avx512 { (6, 4) } else { (4, 3) }
+            }
+
+            #[allow(unsafe_code)]
+            fn run(kernel: impl Kernel<Self>) {
+                #[cfg(target_arch = "x86_64")]
+                {
+                    #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
+                    unsafe fn avx2(kernel: impl Kernel<$number>) {
+                        kernel.run::<$avx2, 4, 3>()
+                    }
+                    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
+                    unsafe fn avx512(kernel: impl Kernel<$number>) {
+                        kernel.run::<$avx512, 6, 4>()
+                    }
+                    match Isa::current() {
+                        // SAFETY: `current` returns only sets that `available` found on this CPU.
+                        Isa::Avx512 => return unsafe { avx512(kernel) },
+                        // SAFETY: as above.
+                        Isa::Avx2 => return unsafe { avx2(kernel) },
+                        Isa::Portable => {}
+                    }
+                }
+                kernel.run::<[$number; 8], 4, 3>()
+            }
+        }
+    };
+}
+registers!(f32, x86::F32x8, x86::F32x16);
+registers!(f64, x86::F64x4, x86::F64x8);
+
+/// The registers themselves. Only [`Registers::run`] names them, after the CPU was asked: that is what makes them safe.
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+mod x86 {
+    use super::{Lanes, Vector};
+    use half::bf16;
+    use std::arch::x86_64::*;
+
+    macro_rules! vector {
+        ($name:ident($register:ty) of $width:literal $number:ty:
+         $zero:ident $splat:ident $load:ident $store:ident $fma:ident; $($more:tt)*) => {
+            #[derive(Clone, Copy)]
+            pub struct $name($register);
+
+            // SAFETY (of every block here): the set is there, as the module says; slices are cut to the width first.
+            impl Vector for $name {
+                type Number = $number;
+                const WIDTH: usize = $width;
+                #[inline(always)]
+                fn zero() -> Self {
+                    // SAFETY: as above.
+                    $name(unsafe { $zero() })
+                }
+                #[inline(always)]
+                fn splat(x: $number) -> Self {
+                    // SAFETY: as above.
+                    $name(unsafe { $splat(x) })
+                }
+                #[inline(always)]
+                fn load(from: &[$number]) -> Self {
+                    // SAFETY: as above.
+                    $name(unsafe { $load(from[..$width].as_ptr()) })
+                }
+                #[inline(always)]
+                fn store(self, to: &mut [$number]) {
+                    // SAFETY: as above.
+                    unsafe { $store(to[..$width].as_mut_ptr(), self.0) }
+                }
+                #[inline(always)]
+                fn fma(self, x: Self, sum: Self) -> Self {
+                    // SAFETY: as above.
+                    $name(unsafe { $fma(self.0, x.0, sum.0) })
+                }
+                #[inline(always)]
+                fn prefetch<S>(from: &[S], at: usize) {
+                    // SAFETY: a prefetch never faults, wherever it points.
+                    unsafe { _mm_prefetch::<_MM_HINT_T0>(from.as_ptr().wrapping_add(at).cast()) }
+                }
+                $($more)*
+            }
+        };
+    }
+
+    /// The tree D2.5 of four sums at once, in 256-bit registers.
+    ///
+    /// # Safety
+    /// AVX2.
+    #[inline(always)]
+    unsafe fn fold4(lanes: &[Lanes<f32>; 4]) -> [f32; 4] {
+        // SAFETY: the caller's; every load is of half an array of 16.
+        unsafe {
+            let halves = |l: &Lanes<f32>| _mm256_add_ps(_mm256_loadu_ps(l.as_ptr()), _mm256_loadu_ps(l[8..].as_ptr()));
+            let [a, b, c, d] = [halves(&lanes[0]), halves(&lanes[1]), halves(&lanes[2]), halves(&lanes[3])];
+            // Lane j + 4 to lane j: a | b, c | d in the two halves of a register.
+            let ab = _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(a, b), _mm256_permute2f128_ps::<0x31>(a, b));
+            let cd = _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(c, d), _mm256_permute2f128_ps::<0x31>(c, d));
+            // Lane j + 2 to lane j: lanes 0 and 1 of a, c | b, d.
+            let four = _mm256_add_ps(_mm256_shuffle_ps::<0x44>(ab, cd), _mm256_shuffle_ps::<0xEE>(ab, cd));
+            let sums = _mm256_hadd_ps(four, four); // a, c, a, c | b, d, b, d
+            let acbd = _mm_unpacklo_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps::<1>(sums)); // a, b, c, d
+            let mut out = [0.0; 4];
+            _mm_storeu_ps(out.as_mut_ptr(), acbd);
+            out
+        }
+    }
+
+    vector! { F32x8(__m256) of 8 f32:
+        _mm256_setzero_ps _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_fmadd_ps;
+        #[inline(always)]
+        fn pairs_f32(from: &[f32]) -> (Self, Self) {
+            // SAFETY: as above.
+            unsafe {
+                let (a, b) = (_mm256_loadu_ps(from[..8].as_ptr()), _mm256_loadu_ps(from[8..16].as_ptr()));
+                let sorted = |v| F32x8(_mm256_castpd_ps(_mm256_permute4x64_pd::<0xD8>(_mm256_castps_pd(v))));
+                (sorted(_mm256_shuffle_ps::<0xDD>(a, b)), sorted(_mm256_shuffle_ps::<0x88>(a, b)))
+            }
+        }
+        #[inline(always)]
+        fn pairs_bf16(from: &[bf16]) -> (Self, Self) {
+            // SAFETY: as above.
+            unsafe {
+                let v = _mm256_loadu_si256(from[..16].as_ptr().cast());
+                let odd = _mm256_and_si256(v, _mm256_set1_epi32(0xFFFF_0000_u32 as i32));
+                (F32x8(_mm256_castsi256_ps(odd)), F32x8(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(v))))
+            }
+        }
+        #[inline(always)]
+        fn fold4(lanes: &[Lanes<f32>; 4]) -> [f32; 4] {
+            // SAFETY: as above.
+            unsafe { fold4(lanes) }
+        }
+    }
+    vector! { F32x16(__m512) of 16 f32:
+        _mm512_setzero_ps _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_fmadd_ps;
+        #[inline(always)]
+        fn pairs_bf16(from: &[bf16]) -> (Self, Self) {
+            // SAFETY: as above.
+            unsafe {
+                let v = _mm512_loadu_si512(from[..32].as_ptr().cast());
+                let odd = _mm512_and_si512(v, _mm512_set1_epi32(0xFFFF_0000_u32 as i32));
+                (F32x16(_mm512_castsi512_ps(odd)), F32x16(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(v))))
+            }
+        }
+        #[inline(always)]
+        fn fold4(lanes: &[Lanes<f32>; 4]) -> [f32; 4] {
+            // SAFETY: as above.
+            unsafe { fold4(lanes) }
+        }
+    }
+    vector! { F64x4(__m256d) of 4 f64:
+        _mm256_setzero_pd _mm256_set1_pd _mm256_loadu_pd _mm256_storeu_pd _mm256_fmadd_pd; }
+    vector! { F64x8(__m512d) of 8 f64:
+        _mm512_setzero_pd _mm512_set1_pd _mm512_loadu_pd _mm512_storeu_pd _mm512_fmadd_pd; }
 }

@@ -1,0 +1,98 @@
+//! Rows packed into panels, the layout that a tile of a linear layer reads straight on.
+//!
+//! P rows become one panel: [16/W sweeps, steps, P, W]. In each block of 32 inputs the odd ones make a step and the even
+//! ones the next (D2.3); a sweep holds W of their 16 lanes. What is missing of the last block and the last panel is zeros.
+
+use super::simd::Registers;
+use super::vector::{Kernel, Stored, Vector};
+use crate::num::{BLOCK, LANES};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// All rows of x, packed for each range of inputs.
+pub struct Panels<T> {
+    /// The ranges of inputs.
+    pub depths: Vec<Range<usize>>,
+    parts: Vec<Vec<T>>,
+}
+
+impl<T: Registers> Panels<T> {
+    /// x: [m, k] → panels of as many rows as a tile holds.
+    pub fn new(x: &[T], m: usize, k: usize, depths: &[Range<usize>]) -> Self {
+        let (rows, _) = T::tile();
+        let part = |depth: &Range<usize>| {
+            let panel = rows * depth.len().next_multiple_of(BLOCK);
+            let mut packed = vec![T::ZERO; m.div_ceil(rows) * panel];
+            if panel > 0 {
+                let from = x.par_chunks(8 * rows * k);
+                packed
+                    .par_chunks_mut(8 * panel)
+                    .zip(from)
+                    .for_each(|(to, rows)| T::run(Pack { rows, k, depth, to }));
+            }
+            packed
+        };
+        Panels { depths: depths.to_vec(), parts: depths.iter().map(part).collect() }
+    }
+}
+
+impl<T> Panels<T> {
+    /// The panels of a range of inputs.
+    pub fn part(&self, depth: usize) -> &[T] {
+        &self.parts[depth]
+    }
+}
+
+struct Pack<'a, T> {
+    rows: &'a [T],
+    k: usize,
+    depth: &'a Range<usize>,
+    to: &'a mut [T],
+}
+
+impl<T: Registers> Kernel<T> for Pack<'_, T> {
+    #[inline(always)]
+    fn run<V: Vector<Number = T>, const R: usize, const O: usize>(self) {
+        pack::<V, T, R>(self.rows, self.k, self.depth, self.to);
+    }
+}
+
+/// The inputs `depth` of rows [count, k], packed into panels of P rows. Spec: D2.3
+#[inline(always)]
+pub fn pack<V: Vector, S: Stored, const P: usize>(
+    rows: &[S],
+    k: usize,
+    depth: &Range<usize>,
+    to: &mut [V::Number],
+) {
+    let steps = 2 * depth.len().div_ceil(BLOCK);
+    for (to, rows) in to.chunks_exact_mut((P * steps * LANES).max(1)).zip(rows.chunks((P * k).max(1))) {
+        for (p, row) in rows.chunks_exact(k).enumerate() {
+            let (blocks, rest) = row[depth.clone()].as_chunks::<BLOCK>();
+            for (s, block) in blocks.iter().enumerate() {
+                put::<V, S, P>(block, s, p, to);
+            }
+            if !rest.is_empty() {
+                let mut block = [S::default(); BLOCK];
+                block[..rest.len()].copy_from_slice(rest);
+                put::<V, S, P>(&block, blocks.len(), p, to);
+            }
+        }
+        if rows.len() < P * k {
+            let missing = rows.len() / k..P;
+            to.chunks_exact_mut(P * V::WIDTH).for_each(|step| step[missing.start * V::WIDTH..].fill(V::Number::default()));
+        }
+    }
+}
+
+/// Block s of row p of a panel.
+#[inline(always)]
+fn put<V: Vector, S: Stored, const P: usize>(block: &[S; BLOCK], s: usize, p: usize, to: &mut [V::Number]) {
+    let (w, sweep) = (V::WIDTH, to.len() / (LANES / V::WIDTH));
+    for i in 0..LANES / w {
+        let (odd, even) = S::pairs::<V>(&block[2 * w * i..][..2 * w]);
+        let at = i * sweep + (2 * s * P + p) * w;
+        odd.store(&mut to[at..at + w]);
+        even.store(&mut to[at + P * w..][..w]);
+    }
+}

@@ -1,0 +1,123 @@
+//! What a kernel asks of a register: a few functions, so that one text serves every instruction set.
+//!
+//! A register holds W of the 16 lanes of a canonical sum. Lanes never meet before the tree, so a kernel goes over its
+//! numbers 16 / W times, in *sweeps*, each for W of the lanes: the order of no sum depends on W. Here stands the plain
+//! register, `[T; 8]`, which is the reference and what other architectures use; [`super::simd`] has the others.
+
+use super::matrix::{widen_bf16, widen_f16};
+use crate::num::{LANES, Lanes, Real, fold};
+use half::{bf16, f16};
+
+/// A register of W lanes. Spec: D2.2, D2.3, E2.4
+pub trait Vector: Copy {
+    /// What a lane is.
+    type Number: Real;
+    /// W: 4, 8 or 16.
+    const WIDTH: usize;
+
+    /// All lanes 0.
+    fn zero() -> Self;
+    /// All lanes x.
+    fn splat(x: Self::Number) -> Self;
+    /// The first W numbers.
+    fn load(from: &[Self::Number]) -> Self;
+    /// Writes the W lanes.
+    fn store(self, to: &mut [Self::Number]);
+    /// self · x + sum in every lane, rounded once.
+    fn fma(self, x: Self, sum: Self) -> Self;
+    /// Asks for the memory around element `at`, which need not exist.
+    #[inline(always)]
+    fn prefetch<S>(_from: &[S], _at: usize) {}
+
+    /// Of 2 W numbers the odd ones, and the even ones.
+    #[inline(always)]
+    fn pairs_f32(from: &[f32]) -> (Self, Self) {
+        pairs(from, Self::Number::of_f32)
+    }
+    /// The same of bf16, widened.
+    #[inline(always)]
+    fn pairs_bf16(from: &[bf16]) -> (Self, Self) {
+        pairs(from, |v| Self::Number::of_f32(widen_bf16(v)))
+    }
+    /// The same of f16, widened.
+    #[inline(always)]
+    fn pairs_f16(from: &[f16]) -> (Self, Self) {
+        pairs(from, |v| Self::Number::of_f32(widen_f16(v)))
+    }
+    /// The tree D2.5 of four canonical sums.
+    #[inline(always)]
+    fn fold4(lanes: &[Lanes<Self::Number>; 4]) -> [Self::Number; 4] {
+        [fold(lanes[0]), fold(lanes[1]), fold(lanes[2]), fold(lanes[3])]
+    }
+}
+
+/// A kernel over registers: `R` rows and `O` outputs fill those of the set it runs on. `run` must be `#[inline(always)]`.
+pub trait Kernel<T> {
+    /// The kernel.
+    fn run<V: Vector<Number = T>, const R: usize, const O: usize>(self);
+}
+
+/// A number as it lies in memory, read in pairs of odd and even ones.
+pub trait Stored: Copy + Send + Sync + Default {
+    /// Of 2 W numbers the odd ones, and the even ones, as numbers of the container.
+    fn pairs<V: Vector>(from: &[Self]) -> (V, V);
+}
+
+macro_rules! stored {
+    ($($stored:ty: $pairs:expr;)*) => {$(
+        impl Stored for $stored {
+            #[inline(always)]
+            fn pairs<V: Vector>(from: &[Self]) -> (V, V) {
+                $pairs(from)
+            }
+        }
+    )*};
+}
+stored! {
+    f32: V::pairs_f32;
+    bf16: V::pairs_bf16;
+    f16: V::pairs_f16;
+    f64: |from| pairs(from, V::Number::of);
+}
+
+#[inline(always)]
+fn pairs<S: Copy, V: Vector>(from: &[S], widen: impl Fn(S) -> V::Number) -> (V, V) {
+    let (mut odd, mut even) = ([V::Number::ZERO; LANES], [V::Number::ZERO; LANES]);
+    let from = &from[..2 * V::WIDTH];
+    for j in 0..V::WIDTH {
+        odd[j] = widen(from[2 * j + 1]);
+        even[j] = widen(from[2 * j]);
+    }
+    (V::load(&odd), V::load(&even))
+}
+
+impl<T: Real> Vector for [T; 8] {
+    type Number = T;
+    const WIDTH: usize = 8;
+
+    #[inline(always)]
+    fn zero() -> Self {
+        [T::ZERO; 8]
+    }
+    #[inline(always)]
+    fn splat(x: T) -> Self {
+        [x; 8]
+    }
+    #[inline(always)]
+    fn load(from: &[T]) -> Self {
+        let mut lanes = [T::ZERO; 8];
+        lanes.copy_from_slice(&from[..8]);
+        lanes
+    }
+    #[inline(always)]
+    fn store(self, to: &mut [T]) {
+        to[..8].copy_from_slice(&self);
+    }
+    #[inline(always)]
+    fn fma(self, x: Self, mut sum: Self) -> Self {
+        for j in 0..8 {
+            sum[j] = self[j].mul_add(x[j], sum[j]);
+        }
+        sum
+    }
+}
