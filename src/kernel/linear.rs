@@ -6,7 +6,7 @@
 //! a prefill equals the decode of it. Naive twin: [`super::naive::linear`].
 
 use super::matrix::{MatrixView, Values};
-use super::panel::{Panels, pack};
+use super::panel::{Aligned, Panels, pack};
 use super::simd::Registers;
 use super::stream;
 use super::vector::{Kernel, Vector};
@@ -22,7 +22,7 @@ const GROUP: usize = 768;
 /// Inputs whose products are summed before the lanes are put aside: R rows of so many stay in the first cache.
 const DEPTH: usize = 2048;
 /// Bytes of packed weights that stay in the second cache.
-const CACHED: usize = 288 << 10;
+const CACHED: usize = 128 << 10;
 
 /// y\[m, n\] = Σ_k x\[m, k\] · w\[n, k\] + b\[n\].
 ///
@@ -108,23 +108,25 @@ impl<T: Registers> Kernel<T> for Block<'_, T> {
         // The lanes of every tile, where the inputs come in several ranges; else of the one at hand.
         let tiles = if last == 0 { 1 } else { rows.div_ceil(R) * across };
         let mut lanes = vec![[T::ZERO; LANES]; tiles * R * O];
-        let mut packed = Vec::new();
+        let zeros = vec![[T::ZERO; LANES]; R * O];
+        let deepest = self.x.depths.iter().map(|d| d.len().next_multiple_of(BLOCK)).max().unwrap_or(0);
+        let mut packed = Aligned::new(across * O * deepest);
         for (part, depth) in self.x.depths.iter().enumerate() {
             let steps = 2 * depth.len().div_ceil(BLOCK);
-            packed.resize(across * O * steps * LANES, T::ZERO);
+            let packed = packed.get_mut(across * O * steps * LANES);
             let range = self.first * self.w.cols..(self.first + outputs) * self.w.cols;
             match self.w.values {
-                Values::F32(w) => pack::<V, _, O>(&w[range], self.w.cols, depth, &mut packed),
-                Values::Bf16(w) => pack::<V, _, O>(&w[range], self.w.cols, depth, &mut packed),
-                Values::F16(w) => pack::<V, _, O>(&w[range], self.w.cols, depth, &mut packed),
+                Values::F32(w) => pack::<V, _, O>(&w[range], self.w.cols, depth, packed),
+                Values::Bf16(w) => pack::<V, _, O>(&w[range], self.w.cols, depth, packed),
+                Values::F16(w) => pack::<V, _, O>(&w[range], self.w.cols, depth, packed),
             }
             for (i, x) in self.x.part(part).chunks_exact((R * steps * LANES).max(1)).enumerate() {
                 for (j, w) in packed.chunks_exact(O * steps * LANES).enumerate() {
                     let at = if last == 0 { 0 } else { (i * across + j) * R * O };
                     let lanes = &mut lanes[at..at + R * O];
-                    tile::<V, R, O>(x, w, part == 0, lanes);
+                    tile::<V, R, O>(x, w, (part == 0).then_some(&zeros[..]), lanes);
                     if part == last {
-                        self.put::<V, O>(i * R, j * O, lanes);
+                        self.put::<V, R, O>(i * R, j * O, lanes);
                     }
                 }
             }
@@ -135,29 +137,40 @@ impl<T: Registers> Kernel<T> for Block<'_, T> {
 impl<T: Registers> Block<'_, T> {
     /// Adds the lanes of a tile up, and the bias to them. lanes: [rows, O]
     #[inline(always)]
-    fn put<V: Vector<Number = T>, const O: usize>(&mut self, row: usize, output: usize, lanes: &[Lanes<T>]) {
-        let mut sums = [T::ZERO; 24];
-        for (sums, lanes) in sums.chunks_exact_mut(4).zip(lanes.as_chunks::<4>().0) {
-            sums.copy_from_slice(&V::fold4(lanes));
-        }
+    fn put<V: Vector<Number = T>, const R: usize, const O: usize>(
+        &mut self,
+        row: usize,
+        output: usize,
+        lanes: &[Lanes<T>],
+    ) {
         let (rows, outputs) = self.y.dim();
-        for (r, sums) in sums[..lanes.len()].chunks_exact(O).enumerate().take(rows - row) {
-            for (o, &sum) in sums.iter().enumerate().take(outputs - output) {
-                let b = self.b.map(|b| T::of_f32(b[self.first + output + o]));
-                self.y[[row + r, output + o]] = b.map_or(sum, |b| sum + b);
+        let (rows, outputs) = ((rows - row).min(lanes.len() / O), (outputs - output).min(O));
+        let (fours, mut sums) = (lanes.as_chunks::<4>().0, [[T::ZERO; 4]; 6]);
+        for i in 0..R * O / 4 {
+            sums[i] = V::fold4(&fours[i]);
+        }
+        let mut bias = [T::ZERO; O];
+        if let Some(b) = self.b {
+            bias[..outputs].iter_mut().zip(&b[self.first + output..]).for_each(|(to, &b)| *to = T::of_f32(b));
+        }
+        for (r, sums) in sums.as_flattened().chunks_exact(O).enumerate().take(rows) {
+            let mut y = self.y.row_mut(row + r);
+            let y = &mut y.as_slice_mut().unwrap_or_default()[output..output + outputs];
+            for o in 0..O.min(y.len()) {
+                y[o] = if self.b.is_some() { sums[o] + bias[o] } else { sums[o] };
             }
         }
     }
 }
 
-/// lanes\[r, o\] ← fma(x_k, w_k, lanes\[r, o\]) for k in the order of E2.4, from 0 where `fresh`.
+/// lanes\[r, o\] ← fma(x_k, w_k, lanes\[r, o\]) for k in the order of E2.4, from `before` if there is such.
 ///
 /// x: [16/W sweeps, steps, R, W], w: [16/W, steps, O, W], lanes: [R, O]. Spec: E2.4
 #[inline(always)]
 fn tile<V: Vector, const R: usize, const O: usize>(
     x: &[V::Number],
     w: &[V::Number],
-    fresh: bool,
+    before: Option<&[Lanes<V::Number>]>,
     lanes: &mut [Lanes<V::Number>],
 ) {
     let sweeps = LANES / V::WIDTH;
@@ -165,11 +178,10 @@ fn tile<V: Vector, const R: usize, const O: usize>(
     for sweep in 0..sweeps {
         let at = sweep * V::WIDTH;
         let mut sums = [[V::zero(); O]; R];
-        if !fresh {
-            for r in 0..R {
-                for o in 0..O {
-                    sums[r][o] = V::load(&lanes[r * O + o][at..]);
-                }
+        let before = before.unwrap_or(lanes);
+        for r in 0..R {
+            for o in 0..O {
+                sums[r][o] = V::load(&before[r * O + o][at..]);
             }
         }
         let x = x[sweep * x_sweep..][..x_sweep].chunks_exact(R * V::WIDTH);

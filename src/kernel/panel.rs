@@ -5,15 +5,43 @@
 
 use super::simd::Registers;
 use super::vector::{Kernel, Stored, Vector};
-use crate::num::{BLOCK, LANES};
+use crate::num::{BLOCK, LANES, Real};
 use rayon::prelude::*;
 use std::ops::Range;
+
+/// Bytes of a line of memory.
+pub const LINE: usize = 64;
+
+/// Numbers that start where a line of memory does, so that no register is loaded from two lines.
+pub struct Aligned<T> {
+    all: Vec<T>,
+    start: usize,
+}
+
+impl<T: Real> Aligned<T> {
+    /// `len` zeros.
+    pub fn new(len: usize) -> Self {
+        let all = vec![T::ZERO; len + LINE / size_of::<T>()];
+        let start = all.as_ptr().align_offset(LINE).min(LINE / size_of::<T>());
+        Aligned { all, start }
+    }
+
+    /// The first `len` of them.
+    pub fn get(&self, len: usize) -> &[T] {
+        &self.all[self.start..self.start + len]
+    }
+
+    /// The same to write to.
+    pub fn get_mut(&mut self, len: usize) -> &mut [T] {
+        &mut self.all[self.start..self.start + len]
+    }
+}
 
 /// All rows of x, packed for each range of inputs.
 pub struct Panels<T> {
     /// The ranges of inputs.
     pub depths: Vec<Range<usize>>,
-    parts: Vec<Vec<T>>,
+    parts: Vec<(Aligned<T>, usize)>,
 }
 
 impl<T: Registers> Panels<T> {
@@ -22,24 +50,27 @@ impl<T: Registers> Panels<T> {
         let (rows, _) = T::tile();
         let part = |depth: &Range<usize>| {
             let panel = rows * depth.len().next_multiple_of(BLOCK);
-            let mut packed = vec![T::ZERO; m.div_ceil(rows) * panel];
+            let len = m.div_ceil(rows) * panel;
+            let mut packed = Aligned::new(len);
             if panel > 0 {
                 let from = x.par_chunks(8 * rows * k);
                 packed
+                    .get_mut(len)
                     .par_chunks_mut(8 * panel)
                     .zip(from)
                     .for_each(|(to, rows)| T::run(Pack { rows, k, depth, to }));
             }
-            packed
+            (packed, len)
         };
         Panels { depths: depths.to_vec(), parts: depths.iter().map(part).collect() }
     }
 }
 
-impl<T> Panels<T> {
+impl<T: Real> Panels<T> {
     /// The panels of a range of inputs.
     pub fn part(&self, depth: usize) -> &[T] {
-        &self.parts[depth]
+        let (packed, len) = &self.parts[depth];
+        packed.get(*len)
     }
 }
 
@@ -59,12 +90,7 @@ impl<T: Registers> Kernel<T> for Pack<'_, T> {
 
 /// The inputs `depth` of rows [count, k], packed into panels of P rows. Spec: D2.3
 #[inline(always)]
-pub fn pack<V: Vector, S: Stored, const P: usize>(
-    rows: &[S],
-    k: usize,
-    depth: &Range<usize>,
-    to: &mut [V::Number],
-) {
+pub fn pack<V: Vector, S: Stored, const P: usize>(rows: &[S], k: usize, depth: &Range<usize>, to: &mut [V::Number]) {
     let steps = 2 * depth.len().div_ceil(BLOCK);
     for (to, rows) in to.chunks_exact_mut((P * steps * LANES).max(1)).zip(rows.chunks((P * k).max(1))) {
         for (p, row) in rows.chunks_exact(k).enumerate() {
@@ -80,7 +106,8 @@ pub fn pack<V: Vector, S: Stored, const P: usize>(
         }
         if rows.len() < P * k {
             let missing = rows.len() / k..P;
-            to.chunks_exact_mut(P * V::WIDTH).for_each(|step| step[missing.start * V::WIDTH..].fill(V::Number::default()));
+            to.chunks_exact_mut(P * V::WIDTH)
+                .for_each(|step| step[missing.start * V::WIDTH..].fill(V::Number::default()));
         }
     }
 }

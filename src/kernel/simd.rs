@@ -227,8 +227,12 @@ mod x86 {
     unsafe fn fold4(lanes: &[Lanes<f32>; 4]) -> [f32; 4] {
         // SAFETY: the caller's; every load is of half an array of 16.
         unsafe {
-            let halves = |l: &Lanes<f32>| _mm256_add_ps(_mm256_loadu_ps(l.as_ptr()), _mm256_loadu_ps(l[8..].as_ptr()));
-            let [a, b, c, d] = [halves(&lanes[0]), halves(&lanes[1]), halves(&lanes[2]), halves(&lanes[3])];
+            // No closures here: one that is not inlined would be compiled without the set.
+            let mut sums = [_mm256_setzero_ps(); 4];
+            for i in 0..4 {
+                sums[i] = _mm256_add_ps(_mm256_loadu_ps(lanes[i].as_ptr()), _mm256_loadu_ps(lanes[i][8..].as_ptr()));
+            }
+            let [a, b, c, d] = sums; // lane j + 8 to lane j
             // Lane j + 4 to lane j: a | b, c | d in the two halves of a register.
             let ab = _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(a, b), _mm256_permute2f128_ps::<0x31>(a, b));
             let cd = _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(c, d), _mm256_permute2f128_ps::<0x31>(c, d));
@@ -249,8 +253,10 @@ mod x86 {
             // SAFETY: as above.
             unsafe {
                 let (a, b) = (_mm256_loadu_ps(from[..8].as_ptr()), _mm256_loadu_ps(from[8..16].as_ptr()));
-                let sorted = |v| F32x8(_mm256_castpd_ps(_mm256_permute4x64_pd::<0xD8>(_mm256_castps_pd(v))));
-                (sorted(_mm256_shuffle_ps::<0xDD>(a, b)), sorted(_mm256_shuffle_ps::<0x88>(a, b)))
+                let (odd, even) = (_mm256_shuffle_ps::<0xDD>(a, b), _mm256_shuffle_ps::<0x88>(a, b));
+                let odd = _mm256_permute4x64_pd::<0xD8>(_mm256_castps_pd(odd));
+                let even = _mm256_permute4x64_pd::<0xD8>(_mm256_castps_pd(even));
+                (F32x8(_mm256_castpd_ps(odd)), F32x8(_mm256_castpd_ps(even)))
             }
         }
         #[inline(always)]
@@ -286,7 +292,7 @@ mod x86 {
         }
     }
     vector! { F64x4(__m256d) of 4 f64:
-        _mm256_setzero_pd _mm256_set1_pd _mm256_loadu_pd _mm256_storeu_pd _mm256_fmadd_pd; }
+    _mm256_setzero_pd _mm256_set1_pd _mm256_loadu_pd _mm256_storeu_pd _mm256_fmadd_pd; }
     vector! { F64x8(__m512d) of 8 f64:
-        _mm512_setzero_pd _mm512_set1_pd _mm512_loadu_pd _mm512_storeu_pd _mm512_fmadd_pd; }
+    _mm512_setzero_pd _mm512_set1_pd _mm512_loadu_pd _mm512_storeu_pd _mm512_fmadd_pd; }
 }

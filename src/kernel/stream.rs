@@ -3,6 +3,7 @@
 //! A tile is four sums: four outputs of one row, two of two or one of four, each in the order of [`crate::num::dot`].
 
 use super::matrix::{MatrixView, Values};
+use super::panel::{Aligned, LINE};
 use super::simd::Registers;
 use super::vector::{Kernel, Stored, Vector};
 use crate::num::{BLOCK, LANES, Lanes, Real, pack};
@@ -11,14 +12,13 @@ use ndarray::{ArrayViewMut2, Axis};
 
 /// Bytes of weights a task reads.
 const TASK: usize = 256 << 10;
-/// Bytes that memory hands over at once.
-const LINE: usize = 64;
 
 /// x: [m, k], y: [m, n].
 pub fn few(x: &[f32], w: MatrixView<'_>, b: Option<&[f32]>, y: &mut [f32]) {
     let (n, k) = (w.rows, w.cols);
     let (m, padded) = (y.len() / n.max(1), k.next_multiple_of(BLOCK));
-    let mut packed = vec![0.0; m * padded];
+    let mut packed = Aligned::new(m * padded);
+    let packed = packed.get_mut(m * padded);
     if k > 0 {
         packed.chunks_exact_mut(padded).zip(x.chunks_exact(k)).for_each(|(to, row)| pack(row, |v| v, to));
     }
@@ -31,7 +31,7 @@ pub fn few(x: &[f32], w: MatrixView<'_>, b: Option<&[f32]>, y: &mut [f32]) {
     let outputs = n.div_ceil(tasks.max(1)).next_multiple_of(4);
     let mut y = ArrayViewMut2::from_shape((m, n), y).unwrap_or_else(|_| unreachable!("E3.3: y is [m, n]"));
     y.axis_chunks_iter_mut(Axis(1), outputs).into_par_iter().enumerate().for_each(|(i, y)| {
-        f32::run(Few { x: &packed, padded, w, b, first: i * outputs, y });
+        f32::run(Few { x: packed, padded, w, b, first: i * outputs, y });
     });
 }
 
