@@ -5,6 +5,8 @@
 //! a time, whose sums stay in registers. The order of each sum is that of [`crate::num::dot`] in both, so that one row of
 //! a prefill equals the decode of it. Naive twin: [`super::naive::linear`].
 
+#![allow(clippy::needless_range_loop)] // loops over registers read as the equations do, by index
+
 use super::matrix::{MatrixView, Values};
 use super::panel::{Aligned, Panels, pack};
 use super::simd::Registers;

@@ -4,6 +4,8 @@
 //! are used is written over a [`Vector`] and [`run`] on the best that the CPU has. IEEE fused multiply-add is exact
 //! everywhere, so the bits are the same; only the speed differs. Spec: D3.1
 
+#![allow(clippy::needless_range_loop)] // loops over registers read as the equations do, by index
+
 use super::vector::{Kernel, Stored, Vector};
 use crate::error::{Error, Result};
 use crate::num::{Lanes, Real};

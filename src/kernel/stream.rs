@@ -2,6 +2,8 @@
 //!
 //! A tile is four sums: four outputs of one row, two of two or one of four, each in the order of [`crate::num::dot`].
 
+#![allow(clippy::needless_range_loop)] // loops over registers read as the equations do, by index
+
 use super::matrix::{MatrixView, Values};
 use super::panel::{Aligned, LINE};
 use super::simd::Registers;
