@@ -124,6 +124,35 @@ fn d10_4_stages_stand_in_causal_order() {
     assert!(all.windows(2).all(|w| at(w[0]) < at(w[1])), "{names:?}");
 }
 
+#[test]
+fn d10_9_the_page_draws_the_worst_stage_and_loads_nothing() {
+    let (lab, golden) = lab();
+    let mut dump = lab.honest(Precision::Bf16);
+    let q = dump.numbers.get_mut("decoder.02.query").unwrap();
+    let (heads, rows) = (q.shape()[0], q.shape()[1]);
+    q.slice_mut(ndarray::s![3, 100..140, ..]).mapv_inplace(|v| v * 1.2);
+    let verdict = lab.by_golden(golden, &dump, Precision::Bf16);
+    let map = verdict.map.as_ref().unwrap();
+    assert_eq!((map.stage.as_str(), map.panels.len(), map.sides[1]), ("decoder.02.query", heads, rows));
+    for (head, panel) in map.panels.iter().enumerate() {
+        for (i, line) in panel.chunks(map.cells[1]).enumerate() {
+            let first = i * rows / map.cells[0]; // of the rows that a cell stands for
+            let wrong = line.iter().any(|v| *v > map.allowed);
+            assert_eq!(wrong, head == 3 && (99..140).contains(&first), "head {head}, row {first}");
+        }
+    }
+    let page = aircache::report::verdict_page(&verdict, "<candidate>");
+    assert!(
+        page.contains("&lt;candidate&gt;") && page.contains(&verdict.lines().pop().unwrap().replace('"', "&quot;"))
+    );
+    for stage in &verdict.stages {
+        assert!(page.contains(&format!("<td class=\"v\">{}</td>", stage.stage)), "{} has a row", stage.stage);
+    }
+    assert_eq!(page.matches("<circle").count(), verdict.stages.iter().filter(|s| s.whole.is_some()).count());
+    assert!(["http", "src=", "url(", "@import", "<script"].iter().all(|outside| !page.contains(outside)));
+    assert!(page.len() < 200_000, "{} bytes", page.len());
+}
+
 fn small(metadata: &[(&str, &str)], put: impl Fn(&mut BundleWriter)) -> (tempfile::TempDir, Bundle) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("b.safetensors");

@@ -3,8 +3,10 @@
 use super::ask::Ask;
 use super::out::Stdout;
 use super::{Common, Verdict};
+use aircache::files::atomic_write;
 use aircache::golden::{self, Bundle, replay};
 use aircache::model::Model;
+use aircache::report::verdict_page;
 use aircache::{Error, Result};
 use std::path::PathBuf;
 
@@ -17,6 +19,8 @@ Examples:
   aircache check --model demo candidate.safetensors                the same on the embedded demo model
   aircache check --model DIR --image page.png --prompt 'What is the total?' candidate.safetensors
                                                                    ids and pixels are judged as well
+  aircache check --model demo --html verdict.html candidate.safetensors
+                                                                   the same, drawn: errors over depth, the worst stage
 
 A candidate is a safetensors file with the metadata `format` = aircache-bundle and `precision` (f32, bf16, f16), and any
 of the stages that `record` writes. Exit code 1 means that some stage is farther from the truth than an honest
@@ -27,6 +31,9 @@ pub struct Args {
     bundles: Vec<PathBuf>,
     #[command(flatten)]
     ask: Ask,
+    /// Also draws the verdict: a page that loads nothing; replaced whole, at the end
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// The command.
@@ -60,6 +67,11 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         _ => return Err(Error::new("check", "--model DIR CANDIDATE, or GOLDEN CANDIDATE", "--model and two bundles")),
     };
     drop(busy);
+    if let Some(page) = &args.html {
+        let candidate = args.bundles.last().map(|path| path.display().to_string()).unwrap_or_default();
+        atomic_write(page, verdict_page(&verdict, &candidate).as_bytes())?;
+        messages.say(&format!("drawn in {}", page.display()));
+    }
     let mut out = Stdout::new();
     if common.json {
         out.json(&verdict.json())?;

@@ -3,7 +3,7 @@
 use super::Explained;
 use super::overlay::embedded;
 use crate::error::Result;
-use crate::report::escape;
+use crate::report::{escape, fill};
 use std::fmt::Write;
 
 const PAGE: &str = include_str!("page.html");
@@ -37,20 +37,6 @@ pub(super) fn page(explained: &Explained) -> Result<String> {
         ("@SCRIPT@", SCRIPT.to_string()),
     ];
     Ok(fill(PAGE, &filled))
-}
-
-/// A template with its marks replaced; what is put in is not searched for marks again.
-fn fill(template: &str, filled: &[(&str, String)]) -> String {
-    let mut out = String::new();
-    let mut rest = template;
-    while let Some((at, (mark, text))) =
-        filled.iter().filter_map(|f| Some((rest.find(f.0)?, f))).min_by_key(|(at, _)| *at)
-    {
-        out.push_str(&rest[..at]);
-        out.push_str(text);
-        rest = &rest[at + mark.len()..];
-    }
-    out + rest
 }
 
 /// The answers, a row each; the full cache's first.

@@ -163,7 +163,7 @@ fn windows(j: &Judge<'_>, name: &str, l: usize) -> StageVerdict {
         "row {row} attends {attention:.3e}, the threshold is {threshold:.3e}: gap {gap:.0e}, noise {margin:.0e}"
     );
     let outcome = if gap <= margin { Outcome::Admissible } else { Outcome::Fail };
-    StageVerdict::plain(name, outcome, words).by("margin", gap, margin)
+    StageVerdict::plain(name, outcome, words).by("margin", gap, margin, 1.0)
 }
 
 fn first_difference(ours: &[Vec<usize>], got: &[Vec<usize>]) -> (usize, f64, f64) {

@@ -3,6 +3,7 @@
 
 use super::decisions;
 use super::drift::Drift;
+use super::map::{Map, worst};
 use super::measure::Layout;
 use super::numbers::{self, Numbers};
 use super::order::{Ground, sorted, split};
@@ -171,15 +172,18 @@ impl Judge<'_> {
         {
             notes.push(format!("pixels were resized by {theirs} in the candidate, by {ours} in the golden"));
         }
+        let stages: Vec<StageVerdict> = known.iter().map(|name| self.stage(name)).collect();
+        let map = worst(&stages).and_then(|name| self.with_numbers(name, Map::of).ok());
         Ok(Verdict {
             mode,
             precision: match self.precision {
                 Precision::Truth => Precision::Fast.bundle_name(),
                 other => other.bundle_name(),
             },
-            stages: known.iter().map(|name| self.stage(name)).collect(),
+            stages,
             missing: if mode == "golden" { missing.map(String::from).collect() } else { vec![] },
             notes,
+            map,
         })
     }
 
@@ -204,7 +208,16 @@ impl Judge<'_> {
 
     /// Judges a stage of numbers against the golden's.
     pub fn numbers(&self, name: &str) -> StageVerdict {
-        let not_judged = |words: &str| StageVerdict::plain(name, Outcome::NotJudged, words);
+        self.with_numbers(name, numbers::judge).unwrap_or_else(|verdict| *verdict)
+    }
+
+    /// Does something with a stage of numbers; where there is nothing to compare, the verdict that says so.
+    fn with_numbers<R>(
+        &self,
+        name: &str,
+        what: impl FnOnce(&Numbers<'_>) -> R,
+    ) -> std::result::Result<R, Box<StageVerdict>> {
+        let not_judged = |words: &str| Err(Box::new(StageVerdict::plain(name, Outcome::NotJudged, words)));
         let Some(ours) = self.golden.get(name) else {
             let input = name.starts_with("input.") && self.ground.is_some();
             return not_judged(if input {
@@ -215,14 +228,14 @@ impl Judge<'_> {
         };
         let shape = ours.shape.to_vec();
         if let Some(fail) = self.misfit(name, &shape) {
-            return fail;
+            return Err(Box::new(fail));
         }
         let (Ok(truth), Ok(got)) = (self.golden.f64(name), self.candidate.f64(name)) else {
             let words = format!(
                 "stored as {}, expected F64, F32, BF16 or F16",
                 self.candidate.get(name).map_or("?".into(), |t| t.dtype.to_string())
             );
-            return StageVerdict::plain(name, Outcome::Fail, words);
+            return Err(Box::new(StageVerdict::plain(name, Outcome::Fail, words)));
         };
         let layout = Layout::of(name, &shape);
         let noise = noise::read(self.golden, self.precision, name, layout);
@@ -232,14 +245,14 @@ impl Judge<'_> {
         }
         let (truth, got) = (truth.as_slice().unwrap_or_default(), got.as_slice().unwrap_or_default());
         if truth.is_empty() {
-            return StageVerdict::plain(name, Outcome::Pass, "");
+            return Err(Box::new(StageVerdict::plain(name, Outcome::Pass, "")));
         }
         let precision = if pixels { numbers::shown(self.precision, got) } else { self.precision };
         let noise = noise.or_else(|| Some(decisions::pixel_noise(layout, truth)));
         let query = split(name).and_then(|(_, l, _)| self.golden.get(&format!("decoder.{:02}.query", l.unwrap_or(0))));
         let heads = query.map_or(1, |q| q.shape.first().copied().unwrap_or(1));
         let independent = self.ground.is_some();
-        numbers::judge(&Numbers {
+        Ok(what(&Numbers {
             name,
             shape: &shape,
             truth,
@@ -249,7 +262,7 @@ impl Judge<'_> {
             heads,
             independent,
             drift: self.drifts.get(name),
-        })
+        }))
     }
 
     /// A failure for a shape that does not fit, with what it looks like. Spec: C10.4a

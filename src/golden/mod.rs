@@ -16,7 +16,7 @@
 //! numbers, place      stages of numbers, and where they are wrong
 //! decisions, shares, ranks, copies, tokens      what is decided, and what follows from it
 //! replay         the golden of a candidate's own inputs
-//! verdict        what is said, as JSON and as a report
+//! verdict, map   what is said, as JSON and as a report; the worst stage, to be drawn
 //! ```
 //!
 //! Spec: chapter 10
@@ -32,6 +32,7 @@ mod fit;
 mod given;
 mod images;
 mod judge;
+mod map;
 mod measure;
 mod noise;
 mod numbers;
@@ -51,7 +52,8 @@ pub use bundle::{Bundle, FORMAT};
 pub use bundle_write::BundleWriter;
 pub use compress::compress;
 pub use judge::check;
+pub use map::Map;
 pub use record::{Recorded, Recorder, Recording, record};
 pub use replay::replay;
 pub use select::Selection;
-pub use verdict::{Outcome, StageVerdict, Verdict};
+pub use verdict::{Outcome, StageVerdict, Verdict, Whole};

@@ -3,12 +3,12 @@
 use super::drift::Drift;
 use super::measure::{Errors, Layout};
 use super::place::place;
-use super::verdict::{Outcome, StageVerdict};
+use super::verdict::{Outcome, StageVerdict, Whole};
 use crate::num::Grid;
 use crate::pass::Precision;
 
 /// How many rulers a single element, a row or a column may be off. Spec: T10.3
-const LOCAL: f64 = 3.0;
+pub(super) const LOCAL: f64 = 3.0;
 /// How many rulers a head or a whole stage may be off. Spec: T10.3
 const GLOBAL: f64 = 2.0;
 /// How many rulers everything may be too large or too small by. Spec: T10.3
@@ -205,17 +205,33 @@ pub(super) fn judge(n: &Numbers<'_>) -> StageVerdict {
     let told = if failed { &worst } else { &element };
     let outcome = if failed { Outcome::Fail } else { Outcome::Pass };
     let words = if failed { words(n, layout, &errors, &rulers, &worst) } else { String::new() };
-    StageVerdict::plain(n.name, outcome, words).by(told.statistic, told.error, told.ruler).at(
-        index(flat),
-        n.truth[flat],
-        n.got[flat],
-    )
+    let mut verdict = StageVerdict::plain(n.name, outcome, words)
+        .by(told.statistic, told.error, told.ruler, told.allowed)
+        .at(index(flat), n.truth[flat], n.got[flat]);
+    verdict.whole = Some(Whole { error: errors.whole, ruler: rulers.whole, size: size(n.truth) });
+    verdict
+}
+
+/// Root mean square.
+fn size(values: &[f64]) -> f64 {
+    (values.iter().map(|t| t * t).sum::<f64>() / values.len().max(1) as f64).sqrt()
+}
+
+/// How far every element is off, in its row's rulers: row-major, as the stage.
+pub(super) fn ratios(n: &Numbers<'_>) -> Vec<f64> {
+    let layout = Layout::of(n.name, n.shape);
+    let noise = n.noise.clone().unwrap_or_else(|| Errors::none(layout));
+    let rulers = Rulers::of(layout, n.truth, &noise, n.precision);
+    (0..n.got.len()).map(|i| ratio(i, layout, n, &noise, &rulers)).collect()
+}
+
+fn ratio(i: usize, layout: Layout, n: &Numbers<'_>, noise: &Errors, rulers: &Rulers) -> f64 {
+    (n.got[i] - n.truth[i]).abs() / (rulers.rows[i / layout.width.max(1)][1] * noise.unit(layout, i))
 }
 
 /// The element that is farthest off, in its row's rulers.
 fn worst_element(layout: Layout, n: &Numbers<'_>, noise: &Errors, rulers: &Rulers) -> usize {
-    let ruler = |i: usize| rulers.rows[i / layout.width.max(1)][1] * noise.unit(layout, i);
-    let ratio = |i: usize| (n.got[i] - n.truth[i]).abs() / ruler(i);
+    let ratio = |i: usize| ratio(i, layout, n, noise, rulers);
     (0..n.got.len()).fold(0, |best, i| if ratio(i) > ratio(best) { i } else { best })
 }
 
@@ -238,7 +254,7 @@ fn words(n: &Numbers<'_>, layout: Layout, errors: &Errors, rulers: &Rulers, wors
         );
     }
     let mut words = format!("{place}, {} what honest {honest} would do", times(worst.error / worst.ruler));
-    let size = (n.truth.iter().map(|t| t * t).sum::<f64>() / n.truth.len() as f64).sqrt();
+    let size = size(n.truth);
     if worst.statistic == "trend" {
         words += "; a trend: each row is within the noise, but the errors do not average out";
     }

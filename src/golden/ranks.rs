@@ -86,5 +86,5 @@ pub(super) fn judge(j: &Judge<'_>, name: &str, l: usize) -> StageVerdict {
     let outcome = if decide(&moved) == got { Outcome::Admissible } else { Outcome::Fail };
     let more = if count > 1 { format!(" ({count} in all)") } else { String::new() };
     let words = format!("token {high} and {low} swapped{more}: gap {gap:.0e}, noise {:.0e}", 2.0 * margin);
-    StageVerdict::plain(name, outcome, words).by("margin", gap, (2.0 * margin).max(f64::MIN_POSITIVE))
+    StageVerdict::plain(name, outcome, words).by("margin", gap, (2.0 * margin).max(f64::MIN_POSITIVE), 1.0)
 }

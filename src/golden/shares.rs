@@ -52,7 +52,7 @@ pub(super) fn statistics(j: &Judge<'_>, name: &str) -> StageVerdict {
     let fails = error > STATISTIC * ruler;
     let words = if fails { format!("layer {l}, not what its importances give") } else { String::new() };
     let outcome = if fails { Outcome::Fail } else { Outcome::Pass };
-    StageVerdict::plain(name, outcome, words).by("element", error, ruler).at(vec![l], expected, got[l])
+    StageVerdict::plain(name, outcome, words).by("element", error, ruler, STATISTIC).at(vec![l], expected, got[l])
 }
 
 /// What every layer says, from the candidate where it says so, else from the golden; and the relative margin of each.

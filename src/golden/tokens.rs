@@ -72,5 +72,5 @@ pub(super) fn judge(j: &Judge<'_>, name: &str) -> StageVerdict {
     let gap = at(ours[t]) - at(got[t]);
     let words = format!("token {t}: {} for {}: gap {gap:.0e}, noise {margin:.0e}", got[t], ours[t]);
     let outcome = if gap <= margin { Outcome::Admissible } else { Outcome::Fail };
-    verdict(outcome, words).by("margin", gap, margin.max(f64::MIN_POSITIVE))
+    verdict(outcome, words).by("margin", gap, margin.max(f64::MIN_POSITIVE), 1.0)
 }

@@ -1,5 +1,6 @@
 //! Verdicts: what is said of a stage, and of a candidate as a whole.
 
+use super::map::Map;
 use super::order::rank;
 use serde_json::{Value, json};
 
@@ -41,6 +42,8 @@ pub struct StageVerdict {
     pub ruler: Option<f64>,
     /// error / ruler.
     pub ratio: Option<f64>,
+    /// The ratio up to which it passes. Spec: T10.3
+    pub allowed: Option<f64>,
     /// Which statistic decided: element, row, column, head, whole, gain, margin.
     pub statistic: &'static str,
     /// The worst element.
@@ -51,6 +54,19 @@ pub struct StageVerdict {
     pub got: Option<f64>,
     /// Where, and what it looks like, in words.
     pub words: String,
+    /// The stage as a whole, for a picture; none where it is no stage of numbers.
+    pub whole: Option<Whole>,
+}
+
+/// A stage of numbers as a whole, each a root mean square.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Whole {
+    /// What it is off by.
+    pub error: f64,
+    /// What an honest computation is off by.
+    pub ruler: f64,
+    /// How large the truth is.
+    pub size: f64,
 }
 
 impl StageVerdict {
@@ -62,6 +78,8 @@ impl StageVerdict {
             error: None,
             ruler: None,
             ratio: None,
+            allowed: None,
+            whole: None,
             statistic: "",
             index: vec![],
             expected: None,
@@ -76,9 +94,10 @@ impl StageVerdict {
         self
     }
 
-    /// The same verdict with a distance and what is allowed for it.
-    pub(super) fn by(mut self, statistic: &'static str, error: f64, ruler: f64) -> StageVerdict {
+    /// The same verdict with a distance, what an honest one is, and how many of these are allowed.
+    pub(super) fn by(mut self, statistic: &'static str, error: f64, ruler: f64, allowed: f64) -> StageVerdict {
         let ratio = if error == 0.0 { 0.0 } else { error / ruler };
+        self.allowed = Some(allowed);
         (self.statistic, self.error, self.ruler, self.ratio) = (statistic, Some(error), Some(ruler), Some(ratio));
         self
     }
@@ -97,6 +116,8 @@ pub struct Verdict {
     pub missing: Vec<String>,
     /// What else a reader should know.
     pub notes: Vec<String>,
+    /// The worst stage of numbers, drawn as a map: the first that failed, or else the one nearest to it.
+    pub map: Option<Map>,
 }
 
 impl Verdict {
@@ -122,6 +143,7 @@ impl Verdict {
                 "error": number(s.error),
                 "ruler": number(s.ruler),
                 "ratio": number(s.ratio),
+                "allowed": number(s.allowed),
                 "statistic": s.statistic,
                 "index": s.index,
                 "expected": number(s.expected),

@@ -1,8 +1,19 @@
 //! Pictures of results.
+//!
+//! ```text
+//! plot           shares against retention, as SVG
+//! verdict        a verdict as a page: depth and heat are its pictures
+//! page           what pages are made with
+//! ```
 
+mod depth;
+mod heat;
+mod page;
 mod plot;
+mod verdict;
 
 pub use plot::{Line, Plot};
+pub use verdict::page as verdict_page;
 
 #[cfg(feature = "input")]
-pub(crate) use plot::escape;
+pub(crate) use page::{escape, fill};

@@ -1,5 +1,6 @@
 //! A line plot as SVG: shares against retention on a logarithmic axis. No script, no font but the reader's own.
 
+use super::page::escape;
 use std::fmt::Write as _;
 
 /// One line of a plot.
@@ -119,9 +120,4 @@ impl Plot {
         svg.push_str("</svg>\n");
         svg
     }
-}
-
-/// Text for HTML or SVG.
-pub(crate) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
