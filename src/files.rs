@@ -23,6 +23,19 @@ pub enum Files {
 /// Text files of a checkpoint (configurations, templates, tokenizers) may not be larger than this.
 pub const MAX_TEXT_BYTES: u64 = 256 << 20;
 
+/// A text file from outside any checkpoint; `expected` is what a message calls it.
+///
+/// # Errors
+/// The file cannot be read, is no regular file, or is larger than [`MAX_TEXT_BYTES`].
+pub fn read_text(path: &Path, expected: &str) -> Result<Vec<u8>> {
+    let unreadable = |e: std::io::Error| Error::new(path.display(), expected, e);
+    // Asked before opening: to open a pipe would wait for somebody to write into it, and a device has no end.
+    let found = std::fs::metadata(path).map_err(unreadable)?;
+    ensure!(found.is_file(), path.display(), expected, "a folder or device");
+    ensure!(found.len() <= MAX_TEXT_BYTES, path.display(), format!("at most {MAX_TEXT_BYTES} bytes"), found.len());
+    std::fs::read(path).map_err(unreadable)
+}
+
 impl Files {
     /// The path of a file in messages.
     pub fn label(&self, name: &str) -> String {

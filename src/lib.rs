@@ -96,7 +96,7 @@
 //!
 //! | layer | modules | what they know |
 //! |---|---|---|
-//! | 0 | `error` `roles` `num` `files` `config` | numbers and their orders of sums; what a file, a prompt row, a configuration is |
+//! | 0 | `error` `memory` `foreign` `roles` `num` `files` `config` | numbers and their orders of sums; what a file, a prompt row, a configuration is |
 //! | 1 | `kernel` | arithmetic on arrays; no model |
 //! | 2 | `pass` `weights` `input` | where a run rounds and who watches; checkpoints in place; pixels, ids, roles |
 //! | 3 | `layer` | weights joined to kernels |
@@ -119,11 +119,13 @@ pub mod eval;
 #[cfg(feature = "input")]
 pub mod explain;
 pub mod files;
+pub mod foreign;
 pub mod generate;
 pub mod golden;
 pub mod input;
 pub mod kernel;
 pub mod layer;
+pub mod memory;
 pub mod model;
 pub mod num;
 pub mod pass;

@@ -151,6 +151,36 @@ mod soft_max {
         }
     }
 
+    /// Scores that overflow to −∞ in every entry leave zeros and no NaN, however attention stores.
+    #[test]
+    fn c3_2a_attention_over_nothing_is_zeros() {
+        use aircache::kernel::Stores;
+        let (keys, values) = (vec![-1e30f32; 32], vec![7f32; 32]);
+        let heads = [HeadView { keys: &keys, values: &values }];
+        for (grid, fused, split) in [
+            (Grid::Native, false, false),
+            (Grid::Native, true, false),
+            (Grid::Native, false, true),
+            (Grid::Bf16, false, false),
+            (Grid::Bf16, true, false),
+            (Grid::F16, false, false),
+        ] {
+            let stores = Stores { grid, fused, split };
+            for rows in [1, 5] {
+                let q = vec![1e30f32; rows];
+                let mut received = vec![vec![0f32; 32]];
+                let mix = attention(&q, 1, &heads, 1, Visible::All, stores, None);
+                assert_eq!(bits(&mix), bits(&vec![0f32; rows]), "{stores:?}");
+                let mix = attention(&q, 1, &heads, 1, Visible::All, stores, Some(&mut received));
+                assert_eq!(
+                    (bits(&mix), bits(&received[0])),
+                    (bits(&vec![0f32; rows]), bits(&vec![0f32; 32])),
+                    "{stores:?}"
+                );
+            }
+        }
+    }
+
     fn holds<T: Real>(n: usize, masked: usize, seed: u64) {
         let mut rng = Rng(seed);
         let mut s: Vec<T> = rng.row(n, 16.0);

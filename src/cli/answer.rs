@@ -15,7 +15,7 @@ pub struct Answer {
     #[arg(long, value_enum, value_name = "P")]
     pub precision: Option<PrecisionName>,
     /// Tokens generated at most
-    #[arg(long, value_name = "N", default_value_t = 256, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", default_value_t = 256, allow_negative_numbers = true, value_parser = tokens)]
     pub max_new_tokens: usize,
     /// Goes on after the checkpoint's end-of-text tokens
     #[arg(long)]
@@ -32,6 +32,14 @@ pub struct Answer {
     /// Which sequence of draws: the same seed draws the same tokens, on every machine [default: 0]
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
     pub seed: Option<u64>,
+}
+
+/// The most tokens that anybody may ask for: far more than any model's positions.
+const MOST_TOKENS: usize = 1 << 24;
+
+fn tokens(text: &str) -> std::result::Result<usize, String> {
+    let found = text.parse().ok().filter(|n| *n <= MOST_TOKENS);
+    found.ok_or_else(|| format!("expected a whole number from 0 to {MOST_TOKENS}"))
 }
 
 impl Answer {

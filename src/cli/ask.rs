@@ -5,6 +5,7 @@ use aircache::demo;
 use aircache::files::Files;
 use aircache::input::{Image, Prepared, Processor};
 use aircache::kernel::resample::Resampler;
+use aircache::memory;
 use aircache::model::Model;
 use aircache::policy::Policy;
 use aircache::{Error, Result};
@@ -76,6 +77,7 @@ impl Ask {
         let (images, question, system) = self.question(messages)?;
         let (model, processor, name) = self.load_model(messages)?;
         let prompt = processor.prepare(&images, &question, system.as_deref())?;
+        memory::check(&name, model.forecast(Some(&prompt)))?;
         Ok(Asked { model, processor, images, prompt, question, name })
     }
 

@@ -8,6 +8,7 @@ use aircache::eval::{Examiner, Grid, Header, Journal, Questions, Results};
 use aircache::files::output::atomic_write;
 use aircache::input::Processor;
 use aircache::kernel::resample::Resampler;
+use aircache::memory;
 use aircache::model::Model;
 use aircache::pass::Precision;
 use aircache::{Error, Result};
@@ -92,6 +93,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         let _busy = messages.busy(&format!("loading {name}"));
         Model::load(&files)?
     };
+    memory::check(&name, model.forecast(None))?;
     let mut processor = Processor::load(&files, &model.config)?;
     if let Some(resampler) = args.resampler {
         processor = processor.with_resampler(resampler);

@@ -42,7 +42,8 @@ Then         aircache run --image FILE --prompt TEXT
              aircache COMMAND --help         options and an example of each command
 
 Exit codes: 0 done (and the verdict is pass), 1 the verdict is fail, 2 bad usage or input, 130 interrupted.
-AIRCACHE_ISA=avx512|avx2|portable forces the kernels of an instruction set; results never depend on it.";
+AIRCACHE_ISA=avx512|avx2|portable forces the kernels of an instruction set; results never depend on it.
+AIRCACHE_MEMORY=12GB says how much memory may be needed, instead of what is free.";
 
 /// `aircache` without a command: what to do first; it is no error.
 pub fn first() -> Result<Verdict> {

@@ -1,7 +1,7 @@
 //! How the process starts and ends: signals, the last-resort panic message, exit codes and the one error line.
 
-use aircache::Result;
 use aircache::files::output::remove_temporaries;
+use aircache::{Error, Result};
 use clap::error::ErrorKind;
 use std::io::Write;
 use std::process::ExitCode;
@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Bad usage or bad input, and our own bugs.
 const BAD: u8 = 2;
-/// After SIGINT.
+/// After SIGINT; after another signal that asks the process to end, 128 and its number.
+#[cfg(not(unix))]
 const INTERRUPTED: i32 = 130;
 
 /// Set when a signal is about to end the process, which must then report nothing else.
@@ -27,13 +28,19 @@ pub enum Verdict {
 
 /// Makes signals and panics end as the contract says.
 pub fn prepare() {
-    // Without a handler SIGINT would still end the process, only less tidily.
-    let _ = ctrlc::set_handler(|| {
-        ENDING.store(true, Ordering::SeqCst);
-        remove_temporaries();
-        std::process::exit(INTERRUPTED);
+    on_signals();
+    aircache::weights::on_lost_file(|file| {
+        if !ENDING.swap(true, Ordering::SeqCst) {
+            remove_temporaries();
+            let e = Error::new(file, "a file that stays as it is while it is read", "bytes that are gone");
+            report(&e.remedy("another program has cut it short, or its disk fails").to_string());
+        }
+        std::process::exit(i32::from(BAD));
     });
     std::panic::set_hook(Box::new(|info| {
+        if aircache::foreign::inside() {
+            return; // becomes an error
+        }
         if !ENDING.swap(true, Ordering::SeqCst) {
             remove_temporaries();
             let place = info.location().map_or(String::new(), |l| format!("{}:{}: ", l.file(), l.line()));
@@ -44,6 +51,31 @@ pub fn prepare() {
         }
         std::process::exit(i32::from(BAD));
     }));
+}
+
+/// Ends the process tidily where it is asked to end. Without a handler the signals would still end it.
+#[cfg(unix)]
+fn on_signals() {
+    use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+    // A file beyond the process's limit is then an error in writing, as a full disk is.
+    let _ = signal_hook::flag::register(SIGXFSZ, std::sync::Arc::new(AtomicBool::new(false)));
+    let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]) else { return };
+    std::thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            ENDING.store(true, Ordering::SeqCst);
+            remove_temporaries();
+            std::process::exit(128 + signal);
+        }
+    });
+}
+
+#[cfg(not(unix))]
+fn on_signals() {
+    let _ = ctrlc::set_handler(|| {
+        ENDING.store(true, Ordering::SeqCst);
+        remove_temporaries();
+        std::process::exit(INTERRUPTED);
+    });
 }
 
 /// The exit code of what a command came to; an error is printed on one line.
@@ -73,8 +105,15 @@ pub fn usage(e: &clap::Error) -> ExitCode {
     ExitCode::from(BAD)
 }
 
+/// Letters of the error line: hostile names are megabytes long.
+const MOST: usize = 1600;
+
 /// One line on stderr, whatever the message holds. A closed stderr takes it too.
 fn report(message: &str) {
-    let line: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let line: Vec<char> = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let line: String = match line.len() {
+        0..=MOST => line.iter().collect(),
+        n => line[..MOST / 2].iter().chain(&[' ', '…', ' ']).chain(&line[n - MOST / 2..]).collect(),
+    };
     let _ = writeln!(std::io::stderr().lock(), "aircache: {line}");
 }

@@ -94,7 +94,7 @@ impl DecoderConfig {
         ensure!(head_dim % 2 == 0, at, "an even head size (rotary positions turn pairs)", head_dim);
         let layers = scope.size("num_hidden_layers", default.layers, (1, 1024))?;
         if let Some(all) = default.window_layers {
-            full_attention(scope, layers, all)?;
+            full_attention(scope, layers, all, default.mrope.is_some())?;
         }
         // Qwen2-VL's attention divides the width by the heads whatever `head_dim` says.
         ensure!(
@@ -208,11 +208,15 @@ fn mrope_section(rope: &Scope<'_>, default: &[usize], head_dim: usize) -> Result
 }
 
 /// Fails where a layer attends to a sliding window instead of the whole prompt.
-fn full_attention(scope: &Scope<'_>, layers: usize, window_layers: usize) -> Result<()> {
+/// `lax`: `null` says no, as in Qwen2-VL.
+fn full_attention(scope: &Scope<'_>, layers: usize, window_layers: usize, lax: bool) -> Result<()> {
     const ALL: &str = "full attention in every layer (sliding windows are not supported)";
     match scope.get("layer_types") {
         None | Some(Value::Null) => {
-            let windowed = scope.boolean("use_sliding_window", false)?
+            // transformers 5.17: Qwen2's configuration is strict about the type, Qwen2-VL's is not, and null is false.
+            let null = lax && matches!(scope.get("use_sliding_window"), Some(Value::Null));
+            let windowed = !null
+                && scope.boolean("use_sliding_window", false)?
                 && !matches!(scope.get("sliding_window"), Some(Value::Null))
                 && scope.size("max_window_layers", window_layers, (0, usize::MAX))? < layers;
             ensure!(!windowed, scope.at("use_sliding_window"), ALL, "true")

@@ -1,7 +1,7 @@
 //! The question file: JSON lines with image, question, accepted answers.
 
 use crate::error::{Error, Result, ensure};
-use crate::files::MAX_TEXT_BYTES;
+use crate::files::read_text;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -75,10 +75,7 @@ impl Questions {
     }
 
     fn lines(path: &Path, answered: bool) -> Result<Questions> {
-        let unreadable = |e: std::io::Error| Error::new(path.display(), "a readable file of JSON lines", e);
-        let length = std::fs::metadata(path).map_err(unreadable)?.len();
-        ensure!(length <= MAX_TEXT_BYTES, path.display(), format!("at most {MAX_TEXT_BYTES} bytes"), length);
-        let bytes = std::fs::read(path).map_err(unreadable)?;
+        let bytes = read_text(path, "a readable file of JSON lines")?;
         let text = std::str::from_utf8(&bytes).map_err(|e| Error::new(path.display(), "JSON lines in UTF-8", e))?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let mut items = Vec::new();

@@ -16,6 +16,9 @@ pub struct Cell {
     pub fraction: Retain,
 }
 
+/// The most cells of a grid: a question is answered as often.
+const MOST: usize = 4096;
+
 /// All cells, a policy's side by side; the full cache stands in it once, at retention 1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Grid {
@@ -38,12 +41,15 @@ impl Grid {
     /// ```
     ///
     /// # Errors
-    /// A policy or retention that cannot be read, or stands there twice.
+    /// A policy or retention that cannot be read, or stands there twice; more than 4096 cells.
     pub fn parse(policies: &str, retain: &str) -> Result<Grid> {
         let retains: Vec<&str> = retain.split(',').map(str::trim).collect();
+        let (many, names) = (retains.len(), names(policies));
+        let most = format!("at most {MOST} policies at retentions");
+        ensure!(many.saturating_mul(names.len()) <= MOST, "--policies, --retain", most, names.len() * many);
         let mut cells: Vec<Cell> = Vec::new();
         let full = crate::policy::preset("full")?.policy;
-        for name in names(policies) {
+        for name in names {
             let policy: Policy = name.parse().map_err(|e: Error| e.within("--policies"))?;
             let retains = if policy == full { &["1"][..] } else { &retains[..] };
             for &retain in retains {

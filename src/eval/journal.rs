@@ -5,6 +5,7 @@
 
 use super::Grid;
 use crate::error::{Error, Result, ensure};
+use crate::files::read_text;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -93,6 +94,9 @@ impl Journal {
     /// The file cannot be read or written, or holds another evaluation.
     pub fn open(path: &Path, header: Header) -> Result<Journal> {
         let unusable = |e: std::io::Error| Error::new(path.display(), "a file that can be read and written", e);
+        if path.exists() {
+            read_text(path, "a journal of answers")?; // a regular file, and no endless one
+        }
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(unusable)?;
         let mut text = String::new();
@@ -118,7 +122,8 @@ impl Journal {
     /// # Errors
     /// It cannot be read, is another evaluation, or answers a question differently.
     pub fn absorb(&mut self, path: &Path) -> Result<()> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::new(path.display(), "a journal of answers", e))?;
+        let text = String::from_utf8(read_text(path, "a journal of answers")?);
+        let text = text.map_err(|e| Error::new(path.display(), "a journal of answers", e))?;
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         for (question, answers) in self.read(&text[..whole], path)? {
             if !self.has(question) {

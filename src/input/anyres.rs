@@ -24,7 +24,7 @@ pub struct Anyres {
 }
 
 /// The most pixels a resolution of the grid may have. Spec: C4.4b
-const MAX_CANVAS: usize = 1 << 28;
+const MAX_CANVAS: usize = 1 << 26;
 
 /// An integer of Python's float `a // b` (b > 0).
 fn floor_div(a: f64, b: f64) -> f64 {

@@ -7,6 +7,7 @@
 use super::formats;
 use super::image::{Image, MAX_PIXELS, sha256};
 use crate::error::{Error, Result, ensure};
+use crate::foreign::{self, watched};
 use crate::kernel::resample::MAX_SIDE;
 use ::image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
 use std::io::Cursor;
@@ -17,6 +18,7 @@ const MAX_FILE: u64 = 1 << 30;
 /// Bytes a decoder may allocate: the largest image in 16 bits and four channels, and as much again. Spec: C4.14a
 const MAX_ALLOC: u64 = 16 * MAX_PIXELS;
 
+const CHANNELS: &str = "8 or 16 bits a channel";
 const KINDS: &str = "an image: PNG, JPEG, GIF, BMP, WebP or TIFF";
 
 impl Image {
@@ -30,7 +32,7 @@ impl Image {
         let meta = std::fs::metadata(path).map_err(unreadable)?;
         ensure!(meta.is_file(), path.display(), "an image file", "a folder or device");
         ensure!(meta.len() <= MAX_FILE, path.display(), format!("at most {MAX_FILE} bytes"), meta.len());
-        Image::from_bytes(&std::fs::read(path).map_err(unreadable)?, &path.display().to_string())
+        Image::of_file(std::fs::read(path).map_err(unreadable)?, path.display().to_string())
     }
 
     /// The image in the bytes of a file; `label` names it in messages.
@@ -39,6 +41,15 @@ impl Image {
     /// No image, a broken one, one of over [`MAX_PIXELS`] pixels (found before anything is allocated), or a kind that is
     /// not supported. Spec: T4.6, C4.14a, C4.14c, C4.14d
     pub fn from_bytes(bytes: &[u8], label: &str) -> Result<Image> {
+        Image::of_file(bytes.to_vec(), label.to_owned())
+    }
+
+    fn of_file(bytes: Vec<u8>, label: String) -> Result<Image> {
+        let at = label.clone();
+        watched(&at, KINDS, foreign::Limits::PICTURE, move || Image::decoded(&bytes, &label))?
+    }
+
+    fn decoded(bytes: &[u8], label: &str) -> Result<Image> {
         let broken = |e: ::image::ImageError| Error::new(label, KINDS, e);
         let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
         let mut reader = reader.map_err(|e| Error::new(label, KINDS, e))?;
@@ -51,6 +62,9 @@ impl Image {
         let (width, height) = decoder.dimensions();
         let size = (height as usize, width as usize);
         check_size(label, size)?;
+        let float = |stored| matches!(stored, ExtendedColorType::Rgb32F | ExtendedColorType::Rgba32F);
+        let stored = decoder.original_color_type();
+        ensure!(!float(stored), label, CHANNELS, format!("{stored:?}"));
         let complete = format != Some(ImageFormat::Jpeg) || formats::jpeg_is_complete(bytes);
         ensure!(complete, label, "a whole JPEG file", "one that ends before its end marker", "Pillow refuses it too");
         let (size, pixels, was_rgb) = match (format, decoder.original_color_type()) {
@@ -66,8 +80,7 @@ impl Image {
                 let decoded = DynamicImage::from_decoder(decoder).map_err(broken)?;
                 let was_rgb = matches!(decoded, DynamicImage::ImageRgb8(_) | DynamicImage::ImageRgb16(_));
                 let rgb = to_rgb(decoded, stored == ExtendedColorType::L16);
-                let kinds = "8 or 16 bits a channel";
-                (size, rgb.ok_or_else(|| Error::new(label, kinds, format!("{stored:?}")))?, was_rgb)
+                (size, rgb.ok_or_else(|| Error::new(label, CHANNELS, format!("{stored:?}")))?, was_rgb)
             }
         };
         Image::new(label.to_owned(), size.0, size.1, pixels, sha256(bytes), was_rgb)

@@ -65,7 +65,7 @@ fn python(value: &Value, inside: bool, depth: usize, out: &mut String) -> Result
 }
 
 /// A text that fails instead of growing too long: `Display` of the engine's lazy lists would fill the memory.
-struct Short<'a>(&'a mut String);
+pub(super) struct Short<'a>(pub &'a mut String);
 
 impl std::fmt::Write for Short<'_> {
     fn write_str(&mut self, piece: &str) -> std::fmt::Result {

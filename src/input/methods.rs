@@ -3,6 +3,7 @@
 //! Only what real chat templates use; anything else is the engine's own error. Source: Python 3.11. Spec: T4.5
 
 use super::jinja::{at, wrong};
+use super::program;
 use minijinja::value::{Value, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State};
 
@@ -71,6 +72,8 @@ fn string_method(s: &str, name: &str, args: &[Value]) -> Option<Result<Value, Er
             "replace" => {
                 let (from, to, times): (&str, &str, Option<i64>) = from_args(args)?;
                 let times = times.and_then(|n| usize::try_from(n).ok());
+                let found = s.matches(from).take(times.unwrap_or(usize::MAX)).count();
+                program::bounded_text(s.len().saturating_add(found.saturating_mul(to.len())))?;
                 Value::from(times.map_or_else(|| s.replace(from, to), |n| s.replacen(from, to, n)))
             }
             "find" => position(s, s.find(from_args::<(&str,)>(args)?.0)),

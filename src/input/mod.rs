@@ -32,6 +32,7 @@ mod methods;
 #[cfg(feature = "input")]
 mod prepare;
 #[cfg(feature = "input")]
+mod program;
 pub mod sentencepiece;
 #[cfg(feature = "input")]
 pub mod template;
@@ -52,7 +53,7 @@ pub use prepare::Processor;
 #[cfg(feature = "input")]
 pub use tokenizer::{TokenStream, Tokenizer};
 
-use crate::config::FamilyConfig;
+use crate::config::{DecoderConfig, FamilyConfig};
 use crate::error::{Result, ensure};
 use crate::roles::{Role, Roles};
 use ndarray::{Array2, Array4, ArrayD};
@@ -113,6 +114,18 @@ pub struct Prepared {
     pub preprocess: String,
 }
 
+/// Fails where a prompt of `tokens`, `visual` of them rows of images, is longer than the model's positions.
+fn fits(text: &DecoderConfig, tokens: usize, visual: usize) -> Result<()> {
+    ensure!(
+        tokens <= text.longest(),
+        "prompt",
+        format!("at most max_position_embeddings = {} tokens", text.max_positions),
+        format!("{tokens}, {visual} of them visual"),
+        "shorten the prompt or pass fewer or smaller images"
+    );
+    Ok(())
+}
+
 impl Prepared {
     /// A prompt of token ids and the pixels of its images, for callers who have both (core, no feature needed).
     ///
@@ -154,13 +167,7 @@ impl Prepared {
             return Err(crate::Error::new(format!("prompt: token {i}"), vocab, ids[i]));
         }
         ensure!(!ids.is_empty(), "prompt", "at least one token", "none");
-        ensure!(
-            ids.len() <= text.longest(),
-            "prompt",
-            format!("at most max_position_embeddings = {} tokens", text.max_positions),
-            format!("{}, {rows} of them visual", ids.len()),
-            "shorten the prompt or pass fewer or smaller images"
-        );
+        fits(text, ids.len(), rows)?;
         let role = |&id: &u32| if id == image_token { Role::Visual } else { Role::Text };
         Ok(Prepared {
             roles: Roles(ids.iter().map(role).collect()),

@@ -69,7 +69,7 @@ fn source(i: usize, n_in: usize, n_out: usize) -> (usize, usize, f64) {
 }
 
 /// The most rows of an image: far more than any prompt has, and few enough to be listed in memory.
-const MAX_ROWS: usize = 1 << 22;
+const MAX_ROWS: usize = 1 << 20;
 
 impl Anyres {
     /// The rows of an image of `size` = (height, width); `tiled` where it is the only one of its prompt.

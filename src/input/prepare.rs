@@ -6,7 +6,7 @@
 use super::dialogue::{Dialogue, MARK};
 use super::processor::Settings;
 use super::template::DEFAULT_DATE;
-use super::{Image, Prepared, PreparedImage, Reader, Tokenizer};
+use super::{Image, Prepared, PreparedImage, Reader, Tokenizer, fits};
 use crate::config::FamilyConfig;
 use crate::error::{Error, Result, ensure};
 use crate::files::Files;
@@ -94,12 +94,15 @@ impl Processor {
             placeholders,
             format!("write {} as often as there are images, or not at all", self.image_token)
         );
-        let prepared = images.iter().map(|image| {
-            self.reader.prepare(image, images.len()).map_err(|e| {
-                // An error about "image" is about this one.
-                if e.at == "image" { Error { at: image.label().to_owned(), ..e } } else { e.within(image.label()) }
-            })
-        });
+        // An error about "image" is about this one.
+        let of = |image: &Image, e: Error| {
+            if e.at == "image" { Error { at: image.label().to_owned(), ..e } } else { e.within(image.label()) }
+        };
+        // Counted before a pixel is touched, which the longest prompts would need gigabytes for.
+        let rows = |image: &Image| self.reader.packing(image.size(), images.len()).map(|p| p.rows.len());
+        let visual: usize = images.iter().map(|i| rows(i).map_err(|e| of(i, e))).sum::<Result<usize>>()?;
+        fits(self.config.text(), ids.len() - placeholders + visual, visual)?;
+        let prepared = images.iter().map(|i| self.reader.prepare(i, images.len()).map_err(|e| of(i, e)));
         let prepared = prepared.collect::<Result<Vec<PreparedImage>>>()?;
         let mut out = Prepared::assemble(&self.config, &ids, prepared)?;
         out.prompt = rendered;

@@ -39,7 +39,7 @@ pub struct Sizes {
 /// The longest side may be at most this many times the shortest.
 const MOST_STRETCHED: f64 = 200.0;
 /// The most patches of an image, ours: far more than any prompt has.
-const MAX_PATCHES: usize = 1 << 22;
+const MAX_PATCHES: usize = 1 << 18;
 
 impl Sizes {
     /// Side in pixels of what becomes one row: sizes are multiples of it.

@@ -5,9 +5,10 @@
 
 use super::processor::PROCESSOR;
 use super::section::Section;
-use super::{jinja, methods};
+use super::{jinja, methods, program};
 use crate::error::{Error, Result, ensure};
 use crate::files::Files;
+use crate::foreign::{Limits, watched};
 use minijinja::value::{Enumerator, Object, ObjectRepr, Value};
 use minijinja::{AutoEscape, Environment, ErrorKind};
 use serde_json::Value as Json;
@@ -18,6 +19,9 @@ const FUEL: u64 = 100_000;
 /// The most bytes of a template, and of what it renders. Spec: C4.13
 pub(super) const MAX_BYTES: usize = 16 << 20;
 
+/// What a template should be.
+const RENDERS: &str = "a template that renders this prompt";
+
 /// The day that `strftime_now` tells unless the caller says another: renderings must be reproducible. Spec: A4.1
 pub const DEFAULT_DATE: (i32, u32, u32) = (2024, 7, 26);
 
@@ -25,6 +29,7 @@ pub const DEFAULT_DATE: (i32, u32, u32) = (2024, 7, 26);
 #[derive(Debug, Clone)]
 pub struct Template {
     env: Arc<Environment<'static>>,
+    source: Arc<str>,
     at: String,
 }
 
@@ -59,6 +64,15 @@ impl<'a> Turn<'a> {
         let mut content: Vec<Part<'a>> = pieces.flat_map(|piece| [Part::Image, piece]).skip(1).collect();
         content.retain(|part| *part != Part::Text(""));
         Turn { role, content }
+    }
+
+    /// Who speaks, and texts; none for an image.
+    fn owned(&self) -> (String, Vec<Option<String>>) {
+        let part = |part: &Part<'_>| match part {
+            Part::Image => None,
+            Part::Text(text) => Some((*text).to_owned()),
+        };
+        (self.role.to_owned(), self.content.iter().map(part).collect())
     }
 }
 
@@ -100,8 +114,6 @@ impl Template {
         let at = at.into();
         ensure!(source.len() <= MAX_BYTES, &at, format!("at most {MAX_BYTES} bytes"), source.len());
         let mut env = Environment::new();
-        env.set_trim_blocks(true);
-        env.set_lstrip_blocks(true);
         env.set_auto_escape_callback(|_| AutoEscape::None);
         env.set_formatter(jinja::print);
         env.set_unknown_method_callback(methods::call);
@@ -114,8 +126,12 @@ impl Template {
         env.add_function("strftime_now", move |format: &str| jinja::strftime(format, date));
         // Python opens the file with universal newlines, and jinja normalises what is left.
         let source = source.replace("\r\n", "\n").replace('\r', "\n");
-        env.add_template_owned("chat_template", without_generation(&source)).map_err(|e| broken(&at, &e))?;
-        Ok(Template { env: Arc::new(env), at })
+        program::prepare(&mut env);
+        let source: Arc<str> = without_generation(&source).into();
+        let code = source.clone();
+        let compiled = watched(&at, RENDERS, Limits::TEXT, move || program::compile(&code).map(|_| ()))?;
+        compiled.map_err(|e| broken(&at, &e))?;
+        Ok(Template { env: Arc::new(env), source, at })
     }
 
     /// The file, and the field in it, that the template came from.
@@ -128,32 +144,37 @@ impl Template {
     /// # Errors
     /// The template raises an exception, runs out of fuel, or renders more than 16 MiB. Spec: C4.13
     pub fn render(&self, turns: &[Turn<'_>], special: &[(String, String)]) -> Result<String> {
-        let text = |s: &str| Value::from(s.to_owned());
-        let part = |kind: &str, rest: Option<&str>| {
-            let pairs = [("type", text(kind))].into_iter().chain(rest.map(|t| ("text", text(t))));
-            Value::from_object(Fields(pairs.collect()))
-        };
-        let message = |turn: &Turn<'_>| {
-            let content = turn.content.iter().map(|p| match p {
-                Part::Image => part("image", None),
-                Part::Text(text) => part("text", Some(text)),
-            });
-            let content: Vec<Value> = content.collect();
-            Value::from_object(Fields(vec![("role", text(turn.role)), ("content", Value::from(content))]))
-        };
-        let mut context: Vec<(String, Value)> = special.iter().map(|(k, v)| (k.clone(), text(v))).collect();
-        context.extend([
-            ("messages".to_owned(), turns.iter().map(message).collect()),
-            ("add_generation_prompt".to_owned(), Value::from(true)),
-            ("tools".to_owned(), Value::from(())),
-            ("documents".to_owned(), Value::from(())),
-        ]);
-        let context: std::collections::BTreeMap<String, Value> = context.into_iter().collect();
-        let template = self.env.get_template("chat_template").map_err(|e| broken(&self.at, &e))?;
-        let mut out = Bounded(Vec::new());
-        template.render_captured_to(context, &mut out).map_err(|e| broken(&self.at, &e))?;
-        String::from_utf8(out.0).map_err(|e| Error::new(&self.at, "UTF-8 output", e))
+        let turns: Vec<(String, Vec<Option<String>>)> = turns.iter().map(Turn::owned).collect();
+        let (env, source, special) = (self.env.clone(), self.source.clone(), special.to_vec());
+        let rendered = watched(&self.at, RENDERS, Limits::TEXT, move || {
+            program::render(&env, &source, context(&turns, &special)) // dropped on this thread's large stack
+        })?;
+        let rendered = rendered.map_err(|e| broken(&self.at, &e))?;
+        ensure!(rendered.len() <= MAX_BYTES, &self.at, format!("at most {MAX_BYTES} bytes of output"), rendered.len());
+        Ok(rendered)
     }
+}
+
+/// What the template sees. Spec: T4.5
+fn context(turns: &[(String, Vec<Option<String>>)], special: &[(String, String)]) -> Value {
+    let text = |s: &str| Value::from(s.to_owned());
+    let part = |part: &Option<String>| {
+        let kind = if part.is_some() { "text" } else { "image" };
+        let pairs = [("type", text(kind))].into_iter().chain(part.as_ref().map(|t| ("text", text(t))));
+        Value::from_object(Fields(pairs.collect()))
+    };
+    let message = |(role, content): &(String, Vec<Option<String>>)| {
+        let content: Vec<Value> = content.iter().map(part).collect();
+        Value::from_object(Fields(vec![("role", text(role)), ("content", Value::from(content))]))
+    };
+    let mut context: Vec<(String, Value)> = special.iter().map(|(k, v)| (k.clone(), text(v))).collect();
+    context.extend([
+        ("messages".to_owned(), turns.iter().map(message).collect()),
+        ("add_generation_prompt".to_owned(), Value::from(true)),
+        ("tools".to_owned(), Value::from(())),
+        ("documents".to_owned(), Value::from(())),
+    ]);
+    context.into_iter().collect::<std::collections::BTreeMap<String, Value>>().into_iter().collect()
 }
 
 /// A map that keeps the order of its keys, as Python's does: templates may print or dump a message.
@@ -169,21 +190,6 @@ impl Object for Fields {
     }
     fn enumerate(self: &Arc<Self>) -> Enumerator {
         Enumerator::Values(self.0.iter().map(|(k, _)| Value::from(*k)).collect())
-    }
-}
-
-struct Bounded(Vec<u8>);
-
-impl std::io::Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        if self.0.len() + bytes.len() > MAX_BYTES {
-            return Err(std::io::Error::other(format!("more than {MAX_BYTES} bytes of output")));
-        }
-        self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }
 
@@ -206,7 +212,7 @@ fn broken(at: &str, e: &minijinja::Error) -> Error {
         got = format!("{got}: {inner}");
         source = inner.source();
     }
-    let error = Error::new(at, "a template that renders this prompt", got.replace('\n', " "));
+    let error = Error::new(at, RENDERS, got.replace('\n', " "));
     match e.kind() {
         ErrorKind::OutOfFuel => error.remedy(format!("it took more than {FUEL} steps; does it loop for ever?")),
         ErrorKind::InvalidOperation => {

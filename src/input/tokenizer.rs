@@ -7,9 +7,13 @@
 use super::section::Section;
 use super::tokenizer_model::{self, PieceTokenizer};
 use super::vocabulary;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ensure};
 use crate::files::Files;
+use crate::foreign::{Limits, caught, watched};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
+use std::sync::Arc;
 
 const FILE: &str = "tokenizer.json";
 
@@ -25,8 +29,8 @@ pub struct Tokenizer {
 /// What encodes.
 #[derive(Clone)]
 enum Inner {
-    Json(Box<tokenizers::Tokenizer>),
-    Pieces(Box<PieceTokenizer>),
+    Json(Arc<tokenizers::Tokenizer>),
+    Pieces(Arc<PieceTokenizer>),
 }
 
 impl std::fmt::Debug for Tokenizer {
@@ -52,7 +56,7 @@ impl Tokenizer {
         }
         if let Some(inner) = PieceTokenizer::load(files, &special)? {
             return Ok(Tokenizer {
-                inner: Inner::Pieces(Box::new(inner)),
+                inner: Inner::Pieces(Arc::new(inner)),
                 at: files.label(tokenizer_model::FILE),
                 special,
             });
@@ -73,11 +77,15 @@ impl Tokenizer {
     pub fn from_bytes(bytes: &[u8], at: String, special: Vec<(String, String)>) -> Result<Tokenizer> {
         // The crate panics on a decoder whose JSON breaks off, so the syntax is checked first.
         let text = std::str::from_utf8(bytes).map_err(|e| Error::new(&at, "UTF-8 text", e))?;
-        serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(|e| Error::new(&at, "JSON", e))?;
-        let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| Error::new(&at, "a tokenizer", e))?;
+        let head: Head = serde_json::from_str(text).map_err(|e| Error::new(&at, "JSON", e))?;
+        charsmaps(&head.normalizer).map_err(|e| e.within(&at))?;
+        let broken = |e| Error::new(&at, "a tokenizer", e);
+        let bytes = bytes.to_vec();
+        let mut inner = watched(&at, "a tokenizer", Limits::TEXT, move || tokenizers::Tokenizer::from_bytes(bytes))?
+            .map_err(broken)?;
         // The file may store these; transformers switches both off unless a call asks for them.
-        inner.with_truncation(None).map_err(|e| Error::new(&at, "a tokenizer", e))?.with_padding(None);
-        Ok(Tokenizer { inner: Inner::Json(Box::new(inner)), at, special })
+        inner.with_truncation(None).map_err(broken)?.with_padding(None);
+        Ok(Tokenizer { inner: Inner::Json(Arc::new(inner)), at, special })
     }
 
     /// The text of a named special token, such as `bos_token`.
@@ -97,13 +105,13 @@ impl Tokenizer {
     /// What the tokenizer cannot encode. Spec: D4.3
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let add = !self.special("bos_token").is_some_and(|bos| text.starts_with(bos));
-        match &self.inner {
-            Inner::Json(inner) => {
-                let found = inner.encode_fast(text, add).map_err(|e| Error::new(&self.at, "text it can encode", e))?;
-                Ok(found.get_ids().to_vec())
-            }
-            Inner::Pieces(inner) => Ok(inner.encode(text, add)),
-        }
+        let (inner, owned) = (self.inner.clone(), text.to_owned());
+        let encode = move || match inner {
+            Inner::Json(inner) => inner.encode_fast(owned, add).map(|encoding| encoding.get_ids().to_vec()),
+            Inner::Pieces(inner) => Ok(inner.encode(&owned, add)),
+        };
+        watched(&self.at, "text it can encode", Limits::TEXT, encode)?
+            .map_err(|e| Error::new(&self.at, "text it can encode", e))
     }
 
     /// The text of ids, special tokens left out. Ids without a token say nothing.
@@ -112,7 +120,8 @@ impl Tokenizer {
     /// What the tokenizer's decoder cannot take.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         match &self.inner {
-            Inner::Json(inner) => inner.decode(ids, true).map_err(|e| Error::new(&self.at, "ids it can decode", e)),
+            Inner::Json(inner) => caught(&self.at, "ids it can decode", || inner.decode(ids, true))?
+                .map_err(|e| Error::new(&self.at, "ids it can decode", e)),
             Inner::Pieces(inner) => Ok(inner.decode(ids)),
         }
     }
@@ -176,6 +185,36 @@ impl TokenStream<'_> {
         let rest = text.strip_prefix(&self.said)?.to_owned();
         self.said.push_str(&rest);
         (!rest.is_empty()).then_some(rest)
+    }
+}
+
+/// What is looked at before the crate reads the file.
+#[derive(serde::Deserialize)]
+struct Head {
+    #[serde(default)]
+    normalizer: Value,
+}
+
+/// Fails where a `Precompiled` normalizer claims a longer table than it has: the crate makes room for what is claimed.
+fn charsmaps(normalizer: &Value) -> Result<()> {
+    match normalizer {
+        Value::Array(list) => list.iter().try_for_each(charsmaps),
+        Value::Object(map) => {
+            if let Some(Value::String(table)) = map.get("precompiled_charsmap") {
+                let start = table.get(..8).and_then(|s| STANDARD.decode(s).ok());
+                let claimed = start.and_then(|s| s.first_chunk().copied()).map_or(u32::MAX, u32::from_le_bytes);
+                let held = table.len() / 4 * 3;
+                let expected = "a table as long as it says";
+                ensure!(
+                    claimed as usize <= held,
+                    "precompiled_charsmap",
+                    expected,
+                    format!("{held} bytes of {claimed}")
+                );
+            }
+            map.values().try_for_each(charsmaps)
+        }
+        _ => Ok(()),
     }
 }
 

@@ -206,7 +206,7 @@ impl<T: Real> Shape<T> {
                     if totals[r] > T::ZERO {
                         out.iter_mut().for_each(|o| *o = *o / totals[r]);
                     }
-                    if let Some(sums) = sums.as_deref_mut() {
+                    if let Some(sums) = sums.as_deref_mut().filter(|_| totals[r] > T::ZERO) {
                         sums.iter_mut().zip(p).for_each(|(s, &p)| *s += p / totals[r]);
                     }
                 }

@@ -32,6 +32,11 @@ fn split<T: Real>(x: T) -> (T, T) {
     (high, T::of_f32(tf32((x - high).to_f32())))
 }
 
+/// What weights are divided by: a row masked everywhere has none, and stays zeros (C3.2a).
+fn divisor<T: Real>(total: T) -> T {
+    if total == T::ZERO { T::ONE } else { total }
+}
+
 /// A product without that of the lower halves.
 #[inline(always)]
 fn three<T: Real>(a: (T, T), b: (T, T)) -> T {
@@ -56,7 +61,7 @@ impl<T: Real> Shape<T> {
         fill_scores(&scaled, head.keys, self.head_dim, T::ONE, scores, stride);
         for (r, out) in outs.into_iter().enumerate() {
             let p = &mut scores[r * stride..][..seen[r]];
-            let total = weights(p);
+            let total = divisor(weights(p));
             p.iter_mut().for_each(|p| *p = *p / total);
             add_mix(p, head.values, out);
         }
@@ -113,7 +118,7 @@ impl<T: Real> Shape<T> {
             } else {
                 p.iter_mut().for_each(|s| *s = grid.round(grid.round(*s) * self.scale));
             }
-            let total = weights(p);
+            let total = divisor(weights(p));
             if fused {
                 grid.round_all(p);
                 add_mix(p, head.values, out);

@@ -87,6 +87,17 @@ impl Model {
         }
     }
 
+    /// Bytes of memory that a prompt of this model needs at the least, in f32: its weights, keys and values of all rows,
+    /// the rows that a layer works on, and several times its pixels for the vision side.
+    pub fn forecast(&self, prompt: Option<&Prepared>) -> u64 {
+        let c = self.config.text();
+        let rows = prompt.map_or(0, |p| p.ids.len());
+        let cache = 2 * c.layers * c.kv_heads * c.head_dim;
+        let layer = 3 * c.hidden + 2 * c.intermediate + (2 * c.heads + c.kv_heads) * c.head_dim;
+        let pixels: usize = prompt.map_or(0, |p| p.images.iter().map(|image| image.pixels.len()).sum());
+        self.checkpoint.bytes() + 4 * (rows as u64 * (cache + layer) as u64 + 8 * pixels as u64)
+    }
+
     /// The visual rows of the prompt's images, in prompt order: [n_v, d]. Spec: E5.1–E5.15
     pub fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared) -> Array2<T> {
         match &self.vision {

@@ -47,7 +47,7 @@ fn svg(map: &Map) -> String {
     let [down, across] = map.cells.map(|n| n as f64);
     let panels = map.panels.len();
     // Panels in rows of at most eight; a cell is at least a point, and no larger than it has to be.
-    let columns = panels.min(8).max(1);
+    let columns = panels.clamp(1, 8);
     let side = ((WIDTH - 40.0) / columns as f64 - 14.0).max(20.0);
     let cell = (side / across).min(if panels == 1 { 9.0 } else { 6.0 });
     let tall = (cell * down).min(if panels == 1 { 520.0 } else { 300.0 }) / down;

@@ -1,19 +1,22 @@
 //! The bytes of a file, mapped into memory.
 //!
 //! The operating system reads pages as they are touched and may drop them again, so a checkpoint need not fit into
-//! memory twice. A mapped file must not be changed meanwhile: another program that truncates it makes the next read of
-//! the lost part end this process with SIGBUS, and one that overwrites it changes the weights. A download tool that
-//! writes beside the file and renames, as Hugging Face's does, is safe.
+//! memory twice. A mapped file must not be changed meanwhile: another program that overwrites it changes the weights, and
+//! one that truncates it makes the next read of the lost part raise SIGBUS, which ends the process; a program may have
+//! itself told instead, by [`on_lost_file`], as the binary does. A download tool that writes beside the file and renames,
+//! as Hugging Face's does, is safe.
 
 use crate::error::{Error, Result, ensure};
 use std::fs::File;
+use std::ops::{Deref, Range};
 use std::path::Path;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Bytes that tensors are read from in place.
 #[derive(Debug)]
 pub enum Storage {
     /// A mapped file.
-    Mapped(memmap2::Mmap),
+    Mapped(Mapping),
     /// Part of the binary.
     Static(&'static [u8]),
     /// A copy, aligned to 8 bytes; for tensors that lie misaligned in their file.
@@ -36,7 +39,7 @@ impl Storage {
             return Ok(Storage::Static(&[]));
         }
         let map = map(&file).map_err(|e| Error::new(path.display(), "a file that can be mapped into memory", e))?;
-        Ok(Storage::Mapped(map))
+        Ok(Storage::Mapped(Mapping::new(map, path)))
     }
 
     /// An aligned copy.
@@ -61,4 +64,74 @@ fn map(file: &File) -> std::io::Result<memmap2::Mmap> {
     // SAFETY: the map is private and read-only, and every offset into it is checked against its length, which is that of
     // the file when mapped. What cannot be ruled out is another process changing the file; the module documents it.
     unsafe { memmap2::MmapOptions::new().map_copy_read_only(file) }
+}
+
+/// Mappings that are there now: where they lie and of which file. Global because a signal handler has nothing else to go
+/// by; no result depends on it.
+static MAPPINGS: Mutex<Vec<(Range<usize>, String)>> = Mutex::new(Vec::new());
+
+/// What [`on_lost_file`] was told to call.
+static REPORT: OnceLock<fn(&str)> = OnceLock::new();
+
+/// A mapped file, known to the handler of [`on_lost_file`] while it lives.
+#[derive(Debug)]
+pub struct Mapping(memmap2::Mmap);
+
+impl Mapping {
+    fn new(map: memmap2::Mmap, path: &Path) -> Mapping {
+        let start = map.as_ptr() as usize;
+        let known = (start..start + map.len(), path.display().to_string());
+        MAPPINGS.lock().unwrap_or_else(PoisonError::into_inner).push(known);
+        Mapping(map)
+    }
+}
+
+impl Deref for Mapping {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        let start = self.0.as_ptr() as usize;
+        MAPPINGS.lock().unwrap_or_else(PoisonError::into_inner).retain(|(range, _)| range.start != start);
+    }
+}
+
+/// From now on, where a mapped file has lost the bytes that are about to be read, `report` is called with its path, on the
+/// thread that reads. It should end the process; if it returns, SIGBUS does. For programs, not for libraries: the handler
+/// is the whole process's. Does nothing where there is no SIGBUS.
+pub fn on_lost_file(report: fn(&str)) {
+    let _ = REPORT.set(report); // the first stays
+    #[cfg(unix)]
+    handle_bus_errors();
+}
+
+#[cfg(unix)]
+#[allow(unsafe_code)]
+fn handle_bus_errors() {
+    extern "C" fn lost(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+        // SAFETY: with SA_SIGINFO the system passes a valid siginfo_t, and that of a SIGBUS has an address.
+        let at = unsafe { (*info).si_addr() } as usize;
+        // The signal is raised by this thread's own read of a mapping, during which it holds no lock and is inside no
+        // allocation: neither can be left half done.
+        let found = MAPPINGS.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = found.iter().find(|(range, _)| range.contains(&at)).map(|(_, file)| file.clone());
+        drop(found);
+        if let (Some(file), Some(report)) = (file, REPORT.get()) {
+            report(&file);
+        }
+        // SAFETY: the default action is always a valid one. The read is tried again and ends the process.
+        unsafe { libc::signal(libc::SIGBUS, libc::SIG_DFL) };
+    }
+    // SAFETY: all-zero is a valid sigaction; the handler has the type that SA_SIGINFO asks for, and stays.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = lost as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO;
+        libc::sigaction(libc::SIGBUS, &action, std::ptr::null_mut());
+    }
 }

@@ -24,7 +24,7 @@ mod tensors;
 
 pub use checkpoint::{Checkpoint, TensorInfo};
 pub use dtype::Dtype;
-pub use mmap::Storage;
+pub use mmap::{Mapping, Storage, on_lost_file};
 pub use names::Names;
 pub use tensors::Matrix;
 

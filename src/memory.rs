@@ -1,0 +1,119 @@
+//! How much memory this process has in use, and how much more it may take before the system would end it; how long a
+//! thread has been on the processor.
+//!
+//! Linux tells all of it; elsewhere the answer is "unknown", and nothing is forecast. No result depends on it: it only decides
+//! whether work is begun.
+
+use crate::error::{Error, Result, ensure};
+use std::time::Duration;
+
+/// The variable that says how much may be taken, instead of the system: `12GB`, `500MB`, or a number of bytes.
+pub const VARIABLE: &str = "AIRCACHE_MEMORY";
+
+/// Fails where `need` bytes are more than can be taken; `at` names what needs them.
+///
+/// # Errors
+/// They are more; [`VARIABLE`] is set and no size.
+pub fn check(at: &str, need: u64) -> Result<()> {
+    let free = match std::env::var_os(VARIABLE) {
+        None => available(),
+        Some(text) => Some(size(&text.to_string_lossy())?),
+    };
+    let gb = |n: u64| {
+        if n < 1_000_000_000 { format!("{:.1} MB", n as f64 / 1e6) } else { format!("{:.1} GB", n as f64 / 1e9) }
+    };
+    let free = free.unwrap_or(u64::MAX);
+    ensure!(
+        need <= free,
+        at,
+        format!("a need of no more memory than is free, {}", gb(free)),
+        format!("one of {}", gb(need)),
+        format!("end other programs; {VARIABLE}={}GB tries it all the same", need.div_ceil(1_000_000_000))
+    );
+    Ok(())
+}
+
+/// `12GB`, `500MB` or a number of bytes.
+fn size(text: &str) -> Result<u64> {
+    let units = [("GB", 1_000_000_000), ("MB", 1_000_000), ("", 1)];
+    let sized = units.iter().find_map(|(unit, size)| text.strip_suffix(unit).map(|n| (n, *size)));
+    let bytes = sized.and_then(|(n, size)| n.trim().parse::<u64>().ok()?.checked_mul(size));
+    bytes.ok_or_else(|| Error::new(VARIABLE, "a size such as 12GB, 500MB or a number of bytes", format!("{text:?}")))
+}
+
+/// Bytes of this process in physical memory.
+pub fn resident() -> Option<u64> {
+    field(&std::fs::read_to_string("/proc/self/status").ok()?, "VmRSS:").map(|kib| kib * 1024)
+}
+
+/// Bytes that can still be taken: what the system has free or can free, or less where a control group sets a limit.
+pub fn available() -> Option<u64> {
+    let system = field(&std::fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:").map(|kib| kib * 1024);
+    let second = group("", ["memory.max", "memory.current", "inactive_file"]);
+    let first = group("memory/", ["memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"]);
+    [system, second, first].into_iter().flatten().min()
+}
+
+/// What the system calls this thread, for [`processor_time`].
+pub fn thread() -> Option<String> {
+    Some(std::fs::read_link("/proc/thread-self").ok()?.to_str()?.to_owned())
+}
+
+/// How long a thread of this process has been on the processor; `name`: what [`thread`] said on it.
+pub fn processor_time(name: &str) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{name}/stat")).ok()?;
+    // Behind the program's name, which may hold anything: state, parent …; user and system time are the 12th and 13th.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
+    Some(Duration::from_millis(10 * (ticks()? + ticks()?))) // a hundred a second on every Linux
+}
+
+/// What a control group leaves: its limit less what it uses, without the files that it would drop first.
+fn group(folder: &str, [limit, used, files]: [&str; 3]) -> Option<u64> {
+    let read = |name: &str| std::fs::read_to_string(format!("/sys/fs/cgroup/{folder}{name}")).ok();
+    let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
+    let files = read("memory.stat").and_then(|text| field(&text, files)).unwrap_or(0);
+    Some(number(limit)?.saturating_sub(number(used)?.saturating_sub(files)))
+}
+
+/// The number after `name` on the line that begins with it.
+fn field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix([' ', '\t']))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_found_by_their_whole_name() {
+        let text = "inactive_file_x 3\ninactive_file 7\nVmRSS:\t  123 kB\n";
+        assert_eq!(
+            (field(text, "inactive_file"), field(text, "VmRSS:"), field(text, "VmR")),
+            (Some(7), Some(123), None)
+        );
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        let of = |text: &str| size(text).ok();
+        assert_eq!([of("12GB"), of("500MB"), of("7")], [Some(12_000_000_000), Some(500_000_000), Some(7)]);
+        assert_eq!([of(""), of("GB"), of("-1"), of("1kB"), of("99999999999GB")], [None; 5]);
+    }
+
+    #[test]
+    fn a_need_beyond_what_is_free_is_an_error() {
+        assert!(check("model", 1 << 62).is_err() || available().is_none());
+        check("model", 0).unwrap();
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn this_process_uses_less_than_there_is() {
+        let before = resident().expect("Linux tells");
+        let held = vec![1u8; 64 << 20];
+        assert!(resident().expect("Linux tells") >= before + (48 << 20), "{} bytes held", held.len());
+        assert!(available().expect("Linux tells") > 0);
+    }
+}
