@@ -138,3 +138,12 @@ pub mod weights;
 
 pub use error::{Error, Result};
 pub use roles::{Role, Roles};
+
+/// The examples of the README and of the book are tests.
+#[cfg(all(doctest, feature = "input"))]
+mod book {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/aircache.md")]
+    struct Aircache;
+}

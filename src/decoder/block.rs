@@ -63,6 +63,7 @@ impl Block {
         angles: &Angles<T>,
         segments: &mut [Segment<'_, T>],
     ) -> Array2<T> {
+        // ANCHOR: layer
         let h = pass.store(rms_norm(x.view(), &self.attention_norm, pass.epsilon(c.norm_eps, x.view()), pass.grid)); // E6.2
         let [mut q, mut k, v] = self.qkv.forward(pass, c, h.view());
         angles.rotate(q.view_mut(), c.head_dim, pass.grid); // E6.3, C6.3a
@@ -77,6 +78,7 @@ impl Block {
         let h = pass.store(rms_norm(x.view(), &self.mlp_norm, pass.epsilon(c.norm_eps, x.view()), pass.grid));
         let x = x + self.mlp.forward(pass, h.view()); // E6.6
         pass.put(stage(layer, "out"), x)
+        // ANCHOR_END: layer
     }
 }
 

@@ -5,6 +5,7 @@ use super::{Budget, Decimal, LayerScores, Retain, apportion};
 
 /// Candidates kept in each layer: \[L\], none above `candidates`, summing to [`Retain::total`] under every rule
 /// but full. Spec: E8.7, C8.7a, C8.7b, C8.7c, D9.3, C9.3a
+// ANCHOR: budgets
 pub(super) fn budgets(rule: Budget, retain: Retain, layers: &[LayerScores], candidates: usize) -> Vec<usize> {
     let ones = vec![1.0; layers.len()];
     let strengths = || relative(layers.iter().map(|l| l.strength).collect());
@@ -23,12 +24,15 @@ pub(super) fn budgets(rule: Budget, retain: Retain, layers: &[LayerScores], cand
         }
     }
 }
+// ANCHOR_END: budgets
 
 /// The ′ of (7): divided by the mean over layers, so that they average 1; all 1 where the mean is 0. Spec: A8.5, A8.6
+// ANCHOR: relative
 fn relative(values: Vec<f64>) -> Vec<f64> {
     let mean = crate::num::sum(&values) / values.len() as f64;
     values.iter().map(|&v| if mean > 0.0 { v / mean } else { 1.0 }).collect()
 }
+// ANCHOR_END: relative
 
 /// Linear from max = 2·b̄ − b̄/β down to min = b̄/β; where max is over N, from N down to 2·b̄ − N. All in quotients of
 /// integers. Spec: E9.5, A9.4

@@ -7,12 +7,14 @@ use super::{Keep, Scope};
 /// ```
 /// assert_eq!(aircache::policy::ranking(&[0.1, 0.4, 0.1, 0.4]), [1, 3, 0, 2]);
 /// ```
+// ANCHOR: ranking
 pub fn ranking(importance: &[f64]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..importance.len()).collect();
     // Stable, so equal importances stay in index order; −0 and 0 are equal.
     order.sort_by(|&a, &b| importance[b].partial_cmp(&importance[a]).unwrap_or(std::cmp::Ordering::Equal));
     order
 }
+// ANCHOR_END: ranking
 
 /// The candidates kept by a budget of `b`: ascending, b of them.
 ///

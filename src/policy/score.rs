@@ -117,6 +117,7 @@ fn attention<T: Real>(
 }
 
 /// The votes of the query heads of KV head `g`. Spec: E8.3, A8.3, A8.4
+// ANCHOR: votes
 fn votes<T: Real>(scorer: &Scorer, seen: &Observed<'_, T>, g: usize, window: &[usize]) -> Vec<Votes<T>> {
     let (policy, sight) = (&scorer.policy, &scorer.sight);
     let cols = match policy.keys {
@@ -150,6 +151,7 @@ fn votes<T: Real>(scorer: &Scorer, seen: &Observed<'_, T>, g: usize, window: &[u
     }
     heads
 }
+// ANCHOR_END: votes
 
 /// Average pooling over prompt positions, as `avg_pool1d` with padding ⌊kernel/2⌋: what lies outside the prompt, and the
 /// window's own columns (unless everything votes), count 0, and the divisor is

@@ -8,9 +8,11 @@ use ndarray::Array2;
 /// ```
 /// assert_eq!(aircache::policy::strength(&[0.125, 0.25, 0.125]), 0.5);
 /// ```
+// ANCHOR: strength
 pub fn strength(importance: &[f64]) -> f64 {
     sum(importance)
 }
+// ANCHOR_END: strength
 
 /// s_k = N / ((N−1)(N−2)) · Σ ((I − μ) / σ)³, σ the sample deviation (A8.7): how concentrated the look is.
 ///
@@ -20,6 +22,7 @@ pub fn strength(importance: &[f64]) -> f64 {
 /// ```
 /// assert!((aircache::policy::skewness(&[0.0, 0.0, 3.0]) - 3f64.sqrt()).abs() < 1e-15);
 /// ```
+// ANCHOR: skewness
 pub fn skewness(importance: &[f64]) -> f64 {
     let n = importance.len() as f64;
     if importance.len() < 3 || importance.iter().all(|&i| i == importance[0]) {
@@ -36,6 +39,7 @@ pub fn skewness(importance: &[f64]) -> f64 {
     let cubes = of(|z| z * z * z, &standard);
     n / ((n - 1.0) * (n - 2.0)) * cubes
 }
+// ANCHOR_END: skewness
 
 /// A statistic of a layer that has several kept sets: the mean of theirs. importance: [S, N_c]. Spec: E8.5, E8.6
 pub(crate) fn over_sets(importance: &Array2<f64>, statistic: fn(&[f64]) -> f64) -> f64 {

@@ -123,6 +123,7 @@ pub(super) fn attention<T: Real>(scorer: &Scorer, seen: &Observed<'_, T>) -> Vec
 }
 
 /// The last row of Att, the softmax over the text keys alone: [H][N_t]. Spec: E8.1
+// ANCHOR: text_attention
 fn text_attention<T: Real>(text: &[usize], seen: &Observed<'_, T>, grid: Grid) -> Vec<Vec<T>> {
     let mut att = Vec::with_capacity(seen.q.shape()[0]);
     for g in 0..seen.k.shape()[0] {
@@ -135,16 +136,19 @@ fn text_attention<T: Real>(text: &[usize], seen: &Observed<'_, T>, grid: Grid) -
     }
     att
 }
+// ANCHOR_END: text_attention
 
 /// The elite of a row of attention: the entries that reach α times the largest, ascending. Spec: E8.2, C8.2b
 ///
 /// ```
 /// assert_eq!(aircache::policy::elite(&[0.5, 0.05, 0.45], 0.9), [0, 2]);
 /// ```
+// ANCHOR: elite
 pub fn elite<T: Real>(att: &[T], alpha: T) -> Vec<usize> {
     let max = att.iter().copied().fold(T::NEG_INFINITY, T::max);
     (0..att.len()).filter(|&j| att[j] >= alpha * max).collect()
 }
+// ANCHOR_END: elite
 
 impl Policy {
     /// Whether importances come from attention.
