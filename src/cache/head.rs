@@ -2,27 +2,68 @@
 
 use crate::kernel::{HeadView, key_at, push_key};
 use crate::num::{LANES, Real};
+use half::bf16;
 use ndarray::Array2;
 
 /// Entries that room is made for at once when a head grows (C7.1b).
 const GROWTH: usize = 256;
 
-/// The cached entries of one KV head. Spec: D7.1, D3.4
+/// The cached entries of one KV head. Spec: D7.1, D3.4, D7.4
 #[derive(Debug, Clone)]
 pub struct HeadCache<T> {
     head_dim: usize,
-    /// Blocks of 16 keys, transposed.
-    keys: Vec<T>,
-    /// [len, d_h].
-    values: Vec<T>,
+    numbers: Numbers<T>,
     /// The row of the sequence that each entry came from, ascending.
     rows: Vec<usize>,
+}
+
+/// Blocks of 16 keys, transposed, and values, [len, d_h]. Spec: D7.4
+#[derive(Debug, Clone)]
+enum Numbers<T> {
+    Own(Entries<T>),
+    Bf16(Entries<bf16>),
+}
+
+#[derive(Debug, Clone)]
+struct Entries<S> {
+    keys: Vec<S>,
+    values: Vec<S>,
+}
+
+impl<S: Copy + Default> Entries<S> {
+    const EMPTY: Self = Entries { keys: Vec::new(), values: Vec::new() };
+
+    /// Makes room for exactly `more` entries after `len`.
+    fn reserve(&mut self, len: usize, more: usize, d: usize) {
+        let keys = (len + more).next_multiple_of(LANES) * d;
+        self.keys.reserve_exact(keys.saturating_sub(self.keys.len()));
+        self.values.reserve_exact(more * d);
+    }
+
+    fn push(&mut self, len: usize, key: impl ExactSizeIterator<Item = S>, value: impl Iterator<Item = S>) {
+        push_key(&mut self.keys, len, key);
+        self.values.extend(value);
+    }
+
+    fn copy(&mut self, from: &Self, to: usize, entry: usize, d: usize) {
+        let key = (0..d).map(|i| key_at(&from.keys, d, entry, i));
+        self.push(to, key, from.values[entry * d..][..d].iter().copied());
+    }
+
+    fn view(&self) -> HeadView<'_, S> {
+        HeadView { keys: &self.keys, values: &self.values }
+    }
 }
 
 impl<T: Real> HeadCache<T> {
     /// A head without entries.
     pub fn new(head_dim: usize) -> Self {
-        HeadCache { head_dim, keys: Vec::new(), values: Vec::new(), rows: Vec::new() }
+        HeadCache { head_dim, numbers: Numbers::Own(Entries::EMPTY), rows: Vec::new() }
+    }
+
+    /// The same, whose entries are kept in bf16: each number is rounded to it as it comes in. Spec: D7.4, R7.4
+    pub fn in_bf16(head_dim: usize) -> Self {
+        HeadCache { numbers: Numbers::Bf16(Entries::EMPTY), ..Self::new(head_dim) }
     }
 
     /// Number of entries.
@@ -42,9 +83,10 @@ impl<T: Real> HeadCache<T> {
 
     /// Makes room for exactly `more` entries.
     pub fn reserve(&mut self, more: usize) {
-        let entries = self.len() + more;
-        self.keys.reserve_exact((entries.next_multiple_of(LANES) * self.head_dim).saturating_sub(self.keys.len()));
-        self.values.reserve_exact(more * self.head_dim);
+        match &mut self.numbers {
+            Numbers::Own(entries) => entries.reserve(self.rows.len(), more, self.head_dim),
+            Numbers::Bf16(entries) => entries.reserve(self.rows.len(), more, self.head_dim),
+        }
         self.rows.reserve_exact(more);
     }
 
@@ -53,8 +95,11 @@ impl<T: Real> HeadCache<T> {
         if self.rows.len() == self.rows.capacity() {
             self.reserve(GROWTH);
         }
-        push_key(&mut self.keys, self.rows.len(), key);
-        self.values.extend(value);
+        let narrow = |v: T| bf16::from_f32(v.to_f32()); // R7.4
+        match &mut self.numbers {
+            Numbers::Own(entries) => entries.push(self.rows.len(), key, value),
+            Numbers::Bf16(entries) => entries.push(self.rows.len(), key.map(narrow), value.map(narrow)),
+        }
         self.rows.push(row);
     }
 
@@ -63,41 +108,75 @@ impl<T: Real> HeadCache<T> {
     /// # Panics
     /// Where an entry is out of range.
     pub fn picked(&self, entries: &[usize]) -> Self {
-        let mut picked = HeadCache::new(self.head_dim);
+        let mut picked = match self.numbers {
+            Numbers::Own(_) => HeadCache::new(self.head_dim),
+            Numbers::Bf16(_) => HeadCache::in_bf16(self.head_dim),
+        };
         picked.reserve(entries.len());
-        for &e in entries {
-            picked.push(self.rows[e], self.key(e), self.value(e).iter().copied());
+        for (to, &e) in entries.iter().enumerate() {
+            match (&mut picked.numbers, &self.numbers) {
+                (Numbers::Own(picked), Numbers::Own(all)) => picked.copy(all, to, e, self.head_dim),
+                (Numbers::Bf16(picked), Numbers::Bf16(all)) => picked.copy(all, to, e, self.head_dim),
+                _ => unreachable!("D7.4: both keep the same"),
+            }
+            picked.rows.push(self.rows[e]);
         }
         picked
     }
 
     /// The key of an entry: \[d_h\].
     pub fn key(&self, entry: usize) -> impl ExactSizeIterator<Item = T> + '_ {
-        (0..self.head_dim).map(move |i| key_at(&self.keys, self.head_dim, entry, i))
+        (0..self.head_dim).map(move |i| match &self.numbers {
+            Numbers::Own(entries) => key_at(&entries.keys, self.head_dim, entry, i),
+            Numbers::Bf16(entries) => T::of_f32(key_at(&entries.keys, self.head_dim, entry, i).to_f32()),
+        })
     }
 
     /// The value of an entry: \[d_h\].
-    pub fn value(&self, entry: usize) -> &[T] {
-        &self.values[entry * self.head_dim..][..self.head_dim]
+    pub fn value(&self, entry: usize) -> impl ExactSizeIterator<Item = T> + '_ {
+        (0..self.head_dim).map(move |i| match &self.numbers {
+            Numbers::Own(entries) => entries.values[entry * self.head_dim + i],
+            Numbers::Bf16(entries) => T::of_f32(entries.values[entry * self.head_dim + i].to_f32()),
+        })
     }
 
     /// All keys as rows: [len, d_h].
     pub fn keys(&self) -> Array2<T> {
-        Array2::from_shape_fn((self.len(), self.head_dim), |(e, i)| key_at(&self.keys, self.head_dim, e, i))
+        self.array((0..self.len()).flat_map(|e| self.key(e)))
     }
 
     /// All values as rows: [len, d_h].
     pub fn values(&self) -> Array2<T> {
-        Array2::from_shape_fn((self.len(), self.head_dim), |(e, i)| self.values[e * self.head_dim + i])
+        self.array((0..self.len()).flat_map(|e| self.value(e)))
     }
 
-    /// What the attention kernel reads.
-    pub fn view(&self) -> HeadView<'_, T> {
-        HeadView { keys: &self.keys, values: &self.values }
+    fn array(&self, numbers: impl Iterator<Item = T>) -> Array2<T> {
+        let shape = (self.len(), self.head_dim);
+        Array2::from_shape_vec(shape, numbers.collect()).unwrap_or_else(|_| unreachable!("D7.1: d_h numbers an entry"))
+    }
+
+    /// What the attention kernel reads where the container is kept.
+    pub(super) fn own(&self) -> Option<HeadView<'_, T>> {
+        match &self.numbers {
+            Numbers::Own(entries) => Some(entries.view()),
+            Numbers::Bf16(_) => None,
+        }
+    }
+
+    /// What the attention kernel reads where bf16 is kept.
+    pub(super) fn narrow(&self) -> Option<HeadView<'_, bf16>> {
+        match &self.numbers {
+            Numbers::Own(_) => None,
+            Numbers::Bf16(entries) => Some(entries.view()),
+        }
     }
 
     /// Bytes of the entries' keys and values. Spec: C7.1c
     pub fn bytes(&self) -> usize {
-        2 * self.len() * self.head_dim * size_of::<T>()
+        let number = match self.numbers {
+            Numbers::Own(_) => size_of::<T>(),
+            Numbers::Bf16(_) => size_of::<bf16>(),
+        };
+        2 * self.len() * self.head_dim * number
     }
 }

@@ -4,7 +4,7 @@ mod head;
 
 pub use head::HeadCache;
 
-use crate::kernel::HeadView;
+use crate::kernel::Heads;
 use crate::num::Real;
 
 /// Keys and values of every layer and KV head. Spec: D7.1, C7.1c
@@ -22,14 +22,28 @@ impl<T: Real> Cache<T> {
         Cache { layers: vec![vec![HeadCache::new(head_dim); kv_heads]; layers], rows: 0 }
     }
 
+    /// An empty cache that keeps bf16. Spec: D7.4
+    ///
+    /// # Panics
+    /// In f64 (C7.4a).
+    pub fn in_bf16(layers: usize, kv_heads: usize, head_dim: usize) -> Self {
+        assert!(T::NAME == "f32", "C7.4a: bf16 is kept of f32 alone");
+        Cache { layers: vec![vec![HeadCache::in_bf16(head_dim); kv_heads]; layers], rows: 0 }
+    }
+
     /// Makes room for exactly `more` entries in every head.
     pub fn reserve(&mut self, more: usize) {
         self.layers.iter_mut().flatten().for_each(|head| head.reserve(more));
     }
 
     /// What the attention kernel reads of a layer.
-    pub fn views(&self, layer: usize) -> Vec<HeadView<'_, T>> {
-        self.layers[layer].iter().map(HeadCache::view).collect()
+    pub fn heads(&self, layer: usize) -> Heads<'_, T> {
+        let heads = &self.layers[layer];
+        let own: Vec<_> = heads.iter().filter_map(HeadCache::own).collect();
+        match own.len() == heads.len() {
+            true => Heads::Own(own),
+            false => Heads::Bf16(heads.iter().filter_map(HeadCache::narrow).collect()),
+        }
     }
 
     /// Bytes that keys and values take up.

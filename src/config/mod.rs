@@ -74,7 +74,11 @@ impl FamilyConfig {
         Self::read(files, &label, &map)
     }
 
-    fn read(files: &Files, label: &str, map: &Map<String, Value>) -> Result<FamilyConfig> {
+    /// What is in a `config.json`; label: for messages.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub(crate) fn read(files: &Files, label: &str, map: &Map<String, Value>) -> Result<FamilyConfig> {
         let scope = Scope::new(label, map);
         Ok(match scope.model_type("", &Self::KNOWN)? {
             "llava_onevision" => FamilyConfig::LlavaOnevision(LlavaOnevisionConfig::read(&scope)?),

@@ -4,12 +4,12 @@ use super::qkv::Qkv;
 use super::{Segment, stage};
 use crate::config::{DecoderConfig, Projections};
 use crate::error::Result;
-use crate::kernel::{Angles, Aside, Visible, attention, rms_norm};
+use crate::kernel::{Angles, Aside, Visible, attention_over, rms_norm};
 use crate::layer::{GatedMlp, Linear};
 use crate::num::Real;
 use crate::pass::{Pass, Stage};
 use crate::weights::Names;
-use ndarray::{Array2, ArrayView3, s};
+use ndarray::{Array2, ArrayD, ArrayView3, s};
 
 /// The weights of a layer.
 #[derive(Debug, Clone)]
@@ -52,6 +52,13 @@ impl Block {
         })
     }
 
+    /// Bytes of the weights.
+    pub(super) fn bytes(&self) -> usize {
+        let mlp = [&self.mlp.gate, &self.mlp.up, &self.mlp.down];
+        let linear = mlp.into_iter().chain([&self.out]).map(Linear::bytes);
+        self.qkv.bytes() + linear.sum::<usize>() + 4 * (self.attention_norm.len() + self.mlp_norm.len())
+    }
+
     /// x: [rows, d] → [rows, d]. Spec: E6.2–E6.6, C6.2a, R6.2, R6.5, R6.6
     #[allow(clippy::too_many_arguments)]
     pub(super) fn forward<T: Real>(
@@ -64,13 +71,15 @@ impl Block {
         segments: &mut [Segment<'_, T>],
     ) -> Array2<T> {
         // ANCHOR: layer
-        let h = pass.store(rms_norm(x.view(), &self.attention_norm, pass.epsilon(c.norm_eps, x.view()), pass.grid)); // E6.2
-        let [mut q, mut k, v] = self.qkv.forward(pass, c, h.view());
-        angles.rotate(q.view_mut(), c.head_dim, pass.grid); // E6.3, C6.3a
-        angles.rotate(k.view_mut(), c.head_dim, pass.grid);
-        let q = shown(pass, stage(layer, "query"), q, c.heads);
-        let k = shown(pass, stage(layer, "key"), k, c.kv_heads);
-        let v = shown(pass, stage(layer, "value"), v, c.kv_heads);
+        let [q, k, v] = unseen(pass, c, layer, x.nrows()).unwrap_or_else(|| {
+            let h = pass.store(rms_norm(x.view(), &self.attention_norm, pass.epsilon(c.norm_eps, x.view()), pass.grid)); // E6.2
+            let [mut q, mut k, v] = self.qkv.forward(pass, c, h.view());
+            angles.rotate(q.view_mut(), c.head_dim, pass.grid); // E6.3, C6.3a
+            angles.rotate(k.view_mut(), c.head_dim, pass.grid);
+            let q = shown(pass, stage(layer, "query"), q, c.heads);
+            let k = shown(pass, stage(layer, "key"), k, c.kv_heads);
+            [q, k, shown(pass, stage(layer, "value"), v, c.kv_heads)]
+        });
 
         let mix = mix(pass, c, layer, &q, &k, &v, segments); // E6.4
         let mix = pass.put(stage(layer, "mix"), mix);
@@ -95,6 +104,7 @@ fn mix<T: Real>(
 ) -> Array2<T> {
     let d = c.head_dim;
     let mut first = 0;
+    let unseen = pass.unseen(stage(layer, "mix"), q.shape()).and_then(|given| given.into_dimensionality().ok());
     let mut mix = Vec::with_capacity(q.len());
     for segment in segments {
         let rows = first..first + segment.rows;
@@ -107,21 +117,25 @@ fn mix<T: Real>(
                 head.push(segment.cache.rows + row - first, of(k).into_iter(), of(v).into_iter());
             }
         }
-        let views = segment.cache.views(layer);
         let queries = q.slice(s![rows.clone(), ..]);
         let seen = by_head(q, c.heads).slice_move(s![.., rows.clone(), ..]);
         let observer = segment.observer.as_deref_mut();
         let received = observer.and_then(|o| o.see(layer, segment.cache.rows, seen, c.kv_heads));
-        mix.extend(attention(
-            queries.as_slice().unwrap_or_default(),
-            c.heads,
-            &views,
-            d,
-            Visible::Causal,
-            pass.stores(),
-            received,
-        ));
+        if unseen.is_none() {
+            mix.extend(attention_over(
+                queries.as_slice().unwrap_or_default(),
+                c.heads,
+                &segment.cache.heads(layer),
+                d,
+                Visible::Causal,
+                pass.stores(),
+                received,
+            ));
+        }
         first = rows.end;
+    }
+    if let Some(given) = unseen {
+        return given;
     }
     Array2::from_shape_vec(q.dim(), mix).unwrap_or_else(|_| unreachable!("E6.4: one row a query"))
 }
@@ -130,11 +144,23 @@ fn mix<T: Real>(
 fn shown<T: Real>(pass: &mut Pass<'_, T>, at: Stage, x: Array2<T>, heads: usize) -> Array2<T> {
     match pass.show(at, by_head(&x, heads)) {
         None => x,
-        Some(given) => {
-            let rows = given.permuted_axes(vec![1, 0, 2]).as_standard_layout().into_owned();
-            rows.into_shape_with_order(x.dim()).unwrap_or(x)
-        }
+        Some(given) => by_row(given, x.dim()).unwrap_or(x),
     }
+}
+
+/// Queries, keys and values that a replay goes on with, where nobody wants to see them; each [n, heads · d_h].
+fn unseen<T: Real>(pass: &Pass<'_, T>, c: &DecoderConfig, layer: usize, n: usize) -> Option<[Array2<T>; 3]> {
+    let of = |site, heads: usize| {
+        let given = pass.unseen(stage(layer, site), &[heads, n, c.head_dim])?;
+        by_row(given, (n, heads * c.head_dim))
+    };
+    Some([of("query", c.heads)?, of("key", c.kv_heads)?, of("value", c.kv_heads)?])
+}
+
+/// [heads, n, d_h] as [n, heads · d_h].
+fn by_row<T: Real>(given: ArrayD<T>, dim: (usize, usize)) -> Option<Array2<T>> {
+    let rows = given.permuted_axes(vec![1, 0, 2]).as_standard_layout().into_owned();
+    rows.into_shape_with_order(dim).ok()
 }
 
 /// [n, heads · d_h] seen as [heads, n, d_h].

@@ -80,6 +80,29 @@ impl Decoder {
         Cache::new(self.config.layers, self.config.kv_heads, self.config.head_dim)
     }
 
+    /// An empty cache of this decoder's shape that keeps bf16. Spec: D7.4
+    ///
+    /// # Panics
+    /// In f64 (C7.4a).
+    pub fn cache_in_bf16<T: Real>(&self) -> Cache<T> {
+        Cache::in_bf16(self.config.layers, self.config.kv_heads, self.config.head_dim)
+    }
+
+    /// Bytes of weights that one step reads: every layer, the norms, the head once.
+    pub fn step_bytes(&self) -> usize {
+        self.blocks.iter().map(Block::bytes).sum::<usize>() + 4 * self.norm.len() + self.head.bytes()
+    }
+
+    /// How the head's weights are stored, `BF16` as a checkpoint writes it.
+    pub fn weights(&self) -> String {
+        self.head.dtype().to_string()
+    }
+
+    /// Bytes of all weights: those that a step reads, and the embedding where the head is another matrix.
+    pub fn bytes(&self) -> usize {
+        self.step_bytes() + if self.embedding.is(&self.head) { 0 } else { self.embedding.bytes() }
+    }
+
     /// The embeddings of tokens: ids: \[n\] → [n, d]. Spec: E6.1
     ///
     /// # Panics

@@ -16,6 +16,14 @@ pub(super) enum Qkv {
 }
 
 impl Qkv {
+    /// Bytes of the weights.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Qkv::Apart(each) => each.iter().map(Linear::bytes).sum(),
+            Qkv::Grouped(all) => all.bytes(),
+        }
+    }
+
     /// h: [rows, d] → queries [rows, H·d_h], keys and values [rows, G·d_h]. Spec: E6.3, E6.13, C6.13a
     pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, c: &DecoderConfig, h: ArrayView2<'_, T>) -> [Array2<T>; 3] {
         match self {

@@ -8,39 +8,20 @@
 //! Naive twin: [`super::naive::attention`]. Spec: E3.5
 
 use super::attention_ways::Stores;
-use super::simd::vectorize;
-use crate::num::{Grid, LANES, Lanes, Real, sum};
+use super::entries::{HeadView, Heads};
+use super::outer::{add_mix, fill_scores};
+use super::scratch::Scratch;
+use super::simd::Registers;
+use super::vector::{Kept, Kernel, Vector};
+use crate::num::{Grid, LANES, Real};
+use half::bf16;
 use rayon::prelude::*;
+use std::any::TypeId;
 
-/// Rows of queries that one task takes, so that a block of keys is read once for all of them.
+/// Rows of queries after which received attention is added up (E3.15), and the fewest that a task of a prefill takes.
 const ROWS: usize = 8;
-/// Entries after which partial mixes are added up; counted from cache position 0. Spec: D3.5
-const CHUNK: usize = 256;
-
-/// The cached keys and values of one KV head, as the kernel reads them. Spec: D3.4
-#[derive(Debug, Clone, Copy)]
-pub struct HeadView<'a, T> {
-    /// Keys in blocks of 16 entries, transposed: [⌈len/16⌉, d_h, 16], the last block padded.
-    pub keys: &'a [T],
-    /// Values: [len, d_h].
-    pub values: &'a [T],
-}
-
-/// Appends a key to blocked keys that hold `len` of them so far. key: \[d_h\]. Spec: D3.4
-pub fn push_key<T: Real>(keys: &mut Vec<T>, len: usize, key: impl ExactSizeIterator<Item = T>) {
-    let (d, lane) = (key.len(), len % LANES);
-    if lane == 0 {
-        keys.resize(keys.len() + d * LANES, T::ZERO);
-    }
-    let block = keys.len() - d * LANES;
-    key.enumerate().for_each(|(i, v)| keys[block + i * LANES + lane] = v);
-}
-
-/// Element `i` of entry `entry` of blocked keys with `d` elements each. Spec: D3.4
-#[inline(always)]
-pub fn key_at<T: Real>(keys: &[T], d: usize, entry: usize, i: usize) -> T {
-    keys[(entry / LANES * d + i) * LANES + entry % LANES]
-}
+/// Scores that a task holds, where one head's allow it.
+const SCORES: usize = 128 << 10;
 
 /// Which entries a row of queries sees.
 #[derive(Debug, Clone, Copy)]
@@ -69,49 +50,57 @@ pub fn attention<T: Real>(
     stores: impl Into<Stores>,
     received: Option<&mut [Vec<T>]>,
 ) -> Vec<T> {
-    let stores = stores.into();
+    attention_over(q, query_heads, &Heads::Own(heads.to_vec()), head_dim, visible, stores.into(), received)
+}
+
+/// The same over what a cache keeps in the container or in bf16, which is widened as it is read. Spec: E3.5, D7.4
+///
+/// # Panics
+/// In f64 over bf16: no cache of f64 keeps it (C7.4a).
+pub fn attention_over<T: Real>(
+    q: &[T],
+    query_heads: usize,
+    heads: &Heads<'_, T>,
+    head_dim: usize,
+    visible: Visible,
+    stores: Stores,
+    received: Option<&mut [Vec<T>]>,
+) -> Vec<T> {
     let width = query_heads * head_dim;
     let (rows, group) = (q.len() / width.max(1), query_heads / heads.len().max(1));
     let mut mix = vec![T::ZERO; q.len()];
     if mix.is_empty() {
         return mix;
     }
-    let shape = Shape { rows, width, group, head_dim, visible, stores, scale: scale(head_dim) };
-    if let Some(received) = received {
-        // Waves of tasks, each with a sum of its own, added in the order of the rows.
-        for (wave, mix) in mix.chunks_mut(8 * ROWS * width).enumerate() {
-            let parts: Vec<Vec<Vec<T>>> = mix
-                .par_chunks_mut(ROWS * width)
-                .enumerate()
-                .map(|(block, mix)| {
-                    let first = (wave * 8 + block) * ROWS;
-                    let mut sums: Vec<Vec<T>> = received.iter().map(|r| vec![T::ZERO; r.len()]).collect();
-                    for (g, head) in heads.iter().enumerate() {
-                        shape.block(q, first, g, *head, mix, Some(&mut sums[g]));
-                    }
-                    sums
-                })
-                .collect();
-            for part in parts {
-                for (total, part) in received.iter_mut().zip(part) {
-                    total.iter_mut().zip(part).for_each(|(t, p)| *t += p);
-                }
-            }
+    let shape = Shape { rows, width, group, head_dim, visible, stores };
+    // Two containers, and code for both here: what calls this need not compile it again.
+    let (q, to) = (bytemuck::cast_slice(q), bytemuck::cast_slice_mut(&mut mix));
+    match heads {
+        Heads::Own(heads) if TypeId::of::<T>() == TypeId::of::<f32>() => {
+            shape.all::<f32, f32>(q, &cast(heads), to, sums(received));
         }
-    } else if rows < 2 * ROWS {
-        // Few rows: split over KV heads as well.
-        mix.par_chunks_mut(group * head_dim).enumerate().for_each(|(i, mix)| {
-            let (row, g) = (i / heads.len(), i % heads.len());
-            shape.narrow(q, row, g, heads[g], mix);
-        });
-    } else {
-        mix.par_chunks_mut(ROWS * width).enumerate().for_each(|(block, mix)| {
-            for (g, head) in heads.iter().enumerate() {
-                shape.block(q, block * ROWS, g, *head, mix, None);
-            }
-        });
+        Heads::Own(heads) => {
+            let (q, to) = (bytemuck::cast_slice(q), bytemuck::cast_slice_mut(to));
+            shape.all::<f64, f64>(q, &cast(heads), to, sums(received));
+        }
+        Heads::Bf16(heads) => {
+            assert!(TypeId::of::<T>() == TypeId::of::<f32>(), "C7.4a: bf16 is kept of f32 alone");
+            shape.all::<f32, bf16>(q, heads, to, sums(received));
+        }
     }
     mix
+}
+
+/// The same heads, whose container has another name.
+fn cast<'a, T: Real, U: Real>(heads: &[HeadView<'a, T>]) -> Vec<HeadView<'a, U>> {
+    let cast =
+        |h: &HeadView<'a, T>| HeadView { keys: bytemuck::cast_slice(h.keys), values: bytemuck::cast_slice(h.values) };
+    heads.iter().map(cast).collect()
+}
+
+/// The received sums, whose container has another name.
+fn sums<T: Real, U: Real>(received: Option<&mut [Vec<T>]>) -> Option<Vec<&mut [U]>> {
+    received.map(|received| received.iter_mut().map(|r| bytemuck::cast_slice_mut(r)).collect())
 }
 
 /// 1/√d_h, the scale of the scores.
@@ -120,17 +109,64 @@ pub fn scale<T: Real>(head_dim: usize) -> T {
 }
 
 #[derive(Clone, Copy)]
-pub(super) struct Shape<T> {
+struct Shape {
     rows: usize,
     width: usize,
     group: usize,
-    pub(super) head_dim: usize,
+    head_dim: usize,
     visible: Visible,
-    pub(super) stores: Stores,
-    pub(super) scale: T,
+    stores: Stores,
 }
 
-impl<T: Real> Shape<T> {
+impl Shape {
+    /// Splits the work over rows, or over KV heads too where there are few; mix: [rows, width].
+    fn all<T: Registers, S: Kept<T>>(
+        &self,
+        q: &[T],
+        heads: &[HeadView<'_, S>],
+        mix: &mut [T],
+        received: Option<Vec<&mut [T]>>,
+    ) {
+        let width = self.width;
+        if let Some(mut received) = received {
+            // Waves of tasks, each with a sum of its own, added in the order of the rows.
+            for (wave, mix) in mix.chunks_mut(8 * ROWS * width).enumerate() {
+                let parts: Vec<Vec<Vec<T>>> = mix
+                    .par_chunks_mut(ROWS * width)
+                    .enumerate()
+                    .map(|(block, mix)| {
+                        let first = (wave * 8 + block) * ROWS;
+                        let mut sums: Vec<Vec<T>> = received.iter().map(|r| vec![T::ZERO; r.len()]).collect();
+                        for (g, head) in heads.iter().enumerate() {
+                            self.block(q, first, g, *head, mix, Some(&mut sums[g]));
+                        }
+                        sums
+                    })
+                    .collect();
+                for part in parts {
+                    for (total, part) in received.iter_mut().zip(part) {
+                        total.iter_mut().zip(part).for_each(|(t, p)| *t += p);
+                    }
+                }
+            }
+        } else if self.rows < 2 * ROWS {
+            mix.par_chunks_mut(self.group * self.head_dim).enumerate().for_each(|(i, mix)| {
+                let (row, g) = (i / heads.len(), i % heads.len());
+                let narrow = Shape { width: mix.len(), rows: 1, ..*self };
+                let seen = self.seen(row, heads[g].values.len() / self.head_dim);
+                let q = &q[row * width + g * mix.len()..][..mix.len()];
+                narrow.heads(q, &[seen], 0..self.group, 0, heads[g], mix, None);
+            });
+        } else {
+            let rows = (4 * ROWS / self.group).clamp(ROWS, 4 * ROWS);
+            mix.par_chunks_mut(rows * width).enumerate().for_each(|(block, mix)| {
+                for (g, head) in heads.iter().enumerate() {
+                    self.block(q, block * rows, g, *head, mix, None);
+                }
+            });
+        }
+    }
+
     fn seen(&self, row: usize, len: usize) -> usize {
         match self.visible {
             Visible::All => len,
@@ -139,192 +175,99 @@ impl<T: Real> Shape<T> {
     }
 
     /// Rows `first..` of the group g; mix: whole rows.
-    fn block(&self, q: &[T], first: usize, g: usize, head: HeadView<'_, T>, mix: &mut [T], mut sums: Option<&mut [T]>) {
-        let (width, at) = (self.width, g * self.group * self.head_dim);
-        let len = head.values.len() / self.head_dim;
-        let count = mix.len() / width;
-        let seen = self.seen(first + count - 1, len);
-        let mut scores = vec![T::ZERO; count * seen.next_multiple_of(LANES)];
-        for h in 0..self.group {
-            let at = at + h * self.head_dim;
-            let queries: Vec<&[T]> = (0..count).map(|r| &q[(first + r) * width + at..][..self.head_dim]).collect();
-            let limits: Vec<usize> = (0..count).map(|r| self.seen(first + r, len)).collect();
-            let outs = mix.chunks_exact_mut(width).map(|row| &mut row[at..at + self.head_dim]).collect();
-            self.rows(&queries, &limits, head, &mut scores, outs, sums.as_deref_mut());
-        }
-    }
-
-    /// One row of the group g; mix: [group, d_h].
-    fn narrow(&self, q: &[T], row: usize, g: usize, head: HeadView<'_, T>, mix: &mut [T]) {
-        let len = head.values.len() / self.head_dim;
-        let seen = self.seen(row, len);
-        let q = &q[row * self.width + g * mix.len()..][..mix.len()];
-        let mut scores = vec![T::ZERO; self.group.min(ROWS) * seen.next_multiple_of(LANES)];
-        // A group may be larger than a block of rows.
-        for (q, mix) in q.chunks(ROWS * self.head_dim).zip(mix.chunks_mut(ROWS * self.head_dim)) {
-            let queries: Vec<&[T]> = q.chunks_exact(self.head_dim).collect();
-            let scores = &mut scores[..queries.len() * seen.next_multiple_of(LANES)];
-            let outs = mix.chunks_exact_mut(self.head_dim).collect();
-            self.rows(&queries, &vec![seen; queries.len()], head, scores, outs, None);
-        }
-    }
-
-    /// Queries that share a KV head: scores, weights, mix.
-    fn rows(
+    fn block<T: Registers, S: Kept<T>>(
         &self,
-        q: &[&[T]],
-        seen: &[usize],
-        head: HeadView<'_, T>,
-        scores: &mut [T],
-        outs: Vec<&mut [T]>,
+        q: &[T],
+        first: usize,
+        g: usize,
+        head: HeadView<'_, S>,
+        mix: &mut [T],
         mut sums: Option<&mut [T]>,
     ) {
-        let stride = scores.len() / q.len();
-        if self.stores.split && self.stores.grid == Grid::Native && sums.is_none() {
-            return self.rows_split(q, seen, head, scores, outs);
+        let (count, len) = (mix.len() / self.width, head.values.len() / self.head_dim);
+        let seen: Vec<usize> = (first..first + count).map(|row| self.seen(row, len)).collect();
+        let stride = seen[count - 1].next_multiple_of(LANES).max(1);
+        let at_once = (SCORES / (count * stride)).clamp(1, self.group);
+        let q = &q[first * self.width..][..mix.len()];
+        for h in (0..self.group).step_by(at_once) {
+            let some = h..self.group.min(h + at_once);
+            self.heads(q, &seen, some, g * self.group, head, mix, sums.as_deref_mut());
         }
-        if self.stores.grid != Grid::Native {
-            return vectorize(
-                #[inline(always)]
-                || self.rows_rounded(q, seen, head, scores, outs, sums),
-            );
+    }
+
+    /// Some heads of a group, all rows of q and mix: [rows, width].
+    #[allow(clippy::too_many_arguments)]
+    fn heads<T: Registers, S: Kept<T>>(
+        &self,
+        q: &[T],
+        seen: &[usize],
+        some: std::ops::Range<usize>,
+        group: usize,
+        head: HeadView<'_, S>,
+        mix: &mut [T],
+        sums: Option<&mut [T]>,
+    ) {
+        let d = self.head_dim;
+        let queries = some.clone().flat_map(|h| q.chunks_exact(self.width).map(move |q| &q[(group + h) * d..][..d]));
+        let mut outs: Vec<Vec<&mut [T]>> = some.clone().map(|_| Vec::with_capacity(seen.len())).collect();
+        for row in mix.chunks_exact_mut(self.width) {
+            let row = &mut row[(group + some.start) * d..(group + some.end) * d];
+            row.chunks_exact_mut(d).zip(&mut outs).for_each(|(out, outs)| outs.push(out));
         }
-        vectorize(
-            #[inline(always)]
-            || {
-                if self.stores.fused && sums.is_none() {
-                    return self.rows_scaled_first(q, seen, head, scores, outs);
-                }
-                fill_scores(q, head.keys, self.head_dim, self.scale, scores, stride);
-                let mut totals = [T::ZERO; ROWS];
-                for (r, &seen) in seen.iter().enumerate() {
-                    totals[r] = weights(&mut scores[r * stride..][..seen]);
-                }
-                for (r, out) in outs.into_iter().enumerate() {
-                    let p = &scores[r * stride..][..seen[r]];
-                    add_mix(p, head.values, out);
-                    if totals[r] > T::ZERO {
-                        out.iter_mut().for_each(|o| *o = *o / totals[r]);
-                    }
-                    if let Some(sums) = sums.as_deref_mut().filter(|_| totals[r] > T::ZERO) {
-                        sums.iter_mut().zip(p).for_each(|(s, &p)| *s += p / totals[r]);
-                    }
-                }
-            },
-        );
+        let rows = Rows {
+            q: queries.collect(),
+            seen: some.flat_map(|_| seen.iter().copied()).collect(),
+            head,
+            stores: self.stores,
+            outs: outs.into_iter().flatten().collect(),
+            sums,
+        };
+        T::run(rows);
     }
 }
 
-/// scores\[r\]\[i\] = scale · Σ_d q_r\[d\] · k_i\[d\]: lanes over keys, in order over d. Spec: E3.4
-#[inline(always)]
-pub(super) fn fill_scores<T: Real>(q: &[&[T]], keys: &[T], d: usize, scale: T, scores: &mut [T], stride: usize) {
-    let mut r = 0;
-    while r < q.len() {
-        let end = stride / LANES;
-        if r + 4 <= q.len() {
-            for b in 0..end {
-                let s = score_tile::<T, 4>([q[r], q[r + 1], q[r + 2], q[r + 3]], &keys[b * d * LANES..][..d * LANES]);
-                for (i, s) in s.iter().enumerate() {
-                    scores[(r + i) * stride + b * LANES..][..LANES].copy_from_slice(&s.map(|s| s * scale));
-                }
-            }
-            r += 4;
-        } else {
-            for b in 0..end {
-                let [s] = score_tile::<T, 1>([q[r]], &keys[b * d * LANES..][..d * LANES]);
-                scores[r * stride + b * LANES..][..LANES].copy_from_slice(&s.map(|s| s * scale));
-            }
-            r += 1;
-        }
-    }
+/// Queries that share a KV head, head by head; q, outs: rows of d_h.
+pub(super) struct Rows<'a, T, S> {
+    pub(super) q: Vec<&'a [T]>,
+    pub(super) seen: Vec<usize>,
+    pub(super) head: HeadView<'a, S>,
+    pub(super) stores: Stores,
+    pub(super) outs: Vec<&'a mut [T]>,
+    pub(super) sums: Option<&'a mut [T]>,
 }
 
-#[inline(always)]
-fn score_tile<T: Real, const R: usize>(q: [&[T]; R], keys: &[T]) -> [Lanes<T>; R] {
-    let keys = keys.as_chunks::<LANES>().0;
-    let q = q.map(|q| &q[..keys.len()]);
-    let mut s = [[T::ZERO; LANES]; R];
-    for (d, k) in keys.iter().enumerate() {
-        for r in 0..R {
-            s[r] = axpy(q[r][d], k, s[r]);
+impl<T: Registers, S: Kept<T>> Kernel<T> for Rows<'_, T, S> {
+    /// Scores, weights, mix. Spec: E3.5
+    #[inline(always)]
+    fn run<V: Vector<Number = T>, const R: usize, const O: usize>(mut self) {
+        let native = self.stores.grid == Grid::Native;
+        if native && self.sums.is_some() {
+            (self.stores.fused, self.stores.split) = (false, false);
         }
-    }
-    s
-}
-
-/// Lane j becomes a · x_j + lane j, rounded once.
-#[inline(always)]
-fn axpy<T: Real>(a: T, x: &Lanes<T>, mut lanes: Lanes<T>) -> Lanes<T> {
-    for j in 0..LANES {
-        lanes[j] = a.mul_add(x[j], lanes[j]);
-    }
-    lanes
-}
-
-/// Scores become weights exp(s − m); returns their canonical sum, 0 for an empty row. Spec: E3.2
-#[inline(always)]
-pub(crate) fn weights<T: Real>(s: &mut [T]) -> T {
-    let mut m = [T::NEG_INFINITY; LANES];
-    let (blocks, rest) = s.as_chunks::<LANES>();
-    for block in blocks {
-        for j in 0..LANES {
-            m[j] = block[j].max(m[j]);
+        let most = self.seen.iter().fold(0, |m, &s| m.max(s));
+        let stride = most.next_multiple_of(LANES);
+        let mut scores = Scratch::new(self.q.len() * stride);
+        let scores = scores.get_mut();
+        if native && self.stores.split {
+            return self.split(scores, stride);
         }
-    }
-    let m = m.iter().chain(rest).fold(T::NEG_INFINITY, |m, &v| v.max(m));
-    if m == T::NEG_INFINITY {
-        s.fill(T::ZERO);
-        return T::ZERO;
-    }
-    s.iter_mut().for_each(|p| *p = (*p - m).exp());
-    sum(s)
-}
-
-/// out\[d\] = Σ_i p_i · v_i\[d\]: in order over entries within a chunk of 256, chunks added in order. Spec: E3.5
-#[inline(always)]
-pub(super) fn add_mix<T: Real>(p: &[T], values: &[T], out: &mut [T]) {
-    let d = out.len();
-    out.fill(T::ZERO);
-    for (p, v) in p.chunks(CHUNK).zip(values.chunks(CHUNK * d)) {
-        let mut at = 0;
-        while at + 2 * LANES <= d {
-            mix_lanes::<T, 2>(p, v, d, at, out);
-            at += 2 * LANES;
+        let scale = scale::<T>(self.q[0].len());
+        let mut scaled = Vec::new();
+        let mut q = self.q;
+        if native && self.stores.fused {
+            scaled.extend(q.iter().flat_map(|q| q.iter().map(|&q| q * scale)));
+            q = scaled.chunks_exact(q[0].len()).collect();
         }
-        while at + LANES <= d {
-            mix_lanes::<T, 1>(p, v, d, at, out);
-            at += LANES;
+        let at_once = if native && !self.stores.fused { scale } else { T::ONE };
+        fill_scores::<T, S, V, R>(&q, self.head.keys, at_once, scores, stride);
+        let mut totals = vec![T::ZERO; q.len()];
+        for (r, total) in totals.iter_mut().enumerate() {
+            *total = self.stores.weights(&mut scores[r * stride..][..self.seen[r]], scale);
         }
-        for (at, out) in out.iter_mut().enumerate().skip(at) {
-            let mut part = T::ZERO;
-            for (i, &p) in p.iter().enumerate() {
-                part = p.mul_add(v[i * d + at], part);
-            }
-            *out += part;
+        add_mix::<T, S, V, R>(scores, stride, &self.seen, self.head.values, &mut self.outs);
+        for (r, out) in self.outs.iter_mut().enumerate() {
+            let p = &mut scores[r * stride..][..self.seen[r]];
+            self.stores.finish(p, totals[r], out, self.sums.as_deref_mut());
         }
-    }
-}
-
-#[inline(always)]
-fn mix_lanes<T: Real, const B: usize>(p: &[T], v: &[T], d: usize, at: usize, out: &mut [T]) {
-    let mut parts = [[T::ZERO; LANES]; B];
-    for (i, &p) in p.iter().enumerate() {
-        let v = v[i * d + at..][..B * LANES].as_chunks::<LANES>().0;
-        for b in 0..B {
-            parts[b] = axpy(p, &v[b], parts[b]);
-        }
-    }
-    for (out, part) in out[at..][..B * LANES].iter_mut().zip(parts.as_flattened()) {
-        *out += *part;
-    }
-}
-
-/// Softmax of one row of scores, in place.
-///
-/// s: \[n\], −∞ where masked. A row masked everywhere becomes zeros (C3.2a). Spec: E3.2, A3.2
-pub fn softmax<T: Real>(s: &mut [T]) {
-    let total = weights(s);
-    if total > T::ZERO {
-        s.iter_mut().for_each(|p| *p = *p / total);
     }
 }

@@ -1,6 +1,9 @@
 //! What attention stores: operation by operation as eager programs do, or as one kernel; and an honest way in full width.
 
-use super::attention::{HeadView, Shape, add_mix, fill_scores, weights};
+use super::attention::{Rows, scale};
+use super::simd::Registers;
+use super::softmax::weights;
+use super::vector::Kept;
 use crate::num::{Grid, LANES, Real};
 
 /// What attention stores in a GPU's type. Spec: R3.5, R10.3
@@ -43,48 +46,60 @@ fn three<T: Real>(a: (T, T), b: (T, T)) -> T {
     a.1 * b.0 + a.0 * b.1 + a.0 * b.0
 }
 
-impl<T: Real> Shape<T> {
-    /// The same by another honest way where nothing is rounded to a type: queries are scaled before the scores, weights
-    /// are divided before the mix. Only noise is measured with it. Spec: D10.1
+impl Stores {
+    /// A row of scores becomes weights; returns their sum before they were divided by it, 1 for that of a row without any.
+    ///
+    /// Where nothing is rounded, another honest way divides them here, its queries having been scaled (D10.1); where a
+    /// GPU's type is, eager attention stores the scores, the scaled scores and the divided weights (R3.5).
     #[inline(always)]
-    pub(super) fn rows_scaled_first(
-        &self,
-        q: &[&[T]],
-        seen: &[usize],
-        head: HeadView<'_, T>,
-        scores: &mut [T],
-        outs: Vec<&mut [T]>,
-    ) {
-        let stride = scores.len() / q.len();
-        let scaled: Vec<Vec<T>> = q.iter().map(|q| q.iter().map(|&q| q * self.scale).collect()).collect();
-        let scaled: Vec<&[T]> = scaled.iter().map(Vec::as_slice).collect();
-        fill_scores(&scaled, head.keys, self.head_dim, T::ONE, scores, stride);
-        for (r, out) in outs.into_iter().enumerate() {
-            let p = &mut scores[r * stride..][..seen[r]];
-            let total = divisor(weights(p));
-            p.iter_mut().for_each(|p| *p = *p / total);
-            add_mix(p, head.values, out);
+    pub(super) fn weights<T: Real>(self, p: &mut [T], scale: T) -> T {
+        let grid = self.grid;
+        match (grid, self.fused) {
+            (Grid::Native, _) => {}
+            (_, true) => p.iter_mut().for_each(|s| *s *= scale),
+            (_, false) => p.iter_mut().for_each(|s| *s = grid.round(grid.round(*s) * scale)),
         }
+        let total = divisor(weights(p));
+        match (grid, self.fused) {
+            (Grid::Native, false) => {}
+            (Grid::Native, true) => p.iter_mut().for_each(|p| *p = *p / total),
+            (_, true) => grid.round_all(p),
+            (_, false) => p.iter_mut().for_each(|p| *p = grid.round(*p / total)),
+        }
+        total
     }
 
+    /// What follows the mix of a row: division and store; adds the weights to `sums`. p: what [`weights`](Self::weights)
+    /// left.
+    #[inline(always)]
+    pub(super) fn finish<T: Real>(self, p: &mut [T], total: T, out: &mut [T], sums: Option<&mut [T]>) {
+        let native = self.grid == Grid::Native;
+        let divide = native != self.fused;
+        if divide {
+            out.iter_mut().for_each(|o| *o = *o / total);
+        }
+        self.grid.round_all(out);
+        let Some(sums) = sums else { return };
+        match divide {
+            true => sums.iter_mut().zip(p.iter()).for_each(|(s, &p)| *s += p / total),
+            false => sums.iter_mut().zip(p.iter()).for_each(|(s, &p)| *s += p),
+        }
+    }
+}
+
+impl<T: Registers, S: Kept<T>> Rows<'_, T, S> {
     /// The same with sums from the last product to the first, each product out of three of TF32. Only noise is measured
     /// with it. Spec: R10.7
-    pub(super) fn rows_split(
-        &self,
-        q: &[&[T]],
-        seen: &[usize],
-        head: HeadView<'_, T>,
-        scores: &mut [T],
-        outs: Vec<&mut [T]>,
-    ) {
-        let (stride, d) = (scores.len() / q.len(), self.head_dim);
+    pub(super) fn split(self, scores: &mut [T], stride: usize) {
+        let d = self.q[0].len();
         let halves = |x: &[T]| x.iter().map(|&x| split(x)).collect::<Vec<_>>();
-        let (keys, values) = (halves(head.keys), halves(head.values));
-        for (r, out) in outs.into_iter().enumerate() {
-            let (q, p) = (halves(q[r]), &mut scores[r * stride..][..seen[r]]);
+        let kept = |x: &[S]| x.iter().map(|&x| split(x.widen())).collect::<Vec<_>>();
+        let (keys, values) = (kept(self.head.keys), kept(self.head.values));
+        for (r, out) in self.outs.into_iter().enumerate() {
+            let (q, p) = (halves(self.q[r]), &mut scores[r * stride..][..self.seen[r]]);
             for (i, p) in p.iter_mut().enumerate() {
                 let key = |c: usize| keys[(i / LANES * d + c) * LANES + i % LANES];
-                *p = (0..d).rev().fold(T::ZERO, |sum, c| sum + three(q[c], key(c))) * self.scale;
+                *p = (0..d).rev().fold(T::ZERO, |sum, c| sum + three(q[c], key(c))) * scale(d);
             }
             let total = weights(p);
             out.fill(T::ZERO);
@@ -94,43 +109,6 @@ impl<T: Real> Shape<T> {
             }
             if total > T::ZERO {
                 out.iter_mut().for_each(|o| *o = *o / total);
-            }
-        }
-    }
-
-    /// The same where scores and weights are stored in a GPU's type, as eager attention does. Spec: R3.5
-    #[inline(always)]
-    pub(super) fn rows_rounded(
-        &self,
-        q: &[&[T]],
-        seen: &[usize],
-        head: HeadView<'_, T>,
-        scores: &mut [T],
-        outs: Vec<&mut [T]>,
-        mut sums: Option<&mut [T]>,
-    ) {
-        let (stride, Stores { grid, fused, .. }) = (scores.len() / q.len(), self.stores);
-        fill_scores(q, head.keys, self.head_dim, T::ONE, scores, stride);
-        for (r, out) in outs.into_iter().enumerate() {
-            let p = &mut scores[r * stride..][..seen[r]];
-            if fused {
-                p.iter_mut().for_each(|s| *s *= self.scale);
-            } else {
-                p.iter_mut().for_each(|s| *s = grid.round(grid.round(*s) * self.scale));
-            }
-            let total = divisor(weights(p));
-            if fused {
-                grid.round_all(p);
-                add_mix(p, head.values, out);
-                out.iter_mut().for_each(|o| *o = *o / total);
-                p.iter_mut().for_each(|p| *p = *p / total);
-            } else {
-                p.iter_mut().for_each(|p| *p = grid.round(*p / total));
-                add_mix(p, head.values, out);
-            }
-            grid.round_all(out);
-            if let Some(sums) = sums.as_deref_mut() {
-                sums.iter_mut().zip(p.iter()).for_each(|(s, &p)| *s += p);
             }
         }
     }

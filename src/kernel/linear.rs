@@ -8,7 +8,8 @@
 #![allow(clippy::needless_range_loop)] // loops over registers read as the equations do, by index
 
 use super::matrix::{MatrixView, Values};
-use super::panel::{Aligned, Panels, pack};
+use super::panel::{Panels, pack};
+use super::scratch::Scratch;
 use super::simd::Registers;
 use super::stream;
 use super::vector::{Kernel, Vector};
@@ -36,6 +37,13 @@ pub fn linear<T: Real>(x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Option<&[f32]
     assert_eq!(x.ncols(), w.cols, "C3.3a: x has as many columns as w");
     assert!(b.is_none_or(|b| b.len() == w.rows), "C3.3a: one bias an output");
     let mut y = Array2::from_elem((x.nrows(), w.rows), T::ZERO);
+    if w.cols == 0 {
+        // An empty sum, and the bias.
+        for (o, y) in b.unwrap_or_default().iter().zip(y.columns_mut()) {
+            y.into_iter().for_each(|y| *y = T::of(f64::from(*o)));
+        }
+        return y;
+    }
     let rows = x.as_standard_layout();
     if let (Some(x), Some(y)) = (rows.as_slice(), y.as_slice_mut()) {
         // Two containers, and code for both here: what calls this need not compile it again.
@@ -109,13 +117,14 @@ impl<T: Registers> Kernel<T> for Block<'_, T> {
         let (across, last) = (outputs.div_ceil(O), self.x.depths.len() - 1);
         // The lanes of every tile, where the inputs come in several ranges; else of the one at hand.
         let tiles = if last == 0 { 1 } else { rows.div_ceil(R) * across };
-        let mut lanes = vec![[T::ZERO; LANES]; tiles * R * O];
+        let mut lanes = Scratch::new(tiles * R * O * LANES);
+        let lanes = lanes.get_mut().as_chunks_mut::<LANES>().0;
         let zeros = vec![[T::ZERO; LANES]; R * O];
         let deepest = self.x.depths.iter().map(|d| d.len().next_multiple_of(BLOCK)).max().unwrap_or(0);
-        let mut packed = Aligned::new(across * O * deepest);
+        let mut packed = Scratch::new(across * O * deepest);
         for (part, depth) in self.x.depths.iter().enumerate() {
             let steps = 2 * depth.len().div_ceil(BLOCK);
-            let packed = packed.get_mut(across * O * steps * LANES);
+            let packed = &mut packed.get_mut()[..across * O * steps * LANES];
             let range = self.first * self.w.cols..(self.first + outputs) * self.w.cols;
             match self.w.values {
                 Values::F32(w) => pack::<V, _, O>(&w[range], self.w.cols, depth, packed),

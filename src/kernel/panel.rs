@@ -3,45 +3,18 @@
 //! P rows become one panel: [16/W sweeps, steps, P, W]. In each block of 32 inputs the odd ones make a step and the even
 //! ones the next (D2.3); a sweep holds W of their 16 lanes. What is missing of the last block and the last panel is zeros.
 
+use super::scratch::Scratch;
 use super::simd::Registers;
 use super::vector::{Kernel, Stored, Vector};
 use crate::num::{BLOCK, LANES, Real};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Bytes of a line of memory.
-pub const LINE: usize = 64;
-
-/// Numbers that start where a line of memory does, so that no register is loaded from two lines.
-pub struct Aligned<T> {
-    all: Vec<T>,
-    start: usize,
-}
-
-impl<T: Real> Aligned<T> {
-    /// `len` zeros.
-    pub fn new(len: usize) -> Self {
-        let all = vec![T::ZERO; len + LINE / size_of::<T>()];
-        let start = all.as_ptr().align_offset(LINE).min(LINE / size_of::<T>());
-        Aligned { all, start }
-    }
-
-    /// The first `len` of them.
-    pub fn get(&self, len: usize) -> &[T] {
-        &self.all[self.start..self.start + len]
-    }
-
-    /// The same to write to.
-    pub fn get_mut(&mut self, len: usize) -> &mut [T] {
-        &mut self.all[self.start..self.start + len]
-    }
-}
-
 /// All rows of x, packed for each range of inputs.
 pub struct Panels<T> {
     /// The ranges of inputs.
     pub depths: Vec<Range<usize>>,
-    parts: Vec<(Aligned<T>, usize)>,
+    parts: Vec<Scratch<T>>,
 }
 
 impl<T: Registers> Panels<T> {
@@ -51,16 +24,16 @@ impl<T: Registers> Panels<T> {
         let part = |depth: &Range<usize>| {
             let panel = rows * depth.len().next_multiple_of(BLOCK);
             let len = m.div_ceil(rows) * panel;
-            let mut packed = Aligned::new(len);
+            let mut packed = Scratch::new(len);
             if panel > 0 {
                 let from = x.par_chunks(8 * rows * k);
                 packed
-                    .get_mut(len)
+                    .get_mut()
                     .par_chunks_mut(8 * panel)
                     .zip(from)
                     .for_each(|(to, rows)| T::run(Pack { rows, k, depth, to }));
             }
-            (packed, len)
+            packed
         };
         Panels { depths: depths.to_vec(), parts: depths.iter().map(part).collect() }
     }
@@ -69,8 +42,7 @@ impl<T: Registers> Panels<T> {
 impl<T: Real> Panels<T> {
     /// The panels of a range of inputs.
     pub fn part(&self, depth: usize) -> &[T] {
-        let (packed, len) = &self.parts[depth];
-        packed.get(*len)
+        self.parts[depth].get()
     }
 }
 

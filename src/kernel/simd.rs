@@ -1,104 +1,14 @@
 //! The one file that knows instruction sets.
 //!
 //! A plain loop is compiled again for AVX-512 and AVX2 with FMA by [`vectorize`]; a kernel that says how its registers
-//! are used is written over a [`Vector`] and [`run`] on the best that the CPU has. IEEE fused multiply-add is exact
-//! everywhere, so the bits are the same; only the speed differs. Spec: D3.1
+//! are used is written over a `Vector` and runs on the best that the CPU has ([`Registers`]). IEEE fused multiply-add is
+//! exact everywhere, so the bits are the same; only the speed differs. Spec: D3.1
 
 #![allow(clippy::needless_range_loop)] // loops over registers read as the equations do, by index
 
+pub use super::isa::Isa;
 use super::vector::{Kernel, Stored, Vector};
-use crate::error::{Error, Result};
 use crate::num::{Lanes, Real};
-use std::sync::atomic::{AtomicU8, Ordering};
-
-/// An instruction set that kernels are compiled for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Isa {
-    /// Whatever the target guarantees; without FMA slow, with the same bits.
-    Portable = 1,
-    /// AVX2 and FMA.
-    Avx2 = 2,
-    /// AVX-512 F, VL, BW, DQ.
-    Avx512 = 3,
-}
-
-/// 0 until the first kernel runs or [`force`] is called.
-static CHOSEN: AtomicU8 = AtomicU8::new(0);
-
-impl Isa {
-    /// Every set, the best last.
-    pub const ALL: [Isa; 3] = [Isa::Portable, Isa::Avx2, Isa::Avx512];
-
-    /// The name that `AIRCACHE_ISA` takes.
-    pub fn name(self) -> &'static str {
-        match self {
-            Isa::Portable => "portable",
-            Isa::Avx2 => "avx2",
-            Isa::Avx512 => "avx512",
-        }
-    }
-
-    /// Whether this CPU has it.
-    pub fn available(self) -> bool {
-        match self {
-            Isa::Portable => true,
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => {
-                Isa::Avx2.available()
-                    && is_x86_feature_detected!("avx512f")
-                    && is_x86_feature_detected!("avx512vl")
-                    && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512dq")
-            }
-            #[cfg(not(target_arch = "x86_64"))]
-            _ => false,
-        }
-    }
-
-    /// The set in use: the forced one, or the best that the CPU has.
-    pub fn current() -> Isa {
-        match CHOSEN.load(Ordering::Relaxed) {
-            0 => {
-                let best = Isa::ALL.into_iter().filter(|i| i.available()).max().unwrap_or(Isa::Portable);
-                // Whoever forced one meanwhile wins.
-                let _ = CHOSEN.compare_exchange(0, best as u8, Ordering::Relaxed, Ordering::Relaxed);
-                best
-            }
-            3 => Isa::Avx512,
-            2 => Isa::Avx2,
-            _ => Isa::Portable,
-        }
-    }
-
-    /// Uses this set from now on, in the whole process. Results never depend on it.
-    ///
-    /// # Errors
-    /// Where the CPU lacks it.
-    pub fn force(self) -> Result<()> {
-        if !self.available() {
-            return Err(Error::new("AIRCACHE_ISA", "an instruction set of this CPU", self.name()));
-        }
-        CHOSEN.store(self as u8, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Forces the set named by `AIRCACHE_ISA`, if that is set.
-    ///
-    /// # Errors
-    /// Unknown name, or a set the CPU lacks.
-    pub fn force_from_env() -> Result<()> {
-        match std::env::var("AIRCACHE_ISA") {
-            Err(_) => Ok(()),
-            Ok(name) => match Isa::ALL.into_iter().find(|i| i.name() == name) {
-                Some(isa) => isa.force(),
-                None => Err(Error::new("AIRCACHE_ISA", "avx512, avx2 or portable", format!("{name:?}"))),
-            },
-        }
-    }
-}
 
 /// Runs `body` compiled for the CPU's instruction set. What `body` calls must be `#[inline(always)]` to profit.
 #[inline(always)]
@@ -271,6 +181,14 @@ mod x86 {
             }
         }
         #[inline(always)]
+        fn load_bf16(from: &[bf16]) -> Self {
+            // SAFETY: as above.
+            unsafe {
+                let v = _mm256_cvtepu16_epi32(_mm_loadu_si128(from[..8].as_ptr().cast()));
+                F32x8(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(v)))
+            }
+        }
+        #[inline(always)]
         fn fold4(lanes: &[Lanes<f32>; 4]) -> [f32; 4] {
             // SAFETY: as above.
             unsafe { fold4(lanes) }
@@ -285,6 +203,14 @@ mod x86 {
                 let v = _mm512_loadu_si512(from[..32].as_ptr().cast());
                 let odd = _mm512_and_si512(v, _mm512_set1_epi32(0xFFFF_0000_u32 as i32));
                 (F32x16(_mm512_castsi512_ps(odd)), F32x16(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(v))))
+            }
+        }
+        #[inline(always)]
+        fn load_bf16(from: &[bf16]) -> Self {
+            // SAFETY: as above.
+            unsafe {
+                let v = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from[..16].as_ptr().cast()));
+                F32x16(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(v)))
             }
         }
         #[inline(always)]

@@ -5,7 +5,7 @@
 #![allow(clippy::needless_range_loop)] // loops over registers read as the equations do, by index
 
 use super::matrix::{MatrixView, Values};
-use super::panel::{Aligned, LINE};
+use super::scratch::{LINE, Scratch};
 use super::simd::Registers;
 use super::vector::{Kernel, Stored, Vector};
 use crate::num::{BLOCK, LANES, Lanes, Real, pack};
@@ -19,8 +19,8 @@ const TASK: usize = 256 << 10;
 pub fn few(x: &[f32], w: MatrixView<'_>, b: Option<&[f32]>, y: &mut [f32]) {
     let (n, k) = (w.rows, w.cols);
     let (m, padded) = (y.len() / n.max(1), k.next_multiple_of(BLOCK));
-    let mut packed = Aligned::new(m * padded);
-    let packed = packed.get_mut(m * padded);
+    let mut packed = Scratch::new(m * padded);
+    let packed = packed.get_mut();
     if k > 0 {
         packed.chunks_exact_mut(padded).zip(x.chunks_exact(k)).for_each(|(to, row)| pack(row, |v| v, to));
     }

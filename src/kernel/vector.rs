@@ -4,6 +4,8 @@
 //! numbers 16 / W times, in *sweeps*, each for W of the lanes: the order of no sum depends on W. Here stands the plain
 //! register, `[T; 8]`, which is the reference and what other architectures use; [`super::simd`] has the others.
 
+#![allow(clippy::needless_range_loop)] // loops over lanes read as the equations do, by index
+
 use super::matrix::{widen_bf16, widen_f16};
 use crate::num::{LANES, Lanes, Real, fold};
 use half::{bf16, f16};
@@ -44,6 +46,16 @@ pub trait Vector: Copy {
     fn pairs_f16(from: &[f16]) -> (Self, Self) {
         pairs(from, |v| Self::Number::of_f32(widen_f16(v)))
     }
+    /// The first W of bf16, widened.
+    #[inline(always)]
+    fn load_bf16(from: &[bf16]) -> Self {
+        let mut lanes = [Self::Number::ZERO; LANES];
+        let from = &from[..Self::WIDTH];
+        for j in 0..Self::WIDTH {
+            lanes[j] = Self::Number::of_f32(widen_bf16(from[j]));
+        }
+        Self::load(&lanes)
+    }
     /// The tree D2.5 of four canonical sums.
     #[inline(always)]
     fn fold4(lanes: &[Lanes<Self::Number>; 4]) -> [Self::Number; 4] {
@@ -78,6 +90,34 @@ stored! {
     bf16: V::pairs_bf16;
     f16: V::pairs_f16;
     f64: |from| pairs(from, V::Number::of);
+}
+
+/// A number of a container as a cache keeps it.
+pub trait Kept<T>: Copy + Send + Sync {
+    /// The first W, as numbers of the container.
+    fn load<V: Vector<Number = T>>(from: &[Self]) -> V;
+    /// One, as a number of the container.
+    fn widen(self) -> T;
+}
+
+macro_rules! kept {
+    ($($stored:ty, $container:ty: $load:expr, $widen:expr;)*) => {$(
+        impl Kept<$container> for $stored {
+            #[inline(always)]
+            fn load<V: Vector<Number = $container>>(from: &[Self]) -> V {
+                $load(from)
+            }
+            #[inline(always)]
+            fn widen(self) -> $container {
+                $widen(self)
+            }
+        }
+    )*};
+}
+kept! {
+    f32, f32: V::load, |v| v;
+    f64, f64: V::load, |v| v;
+    bf16, f32: V::load_bf16, widen_bf16;
 }
 
 #[inline(always)]

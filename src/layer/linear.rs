@@ -16,6 +16,11 @@ pub struct Linear {
 }
 
 impl Linear {
+    /// Bytes of weights and bias.
+    pub fn bytes(&self) -> usize {
+        self.weight.bytes() + self.bias.as_ref().map_or(0, |b| 4 * b.len())
+    }
+
     /// x: [n, inputs] → [n, outputs], stored as a GPU stores it: once, after the bias, unless the way
     /// says otherwise (R10.6).
     pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, x: ArrayView2<'_, T>) -> Array2<T> {

@@ -3,11 +3,13 @@
 mod internvl;
 mod llava_onevision;
 mod qwen2_vl;
+mod shape;
 mod survey;
 
 pub use internvl::InternVl;
 pub use llava_onevision::LlavaOnevision;
 pub use qwen2_vl::Qwen2Vl;
+pub use shape::SHAPES;
 pub use survey::Survey;
 
 use crate::config::{FamilyConfig, GenerationConfig, Projections};

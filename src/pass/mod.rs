@@ -131,6 +131,12 @@ impl<'t, T: Real> Pass<'t, T> {
         given
     }
 
+    /// What a replay goes on with at a stage that nobody wants to see: it need not be computed. Spec: D10.7
+    pub fn unseen(&self, at: Stage, shape: &[usize]) -> Option<ArrayD<T>> {
+        let wanted = self.tap.as_deref().is_some_and(|tap| tap.wants(at));
+        self.source.filter(|_| !wanted).and_then(|source| source.given(at, shape))
+    }
+
     /// A result that the way may be off in on purpose. Spec: D10.8
     pub fn aside<D: Dimension>(&self, at: Aside, a: Array<T, D>) -> Array<T, D> {
         if self.way.aside == Some(at) { a.mapv_into(|v| v * T::of(1.0 + Aside::SHARE)) } else { a }

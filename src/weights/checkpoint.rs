@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// An opened checkpoint: heads read and checked, data mapped and not yet touched.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub struct Checkpoint {
     label: String,
     shards: Vec<Shard>,
     tensors: BTreeMap<String, Place>,
+    /// Bytes of tensors that were made up for want of any.
+    pub(super) made_up: AtomicU64,
 }
 
 /// Where a tensor is, and whether any part of the model has asked for it.
@@ -75,7 +77,17 @@ impl Checkpoint {
                 }
             }
         }
-        Ok(Checkpoint { label, shards, tensors })
+        Ok(Checkpoint { label, shards, tensors, made_up: AtomicU64::new(0) })
+    }
+
+    /// A checkpoint without tensors.
+    pub(crate) fn empty(label: &str) -> Checkpoint {
+        Checkpoint {
+            label: label.to_string(),
+            shards: Vec::new(),
+            tensors: BTreeMap::new(),
+            made_up: AtomicU64::new(0),
+        }
     }
 
     /// The path of the weights or of their index, for messages.
@@ -93,9 +105,9 @@ impl Checkpoint {
         self.place(names).map(|place| self.info(place))
     }
 
-    /// Bytes of all tensors together.
+    /// Bytes of all tensors together, made-up ones included.
     pub fn bytes(&self) -> u64 {
-        self.tensors().map(|t| t.data.len() as u64).sum()
+        self.tensors().map(|t| t.data.len() as u64).sum::<u64>() + self.made_up.load(Ordering::Relaxed)
     }
 
     /// Names of the tensors that no part of a model has asked for so far.
@@ -151,7 +163,8 @@ impl Checkpoint {
         let place = |(name, p): (&String, &Place)| {
             (name.clone(), Place { shard: p.shard, entry: p.entry, asked: AtomicBool::new(false) })
         };
-        Some(Checkpoint { label: self.label.clone(), shards, tensors: self.tensors.iter().map(place).collect() })
+        let tensors = self.tensors.iter().map(place).collect();
+        Some(Checkpoint { label: self.label.clone(), shards, tensors, made_up: AtomicU64::new(0) })
     }
 
     /// A tensor that a model asks for, with the storage it lies in.

@@ -8,6 +8,8 @@
 //! checkpoint  all tensors by name
 //! tensors  a tensor as a matrix or vector, its shape and type checked
 //! names    our names ("decoder.layers.3.mlp.up_proj.weight") → those that checkpoints of a family use
+//! named    a checkpoint asked by our names
+//! invented weights that nobody trained, for measuring
 //! scan     what `inspect` reports: numbers that are not finite, tensors nobody asked for
 //! ```
 //!
@@ -16,7 +18,9 @@
 mod checkpoint;
 mod dtype;
 pub(crate) mod header;
+mod invented;
 mod mmap;
+mod named;
 pub mod names;
 mod scan;
 pub(crate) mod shards;
@@ -25,7 +29,7 @@ mod tensors;
 pub use checkpoint::{Checkpoint, TensorInfo};
 pub use dtype::Dtype;
 pub use mmap::{Mapping, Storage, on_lost_file};
-pub use names::Names;
+pub use named::Names;
 pub use tensors::Matrix;
 
 #[cfg(target_endian = "big")]

@@ -5,18 +5,6 @@
 //! in the tower's names was dropped in 5. All are read. Source: transformers 5.17, `conversion_mapping.py`
 //! (`llava_next`), and the names in checkpoints on the hub.
 
-use super::{Checkpoint, Matrix};
-use crate::error::{Error, Result};
-use std::sync::{Mutex, PoisonError};
-
-/// A checkpoint, asked by our names.
-#[derive(Debug, Clone, Copy)]
-pub struct Names<'a> {
-    checkpoint: &'a Checkpoint,
-    accepted: fn(&str) -> Vec<String>,
-    problems: Option<&'a Mutex<Vec<Error>>>,
-}
-
 /// The names that LLaVA-OneVision checkpoints may use for `ours`, in order of preference.
 ///
 /// `decoder.X` is the language model without its head, `head.X` the head, `vision.X` the tower, `projector.X` the
@@ -184,98 +172,4 @@ fn accepted(prefixes: &[(&str, &[&str])], ours: &str) -> Vec<String> {
         .find_map(|(ours_prefix, theirs)| Some((ours.strip_prefix(ours_prefix)?, theirs)))
         .map(|(rest, theirs)| theirs.iter().map(|prefix| format!("{prefix}{rest}")).collect())
         .unwrap_or_else(|| vec![ours.to_string()])
-}
-
-impl<'a> Names<'a> {
-    /// The names of a family, in a checkpoint: `Names::new(&checkpoint, names::llava_onevision)`.
-    pub fn new(checkpoint: &'a Checkpoint, accepted: fn(&str) -> Vec<String>) -> Self {
-        Names { checkpoint, accepted, problems: None }
-    }
-
-    /// The same names for a survey: a tensor that is missing or does not fit becomes one of `problems`, and in its place
-    /// comes an empty one, which nothing may compute with.
-    pub(crate) fn surveying(self, problems: &'a Mutex<Vec<Error>>) -> Self {
-        Names { problems: Some(problems), ..self }
-    }
-
-    /// A tensor, or in a survey what takes its place.
-    fn noted<V>(&self, tensor: Result<V>, instead: impl FnOnce() -> V) -> Result<V> {
-        match (tensor, self.problems) {
-            (Err(e), Some(problems)) => {
-                problems.lock().unwrap_or_else(PoisonError::into_inner).push(e);
-                Ok(instead())
-            }
-            (tensor, _) => tensor,
-        }
-    }
-
-    /// Whether the checkpoint has this tensor.
-    pub fn has(&self, name: &str) -> bool {
-        self.checkpoint.find(&(self.accepted)(name)).is_some()
-    }
-
-    /// A matrix: [rows, cols].
-    ///
-    /// # Errors
-    /// As [`Checkpoint::matrix`].
-    pub fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Matrix> {
-        let found = self.checkpoint.matrix(&(self.accepted)(name), rows, cols);
-        self.noted(found, || Matrix::hollow(rows, cols))
-    }
-
-    /// A convolution's kernel as a matrix: [outputs, channels · side · side].
-    ///
-    /// # Errors
-    /// As [`Checkpoint::matrix`].
-    pub fn kernel(&self, name: &str, outputs: usize, channels: usize, side: usize) -> Result<Matrix> {
-        let found = self.checkpoint.kernel(&(self.accepted)(name), outputs, channels, side);
-        self.noted(found, || Matrix::hollow(outputs, channels * side * side))
-    }
-
-    /// A kernel over time, height and width as a matrix; shape: channels, depth, side.
-    ///
-    /// # Errors
-    /// As [`Checkpoint::matrix`].
-    pub fn kernel_3d(&self, name: &str, outputs: usize, shape: [usize; 3]) -> Result<Matrix> {
-        let found = self.checkpoint.kernel_3d(&(self.accepted)(name), outputs, shape);
-        self.noted(found, || Matrix::hollow(outputs, shape[0] * shape[1] * shape[2] * shape[2]))
-    }
-
-    /// A matrix that is stored as a batch of one: [1, rows, cols].
-    ///
-    /// # Errors
-    /// As [`Checkpoint::matrix`].
-    pub fn batch_of_one(&self, name: &str, rows: usize, cols: usize) -> Result<Matrix> {
-        let found = self.checkpoint.batch_of_one(&(self.accepted)(name), rows, cols);
-        self.noted(found, || Matrix::hollow(rows, cols))
-    }
-
-    /// A vector, widened to f32: `[len]`.
-    ///
-    /// # Errors
-    /// As [`Checkpoint::matrix`].
-    pub fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>> {
-        self.noted(self.checkpoint.vector(&(self.accepted)(name), len), Vec::new)
-    }
-
-    /// The embedding and the head: both [vocab, hidden]. Where the head is `tied`, one of them may be missing; where both
-    /// are stored each is used, also if they differ, as transformers does.
-    ///
-    /// # Errors
-    /// As [`Checkpoint::matrix`]; a missing head that is not tied.
-    pub fn embedding_and_head(&self, vocab: usize, hidden: usize, tied: bool) -> Result<(Matrix, Matrix)> {
-        const EMBEDDING: &str = "decoder.embed_tokens.weight";
-        const HEAD: &str = "head.weight";
-        let read = |name| self.matrix(name, vocab, hidden);
-        if tied && self.has(EMBEDDING) != self.has(HEAD) {
-            let shared = read(if self.has(HEAD) { HEAD } else { EMBEDDING })?;
-            return Ok((shared.clone(), shared));
-        }
-        let embedding = read(EMBEDDING)?;
-        let head = self.checkpoint.matrix(&(self.accepted)(HEAD), vocab, hidden).map_err(|e| match self.has(HEAD) {
-            true => e,
-            false => e.remedy("if the model shares it with the embedding, set tie_word_embeddings in config.json"),
-        });
-        Ok((embedding, self.noted(head, || Matrix::hollow(vocab, hidden))?))
-    }
 }

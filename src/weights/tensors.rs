@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// The formats that the forward pass reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Float {
+pub(super) enum Float {
     F32,
     Bf16,
     F16,
@@ -19,12 +19,12 @@ enum Float {
 /// Weights as they lie in a checkpoint: w: [rows, cols] row-major. Cheap to clone; keeps the file mapped. Spec: D3.2
 #[derive(Debug, Clone)]
 pub struct Matrix {
-    storage: Arc<Storage>,
-    float: Float,
+    pub(super) storage: Arc<Storage>,
+    pub(super) float: Float,
     /// First byte in the storage; a multiple of the number's size.
-    offset: usize,
-    rows: usize,
-    cols: usize,
+    pub(super) offset: usize,
+    pub(super) rows: usize,
+    pub(super) cols: usize,
 }
 
 impl Matrix {
@@ -65,6 +65,11 @@ impl Matrix {
     /// Bytes that the numbers take.
     pub fn bytes(&self) -> usize {
         self.rows * self.cols * self.size()
+    }
+
+    /// Whether both are the same numbers in the same place.
+    pub fn is(&self, other: &Matrix) -> bool {
+        Arc::ptr_eq(&self.storage, &other.storage) && self.offset == other.offset
     }
 
     /// The numbers in place.

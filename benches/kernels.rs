@@ -1,0 +1,77 @@
+//! Kernels on the shapes of public models: `cargo bench --bench kernels`. `docs/performance.md` says how to read it.
+
+use aircache::kernel::{HeadView, MatrixView, Values, Visible, attention, linear};
+use aircache::num::Grid;
+use half::bf16;
+use ndarray::Array2;
+use std::hint::black_box;
+use std::time::Instant;
+
+/// Numbers between −1 and 1, the same for the same seed.
+fn random(n: usize, mut state: u64) -> Vec<f32> {
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / 8_388_608.0 - 1.0
+    };
+    (0..n).map(|_| next()).collect()
+}
+
+/// The median of some runs, in seconds, after one that is not counted.
+fn median(mut f: impl FnMut()) -> f64 {
+    f();
+    let mut times: Vec<f64> = (0..9)
+        .map(|_| {
+            let start = Instant::now();
+            f();
+            start.elapsed().as_secs_f64()
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+fn main() {
+    println!("linear layers, rows × inputs × outputs");
+    for (m, k, n) in [(729, 1152, 4304), (729, 1152, 1152), (3072, 896, 4864), (3072, 4864, 896)] {
+        let x = Array2::from_shape_fn((m, k), |(i, j)| ((i * 7 + j * 13) % 64) as f32 / 32.0 - 1.0);
+        let w = random(n * k, 2);
+        let t = median(|| drop(black_box(linear(x.view(), MatrixView::f32(&w, n, k), None))));
+        println!("  {m} × {k} × {n}: {:.1} ms, {:.0} GFLOP/s", t * 1e3, 2.0 * (m * k * n) as f64 / t / 1e9);
+    }
+    println!("linear layers of few rows, 896 × 4864, a matrix after the other");
+    let (k, n, layers) = (896, 4864, 24);
+    let wide = random(layers * n * k, 3);
+    let narrow: Vec<bf16> = wide.iter().map(|&v| bf16::from_f32(v)).collect();
+    for m in [1, 2, 4, 8] {
+        let x = Array2::from_elem((m, k), 0.5f32);
+        let a = median(|| {
+            for l in 0..layers {
+                black_box(linear(x.view(), MatrixView::f32(&wide[l * n * k..][..n * k], n, k), None));
+            }
+        });
+        let b = median(|| {
+            for l in 0..layers {
+                let w = MatrixView { values: Values::Bf16(&narrow[l * n * k..][..n * k]), rows: n, cols: k };
+                black_box(linear(x.view(), w, None));
+            }
+        });
+        let gb = (layers * n * k) as f64 / 1e9;
+        println!("  {m} rows: f32 {:.1} GB/s, bf16 {:.1} GB/s", 4.0 * gb / a, 2.0 * gb / b);
+    }
+    println!("attention, rows + entries before, query heads / KV heads × d");
+    for (rows, before, h, g, d) in
+        [(1024, 0, 14, 2, 64), (512, 3584, 14, 2, 64), (729, 0, 16, 16, 72), (1, 16_383, 14, 2, 64)]
+    {
+        let len = rows + before;
+        let q = random(rows * h * d, 5);
+        let kv: Vec<_> = (0..g).map(|i| (random(len.next_multiple_of(16) * d, i), random(len * d, i + 9))).collect();
+        let heads: Vec<_> = kv.iter().map(|(keys, values)| HeadView { keys, values }).collect();
+        let t = median(|| drop(black_box(attention(&q, h, &heads, d, Visible::Causal, Grid::Native, None))));
+        let pairs: usize = (0..rows).map(|r| before + r + 1).sum();
+        println!(
+            "  {rows} + {before}, {h} / {g} × {d}: {:.2} ms, {:.0} GFLOP/s",
+            t * 1e3,
+            (4 * pairs * h * d) as f64 / t / 1e9
+        );
+    }
+}

@@ -1,0 +1,149 @@
+//! `bench`: how long prefill, compression and decode take, full cache against policies, beside what the machine can do.
+
+mod cell;
+mod machine;
+
+use super::ask::Ask;
+use super::out::{Stdout, bytes};
+use super::{Common, Verdict};
+use aircache::Result;
+use aircache::config::FamilyConfig;
+use aircache::eval::Grid as Cells;
+use aircache::model::Model;
+use aircache::num::Grid;
+use cell::{Cell, Prompts};
+use machine::Machine;
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Measures prefill, compression and decode: one cell for each prompt length, batch, policy and retention
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  aircache bench
+  aircache bench --shape llava-ov-0.5b --vocab 32000 --weights bf16 --prompt-len 1024,4096 --batch 1,8 \\
+                 --policies full,aircache --retain 0.1 --json
+
+A prompt is random tokens of which nine in ten count as visual. prefill_s is that of one prompt, without vision and
+compression; vision_s is one image, decode_ms the median step of the whole batch. roofline_decode_ms is what a step takes
+if it does nothing but read step_weight_bytes and the batch's kv_bytes at read_gb_s, measured here and now.")]
+pub struct Args {
+    /// A Hugging Face checkpoint folder [default: the embedded demo model]
+    #[arg(long, value_name = "DIR", conflicts_with = "shape")]
+    model: Option<PathBuf>,
+    /// Random weights of a public model's shape: llava-ov-0.5b, llava-ov-7b, qwen2-vl-2b, qwen2-vl-7b, internvl2-1b, internvl2-8b
+    #[arg(long, value_name = "NAME")]
+    shape: Option<String>,
+    /// Cuts the vocabulary of a shape
+    #[arg(long, value_name = "N", requires = "shape", value_parser = clap::value_parser!(u32).range(16..))]
+    vocab: Option<u32>,
+    /// How a shape's weights are stored
+    #[arg(long, value_name = "TYPE", requires = "shape", value_parser = ["f32", "bf16"])]
+    weights: Option<String>,
+    /// How keys and values are stored
+    #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = ["f32", "bf16"])]
+    kv: String,
+    /// Tokens of a prompt
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "512", value_parser = clap::value_parser!(u32).range(20..))]
+    prompt_len: Vec<u32>,
+    /// Sequences decoded side by side
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    batch: Vec<u32>,
+    /// Which methods evict, as eval has them
+    #[arg(long, value_name = "LIST", default_value = "full,aircache")]
+    policies: String,
+    /// Shares of the visual KV entries that are kept
+    #[arg(long, value_name = "LIST", default_value = "0.1")]
+    retain: String,
+    /// Decode steps that are timed
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    max_new_tokens: u32,
+}
+
+/// The command.
+pub fn run(args: Args, common: &Common) -> Result<Verdict> {
+    let messages = common.messages();
+    let cells = Cells::parse(&args.policies, &args.retain)?;
+    let (name, weights, model) = load(&args)?;
+    let machine = Machine::measured();
+    let mut out = Stdout::new();
+    if !common.json {
+        out.line(&machine.line())?;
+        out.line(HEAD)?;
+    }
+    let vision_s = cell::vision(&model)?;
+    let combinations = args.prompt_len.len() * args.batch.len() * cells.cells.len();
+    let bar = messages.bar("cells", combinations);
+    let mut done = Vec::with_capacity(combinations);
+    for &prompt in &args.prompt_len {
+        let prompts = Prompts::new(&model, prompt as usize)?;
+        for &batch in &args.batch {
+            for wanted in &cells.cells {
+                let cell = prompts.cell(wanted, args.kv == "bf16", batch as usize, args.max_new_tokens as usize)?;
+                if !common.json {
+                    bar.aside(|| out.line(&row(&cell, &machine)))?;
+                }
+                bar.step();
+                done.push(cell);
+            }
+        }
+    }
+    if common.json {
+        let of = |c: &Cell| {
+            json!({
+                "model": name, "weights": weights, "kv": args.kv, "policy": c.policy, "retain": number(&c.retain),
+                "batch": c.batch, "prompt": c.prompt, "vision_s": vision_s, "prefill_s": c.prefill_s,
+                "prefill_tokens_s": c.prompt as f64 / c.prefill_s, "compress_s": c.compress_s,
+                "decode_ms": c.decode_ms, "tokens_s": c.tokens_s(), "weight_bytes": model.checkpoint.bytes(),
+                "step_weight_bytes": c.step_weight_bytes, "kv_bytes": c.kv_bytes,
+                "peak_rss_bytes": machine::peak_rss(), "roofline_decode_ms": c.roofline_ms(&machine),
+            })
+        };
+        out.json(&json!({"machine": machine.json(), "cells": done.iter().map(of).collect::<Vec<_>>()}))?;
+    } else {
+        let peak = machine::peak_rss().map_or("unknown".into(), bytes);
+        let vision = vision_s.map_or(String::new(), |s| format!("one image through the tower {s:.3} s, "));
+        out.line(&format!("{vision}weights {}, peak memory {peak}", bytes(model.checkpoint.bytes())))?;
+    }
+    Ok(Verdict::Pass)
+}
+
+/// A retention as a number.
+fn number(retain: &str) -> serde_json::Value {
+    retain.parse::<f64>().map_or(serde_json::Value::Null, Into::into)
+}
+
+const HEAD: &str =
+    "prompt  batch  policy            retain  prefill tok/s  compress ms  decode ms  roofline ms  share      KV";
+
+/// A line of the table.
+fn row(c: &Cell, machine: &Machine) -> String {
+    let roofline = c.roofline_ms(machine);
+    format!(
+        "{:>6}  {:>5}  {:<16}  {:>6}  {:>13.0}  {:>11.1}  {:>9.2}  {:>11.2}  {:>5.2}  {:>8}",
+        c.prompt,
+        c.batch,
+        c.policy,
+        c.retain,
+        c.prompt as f64 / c.prefill_s,
+        c.compress_s * 1e3,
+        c.decode_ms,
+        roofline,
+        roofline / c.decode_ms,
+        bytes(c.kv_bytes as u64)
+    )
+}
+
+/// The model's name, how its weights are stored, and the model.
+fn load(args: &Args) -> Result<(String, String, Model)> {
+    if let Some(shape) = &args.shape {
+        let config = FamilyConfig::shape(shape, args.vocab.map(|v| v as usize))?;
+        let weights = args.weights.as_deref().unwrap_or("f32");
+        let stored = if weights == "bf16" { Grid::Bf16 } else { Grid::Native };
+        return Ok((shape.clone(), weights.to_string(), Model::invented(config, stored)?));
+    }
+    let (files, name) = Ask::files(args.model.as_ref());
+    let model = Model::load(&files)?;
+    let weights = model.decoder.weights().to_lowercase();
+    Ok((name, weights, model))
+}

@@ -1,0 +1,147 @@
+//! One cell: a prompt of some length, prefilled, compressed, decoded.
+
+use super::machine::Machine;
+use aircache::Result;
+use aircache::config::FamilyConfig;
+use aircache::decoder::{AT_ONCE, Observer, Sequence};
+use aircache::eval;
+use aircache::generate::Prefilled;
+use aircache::input::{GivenImage, Positions, Prepared};
+use aircache::model::Model;
+use aircache::num::Grid;
+use aircache::pass::Pass;
+use aircache::policy::Scorer;
+use aircache::{Role, Roles};
+use ndarray::{Array2, Array4};
+use std::time::Instant;
+
+/// Of twenty rows of a prompt this many are text before and after the visual ones.
+const TEXT: usize = 20;
+
+/// What a cell came to.
+pub struct Cell {
+    pub policy: String,
+    pub retain: String,
+    pub prompt: usize,
+    pub batch: usize,
+    pub prefill_s: f64,
+    pub compress_s: f64,
+    pub decode_ms: f64,
+    pub step_weight_bytes: usize,
+    pub kv_bytes: usize,
+}
+
+impl Cell {
+    /// Tokens a second, of all sequences together.
+    pub fn tokens_s(&self) -> f64 {
+        self.batch as f64 * 1e3 / self.decode_ms
+    }
+
+    /// What a step takes that only reads weights and cache.
+    pub fn roofline_ms(&self, machine: &Machine) -> f64 {
+        (self.step_weight_bytes + self.kv_bytes) as f64 / machine.read_gb_s / 1e6
+    }
+}
+
+/// A prompt of random tokens, 90 % of which count as visual.
+pub struct Prompts<'m> {
+    model: &'m Model,
+    ids: Vec<u32>,
+    roles: Roles,
+}
+
+impl<'m> Prompts<'m> {
+    /// A prompt of `n` tokens.
+    pub fn new(model: &'m Model, n: usize) -> Result<Self> {
+        let text = n / TEXT;
+        let role = |i: usize| if i < text || i >= n - text { Role::Text } else { Role::Visual };
+        Ok(Prompts { model, ids: random(n, model.config.text().vocab), roles: Roles((0..n).map(role).collect()) })
+    }
+
+    /// Measures one policy at one retention; narrow: keys and values are kept in bf16.
+    pub fn cell(&self, wanted: &eval::Cell, narrow: bool, batch: usize, steps: usize) -> Result<Cell> {
+        let (decoder, n) = (&self.model.decoder, self.ids.len());
+        let mut pass = Pass::<f32>::new(Grid::Native);
+        let scorer = Scorer::new(&wanted.policy, &self.roles)?;
+        let mut observer = Observer::new(scorer.rows().to_vec(), wanted.policy.needs_received());
+        let positions = Positions::Linear((0..n as i64).collect());
+        let mut cache = if narrow { decoder.cache_in_bf16() } else { decoder.cache() };
+
+        let start = Instant::now();
+        let sequence =
+            Sequence { x: decoder.embed(&self.ids), positions: &positions, cache: &mut cache, observer: &mut observer };
+        let last = decoder.prefill(&pass, &mut [sequence], AT_ONCE);
+        let logits = decoder.logits(&pass, decoder.final_norm(&pass, last.view()).view());
+        let prefill_s = start.elapsed().as_secs_f64();
+
+        let logits = logits.row(0).to_vec();
+        let mut prefilled = Prefilled { cache, observer, logits, next_position: n as i64, roles: self.roles.clone() };
+        let start = Instant::now();
+        let plan = prefilled.plan(&wanted.policy, wanted.fraction)?;
+        if !plan.is_full() {
+            prefilled.cache.compact(&plan.kept);
+        }
+        let compress_s = start.elapsed().as_secs_f64();
+
+        // As many caches as the batch has sequences, each in memory of its own.
+        let mut caches = vec![prefilled.cache; batch];
+        let tokens = random(batch, self.model.config.text().vocab);
+        let mut times: Vec<f64> = (0..=steps)
+            .map(|step| {
+                let positions = vec![(n + step) as i64; batch];
+                let start = Instant::now();
+                decoder.step(&mut pass, &tokens, &positions, &mut caches.iter_mut().collect::<Vec<_>>());
+                start.elapsed().as_secs_f64() * 1e3
+            })
+            .skip(1) // the first finds nothing where it will be
+            .collect();
+        times.sort_by(f64::total_cmp);
+        Ok(Cell {
+            policy: wanted.name.clone(),
+            retain: wanted.retain.clone(),
+            prompt: n,
+            batch,
+            prefill_s,
+            compress_s,
+            decode_ms: times[times.len() / 2],
+            step_weight_bytes: decoder.step_bytes(),
+            kv_bytes: caches.iter().map(|c| c.bytes()).sum(),
+        })
+    }
+}
+
+/// Seconds that one image of about a tile takes through the tower.
+///
+/// # Errors
+/// None that a model that was loaded can cause.
+pub fn vision(model: &Model) -> Result<Option<f64>> {
+    let image = match &model.config {
+        FamilyConfig::LlavaOnevision(c) => {
+            // The whole image, and one tile of it.
+            let side = c.vision.image;
+            GivenImage::tiles(Array4::from_elem((2, c.vision.channels, side, side), 0.5), (side, side))
+        }
+        FamilyConfig::Qwen2Vl(c) => {
+            let (v, side) = (&c.vision, 36);
+            let pixels = Array2::from_elem((side * side, 3 * v.temporal * v.patch * v.patch), 0.5);
+            GivenImage::patches(pixels, (side * v.patch, side * v.patch), [1, side, side])
+        }
+        _ => return Ok(None),
+    };
+    let prompt = Prepared::from_ids(&model.config, &[model.config.image_token()], vec![image])?;
+    let start = Instant::now();
+    model.encode(&mut Pass::<f32>::new(Grid::Native), &prompt);
+    Ok(Some(start.elapsed().as_secs_f64()))
+}
+
+/// Tokens of a vocabulary, the same for the same number.
+fn random(n: usize, vocab: usize) -> Vec<u32> {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % vocab as u64) as u32
+    };
+    (0..n).map(|_| next()).collect()
+}

@@ -1,0 +1,80 @@
+//! What the machine can do, measured beside the cells.
+
+use aircache::kernel::limits::{OPERATIONS, multiply, read};
+use aircache::kernel::simd::Isa;
+use serde_json::{Value, json};
+use std::hint::black_box;
+use std::time::Instant;
+
+/// Numbers that are read: 256 MiB, more than any cache holds.
+const NUMBERS: usize = 64 << 20;
+
+/// The machine and its limits.
+pub struct Machine {
+    /// The processor's name, where the system tells.
+    pub cpu: String,
+    /// Threads in use.
+    pub threads: usize,
+    /// 10⁹ bytes of memory read a second.
+    pub read_gb_s: f64,
+    /// 10⁹ f32 operations a second, a fused multiply-add being two.
+    pub fma_gflops: f64,
+}
+
+impl Machine {
+    /// Measures both limits: the best of a few tries.
+    pub fn measured() -> Machine {
+        let memory = vec![1f32; NUMBERS];
+        let threads = rayon::current_num_threads();
+        Machine {
+            cpu: cpu(),
+            threads,
+            read_gb_s: (NUMBERS * 4) as f64 / best(|| black_box(read(black_box(&memory)))) / 1e9,
+            fma_gflops: (threads * OPERATIONS) as f64 / best(|| black_box(multiply())) / 1e9,
+        }
+    }
+
+    /// As the result has it.
+    pub fn json(&self) -> Value {
+        json!({
+            "cpu": self.cpu, "threads": self.threads, "isa": Isa::current().name(),
+            "read_gb_s": self.read_gb_s, "fma_gflops": self.fma_gflops,
+        })
+    }
+
+    /// For people.
+    pub fn line(&self) -> String {
+        format!(
+            "{}, {} threads, {}: reads {:.1} GB/s, multiplies and adds {:.0} GFLOP/s",
+            self.cpu,
+            self.threads,
+            Isa::current().name(),
+            self.read_gb_s,
+            self.fma_gflops
+        )
+    }
+}
+
+/// Seconds of the fastest of five tries, after one that is not counted.
+fn best(mut f: impl FnMut() -> f32) -> f64 {
+    f();
+    let times = (0..5).map(|_| {
+        let start = Instant::now();
+        f();
+        start.elapsed().as_secs_f64()
+    });
+    times.fold(f64::INFINITY, f64::min)
+}
+
+fn cpu() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    name.map_or(std::env::consts::ARCH, |(_, name)| name).to_string()
+}
+
+/// The most memory that the process has held, in bytes, where the system tells.
+pub fn peak_rss() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}

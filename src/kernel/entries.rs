@@ -1,0 +1,53 @@
+//! How a cache's entries lie in memory, for the kernel that reads them. Spec: D3.4
+
+use crate::num::LANES;
+use half::bf16;
+
+/// The cached keys and values of one KV head, as the kernel reads them; S: the container, or what it keeps. Spec: D3.4
+#[derive(Debug, Clone, Copy)]
+pub struct HeadView<'a, S> {
+    /// Keys in blocks of 16 entries, transposed: [⌈len/16⌉, d_h, 16], the last block padded.
+    pub keys: &'a [S],
+    /// Values: [len, d_h].
+    pub values: &'a [S],
+}
+
+/// The KV heads of a layer, by what their cache keeps. Spec: D7.4
+#[derive(Debug, Clone)]
+pub enum Heads<'a, T> {
+    /// Numbers of the container.
+    Own(Vec<HeadView<'a, T>>),
+    /// bf16.
+    Bf16(Vec<HeadView<'a, bf16>>),
+}
+
+impl<T> Heads<'_, T> {
+    /// Number of heads.
+    pub fn len(&self) -> usize {
+        match self {
+            Heads::Own(heads) => heads.len(),
+            Heads::Bf16(heads) => heads.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Appends a key to blocked keys that hold `len` of them so far. key: \[d_h\]. Spec: D3.4
+pub fn push_key<T: Copy + Default>(keys: &mut Vec<T>, len: usize, key: impl ExactSizeIterator<Item = T>) {
+    let (d, lane) = (key.len(), len % LANES);
+    if lane == 0 {
+        keys.resize(keys.len() + d * LANES, T::default());
+    }
+    let block = keys.len() - d * LANES;
+    key.enumerate().for_each(|(i, v)| keys[block + i * LANES + lane] = v);
+}
+
+/// Element `i` of entry `entry` of blocked keys with `d` elements each. Spec: D3.4
+#[inline(always)]
+pub fn key_at<T: Copy>(keys: &[T], d: usize, entry: usize, i: usize) -> T {
+    keys[(entry / LANES * d + i) * LANES + entry % LANES]
+}

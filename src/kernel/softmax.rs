@@ -1,0 +1,32 @@
+//! Softmax of a row of scores. Naive twin: [`super::naive::softmax`]. Spec: E3.2
+
+use crate::num::{LANES, Real, sum};
+
+/// Scores become weights exp(s − m); returns their canonical sum, 0 for an empty row. Spec: E3.2
+#[inline(always)]
+pub(crate) fn weights<T: Real>(s: &mut [T]) -> T {
+    let mut m = [T::NEG_INFINITY; LANES];
+    let (blocks, rest) = s.as_chunks::<LANES>();
+    for block in blocks {
+        for j in 0..LANES {
+            m[j] = block[j].max(m[j]);
+        }
+    }
+    let m = m.iter().chain(rest).fold(T::NEG_INFINITY, |m, &v| v.max(m));
+    if m == T::NEG_INFINITY {
+        s.fill(T::ZERO);
+        return T::ZERO;
+    }
+    s.iter_mut().for_each(|p| *p = (*p - m).exp());
+    sum(s)
+}
+
+/// Softmax of one row of scores, in place.
+///
+/// s: \[n\], −∞ where masked. A row masked everywhere becomes zeros (C3.2a). Spec: E3.2, A3.2
+pub fn softmax<T: Real>(s: &mut [T]) {
+    let total = weights(s);
+    if total > T::ZERO {
+        s.iter_mut().for_each(|p| *p = *p / total);
+    }
+}

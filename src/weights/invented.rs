@@ -1,0 +1,42 @@
+//! Weights that nobody trained, for measuring: the shape and type of a model's, the numbers made up.
+
+use super::tensors::Float;
+use super::{Matrix, Storage};
+use crate::num::Grid;
+use half::{bf16, f16};
+use rayon::prelude::*;
+use std::sync::Arc;
+
+/// Words of 8 bytes that are made up by one task.
+const CHUNK: usize = 1 << 16;
+
+impl Matrix {
+    /// Numbers between ±√(3 / cols), so that a layer keeps the size of what goes through it; the same for the same name.
+    pub(super) fn invented(name: &str, rows: usize, cols: usize, stored: Grid) -> Matrix {
+        let float = match stored {
+            Grid::Native => Float::F32,
+            Grid::Bf16 => Float::Bf16,
+            Grid::F16 => Float::F16,
+        };
+        let hollow = Matrix { float, ..Matrix::hollow(rows, cols) };
+        let seed =
+            name.bytes().fold(0x9e37_79b9_7f4a_7c15, |h: u64, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+        let size = (3.0 / cols.max(1) as f32).sqrt();
+        let mut words = vec![0u64; hollow.bytes().div_ceil(8)];
+        words.par_chunks_mut(CHUNK).enumerate().for_each(|(i, words)| {
+            let mut state = seed ^ (i as u64 + 1).wrapping_mul(0xd129_42f4_c0a6_3d5b) | 1;
+            let mut number = || {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                ((state >> 40) as f32 / 8_388_608.0 - 1.0) * size
+            };
+            match float {
+                Float::F32 => bytemuck::cast_slice_mut::<u64, f32>(words).fill_with(number),
+                Float::Bf16 => bytemuck::cast_slice_mut(words).fill_with(|| bf16::from_f32(number())),
+                Float::F16 => bytemuck::cast_slice_mut(words).fill_with(|| f16::from_f32(number())),
+            }
+        });
+        Matrix { storage: Arc::new(Storage::Owned(words)), ..hollow }
+    }
+}

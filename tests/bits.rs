@@ -1,0 +1,123 @@
+//! One hash, whatever computes it: any number of threads, any instruction set, alone or in a batch, a prefill in chunks of any
+//! size or row by row. One test, because the set is chosen for the whole process.
+
+#[path = "common/numbers.rs"]
+mod numbers;
+
+use aircache::cache::Cache;
+use aircache::decoder::{Observer, Sequence};
+use aircache::demo;
+use aircache::input::Positions;
+use aircache::kernel::simd::Isa;
+use aircache::model::Model;
+use aircache::num::{Grid, Real};
+use aircache::pass::Pass;
+use numbers::{bits, threads};
+
+/// Prompts of lengths that fill no block, and what is fed after them.
+const LENGTHS: [usize; 3] = [41, 7, 290];
+const STEPS: usize = 3;
+
+fn ids(model: &Model, n: usize) -> Vec<u32> {
+    (0..n).map(|i| ((i * i * 31 + 7 * i + 11 * n) % model.config.text().vocab) as u32).collect()
+}
+
+/// FNV-1a, number by number.
+fn add(hash: &mut u64, numbers: impl IntoIterator<Item = u64>) {
+    numbers.into_iter().for_each(|n| *hash = (*hash ^ n).wrapping_mul(0x100_0000_01b3));
+}
+
+/// Keys, values and logits of all prompts and of the steps after them.
+fn hash<T: Real>(model: &Model, grid: Grid, at_once: usize, batched: bool) -> u64 {
+    let (decoder, mut pass) = (&model.decoder, Pass::<T>::new(grid));
+    let positions = LENGTHS.map(|n| Positions::Linear((0..n as i64).collect()));
+    let mut observers = LENGTHS.map(|_| Observer::new(Vec::new(), false));
+    let mut caches: Vec<Cache<T>> = LENGTHS.iter().map(|_| decoder.cache()).collect();
+    let mut sequences: Vec<Sequence<'_, T>> = LENGTHS
+        .iter()
+        .zip(&positions)
+        .zip(caches.iter_mut().zip(&mut observers))
+        .map(|((&n, positions), (cache, observer))| {
+            let x = pass.store(decoder.embed(&ids(model, n)));
+            Sequence { x, positions, cache, observer }
+        })
+        .collect();
+    let mut hash = 0xcbf2_9ce4_8422_2325;
+    let groups = if batched { LENGTHS.len() } else { 1 };
+    for sequences in sequences.chunks_mut(groups) {
+        let last = decoder.prefill(&pass, sequences, at_once);
+        add(&mut hash, bits(&decoder.logits(&pass, decoder.final_norm(&pass, last.view()).view())));
+    }
+    drop(sequences);
+    for step in 0..STEPS {
+        for (group, caches) in caches.chunks_mut(groups).enumerate() {
+            let lengths = &LENGTHS[group * groups..][..caches.len()];
+            let at: Vec<i64> = lengths.iter().map(|&n| (n + step) as i64).collect();
+            let tokens: Vec<u32> = lengths.iter().map(|&n| ids(model, n + step + 1)[n + step]).collect();
+            let logits = decoder.step(&mut pass, &tokens, &at, &mut caches.iter_mut().collect::<Vec<_>>());
+            add(&mut hash, bits(&logits));
+        }
+    }
+    for head in caches.iter().flat_map(|c| &c.layers).flatten() {
+        add(&mut hash, bits(&head.keys()));
+        add(&mut hash, bits(&head.values()));
+    }
+    hash
+}
+
+/// The prompts row by row: every row a step.
+fn row_by_row<T: Real>(model: &Model) -> Vec<u64> {
+    let (decoder, mut pass) = (&model.decoder, Pass::<T>::new(Grid::Native));
+    let mut found = Vec::new();
+    for n in LENGTHS {
+        let (mut cache, mut logits) = (decoder.cache(), None);
+        for (i, &id) in ids(model, n).iter().enumerate() {
+            logits = Some(decoder.step(&mut pass, &[id], &[i as i64], &mut [&mut cache]));
+        }
+        found.extend(bits(&logits.unwrap()));
+        cache.layers.iter().flatten().for_each(|head| found.extend(bits(&head.keys())));
+    }
+    found
+}
+
+/// The same as one prefill.
+fn at_once<T: Real>(model: &Model) -> Vec<u64> {
+    let (decoder, pass) = (&model.decoder, Pass::<T>::new(Grid::Native));
+    let mut found = Vec::new();
+    for n in LENGTHS {
+        let (positions, mut observer) = (Positions::Linear((0..n as i64).collect()), Observer::new(Vec::new(), false));
+        let mut cache = decoder.cache();
+        let x = decoder.embed(&ids(model, n));
+        let sequence = Sequence { x, positions: &positions, cache: &mut cache, observer: &mut observer };
+        let last = decoder.prefill(&pass, &mut [sequence], usize::MAX);
+        found.extend(bits(&decoder.logits(&pass, decoder.final_norm(&pass, last.view()).view())));
+        cache.layers.iter().flatten().for_each(|head| found.extend(bits(&head.keys())));
+    }
+    found
+}
+
+#[test]
+fn c3_1a_c3_1b_c6_1a_one_hash_whatever_computes_it() {
+    let model = Model::load(&demo::files()).unwrap();
+    let alone = [hash::<f32>(&model, Grid::Native, 1024, false), hash::<f32>(&model, Grid::Bf16, 1024, false)];
+    let together = [hash::<f32>(&model, Grid::Native, 1024, true), hash::<f32>(&model, Grid::Bf16, 1024, true)];
+    let truth = hash::<f64>(&model, Grid::Native, 1024, true);
+    // The same numbers, fed to the hash in another order: prompt by prompt, or step by step.
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+        isa.force().unwrap();
+        for n in [1, 2, 3, 7] {
+            for chunk in [8, 56, 1024] {
+                let what = format!("{}, {n} threads, chunks of {chunk}", isa.name());
+                let of = |grid, batched| threads(n, || hash::<f32>(&model, grid, chunk, batched));
+                assert_eq!([of(Grid::Native, true), of(Grid::Bf16, true)], together, "{what}");
+                if (n, chunk) != (1, 1024) && isa == Isa::Portable {
+                    continue; // slow where there is no fma instruction
+                }
+                assert_eq!([of(Grid::Native, false), of(Grid::Bf16, false)], alone, "{what}, alone");
+                assert_eq!(threads(n, || hash::<f64>(&model, Grid::Native, chunk, true)), truth, "{what}, f64");
+            }
+        }
+    }
+    assert!(row_by_row::<f32>(&model) == at_once::<f32>(&model), "C6.1a: row i of a prefill is the step of row i");
+    assert!(row_by_row::<f64>(&model) == at_once::<f64>(&model), "C6.1a in f64");
+}
