@@ -48,3 +48,59 @@ fn d1_3_worked_examples() {
     assert_eq!(Stage::layer(Part::Step, 7, "logits").to_string(), "step.0007.logits");
     assert_eq!(Stage::at(Part::Decoder, "norm").to_string(), "decoder.norm");
 }
+
+/// T1.2, T1.3: what a recording holds and says stands in the tables, under its own name.
+#[cfg(feature = "input")]
+#[test]
+fn t1_2_t1_3_a_recording_is_what_the_tables_say() {
+    use aircache::golden::{Bundle, Recording, Selection, record};
+    use aircache::{
+        demo, generate::Until, input::Image, input::Processor, model::Model, pass::Precision, policy::Policy,
+    };
+    let chapter = std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("spec/01-symbols.md"));
+    let chapter = chapter.unwrap();
+    let table = |label: &str| -> Vec<String> {
+        let section =
+            chapter.split(&format!("### {label} ")).nth(1).unwrap().split("\n### ").next().unwrap().to_string();
+        let firsts = section.lines().filter_map(|l| l.strip_prefix("| `")?.split('|').next().map(String::from));
+        firsts.flat_map(|cell| cell.split('`').step_by(2).map(String::from).collect::<Vec<_>>()).collect()
+    };
+    let (stages, keys) = (table("T1.2"), table("T1.3"));
+    let model = Model::load(&demo::files()).unwrap();
+    let processor = Processor::load(&demo::files(), &model.config).unwrap();
+    let image = Image::from_bytes(demo::samples()[0].png, "sample").unwrap();
+    let prompt = processor.prepare(&[image], "What does the top right box say?", None).unwrap();
+    let how = Recording {
+        precision: Precision::Fast,
+        policy: Policy::AIRCACHE,
+        retain: "0.3".parse().unwrap(),
+        sampling: aircache::sample::Sampling::Greedy,
+        until: Until { stop: vec![], max_new_tokens: 3 },
+        stages: Selection::default(),
+        noise: false,
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("b.safetensors");
+    record(&model, &prompt, &how, &path, |_| std::ops::ControlFlow::Continue(())).unwrap();
+    let bundle = Bundle::open(&path).unwrap();
+    let blot = |name: &str| -> String {
+        let word = |w: &str| match (w.len(), w.bytes().all(|b| b.is_ascii_digit())) {
+            (2, true) => "LL".to_string(),
+            (4, true) => "TTTT".into(),
+            _ => w.into(),
+        };
+        name.split('.').map(word).collect::<Vec<_>>().join(".")
+    };
+    let names: std::collections::BTreeSet<String> = bundle.names().map(blot).collect();
+    assert!(names.len() > 25, "{names:?}");
+    for name in &names {
+        assert!(stages.contains(name), "{name} has no row in T1.2");
+    }
+    for stage in stages.iter().filter(|s| *s != "input.grid") {
+        assert!(names.contains(stage), "{stage} is in T1.2 and not in a recording");
+    }
+    for key in ["format", "version", "producer", "family", "model", "precision", "policy", "retain", "prompt", "images"]
+    {
+        assert!(bundle.metadata(key).is_some() && keys.iter().any(|k| k == key), "{key}");
+    }
+}

@@ -89,14 +89,22 @@ impl Bundle {
     /// The stage is missing, or its type is not F64, F32, BF16 or F16.
     pub fn f64(&self, name: &str) -> Result<ArrayD<f64>> {
         let t = self.stage(name)?;
-        let values = match t.dtype {
+        self.shaped(name, t.shape, self.flat(name)?)
+    }
+
+    /// The numbers of a stage, row-major, widened exactly.
+    ///
+    /// # Errors
+    /// As [`f64`](Self::f64), but for shapes.
+    pub(super) fn flat(&self, name: &str) -> Result<Vec<f64>> {
+        let t = self.stage(name)?;
+        Ok(match t.dtype {
             Dtype::F64 => numbers(t.data, f64::from_le_bytes),
             Dtype::F32 => numbers(t.data, |b| f32::from_le_bytes(b).into()),
             Dtype::Bf16 => numbers(t.data, |b| bf16::from_le_bytes(b).to_f64()),
             Dtype::F16 => numbers(t.data, |b| f16::from_le_bytes(b).to_f64()),
             other => return Err(Error::new(self.at(name), "dtype F64, F32, BF16 or F16", other)),
-        };
-        self.shaped(name, t.shape, values)
+        })
     }
 
     /// A stage of numbers, as f32: exact unless it is stored as F64, which is rounded to nearest.

@@ -71,8 +71,8 @@ impl BundleWriter {
     /// # Panics
     /// Where the bytes do not fill the shape or the name was put before: bugs of the caller.
     pub fn put(&mut self, name: &str, dtype: Dtype, shape: &[usize], bytes: &[u8]) -> Result<()> {
-        assert_eq!(dtype.bytes(shape), Some(bytes.len()), "D9.1: {name}: the bytes fill the shape {shape:?}");
-        assert!(self.names.insert(name.to_string()), "D9.1: {name}: a stage is put once");
+        assert_eq!(dtype.bytes(shape), Some(bytes.len()), "T1.2: {name}: the bytes fill the shape {shape:?}");
+        assert!(self.names.insert(name.to_string()), "T1.2: {name}: a stage is put once");
         self.spool.write_all(bytes).map_err(|e| unwritable(&self.target, e))?;
         let range = self.length..self.length + bytes.len();
         self.length = range.end;
@@ -80,12 +80,18 @@ impl BundleWriter {
         Ok(())
     }
 
-    /// A stage of F64 or F32 numbers that was put before; none where there is none of this name and these types.
+    /// The shape of a stage that was put before.
+    pub(super) fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.entries.iter().find(|e| e.name == name).map(|e| &e.shape[..])
+    }
+
+    /// A stage of numbers that was put before; none where there is none of this name.
     ///
     /// # Errors
     /// The waiting file cannot be read.
     pub fn numbers(&mut self, name: &str) -> Result<Option<Vec<f64>>> {
-        let known = |e: &&Entry| e.name == name && matches!(e.dtype, Dtype::F64 | Dtype::F32);
+        let number = |d: Dtype| matches!(d, Dtype::F64 | Dtype::F32 | Dtype::Bf16 | Dtype::F16);
+        let known = |e: &&Entry| e.name == name && number(e.dtype);
         let Some((range, dtype)) = self.entries.iter().find(known).map(|e| (e.range.clone(), e.dtype)) else {
             return Ok(None);
         };
@@ -100,6 +106,8 @@ impl BundleWriter {
         read(&mut self.spool).map_err(|e| unwritable(&self.target, e))?;
         Ok(Some(match dtype {
             Dtype::F64 => bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
+            Dtype::Bf16 => bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f64()).collect(),
+            Dtype::F16 => bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f64()).collect(),
             _ => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b).into()).collect(),
         }))
     }

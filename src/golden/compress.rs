@@ -45,7 +45,8 @@ pub fn compress<T: Real>(bundle: &Bundle, policy: &Policy, retain: Retain) -> Re
     Ok(scorer.decide(retain, &scores))
 }
 
-fn roles(bundle: &Bundle) -> Result<Roles> {
+/// What each row is, by `input.roles`.
+pub(crate) fn roles(bundle: &Bundle) -> Result<Roles> {
     let at = |i: String| format!("{}: input.roles{i}", bundle.label());
     let values = bundle.i64("input.roles")?;
     ensure!(values.ndim() == 1, at(String::new()), "the shape [n]", format!("{:?}", values.shape()));

@@ -44,11 +44,14 @@ impl Products {
     pub fn new(layout: Layout, groups: &[usize], error: &[f64], direction: &[f64]) -> Products {
         let (width, count) = (layout.lead * layout.width, groups.iter().max().map_or(0, |g| g + 1));
         let mut sums = Products { width, along: vec![0.0; count * width], size: vec![0.0; count * width] };
-        for (i, (e, d)) in error.iter().zip(direction).enumerate() {
-            let (row, c) = (i / layout.width, i % layout.width);
-            let at = groups[row % layout.rows] * width + row / layout.rows * layout.width + c;
-            sums.along[at] += e * d;
-            sums.size[at] += d * d;
+        let rows = error.chunks_exact(layout.width).zip(direction.chunks_exact(layout.width));
+        for (row, (error, direction)) in rows.enumerate() {
+            let at = groups[row % layout.rows] * width + row / layout.rows * layout.width;
+            let along = sums.along[at..at + layout.width].iter_mut().zip(&mut sums.size[at..at + layout.width]);
+            for ((along, size), (e, d)) in along.zip(error.iter().zip(direction)) {
+                *along += e * d;
+                *size += d * d;
+            }
         }
         sums
     }
@@ -93,6 +96,23 @@ pub(super) fn together(fits: &[Fit]) -> f64 {
     y.iter().map(|v| v * v).sum::<f64>().sqrt()
 }
 
+/// What is left of one and the other.
 pub(super) fn errors(got: &[f64], from: &[f64]) -> Vec<f64> {
     got.iter().zip(from).map(|(g, f)| g - f).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn e10_10_worked_example() {
+        let (s, n) = ([3.0, 1.0, 2.0, 2.0], [1.0; 4]);
+        assert!(Fit::new(s.to_vec(), n.to_vec()).is_none(), "four groups are too few to speak");
+        // a = ΣS/ΣN = 8/4; s = √(1 + 1)/4. Sixteen groups of the same make s half as large.
+        let fit = Fit::new(s.repeat(4), n.repeat(4)).unwrap();
+        assert_eq!((fit.a, fit.ruler()), (2.0, 2f64.sqrt() / 8.0));
+        assert!((fit.a / fit.ruler() - 11.3).abs() < 0.05);
+        assert!((2.0 / (2f64.sqrt() / 4.0) - 5.7f64).abs() < 0.05);
+    }
 }

@@ -13,9 +13,9 @@ pub(super) struct Values<'a>(pub &'a Bundle);
 impl<T: Real> Source<T> for Values<'_> {
     fn given(&self, at: Stage, shape: &[usize]) -> Option<ArrayD<T>> {
         let name = at.to_string();
-        let fits = self.0.get(&name).is_some_and(|t| t.shape == shape);
-        let values = if fits { self.0.f64(&name).ok() } else { None };
-        values.map(|v| v.mapv(T::of))
+        self.0.get(&name).filter(|t| t.shape == shape)?;
+        let values = self.0.flat(&name).ok()?.into_iter().map(T::of).collect();
+        ArrayD::from_shape_vec(shape, values).ok()
     }
 }
 

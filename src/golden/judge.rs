@@ -7,12 +7,13 @@ use super::map::{Map, worst};
 use super::measure::Layout;
 use super::numbers::{self, Numbers};
 use super::order::{Ground, sorted, split};
+use super::rows::{self, Sample};
+use super::said::{policy, precision, same, scorer};
 use super::verdict::{Outcome, StageVerdict, Verdict};
 use super::{Bundle, noise};
-use crate::error::{Error, Result, ensure};
+use crate::error::{Result, ensure};
 use crate::pass::Precision;
 use crate::policy::{Policy, Retain, Scorer};
-use crate::roles::{Role, Roles};
 use std::collections::BTreeMap;
 
 /// What a candidate is judged by.
@@ -73,77 +74,6 @@ pub fn check(golden: &Bundle, candidate: &Bundle) -> Result<Verdict> {
     let scorer = scorer(golden, policy.as_ref());
     Judge { golden, candidate, precision, ground: None, scorer, policy, undecided: None, drifts: BTreeMap::new() }
         .verdict("golden")
-}
-
-/// The type that a candidate says it computed in.
-///
-/// # Errors
-/// It says none, or none that is known. Spec: C10.1b
-pub(super) fn precision(candidate: &Bundle) -> Result<Precision> {
-    let word = candidate.required("precision").map_err(|e| e.remedy("f32, bf16, f16 or f64: it selects the ruler"))?;
-    let all = [Precision::Truth, Precision::Fast, Precision::Bf16, Precision::F16];
-    let found = all.into_iter().find(|p| p.bundle_name() == word);
-    found.ok_or_else(|| {
-        let shown: String = word.chars().take(40).collect();
-        Error::new(format!("{}: metadata precision", candidate.label()), "f64, f32, bf16 or f16", format!("{shown:?}"))
-    })
-}
-
-/// Whether both are of one model and one prompt, as far as both say. Spec: C10.1c
-fn same(golden: &Bundle, candidate: &Bundle) -> Result<()> {
-    for key in ["model", "family", "prompt", "images"] {
-        let (Some(ours), Some(theirs)) = (golden.metadata(key), candidate.metadata(key)) else { continue };
-        let alike = match (
-            serde_json::from_str::<serde_json::Value>(ours),
-            serde_json::from_str::<serde_json::Value>(theirs),
-        ) {
-            (Ok(a), Ok(b)) => a == b || ours == theirs,
-            _ => ours == theirs,
-        };
-        let short = |s: &str| format!("{:?}", s.chars().take(60).collect::<String>());
-        ensure!(
-            alike,
-            format!("{}: metadata {key}", candidate.label()),
-            format!("{}, as in {}", short(ours), golden.label()),
-            short(theirs),
-            "bundles are compared only where model, images and prompt are the same"
-        );
-    }
-    let theirs = policy(candidate)?;
-    if let (Some(ours), Some(theirs)) = (policy(golden)?, theirs) {
-        ensure!(
-            ours == theirs,
-            format!("{}: metadata policy, retain", candidate.label()),
-            format!("{} {}, as in {}", serde_json::json!(ours.0), ours.1, golden.label()),
-            format!("{} {}", serde_json::json!(theirs.0), theirs.1)
-        );
-    }
-    Ok(())
-}
-
-/// The policy and the retention that a bundle names; none unless both are there.
-///
-/// # Errors
-/// They are there and make no sense.
-pub(super) fn policy(bundle: &Bundle) -> Result<Option<(Policy, Retain)>> {
-    let (Some(policy), Some(retain)) = (bundle.metadata("policy"), bundle.metadata("retain")) else { return Ok(None) };
-    let at = |key: &str| format!("{}: metadata {key}", bundle.label());
-    let policy: Policy = serde_json::from_str(policy).map_err(|e| Error::new(at("policy"), "a policy as JSON", e))?;
-    let retain = match retain.strip_suffix(" tokens") {
-        Some(tokens) => {
-            let tokens = tokens.parse().map_err(|e| Error::new(at("retain"), "a number of tokens", e))?;
-            Retain::tokens(tokens).map_err(|e| e.within(bundle.label()))?
-        }
-        None => retain.parse().map_err(|e: Error| e.within(bundle.label()))?,
-    };
-    Ok(Some((policy, retain)))
-}
-
-/// The policy looking at a bundle's prompt; none where the bundle does not say enough.
-pub(super) fn scorer(bundle: &Bundle, policy: Option<&(Policy, Retain)>) -> Option<Scorer> {
-    let roles = bundle.get("input.roles").and_then(|_| bundle.i64("input.roles").ok())?;
-    let roles = Roles(roles.iter().map(|&r| if r == 1 { Role::Visual } else { Role::Text }).collect());
-    Scorer::new(&policy?.0, &roles).ok()
 }
 
 impl Judge<'_> {
@@ -208,7 +138,20 @@ impl Judge<'_> {
 
     /// Judges a stage of numbers against the golden's.
     pub fn numbers(&self, name: &str) -> StageVerdict {
-        self.with_numbers(name, numbers::judge).unwrap_or_else(|verdict| *verdict)
+        let mut verdict = self.with_numbers(name, numbers::judge).unwrap_or_else(|verdict| *verdict);
+        let kept = self.golden.get(name).map(|t| t.shape);
+        if let Some(Ok(Some(sample))) = kept.map(|kept| Sample::of(self.golden, name, kept))
+            && !verdict.index.is_empty()
+        {
+            verdict.index = sample.index(name, &verdict.index);
+            let part = format!("{} of {} rows judged", sample.rows.len(), Layout::of(name, &sample.shape).rows);
+            let counted = "; rows in words are counted among these";
+            verdict.words = match verdict.outcome {
+                Outcome::Fail => format!("{}; {part}{counted}", verdict.words),
+                _ => part,
+            };
+        }
+        verdict
     }
 
     /// Does something with a stage of numbers; where there is nothing to compare, the verdict that says so.
@@ -227,15 +170,30 @@ impl Judge<'_> {
             });
         };
         let shape = ours.shape.to_vec();
-        if let Some(fail) = self.misfit(name, &shape) {
+        let sample = match Sample::of(self.golden, name, &shape) {
+            Ok(sample) => sample,
+            Err(why) => return not_judged(why),
+        };
+        if let Some(fail) = self.misfit(name, sample.as_ref().map_or(&shape, |s| &s.shape)) {
             return Err(Box::new(fail));
         }
-        let (Ok(truth), Ok(got)) = (self.golden.f64(name), self.candidate.f64(name)) else {
+        let (Ok(truth), Ok(got)) = (self.golden.flat(name), self.candidate.flat(name)) else {
             let words = format!(
                 "stored as {}, expected F64, F32, BF16 or F16",
                 self.candidate.get(name).map_or("?".into(), |t| t.dtype.to_string())
             );
             return Err(Box::new(StageVerdict::plain(name, Outcome::Fail, words)));
+        };
+        if sample.as_ref().is_some_and(|s| s.is_equal(self.golden, self.candidate, name)) {
+            return Err(Box::new(StageVerdict::plain(
+                name,
+                Outcome::Pass,
+                "the truth as the type stores it, every bit",
+            )));
+        }
+        let got = match &sample {
+            Some(sample) => rows::pick(Layout::of(name, &sample.shape), &sample.rows, &got),
+            None => got,
         };
         let layout = Layout::of(name, &shape);
         let noise = noise::read(self.golden, self.precision, name, layout);
@@ -243,7 +201,7 @@ impl Judge<'_> {
         if noise.is_none() && !pixels {
             return not_judged("the golden holds no noise for it");
         }
-        let (truth, got) = (truth.as_slice().unwrap_or_default(), got.as_slice().unwrap_or_default());
+        let (truth, got) = (&truth[..], &got[..]);
         if truth.is_empty() {
             return Err(Box::new(StageVerdict::plain(name, Outcome::Pass, "")));
         }

@@ -2,6 +2,8 @@
 //! Not here: how far it may be off.
 
 use super::order::split;
+use crate::num::Real;
+use ndarray::ArrayViewD;
 
 /// A stage seen as [lead, rows, width]: heads (or 1), rows of the prompt, numbers of a row. Spec: D10.2
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +52,24 @@ impl Layout {
         let lead = i / self.rows.max(1);
         if self.columns() { lead * self.width + c } else { lead }
     }
+}
+
+/// The numbers of a stage, row-major; an array's own iterator takes ten times as long.
+pub(super) fn flat<T: Real>(value: &ArrayViewD<'_, T>) -> Vec<f64> {
+    let mut all = Vec::with_capacity(value.len());
+    if let Some(values) = value.as_slice() {
+        all.extend(values.iter().map(|v| v.to_f64()));
+    } else if value.ndim() > 0 {
+        for row in value.rows() {
+            match row.as_slice() {
+                Some(row) => all.extend(row.iter().map(|v| v.to_f64())),
+                None => all.extend(row.iter().map(|v| v.to_f64())),
+            }
+        }
+    } else {
+        all.extend(value.iter().map(|v| v.to_f64()));
+    }
+    all
 }
 
 /// What a stage is off by. Spec: D10.2

@@ -6,11 +6,13 @@
 //! select         which stages: globs over names
 //! record         the flow of `generate`, every stage written
 //! compress       the algorithm alone on anybody's bundle
+//! rows           some rows of a huge stage, and hashes of all of them
 //! stages         what is recorded beside the passes: inputs, the cache after eviction, metadata
 //! order          the causal order of stages
 //! measure        how far a stage is off, whole and in every part
 //! rerun, given   the flow once more, by another honest way or from another's values
 //! noise          the ruler: what honest computations show against the truth
+//! said           what a bundle says of itself
 //! judge          candidate against golden, stage by stage
 //! drift, fit, alike   errors that follow something, where rows are independent
 //! numbers, place      stages of numbers, and where they are wrong
@@ -42,6 +44,8 @@ mod ranks;
 mod record;
 mod replay;
 mod rerun;
+mod rows;
+mod said;
 mod select;
 mod shares;
 mod stages;
@@ -51,6 +55,8 @@ mod verdict;
 pub use bundle::{Bundle, FORMAT};
 pub use bundle_write::BundleWriter;
 pub use compress::compress;
+#[cfg(feature = "lapack")]
+pub(crate) use compress::roles;
 pub use judge::check;
 pub use map::Map;
 pub use record::{Recorded, Recorder, Recording, record};

@@ -1,9 +1,9 @@
 //! The ruler: what honest computations in each type show against the truth, kept beside it in the golden.
 
 use super::given::Decided;
-use super::measure::{Errors, Layout};
+use super::measure::{Errors, Layout, flat};
 use super::rerun::{Rerun, Sink, ways};
-use super::{Bundle, BundleWriter};
+use super::{Bundle, BundleWriter, rows};
 use crate::cache::Cache;
 use crate::error::{Error, Result};
 use crate::input::Prepared;
@@ -47,15 +47,21 @@ struct Comparison<'a> {
 }
 
 impl Comparison<'_> {
-    fn compare(&mut self, stage: &str, shape: &[usize], values: impl Iterator<Item = f64>) -> Result<()> {
-        let layout = Layout::of(stage, shape);
-        let Some(truth) = self.truth.numbers(stage)?.filter(|t| t.len() == shape.iter().product::<usize>()) else {
-            return Ok(());
-        };
-        let values: Vec<f64> = values.collect();
-        if let Some(k) = self.kept {
-            let stored: Vec<f32> = values.iter().map(|&v| v as f32).collect();
-            self.truth.put_f32(&way(k, stage), shape, &stored)?;
+    fn compare(&mut self, stage: &str, shape: &[usize], values: Vec<f64>) -> Result<()> {
+        let Some(kept) = self.truth.shape(stage).map(<[usize]>::to_vec) else { return Ok(()) };
+        let Some(values) = rows::as_kept(stage, shape, &kept, values) else { return Ok(()) };
+        let (layout, shape) = (Layout::of(stage, &kept), &kept[..]);
+        let Some(truth) = self.truth.numbers(stage)? else { return Ok(()) };
+        if let Some(k) = self.kept.filter(|_| !stage.starts_with("policy.")) {
+            // Stored in the type already: two bytes hold them.
+            let (name, bf16) = (way(k, stage), |&v: &f64| half::bf16::from_f64(v));
+            match self.precision {
+                Precision::Bf16 => self.truth.put_bf16(&name, shape, &values.iter().map(bf16).collect::<Vec<_>>())?,
+                _ => {
+                    let f16 = |&v: &f64| half::f16::from_f64(v);
+                    self.truth.put_f16(&name, shape, &values.iter().map(f16).collect::<Vec<_>>())?;
+                }
+            }
         }
         let name = name(self.precision, stage);
         let first = self.noise.get(&name).map(|n| n.scale.as_slice());
@@ -77,14 +83,14 @@ impl<T: Real> Tap<T> for Comparison<'_> {
         self.failed.is_none()
     }
     fn see(&mut self, at: Stage, value: ArrayViewD<'_, T>) {
-        self.failed = self.compare(&at.to_string(), value.shape(), value.iter().map(|v| v.to_f64())).err();
+        self.failed = self.compare(&at.to_string(), value.shape(), flat(&value)).err();
     }
 }
 
 impl<T: Real> Sink<T> for Comparison<'_> {
     fn take(&mut self, name: &str, values: &Values) -> Result<()> {
         match values {
-            Values::F64(a) => self.compare(name, a.shape(), a.iter().copied()),
+            Values::F64(a) => self.compare(name, a.shape(), flat(&a.view())),
             Values::I64(_) | Values::U8(_) => Ok(()),
         }
     }

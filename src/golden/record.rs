@@ -1,8 +1,10 @@
 //! Recording: the flow of [`crate::generate`] with every stage written to a bundle as it is computed.
 //!
 //! The stages that [`Pass::put`] names come through the [`Recorder`]; what has no place in a pass (inputs, decisions, the
-//! cache after eviction, the tokens) is put by [`record`]. Nothing is at the target unless all went well. Spec: D9.1
+//! cache after eviction, the tokens) is put by [`record`]. Nothing is at the target unless all went well. Spec: T1.2
 
+use super::measure::{Layout, flat};
+use super::rows;
 use super::stages::{cache, inputs, metadata, possible};
 use super::{BundleWriter, Selection};
 use crate::error::{Error, Result};
@@ -73,6 +75,29 @@ impl Recorder {
     /// # Errors
     /// As [`BundleWriter::put`].
     pub fn numbers<T: Real>(&mut self, name: &str, shape: &[usize], values: impl Iterator<Item = T>) -> Result<()> {
+        let layout = Layout::of(name, shape);
+        let most = self.selection.rows().filter(|&most| layout.rows > most && rows::may_be_sampled(name));
+        match most.filter(|_| self.selection.takes(name)) {
+            Some(most) => self.sample(name, shape, most, &values.map(Real::to_f64).collect::<Vec<_>>()),
+            None => self.whole(name, shape, values),
+        }
+    }
+
+    /// Some rows of a stage, which they are, and hashes of all of them. Spec: D10.10
+    fn sample(&mut self, name: &str, shape: &[usize], most: usize, values: &[f64]) -> Result<()> {
+        let layout = Layout::of(name, shape);
+        let chosen = rows::chosen(layout.rows, most);
+        let list = |values: &[usize]| values.iter().map(|&v| v as i64).collect::<Vec<_>>();
+        self.writer.put_i64(&format!("rows.{name}"), &[chosen.len()], &list(&chosen))?;
+        self.writer.put_i64(&format!("shape.{name}"), &[shape.len()], &list(shape))?;
+        for (kind, hash) in rows::hashes(values) {
+            self.writer.put_u8(&format!("hash.{kind}.{name}"), &[hash.len()], &hash)?;
+        }
+        let picked = rows::pick(layout, &chosen, values);
+        self.whole(name, &rows::shape(layout, shape, chosen.len()), picked.into_iter())
+    }
+
+    fn whole<T: Real>(&mut self, name: &str, shape: &[usize], values: impl Iterator<Item = T>) -> Result<()> {
         let precision = self.precision;
         let width = match precision {
             Precision::Truth => 8,
@@ -157,7 +182,7 @@ impl<T: Real> Tap<T> for Recorder {
     }
 
     fn see(&mut self, at: Stage, value: ArrayViewD<'_, T>) {
-        self.failed = self.numbers(&at.to_string(), value.shape(), value.iter().copied()).err();
+        self.failed = self.numbers(&at.to_string(), value.shape(), flat(&value).into_iter()).err();
     }
 }
 

@@ -2,10 +2,11 @@
 //! type from the same inputs; then judged as by any golden.
 
 use super::given::{Decided, Values as Given};
-use super::judge::{Judge, policy, precision, scorer};
+use super::judge::Judge;
 use super::order::Ground;
 use super::record::Recorder;
 use super::rerun::{Rerun, Sink};
+use super::said::{policy, precision, scorer};
 use super::verdict::Verdict;
 use super::{Bundle, Selection, drift, images, noise, stages};
 use crate::cache::Cache;

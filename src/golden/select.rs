@@ -3,7 +3,7 @@
 use crate::error::{Error, Result, ensure};
 use std::str::FromStr;
 
-/// Globs of stage names; no glob selects everything. Spec: D9.1
+/// Globs of stage names; no glob selects everything. Spec: T1.2
 ///
 /// `*` stands for any run of characters, dots included, `?` for any one.
 ///
@@ -17,12 +17,27 @@ use std::str::FromStr;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Selection {
     globs: Vec<String>,
+    rows: Option<usize>,
 }
 
 impl Selection {
     /// Whether a stage of this name is selected.
     pub fn takes(&self, name: &str) -> bool {
         self.globs.is_empty() || self.globs.iter().any(|glob| matches(glob, name))
+    }
+
+    /// The same stages, of large ones no more than so many rows, and hashes of all of them. Spec: D10.10
+    ///
+    /// # Errors
+    /// No rows at all.
+    pub fn with_rows(self, rows: usize) -> Result<Selection> {
+        ensure!(rows > 0, "rows", "at least one row", rows);
+        Ok(Selection { rows: Some(rows), ..self })
+    }
+
+    /// How many rows of a large stage are kept; none where all are.
+    pub(super) fn rows(&self) -> Option<usize> {
+        self.rows
     }
 
     /// The globs that select none of `names`.
@@ -57,7 +72,7 @@ impl FromStr for Selection {
         let globs: Vec<String> = text.split(',').map(|glob| glob.trim().to_string()).collect();
         let empty = globs.iter().any(String::is_empty);
         ensure!(!empty, "stages", "globs separated by commas, such as decoder.*.key,policy.*", format!("{text:?}"));
-        Ok(Selection { globs })
+        Ok(Selection { globs, rows: None })
     }
 }
 

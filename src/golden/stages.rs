@@ -1,5 +1,5 @@
 //! The stages of a recording that no pass shows: what goes in, and the cache after eviction; and what a bundle says of
-//! itself. Shapes and names are the bundle's (D9.1).
+//! itself. Shapes and names are the bundle's (T1.2).
 
 use super::images;
 use super::record::{Recorder, Recording};
@@ -43,7 +43,7 @@ pub(super) fn cache<T: Real>(out: &mut Recorder, cache: &Cache<T>, at: &Position
         let shape = [heads.len(), first.len(), first.keys().ncols()];
         let keys = heads.iter().flat_map(|head| (0..head.len()).flat_map(|e| head.key(e)));
         out.numbers(&format!("cache.{l:02}.key"), &shape, keys)?;
-        let values = heads.iter().flat_map(|head| (0..head.len()).flat_map(|e| head.value(e).iter().copied()));
+        let values = heads.iter().flat_map(|head| (0..head.len()).flat_map(|e| head.value(e)));
         out.numbers(&format!("cache.{l:02}.value"), &shape, values)?;
         let rows: Vec<&[usize]> = heads.iter().map(|head| head.rows()).collect();
         let rows = if per_head { &rows[..] } else { &rows[..1] };
@@ -70,7 +70,7 @@ fn positions(at: &Positions, rows: &[&[usize]], per_head: bool) -> Values {
         axes.iter().flat_map(|axis| rows.iter().flat_map(|r| r.iter().map(|&r| axis[r]))).collect();
     match values.into_shape_with_order(shape) {
         Ok(shaped) => Values::I64(shaped),
-        Err(_) => unreachable!("D9.1: every KV head keeps as many rows"),
+        Err(_) => unreachable!("T1.2: every KV head keeps as many rows"),
     }
 }
 
@@ -99,7 +99,7 @@ pub(super) fn possible(model: &Model, max_new_tokens: usize) -> Vec<String> {
     names
 }
 
-/// What the bundle says of itself. Spec: D9.2
+/// What the bundle says of itself. Spec: T1.3
 pub(super) fn metadata(model: &Model, prompt: &Prepared, how: &Recording) -> Vec<(&'static str, String)> {
     let images: Vec<&str> = prompt.images.iter().map(|i| i.sha256.as_str()).collect();
     vec![

@@ -110,14 +110,18 @@ impl Lab {
     }
 
     pub fn golden(&self) -> Bundle {
-        let path = self.folder.path().join("golden.safetensors");
+        self.golden_of(Selection::default())
+    }
+
+    pub fn golden_of(&self, stages: Selection) -> Bundle {
+        let path = self.path();
         let how = Recording {
             precision: Precision::Truth,
             policy: self.policy,
             retain: self.retain,
             sampling: Sampling::Greedy,
             until: generate::Until { stop: vec![], max_new_tokens: TOKENS },
-            stages: Selection::default(),
+            stages,
             noise: true,
         };
         record(&self.model, &self.prompt, &how, &path, |_| ControlFlow::Continue(())).unwrap();

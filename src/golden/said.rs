@@ -1,0 +1,78 @@
+//! What a bundle says of itself: its type, its policy; and whether two say that they are of one prompt.
+
+use super::Bundle;
+use crate::error::{Error, Result, ensure};
+use crate::pass::Precision;
+use crate::policy::{Policy, Retain, Scorer};
+use crate::roles::{Role, Roles};
+
+/// The type that a candidate says it computed in.
+///
+/// # Errors
+/// It says none, or none that is known. Spec: C10.1b
+pub(super) fn precision(candidate: &Bundle) -> Result<Precision> {
+    let word = candidate.required("precision").map_err(|e| e.remedy("f32, bf16, f16 or f64: it selects the ruler"))?;
+    let all = [Precision::Truth, Precision::Fast, Precision::Bf16, Precision::F16];
+    let found = all.into_iter().find(|p| p.bundle_name() == word);
+    found.ok_or_else(|| {
+        let shown: String = word.chars().take(40).collect();
+        Error::new(format!("{}: metadata precision", candidate.label()), "f64, f32, bf16 or f16", format!("{shown:?}"))
+    })
+}
+
+/// Whether both are of one model and one prompt, as far as both say. Spec: C10.1c
+pub(super) fn same(golden: &Bundle, candidate: &Bundle) -> Result<()> {
+    for key in ["model", "family", "prompt", "images"] {
+        let (Some(ours), Some(theirs)) = (golden.metadata(key), candidate.metadata(key)) else { continue };
+        let alike = match (
+            serde_json::from_str::<serde_json::Value>(ours),
+            serde_json::from_str::<serde_json::Value>(theirs),
+        ) {
+            (Ok(a), Ok(b)) => a == b || ours == theirs,
+            _ => ours == theirs,
+        };
+        let short = |s: &str| format!("{:?}", s.chars().take(60).collect::<String>());
+        ensure!(
+            alike,
+            format!("{}: metadata {key}", candidate.label()),
+            format!("{}, as in {}", short(ours), golden.label()),
+            short(theirs),
+            "bundles are compared only where model, images and prompt are the same"
+        );
+    }
+    let theirs = policy(candidate)?;
+    if let (Some(ours), Some(theirs)) = (policy(golden)?, theirs) {
+        ensure!(
+            ours == theirs,
+            format!("{}: metadata policy, retain", candidate.label()),
+            format!("{} {}, as in {}", serde_json::json!(ours.0), ours.1, golden.label()),
+            format!("{} {}", serde_json::json!(theirs.0), theirs.1)
+        );
+    }
+    Ok(())
+}
+
+/// The policy and the retention that a bundle names; none unless both are there.
+///
+/// # Errors
+/// They are there and make no sense.
+pub(super) fn policy(bundle: &Bundle) -> Result<Option<(Policy, Retain)>> {
+    let (Some(policy), Some(retain)) = (bundle.metadata("policy"), bundle.metadata("retain")) else { return Ok(None) };
+    let at = |key: &str| format!("{}: metadata {key}", bundle.label());
+    let policy: Policy = serde_json::from_str(policy).map_err(|e| Error::new(at("policy"), "a policy as JSON", e))?;
+    let retain = match retain.strip_suffix(" tokens") {
+        Some(tokens) => {
+            let tokens = tokens.parse().map_err(|e| Error::new(at("retain"), "a number of tokens", e))?;
+            Retain::tokens(tokens).map_err(|e| e.within(bundle.label()))?
+        }
+        None => retain.parse().map_err(|e: Error| e.within(bundle.label()))?,
+    };
+    Ok(Some((policy, retain)))
+}
+
+/// The policy looking at a bundle's prompt; none where the bundle does not say enough.
+pub(super) fn scorer(bundle: &Bundle, policy: Option<&(Policy, Retain)>) -> Option<Scorer> {
+    let roles = bundle.get("input.roles").and_then(|_| bundle.i64("input.roles").ok())?;
+    let roles = Roles(roles.iter().map(|&r| if r == 1 { Role::Visual } else { Role::Text }).collect());
+    Scorer::new(&policy?.0, &roles).ok()
+}
