@@ -106,7 +106,15 @@ mod tests {
 
     const SHORT: Limits = Limits { seconds: 1, growth: 64 << 20 };
 
+    /// In turn: memory is the whole process's, and what is given up goes on.
     #[test]
+    fn watched_work_ends_well() {
+        work_comes_back_and_panics_are_errors();
+        loops_are_given_up();
+        #[cfg(target_os = "linux")]
+        growth_is_given_up();
+    }
+
     fn work_comes_back_and_panics_are_errors() {
         assert_eq!(watched("f", "a file", SHORT, || 7).unwrap(), 7);
         let e = watched::<()>("f", "a file", SHORT, || panic!("at {}", 3)).unwrap_err();
@@ -115,7 +123,6 @@ mod tests {
         assert!(caught("f", "a file", inside).unwrap());
     }
 
-    #[test]
     fn loops_are_given_up() {
         let endless = || while std::hint::black_box(true) {};
         let e = watched("f", "a file", SHORT, endless).unwrap_err();
@@ -123,7 +130,6 @@ mod tests {
     }
 
     #[cfg(target_os = "linux")]
-    #[test]
     fn growth_is_given_up() {
         let grow = || {
             let mut all = Vec::new();

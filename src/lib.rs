@@ -104,11 +104,13 @@
 //! | 5 | `decoder` | the language model |
 //! | 6 | `model` | a family's wiring |
 //! | 7 | `generate` | the whole flow |
-//! | 8 | `demo` `golden` `report` `eval` `explain` | what is done with it |
+//! | 8 | `demo` `golden` `report` `eval` `explain` `selftest` `analyze` | what is done with it |
 //! | 9 | `cli` | the binary |
 //!
 //! Symbols and where each lives in the code: `spec/01-symbols.md` (T1.1). How to read the specification: `spec/00-reading.md`.
 
+#[cfg(feature = "lapack")]
+pub mod analyze;
 pub mod cache;
 pub mod config;
 pub mod decoder;
@@ -133,6 +135,8 @@ pub mod policy;
 pub mod report;
 pub mod roles;
 pub mod sample;
+#[cfg(feature = "input")]
+pub mod selftest;
 pub mod vision;
 pub mod weights;
 

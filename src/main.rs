@@ -26,9 +26,13 @@ enum Command {
     Compress(cli::compress::Args),
     Policies(cli::policies::Args),
     Eval(cli::eval::Args),
+    Bench(cli::bench::Args),
     Explain(cli::explain::Args),
     Completions(cli::manual::Completions),
     Man(cli::manual::Manual),
+    Selftest(cli::selftest::Args),
+    #[cfg(feature = "lapack")]
+    Analyze(cli::analyze::Args),
 }
 
 fn main() -> ExitCode {
@@ -47,9 +51,13 @@ fn main() -> ExitCode {
         Some(Command::Compress(args)) => cli::compress::run(args, common),
         Some(Command::Policies(args)) => cli::policies::run(args, common),
         Some(Command::Eval(args)) => cli::eval::run(args, common),
+        Some(Command::Bench(args)) => cli::bench::run(args, common),
         Some(Command::Explain(args)) => cli::explain::run(args, common),
         Some(Command::Completions(args)) => cli::manual::completions(args, Cli::command()),
         Some(Command::Man(args)) => cli::manual::manual(args, common, Cli::command()),
+        Some(Command::Selftest(args)) => cli::selftest::run(args, common),
+        #[cfg(feature = "lapack")]
+        Some(Command::Analyze(args)) => cli::analyze::run(args, common),
     });
     shell::end(done)
 }

@@ -236,7 +236,7 @@ fn inspect_of_a_good_checkpoint() {
 fn a_closed_stdout_ends_quietly() {
     let cli = Cli::new();
     for args in [
-        &["run", "--ignore-eos", "--max-new-tokens", "1000000000"][..],
+        &["run", "--ignore-eos", "--max-new-tokens", "16000000"][..],
         &["run", "--list-samples"],
         &["policies", "--json"],
         &["inspect"],
@@ -258,7 +258,7 @@ fn a_closed_stdout_ends_quietly() {
 #[test]
 fn an_interrupt_leaves_nothing() {
     let cli = Cli::new();
-    let endless = ["--ignore-eos", "--max-new-tokens", "1000000000", "--sample", "00", "--out", "f"];
+    let endless = ["--ignore-eos", "--max-new-tokens", "16000000", "--sample", "00", "--out", "f"];
     for command in ["run", "record"] {
         let args = [&[command], &endless[..]].concat();
         let mut child = cli.command(&args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();

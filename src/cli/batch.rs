@@ -58,7 +58,9 @@ pub fn run(
     if open.len() < questions.items.len() && !open.is_empty() {
         messages.say(&format!("{} questions are answered already", questions.items.len() - open.len()));
     }
-    let batch = Batch { model: &model, processor: &processor, policy, retain, precision, sampling, until };
+    let rounded = model.rounded(precision.grid())?; // R10.4
+    let model = rounded.as_ref().unwrap_or(&model);
+    let batch = Batch { model, processor: &processor, policy, retain, precision, sampling, until };
     let bar = messages.bar("questions", open.len());
     let (start, mut printed, mut stdout) = (Instant::now(), 0, Stdout::new());
     print(&questions, &journal, &mut printed, &mut stdout, &bar)?;

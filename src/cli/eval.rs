@@ -118,7 +118,9 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         journal.absorb(&journal_of(shard))?;
     }
     let max_new_tokens = args.max_new_tokens as usize;
-    let examiner = Examiner { model: &model, processor: &processor, grid: &grid, precision, max_new_tokens };
+    let rounded = model.rounded(precision.grid())?; // R10.4
+    let model = rounded.as_ref().unwrap_or(&model);
+    let examiner = Examiner { model, processor: &processor, grid: &grid, precision, max_new_tokens };
     let shard = args.shard.unwrap_or(Shard { i: 1, n: 1 });
     answer(&examiner, &questions, shard, &mut journal, messages)?;
 

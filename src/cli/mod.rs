@@ -10,9 +10,12 @@
 //! run record …   the commands
 //! ```
 
+#[cfg(feature = "lapack")]
+pub mod analyze;
 pub mod answer;
 pub mod ask;
 pub mod batch;
+pub mod bench;
 pub mod check;
 pub mod common;
 pub mod compress;
@@ -27,6 +30,7 @@ pub mod policies;
 pub mod record;
 pub mod run;
 pub mod samples;
+pub mod selftest;
 pub mod shell;
 
 pub use common::Common;

@@ -20,6 +20,7 @@ Examples:
   aircache record --model DIR --image page.png --prompt 'What is the total?' --policy aircache --retain 0.1 \\
       --max-new-tokens 16 --out golden.safetensors
   aircache record --stages 'input.*,decoder.*.query,decoder.*.key' --out kernels.safetensors
+  aircache record --model DIR --image page.png --prompt 'What is the total?' --rows 64 --out small.safetensors
 
 A bundle is a safetensors file; stages are named as in decoder.07.mix, and stored in the type of the precision.")]
 pub struct Args {
@@ -32,6 +33,9 @@ pub struct Args {
     /// Which stages are written: globs over whole names, * and ?, separated by commas [default: all]
     #[arg(long, value_name = "GLOBS")]
     stages: Option<String>,
+    /// Of a stage of more than N rows, only N are written, and a hash of all of them
+    #[arg(long, value_name = "N")]
+    rows: Option<usize>,
     /// Leaves out the noise that honest f32, bf16 and f16 computations show against the truth, which `check` judges by
     #[arg(long)]
     no_noise: bool,
@@ -52,6 +56,10 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     let (policy, retain) = args.eviction.resolve(messages)?;
     let stages =
         args.stages.as_deref().map(str::parse::<Selection>).transpose().map_err(at_stages)?.unwrap_or_default();
+    let stages = match args.rows {
+        Some(rows) => stages.with_rows(rows).map_err(|e| Error { at: "--rows".into(), ..e })?,
+        None => stages,
+    };
     let asked = args.ask.load(messages)?;
     let how = Recording {
         precision: args.answer.precision.map_or(Precision::Truth, Precision::from),

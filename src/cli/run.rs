@@ -90,7 +90,10 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     let messages = common.messages();
     let (policy, retain) = args.eviction.resolve(messages)?;
     let precision = args.answer.precision.map_or(Precision::Fast, Precision::from);
-    let asked = args.ask.load(messages)?;
+    let mut asked = args.ask.load(messages)?;
+    if let Some(rounded) = asked.model.rounded(precision.grid())? {
+        asked.model = rounded; // R10.4
+    }
     let policy = asked.fitted(policy);
     let sampling = args.answer.sampling(&asked.model.generation)?;
     let job = Job { asked, policy, retain, precision, sampling };

@@ -1,5 +1,5 @@
 //! Text to ids and back, and text in pieces as ids come in: `tokenizer.json` with the crate `tokenizers`, else what stands
-//! in its place in [`super::vocabulary`] or [`super::tokenizer_model`].
+//! in its place: `vocabulary.rs` (`vocab.json`, `merges.txt`) or [`super::tokenizer_model`].
 //!
 //! Not here: chat templates and image placeholders. Source: transformers 5.17 `ProcessorMixin.apply_chat_template`
 //! (when special tokens are added), `tokenizer.decode`. Spec: D4.3, E4.11

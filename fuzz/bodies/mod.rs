@@ -1,0 +1,80 @@
+//! What the fuzz targets check of any bytes, kept apart from the fuzzer so that `cargo test` replays every seed and every
+//! input that once broke something (`tests/fuzz_corpus.rs`).
+//!
+//! A body panics where something is wrong: where two readers disagree, where a promise of the documentation is not kept.
+//! Bad input is an `Err` somewhere, and fine.
+
+mod files;
+mod numbers;
+mod pictures;
+mod texts;
+
+/// A target: its name, and what it checks.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: [Target; 15] = [
+    ("header", files::header),
+    ("index", files::index),
+    ("config", files::config),
+    ("processor", files::processor),
+    ("bundle", files::bundle),
+    ("questions", files::questions),
+    ("template", texts::template),
+    ("tokenizer", texts::tokenizer),
+    ("prompt", texts::prompt),
+    ("image", pictures::image),
+    ("geometry", pictures::geometry),
+    ("policy", numbers::policy),
+    ("grid", numbers::grid),
+    ("rounding", numbers::rounding),
+    ("kernels", numbers::kernels),
+];
+
+/// Runs a target by its name.
+///
+/// # Panics
+/// Where there is no such target, or it found something.
+pub fn run(name: &str, data: &[u8]) {
+    let (_, body) = TARGETS.iter().find(|(n, _)| *n == name).expect("a target of this name");
+    body(data)
+}
+
+/// Bytes taken off the front one number after the other; zeros where they run out.
+struct Bytes<'a>(&'a [u8]);
+
+impl Bytes<'_> {
+    fn take<const N: usize>(&mut self) -> [u8; N] {
+        let mut out = [0; N];
+        let n = N.min(self.0.len());
+        out[..n].copy_from_slice(&self.0[..n]);
+        self.0 = &self.0[n..];
+        out
+    }
+
+    fn u8(&mut self) -> u8 {
+        u8::from_le_bytes(self.take())
+    }
+
+    fn u32(&mut self) -> u32 {
+        u32::from_le_bytes(self.take())
+    }
+
+    /// A number below `n`.
+    fn below(&mut self, n: usize) -> usize {
+        self.u32() as usize % n
+    }
+
+    /// f32 of any bits at all, or a tame one where `tame`.
+    fn f32(&mut self, tame: bool) -> f32 {
+        let bits = self.u32();
+        match tame {
+            true => (bits as i32) as f32 / (1u32 << 29) as f32,
+            false => f32::from_bits(bits),
+        }
+    }
+
+    fn f32s(&mut self, n: usize, tame: bool) -> Vec<f32> {
+        (0..n).map(|_| self.f32(tame)).collect()
+    }
+}

@@ -1,0 +1,168 @@
+//! What an eviction costs by linear algebra: spectra of keys and values, and how much of what was evicted lies in the span
+//! of what stayed.
+//!
+//! A second opinion beside attention mass: attention mixes values, so what an evicted value had of its own, outside the
+//! span of the kept ones, no reweighting of these can make up for; what lies inside, it might. Singular values by LAPACK,
+//! through `ndarray-linalg`; feature `lapack`. Spec: E7.4
+
+use crate::error::{Error, Result, ensure};
+use crate::golden::{Bundle, roles};
+use crate::policy::{Policy, Retain};
+use ndarray::{Array2, Array3, ArrayView2, Axis, Ix3};
+use ndarray_linalg::SVD;
+use serde_json::{Value, json};
+
+/// The share of the energy that the leading directions hold. Spec: E7.4
+pub const LEADING: f64 = 0.99;
+
+/// One KV head's keys or values. Spec: E7.4
+#[derive(Debug, Clone, PartialEq)]
+pub struct Spectrum {
+    /// σ, falling: [min(N_c, d_h)].
+    pub singular: Vec<f64>,
+    /// Directions that hold [`LEADING`] of Σσ².
+    pub leading: usize,
+    /// Candidates kept.
+    pub kept: usize,
+    /// Numerical rank of the kept rows.
+    pub rank: usize,
+    /// The share of the evicted rows' energy in the span of the kept; 1 where nothing was evicted.
+    pub span: f64,
+    /// The same for the kept rows' leading directions.
+    pub lead: f64,
+}
+
+/// A layer's KV heads: keys and values of each. Spec: E7.4
+#[derive(Debug, Clone, PartialEq)]
+pub struct Layer {
+    /// [G].
+    pub keys: Vec<Spectrum>,
+    /// [G].
+    pub values: Vec<Spectrum>,
+}
+
+fn svd(rows: ArrayView2<'_, f64>) -> Result<(Vec<f64>, Array2<f64>)> {
+    if rows.is_empty() {
+        return Ok((Vec::new(), Array2::zeros((0, rows.ncols()))));
+    }
+    let failed = |e: ndarray_linalg::error::LinalgError| Error::new("singular values", "numbers they converge for", e);
+    // Fewer rows than columns or not, the right singular vectors come whole; the first min are those of the values.
+    let (_, singular, right) = rows.to_owned().svd(false, true).map_err(failed)?;
+    let right = right.ok_or_else(|| Error::new("singular values", "directions", "none"))?;
+    let many = singular.len();
+    Ok((singular.to_vec(), right.slice(ndarray::s![..many, ..]).to_owned()))
+}
+
+/// How many of the first directions hold a share of the energy.
+fn directions(singular: &[f64], share: f64) -> usize {
+    let all: f64 = singular.iter().map(|s| s * s).sum();
+    let mut sum = 0.0;
+    let reached = singular.iter().position(|s| {
+        sum += s * s;
+        sum >= share * all
+    });
+    reached.map_or(singular.len(), |i| i + 1)
+}
+
+/// The spectrum of `rows` [N_c, d_h], of which `kept`, ascending, stay.
+///
+/// # Errors
+/// Numbers that are not finite; rows that are not there. Spec: E7.4
+pub fn spectrum(rows: ArrayView2<'_, f64>, kept: &[usize]) -> Result<Spectrum> {
+    ensure!(rows.iter().all(|v| v.is_finite()), "rows", "finite numbers", "NaN or infinite");
+    ensure!(kept.iter().all(|&k| k < rows.nrows()), "kept", format!("rows below {}", rows.nrows()), "others");
+    let (singular, _) = svd(rows)?;
+    let (own, right) = svd(rows.select(Axis(0), kept).view())?;
+    let least = own.first().unwrap_or(&0.0) * f64::EPSILON * kept.len().max(rows.ncols()) as f64;
+    let rank = own.iter().filter(|&&s| s > least).count();
+    let gone: Vec<usize> = (0..rows.nrows()).filter(|row| kept.binary_search(row).is_err()).collect();
+    let gone = rows.select(Axis(0), &gone);
+    let energy = |a: &Array2<f64>| a.iter().map(|v| v * v).sum::<f64>();
+    let share = |many: usize| match energy(&gone) {
+        0.0 => 1.0,
+        all => energy(&gone.dot(&right.slice(ndarray::s![..many, ..]).t())) / all,
+    };
+    let (span, lead) = (share(rank), share(directions(&own, LEADING).min(rank)));
+    Ok(Spectrum { leading: directions(&singular, LEADING), singular, kept: kept.len(), rank, span, lead })
+}
+
+/// Keys and values of a bundle's visual rows, layer by layer, by the bundle's own `policy.LL.kept`, or by what a policy
+/// would keep where one is given.
+///
+/// # Errors
+/// Stages that are missing or do not fit each other; as [`spectrum`].
+pub fn analyze(bundle: &Bundle, policy: Option<(&Policy, Retain)>) -> Result<Vec<Layer>> {
+    let visual = roles(bundle)?.visual();
+    let plan = policy.map(|(policy, retain)| crate::golden::compress::<f64>(bundle, policy, retain)).transpose()?;
+    let mut layers = Vec::new();
+    for l in 0.. {
+        let name = |site: &str| format!("decoder.{l:02}.{site}");
+        if bundle.get(&name("key")).is_none() && l > 0 {
+            break;
+        }
+        let read = |site: &str| -> Result<Array3<f64>> {
+            let at = || format!("{}: {}", bundle.label(), name(site));
+            let rows = bundle.f64(&name(site))?;
+            let rows = rows.into_dimensionality::<Ix3>().map_err(|e| Error::new(at(), "the shape [G, n, d_h]", e))?;
+            let most = visual.last().map_or(0, |row| row + 1);
+            ensure!(rows.dim().1 >= most, at(), format!("at least {most} rows, as input.roles"), rows.dim().1);
+            Ok(rows.select(Axis(1), &visual))
+        };
+        let (keys, values) = (read("key")?, read("value")?);
+        let heads = keys.dim().0;
+        let kept = match &plan {
+            Some(plan) => decided(plan, l),
+            None => stored(bundle, l, heads)?,
+        };
+        let each = |rows: Array3<f64>| -> Result<Vec<Spectrum>> {
+            let one = |(g, rows): (usize, ArrayView2<'_, f64>)| {
+                spectrum(rows, &kept[g.min(kept.len() - 1)])
+                    .map_err(|e| e.within(format!("{}: layer {l}, KV head {g}", bundle.label())))
+            };
+            rows.outer_iter().enumerate().map(one).collect()
+        };
+        layers.push(Layer { keys: each(keys)?, values: each(values)? });
+    }
+    Ok(layers)
+}
+
+/// The kept sets of a layer, of a plan; one for all heads, or one each.
+fn decided(plan: &crate::policy::Plan, l: usize) -> Vec<Vec<usize>> {
+    let sets = plan.decisions.as_ref().and_then(|d| d.kept.get(l)).cloned().unwrap_or_default();
+    if sets.is_empty() { vec![Vec::new()] } else { sets }
+}
+
+/// The same of a bundle's stage.
+fn stored(bundle: &Bundle, l: usize, heads: usize) -> Result<Vec<Vec<usize>>> {
+    let name = format!("policy.{l:02}.kept");
+    let values = bundle.i64(&name).map_err(|e| e.remedy("record with --retain, or give --policy and --retain"))?;
+    let at = || format!("{}: {name}", bundle.label());
+    let sets = if values.ndim() == 2 { values.shape()[0] } else { 1 };
+    ensure!(sets == 1 || sets == heads, at(), format!("one set, or {heads}"), sets);
+    let many = values.len() / sets;
+    let all: Option<Vec<usize>> = values.iter().map(|&v| usize::try_from(v).ok()).collect();
+    let sets: Vec<Vec<usize>> = match (all, many) {
+        (Some(_), 0) => vec![Vec::new(); sets],
+        (Some(all), _) => all.chunks(many).map(<[usize]>::to_vec).collect(),
+        (None, _) => Vec::new(),
+    };
+    let ascending = !sets.is_empty() && sets.iter().all(|s| s.windows(2).all(|p| p[0] < p[1]));
+    ensure!(ascending, at(), "ascending candidates", "others");
+    Ok(sets)
+}
+
+impl Layer {
+    /// The mean of a figure over KV heads.
+    pub fn mean(heads: &[Spectrum], figure: fn(&Spectrum) -> f64) -> f64 {
+        heads.iter().map(figure).sum::<f64>() / heads.len().max(1) as f64
+    }
+
+    /// Machine-readable.
+    pub fn json(&self) -> Value {
+        let heads = |all: &[Spectrum]| -> Vec<Value> {
+            let one = |s: &Spectrum| json!({"singular": s.singular, "leading": s.leading, "kept": s.kept, "rank": s.rank, "span": s.span, "lead": s.lead});
+            all.iter().map(one).collect()
+        };
+        json!({"keys": heads(&self.keys), "values": heads(&self.values)})
+    }
+}

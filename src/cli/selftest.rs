@@ -1,0 +1,81 @@
+//! `selftest`: whether this machine computes the same bits as every other.
+
+use super::out::Stdout;
+use super::{Common, Verdict};
+use aircache::kernel::simd::Isa;
+use aircache::selftest::{self, Difference, Line};
+use aircache::{Error, Result};
+use serde_json::json;
+
+/// Computes what the demo model reads, keeps and says, and compares every bit with the table that comes with the program
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Four bundled images, six policies, four precisions; by every instruction set that the CPU has (or that AIRCACHE_ISA
+forces), on one thread and on all. Exit code 1 means that something differs: then this machine, its compiler or a change to the
+source computes other numbers, and the first stage that does is named.")]
+pub struct Args {
+    /// Prints the table as computed now, by the fastest instruction set alone, and compares nothing
+    #[arg(long)]
+    print: bool,
+}
+
+/// The command.
+pub fn run(args: Args, common: &Common) -> Result<Verdict> {
+    let mut out = Stdout::new();
+    if args.print {
+        selftest::run()?.iter().try_for_each(|line| out.line(&line.to_string()))?;
+        return Ok(Verdict::Pass);
+    }
+    let table = selftest::read(selftest::TABLE)?;
+    let forced = std::env::var_os("AIRCACHE_ISA").is_some();
+    let before = Isa::current();
+    let sets: Vec<Isa> = match forced {
+        true => vec![before],
+        false => [Isa::Portable, Isa::Avx2, Isa::Avx512].into_iter().filter(|isa| isa.available()).collect(),
+    };
+    let threads = match rayon::current_num_threads() {
+        1 => vec![1],
+        all => vec![1, all],
+    };
+    let mut cells = Vec::new();
+    let mut pass = true;
+    for isa in sets {
+        isa.force()?;
+        for &threads in &threads {
+            let busy = common.messages().busy(&format!("{}, {threads} threads", isa.name()));
+            let now = on(threads)?;
+            drop(busy);
+            let differ = selftest::differences(&table, &now);
+            pass &= differ.is_empty();
+            if common.json {
+                cells.push(cell(isa, threads, table.len(), &differ));
+            } else {
+                tell(&mut out, isa, threads, table.len(), &differ)?;
+            }
+        }
+    }
+    before.force()?;
+    if common.json {
+        out.json(&json!({"verdict": if pass { "pass" } else { "fail" }, "cells": cells}))?;
+    }
+    Ok(if pass { Verdict::Pass } else { Verdict::Fail })
+}
+
+fn on(threads: usize) -> Result<Vec<Line>> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    pool.map_err(|e| Error::new("threads", "threads that can be started", e))?.install(selftest::run)
+}
+
+fn cell(isa: Isa, threads: usize, runs: usize, differ: &[Difference]) -> serde_json::Value {
+    let differ: Vec<_> =
+        differ.iter().map(|d| json!({"run": d.run, "stage": d.stage, "expected": d.expected, "got": d.got})).collect();
+    json!({"isa": isa.name(), "threads": threads, "runs": runs, "differ": differ})
+}
+
+fn tell(out: &mut Stdout, isa: Isa, threads: usize, runs: usize, differ: &[Difference]) -> Result<()> {
+    let same = runs - differ.len().min(runs);
+    out.line(&format!("{:<9} {threads:>3} threads: {same} of {runs} runs have the bits of the table", isa.name()))?;
+    differ.iter().try_for_each(|d| {
+        out.line(&format!("    {}: {} is the first to differ: expected {}, got {}", d.run, d.stage, d.expected, d.got))
+    })
+}

@@ -1,0 +1,167 @@
+//! The same bits on every machine, as a table that anybody can check: what the demo model reads, computes, keeps and says,
+//! hashed per sample, policy and precision.
+//!
+//! The table is `demo/hashes.txt`, written on one machine; [`run`] computes it anew and says which stage of which run is
+//! the first that differs. It judges arithmetic, not correctness: whether the numbers are right is what goldens say.
+
+use crate::demo;
+use crate::error::{Error, Result};
+use crate::generate::{self, Until};
+use crate::input::{Image, Processor};
+use crate::model::Model;
+use crate::num::Real;
+use crate::pass::{Pass, Precision};
+use crate::policy::{Policy, Retain};
+use crate::sample::{Sampler, Sampling};
+use ndarray::ArrayView2;
+use sha2::{Digest, Sha256};
+use std::fmt;
+use std::ops::ControlFlow;
+
+/// The table as it was written.
+pub const TABLE: &str = include_str!("demo/hashes.txt");
+
+/// The stages that are hashed, in causal order.
+pub const STAGES: [&str; 4] = ["input", "prefill", "kept", "output"];
+
+const SAMPLES: [&str; 4] = ["00", "07", "18", "31"];
+const POLICIES: [(&str, &str); 6] =
+    [("full", "1"), ("aircache", "0.3"), ("aircache", "0.05"), ("snapkv", "0.1"), ("h2o", "0.2"), ("prefixkv", "0.2")];
+const PRECISIONS: [Precision; 4] = [Precision::Truth, Precision::Fast, Precision::Bf16, Precision::F16];
+const NEW_TOKENS: usize = 6;
+
+/// A run and its hashes, one a stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// Sample, policy, retention, precision.
+    pub run: String,
+    /// The first 16 digits of each stage's sha-256.
+    pub hashes: [String; 4],
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.run, self.hashes.join(" "))
+    }
+}
+
+/// The lines of a table.
+///
+/// # Errors
+/// A line of another form.
+pub fn read(table: &str) -> Result<Vec<Line>> {
+    let line = |text: &str| {
+        let words: Vec<&str> = text.split(' ').collect();
+        let (run, hashes) = words.split_at_checked(4)?;
+        Some(Line { run: run.join(" "), hashes: <[&str; 4]>::try_from(hashes).ok()?.map(str::to_owned) })
+    };
+    let lines = table.lines().filter(|l| !l.starts_with('#'));
+    lines.map(|l| line(l).ok_or_else(|| Error::new("hashes", "a run and four hashes", l))).collect()
+}
+
+/// All runs, computed now, with the kernels and on the threads that are set.
+///
+/// # Errors
+/// None that is not a bug.
+pub fn run() -> Result<Vec<Line>> {
+    let model = Model::load(&demo::files())?;
+    let processor = Processor::load(&demo::files(), &model.config)?;
+    let mut lines = Vec::new();
+    for sample in SAMPLES {
+        for precision in PRECISIONS {
+            lines.extend(match precision {
+                Precision::Truth => runs::<f64>(&model, &processor, sample, precision)?,
+                _ => runs::<f32>(&model, &processor, sample, precision)?,
+            });
+        }
+    }
+    Ok(lines)
+}
+
+/// Every policy on one sample at one precision.
+fn runs<T: Real>(model: &Model, processor: &Processor, sample: &str, precision: Precision) -> Result<Vec<Line>> {
+    let absent = || Error::new("sample", "a bundled image with a question", sample);
+    let picture = demo::sample(sample).ok_or_else(absent)?;
+    let asked = demo::questions().iter().find(|q| q.sample() == picture.name).ok_or_else(absent)?;
+    let image = Image::from_bytes(picture.png, picture.name)?;
+    let prompt = processor.prepare(&[image], &asked.question, asked.system.as_deref())?;
+    let policies: Vec<(Policy, Retain)> = POLICIES
+        .iter()
+        .map(|(policy, retain)| {
+            Ok((policy.parse::<Policy>()?.with_tail(processor.tail(&prompt, &asked.question)), retain.parse()?))
+        })
+        .collect::<Result<_>>()?;
+    let mut pass = Pass::<T>::new(precision.grid());
+    let prefilled = generate::prefill(model, &mut pass, &prompt, &policies.iter().map(|p| p.0).collect::<Vec<_>>())?;
+
+    let input = hash(|h| {
+        prompt.ids.iter().for_each(|id| h.update(id.to_le_bytes()));
+        prompt.images.iter().flat_map(|image| &image.pixels).for_each(|v| h.update(v.to_le_bytes()));
+    });
+    let all = |h: &mut Sha256, cache: &crate::cache::Cache<T>| {
+        for head in cache.layers.iter().flatten() {
+            numbers(h, head.keys().view());
+            numbers(h, head.values().view());
+        }
+    };
+    let prefill = hash(|h| {
+        all(h, &prefilled.cache);
+        h.update(bytemuck::cast_slice::<T, u8>(&prefilled.logits));
+    });
+    let line = |((policy, retain), (name, written)): (&(Policy, Retain), &(&str, &str))| {
+        let plan = prefilled.plan(policy, *retain)?;
+        let kept = hash(|h| plan.kept.iter().flatten().flatten().for_each(|row| h.update((*row as u64).to_le_bytes())));
+        let mut evicted = prefilled.clone();
+        evicted.cache.compact(&plan.kept);
+        let until = Until { stop: Vec::new(), max_new_tokens: NEW_TOKENS };
+        let mut greedy = Sampler::new(Sampling::Greedy)?;
+        let mut pass = Pass::<T>::new(precision.grid());
+        let each = |_| ControlFlow::Continue(());
+        let tokens = generate::decode(model, &mut pass, &mut evicted, &mut greedy, &until, each)?;
+        let output = hash(|h| {
+            tokens.iter().for_each(|id| h.update(id.to_le_bytes()));
+            all(h, &evicted.cache);
+        });
+        let run = format!("{sample} {name} {written} {}", precision.bundle_name());
+        Ok(Line { run, hashes: [input.clone(), prefill.clone(), kept, output] })
+    };
+    policies.iter().zip(&POLICIES).map(line).collect()
+}
+
+fn numbers<T: Real>(hash: &mut Sha256, array: ArrayView2<'_, T>) {
+    array.outer_iter().for_each(|row| hash.update(bytemuck::cast_slice::<T, u8>(&row.to_vec())));
+}
+
+fn hash(fill: impl FnOnce(&mut Sha256)) -> String {
+    let mut hash = Sha256::new();
+    fill(&mut hash);
+    hash.finalize()[..8].iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// A run whose numbers are not those of the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Sample, policy, retention, precision.
+    pub run: String,
+    /// The first stage that differs.
+    pub stage: &'static str,
+    /// Its hash in the table.
+    pub expected: String,
+    /// Its hash now.
+    pub got: String,
+}
+
+/// Where `now` is not as in `table`, by the first stage of each run that differs; a run that is in one alone differs in
+/// its input.
+pub fn differences(table: &[Line], now: &[Line]) -> Vec<Difference> {
+    let none = |run: &str| Line { run: run.to_owned(), hashes: ["none"; 4].map(str::to_owned) };
+    let find = |lines: &[Line], run: &str| lines.iter().find(|l| l.run == run).cloned().unwrap_or_else(|| none(run));
+    let extra = now.iter().filter(|l| table.iter().all(|t| t.run != l.run));
+    let differs = |line: &Line| {
+        let (expected, got) = (find(table, &line.run), find(now, &line.run));
+        let at = (0..STAGES.len()).find(|&i| expected.hashes[i] != got.hashes[i])?;
+        let [expected, got] = [expected, got].map(|line| line.hashes[at].clone());
+        Some(Difference { run: line.run.clone(), stage: STAGES[at], expected, got })
+    };
+    table.iter().chain(extra).filter_map(differs).collect()
+}
