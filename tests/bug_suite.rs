@@ -1,7 +1,7 @@
 //! How many planted bugs `check` finds, at which of them it points, and how often it cries wolf, in one command:
 //!
 //! ```text
-//! cargo test --release --test bug_suite -- --nocapture
+//! cargo test --release --test bug_suite -- --ignored --nocapture
 //! ```
 //!
 //! The bugs are in `tests/common/bugs.rs`; the checker knows nothing of them.
@@ -35,6 +35,7 @@ fn told(v: &Verdict) -> String {
 
 /// T10.3: what the factors find and what they leave alone.
 #[test]
+#[ignore = "takes minutes"]
 fn t10_3_suite_of_bugs() {
     let labs: Vec<(Lab, Bundle)> = LINES
         .iter()
