@@ -8,12 +8,11 @@ import re
 import shutil
 
 import torch
-from safetensors.torch import save_file
 from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration
 
 import record
 import toys
-from toys import DTYPE, HUB_DTYPE, MISSING
+from toys import DTYPE, HUB_DTYPE, MISSING, save, weights
 
 HERE = pathlib.Path(__file__).parent.parent / "llava"
 
@@ -173,49 +172,17 @@ def rename(name, style):
     return name
 
 
-def weights(model, seed):
-    """Random, wide enough that logits spread and attention is not even."""
-    g = torch.Generator().manual_seed(seed)
-    for name, p in sorted(model.named_parameters()):
-        r = torch.randn(p.shape, generator=g)
-        if "norm" in name:
-            r = 1 + 0.25 * r if name.endswith("weight") else 0.2 * r
-        elif name.endswith("bias"):
-            r = 0.3 * r
-        elif "embed_tokens" in name or "image_newline" in name or "probe" in name or "position_embedding" in name:
-            r = 0.7 * r
-        else:
-            gain = 1.6 if re.search(r"[qk]_proj|lm_head", name) else 1.2
-            r = gain * r / (p[0].numel() ** 0.5)
-        p.data.copy_(r)
-
-
 def checkpoint(folder, options, seed, demo):
     folder.mkdir(parents=True)
     config = nested(options)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     model = LlavaOnevisionForConditionalGeneration(LlavaOnevisionConfig.from_pretrained(folder))
-    weights(model, seed)
-    tied = model.config.tie_word_embeddings
-    tensors = {
-        rename(k, options["@names"]): v.detach().to(DTYPE[options["@dtype"]]).contiguous().clone()
-        for k, v in model.state_dict().items()
-        if not (tied and k == "lm_head.weight")
-    }
+    weights(model, seed, ("norm",), ("embed_tokens", "image_newline", "probe", "position_embedding"))
+    more = {}
     if options.get("@stored_head"):
         head = torch.randn(model.lm_head.weight.shape, generator=torch.Generator().manual_seed(seed + 1))
-        tensors[rename("lm_head.weight", options["@names"])] = head.to(DTYPE[options["@dtype"]])
-    parts = options["@shards"]
-    if parts == 1:
-        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    else:
-        names = sorted(tensors)
-        where = {n: f"model-{i * parts // len(names) + 1:05}-of-{parts:05}.safetensors" for i, n in enumerate(names)}
-        for file in sorted(set(where.values())):
-            save_file({n: tensors[n] for n in names if where[n] == file}, folder / file, metadata={"format": "pt"})
-        total = sum(t.numel() * t.element_size() for t in tensors.values())
-        index = {"metadata": {"total_size": total}, "weight_map": where}
-        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+        more[rename("lm_head.weight", options["@names"])] = head.to(DTYPE[options["@dtype"]])
+    save(folder, model, rename, options, more)
 
     # tokenizer, template, processor
     shutil.copy(demo / "tokenizer.json", folder)

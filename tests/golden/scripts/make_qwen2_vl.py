@@ -6,13 +6,11 @@ import json
 import pathlib
 import re
 
-import torch
-from safetensors.torch import save_file
 from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 import record_qwen2_vl as record
 import toys
-from toys import DTYPE, HUB_DTYPE, MISSING
+from toys import HUB_DTYPE, MISSING, save, tokenizer, weights
 
 HERE = pathlib.Path(__file__).parent.parent / "qwen2_vl"
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"]
@@ -142,59 +140,14 @@ def rename(name, style):
     return name
 
 
-def weights(model, seed):
-    """Random, wide enough that logits spread and attention is not even."""
-    g = torch.Generator().manual_seed(seed)
-    for name, p in sorted(model.named_parameters()):
-        r = torch.randn(p.shape, generator=g)
-        if "norm" in name or "ln_q" in name:
-            r = 1 + 0.25 * r if name.endswith("weight") else 0.2 * r
-        elif name.endswith("bias"):
-            r = 0.3 * r
-        elif "embed_tokens" in name:
-            r = 0.7 * r
-        else:
-            gain = 1.6 if re.search(r"[qk]_proj|qkv|lm_head", name) else 1.2
-            r = gain * r / (p[0].numel() ** 0.5)
-        p.data.copy_(r)
-
-
 def checkpoint(folder, options, seed, demo):
     folder.mkdir(parents=True)
     config = nested(options)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     model = Qwen2VLForConditionalGeneration(Qwen2VLConfig.from_pretrained(folder))
-    weights(model, seed)
-    tied = model.config.tie_word_embeddings
-    tensors = {
-        rename(k, options["@names"]): v.detach().to(DTYPE[options["@dtype"]]).contiguous().clone()
-        for k, v in model.state_dict().items()
-        if not (tied and k == "lm_head.weight")
-    }
-    parts = options["@shards"]
-    if parts == 1:
-        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    else:
-        names = sorted(tensors)
-        where = {n: f"model-{i * parts // len(names) + 1:05}-of-{parts:05}.safetensors" for i, n in enumerate(names)}
-        for file in sorted(set(where.values())):
-            save_file({n: tensors[n] for n in names if where[n] == file}, folder / file, metadata={"format": "pt"})
-        total = sum(t.numel() * t.element_size() for t in tensors.values())
-        index = {"metadata": {"total_size": total}, "weight_map": where}
-        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
-
-    # tokenizer: the demo's words, Qwen2-VL's special tokens
-    tokenizer = json.loads((demo / "tokenizer.json").read_text())
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    tokenizer["added_tokens"] = [{"id": 486 + i, "content": t, **flags} for i, t in enumerate(SPECIAL)]
-    (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False, separators=(",", ":")))
-    settings = {
-        "added_tokens_decoder": {str(486 + i): {"content": t, **flags} for i, t in enumerate(SPECIAL)},
-        "additional_special_tokens": SPECIAL[1:], "bos_token": None, "clean_up_tokenization_spaces": False, "eos_token": "<|im_end|>",
-        "errors": "replace", "model_max_length": 32768, "pad_token": "<|endoftext|>", "split_special_tokens": False,
-        "tokenizer_class": "Qwen2Tokenizer", "unk_token": None,
-    }  # fmt: skip
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+    weights(model, seed, ("norm", "ln_q"), ("embed_tokens",), r"[qk]_proj|qkv|lm_head")
+    save(folder, model, rename, options)
+    tokenizer(folder, demo, SPECIAL, 486)
     place = options["@template"]
     text = TEMPLATE if place.endswith("jinja") else json.dumps({"chat_template": TEMPLATE}, indent=2) + "\n"
     (folder / place).write_text(text)

@@ -144,6 +144,47 @@ def needed_layers(config):
     return max(states), states
 
 
+def read(folder, processor, inputs, config):
+    """What the model reads: its length, which rows are visual, its text; and that tokenizer.json alone reads it so."""
+    ids = inputs["input_ids"][0]
+    text = processor.tokenizer.decode(ids, skip_special_tokens=False)
+    plain = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text, add_special_tokens=False).ids
+    assert plain == ids.tolist(), "tokenizer.json alone says otherwise"
+    return len(ids), (ids == config.image_token_id).numpy(), text
+
+
+def decoder(keep, seen, logits, steps):
+    """The decoder's stages and the logits into `keep`: keys, values and logits as they are, the rest in float32."""
+    for name, tensor in seen.items():
+        if name.startswith("decoder."):
+            exact = name.endswith((".key", ".value"))
+            tensor = tensor[0] if name.endswith((".out", ".embed", ".norm")) else tensor
+            keep[name] = tensor.numpy() if exact else tensor.numpy().astype(np.float32)
+    keep["decoder.logits"] = logits[0].numpy()
+    for t in range(steps):
+        keep[f"step.{t:04}.logits"] = logits[t + 1].numpy()
+
+
+def bundle(family, rendered, text, keep, logits, visual, image_files, info, preprocess):
+    """What every `record` returns: (rendered, expanded text, tensors, metadata, facts)."""
+    best = torch.topk(logits, 2, -1).values
+    metadata = {
+        "format": "aircache-bundle",
+        "version": "1",
+        "producer": f"transformers {transformers.__version__} torch {torch.__version__.split('+')[0]}",
+        "family": family,
+        "precision": "f64",
+        "prompt": rendered,
+        "preprocess": preprocess,
+        "images": json.dumps([sha(open(f, "rb").read()) for f in image_files]),
+    }
+    facts = {
+        "n": len(visual), "visual": int(visual.sum()), "margin": float((best[:, 0] - best[:, 1]).min()),
+        "spread": float(logits[0].std()), "info": info,
+    }  # fmt: skip
+    return rendered, text, {k: np.ascontiguousarray(v) for k, v in keep.items()}, metadata, facts
+
+
 def record(folder, prompt, system, image_files, tokens=16, steps=4):
     """Returns (rendered, expanded text, tensors, metadata, facts) of one prompt."""
     model, processor, info = load(folder)
@@ -151,11 +192,7 @@ def record(folder, prompt, system, image_files, tokens=16, steps=4):
     rendered, inputs = prepare(processor, prompt, system, images)
     seen, logits, ids = run(model, inputs, tokens)
     config = model.config
-    n = inputs["input_ids"].shape[1]
-    visual = (inputs["input_ids"][0] == config.image_token_id).numpy()
-    text = processor.tokenizer.decode(inputs["input_ids"][0], skip_special_tokens=False)
-    plain = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text, add_special_tokens=False).ids
-    assert plain == inputs["input_ids"][0].tolist(), "tokenizer.json alone says otherwise"
+    n, visual, text = read(folder, processor, inputs, config)
 
     keep = {
         "input.ids": inputs["input_ids"][0].numpy(),
@@ -178,14 +215,7 @@ def record(folder, prompt, system, image_files, tokens=16, steps=4):
         keep["projector.out"] = seen["projector.out"].numpy().astype(np.float32)
         assert keep["projector.out"].shape[0] == visual.sum()
         assert torch.equal(seen["decoder.embed"][0][torch.from_numpy(visual)], seen["projector.out"])
-    for name, tensor in seen.items():
-        if name.startswith("decoder."):
-            exact = name.endswith((".key", ".value"))
-            tensor = tensor[0] if name.endswith((".out", ".embed", ".norm")) else tensor
-            keep[name] = tensor.numpy() if exact else tensor.numpy().astype(np.float32)
-    keep["decoder.logits"] = logits[0].numpy()
-    for t in range(steps):
-        keep[f"step.{t:04}.logits"] = logits[t + 1].numpy()
+    decoder(keep, seen, logits, steps)
 
     H, G = config.text_config.num_attention_heads, config.text_config.num_key_value_heads
     for i in range(config.text_config.num_hidden_layers):
@@ -193,20 +223,7 @@ def record(folder, prompt, system, image_files, tokens=16, steps=4):
         d_h = q.shape[2]
         assert q.shape == (H, n, d_h) and k.shape == (G, n, d_h) and mix.shape == (n, H * d_h), (q.shape, k.shape, mix.shape)
         assert keep[f"decoder.{i:02}.out"].shape == (n, config.text_config.hidden_size)
-    best = torch.topk(logits, 2, -1).values
-    margin = float((best[:, 0] - best[:, 1]).min())
-    metadata = {
-        "format": "aircache-bundle",
-        "version": "1",
-        "producer": f"transformers {transformers.__version__} torch {torch.__version__.split('+')[0]}",
-        "family": "llava_onevision",
-        "precision": "f64",
-        "prompt": rendered,
-        "preprocess": "torchvision",
-        "images": json.dumps([sha(open(f, "rb").read()) for f in image_files]),
-    }
-    facts = {"n": n, "visual": int(visual.sum()), "margin": margin, "spread": float(logits[0].std()), "info": info}
-    return rendered, text, {k: np.ascontiguousarray(v) for k, v in keep.items()}, metadata, facts
+    return bundle("llava_onevision", rendered, text, keep, logits, visual, image_files, info, "torchvision")
 
 
 def write(path, tensors, metadata):

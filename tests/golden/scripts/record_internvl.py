@@ -3,18 +3,14 @@
 The checkpoint is loaded as float32 and then doubled. transformers keeps parts in float32 all the same: the RMS norms'
 inside, the decoder's softmax, the rotary table, and the base of scaled rotary frequencies.
 """
-import json
-
 import numpy as np
 import torch
-import transformers
 from PIL import Image
-from tokenizers import Tokenizer
 from transformers import AutoProcessor, InternVLForConditionalGeneration
 from transformers.models.llama import modeling_llama
 from transformers.models.qwen2 import modeling_qwen2
 
-from record import Stages, sha
+from record import Stages, bundle, decoder, read
 from record import run as watched_run
 from record_qwen2_vl import messages
 
@@ -47,11 +43,7 @@ def record(folder, prompt, system, image_files, tokens=16, steps=2):
     inputs = processor(text=[rendered], return_tensors="pt", **({"images": images} if images else {}))
     seen, logits, ids = watched_run(model, inputs, tokens, InternVLStages)
     config = model.config
-    n = inputs["input_ids"].shape[1]
-    visual = (inputs["input_ids"][0] == config.image_token_id).numpy()
-    text = processor.tokenizer.decode(inputs["input_ids"][0], skip_special_tokens=False)
-    plain = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text, add_special_tokens=False).ids
-    assert plain == inputs["input_ids"][0].tolist(), "tokenizer.json alone says otherwise"
+    n, visual, text = read(folder, processor, inputs, config)
 
     keep = {
         "input.ids": inputs["input_ids"][0].numpy(),
@@ -73,26 +65,6 @@ def record(folder, prompt, system, image_files, tokens=16, steps=2):
         assert keep["projector.out"].shape[0] == visual.sum()
         same = seen["projector.out"].reshape(-1, seen["projector.out"].shape[-1])
         assert torch.equal(seen["decoder.embed"][0][torch.from_numpy(visual)], same)
-    for name, tensor in seen.items():
-        if name.startswith("decoder."):
-            exact = name.endswith((".key", ".value"))
-            tensor = tensor[0] if name.endswith((".out", ".embed", ".norm")) else tensor
-            keep[name] = tensor.numpy() if exact else tensor.numpy().astype(np.float32)
-    keep["decoder.logits"] = logits[0].numpy()
-    for t in range(steps):
-        keep[f"step.{t:04}.logits"] = logits[t + 1].numpy()
-
-    best = torch.topk(logits, 2, -1).values
-    margin = float((best[:, 0] - best[:, 1]).min())
-    metadata = {
-        "format": "aircache-bundle",
-        "version": "1",
-        "producer": f"transformers {transformers.__version__} torch {torch.__version__.split('+')[0]}",
-        "family": "internvl",
-        "precision": "f64",
-        "prompt": rendered,
-        "preprocess": "torchvision" if images else "",
-        "images": json.dumps([sha(open(f, "rb").read()) for f in image_files]),
-    }
-    facts = {"n": n, "visual": int(visual.sum()), "margin": margin, "spread": float(logits[0].std()), "info": info}
-    return rendered, text, {k: np.ascontiguousarray(v) for k, v in keep.items()}, metadata, facts
+    decoder(keep, seen, logits, steps)
+    preprocess = "torchvision" if images else ""
+    return bundle("internvl", rendered, text, keep, logits, visual, image_files, info, preprocess)

@@ -3,18 +3,15 @@
 The checkpoint is loaded as float32 and then doubled. transformers keeps parts in float32 all the same: the RMS norms'
 inside, both softmaxes, both rotary tables, and the whole rotation of the vision tower's queries and keys.
 """
-import json
 from itertools import zip_longest
 
 import numpy as np
 import torch
-import transformers
 from PIL import Image
-from tokenizers import Tokenizer
 from transformers import AutoProcessor, Qwen2VLForConditionalGeneration, Qwen2VLImageProcessor
 from transformers.models.qwen2_vl import modeling_qwen2_vl
 
-from record import Stages, sha
+from record import Stages, bundle, decoder, read
 from record import run as watched_run
 
 
@@ -68,11 +65,7 @@ def record(folder, prompt, system, image_files, tokens=16, steps=2):
     inputs = processor(text=[rendered], return_tensors="pt", **({"images": images} if images else {}))
     seen, logits, ids = run(model, inputs, tokens)
     config = model.config
-    n = inputs["input_ids"].shape[1]
-    visual = (inputs["input_ids"][0] == config.image_token_id).numpy()
-    text = processor.tokenizer.decode(inputs["input_ids"][0], skip_special_tokens=False)
-    plain = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text, add_special_tokens=False).ids
-    assert plain == inputs["input_ids"][0].tolist(), "tokenizer.json alone says otherwise"
+    n, visual, text = read(folder, processor, inputs, config)
 
     keep = {
         "input.ids": inputs["input_ids"][0].numpy(),
@@ -90,26 +83,6 @@ def record(folder, prompt, system, image_files, tokens=16, steps=2):
                 keep[name] = tensor.numpy().astype(np.float32)
         assert keep["projector.out"].shape[0] == visual.sum()
         assert torch.equal(seen["decoder.embed"][0][torch.from_numpy(visual)], seen["projector.out"])
-    for name, tensor in seen.items():
-        if name.startswith("decoder."):
-            exact = name.endswith((".key", ".value"))
-            tensor = tensor[0] if name.endswith((".out", ".embed", ".norm")) else tensor
-            keep[name] = tensor.numpy() if exact else tensor.numpy().astype(np.float32)
-    keep["decoder.logits"] = logits[0].numpy()
-    for t in range(steps):
-        keep[f"step.{t:04}.logits"] = logits[t + 1].numpy()
-
-    best = torch.topk(logits, 2, -1).values
-    margin = float((best[:, 0] - best[:, 1]).min())
-    metadata = {
-        "format": "aircache-bundle",
-        "version": "1",
-        "producer": f"transformers {transformers.__version__} torch {torch.__version__.split('+')[0]}",
-        "family": "qwen2_vl",
-        "precision": "f64",
-        "prompt": rendered,
-        "preprocess": "torchvision" if images else "",
-        "images": json.dumps([sha(open(f, "rb").read()) for f in image_files]),
-    }
-    facts = {"n": n, "visual": int(visual.sum()), "margin": margin, "spread": float(logits[0].std()), "info": info}
-    return rendered, text, {k: np.ascontiguousarray(v) for k, v in keep.items()}, metadata, facts
+    decoder(keep, seen, logits, steps)
+    preprocess = "torchvision" if images else ""
+    return bundle("qwen2_vl", rendered, text, keep, logits, visual, image_files, info, preprocess)

@@ -1,12 +1,14 @@
 """What the makers of toy checkpoints share: pictures, and a folder for each case. Run by make_*.py, not by itself."""
 import json
 import pathlib
+import re
 import shutil
 import sys
 import zlib
 
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 import resample_twin
 from record import write
@@ -21,6 +23,58 @@ def picture(height, width, seed):
     small = Image.fromarray(resample_twin.noise(3, 4, seed)).resize((width, height), Image.Resampling.BICUBIC)
     mask = Image.fromarray(resample_twin.noise(height, width, seed + 1)).convert("L").point(lambda v: 255 * (v > 150))
     return Image.composite(small, Image.fromarray(resample_twin.gradient(height, width, seed)), mask)
+
+
+def weights(model, seed, norms, wide, sharp=r"[qk]_proj|lm_head"):
+    """Random, wide enough that logits spread and attention is not even; by parts of names, `sharp` a pattern."""
+    g = torch.Generator().manual_seed(seed)
+    for name, p in sorted(model.named_parameters()):
+        r = torch.randn(p.shape, generator=g)
+        if any(part in name for part in norms):
+            r = 0.2 * r if name.endswith("bias") else 1 + 0.25 * r
+        elif name.endswith("bias"):
+            r = 0.3 * r
+        elif any(part in name for part in wide):
+            r = 0.7 * r
+        else:
+            r = (1.6 if re.search(sharp, name) else 1.2) * r / (p[0].numel() ** 0.5)
+        p.data.copy_(r)
+
+
+def save(folder, model, rename, options, more=None):
+    """The weights of a model as a checkpoint has them, in as many files as the options say; `more`: tensors in the place of its own."""
+    tied = model.config.tie_word_embeddings
+    tensors = {
+        rename(k, options["@names"]): v.detach().to(DTYPE[options["@dtype"]]).contiguous().clone()
+        for k, v in model.state_dict().items()
+        if not (tied and k == "lm_head.weight")
+    } | (more or {})
+    parts = options["@shards"]
+    if parts == 1:
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        return
+    names = sorted(tensors)
+    where = {n: f"model-{i * parts // len(names) + 1:05}-of-{parts:05}.safetensors" for i, n in enumerate(names)}
+    for file in sorted(set(where.values())):
+        save_file({n: tensors[n] for n in names if where[n] == file}, folder / file, metadata={"format": "pt"})
+    total = sum(t.numel() * t.element_size() for t in tensors.values())
+    index = {"metadata": {"total_size": total}, "weight_map": where}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+def tokenizer(folder, demo, special, first, **more):
+    """The demo's words, and special tokens from id `first` on, the padding token the first of them."""
+    words = json.loads((demo / "tokenizer.json").read_text())
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    words["added_tokens"] = [{"id": first + i, "content": t, **flags} for i, t in enumerate(special)]
+    (folder / "tokenizer.json").write_text(json.dumps(words, ensure_ascii=False, separators=(",", ":")))
+    settings = {
+        "added_tokens_decoder": {str(first + i): {"content": t, **flags} for i, t in enumerate(special)},
+        "additional_special_tokens": special[1:], "bos_token": None, "clean_up_tokenization_spaces": False, "eos_token": "<|im_end|>",
+        "errors": "replace", **more, "model_max_length": 32768, "pad_token": "<|endoftext|>", "split_special_tokens": False,
+        "tokenizer_class": "Qwen2Tokenizer", "unk_token": None,
+    }  # fmt: skip
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
 
 
 def make(folder, case, options, checkpoint, record, mark, demo):
