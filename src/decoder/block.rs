@@ -24,12 +24,7 @@ pub(super) struct Block {
 impl Block {
     pub(super) fn load(ck: &Names<'_>, c: &DecoderConfig, layer: usize) -> Result<Self> {
         let at = |part: &str| format!("decoder.layers.{layer}.{part}");
-        let linear = |part: &str, outputs: usize, inputs: usize, bias: bool| -> Result<Linear> {
-            Ok(Linear {
-                weight: ck.matrix(&at(&format!("{part}.weight")), outputs, inputs)?,
-                bias: if bias { Some(ck.vector(&at(&format!("{part}.bias")), outputs)?) } else { None },
-            })
-        };
+        let linear = |part: &str, outputs, inputs, bias| Linear::load(ck, &at(part), outputs, inputs, bias);
         let (d, q, kv, mlp) = (c.hidden, c.heads * c.head_dim, c.kv_heads * c.head_dim, c.intermediate);
         Ok(Block {
             attention_norm: ck.vector(&at("input_layernorm.weight"), d)?,

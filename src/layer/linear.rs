@@ -1,9 +1,10 @@
 //! A linear layer: its weights in place, its bias widened.
 
+use crate::error::Result;
 use crate::kernel::{MatrixView, linear, linear_in_order};
 use crate::num::Real;
 use crate::pass::Pass;
-use crate::weights::Matrix;
+use crate::weights::{Matrix, Names};
 use ndarray::{Array2, ArrayView2};
 
 /// y = x · wᵀ + b, stored; the weights as they lie. Spec: E3.3, R3.3, A6.1
@@ -16,6 +17,17 @@ pub struct Linear {
 }
 
 impl Linear {
+    /// The layer of `name.weight`, [outputs, inputs], and, where it has a bias, `name.bias`.
+    ///
+    /// # Errors
+    /// A tensor that is missing or has another shape.
+    pub fn load(names: &Names<'_>, name: &str, outputs: usize, inputs: usize, bias: bool) -> Result<Linear> {
+        Ok(Linear {
+            weight: names.matrix(&format!("{name}.weight"), outputs, inputs)?,
+            bias: if bias { Some(names.vector(&format!("{name}.bias"), outputs)?) } else { None },
+        })
+    }
+
     /// Bytes of weights and bias.
     pub fn bytes(&self) -> usize {
         self.weight.bytes() + self.bias.as_ref().map_or(0, |b| 4 * b.len())

@@ -28,13 +28,8 @@ impl LlavaOnevision {
     pub fn load(names: &Names<'_>, config: &LlavaOnevisionConfig) -> Result<Self> {
         let used = config.feature_layers.iter().copied().max().unwrap_or(0);
         let d = config.text.hidden;
-        let linear = |name: &str, inputs: usize| -> Result<Linear> {
-            let bias = || names.vector(&format!("projector.{name}.bias"), d).map(Some);
-            Ok(Linear {
-                weight: names.matrix(&format!("projector.{name}.weight"), d, inputs)?,
-                bias: if config.projector_bias { bias()? } else { None },
-            })
-        };
+        let linear =
+            |name: &str, inputs| Linear::load(names, &format!("projector.{name}"), d, inputs, config.projector_bias);
         Ok(LlavaOnevision {
             tower: Siglip::load(names, &config.vision, used)?,
             projector: Mlp {

@@ -3,17 +3,15 @@
 
 use super::attention_within;
 use super::norm::Norm;
+use super::tiles::{embedded, in_groups, shown};
 use crate::config::{InternVitConfig, NormKind};
 use crate::error::Result;
-use crate::kernel::{Aside, patches};
+use crate::kernel::Aside;
 use crate::layer::{Linear, Mlp};
 use crate::num::Real;
-use crate::pass::{Part, Pass, Stage};
+use crate::pass::Pass;
 use crate::weights::{Matrix, Names};
 use ndarray::{Array2, Array3, ArrayView4, s};
-
-/// Rows (tiles · tokens) that go through the tower at once, to bound its memory (C5.11a).
-const ROWS_AT_ONCE: usize = 1500;
 
 /// An InternViT. Spec: E5.11–E5.13
 #[derive(Debug, Clone)]
@@ -57,12 +55,7 @@ impl InternVit {
     /// A tensor that is missing or has another shape than the configuration says.
     pub fn load(ck: &Names<'_>, config: &InternVitConfig, used: usize) -> Result<Self> {
         let (d, c) = (config.hidden, config);
-        let linear = |name: String, outputs: usize, inputs: usize, bias: bool| -> Result<Linear> {
-            Ok(Linear {
-                weight: ck.matrix(&format!("{name}.weight"), outputs, inputs)?,
-                bias: if bias { Some(ck.vector(&format!("{name}.bias"), outputs)?) } else { None },
-            })
-        };
+        let linear = |name: String, outputs, inputs, bias| Linear::load(ck, &name, outputs, inputs, bias);
         let layers = (0..used).map(|i| {
             let at = |part: &str| format!("vision.layers.{i}.{part}");
             let one = |part: &str| linear(at(part), d, d, c.qkv_bias);
@@ -104,18 +97,7 @@ impl InternVit {
     ///
     /// pixels: [tiles, 3, S, S] → [tiles, 1 + patches, d_v]. Spec: E5.11–E5.13, C5.11a
     pub fn features<T: Real>(&self, pass: &mut Pass<'_, T>, pixels: ArrayView4<'_, f32>) -> Array3<T> {
-        let (tiles, tokens, d) = (pixels.dim().0, self.tokens(), self.config.hidden);
-        let at_once = if pass.is_watched() { tiles.max(1) } else { (ROWS_AT_ONCE / tokens).max(1) };
-        let mut features = Array3::from_elem((tiles, tokens, d), T::ZERO);
-        for first in (0..tiles).step_by(at_once) {
-            let range = first..tiles.min(first + at_once);
-            let found = self.tiles(pass, pixels.slice(s![range.clone(), .., .., ..]));
-            let Ok(found) = found.to_shape((range.len(), tokens, d)) else {
-                unreachable!("E5.11: tiles · tokens rows")
-            };
-            features.slice_mut(s![range, .., ..]).assign(&found);
-        }
-        features
+        in_groups(pass, pixels, (self.tokens(), self.config.hidden), |pass, pixels| self.tiles(pass, pixels))
     }
 
     /// Tokens of a tile, the class token among them.
@@ -124,15 +106,10 @@ impl InternVit {
     }
 
     fn tiles<T: Real>(&self, pass: &mut Pass<'_, T>, pixels: ArrayView4<'_, f32>) -> Array2<T> {
-        let (tiles, tokens, d) = (pixels.dim().0, self.tokens(), self.config.hidden);
         let mut x = self.embedded(pass, pixels);
         for (i, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(pass, x, &self.config, tokens);
-            let shaped = x.to_shape((tiles, tokens, d));
-            let given = shaped.ok().and_then(|out| pass.show(Stage::layer(Part::Vision, i, "out"), out.view()));
-            if let Some(Ok(given)) = given.map(|g| g.into_shape_with_order((tiles * tokens, d))) {
-                x = given;
-            }
+            x = layer.forward(pass, x, &self.config, self.tokens());
+            x = shown(pass, i, x, self.tokens());
         }
         match &self.last {
             Some(norm) => pass.store(norm.forward(pass, x.view(), self.config.norm_eps)),
@@ -143,11 +120,7 @@ impl InternVit {
     /// [tiles · tokens, d_v]. Spec: E5.11, R5.11
     fn embedded<T: Real>(&self, pass: &mut Pass<'_, T>, pixels: ArrayView4<'_, f32>) -> Array2<T> {
         let (tiles, tokens, d) = (pixels.dim().0, self.tokens(), self.config.hidden);
-        let patches = pass.store(patches(pixels, self.config.patch)); // R3.14
-        let embedded = match pass.way.bias_fused {
-            true => self.patch_embedding.forward(pass, patches.view()),
-            false => self.patch_embedding.forward_apart(pass, patches.view()), // R10.2
-        };
+        let embedded = embedded(pass, &self.patch_embedding, pixels, self.config.patch);
         let (mut class, mut position) = (vec![T::ZERO; d], vec![T::ZERO; d]);
         self.class.view().row_into(0, &mut class);
         let mut x = Array2::from_elem((tiles * tokens, d), T::ZERO);

@@ -7,6 +7,7 @@ mod pack;
 mod qwen2_vl;
 mod shuffle;
 mod siglip;
+mod tiles;
 
 pub use attention::attention_within;
 pub use intern_vit::InternVit;

@@ -36,14 +36,6 @@ struct Layer {
     mlp: Mlp,
 }
 
-/// name.weight [outputs, inputs] and name.bias.
-fn linear(names: &Names<'_>, name: &str, outputs: usize, inputs: usize) -> Result<Linear> {
-    Ok(Linear {
-        weight: names.matrix(&format!("{name}.weight"), outputs, inputs)?,
-        bias: Some(names.vector(&format!("{name}.bias"), outputs)?),
-    })
-}
-
 impl Qwen2VlTower {
     /// Takes the tower's weights from a checkpoint.
     ///
@@ -55,13 +47,13 @@ impl Qwen2VlTower {
             let at = |part: &str| format!("vision.blocks.{i}.{part}");
             Ok(Layer {
                 norm1: Norm::load(names, &at("norm1"), d)?,
-                qkv: linear(names, &at("attn.qkv"), 3 * d, d)?,
-                out: linear(names, &at("attn.proj"), d, d)?,
+                qkv: Linear::load(names, &at("attn.qkv"), 3 * d, d, true)?,
+                out: Linear::load(names, &at("attn.proj"), d, d, true)?,
                 norm2: Norm::load(names, &at("norm2"), d)?,
                 mlp: Mlp {
-                    fc1: linear(names, &at("mlp.fc1"), c.intermediate, d)?,
+                    fc1: Linear::load(names, &at("mlp.fc1"), c.intermediate, d, true)?,
                     activation: c.activation,
-                    fc2: linear(names, &at("mlp.fc2"), d, c.intermediate)?,
+                    fc2: Linear::load(names, &at("mlp.fc2"), d, c.intermediate, true)?,
                     bias_apart: false,
                 },
             })
@@ -157,9 +149,9 @@ impl Merger {
         Ok(Merger {
             norm: Norm::load(names, "vision.merger.ln_q", config.hidden)?,
             mlp: Mlp {
-                fc1: linear(names, "vision.merger.mlp.0", square, square)?,
+                fc1: Linear::load(names, "vision.merger.mlp.0", square, square, true)?,
                 activation: Activation::GeluErf,
-                fc2: linear(names, "vision.merger.mlp.2", width, square)?,
+                fc2: Linear::load(names, "vision.merger.mlp.2", width, square, true)?,
                 bias_apart: false,
             },
         })

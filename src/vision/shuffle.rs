@@ -45,12 +45,7 @@ impl ShuffledProjector {
     /// A tensor that is missing or has another shape than the configuration says.
     pub fn load(names: &Names<'_>, config: &InternVlConfig) -> Result<Self> {
         let (square, d) = (config.vision.hidden * config.merge * config.merge, config.text.hidden);
-        let linear = |name: &str, inputs: usize| -> Result<Linear> {
-            Ok(Linear {
-                weight: names.matrix(&format!("projector.{name}.weight"), d, inputs)?,
-                bias: Some(names.vector(&format!("projector.{name}.bias"), d)?),
-            })
-        };
+        let linear = |name: &str, inputs| Linear::load(names, &format!("projector.{name}"), d, inputs, true);
         Ok(ShuffledProjector {
             norm: Norm::load(names, "projector.norm", square)?,
             mlp: Mlp {

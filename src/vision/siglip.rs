@@ -4,17 +4,15 @@
 
 use super::attention_within;
 use super::norm::Norm;
+use super::tiles::{embedded, in_groups, shown};
 use crate::config::SiglipConfig;
 use crate::error::Result;
-use crate::kernel::{Aside, patches};
+use crate::kernel::Aside;
 use crate::layer::{Linear, Mlp};
 use crate::num::Real;
-use crate::pass::{Part, Pass, Stage};
+use crate::pass::Pass;
 use crate::weights::{Matrix, Names};
-use ndarray::{Array2, Array3, ArrayView2, ArrayView4, Axis, concatenate, s};
-
-/// Rows (tiles · tokens) that go through the tower at once, to bound its memory (C5.1a).
-const ROWS_AT_ONCE: usize = 1500;
+use ndarray::{Array2, Array3, ArrayView2, ArrayView4, Axis, concatenate};
 
 /// A SigLIP vision tower. Spec: E5.1–E5.4
 #[derive(Debug, Clone)]
@@ -45,12 +43,7 @@ impl Siglip {
     /// A tensor that is missing or has another shape than the configuration says.
     pub fn load(ck: &Names<'_>, config: &SiglipConfig, used: usize) -> Result<Self> {
         let (d, mlp, c) = (config.hidden, config.intermediate, config);
-        let linear = |name: String, outputs: usize, inputs: usize| -> Result<Linear> {
-            Ok(Linear {
-                weight: ck.matrix(&format!("{name}.weight"), outputs, inputs)?,
-                bias: Some(ck.vector(&format!("{name}.bias"), outputs)?),
-            })
-        };
+        let linear = |name: String, outputs, inputs| Linear::load(ck, &name, outputs, inputs, true);
         let norm = |name: String| Norm::load(ck, &name, d);
         let layers = (0..used).map(|i| {
             let at = |part: &str| format!("vision.encoder.layers.{i}.{part}");
@@ -89,27 +82,14 @@ impl Siglip {
         pixels: ArrayView4<'_, f32>,
         wanted: &[usize],
     ) -> Array3<T> {
-        let (tiles, tokens) = (pixels.dim().0, self.config.side() * self.config.side());
-        let at_once = if pass.is_watched() { tiles.max(1) } else { (ROWS_AT_ONCE / tokens).max(1) };
+        let tokens = self.config.side() * self.config.side();
         let width = self.config.hidden * wanted.len();
-        let mut features = Array3::from_elem((tiles, tokens, width), T::ZERO);
-        for first in (0..tiles).step_by(at_once) {
-            let range = first..tiles.min(first + at_once);
-            let found = self.tiles(pass, pixels.slice(s![range.clone(), .., .., ..]), wanted);
-            let found = found.to_shape((range.len(), tokens, width)).map(|f| f.to_owned());
-            let Ok(found) = found else { unreachable!("E5.1: tiles · tokens rows") };
-            features.slice_mut(s![range, .., ..]).assign(&found);
-        }
-        features
+        in_groups(pass, pixels, (tokens, width), |pass, pixels| self.tiles(pass, pixels, wanted))
     }
 
     fn tiles<T: Real>(&self, pass: &mut Pass<'_, T>, pixels: ArrayView4<'_, f32>, wanted: &[usize]) -> Array2<T> {
         let (c, tokens) = (&self.config, self.config.side() * self.config.side());
-        let patches = pass.store(patches(pixels, c.patch)); // R3.14
-        let mut x = match pass.way.bias_fused {
-            true => self.patch_embedding.forward(pass, patches.view()),
-            false => self.patch_embedding.forward_apart(pass, patches.view()), // R10.2
-        };
+        let mut x = embedded(pass, &self.patch_embedding, pixels, c.patch);
         let mut position = vec![T::ZERO; c.hidden];
         for token in 0..tokens {
             self.position_embedding.view().row_into(token, &mut position);
@@ -128,14 +108,7 @@ impl Siglip {
         keep(0, &x, &mut states);
         for (i, layer) in self.layers.iter().enumerate() {
             x = layer.forward(pass, x, c, tokens);
-            let shape = (x.nrows() / tokens, tokens, c.hidden);
-            let given = match x.to_shape(shape) {
-                Ok(out) => pass.show(Stage::layer(Part::Vision, i, "out"), out.view()),
-                Err(_) => None,
-            };
-            if let Some(Ok(given)) = given.map(|g| g.into_shape_with_order((shape.0 * tokens, c.hidden))) {
-                x = given;
-            }
+            x = shown(pass, i, x, tokens);
             keep(i + 1, &x, &mut states);
         }
         let of = |k: &usize| match states.iter().find(|(at, _)| at == k) {
