@@ -4,6 +4,7 @@ use super::measure::Layout;
 
 /// So many groups of rows have to speak. Spec: E10.10
 const GROUPS: f64 = 16.0;
+
 /// Products of errors and a direction, and of the direction with itself, a number a group of rows and column.
 pub(super) struct Products {
     pub width: usize,
@@ -40,7 +41,7 @@ impl Fit {
 }
 
 impl Products {
-    /// Spec: E10.10
+    /// The products of a stage's rows, summed over each group. error, direction: row-major. Spec: E10.10
     pub fn new(layout: Layout, groups: &[usize], error: &[f64], direction: &[f64]) -> Products {
         let (width, count) = (layout.lead * layout.width, groups.iter().max().map_or(0, |g| g + 1));
         let mut sums = Products { width, along: vec![0.0; count * width], size: vec![0.0; count * width] };
@@ -56,12 +57,14 @@ impl Products {
         sums
     }
 
+    /// The fit over all columns, each in units of its scale.
     pub fn all(&self, scale: &[f64]) -> Option<Fit> {
         let group = |row: &[f64]| row.iter().zip(scale).map(|(v, s)| v / (s * s)).sum::<f64>();
         let of = |sums: &[f64]| sums.chunks(self.width).map(group).collect();
         Fit::new(of(&self.along), of(&self.size))
     }
 
+    /// The fit of one column.
     pub fn column(&self, c: usize, scale: f64) -> Option<Fit> {
         let of = |sums: &[f64]| sums.iter().skip(c).step_by(self.width).map(|v| v / (scale * scale)).collect();
         Fit::new(of(&self.along), of(&self.size))

@@ -1,10 +1,11 @@
 //! What attention stores: operation by operation as eager programs do, or as one kernel; and an honest way in full width.
 
 use super::attention::{Rows, scale};
+use super::entries::key_at;
 use super::simd::Registers;
 use super::softmax::weights;
 use super::vector::Kept;
-use crate::num::{Grid, LANES, Real};
+use crate::num::{Grid, Real};
 
 /// What attention stores in a GPU's type. Spec: R3.5, R10.3
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -98,8 +99,7 @@ impl<T: Registers, S: Kept<T>> Rows<'_, T, S> {
         for (r, out) in self.outs.into_iter().enumerate() {
             let (q, p) = (halves(self.q[r]), &mut scores[r * stride..][..self.seen[r]]);
             for (i, p) in p.iter_mut().enumerate() {
-                let key = |c: usize| keys[(i / LANES * d + c) * LANES + i % LANES];
-                *p = (0..d).rev().fold(T::ZERO, |sum, c| sum + three(q[c], key(c))) * scale(d);
+                *p = (0..d).rev().fold(T::ZERO, |sum, c| sum + three(q[c], key_at(&keys, d, i, c))) * scale(d);
             }
             let total = weights(p);
             out.fill(T::ZERO);

@@ -87,17 +87,17 @@ fn many<T: Registers>(x: &[T], w: MatrixView<'_>, b: Option<&[f32]>, y: &mut [T]
 /// Outputs a task takes: few enough for its packed weights to stay in the cache, and as many for one thread as for another.
 fn outputs_at_once<T: Registers>(n: usize, k: usize) -> usize {
     let (_, o) = T::tile();
-    let deepest = depths(k).map(|d| d.len()).max().unwrap_or(0).next_multiple_of(BLOCK).max(BLOCK);
+    let deepest = depths(k).map(|d| d.len()).max().unwrap_or(0).next_multiple_of(BLOCK);
     let most = (CACHED / (deepest * size_of::<T>())).clamp(o, 96);
     let threads = rayon::current_num_threads();
     let tasks = n.div_ceil(most).next_multiple_of(threads);
     n.div_ceil(tasks.max(1)).next_multiple_of(o)
 }
 
-/// The inputs in ranges of whole blocks of 32, about equally long; one empty range where there are none.
+/// The inputs, at least one, in ranges of whole blocks of 32, about equally long.
 fn depths(k: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
-    let parts = k.div_ceil(DEPTH).max(1);
-    let step = k.div_ceil(parts).next_multiple_of(BLOCK).max(BLOCK);
+    let parts = k.div_ceil(DEPTH);
+    let step = k.div_ceil(parts).next_multiple_of(BLOCK);
     (0..parts).map(move |i| (i * step).min(k)..((i + 1) * step).min(k))
 }
 
@@ -131,7 +131,7 @@ impl<T: Registers> Kernel<T> for Block<'_, T> {
                 Values::Bf16(w) => pack::<V, _, O>(&w[range], self.w.cols, depth, packed),
                 Values::F16(w) => pack::<V, _, O>(&w[range], self.w.cols, depth, packed),
             }
-            for (i, x) in self.x.part(part).chunks_exact((R * steps * LANES).max(1)).enumerate() {
+            for (i, x) in self.x.part(part).chunks_exact(R * steps * LANES).enumerate() {
                 for (j, w) in packed.chunks_exact(O * steps * LANES).enumerate() {
                     let at = if last == 0 { 0 } else { (i * across + j) * R * O };
                     let lanes = &mut lanes[at..at + R * O];

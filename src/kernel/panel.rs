@@ -25,14 +25,9 @@ impl<T: Registers> Panels<T> {
             let panel = rows * depth.len().next_multiple_of(BLOCK);
             let len = m.div_ceil(rows) * panel;
             let mut packed = Scratch::new(len);
-            if panel > 0 {
-                let from = x.par_chunks(8 * rows * k);
-                packed
-                    .get_mut()
-                    .par_chunks_mut(8 * panel)
-                    .zip(from)
-                    .for_each(|(to, rows)| T::run(Pack { rows, k, depth, to }));
-            }
+            let from = x.par_chunks(8 * rows * k);
+            let to = packed.get_mut().par_chunks_mut(8 * panel);
+            to.zip(from).for_each(|(to, rows)| T::run(Pack { rows, k, depth, to }));
             packed
         };
         Panels { depths: depths.to_vec(), parts: depths.iter().map(part).collect() }
@@ -64,7 +59,7 @@ impl<T: Registers> Kernel<T> for Pack<'_, T> {
 #[inline(always)]
 pub fn pack<V: Vector, S: Stored, const P: usize>(rows: &[S], k: usize, depth: &Range<usize>, to: &mut [V::Number]) {
     let steps = 2 * depth.len().div_ceil(BLOCK);
-    for (to, rows) in to.chunks_exact_mut((P * steps * LANES).max(1)).zip(rows.chunks((P * k).max(1))) {
+    for (to, rows) in to.chunks_exact_mut(P * steps * LANES).zip(rows.chunks(P * k)) {
         for (p, row) in rows.chunks_exact(k).enumerate() {
             let (blocks, rest) = row[depth.clone()].as_chunks::<BLOCK>();
             for (s, block) in blocks.iter().enumerate() {

@@ -21,9 +21,7 @@ pub fn few(x: &[f32], w: MatrixView<'_>, b: Option<&[f32]>, y: &mut [f32]) {
     let (m, padded) = (y.len() / n.max(1), k.next_multiple_of(BLOCK));
     let mut packed = Scratch::new(m * padded);
     let packed = packed.get_mut();
-    if k > 0 {
-        packed.chunks_exact_mut(padded).zip(x.chunks_exact(k)).for_each(|(to, row)| pack(row, |v| v, to));
-    }
+    packed.chunks_exact_mut(padded).zip(x.chunks_exact(k)).for_each(|(to, row)| pack(row, |v| v, to));
     let bytes = match w.values {
         Values::F32(_) => 4,
         _ => 2,
