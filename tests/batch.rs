@@ -1,6 +1,9 @@
 //! `run --batch`: a file of questions answered as `run` answers each, killed and gone on with; completions and man pages.
 #![cfg(feature = "cli")]
 
+#[path = "common/cli.rs"]
+mod cli;
+
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -88,18 +91,9 @@ fn a_killed_file_is_gone_on_with() {
     let run = |out: &Path| Command::new(env!("CARGO_BIN_EXE_aircache")).args(args(out)).output().unwrap();
     let whole = run(&at("whole.jsonl"));
     assert!(whole.status.success());
-    let mut kills = 0;
-    for attempt in 1.. {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_aircache")).args(args(&at("killed.jsonl"))).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(80 * attempt));
-        if child.try_wait().unwrap().is_some() {
-            break;
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        kills += 1;
-    }
-    assert!(kills > 0, "the run was never caught alive");
+    let killed = at("killed.jsonl");
+    let again = || command(&args(&killed).iter().map(String::as_str).collect::<Vec<_>>());
+    cli::killed_until_it_ends(again, Duration::from_millis(80));
     assert_eq!(std::fs::read(at("whole.jsonl")).unwrap(), std::fs::read(at("killed.jsonl")).unwrap());
     // All is answered: the same command prints it again and computes nothing.
     let again = run(&at("killed.jsonl"));

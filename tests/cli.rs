@@ -6,7 +6,7 @@ mod cli;
 
 use aircache::golden::Bundle;
 use aircache::kernel::simd::Isa;
-use cli::{Cli, toy, toy_of};
+use cli::{Cli, toy};
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 
@@ -286,69 +286,4 @@ fn draws_repeat_with_their_seed() {
     assert_ne!(draw("5"), draw("6"));
     let greedy = cli.json(&["run", "--json", "--quiet", "--temperature", "0"]);
     assert_eq!(greedy["ids"], cli.json(&["run", "--json", "--quiet"])["ids"]);
-}
-
-/// Every command on a Qwen2-VL checkpoint, at every precision and under every policy.
-#[test]
-fn every_command_works_on_qwen2_vl() {
-    let cli = Cli::new();
-    toy_of(&cli, "qwen2_vl/hub-bf16");
-    let ask = ["--model", "model", "--image", "image.png", "--prompt", "What is it?", "--quiet"];
-    let with = |command: &[&'static str], more: &[&'static str]| [command, &ask[..], more].concat();
-    let short = ["--max-new-tokens", "4", "--ignore-eos"];
-    for precision in ["truth", "fast", "bf16", "f16"] {
-        let r = cli.json(&with(&["run", "--json", "--precision", precision, "--retain", "0.5"], &short));
-        assert_eq!((r["family"].as_str(), r["visual_tokens"].as_u64()), (Some("qwen2_vl"), Some(24)), "{precision}");
-        assert_eq!(r["new_tokens"].as_u64(), Some(4));
-    }
-    for preset in aircache::policy::presets() {
-        cli.ok(&with(&["run", "--policy", preset.name, "--retain", "0.5"], &short));
-    }
-    let record = ["--max-new-tokens", "3", "--retain", "0.3", "--out"];
-    cli.ok(&with(&["record"], &[&record[..], &["golden"]].concat()));
-    cli.ok(&with(&["record", "--precision", "bf16"], &[&record[..], &["candidate"]].concat()));
-    let b = Bundle::open(&cli.path("golden")).unwrap();
-    let shape = |name: &str| b.stage(name).unwrap().shape.to_vec();
-    let n = shape("input.ids")[0];
-    assert_eq!(
-        (shape("input.positions"), shape("input.grid"), shape("input.sizes")),
-        (vec![3, n], vec![1, 3], vec![1, 2])
-    );
-    assert_eq!((shape("input.pixels"), shape("vision.01.out")), (vec![96, 96], vec![96, 16]));
-    assert_eq!((shape("vision.features"), shape("projector.out")), (vec![96, 16], vec![24, 32]));
-    let kept = shape("policy.00.kept")[0];
-    assert_eq!(shape("cache.00.positions"), [3, n - 24 + kept]);
-    cli.ok(&["check", "golden", "candidate"]);
-    cli.ok(&["check", "--model", "model", "candidate"]);
-    cli.ok(&with(&["check"], &["candidate"]));
-    cli.ok(&["compress", "golden", "--policy", "aircache", "--retain", "0.3", "--quiet", "--out", "plan"]);
-    let plan = Bundle::open(&cli.path("plan")).unwrap();
-    assert_eq!(plan.stage("policy.00.kept").unwrap().data, b.stage("policy.00.kept").unwrap().data);
-    std::fs::write(
-        cli.path("q.jsonl"),
-        r#"{"image": ["image.png", "image.png"], "question": "Both <image> and <image>?", "answer": "x"}"#,
-    )
-    .unwrap();
-    let cells = cli.json(&[
-        "eval",
-        "--model",
-        "model",
-        "--data",
-        "q.jsonl",
-        "--policies",
-        "full,aircache",
-        "--retain",
-        "0.3",
-        "--max-new-tokens",
-        "3",
-        "--json",
-        "--quiet",
-    ]);
-    assert_eq!(cells["cells"].as_array().unwrap().len(), 2);
-    cli.ok(&["run", "--model", "model", "--prompt", "Text only.", "--max-new-tokens", "2", "--quiet"]);
-    let text = cli.ok(&["inspect", "model"]);
-    for words in ["M-RoPE", "1, 1, 2 in turn", "multiple of 8 × 8 px, of 256 to 2048 pixels", "224 × 224: 25", "usable"]
-    {
-        assert!(text.contains(words), "{words:?} is not in {text}");
-    }
 }

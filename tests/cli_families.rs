@@ -1,4 +1,4 @@
-//! Every command on InternVL2's checkpoints, in its own form with both decoders and in transformers' form.
+//! Every command on checkpoints of Qwen2-VL, and of InternVL2 in its own form with both decoders and in transformers' form.
 #![cfg(feature = "cli")]
 
 #[path = "common/cli.rs"]
@@ -13,9 +13,8 @@ fn with<'a>(command: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
     [command, &ASK[..], more].concat()
 }
 
-/// All but `inspect`: visual tokens and tiles of the case's image.
-fn every_command(cli: &Cli, family: &str, tiles: usize, rows: usize) {
-    let visual = tiles * rows;
+/// All but `inspect` and `explain`, at every precision and under every policy; visual: tokens of the case's image → the golden.
+fn every_command(cli: &Cli, family: &str, visual: usize) -> Bundle {
     let short = ["--max-new-tokens", "4", "--ignore-eos"];
     for precision in ["truth", "fast", "bf16", "f16"] {
         let r = cli.json(&with(&["run", "--json", "--precision", precision, "--retain", "0.5"], &short));
@@ -30,9 +29,7 @@ fn every_command(cli: &Cli, family: &str, tiles: usize, rows: usize) {
     cli.ok(&with(&["record", "--precision", "bf16"], &[&record[..], &["candidate"]].concat()));
     let b = Bundle::open(&cli.path("golden")).unwrap();
     let shape = |name: &str| b.stage(name).unwrap().shape.to_vec();
-    assert_eq!((shape("input.pixels")[0], shape("input.sizes")), (tiles, vec![1, 2]));
-    assert_eq!((shape("vision.features")[..2].to_vec(), shape("projector.out")[0]), (vec![tiles, rows], visual));
-    assert_eq!(shape("vision.00.out")[1], 1 + 4 * rows, "the class token is recorded");
+    assert_eq!((shape("input.sizes"), shape("projector.out")[0]), (vec![1, 2], visual));
     cli.ok(&["check", "golden", "candidate"]);
     cli.ok(&["check", "--model", "model", "candidate"]);
     cli.ok(&with(&["check"], &["candidate"]));
@@ -44,6 +41,17 @@ fn every_command(cli: &Cli, family: &str, tiles: usize, rows: usize) {
     let eval = ["eval", "--model", "model", "--data", "q.jsonl", "--policies", "full,aircache", "--retain", "0.3"];
     let cells = cli.json(&[&eval[..], &["--max-new-tokens", "3", "--json", "--quiet"]].concat());
     assert_eq!(cells["cells"].as_array().unwrap().len(), 2);
+    cli.ok(&["run", "--model", "model", "--prompt", "Text only.", "--max-new-tokens", "2", "--quiet"]);
+    b
+}
+
+/// InternVL2's: tiles of the case's image, rows that a tile becomes.
+fn every_command_on_tiles(cli: &Cli, family: &str, tiles: usize, rows: usize) {
+    let visual = tiles * rows;
+    let b = every_command(cli, family, visual);
+    let shape = |name: &str| b.stage(name).unwrap().shape.to_vec();
+    assert_eq!((shape("input.pixels")[0], shape("vision.features")[..2].to_vec()), (tiles, vec![tiles, rows]));
+    assert_eq!(shape("vision.00.out")[1], 1 + 4 * rows, "the class token is recorded");
     cli.ok(&with(&["explain", "--retain", "0.3", "--policies", "aircache"], &["--out", "page.html"]));
     let page = std::fs::read_to_string(cli.path("page.html")).unwrap();
     let data = page.split("<script type=\"application/json\" id=\"data\">").nth(1).unwrap();
@@ -51,7 +59,6 @@ fn every_command(cli: &Cli, family: &str, tiles: usize, rows: usize) {
     let tokens = data["tokens"].as_array().unwrap();
     let coarse = tokens.iter().filter(|t| t[5] == 1).count();
     assert_eq!((tokens.len(), coarse), (visual, if tiles > 1 { rows } else { 0 }), "the tile of the whole image");
-    cli.ok(&["run", "--model", "model", "--prompt", "Text only.", "--max-new-tokens", "2", "--quiet"]);
 }
 
 fn inspected(cli: &Cli, words: &[&str]) {
@@ -60,10 +67,26 @@ fn inspected(cli: &Cli, words: &[&str]) {
 }
 
 #[test]
+fn every_command_works_on_qwen2_vl() {
+    let cli = Cli::new();
+    toy_of(&cli, "qwen2_vl/hub-bf16");
+    let b = every_command(&cli, "qwen2_vl", 24);
+    let shape = |name: &str| b.stage(name).unwrap().shape.to_vec();
+    let n = shape("input.ids")[0];
+    assert_eq!((shape("input.positions"), shape("input.grid")), (vec![3, n], vec![1, 3]));
+    assert_eq!((shape("input.pixels"), shape("vision.01.out")), (vec![96, 96], vec![96, 16]));
+    assert_eq!((shape("vision.features"), shape("projector.out")), (vec![96, 16], vec![24, 32]));
+    let kept = shape("policy.00.kept")[0];
+    assert_eq!(shape("cache.00.positions"), [3, n - 24 + kept]);
+    let pixels = "multiple of 8 × 8 px, of 256 to 2048 pixels";
+    inspected(&cli, &["M-RoPE", "1, 1, 2 in turn", pixels, "224 × 224: 25", "usable"]);
+}
+
+#[test]
 fn every_command_works_on_the_own_form_with_qwen2() {
     let cli = Cli::new();
     toy_of(&cli, "internvl2/qwen2");
-    every_command(&cli, "internvl_chat", 3, 4);
+    every_command_on_tiles(&cli, "internvl_chat", 3, 4);
     let tiles = "1 to 6 tiles of 56 px, in the grid whose shape is closest; several tiles: one more of the whole image";
     inspected(&cli, &["internvl_chat", tiles, "2 × 2 tokens", "224 × 224: 20", "Hermes-2", "pillow", "usable"]);
 }
@@ -72,7 +95,7 @@ fn every_command_works_on_the_own_form_with_qwen2() {
 fn every_command_works_on_the_own_form_with_internlm2() {
     let cli = Cli::new();
     toy_of(&cli, "internvl2/internlm2-two-images");
-    every_command(&cli, "internvl_chat", 3, 4);
+    every_command_on_tiles(&cli, "internvl_chat", 3, 4);
     // The conversation template's end counts also where no file says so.
     std::fs::remove_file(cli.path("model").join("generation_config.json")).unwrap();
     inspected(&cli, &["internlm2-chat", "dynamic", "421 <|im_end|>", "usable"]);
@@ -82,7 +105,7 @@ fn every_command_works_on_the_own_form_with_internlm2() {
 fn every_command_works_on_the_form_of_transformers() {
     let cli = Cli::new();
     toy_of(&cli, "internvl/qwen2-bf16");
-    every_command(&cli, "internvl", 5, 4);
+    every_command_on_tiles(&cli, "internvl", 5, 4);
     inspected(&cli, &["1 to 4 tiles of 16 px", "chat_template.jinja", "torchvision", "usable"]);
 }
 

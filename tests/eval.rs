@@ -1,6 +1,9 @@
 //! `eval` as its users meet it: killed and resumed, in shards, fed with bad questions.
 #![cfg(feature = "cli")]
 
+#[path = "common/cli.rs"]
+mod cli;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -54,19 +57,7 @@ fn a_run_killed_again_and_again_ends_like_an_undisturbed_one() {
     let whole = folder.path().join("whole.json");
     eval(&data, Some(&whole), &[]);
     let out = folder.path().join("killed.json");
-    let mut kills = 0;
-    // Each attempt lives a little longer, so that the kills fall anywhere between start and end.
-    for attempt in 1.. {
-        let mut child = command(&data, Some(&out), &[]).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(100 * attempt));
-        if child.try_wait().unwrap().is_some() {
-            break;
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        kills += 1;
-    }
-    assert!(kills > 0, "the run was never caught alive");
+    let kills = cli::killed_until_it_ends(|| command(&data, Some(&out), &[]), Duration::from_millis(100));
     assert_eq!(written(&whole), written(&out), "after {kills} kills");
 }
 

@@ -12,9 +12,9 @@ mod toys;
 
 use aircache::generate::Until;
 use aircache::golden::Bundle;
-use aircache::input::{GivenImage, Prepared};
+use aircache::input::GivenImage;
 use aircache::pass::Precision;
-use ndarray::{Array4, Axis, concatenate, s};
+use ndarray::Axis;
 use std::path::Path;
 use toys::{Case, all_equal, toys};
 
@@ -25,41 +25,15 @@ fn cases() -> Vec<Case> {
 /// D4.6, E4.15–E4.17: ids, roles, positions, sizes and pixels are equal, value for value.
 #[test]
 fn toys_read_what_transformers_reads() {
-    for Case { name, prompt, golden, rendered, .. } in cases() {
-        assert_eq!(prompt.prompt, rendered, "{name}");
-        let list = |stage: &str| golden.i64(stage).unwrap().into_raw_vec_and_offset().0;
-        assert_eq!(prompt.ids.iter().map(|&id| i64::from(id)).collect::<Vec<_>>(), list("input.ids"), "{name}");
-        assert_eq!(prompt.roles.0.iter().map(|&r| r as i64).collect::<Vec<_>>(), list("input.roles"), "{name}");
-        if prompt.images.is_empty() {
-            continue;
-        }
-        let sizes: Vec<i64> = prompt.images.iter().flat_map(|i| [i.size.0 as i64, i.size.1 as i64]).collect();
-        assert_eq!(sizes, list("input.sizes"), "{name}");
-        let pixels: Vec<_> = prompt.images.iter().map(|i| i.pixels.view()).collect();
-        assert_eq!(concatenate(Axis(0), &pixels).unwrap(), golden.f32("input.pixels").unwrap(), "{name}");
-    }
+    cases().iter().for_each(held::reads_what_transformers_reads);
 }
 
 /// The same prompt comes of transformers' ids and pixels, with and without placeholders expanded.
 #[test]
 fn ids_and_pixels_of_transformers_pass_the_core_door() {
-    for Case { name, model, prompt, golden, .. } in cases().into_iter().filter(|c| !c.prompt.images.is_empty()) {
-        let pixels: Array4<f32> = golden.f32("input.pixels").unwrap().into_dimensionality().unwrap();
-        let mut first = 0;
-        let images = prompt.images.iter().map(|image| {
-            let tiles = first..first + image.packing.tiles;
-            first = tiles.end;
-            GivenImage::tiles(pixels.slice(s![tiles, .., .., ..]).to_owned(), image.size)
-        });
-        let images: Vec<GivenImage> = images.collect();
-        let mut short = prompt.ids.clone();
-        short.dedup_by(|b, a| a == b && *a == model.config.image_token());
-        for ids in [&short, &prompt.ids] {
-            let again = Prepared::from_ids(&model.config, ids, images.clone()).unwrap();
-            assert_eq!((&again.ids, &again.roles), (&prompt.ids, &prompt.roles), "{name}");
-            assert!(again.images.iter().zip(&prompt.images).all(|(a, b)| a.packing == b.packing), "{name}");
-        }
-    }
+    held::pass_the_core_door(cases(), |image, pixels| {
+        GivenImage::tiles(pixels.into_dimensionality().unwrap(), image.size)
+    });
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 /// The binary in an empty folder of its own.
 pub struct Cli {
@@ -75,6 +76,22 @@ pub fn fails_as(cli: &Cli, command: &mut Command, args: &[&str], words: &[&str])
     }
     assert!(output.stdout.is_empty(), "{args:?}: {}", String::from_utf8_lossy(&output.stdout));
     assert_eq!(cli.names(), before, "{args:?} left a file");
+}
+
+/// Runs a command again and again, each time a little longer, and kills it, until it ends by itself: the kills fall anywhere between
+/// start and end. How often it was killed.
+pub fn killed_until_it_ends(mut command: impl FnMut() -> Command, step: Duration) -> u32 {
+    for kills in 0.. {
+        let mut child = command().spawn().unwrap();
+        std::thread::sleep(step * (kills + 1));
+        if child.try_wait().unwrap().is_some() {
+            assert!(kills > 0, "the run was never caught alive");
+            return kills;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    unreachable!("it never ended")
 }
 
 /// A copy of a toy checkpoint at `model` in the folder, and its image at `image.png`.

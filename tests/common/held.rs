@@ -4,13 +4,59 @@
 use super::toys::Case;
 use aircache::generate::{self, Until};
 use aircache::golden::{Bundle, Outcome, Recording, Selection, StageVerdict, Verdict, check, record, replay};
-use aircache::input::{Positions, Prepared};
+use aircache::input::{GivenImage, Positions, Prepared, PreparedImage};
 use aircache::num::{Grid, Real};
 use aircache::pass::{Pass, Precision};
 use aircache::policy::Policy;
 use aircache::sample::Sampling;
+use ndarray::{ArrayD, Axis, Slice, concatenate};
 use std::ops::ControlFlow;
 use std::path::Path;
+
+/// Text, ids, roles, positions, grids, sizes and pixels are those that transformers recorded, value for value.
+pub fn reads_what_transformers_reads(Case { name, prompt, golden, rendered, .. }: &Case) {
+    assert_eq!(prompt.prompt, *rendered, "{name}");
+    let list = |stage: &str| golden.i64(stage).unwrap().into_raw_vec_and_offset().0;
+    assert_eq!(prompt.ids.iter().map(|&id| i64::from(id)).collect::<Vec<_>>(), list("input.ids"), "{name}");
+    assert_eq!(prompt.roles.0.iter().map(|&r| r as i64).collect::<Vec<_>>(), list("input.roles"), "{name}");
+    let positions = match &prompt.positions {
+        Positions::Linear(all) => all.clone(),
+        Positions::Mrope(axes) => axes.concat(),
+    };
+    assert_eq!(positions, list("input.positions"), "{name}");
+    if prompt.images.is_empty() {
+        return;
+    }
+    let grids: Vec<i64> = prompt.images.iter().filter_map(|i| i.grid).flatten().map(|n| n as i64).collect();
+    assert_eq!(grids, golden.get("input.grid").map_or(vec![], |_| list("input.grid")), "{name}");
+    let sizes: Vec<i64> = prompt.images.iter().flat_map(|i| [i.size.0 as i64, i.size.1 as i64]).collect();
+    assert_eq!(sizes, list("input.sizes"), "{name}");
+    let pixels: Vec<_> = prompt.images.iter().map(|i| i.pixels.view()).collect();
+    assert_eq!(concatenate(Axis(0), &pixels).unwrap(), golden.f32("input.pixels").unwrap(), "{name}");
+}
+
+/// The same prompt comes of transformers' ids and pixels, with and without placeholders expanded. `given`: an image's share of
+/// the pixels as the core takes it.
+pub fn pass_the_core_door(cases: Vec<Case>, given: impl Fn(&PreparedImage, ArrayD<f32>) -> GivenImage) {
+    for Case { name, model, prompt, golden, .. } in cases.into_iter().filter(|c| !c.prompt.images.is_empty()) {
+        let pixels = golden.f32("input.pixels").unwrap();
+        let mut first = 0;
+        let images = prompt.images.iter().map(|image| {
+            let part = first..first + image.pixels.shape()[0];
+            first = part.end;
+            given(image, pixels.slice_axis(Axis(0), Slice::from(part)).to_owned())
+        });
+        let images: Vec<GivenImage> = images.collect();
+        let mut short = prompt.ids.clone();
+        short.dedup_by(|b, a| a == b && *a == model.config.image_token());
+        for ids in [&short, &prompt.ids] {
+            let again = Prepared::from_ids(&model.config, ids, images.clone()).unwrap();
+            assert_eq!((&again.ids, &again.roles), (&prompt.ids, &prompt.roles), "{name}");
+            assert_eq!(again.positions, prompt.positions, "{name}");
+            assert!(again.images.iter().zip(&prompt.images).all(|(a, b)| a.packing == b.packing), "{name}");
+        }
+    }
+}
 
 /// C6.1a with images: prefill n is prefill n − 1 and one step, bit for bit; keys, values, logits; also in a GPU's type.
 pub fn a_prefill_is_one_row_less_and_a_step(cases: &[Case]) {
