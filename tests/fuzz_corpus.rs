@@ -8,7 +8,6 @@ mod bodies;
 use std::path::Path;
 
 #[test]
-#[ignore = "some bodies still ask for more than the documents promise"]
 fn seeds_and_past_crashes() {
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds");
     for (name, _) in bodies::TARGETS {
