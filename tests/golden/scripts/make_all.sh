@@ -16,5 +16,6 @@ cd "$(dirname "$0")"
 "$python" -W ignore make_qwen2_vl.py "$demo"
 "$python" -W ignore make_qwen2_input.py
 "$python" -W ignore make_internvl.py "$demo"
+"$python" -W ignore make_video.py "$demo"
 "$python" make_sentencepiece.py
 "$python" make_demo.py "$demo"

@@ -22,7 +22,7 @@ def grids(tile, most, side):
 
 
 # ---------------------------------------------------------------- the cases
-# config keys are paths; "@..." are ours: dtype, names, config form, processor form, template place, shards
+# config keys are paths; "@..." are ours: dtype, names, config form, processor form, template place, shards, video processor
 BASE = {
     "text.hidden_size": 32, "text.intermediate_size": 48, "text.num_hidden_layers": 2,
     "text.num_attention_heads": 4, "text.num_key_value_heads": 2, "text.hidden_act": "silu",
@@ -44,6 +44,8 @@ SMALL = {  # where the decoder is not the point
     "vision.hidden_size": 16, "vision.intermediate_size": 24, "vision.num_hidden_layers": 1,
 }
 CLIP = {"@mean": [0.48145466, 0.4578275, 0.40821073], "@std": [0.26862954, 0.26130258, 0.27577711]}
+
+VIDEO_SETTINGS = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.5, 0.25, 0.2], "size": {"height": 24, "width": 24}}  # for make_video.py
 
 CASES = {
     "hub4-gqa-tied-bf16": dict(
@@ -102,7 +104,7 @@ CASES = {
         config={"@names": "state5", "@shards": 3, "@form": "5id"}, images=[(33, 26)], prompt="What is the total?",
     ),
     "text-only": dict(what="No image", config=SMALL, images=[], prompt="You are a helpful assistant. What is 2 + 2?\nAnswer only."),
-    "text-only-system": dict(what="No image, a system message", config={**SMALL, **FORM4}, images=[], system="You read documents.", prompt="Hello ✓ ünï"),
+    "text-only-system": dict(what="No image, a system message", config={**SMALL, **FORM4, "@video": VIDEO_SETTINGS}, images=[], system="You read documents.", prompt="Hello ✓ ünï"),
     "system": dict(what="A system message before the image", config=SMALL, images=[(25, 30)], system="You are a helpful document reader.\nAnswer shortly.", prompt="Which row?"),
     "head-dim-12": dict(what="head_dim given, not hidden size / heads", config={"text.head_dim": 12}, images=[(30, 22)], prompt="Which row?"),
     "no-projector-bias": dict(what="Projector without bias, exact gelu replaced by relu", config={**SMALL, "multimodal_projector_bias": False, "projector_hidden_act": "relu"}, images=[(30, 22)], prompt="Which row?"),
@@ -227,6 +229,8 @@ def checkpoint(folder, options, seed, demo):
     else:  # two files, as on the hub
         (folder / "preprocessor_config.json").write_text(json.dumps({**image, "processor_class": "LlavaOnevisionProcessor"}, indent=2) + "\n")
     (folder / "processor_config.json").write_text(json.dumps(processor, indent=2) + "\n")
+    if "@video" in options:
+        (folder / "video_preprocessor_config.json").write_text(json.dumps(options["@video"], indent=2) + "\n")
     generation = {"bos_token_id": 486, "do_sample": False, "eos_token_id": [488, 486] if options["@form"] != "4" else 488, "pad_token_id": 486}
     (folder / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
 

@@ -28,7 +28,7 @@ TEMPLATE = (
     "{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
-# config keys are paths; "@..." are ours: dtype, names, config form, template place, shards, image processor
+# config keys are paths; "@..." are ours: dtype, names, config form, template place, shards, image and video processor
 BASE = {
     "text.hidden_size": 32, "text.intermediate_size": 48, "text.num_hidden_layers": 2,
     "text.num_attention_heads": 2, "text.num_key_value_heads": 1, "text.hidden_act": "silu",
@@ -45,6 +45,10 @@ BASE = {
 SMALL = {  # where the decoder is not the point
     "text.hidden_size": 16, "text.intermediate_size": 24, "text.num_hidden_layers": 1, "text.num_attention_heads": 1,
     "vision.hidden_size": 16, "vision.depth": 1,
+}  # fmt: skip
+VIDEO_SETTINGS = {  # for make_video.py
+    "image_mean": [0.5, 0.4, 0.3], "image_std": [0.5, 0.25, 0.2], "resample": 2, "patch_size": 4, "merge_size": 2, "temporal_patch_size": 2,
+    "size": {"shortest_edge": 256, "longest_edge": 1024},
 }  # fmt: skip
 FORM5 = {"@form": "5", "@template": "chat_template.jinja", "@image": {"size": {"shortest_edge": 256, "longest_edge": 2048}}}
 
@@ -85,7 +89,7 @@ CASES = {
     "one-pixel": dict(what="One pixel", config={**SMALL}, images=[(1, 1)], prompt="What color is it?"),
     "text-only": dict(what="No image", config=SMALL, images=[], prompt="You are a helpful assistant. What is 2 + 2?\nAnswer only."),
     "text-only-system": dict(what="No image, a system message, text_config", config={**SMALL, **FORM5}, images=[], system="You read documents.", prompt="Hello ✓ ünï"),
-    "system": dict(what="A system message before the image; no resize: an image of whole squares", config={**SMALL, "@image": {"min_pixels": 256, "max_pixels": 512, "do_resize": False}}, images=[(24, 48)], system="You are a document reader.\nBe short.", prompt="Which row?"),
+    "system": dict(what="A system message before the image; no resize: an image of whole squares", config={**SMALL, "@image": {"min_pixels": 256, "max_pixels": 512, "do_resize": False}, "@video": VIDEO_SETTINGS}, images=[(24, 48)], system="You are a document reader.\nBe short.", prompt="Which row?"),
     "bilinear": dict(
         what="Another filter, means, deviations and factor", images=[(30, 50)], prompt="Which row?",
         config={**SMALL, **FORM5, "@image": {"size": {"shortest_edge": 256, "longest_edge": 1024}, "resample": 2, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.5, 0.25, 0.2], "rescale_factor": 0.004}},
@@ -163,6 +167,8 @@ def checkpoint(folder, options, seed, demo):
         (folder / "processor_config.json").write_text(json.dumps(processor, indent=2) + "\n")
     else:
         (folder / "preprocessor_config.json").write_text(json.dumps({**image, "processor_class": "Qwen2VLProcessor"}, indent=2) + "\n")
+    if "@video" in options:
+        (folder / "video_preprocessor_config.json").write_text(json.dumps(options["@video"], indent=2) + "\n")
     generation = {
         "bos_token_id": 486, "do_sample": True, "eos_token_id": [488, 486], "pad_token_id": 486, "temperature": 0.01, "top_k": 1, "top_p": 0.001,
         "transformers_version": config["transformers_version"],

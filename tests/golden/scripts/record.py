@@ -34,18 +34,23 @@ def load(folder):
     return model.double().eval(), AutoProcessor.from_pretrained(folder), info
 
 
-def messages(prompt, system, images):
-    parts = [{"type": "image"} for _ in range(images)] + [{"type": "text", "text": prompt}]
+def messages(prompt, system, images, film=False):
+    parts = [{"type": "video"} if film else {"type": "image"} for _ in range(1 if film else images)] + [{"type": "text", "text": prompt}]
     first = [{"role": "system", "content": [{"type": "text", "text": system}]}] if system is not None else []
     return first + [{"role": "user", "content": parts}]
 
 
-def prepare(processor, prompt, system, images):
-    """images: list of PIL images of one prompt. Returns (rendered prompt, processor output)."""
+def frames(images):
+    """What a processor takes as a list of videos: one, of these frames."""
+    return {"videos": [torch.stack([torch.from_numpy(np.array(im.convert("RGB"))).permute(2, 0, 1) for im in images])]}
+
+
+def prepare(processor, prompt, system, images, film=False):
+    """images: list of PIL images of one prompt, or the frames of a film. Returns (rendered prompt, processor output)."""
     if processor.chat_template is None:  # transformers refuses a template that lies in tokenizer_config.json only
         processor.chat_template = processor.tokenizer.chat_template
-    rendered = processor.apply_chat_template(messages(prompt, system, len(images)), add_generation_prompt=True, tokenize=False)
-    given = {"images": [images]} if images else {}  # nested: a flat list would be a batch
+    rendered = processor.apply_chat_template(messages(prompt, system, len(images), film), add_generation_prompt=True, tokenize=False)
+    given = frames(images) if film else {"images": [images]} if images else {}  # nested: a flat list would be a batch
     return rendered, processor(text=[rendered], return_tensors="pt", **given)
 
 
@@ -120,9 +125,7 @@ def run(model, inputs, tokens, watch=LlavaStages):
     """Prefill and greedy decoding (end of sequence ignored). Returns (stages, logits per generated token, tokens)."""
     stages = watch(model)
     try:
-        given = {k: v for k, v in inputs.items()}
-        if "pixel_values" in given:
-            given["pixel_values"] = given["pixel_values"].double()
+        given = {k: v.double() if k.startswith("pixel_values") else v for k, v in inputs.items()}
         out = model(**given, use_cache=True)
         stages.on = False
         logits = [out.logits[0, -1]]
@@ -150,7 +153,8 @@ def read(folder, processor, inputs, config):
     text = processor.tokenizer.decode(ids, skip_special_tokens=False)
     plain = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text, add_special_tokens=False).ids
     assert plain == ids.tolist(), "tokenizer.json alone says otherwise"
-    return len(ids), (ids == config.image_token_id).numpy(), text
+    film = any(k.startswith("pixel_values_videos") for k in inputs)
+    return len(ids), (ids == (config.video_token_id if film else config.image_token_id)).numpy(), text
 
 
 def decoder(keep, seen, logits, steps):
@@ -185,11 +189,11 @@ def bundle(family, rendered, text, keep, logits, visual, image_files, info, prep
     return rendered, text, {k: np.ascontiguousarray(v) for k, v in keep.items()}, metadata, facts
 
 
-def record(folder, prompt, system, image_files, tokens=16, steps=4):
+def record(folder, prompt, system, image_files, tokens=16, steps=4, film=False):
     """Returns (rendered, expanded text, tensors, metadata, facts) of one prompt."""
     model, processor, info = load(folder)
     images = [Image.open(f) for f in image_files]
-    rendered, inputs = prepare(processor, prompt, system, images)
+    rendered, inputs = prepare(processor, prompt, system, images, film)
     seen, logits, ids = run(model, inputs, tokens)
     config = model.config
     n, visual, text = read(folder, processor, inputs, config)
@@ -201,8 +205,10 @@ def record(folder, prompt, system, image_files, tokens=16, steps=4):
         "output.ids": np.array(ids),
     }
     if images:
-        keep["input.pixels"] = inputs["pixel_values"].numpy()
-        keep["input.sizes"] = inputs["image_sizes"].numpy()
+        keep["input.pixels"] = inputs["pixel_values_videos" if film else "pixel_values"].numpy()
+        keep["input.sizes"] = np.array([[images[0].height, images[0].width]]) if film else inputs["image_sizes"].numpy()
+        if film:  # what is packed has no function of its own
+            seen["projector.out"] = seen["decoder.embed"][0][torch.from_numpy(visual)]
         depth, states = needed_layers(config)
         hidden = [seen["vision.embed"]] + [seen[f"vision.{i:02}.out"] for i in range(config.vision_config.num_hidden_layers)]
         features = torch.cat([hidden[k] for k in states], -1)

@@ -8,26 +8,27 @@ from itertools import zip_longest
 import numpy as np
 import torch
 from PIL import Image
-from transformers import AutoProcessor, Qwen2VLForConditionalGeneration, Qwen2VLImageProcessor
+from transformers import AutoProcessor, Qwen2VLForConditionalGeneration, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 from transformers.models.qwen2_vl import modeling_qwen2_vl
 
-from record import Stages, bundle, decoder, read
+from record import Stages, bundle, decoder, frames, read
 from record import run as watched_run
 
 
 def load(folder):
-    # The class keeps what the last min_pixels and max_pixels said as the default of the next.
+    # The classes keep what the last min_pixels and max_pixels said as the default of the next.
     Qwen2VLImageProcessor.size = {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280}
+    Qwen2VLVideoProcessor.size = {"shortest_edge": 128 * 28 * 28, "longest_edge": 28 * 28 * 768}
     model, info = Qwen2VLForConditionalGeneration.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
     )
     return model.double().eval(), AutoProcessor.from_pretrained(folder), info
 
 
-def messages(prompt, system, images):
-    """Images come first, or in the places of "<image>"."""
+def messages(prompt, system, images, film=False):
+    """Images come first, or in the places of "<image>"; a film comes first."""
     pieces = prompt.split("<image>")
-    parts = [{"type": "image"}] * (images if len(pieces) == 1 else 0)
+    parts = [{"type": "video"}] if film else [{"type": "image"}] * (images if len(pieces) == 1 else 0)
     places = [{"type": "image"}] * (len(pieces) - 1)
     for piece, place in zip_longest(pieces, places):
         parts += [{"type": "text", "text": piece}] * bool(piece) + ([place] if place else [])
@@ -51,18 +52,19 @@ class Qwen2VLStages(Stages):
 def run(model, inputs, tokens):
     """As of the other families, and held against `generate`."""
     seen, logits, ids = watched_run(model, inputs, tokens, Qwen2VLStages)
-    given = {k: v.double() if k == "pixel_values" else v for k, v in inputs.items()}
+    given = {k: v.double() if k.startswith("pixel_values") else v for k, v in inputs.items()}
     whole = model.generate(**given, do_sample=False, max_new_tokens=tokens, min_new_tokens=tokens, eos_token_id=None)
     assert whole[0, given["input_ids"].shape[1] :].tolist() == ids, "generate says otherwise"
     return seen, logits, ids
 
 
-def record(folder, prompt, system, image_files, tokens=16, steps=2):
+def record(folder, prompt, system, image_files, tokens=16, steps=2, film=False):
     """Returns (rendered, expanded text, tensors, metadata, facts) of one prompt."""
     model, processor, info = load(folder)
     images = [Image.open(f) for f in image_files]
-    rendered = processor.apply_chat_template(messages(prompt, system, len(images)), add_generation_prompt=True, tokenize=False)
-    inputs = processor(text=[rendered], return_tensors="pt", **({"images": images} if images else {}))
+    rendered = processor.apply_chat_template(messages(prompt, system, len(images), film), add_generation_prompt=True, tokenize=False)
+    given = frames(images) if film else {"images": images} if images else {}
+    inputs = processor(text=[rendered], return_tensors="pt", **given)
     seen, logits, ids = run(model, inputs, tokens)
     config = model.config
     n, visual, text = read(folder, processor, inputs, config)
@@ -75,9 +77,9 @@ def record(folder, prompt, system, image_files, tokens=16, steps=2):
     }
     assert keep["input.positions"].shape == (3, n)
     if images:
-        keep["input.pixels"] = inputs["pixel_values"].numpy()
-        keep["input.grid"] = inputs["image_grid_thw"].numpy()
-        keep["input.sizes"] = np.array([[im.height, im.width] for im in images])
+        keep["input.pixels"] = inputs["pixel_values_videos" if film else "pixel_values"].numpy()
+        keep["input.grid"] = inputs["video_grid_thw" if film else "image_grid_thw"].numpy()
+        keep["input.sizes"] = np.array([[im.height, im.width] for im in (images[:1] if film else images)])
         for name, tensor in seen.items():
             if name.startswith(("vision.", "projector.")):
                 keep[name] = tensor.numpy().astype(np.float32)

@@ -6,6 +6,7 @@ import shutil
 import sys
 import zlib
 
+import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import save_file
@@ -78,24 +79,37 @@ def tokenizer(folder, demo, special, first, **more):
 
 
 def make(folder, case, options, checkpoint, record, mark, demo):
-    """checkpoint(folder, options, seed, demo) writes the model; record is that of the family, mark its placeholder, or all its marks."""
+    """checkpoint(folder, options, seed, demo) writes the model; record is that of the family, mark its placeholder, or all its marks.
+
+    A case with "frames" is a film of frames of those sizes; one with "model" uses a checkpoint that is there, its path relative to the case.
+    """
     for attempt in range(50):  # until no greedy choice is close
         shutil.rmtree(folder, ignore_errors=True)
         seed = zlib.crc32(folder.name.encode()) % 100000 + attempt
-        checkpoint(folder / "model", options, seed, demo)
+        model, film = case.get("model", "model"), "frames" in case
+        if "model" in case:
+            folder.mkdir(parents=True)
+        else:
+            checkpoint(folder / model, options, seed, demo)
         files = []
-        for i, (h, w) in enumerate(case["images"]):
-            picture(h, w, seed + i).save(folder / f"image{i}.png", optimize=True)
-            files.append(folder / f"image{i}.png")
-        rendered, text, tensors, metadata, facts = record(folder / "model", case["prompt"], case.get("system"), files)
+        for i, (h, w) in enumerate(case["frames" if film else "images"]):
+            files.append(folder / f"{'frame' if film else 'image'}{i}.png")
+            picture(h, w, seed + i).save(files[-1], optimize=True)
+        given = {"film": True} if film else {}
+        rendered, text, tensors, metadata, facts = record(folder / model, case["prompt"], case.get("system"), files, **given)
         if facts["margin"] > 0.05:
             break
     info = facts.pop("info")
+    if film:  # what is after the merged rows is what images show already
+        tensors = {k: v for k, v in tensors.items() if not k.endswith((".query", ".value", ".mix", ".embed", ".norm"))}
+        tensors = {k: v.astype(np.float32) if k.endswith(".key") else v for k, v in tensors.items()}
     write(folder / "expected.safetensors", tensors, metadata)
     described = {
         "prompt": case["prompt"], "system": case.get("system"), "rendered": rendered, "text": text,
-        "what": case["what"], "images": [f.name for f in files],
+        "what": case["what"], "frames" if film else "images": [f.name for f in files],
     }  # fmt: skip
+    if "model" in case:
+        described["model"] = model
     (folder / "case.json").write_text(json.dumps(described, indent=2, ensure_ascii=False) + "\n")
     for m in [mark] if isinstance(mark, str) else mark:
         text, rendered = text.replace(m, ""), rendered.replace(m, "")

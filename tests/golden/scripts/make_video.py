@@ -1,0 +1,49 @@
+"""Makes tests/golden/video/: what transformers makes of lists of frames, on checkpoints of the folders beside it.
+
+Usage: make_video.py DEMO_MODEL_FOLDER [CASE ...]
+"""
+import pathlib
+import sys
+
+import record
+import record_qwen2_vl
+import toys
+
+HERE = pathlib.Path(__file__).parent.parent / "video"
+QWEN, LLAVA = (record_qwen2_vl.record, "<|video_pad|>"), (record.record, "<video>")
+CASES = {
+    "qwen2-vl-even": dict(
+        what="Four frames, two moments; without a word about videos the settings of images hold; three layers",
+        family=QWEN, model="qwen2_vl/hub-bf16", frames=[(17, 30)] * 4, prompt="What happens?",
+    ),
+    "qwen2-vl-odd": dict(
+        what="Seven frames: the last is read twice; more moments than rows on a side; a system message",
+        family=QWEN, model="qwen2_vl/one-pixel", frames=[(17, 15)] * 7, system="You watch films.", prompt="Which box moves?",
+    ),
+    "qwen2-vl-alone": dict(
+        what="A moment for each frame, squares of 3 x 3 patches",
+        family=QWEN, model="qwen2_vl/merge-3-frames-1", frames=[(20, 31)] * 3, prompt="Count the boxes.",
+    ),
+    "qwen2-vl-own": dict(
+        what="One frame; settings of its own in video_preprocessor_config.json: limits, colours, filter",
+        family=QWEN, model="qwen2_vl/system", frames=[(26, 60)], prompt="Read.",
+    ),
+    "llava-even": dict(
+        what="Four by four tokens become two by two; settings in processor_config.json",
+        family=LLAVA, model="llava/wide-no-rows", frames=[(31, 22)] * 4, prompt="What happens?",
+    ),
+    "llava-layers": dict(
+        what="Three by three tokens, of several layers, become two by two",
+        family=LLAVA, model="llava/feature-layers-list", frames=[(24, 9)] * 2, prompt="Read all.",
+    ),
+    "llava-own": dict(
+        what="Settings of its own in video_preprocessor_config.json; a system message",
+        family=LLAVA, model="llava/text-only-system", frames=[(20, 20)] * 3, system="Be short.", prompt="Read.",
+    ),
+}  # fmt: skip
+
+if __name__ == "__main__":
+    for name in sys.argv[2:] or CASES:
+        recorder, mark = CASES[name]["family"]
+        case = {**CASES[name], "model": f"../../{CASES[name]['model']}/model"}
+        toys.make(HERE / name, case, {}, None, recorder, mark, None)
