@@ -65,6 +65,8 @@ mod settings;
 #[cfg(feature = "input")]
 #[path = "ch04_input/templates.rs"]
 mod templates;
+#[path = "ch04_input/video.rs"]
+mod video;
 #[cfg(feature = "input")]
 #[path = "ch04_input/whole.rs"]
 mod whole;

@@ -24,6 +24,9 @@ pub struct Ask {
     /// An image file; may be given several times, in order
     #[arg(long, value_name = "FILE", conflicts_with = "sample")]
     pub image: Vec<PathBuf>,
+    /// The frames of a video, in order, or a folder of them in the order of their names; frames are images of one size
+    #[arg(long, value_name = "FRAME", num_args = 1.., conflicts_with_all = ["sample", "image"])]
+    pub video: Vec<PathBuf>,
     /// The question; the model's own chat template places it after the images, unless it says <image> where each belongs
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub prompt: Option<String>,
@@ -50,7 +53,7 @@ pub struct Asked {
     pub model: Model,
     /// Its processor.
     pub processor: Processor,
-    /// The images, in prompt order.
+    /// The images in prompt order, or the frames of the video.
     pub images: Vec<Image>,
     /// What the model reads.
     pub prompt: Prepared,
@@ -76,7 +79,10 @@ impl Ask {
     pub fn load(&self, messages: Messages) -> Result<Asked> {
         let (images, question, system) = self.question(messages)?;
         let (model, processor, name) = self.load_model(messages)?;
-        let prompt = processor.prepare(&images, &question, system.as_deref())?;
+        let prompt = match self.video.is_empty() {
+            true => processor.prepare(&images, &question, system.as_deref())?,
+            false => processor.prepare_video(&images, &question, system.as_deref())?,
+        };
         memory::check(&name, model.forecast(Some(&prompt)))?;
         Ok(Asked { model, processor, images, prompt, question, name })
     }
@@ -96,17 +102,20 @@ impl Ask {
         Ok((model, processor, name))
     }
 
-    /// The images, the question and the system turn.
+    /// The images or frames, the question and the system turn.
     fn question(&self, messages: Messages) -> Result<(Vec<Image>, String, Option<String>)> {
-        if self.image.is_empty() && (self.sample.is_some() || self.prompt.is_none()) {
+        if self.image.is_empty() && self.video.is_empty() && (self.sample.is_some() || self.prompt.is_none()) {
             return self.sample(messages);
         }
-        let images = self.image.iter().map(Image::open).collect::<Result<Vec<_>>>()?;
+        let images = match self.video.is_empty() {
+            true => self.image.iter().map(Image::open).collect::<Result<Vec<_>>>()?,
+            false => Image::frames(&self.video)?,
+        };
         let Some(prompt) = self.prompt.clone() else {
             return Err(Error::new("--prompt", "a question about the image", "none"));
         };
         if images.is_empty() {
-            messages.say("note: no --image, so the model reads text only");
+            messages.say("note: no --image and no --video, so the model reads text only");
         }
         Ok((images, prompt, self.system.clone()))
     }

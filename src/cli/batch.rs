@@ -18,7 +18,7 @@ use std::time::Instant;
 #[command(next_help_heading = "A file of questions")]
 pub struct File {
     /// Answers the questions of a file as `eval` has them ("answer" may be missing), several at a time: a JSON line each
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["image", "prompt", "system", "sample"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["image", "video", "prompt", "system", "sample"])]
     pub batch: Option<PathBuf>,
     /// How many questions are decoded side by side; the answers do not depend on it
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]

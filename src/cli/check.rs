@@ -40,7 +40,10 @@ pub struct Args {
 pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     let messages = common.messages();
     let busy = messages.busy("judging");
-    let asked = !args.ask.image.is_empty() || args.ask.prompt.is_some() || args.ask.sample.is_some();
+    let asked = !args.ask.image.is_empty()
+        || !args.ask.video.is_empty()
+        || args.ask.prompt.is_some()
+        || args.ask.sample.is_some();
     let verdict = match (&args.bundles[..], &args.ask.model) {
         ([golden, candidate], None) => {
             let (golden, candidate) = (Bundle::open(golden)?, Bundle::open(candidate)?);

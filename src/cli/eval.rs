@@ -27,7 +27,7 @@ Examples:
   aircache eval --data questions.jsonl --merge shard1.json,shard2.json,shard3.json,shard4.json --out results.json
 
 --data holds JSON lines: {\"image\": path or list of paths, relative to the file, \"question\": …, \"answer\": string or
-list of accepted strings, \"system\": optional}. Beside results.json stand results.svg (accuracy against retention) and
+list of accepted strings, \"system\": optional}; \"video\" instead of \"image\": frames, or a folder of them. Beside results.json stand results.svg (accuracy against retention) and
 results.journal.jsonl (every answer, as it came): the same command goes on where a killed run stopped. Policies that are
 parts alone are set off by semicolons: 'aircache;window=last-text:32,budget=uniform'.")]
 pub struct Args {

@@ -37,7 +37,7 @@ pub struct Args {
     /// The layer that a picture shows, from 0 [default: all together]
     #[arg(long, value_name = "N")]
     layer: Option<usize>,
-    /// The image that a picture shows, from 0
+    /// The image, or the frame, that a picture shows, from 0
     #[arg(long, value_name = "N", default_value_t = 0)]
     which: usize,
     /// Tokens of an answer at most
@@ -68,7 +68,9 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     }
     let asked = args.ask.load(messages)?;
     if asked.images.is_empty() {
-        return Err(Error::new("explain", "a prompt with an image", "text only").remedy("give --image FILE"));
+        return Err(
+            Error::new("explain", "a prompt with an image", "text only").remedy("give --image FILE, or --video")
+        );
     }
     let busy = messages.busy(&format!("explaining {} tokens", asked.prompt.ids.len()));
     let examiner = Examiner {

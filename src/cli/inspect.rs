@@ -177,6 +177,11 @@ impl Report {
             let costs = self.reading.costs.iter().map(|((h, w), n)| format!("{w} × {h}: {n}"));
             out.line(&format!("an image     {} tokens", costs.collect::<Vec<_>>().join(", ")))?;
         }
+        if let Some(video) = &self.reading.video {
+            out.line(&format!("video        {video}"))?;
+            let costs = self.reading.frames.iter().map(|((h, w), [one, two])| format!("{w} × {h}: {one}, {two}"));
+            out.line(&format!("1, 2 frames  {} tokens", costs.collect::<Vec<_>>().join("; ")))?;
+        }
         if let Some(template) = &self.reading.template {
             out.line(&format!("template     {template}"))?;
         }
@@ -222,6 +227,10 @@ impl Report {
             "images": self.reading.images,
             "image_tokens": self.reading.costs.iter().map(|((h, w), n)| {
                 json!({"height": h, "width": w, "tokens": n})
+            }).collect::<Vec<_>>(),
+            "video": self.reading.video,
+            "video_tokens": self.reading.frames.iter().map(|((h, w), [one, two])| {
+                json!({"height": h, "width": w, "one_frame": one, "two_frames": two})
             }).collect::<Vec<_>>(),
             "template": self.reading.template,
             "eos": self.survey.generation.as_ref().map(|g| &g.eos),

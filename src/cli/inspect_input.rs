@@ -24,6 +24,10 @@ pub struct Reading {
     pub images: Option<String>,
     /// What images of a few sizes (height, width) cost in tokens.
     pub costs: Vec<((usize, usize), usize)>,
+    /// How a video becomes prompt rows, in families that read videos.
+    pub video: Option<String>,
+    /// What a video of one frame, and of two, of a few sizes (height, width) costs in tokens.
+    pub frames: Vec<((usize, usize), [usize; 2])>,
     tokenizer: Option<Tokenizer>,
 }
 
@@ -54,6 +58,13 @@ pub fn look(files: &Files, config: Option<&FamilyConfig>) -> Reading {
         reading.images = Some(reader.line());
         let cost = |size| Some((size, reader.packing(size, 1).ok()?.rows.len()));
         reading.costs = SIZES.into_iter().filter_map(cost).collect();
+        match reader.video_line() {
+            Ok(line) => reading.video = line,
+            Err(e) => reading.notes.push(format!("videos are not read: {e}")),
+        }
+        let rows = |size, frames| Some(reader.video_packing(frames, size).ok()?.rows.len());
+        let cost = |size| Some((size, [rows(size, 1)?, rows(size, 2)?]));
+        reading.frames = SIZES.into_iter().filter_map(cost).collect();
     }
     if reading.problems.is_empty() {
         let tried = Processor::load(files, config).and_then(|processor| try_out(&processor));

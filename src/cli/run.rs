@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 Examples:
   aircache run --retain 0.3
   aircache run --image page.png --prompt 'What is the total?' --model llava-onevision-qwen2-0.5b-ov-hf --retain 0.1
+  aircache run --video frames/0001.png frames/0002.png --prompt 'What happens?' --model DIR
   aircache run --sample 07 --policy snapkv --retain-tokens 40 --json
   aircache run --batch questions.jsonl --retain 0.3 --out answers.jsonl
 

@@ -18,6 +18,8 @@ pub struct LlavaOnevisionConfig {
     pub vision: SiglipConfig,
     /// The id that stands for a visual row in the prompt.
     pub image_token: u32,
+    /// The id that stands for a row of a video; none where it is past the vocabulary.
+    pub video_token: Option<u32>,
     /// Resolutions (height, width) that an image may be tiled at, in the file's order.
     pub pinpoints: Vec<(usize, usize)>,
     /// N of `anyres_max_N`: past 1.1² · N tiles' worth of tokens the grid is shrunk.
@@ -53,9 +55,12 @@ impl LlavaOnevisionConfig {
         // `image_token_id` is an alias that is set after `image_token_index` and so wins.
         let key = if scope.get("image_token_id").is_some() { "image_token_id" } else { "image_token_index" };
         let image_token = scope.size(key, 151_646, (0, u32::MAX as usize))?;
+        let video = if scope.get("video_token_id").is_some() { "video_token_id" } else { "video_token_index" };
+        let video_token = scope.size(video, 151_647, (0, u32::MAX as usize))?;
         ensure!(image_token < text.vocab, scope.at(key), format!("an id below vocab_size {}", text.vocab), image_token);
         Ok(LlavaOnevisionConfig {
             image_token: image_token as u32,
+            video_token: Some(video_token as u32).filter(|_| video_token < text.vocab),
             pinpoints: pinpoints(scope, vision.image)?,
             max_tiles: max_tiles(scope)?,
             feature_layers: feature_layers(scope, vision.layers)?,

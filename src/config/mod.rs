@@ -134,6 +134,21 @@ impl FamilyConfig {
         }
     }
 
+    /// The id that stands for a row of a video in the prompt, in families that read videos.
+    pub fn video_token(&self) -> Option<u32> {
+        match self {
+            FamilyConfig::LlavaOnevision(config) => config.video_token,
+            FamilyConfig::Qwen2Vl(config) => config.video_token,
+            FamilyConfig::InternVl(_) => None,
+        }
+    }
+
+    /// The id that stands for a visual row in these ids: of an image, or, where there is no image, of a video.
+    pub fn visual_token(&self, ids: &[u32]) -> u32 {
+        let video = self.video_token().filter(|video| ids.contains(video) && !ids.contains(&self.image_token()));
+        video.unwrap_or(self.image_token())
+    }
+
     /// The id that stands for a visual row in the prompt.
     pub fn image_token(&self) -> u32 {
         match self {

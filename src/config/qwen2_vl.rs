@@ -17,6 +17,8 @@ pub struct Qwen2VlConfig {
     pub vision: Qwen2VlVisionConfig,
     /// The id that stands for a visual row in the prompt.
     pub image_token: u32,
+    /// The id that stands for a row of a video; none where it is past the vocabulary.
+    pub video_token: Option<u32>,
 }
 
 /// Sizes and constants of Qwen2-VL's vision tower. Spec: T5.3
@@ -73,7 +75,9 @@ impl Qwen2VlConfig {
             format!("an id below vocab_size {vocab}"),
             image_token
         );
-        Ok(Qwen2VlConfig { text, vision, image_token: image_token as u32 })
+        let video_token = scope.size("video_token_id", 151_656, (0, u32::MAX as usize))?;
+        let video_token = Some(video_token as u32).filter(|_| video_token < vocab);
+        Ok(Qwen2VlConfig { text, vision, image_token: image_token as u32, video_token })
     }
 }
 

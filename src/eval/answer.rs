@@ -3,7 +3,7 @@
 use super::{Grid, Item};
 use crate::error::Result;
 use crate::generate::{self, Until};
-use crate::input::{Image, Prepared, Processor};
+use crate::input::{Prepared, Processor};
 use crate::model::Model;
 use crate::num::Real;
 use crate::pass::{Pass, Precision};
@@ -39,9 +39,7 @@ impl Examiner<'_> {
     }
 
     fn answers_in<T: Real>(&self, item: &Item) -> Result<Vec<String>> {
-        let images = item.images.iter().map(Image::open).collect::<Result<Vec<_>>>()?;
-        let prompt = self.processor.prepare(&images, &item.question, item.system.as_deref())?;
-        self.try_all::<T>(&prompt, &item.question, |_, _| {})
+        self.try_all::<T>(&item.prepare(self.processor)?, &item.question, |_, _| {})
     }
 
     /// The greedy answers of all cells to a prompt, in their order; `told` is given each cell's place and plan.

@@ -4,7 +4,7 @@ use super::Item;
 use crate::decoder::AT_ONCE;
 use crate::error::{Error, Result};
 use crate::generate::{self, Until, Wanted};
-use crate::input::{Image, Processor};
+use crate::input::Processor;
 use crate::model::Model;
 use crate::num::Real;
 use crate::pass::{Pass, Precision};
@@ -50,8 +50,7 @@ impl Batch<'_> {
     fn answers_in<T: Real>(&self, items: &[(usize, &Item)]) -> Result<Vec<String>> {
         let prompts = items.par_iter().map(|&(i, item)| {
             let prepare = || {
-                let images = item.images.iter().map(Image::open).collect::<Result<Vec<_>>>()?;
-                let prompt = self.processor.prepare(&images, &item.question, item.system.as_deref())?;
+                let prompt = item.prepare(self.processor)?;
                 let policy = self.policy.with_tail(self.processor.tail(&prompt, &item.question));
                 Scorer::new(&policy, &prompt.roles)?;
                 Ok((prompt, [policy]))

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result, ensure};
 use crate::files::read_text;
+use crate::input::{Image, Prepared, Processor};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -9,8 +10,10 @@ use std::path::{Path, PathBuf};
 /// One question.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item {
-    /// The images, in prompt order; none for a question about nothing but its text.
+    /// The images, in prompt order; none for a question about nothing but its text, or about a video.
     pub images: Vec<PathBuf>,
+    /// The frames of a video, in order, or folders of frames; none for a question about images.
+    pub video: Vec<PathBuf>,
     /// What is asked.
     pub question: String,
     /// The accepted answers; none where nobody said.
@@ -51,10 +54,26 @@ impl From<OneOrMany> for Vec<String> {
 #[derive(Deserialize)]
 struct Line {
     image: Option<OneOrMany>,
+    video: Option<OneOrMany>,
     question: String,
     answer: Option<OneOrMany>,
     system: Option<String>,
     kind: Option<String>,
+}
+
+impl Item {
+    /// What a model reads of it.
+    ///
+    /// # Errors
+    /// An image or a frame that cannot be read; as [`Processor::prepare`] and [`Processor::prepare_video`].
+    pub fn prepare(&self, processor: &Processor) -> Result<Prepared> {
+        let system = self.system.as_deref();
+        if !self.video.is_empty() {
+            return processor.prepare_video(&Image::frames(&self.video)?, &self.question, system);
+        }
+        let images = self.images.iter().map(Image::open).collect::<Result<Vec<_>>>()?;
+        processor.prepare(&images, &self.question, system)
+    }
 }
 
 impl Questions {
@@ -97,7 +116,13 @@ impl Questions {
             for image in &images {
                 ensure!(image.is_file(), format!("{}: image", at()), "an image file", image.display());
             }
-            items.push(Item { images, question: line.question, answers, system: line.system, kind: line.kind });
+            let video: Vec<PathBuf> =
+                line.video.map_or(vec![], Vec::from).iter().map(|file| folder.join(file)).collect();
+            ensure!(images.is_empty() || video.is_empty(), at(), "\"image\" or \"video\"", "both");
+            for frame in &video {
+                ensure!(frame.exists(), format!("{}: video", at()), "a frame, or a folder of them", frame.display());
+            }
+            items.push(Item { images, video, question: line.question, answers, system: line.system, kind: line.kind });
         }
         ensure!(!items.is_empty(), path.display(), "at least one question", "none");
         let sha256 = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();

@@ -5,11 +5,12 @@ use crate::roles::Role;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use ndarray::Array2;
 use serde_json::{Value, json};
+use std::ops::Range;
 
 /// A visual token in its image.
 pub(super) struct Spot {
-    /// Which image.
-    pub image: usize,
+    /// Which of the pictures: an image, or the frames of a video that it saw.
+    pub pictures: Range<usize>,
     /// [top, left, bottom, right] in the image's pixels; none for newline rows and padding.
     pub region: Option<[f64; 4]>,
     /// Whether it shows much more of the image than most do: a tile of the whole image, beside tiles of its parts.
@@ -27,7 +28,12 @@ impl Explained {
             areas.sort_by(f64::total_cmp);
             let usual = areas.get(areas.len() / 2).copied().unwrap_or(0.0);
             let coarse = |region: Option<[f64; 4]>| region.is_some_and(|r| area(r) > 1.8 * usual);
-            spots.extend(regions.into_iter().map(|region| Spot { image, region, coarse: coarse(region) }));
+            spots.extend(regions.into_iter().enumerate().map(|(row, region)| {
+                let frames = prepared.packing.frames(row);
+                let last = self.images.len();
+                let pictures = (image + frames.start).min(last)..(image + frames.end).min(last);
+                Spot { pictures, region, coarse: coarse(region) }
+            }));
         }
         spots
     }
@@ -36,15 +42,14 @@ impl Explained {
     pub(super) fn json(&self) -> Value {
         let round = |x: f64| (x * 100.0).round() / 100.0;
         let spots = self.spots();
-        let tokens: Vec<Value> = spots
-            .iter()
-            .map(|spot| match spot.region {
-                Some(r) => {
-                    json!([spot.image, round(r[0]), round(r[1]), round(r[2]), round(r[3]), i32::from(spot.coarse)])
-                }
-                None => json!([spot.image]),
-            })
-            .collect();
+        let token = |spot: &Spot| {
+            let (first, count) = (spot.pictures.start, spot.pictures.len());
+            match spot.region.map(|r| r.map(round)) {
+                Some([t, l, b, r]) => json!([first, t, l, b, r, i32::from(spot.coarse), count]),
+                None => json!([first]),
+            }
+        };
+        let tokens: Vec<Value> = spots.iter().map(token).collect();
         let sizes: Vec<_> = self.images.iter().map(|i| json!([i.size().0, i.size().1])).collect();
         let policies: Vec<Value> = self.told.iter().map(|told| self.told(told)).collect();
         json!({ "images": sizes, "tokens": tokens, "prompt": self.runs(), "policies": policies })

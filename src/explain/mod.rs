@@ -21,7 +21,7 @@ pub struct Explained {
     pub model: String,
     /// The question alone.
     pub question: String,
-    /// The images, in prompt order.
+    /// The images in prompt order, or the frames of the video.
     pub images: Vec<Image>,
     /// What the model read.
     pub prompt: Prepared,
@@ -47,7 +47,7 @@ pub struct Told {
 impl Explained {
     /// What the cells of an examiner's grid make of a prompt, and the whole cache beside them; in f32.
     ///
-    /// name: of the model; images: of the prompt; question: the question alone.
+    /// name: of the model; images: of the prompt, or its frames; question: the question alone.
     ///
     /// # Errors
     /// A policy that does not fit the prompt (A8.13); whatever the model refuses.

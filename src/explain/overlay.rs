@@ -47,7 +47,9 @@ impl Explained {
         let (picture, told) = self.pick(image, told)?;
         let ((height, width), light) = (picture.size(), self.light(told, lit)?);
         let mut mask = String::new();
-        for (spot, light) in self.spots().iter().zip(light).filter(|(s, light)| s.image == image && *light > 0.0) {
+        for (spot, light) in
+            self.spots().iter().zip(light).filter(|(s, light)| s.pictures.contains(&image) && *light > 0.0)
+        {
             if let Some([top, left, bottom, right]) = spot.region {
                 let (w, h) = (right - left, bottom - top);
                 let _ = write!(
@@ -73,7 +75,7 @@ impl Explained {
         let (picture, told) = self.pick(image, told)?;
         let ((height, width), light) = (picture.size(), self.light(told, lit)?);
         let mut dark = Array2::<f64>::ones((height, width));
-        for (spot, light) in self.spots().iter().zip(light).filter(|(s, _)| s.image == image) {
+        for (spot, light) in self.spots().iter().zip(light).filter(|(s, _)| s.pictures.contains(&image)) {
             let Some([top, left, bottom, right]) = spot.region else { continue };
             // A pixel belongs to the region that holds its centre.
             let (rows, columns) = (pixels(top, bottom, height), pixels(left, right, width));

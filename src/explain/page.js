@@ -21,6 +21,8 @@ function heat(x) {
   return stops[i].map((a, c) => Math.round(a + t * (stops[i + 1][c] - a)));
 }
 
+/** Whether a token saw picture i: an image, or a frame of those that it saw together. */
+const saw = (token, i) => token[0] <= i && i < token[0] + token[6];
 const shown = (token) => token.length > 1 && (state.size === "both" || (state.size === "coarse") === (token[5] === 1));
 
 function draw() {
@@ -34,7 +36,7 @@ function draw() {
     canvas.height = Math.max(1, Math.round(height * scale));
     const pen = canvas.getContext("2d");
     const each = (f) => data.tokens.forEach((t, v) => {
-      if (t[0] === i && shown(t)) f(t[2] * scale, t[1] * scale, (t[4] - t[2]) * scale, (t[3] - t[1]) * scale, v);
+      if (shown(t) && saw(t, i)) f(t[2] * scale, t[1] * scale, (t[4] - t[2]) * scale, (t[3] - t[1]) * scale, v);
     });
     if (state.view === "kept") {
       // A veil, in which what stays makes holes.
@@ -143,7 +145,7 @@ document.querySelectorAll(".image").forEach((figure) => {
     const p = policies[state.policy];
     const lines = [];
     data.tokens.forEach((t, v) => {
-      if (t[0] !== i || !shown(t) || y < t[1] || y >= t[3] || x < t[2] || x >= t[4]) return;
+      if (!shown(t) || !saw(t, i) || y < t[1] || y >= t[3] || x < t[2] || x >= t[4]) return;
       const in_layers = [...Array(p.layers).keys()].filter((l) => p.kept[l * count + v] > 0);
       let line = `visual token ${v}: stays in ${in_layers.length ? "layer " + in_layers.join(", ") : "no layer"}`;
       if (p.votes && state.layer >= 0) line += `; importance ${((p.importance[state.layer * count + v] / 255) * p.peak[state.layer]).toPrecision(2)}`;

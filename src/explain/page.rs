@@ -12,11 +12,13 @@ const SCRIPT: &str = include_str!("page.js");
 
 pub(super) fn page(explained: &Explained) -> Result<String> {
     let mut images = String::new();
+    let film = explained.prompt.images.iter().any(|image| image.packing.moment.is_some());
+    let kind = if film { "frame" } else { "image" };
     for (i, image) in explained.images.iter().enumerate() {
         let (height, width) = image.size();
         let _ = write!(
             images,
-            "<figure class=\"image\" data-image=\"{i}\" style=\"aspect-ratio:{width}/{height}\"><img alt=\"image {}: {}\" \
+            "<figure class=\"image\" data-image=\"{i}\" style=\"aspect-ratio:{width}/{height}\"><img alt=\"{kind} {}: {}\" \
              src=\"{}\"><canvas></canvas></figure>",
             i + 1,
             escape(image.label()),

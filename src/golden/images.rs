@@ -68,13 +68,13 @@ fn joined(images: &[PreparedImage]) -> ArrayD<f32> {
     concatenate(Axis(0), &views).unwrap_or_else(|_| unreachable!("D4.5: patches or tiles of one shape"))
 }
 
-/// The images that a candidate's own stages describe; zeros where it has no pixels.
+/// The images that a candidate's own stages describe, or the video of `film` rows; zeros where it has no pixels.
 ///
 /// # Errors
 /// Shapes that do not fit, or sizes that the family does not take.
-pub(super) fn given(config: &FamilyConfig, candidate: &Bundle) -> Result<Vec<GivenImage>> {
+pub(super) fn given(config: &FamilyConfig, candidate: &Bundle, film: Option<usize>) -> Result<Vec<GivenImage>> {
     match config {
-        FamilyConfig::LlavaOnevision(c) => given_tiles(c, candidate),
+        FamilyConfig::LlavaOnevision(c) => given_tiles(c, candidate, film),
         FamilyConfig::Qwen2Vl(c) => given_patches(c, candidate),
         FamilyConfig::InternVl(c) => given_rows_of_tiles(c, candidate),
     }
@@ -111,7 +111,7 @@ fn table<const N: usize>(candidate: &Bundle, name: &str) -> Result<Vec<[usize; N
     Ok(numbers.as_chunks::<N>().0.to_vec())
 }
 
-fn given_tiles(config: &LlavaOnevisionConfig, candidate: &Bundle) -> Result<Vec<GivenImage>> {
+fn given_tiles(config: &LlavaOnevisionConfig, candidate: &Bundle, film: Option<usize>) -> Result<Vec<GivenImage>> {
     let at = |name: &str| format!("{}: {name}", candidate.label());
     let sizes = table::<2>(candidate, "input.sizes")?;
     let anyres = Anyres::from(config);
@@ -120,7 +120,11 @@ fn given_tiles(config: &LlavaOnevisionConfig, candidate: &Bundle) -> Result<Vec<
         None => None,
     };
     let images = sizes.iter().enumerate().map(|(i, &[h, w])| {
-        let tiles = anyres.packing((h, w), sizes.len() == 1).map_err(|e| e.within(at("input.sizes")))?.tiles;
+        let packing = match film {
+            Some(rows) => anyres.video(anyres.frames(rows), (h, w)),
+            None => anyres.packing((h, w), sizes.len() == 1),
+        };
+        let tiles = packing.map_err(|e| e.within(at("input.sizes")))?.tiles;
         let shape = [tiles, 3, anyres.tile, anyres.tile];
         let Some(all) = &pixels else { return Ok(GivenImage::tiles(Array4::zeros(shape), (h, w))) };
         let fits = all.ndim() == 5

@@ -152,13 +152,13 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
 /// # Errors
 /// No ids; ids, sizes or pixels that make no prompt of this model.
 fn prepared(model: &Model, candidate: &Bundle) -> Result<Prepared> {
-    let image_token = model.config.image_token();
     let at = |name: &str| format!("{}: {name}", candidate.label());
     let remedy = "record it, or give --image and --prompt";
     let ids = candidate.i64("input.ids").map_err(|e| e.remedy(remedy))?;
     let id = |&id: &i64| u32::try_from(id).ok();
     let ids: Option<Vec<u32>> = ids.iter().map(id).collect();
     let ids = ids.ok_or_else(|| Error::new(at("input.ids"), "token ids", "a number that is none"))?;
+    let image_token = model.config.visual_token(&ids);
     let visual = ids.iter().filter(|&&id| id == image_token).count();
     if visual == 0 {
         return Prepared::from_ids(&model.config, &ids, vec![]);
@@ -174,7 +174,8 @@ fn prepared(model: &Model, candidate: &Bundle) -> Result<Prepared> {
         prompt.ids = ids;
         return Ok(prompt);
     }
-    let images = images::given(&model.config, candidate)?;
+    let film = (image_token != model.config.image_token()).then_some(visual);
+    let images = images::given(&model.config, candidate, film)?;
     let prompt = Prepared::from_ids(&model.config, &ids, images).map_err(|e| e.within(candidate.label()))?;
     ensure!(
         prompt.ids.len() == ids.len(),

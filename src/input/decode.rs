@@ -11,7 +11,7 @@ use crate::foreign::{self, watched};
 use crate::kernel::resample::MAX_SIDE;
 use ::image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
 use std::io::Cursor;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Image files may not be larger. Spec: C4.14b
 const MAX_FILE: u64 = 1 << 30;
@@ -20,6 +20,19 @@ const MAX_ALLOC: u64 = 16 * MAX_PIXELS;
 
 const CHANNELS: &str = "8 or 16 bits a channel";
 const KINDS: &str = "an image: PNG, JPEG, GIF, BMP, WebP or TIFF";
+
+/// The files in a folder by name, but for hidden ones.
+fn files_of(folder: &Path) -> Result<Vec<PathBuf>> {
+    let unreadable = |e: std::io::Error| Error::new(folder.display(), "a readable folder of frames", e);
+    let entries = std::fs::read_dir(folder).map_err(unreadable)?;
+    let entries = entries.collect::<std::io::Result<Vec<_>>>().map_err(unreadable)?;
+    let hidden = |file: &std::fs::DirEntry| file.file_name().to_string_lossy().starts_with('.');
+    let mut files: Vec<PathBuf> = entries.iter().filter(|f| !hidden(f)).map(|f| f.path()).collect();
+    files.retain(|file| file.is_file());
+    files.sort();
+    ensure!(!files.is_empty(), folder.display(), "a folder of frames", "no file in it");
+    Ok(files)
+}
 
 impl Image {
     /// The image in a file.
@@ -33,6 +46,26 @@ impl Image {
         ensure!(meta.is_file(), path.display(), "an image file", "a folder or device");
         ensure!(meta.len() <= MAX_FILE, path.display(), format!("at most {MAX_FILE} bytes"), meta.len());
         Image::of_file(std::fs::read(path).map_err(unreadable)?, path.display().to_string())
+    }
+
+    /// The frames of a video in files of their own, in order; a folder stands for its files in the order of their names, but
+    /// for those that begin with a dot.
+    ///
+    /// # Errors
+    /// A folder that cannot be read or has no file; a file as with [`Image::open`]. Spec: D4.8
+    pub fn frames(paths: &[PathBuf]) -> Result<Vec<Image>> {
+        let mut files = Vec::new();
+        for path in paths {
+            match path.is_dir() {
+                true => files.extend(files_of(path)?),
+                false => files.push(path.clone()),
+            }
+        }
+        let frame = |e: Error| match e.expected == KINDS {
+            true => e.remedy("give a video as its frames: ffmpeg -i FILM -vf fps=1 FOLDER/%04d.png makes some"),
+            false => e,
+        };
+        files.iter().map(|file| Image::open(file).map_err(frame)).collect()
     }
 
     /// The image in the bytes of a file; `label` names it in messages.

@@ -5,7 +5,7 @@
 use super::conversation::Conversation;
 use super::template::{Template, Turn};
 use crate::config::FamilyConfig;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::Files;
 
 /// What a question may say where an image belongs, in any family.
@@ -67,6 +67,23 @@ impl Dialogue {
             false if images > 0 && prompt.contains(MARK) => Turn::placed("user", prompt, MARK),
             false => Turn::new("user", images, prompt),
         });
+        template.render(&turns, special)
+    }
+
+    /// The prompt of a video, which comes first.
+    ///
+    /// # Errors
+    /// As [`Template::render`]; a conversation template, which knows no videos.
+    pub fn film(&self, prompt: &str, system: Option<&str>, special: &[(String, String)]) -> Result<String> {
+        let Dialogue::Template(template) = self else {
+            return Err(Error::new(
+                "video",
+                "a chat template, which knows {\"type\": \"video\"}",
+                "a conversation template",
+            ));
+        };
+        let mut turns: Vec<Turn<'_>> = system.map(|text| Turn::new("system", 0, text)).into_iter().collect();
+        turns.push(Turn::film("user", prompt));
         template.render(&turns, special)
     }
 }

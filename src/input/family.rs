@@ -108,14 +108,14 @@ impl Reader {
     }
 }
 
-/// An image whose pixels come from elsewhere, one of `of` of the prompt.
+/// An image whose pixels come from elsewhere, one of `of` of the prompt; or, of a `film`, its frames.
 ///
 /// # Errors
 /// Pixels of another shape than the family's processor gives.
-pub(super) fn given(config: &FamilyConfig, image: GivenImage, of: usize) -> Result<PreparedImage> {
+pub(super) fn given(config: &FamilyConfig, image: GivenImage, (of, film): (usize, bool)) -> Result<PreparedImage> {
     match config {
-        FamilyConfig::LlavaOnevision(c) => llava_onevision::given(c, image, of),
-        FamilyConfig::Qwen2Vl(c) => qwen2_vl::given(c, image),
+        FamilyConfig::LlavaOnevision(c) => llava_onevision::given(c, image, (of, film)),
+        FamilyConfig::Qwen2Vl(c) => qwen2_vl::given(c, image, film),
         FamilyConfig::InternVl(c) => internvl::given(c, image),
     }
 }
@@ -127,7 +127,7 @@ pub(super) fn positions(config: &FamilyConfig, ids: &[u32], images: &[PreparedIm
         FamilyConfig::Qwen2Vl(c) => {
             let rows = |[t, h, w]: [usize; 3]| [t, h / c.vision.merge, w / c.vision.merge];
             let grids: Vec<[usize; 3]> = images.iter().filter_map(|image| image.grid.map(rows)).collect();
-            mrope::positions(ids, c.image_token, &grids)
+            mrope::positions(ids, config.visual_token(ids), &grids)
         }
     }
 }

@@ -3,13 +3,14 @@
 //! Geometry: [`super::anyres`], [`super::packing`]; pixels: [`super::pixels`]. Source: transformers 5.17
 //! `LlavaOnevisionImageProcessor`, `LlavaOnevisionProcessor`. Spec: T4.4, E4.8, C4.12
 
-use super::pixels::Pixels;
+use super::pixels::{Pixels, normalised};
 use super::processor::{Settings, sections};
 use super::section::Section;
-use super::{Anyres, GivenImage, Image, Packing, PreparedImage, image};
+use super::{Anyres, GivenImage, Image, Packing, PreparedImage, image, video};
 use crate::config::LlavaOnevisionConfig;
 use crate::error::{Error, Result, ensure};
 use crate::files::Files;
+use crate::kernel::resample::resize;
 use ndarray::ArrayD;
 use serde_json::Value;
 
@@ -19,6 +20,8 @@ pub struct Reader {
     /// What its files say.
     pub settings: Settings,
     anyres: Anyres,
+    /// What its files say about videos, or what is wrong with that, which matters only where there is one.
+    video: Result<Pixels>,
 }
 
 impl Reader {
@@ -27,7 +30,7 @@ impl Reader {
     /// # Errors
     /// As [`settings`].
     pub fn load(files: &Files, config: &LlavaOnevisionConfig) -> Result<Reader> {
-        Ok(Reader { settings: settings(files, config)?, anyres: Anyres::from(config) })
+        Ok(Reader { settings: settings(files, config)?, anyres: Anyres::from(config), video: film(files, config) })
     }
 
     /// The rows of an image of `size` = (height, width), one of `of` images of the prompt.
@@ -36,6 +39,43 @@ impl Reader {
     /// As [`Anyres::packing`].
     pub fn packing(&self, size: (usize, usize), of: usize) -> Result<Packing> {
         self.anyres.packing(size, of == 1)
+    }
+
+    /// The rows of a video of `frames` frames of `size` = (height, width).
+    ///
+    /// # Errors
+    /// As [`Anyres::video`]; what is wrong with the video processor's settings. Spec: E4.23
+    pub fn video_packing(&self, frames: usize, size: (usize, usize)) -> Result<Packing> {
+        self.video.clone()?;
+        self.anyres.video(frames, size)
+    }
+
+    /// The frames of a video, a tile each: [frames, 3, S, S].
+    ///
+    /// # Errors
+    /// As [`resize`]; what is wrong with the video processor's settings. Spec: E4.23
+    pub fn video(&self, frames: &[Image]) -> Result<ArrayD<f32>> {
+        let settings = Pixels { resampler: self.settings.pixels.resampler, ..self.video.clone()? };
+        let side = self.anyres.tile;
+        let tile = |frame: &Image| {
+            let fits = settings.resize || frame.size() == (side, side);
+            let of = || format!("{} × {}", frame.size().0, frame.size().1);
+            ensure!(fits, "do_resize: false", format!("frames of {side} × {side} pixels"), of());
+            resize(frame.rgb(), (side, side), settings.filter, settings.resampler)
+        };
+        let tiles = frames.iter().map(tile).collect::<Result<Vec<_>>>()?;
+        let views: Vec<_> = tiles.iter().map(|tile| tile.view()).collect();
+        Ok(normalised(&settings.levels(), &views, side).into_dyn())
+    }
+
+    /// How a video becomes prompt rows, in a line.
+    ///
+    /// # Errors
+    /// What is wrong with the video processor's settings.
+    pub fn video_line(&self) -> Result<String> {
+        let (tile, half) = (self.anyres.tile, self.anyres.side().div_ceil(2));
+        self.video_packing(1, (1, 1))?;
+        Ok(format!("a frame is a tile of {tile} px and becomes {half} × {half} tokens; one newline after the last"))
     }
 
     /// How an image becomes prompt rows, in a line.
@@ -55,14 +95,29 @@ impl Reader {
     }
 }
 
-/// An image whose pixels come from elsewhere, one of `of`.
+/// How frames become tiles. Spec: T4.11
+fn film(files: &Files, config: &LlavaOnevisionConfig) -> Result<Pixels> {
+    let section = video::section(files)?;
+    let (got, want) = (side(&section)?, config.vision.image);
+    ensure!(got == want, format!("{}: size", section.at), format!("vision_config.image_size {want}"), got);
+    Ok(Settings::read(&section, None, Pixels::CLIP)?.pixels)
+}
+
+/// An image whose pixels come from elsewhere, one of `of`; or, of a `film`, its frames, a tile each.
 ///
 /// # Errors
-/// As [`Anyres::packing`]; pixels of another shape than the size asks for.
-pub(super) fn given(config: &LlavaOnevisionConfig, given: GivenImage, of: usize) -> Result<PreparedImage> {
+/// As [`Anyres::packing`] and [`Anyres::video`]; pixels of another shape than the size asks for.
+pub(super) fn given(
+    config: &LlavaOnevisionConfig,
+    given: GivenImage,
+    (of, film): (usize, bool),
+) -> Result<PreparedImage> {
     let GivenImage { pixels, size, .. } = given;
     let anyres = Anyres::from(config);
-    let packing = anyres.packing(size, of == 1)?;
+    let packing = match film {
+        true => anyres.video(pixels.shape().first().copied().unwrap_or(0), size)?,
+        false => anyres.packing(size, of == 1)?,
+    };
     let want = [packing.tiles, 3, anyres.tile, anyres.tile];
     let asked = || format!("the shape {want:?} of {} × {} pixels", size.0, size.1);
     ensure!(pixels.shape() == want, "pixels", asked(), format!("{:?}", pixels.shape()));

@@ -15,7 +15,9 @@ mod positions;
 pub mod processor;
 pub mod qwen2_vl;
 mod section;
+pub mod sizes;
 pub mod tiling;
+pub mod video;
 
 #[cfg(feature = "input")]
 pub mod conversation;
@@ -46,7 +48,7 @@ mod vocabulary;
 pub use anyres::Anyres;
 pub use family::Reader;
 pub use image::Image;
-pub use packing::{PackedRow, Packing};
+pub use packing::{Moment, PackedRow, Packing};
 pub use positions::Positions;
 #[cfg(feature = "input")]
 pub use prepare::Processor;
@@ -58,10 +60,10 @@ use crate::error::{Result, ensure};
 use crate::roles::{Role, Roles};
 use ndarray::{Array2, Array4, ArrayD};
 
-/// One image, ready for the vision tower.
+/// One image or video, ready for the vision tower.
 #[derive(Debug, Clone)]
 pub struct PreparedImage {
-    /// Height and width as decoded.
+    /// Height and width as decoded; of a video those of every frame.
     pub size: (usize, usize),
     /// Time, height and width in patches, in families that read images of any size.
     pub grid: Option<[usize; 3]>,
@@ -70,7 +72,7 @@ pub struct PreparedImage {
     pub pixels: ArrayD<f32>,
     /// The rows that the image puts into the prompt.
     pub packing: Packing,
-    /// sha-256 of the file, or of the decoded pixels where there was no file.
+    /// sha-256 of the file, or of the decoded pixels where there was no file; of a video that of its frames' one after the other.
     pub sha256: String,
 }
 
@@ -129,21 +131,22 @@ fn fits(text: &DecoderConfig, tokens: usize, visual: usize) -> Result<()> {
 impl Prepared {
     /// A prompt of token ids and the pixels of its images, for callers who have both (core, no feature needed).
     ///
-    /// `ids` holds one placeholder an image, or as many as the image has rows.
+    /// `ids` holds one placeholder an image, or as many as the image has rows. With the placeholder of videos the one "image" is a
+    /// video: its frames in order, in the place of tiles, or a grid with their time. Spec: D4.8
     ///
     /// # Errors
     /// Placeholders that fit neither count (both are named), pixels of another shape than the size asks for, an id
     /// beyond the vocabulary, a prompt longer than the model's positions. Spec: E4.8, C4.8a
     pub fn from_ids(config: &FamilyConfig, ids: &[u32], images: Vec<GivenImage>) -> Result<Prepared> {
-        let of = images.len();
-        let image = |(i, image)| family::given(config, image, of).map_err(|e| e.within(format!("image {i}")));
+        let (of, film) = (images.len(), config.visual_token(ids) != config.image_token());
+        let image = |(i, image)| family::given(config, image, (of, film)).map_err(|e| e.within(format!("image {i}")));
         let images = images.into_iter().enumerate().map(image).collect::<Result<Vec<_>>>()?;
         Prepared::assemble(config, ids, images)
     }
 
     /// Expands the placeholders in `ids` to the rows of `images`, and checks the lengths. Spec: E4.8, C4.8a, C4.8b
     fn assemble(config: &FamilyConfig, ids: &[u32], images: Vec<PreparedImage>) -> Result<Prepared> {
-        let (image_token, text) = (config.image_token(), config.text());
+        let (image_token, text) = (config.visual_token(ids), config.text());
         let rows: usize = images.iter().map(|i| i.packing.rows.len()).sum();
         let placeholders = ids.iter().filter(|&&id| id == image_token).count();
         ensure!(

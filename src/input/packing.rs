@@ -5,6 +5,7 @@
 
 use super::anyres::{Anyres, TokenGrid};
 use crate::error::{Result, ensure};
+use std::ops::Range;
 
 /// Where one visual row comes from. Spec: D4.1
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -36,11 +37,29 @@ pub struct Packing {
     pub tiles: usize,
     /// All rows in prompt order.
     pub rows: Vec<PackedRow>,
+    /// How rows belong to frames, where they are of a video.
+    pub moment: Option<Moment>,
     /// What each row saw of the image; see [`Packing::region`].
     pub(super) regions: Vec<Option<[f64; 4]>>,
 }
 
+/// What a moment of a video is: the next `rows` rows saw the next `frames` frames. Spec: D4.8
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// Rows of each moment.
+    pub rows: usize,
+    /// Frames of each moment; the last may lack some.
+    pub frames: usize,
+}
+
 impl Packing {
+    /// The frames of a video that `row` saw, counted from 0, as if there were enough of them; of an image 0 alone. Spec: D4.8
+    pub fn frames(&self, row: usize) -> Range<usize> {
+        let Some(Moment { rows, frames }) = self.moment else { return 0..1 };
+        let first = row / rows.max(1) * frames;
+        first..first + frames
+    }
+
     /// The rectangle [top, left, bottom, right] of the image, in its own pixels, that `row` stands for: the patch of a
     /// token, a blend's share of the grid. Clipped to the image; `None` for newlines, for patches that show padding only,
     /// and past the last row. Spec: D4.1
@@ -151,11 +170,67 @@ impl Anyres {
     }
 }
 
+impl Anyres {
+    /// The rows of a video of `frames` frames of `size` = (height, width), a tile each: half as many tokens on both sides, each a
+    /// blend of four; one newline after all of them. Spec: E4.23
+    ///
+    /// # Errors
+    /// Frames without pixels; where the first token is dropped: transformers has no grid for it; more rows than any prompt has.
+    pub fn video(&self, frames: usize, (h, w): (usize, usize)) -> Result<Packing> {
+        ensure!(
+            h > 0 && w > 0 && frames > 0,
+            "video",
+            "frames of at least one pixel",
+            format!("{frames} of {h} × {w}")
+        );
+        let expected = "\"full\" for a video, whose tokens form a grid";
+        ensure!(
+            !self.drop_first,
+            "vision_feature_select_strategy",
+            expected,
+            "\"default\"",
+            "transformers refuses this too"
+        );
+        let side = self.side();
+        let half = side.div_ceil(2);
+        let a_frame = half * half;
+        let few = format!("at most {MAX_ROWS} rows");
+        ensure!(frames.saturating_mul(a_frame) < MAX_ROWS, "video", few, format!("{frames} frames of {a_frame}"));
+        let blend = |(tile, y, x): (usize, usize, usize)| {
+            let ((y0, y1, v), (x0, x1, u)) = (source(y, side, half), source(x, side, half));
+            let corners = [(y0, x0, 1.0 - v, 1.0 - u), (y0, x1, 1.0 - v, u), (y1, x0, v, 1.0 - u), (y1, x1, v, u)];
+            PackedRow::Blend(corners.map(|(y, x, v, u)| (tile, y * side + x, v * u)))
+        };
+        // Tokens need not fill a tile; the tile is the whole frame.
+        let seen = (side * self.patch) as f64 / (self.tile * half) as f64;
+        let region = |(_, y, x): (usize, usize, usize)| {
+            let at = |i: usize, n: usize| i as f64 * seen * n as f64;
+            Some([at(y, h), at(x, w), at(y + 1, h), at(x + 1, w)])
+        };
+        let places = (0..frames).flat_map(|f| (0..a_frame).map(move |i| (f, i / half, i % half)));
+        Ok(Packing {
+            base: 0,
+            height: frames * half,
+            width: half,
+            tiles: frames,
+            rows: places.clone().map(blend).chain([PackedRow::Newline]).collect(),
+            moment: Some(Moment { rows: a_frame, frames: 1 }),
+            regions: places.map(region).chain([None]).collect(),
+        })
+    }
+
+    /// How many frames a video of `rows` rows has, the newline among them.
+    pub fn frames(&self, rows: usize) -> usize {
+        let half = self.side().div_ceil(2);
+        rows.saturating_sub(1) / (half * half).max(1)
+    }
+}
+
 impl View {
     fn packing(&self, base: usize, (height, width): (usize, usize), tiles: usize, rows: Vec<PackedRow>) -> Packing {
         let region = |(i, row): (usize, &PackedRow)| self.region(i, row, base, width);
         let regions = rows.iter().enumerate().map(region).collect();
-        Packing { base, height, width, tiles, rows, regions }
+        Packing { base, height, width, tiles, rows, moment: None, regions }
     }
 
     fn region(&self, i: usize, row: &PackedRow, base: usize, width: usize) -> Option<[f64; 4]> {

@@ -6,7 +6,7 @@
 use super::dialogue::{Dialogue, MARK};
 use super::processor::Settings;
 use super::template::DEFAULT_DATE;
-use super::{Image, Prepared, PreparedImage, Reader, Tokenizer, fits};
+use super::{Image, Prepared, PreparedImage, Reader, Tokenizer, fits, video};
 use crate::config::FamilyConfig;
 use crate::error::{Error, Result, ensure};
 use crate::files::Files;
@@ -69,6 +69,11 @@ impl Processor {
         self.reader.settings()
     }
 
+    /// How the checkpoint reads images and videos.
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
     /// The rendered prompt: images first, unless the text places them itself: by the family's own placeholder, which is left
     /// as it stands, or by `<image>`, in whose place the template writes what it writes for an image. Spec: A4.5
     ///
@@ -107,6 +112,37 @@ impl Processor {
         let mut out = Prepared::assemble(&self.config, &ids, prepared)?;
         out.prompt = rendered;
         out.preprocess = if images.is_empty() { "" } else { self.settings().pixels.resampler.name() }.to_owned();
+        Ok(out)
+    }
+
+    /// Everything the model reads of a video: its frames in order, of one size; the template places it before the question.
+    ///
+    /// # Errors
+    /// A family that reads no videos, a vocabulary or a chat template without a word for them; otherwise as
+    /// [`prepare`](Self::prepare). Spec: D4.8, E4.22, E4.23
+    pub fn prepare_video(&self, frames: &[Image], prompt: &str, system: Option<&str>) -> Result<Prepared> {
+        let size = video::one_size(frames)?;
+        // An error about "image" is about the frames, of which the first is shown.
+        let of = |e: Error| if e.at == "image" { Error { at: frames[0].label().to_owned(), ..e } } else { e };
+        let rows = self.reader.video_packing(frames.len(), size).map_err(of)?.rows.len();
+        let Some(token) = self.config.video_token() else {
+            let expected = "an id for videos (video_token_id) in the vocabulary";
+            return Err(Error::new(self.files.label("config.json"), expected, "none"));
+        };
+        let rendered = self.dialogue.film(prompt, system, self.tokenizer.specials())?;
+        let ids = self.tokenizer.encode(&rendered)?;
+        let count = |token: u32| ids.iter().filter(|&&id| id == token).count();
+        let (videos, images) = (count(token), count(self.config.image_token()));
+        ensure!(
+            (videos, images) == (1, 0),
+            "prompt",
+            format!("one placeholder of a video (id {token}) and none of an image"),
+            format!("{videos} and {images}"),
+            "the chat template writes the placeholder for {\"type\": \"video\"}; the question must not hold one"
+        );
+        fits(self.config.text(), ids.len() - 1 + rows, rows)?;
+        let mut out = Prepared::assemble(&self.config, &ids, vec![self.reader.video(frames)?])?;
+        (out.prompt, out.preprocess) = (rendered, self.settings().pixels.resampler.name().to_owned());
         Ok(out)
     }
 

@@ -42,11 +42,16 @@ pub struct Turn<'a> {
     pub content: Vec<Part<'a>>,
 }
 
+/// A part's type, and what a text says.
+type Owned = (&'static str, Option<String>);
+
 /// A part of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part<'a> {
     /// `{"type": "image"}`
     Image,
+    /// `{"type": "video"}`
+    Video,
     /// `{"type": "text", "text": …}`
     Text(&'a str),
 }
@@ -66,11 +71,17 @@ impl<'a> Turn<'a> {
         Turn { role, content }
     }
 
-    /// Who speaks, and texts; none for an image.
-    fn owned(&self) -> (String, Vec<Option<String>>) {
+    /// A video first, then a text.
+    pub fn film(role: &'a str, text: &'a str) -> Turn<'a> {
+        Turn { role, content: vec![Part::Video, Part::Text(text)] }
+    }
+
+    /// Who speaks, and the parts: the type, and what a text says.
+    fn owned(&self) -> (String, Vec<Owned>) {
         let part = |part: &Part<'_>| match part {
-            Part::Image => None,
-            Part::Text(text) => Some((*text).to_owned()),
+            Part::Image => ("image", None),
+            Part::Video => ("video", None),
+            Part::Text(text) => ("text", Some((*text).to_owned())),
         };
         (self.role.to_owned(), self.content.iter().map(part).collect())
     }
@@ -144,7 +155,7 @@ impl Template {
     /// # Errors
     /// The template raises an exception, runs out of fuel, or renders more than 16 MiB. Spec: C4.13
     pub fn render(&self, turns: &[Turn<'_>], special: &[(String, String)]) -> Result<String> {
-        let turns: Vec<(String, Vec<Option<String>>)> = turns.iter().map(Turn::owned).collect();
+        let turns: Vec<(String, Vec<Owned>)> = turns.iter().map(Turn::owned).collect();
         let (env, source, special) = (self.env.clone(), self.source.clone(), special.to_vec());
         let rendered = watched(&self.at, RENDERS, Limits::TEXT, move || {
             program::render(&env, &source, context(&turns, &special)) // dropped on this thread's large stack
@@ -156,14 +167,13 @@ impl Template {
 }
 
 /// What the template sees. Spec: T4.5
-fn context(turns: &[(String, Vec<Option<String>>)], special: &[(String, String)]) -> Value {
+fn context(turns: &[(String, Vec<Owned>)], special: &[(String, String)]) -> Value {
     let text = |s: &str| Value::from(s.to_owned());
-    let part = |part: &Option<String>| {
-        let kind = if part.is_some() { "text" } else { "image" };
-        let pairs = [("type", text(kind))].into_iter().chain(part.as_ref().map(|t| ("text", text(t))));
+    let part = |(kind, said): &Owned| {
+        let pairs = [("type", text(kind))].into_iter().chain(said.as_ref().map(|t| ("text", text(t))));
         Value::from_object(Fields(pairs.collect()))
     };
-    let message = |(role, content): &(String, Vec<Option<String>>)| {
+    let message = |(role, content): &(String, Vec<Owned>)| {
         let content: Vec<Value> = content.iter().map(part).collect();
         Value::from_object(Fields(vec![("role", text(role)), ("content", Value::from(content))]))
     };

@@ -94,6 +94,7 @@ impl Tiling {
             width: 0,
             tiles: places.len(),
             rows: (0..rows).map(row).collect(),
+            moment: None,
             regions: (0..rows).map(region).collect(),
         })
     }

@@ -45,11 +45,14 @@ fn case(folder: &Path) -> Case {
     let files = Files::Folder(folder.join(about["model"].as_str().unwrap_or("model")));
     let model = Model::load(&files).unwrap_or_else(|e| panic!("{name}: {e}"));
     let processor = Processor::load(&files, &model.config).unwrap_or_else(|e| panic!("{name}: {e}"));
-    let images = about["images"].as_array().unwrap().iter();
-    let images: Vec<_> = images.map(|f| Image::open(folder.join(f.as_str().unwrap())).unwrap()).collect();
-    let prompt = processor
-        .prepare(&images, about["prompt"].as_str().unwrap(), about["system"].as_str())
-        .unwrap_or_else(|e| panic!("{name}: {e}"));
+    let open = |f: &serde_json::Value| Image::open(folder.join(f.as_str().unwrap())).unwrap();
+    let pictures = |key: &str| about[key].as_array().map(|all| all.iter().map(open).collect::<Vec<_>>());
+    let asked = (about["prompt"].as_str().unwrap(), about["system"].as_str());
+    let prompt = match pictures("frames") {
+        Some(frames) => processor.prepare_video(&frames, asked.0, asked.1),
+        None => processor.prepare(&pictures("images").unwrap(), asked.0, asked.1),
+    };
+    let prompt = prompt.unwrap_or_else(|e| panic!("{name}: {e}"));
     let golden = Bundle::open(&folder.join("expected.safetensors")).unwrap();
     Case { question: text("prompt"), rendered: text("rendered"), name, model, processor, prompt, golden }
 }

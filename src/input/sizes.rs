@@ -1,0 +1,90 @@
+//! The size at which Qwen2-VL reads a picture, and the rows that come of it. Nothing here touches pixels.
+//!
+//! The arithmetic is Python's float64. Source: transformers 5.17 `smart_resize`. Spec: E4.12, D4.5, C4.15a
+
+use super::{Moment, PackedRow, Packing};
+use crate::error::{Result, ensure};
+
+/// Which sizes images are read at. Spec: E4.12
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sizes {
+    /// p: side of a patch in pixels.
+    pub patch: usize,
+    /// m: side in patches of the square that becomes one row.
+    pub merge: usize,
+    /// The fewest pixels an image is read at (`min_pixels`, or `shortest_edge` of `size`).
+    pub min_pixels: usize,
+    /// The most (`max_pixels`, or `longest_edge` of `size`).
+    pub max_pixels: usize,
+}
+
+/// The longest side may be at most this many times the shortest.
+const MOST_STRETCHED: f64 = 200.0;
+/// The most patches of an image, ours: far more than any prompt has.
+pub(super) const MAX_PATCHES: usize = 1 << 18;
+
+impl Sizes {
+    /// Side in pixels of what becomes one row: sizes are multiples of it.
+    pub fn unit(&self) -> usize {
+        self.patch * self.merge
+    }
+
+    /// The size (height, width) at which an image of `size` is read.
+    ///
+    /// # Errors
+    /// An empty image, or one stretched more than 200 to 1; a size beyond reason. Spec: E4.12, C4.15a
+    pub fn fit(&self, size: (usize, usize)) -> Result<(usize, usize)> {
+        let (h, w) = (size.0 as f64, size.1 as f64);
+        ensure!(size.0 > 0 && size.1 > 0, "image", "at least one pixel", format!("{} × {} pixels", size.0, size.1));
+        let stretched = h.max(w) / h.min(w) > MOST_STRETCHED;
+        ensure!(
+            !stretched,
+            "image",
+            "a longest side of at most 200 times the shortest",
+            format!("{} × {} pixels", size.0, size.1),
+            "crop it; transformers refuses it too"
+        );
+        let unit = self.unit() as f64;
+        let rounded = |side: f64| (side / unit).round_ties_even() * unit;
+        let (mut fit_h, mut fit_w) = (rounded(h), rounded(w));
+        if fit_h * fit_w > self.max_pixels as f64 {
+            let beta = (h * w / self.max_pixels as f64).sqrt();
+            let floor = |side: f64| ((side / beta / unit).floor() * unit).max(unit);
+            (fit_h, fit_w) = (floor(h), floor(w));
+        } else if fit_h * fit_w < self.min_pixels as f64 {
+            let beta = (self.min_pixels as f64 / (h * w)).sqrt();
+            let ceil = |side: f64| (side * beta / unit).ceil() * unit;
+            (fit_h, fit_w) = (ceil(h), ceil(w));
+        }
+        let patches = fit_h / self.patch as f64 * (fit_w / self.patch as f64);
+        let got = || format!("{fit_h} × {fit_w} pixels for an image of {} × {}", size.0, size.1);
+        let few = patches <= MAX_PATCHES as f64;
+        ensure!(few, "max_pixels", format!("at most {MAX_PATCHES} patches an image"), got());
+        Ok((fit_h as usize, fit_w as usize))
+    }
+
+    /// The rows of an image of `size` that is read at `read`: squares of patches, row by row. Of a video: moment by moment, of
+    /// so many times so many frames. Spec: D4.5
+    pub(super) fn packing(
+        &self,
+        size: (usize, usize),
+        read: (usize, usize),
+        (times, frames): (usize, Option<usize>),
+    ) -> Packing {
+        let (height, width) = (read.0 / self.unit(), read.1 / self.unit());
+        let span = |i: usize, side: usize, read: usize| {
+            let at = |i: usize| (i * self.unit()) as f64 * side as f64 / read as f64;
+            (at(i), at(i + 1))
+        };
+        let all = times * height * width;
+        let rows = (0..all).map(|token| PackedRow::Token { tile: 0, token }).collect();
+        let region = |i: usize| {
+            let (y, x) = (i / width % height, i % width);
+            let ((top, bottom), (left, right)) = (span(y, size.0, read.0), span(x, size.1, read.1));
+            Some([top, left, bottom, right])
+        };
+        let moment = frames.map(|frames| Moment { rows: height * width, frames });
+        let regions = (0..all).map(region).collect();
+        Packing { base: 0, height: times * height, width, tiles: 1, rows, moment, regions }
+    }
+}

@@ -1,0 +1,103 @@
+//! Videos as lists of frames: what families that read them share. Nothing here decodes a film or picks frames from one.
+//!
+//! A video stands in a prompt as one image does, in the place of its own placeholder; its frames are of one size, in order.
+//! Source: transformers 5.17 `BaseVideoProcessor`, `Qwen2VLVideoProcessor`, `LlavaOnevisionVideoProcessor`. Spec: D4.8, T4.11
+
+use super::processor::{PREPROCESSOR, PROCESSOR};
+use super::section::Section;
+use super::{Image, Packing, PreparedImage, Reader, image};
+use crate::error::{Error, Result, ensure};
+use crate::files::Files;
+use serde_json::Value;
+
+/// The file of transformers 4 with the video processor's settings.
+const VIDEO: &str = "video_preprocessor_config.json";
+
+/// What a family says that reads no videos.
+fn unread() -> Error {
+    Error::new("video", "a family that reads videos here: LLaVA-OneVision, Qwen2-VL", "InternVL2")
+        .remedy("give the frames as images (--image), and say in the question that they are frames")
+}
+
+impl Reader {
+    /// The rows of a video of `frames` frames of `size` = (height, width).
+    ///
+    /// # Errors
+    /// A family that reads no videos; what is wrong with the video processor's settings; a size that the family does not take.
+    /// Spec: E4.22, E4.23
+    pub fn video_packing(&self, frames: usize, size: (usize, usize)) -> Result<Packing> {
+        match self {
+            Reader::LlavaOnevision(reader) => reader.video_packing(frames, size),
+            Reader::Qwen2Vl(reader) => reader.video_packing(frames, size),
+            Reader::InternVl(_) => Err(unread()),
+        }
+    }
+
+    /// A video, ready for the vision tower: frames of one size, in order.
+    ///
+    /// # Errors
+    /// As [`one_size`] and [`video_packing`](Self::video_packing). Spec: E4.22, E4.23
+    pub fn video(&self, frames: &[Image]) -> Result<PreparedImage> {
+        let size = one_size(frames)?;
+        let (pixels, grid) = match self {
+            Reader::LlavaOnevision(reader) => (reader.video(frames)?, None),
+            Reader::Qwen2Vl(reader) => reader.video(frames).map(|(pixels, grid)| (pixels, Some(grid)))?,
+            Reader::InternVl(_) => return Err(unread()),
+        };
+        let hashes: String = frames.iter().map(Image::sha256).collect();
+        let packing = self.video_packing(frames.len(), size)?;
+        Ok(PreparedImage { size, grid, pixels, packing, sha256: image::sha256(hashes.as_bytes()) })
+    }
+
+    /// How a video becomes prompt rows, in a line; none where the family reads no videos.
+    ///
+    /// # Errors
+    /// What is wrong with the video processor's settings.
+    pub fn video_line(&self) -> Result<Option<String>> {
+        match self {
+            Reader::LlavaOnevision(reader) => reader.video_line().map(Some),
+            Reader::Qwen2Vl(reader) => reader.video_line().map(Some),
+            Reader::InternVl(_) => Ok(None),
+        }
+    }
+}
+
+/// The size (height, width) of all frames. Spec: D4.8
+///
+/// # Errors
+/// No frame; frames of different sizes.
+pub fn one_size(frames: &[Image]) -> Result<(usize, usize)> {
+    let Some(first) = frames.first() else { return Err(Error::new("video", "at least one frame", "none")) };
+    let (h, w) = first.size();
+    let Some(other) = frames.iter().find(|f| f.size() != (h, w)) else { return Ok((h, w)) };
+    let got = format!("{} × {}", other.size().0, other.size().1);
+    let want = format!("a frame of {h} × {w} pixels, as the first, {}, has", first.label());
+    Err(Error::new(other.label(), want, got).remedy("resize the frames to one size, or give them as images"))
+}
+
+/// The video processor's settings: `video_processor` in `processor_config.json`, else the first file that is there of
+/// `video_preprocessor_config.json` and `preprocessor_config.json`. Spec: T4.11
+///
+/// # Errors
+/// None of these; one that is no JSON object; a setting that would change pixels in a way that is not supported.
+pub(super) fn section(files: &Files) -> Result<Section> {
+    let nested = Section::read(files, PROCESSOR)?.and_then(|p| match p.get("video_processor")? {
+        Value::Object(fields) => Some(Ok(Section { at: format!("{}: video_processor", p.at), fields: fields.clone() })),
+        _ => Some(Err(p.wrong("video_processor", "a JSON object"))),
+    });
+    let found = match nested {
+        Some(section) => Some(section?),
+        None => match Section::read(files, VIDEO)? {
+            Some(section) => Some(section),
+            None => Section::read(files, PREPROCESSOR)?,
+        },
+    };
+    let Some(section) = found else {
+        return Err(Error::new(files.label(VIDEO), "the video processor's settings", "no such file")
+            .remedy("copy it from the checkpoint's page"));
+    };
+    for key in ["do_center_crop", "cap_pixels_per_frame"] {
+        ensure!(!section.flag(key, false)?, format!("{}: {key}", section.at), "false", "true");
+    }
+    Ok(section)
+}

@@ -1,0 +1,167 @@
+//! Videos: frames to pixels and rows, settings.
+
+use super::*;
+use aircache::config::FamilyConfig;
+use aircache::files::Files;
+use aircache::input::{Moment, Reader, video};
+use serde_json::json;
+
+fn frame(h: usize, w: usize, value: u8) -> Image {
+    Image::from_rgb(h, w, vec![value; 3 * h * w]).unwrap()
+}
+
+/// The reader of a checkpoint whose files say this.
+fn reader(files: &[(&str, Value)]) -> aircache::Result<Reader> {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, says) in files {
+        std::fs::write(folder.path().join(name), says.to_string()).unwrap();
+    }
+    let files = Files::Folder(folder.path().into());
+    Reader::load(&files, &FamilyConfig::load(&files)?)
+}
+
+fn qwen(patch: usize) -> (&'static str, Value) {
+    let vision = json!({"hidden_size": 128, "patch_size": patch, "spatial_merge_size": 1, "temporal_patch_size": 2});
+    let text =
+        json!({"model_type": "qwen2_vl", "hidden_size": 128, "num_attention_heads": 1, "num_key_value_heads": 1});
+    let mut config = text;
+    config["vision_config"] = vision;
+    ("config.json", config)
+}
+
+const IMAGES: &str = "preprocessor_config.json";
+const VIDEOS: &str = "video_preprocessor_config.json";
+
+fn plain(patch: usize) -> Value {
+    json!({"patch_size": patch, "merge_size": 1, "temporal_patch_size": 2, "min_pixels": 1, "max_pixels": 4096,
+        "do_normalize": false, "do_rescale": false})
+}
+
+#[test]
+fn e4_22_worked_example() {
+    let reader = reader(&[qwen(1), (IMAGES, plain(1))]).unwrap();
+    let video = reader.video(&[frame(1, 1, 10), frame(1, 1, 20), frame(1, 1, 30)]).unwrap();
+    assert_eq!(video.grid, Some([2, 1, 1]));
+    let pixels: Vec<f32> = video.pixels.iter().copied().collect();
+    assert_eq!(pixels, [10., 20., 10., 20., 10., 20., 30., 30., 30., 30., 30., 30.]);
+    assert_eq!((video.packing.frames(0), video.packing.frames(1)), (0..2, 2..4));
+}
+
+/// A video of equal frames has the patches of the image, moment after moment, and each of its rows the image's region.
+#[test]
+fn e4_22_d4_8_still_frames_are_the_image_again_and_again() {
+    let reader = reader(&[qwen(2), (IMAGES, plain(2))]).unwrap();
+    let still = Image::from_rgb(5, 8, bytes(&content("noise", (5, 8), 3))).unwrap();
+    let image = reader.prepare(&still, 1).unwrap();
+    let video = reader.video(&vec![still; 5]).unwrap();
+    let (n, rows) = (image.pixels.len(), image.packing.rows.len());
+    assert_eq!(video.pixels.len(), 3 * n);
+    assert!(video.pixels.iter().zip(image.pixels.iter().cycle()).all(|(a, b)| a == b));
+    assert_eq!(video.packing.moment, Some(Moment { rows, frames: 2 }));
+    for row in 0..3 * rows {
+        assert_eq!(video.packing.region(row), image.packing.region(row % rows));
+        assert_eq!(video.packing.frames(row), row / rows * 2..row / rows * 2 + 2);
+    }
+}
+
+fn anyres(tile: usize) -> Anyres {
+    Anyres { tile, patch: 1, pinpoints: vec![(tile, tile)], max_tiles: 9, drop_first: false }
+}
+
+#[test]
+fn e4_23_worked_example() {
+    let blend = |tile: usize| match anyres(tile).video(2, (8, 6)).unwrap().rows[0] {
+        PackedRow::Blend(four) => four,
+        row => panic!("{row:?}"),
+    };
+    assert_eq!(blend(4), [0, 1, 4, 5].map(|token| (0, token, 0.25)));
+    assert_eq!(blend(3), [(0, 9.), (1, 3.), (3, 3.), (4, 1.)].map(|(token, w)| (0, token, w / 16.)));
+}
+
+#[test]
+fn d4_8_worked_example() {
+    let packing = anyres(4).video(2, (8, 6)).unwrap();
+    assert_eq!(packing.rows.len(), 9);
+    assert_eq!(packing.rows[8], PackedRow::Newline);
+    let frames: Vec<_> = (0..8).map(|row| packing.frames(row).start).collect();
+    assert_eq!(frames, [0, 0, 0, 0, 1, 1, 1, 1]);
+    assert_eq!(packing.region(7), Some([4.0, 3.0, 8.0, 6.0]));
+    assert_eq!(packing.region(8), None);
+    assert_eq!(anyres(4).frames(9), 2);
+}
+
+proptest! {
+    /// E4.23: a blend's weights sum to 1, its tokens are its frame's; regions tile each frame. No number of frames panics.
+    #[test]
+    fn e4_23_every_frame_is_covered(tile in 1usize..20, frames in 1usize..6, h in 1usize..50, w in 1usize..50, many: usize) {
+        let packing = anyres(tile).video(frames, (h, w)).unwrap();
+        let rows = packing.rows.len() - 1;
+        prop_assert_eq!(rows, frames * tile.div_ceil(2).pow(2));
+        let mut area = vec![0.0; frames];
+        for (i, row) in packing.rows[..rows].iter().enumerate() {
+            let PackedRow::Blend(four) = row else { panic!() };
+            prop_assert!((four.iter().map(|c| c.2).sum::<f64>() - 1.0).abs() < 1e-12);
+            let at = packing.frames(i);
+            prop_assert!(at.len() == 1 && four.iter().all(|c| c.0 == at.start && c.1 < tile * tile));
+            let [top, left, bottom, right] = packing.region(i).unwrap();
+            area[at.start] += (bottom - top) * (right - left);
+        }
+        prop_assert!(area.iter().all(|a| (a - (h * w) as f64).abs() < 1e-6));
+        let _ = anyres(tile).video(many, (h, w));
+    }
+}
+
+/// T4.11: a section, else a file, else the images' file; whole; and what is wrong there is an error of videos alone.
+#[test]
+fn t4_11_where_settings_come_from() {
+    let (own, nested) = (json!({"max_pixels": 4}), json!({"max_pixels": 16}));
+    let with = |mut settings: Value, more: &Value| {
+        settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        settings
+    };
+    let sides = |files: &[(&str, Value)]| {
+        let video = reader(files)?.video(&[frame(8, 8, 0)])?;
+        Ok::<_, aircache::Error>(video.grid.unwrap())
+    };
+    let images = (IMAGES, plain(1));
+    let mut files = vec![qwen(1), images];
+    assert_eq!(sides(&files).unwrap(), [1, 8, 8]);
+    files.push((VIDEOS, with(plain(1), &own)));
+    assert_eq!(sides(&files).unwrap(), [1, 2, 2]);
+    files.push(("processor_config.json", json!({"video_processor": with(plain(1), &nested)})));
+    assert_eq!(sides(&files).unwrap(), [1, 4, 4]);
+
+    for (key, value, words) in [
+        ("patch_size", json!(2), "1, as for images"),
+        ("temporal_patch_size", json!(1), "2, as for images"),
+        ("do_center_crop", json!(true), "false"),
+        ("cap_pixels_per_frame", json!(true), "false"),
+        ("size", json!({"shortest_edge": 0, "longest_edge": 5}), "shortest_edge"),
+    ] {
+        let mut broken = plain(1);
+        broken.as_object_mut().unwrap().retain(|key, _| !key.ends_with("_pixels"));
+        broken[key] = value;
+        let files = [qwen(1), (IMAGES, plain(1)), (VIDEOS, broken)];
+        assert!(reader(&files).unwrap().prepare(&frame(3, 3, 0), 1).is_ok(), "{key}: images are read");
+        let e = sides(&files).unwrap_err().to_string();
+        assert!(e.contains(VIDEOS) && e.contains(key) && e.contains(words), "{e}");
+    }
+    // Without a word the defaults are the class's: 100352 pixels at least.
+    let few = json!({"patch_size": 1, "merge_size": 1, "temporal_patch_size": 2});
+    assert_eq!(sides(&[qwen(1), (IMAGES, plain(1)), (VIDEOS, few)]).unwrap(), [1, 317, 317]);
+    let alone = json!({"image_processor": plain(1)});
+    let e = sides(&[qwen(1), ("processor_config.json", alone)]).unwrap_err().to_string();
+    assert!(e.contains(VIDEOS) && e.contains("no such file"), "{e}");
+}
+
+#[test]
+fn d4_8_frames_have_one_size() {
+    assert!(video::one_size(&[]).unwrap_err().to_string().contains("at least one frame"));
+    assert_eq!(video::one_size(&[frame(2, 3, 0), frame(2, 3, 9)]).unwrap(), (2, 3));
+    let e = video::one_size(&[frame(2, 3, 0), frame(3, 2, 0)]).unwrap_err().to_string();
+    assert!(e.contains("2 × 3") && e.contains("3 × 2"), "{e}");
+    assert!(anyres(4).video(1 << 60, (2, 2)).unwrap_err().to_string().contains("rows"));
+    assert!(anyres(4).video(0, (2, 2)).is_err() && anyres(4).video(1, (0, 2)).is_err());
+    let e = Anyres { drop_first: true, ..anyres(4) }.video(1, (2, 2)).unwrap_err().to_string();
+    assert!(e.contains("vision_feature_select_strategy"), "{e}");
+}
