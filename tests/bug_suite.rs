@@ -91,13 +91,14 @@ fn t10_3_suite_of_bugs() {
             honest.len()
         ));
         println!("{}", table[table.len() - 1]);
-        // A golden's noise in half types has gone through all layers; in bf16 some bugs lie below the noise of the type itself.
-        let need = match (mode, precision) {
-            ("golden", Bf16 | F16) => 0.75,
-            (_, Bf16) => 0.9,
-            _ => 0.95,
+        // A golden's noise in half types has gone through all layers, so that some mistakes are below it; and f16 by replay is
+        // held to what bf16 is.
+        let (kill, place) = match (mode, precision) {
+            ("golden", Bf16 | F16) => (0.85, 0.85),
+            _ => (0.95, 0.9),
         };
-        if (killed as f64) < need * n as f64 || alarms > 0 {
+        let reached = |count: usize, share: f64| count as f64 >= share * n as f64;
+        if !reached(killed, kill) || !reached(located, place) || alarms > 0 {
             short.push(table[table.len() - 1].clone());
         }
     }
