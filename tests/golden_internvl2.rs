@@ -1,6 +1,8 @@
 //! InternVL2 in its own form against what its own code computed for toy checkpoints: `tests/golden/internvl2`.
 #![cfg(feature = "input")]
 
+#[path = "common/evicted.rs"]
+mod evicted;
 #[path = "common/flow.rs"]
 mod flow;
 #[path = "common/held.rs"]
@@ -9,10 +11,12 @@ mod held;
 mod toys;
 
 use aircache::generate::Until;
+use aircache::golden::Bundle;
 use aircache::num::Real;
 use aircache::pass::Precision;
 use flow::{relative, watched};
 use ndarray::{Axis, Slice, concatenate};
+use std::path::Path;
 use toys::{Case, toys};
 
 fn cases() -> Vec<Case> {
@@ -61,6 +65,19 @@ fn toys_equal_their_own_code_in_f64() {
 #[test]
 fn toys_equal_their_own_code_in_f32() {
     all_equal::<f32>(1e-4);
+}
+
+/// Elite sets, budgets and kept sets equal, importances to 1e-9, tokens after eviction equal; Qwen2 and InternLM2.
+#[test]
+fn policies_on_a_prefill_equal_the_twin() {
+    for case in whole() {
+        let file = format!("tests/golden/policy/internvl2/{}.safetensors", case.name);
+        let golden = Bundle::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+        let tail: usize = golden.metadata("tail").unwrap().parse().unwrap();
+        assert_eq!(case.processor.tail(&case.prompt, &case.question), tail, "{}", case.name);
+        let until = Until { stop: vec![], max_new_tokens: 16 };
+        evicted::equal_the_twin(&case.model, &case.prompt, golden, &until, &case.name);
+    }
 }
 
 /// The cases whose checkpoints are there.

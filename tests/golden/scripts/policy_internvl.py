@@ -1,8 +1,7 @@
 """Results of every policy on the prefill of an InternVL toy (`internvl/qwen2-bf16`), and the tokens it writes after eviction.
 
 As `policy_qwen2_vl.py`: transformers computes, with everything in float64 that it keeps in float32 even in a doubled
-model, but for the rotary angles: frequency and angle are float32, cosine and sine float64. Queries, keys and values of the
-own form's Qwen2 are computed by the same modules, so that one toy stands for both.
+model, but for the rotary angles: frequency and angle are float32, cosine and sine float64.
 """
 from transformers.models.internvl import modeling_internvl as vision
 from transformers.models.qwen2 import modeling_qwen2 as module

@@ -16,25 +16,31 @@ RETAIN, OTHERS = ["0.5", "0.3", "0.1"], ["0.2"]
 TOKENS = 16
 
 
+def prepare(model, processor, folder, about):
+    """What the family's processor reads, and how many rows the template puts after the question."""
+    images = [Image.open(folder / name) for name in about["images"]]
+    inputs = dict(processor(text=[about["rendered"]], images=images, return_tensors="pt"))
+    inputs["pixel_values"] = inputs["pixel_values"].double()
+    tail = processor.tokenizer.encode("<|im_end|>\n<|im_start|>assistant\n", add_special_tokens=False)
+    assert inputs["input_ids"][0, -len(tail) :].tolist() == tail
+    return inputs, len(tail)
+
+
 @torch.no_grad()
-def main(case, family, record, patch):
+def main(case, family, record, patch, prepare=prepare):
     """case: the toy's folder below tests/golden/FAMILY; record: that of the family; patch(model): double where it is float."""
     folder, target = HERE / family / case, HERE / "policy" / family
     target.mkdir(parents=True, exist_ok=True)
     about = json.loads((folder / "case.json").read_text())
     model, processor, _ = record.load(folder / "model")
     patch(model)
-    images = [Image.open(folder / name) for name in about["images"]]
-    inputs = dict(processor(text=[about["rendered"]], images=images, return_tensors="pt"))
-    inputs["pixel_values"] = inputs["pixel_values"].double()
+    inputs, tail = prepare(model, processor, folder, about)
     ids = inputs["input_ids"][0].numpy()
     roles = (ids == model.config.image_token_id).astype(np.uint8)
-    tail = processor.tokenizer.encode("<|im_end|>\n<|im_start|>assistant\n", add_special_tokens=False)
-    assert list(ids[-len(tail) :]) == tail
     demo.TOKENS = TOKENS
     tensors, notes, undecided = {"input.ids": ids, "input.roles": roles}, {}, []
     _, _, q, k = demo.prefill(model, inputs)
-    seen = SimpleNamespace(q=q, k=k, roles=roles, tail=len(tail))
+    seen = SimpleNamespace(q=q, k=k, roles=roles, tail=tail)
     for name in ["aircache"] + demo.VARIANTS + make_.METHODS:
         retain = RETAIN if name == "aircache" else OTHERS
         tensors.update(make_.variant(seen, name, notes, undecided, retain, 1e-9, np.int64))
@@ -47,7 +53,7 @@ def main(case, family, record, patch):
         out, gap = demo.write(model, inputs, demo.evicted_rows(kept, roles, k.shape[1]), set())
         tensors[f"{name}@{r}/output.ids"], written[f"{name}@{r}"] = np.array(out), gap
     metadata = {
-        "format": "aircache-bundle", "tail": str(len(tail)), "retain": json.dumps(RETAIN), "retain.others": json.dumps(OTHERS),
+        "format": "aircache-bundle", "tail": str(tail), "retain": json.dumps(RETAIN), "retain.others": json.dumps(OTHERS),
         "rules": json.dumps(make_.RULES), "variants": json.dumps(["aircache"] + demo.VARIANTS), "methods": json.dumps(make_.METHODS),
         "undecided": json.dumps(undecided), "margins": json.dumps(notes), "written": json.dumps(written),
     }  # fmt: skip
