@@ -22,6 +22,9 @@ pub struct Common {
 impl Common {
     /// Sets up threads and kernels.
     pub fn apply(&self) -> Result<()> {
+        if std::env::var_os("AIRCACHE_ISA").is_some_and(|name| name.to_str().is_none()) {
+            return Err(Error::new("AIRCACHE_ISA", "avx512, avx2 or portable", "bytes that are no UTF-8"));
+        }
         Isa::force_from_env()?;
         if let Some(n) = self.threads {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(usize::from(n)).build_global();

@@ -2,7 +2,7 @@
 
 use super::ask::Ask;
 use super::common::PrecisionName;
-use super::out::{Messages, Stdout};
+use super::out::{Messages, Stdout, apart};
 use super::{Common, Verdict};
 use aircache::eval::{Examiner, Grid, Header, Journal, Questions, Results};
 use aircache::files::output::atomic_write;
@@ -86,6 +86,7 @@ impl std::str::FromStr for Shard {
 /// The command.
 pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     let messages = common.messages();
+    apart(args.out.as_deref(), [&args.data])?;
     let questions = Questions::read(&args.data)?;
     let grid = Grid::parse(&args.policies, &args.retain)?;
     let (files, name) = Ask::files(args.model.as_ref());

@@ -1,7 +1,7 @@
 //! `explain`: a page, or a picture, of what a policy kept.
 
 use super::ask::Ask;
-use super::out::{Stdout, bytes};
+use super::out::{Stdout, apart, bytes};
 use super::{Common, Verdict};
 use aircache::eval::{Examiner, Grid};
 use aircache::explain::{Explained, Lit};
@@ -66,6 +66,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     if args.retain.contains(',') {
         return Err(Error::new("--retain", "one retention", format!("{:?}", args.retain)));
     }
+    apart(Some(&args.out), &args.ask.image)?;
     let asked = args.ask.load(messages)?;
     if asked.images.is_empty() {
         return Err(

@@ -3,7 +3,17 @@
 use aircache::{Error, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{ErrorKind, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// Fails where the output is one of the files that are read, by whatever name: it would be gone.
+pub fn apart<'a>(out: Option<&Path>, read: impl IntoIterator<Item = &'a PathBuf>) -> Result<()> {
+    let Some(place) = out.and_then(|out| out.canonicalize().ok()) else { return Ok(()) };
+    match read.into_iter().find(|file| file.canonicalize().is_ok_and(|found| found == place)) {
+        Some(file) => Err(Error::new("--out", "another file than those that are read", file.display())),
+        None => Ok(()),
+    }
+}
 
 /// Stdout. A reader that has gone (`| head -1`) is no error: what follows goes nowhere.
 #[derive(Debug, Default)]

@@ -3,7 +3,7 @@
 use super::answer::Answer;
 use super::ask::{Ask, Asked};
 use super::eviction::Eviction;
-use super::out::{Stdout, bytes, seconds};
+use super::out::{Stdout, apart, bytes, seconds};
 use super::{Common, Verdict, batch, policies, samples};
 use aircache::files::atomic_write;
 use aircache::generate;
@@ -83,6 +83,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     }
     if let Some(path) = &args.out {
         writable(path)?;
+        apart(Some(path), args.ask.image.iter().chain(&args.file.batch))?;
     }
     if let Some(data) = &args.file.batch {
         let size = usize::from(args.file.batch_size);

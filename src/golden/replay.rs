@@ -56,17 +56,13 @@ impl<T: Real> Sink<T> for Truth<'_> {
 /// A candidate of another model, without a type, without stages, or whose ids and sizes make no prompt; as the flow.
 pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> Result<Verdict> {
     let precision = precision(candidate)?;
-    if let Some(theirs) = candidate.metadata("model") {
-        let ours = model.checkpoint.digest();
-        let remedy = "give the checkpoint that the candidate ran";
+    let digest = candidate.metadata("model").map(|_| model.checkpoint.digest());
+    for (key, ours) in [("family", Some(model.config.name())), ("model", digest.as_deref())] {
+        let (Some(theirs), Some(ours)) = (candidate.metadata(key), ours) else { continue };
         let shown: String = theirs.chars().take(64).collect();
-        ensure!(
-            theirs == ours,
-            format!("{}: metadata model", candidate.label()),
-            format!("{ours}, the model's digest"),
-            shown,
-            remedy
-        );
+        let remedy = "give the checkpoint that the candidate ran";
+        let at = format!("{}: metadata {key}", candidate.label());
+        ensure!(theirs == ours, at, format!("{ours}, as the model's"), shown, remedy);
     }
     ensure!(
         candidate.names().any(|name| super::order::rank(name).is_some()),
