@@ -7,10 +7,20 @@
 mod bundles;
 #[path = "common/cli.rs"]
 mod cli;
+#[path = "hostile/codecs.rs"]
+mod codecs;
 #[path = "hostile/configs.rs"]
 mod configs;
+#[path = "hostile/fields.rs"]
+mod fields;
+#[path = "hostile/lies.rs"]
+mod lies;
 #[path = "hostile/pictures.rs"]
 mod pictures;
+#[path = "hostile/pieces.rs"]
+mod pieces;
+#[path = "hostile/places.rs"]
+mod places;
 #[path = "hostile/questions.rs"]
 mod questions;
 #[path = "common/raw.rs"]
@@ -37,6 +47,8 @@ enum Want {
     Refused(&'static [&'static str]),
     /// Exit code 0: odd, and lawful.
     Runs,
+    /// Exit code 0 or 1: a verdict.
+    Judged,
 }
 
 /// One input: what it is, how it is made in an empty folder, the command that reads it.
@@ -44,7 +56,16 @@ struct Case {
     what: String,
     make: Box<dyn Fn(&Place)>,
     args: Vec<String>,
+    /// The line of shell that runs the binary, `"$0" "$@"`: surroundings that are odd as well.
+    around: String,
     want: Want,
+}
+
+impl Case {
+    /// The same, run by another line of shell.
+    fn around(self, line: &str) -> Case {
+        Case { around: line.into(), ..self }
+    }
 }
 
 /// The folder of a case.
@@ -72,7 +93,7 @@ const ASK: &[&str] = &["run", "--quiet", "--image", "image.png", "--prompt", "Wh
 /// A case of any command.
 fn case(what: impl Into<String>, args: &[&str], want: Want, make: impl Fn(&Place) + 'static) -> Case {
     let args = args.iter().map(|a| a.to_string()).collect();
-    Case { what: what.into(), make: Box::new(make), args, want }
+    Case { what: what.into(), make: Box::new(make), args, around: "exec \"$0\" \"$@\"".into(), want }
 }
 
 /// A case of `run` on a toy checkpoint that is broken first.
@@ -93,10 +114,10 @@ struct Outcome {
     time: Duration,
 }
 
-fn run(place: &Place, args: &[String]) -> Outcome {
+fn run(place: &Place, case: &Case) -> Outcome {
     let mut command = std::process::Command::new("sh");
-    command.args(["-c", &format!("ulimit -v {SPACE}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_aircache")]);
-    command.args(args).current_dir(place.cli.folder.path()).env_remove("AIRCACHE_ISA");
+    command.args(["-c", &format!("ulimit -v {SPACE}; {}", case.around), env!("CARGO_BIN_EXE_aircache")]);
+    command.args(&case.args).current_dir(place.cli.folder.path()).env_remove("AIRCACHE_ISA");
     let start = Instant::now();
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let (out, err) = (drain(child.stdout.take()), drain(child.stderr.take()));
@@ -152,7 +173,7 @@ fn judge(case: &Case) -> (String, Option<String>, Outcome) {
     let place = Place { cli: Cli::new() };
     (case.make)(&place);
     let before = tree(place.cli.folder.path());
-    let outcome = run(&place, &case.args);
+    let outcome = run(&place, case);
     let after = tree(place.cli.folder.path());
     let stderr = outcome.stderr.trim_end();
     let written: Vec<_> = after.iter().filter(|p| !before.contains(p)).collect();
@@ -173,10 +194,12 @@ fn judge(case: &Case) -> (String, Option<String>, Outcome) {
         (Want::Runs, Some(0)) => {
             written.iter().any(|p| p.extension().is_some_and(|e| e == "tmp")).then(|| "left a file".into())
         }
+        (Want::Judged, Some(0 | 1)) => (after.len() != before.len()).then(|| format!("left {written:?}")),
         (_, Some(code)) => Some(format!("exit code {code}")),
     };
     let said = match case.want {
         Want::Runs => "runs".to_string(),
+        Want::Judged => ["judged: pass", "judged: fail"][usize::from(outcome.code == Some(1))].to_string(),
         // Which of both limits comes first depends on the machine.
         Want::Refused(_) if stderr.contains("it was given up") => {
             "an error: given up, as it takes too long or too much memory".to_string()
@@ -204,10 +227,15 @@ fn every_hostile_input_ends_well() {
     let kinds = [
         ("Weights", weights::cases()),
         ("Configurations", configs::cases()),
+        ("Configurations of other families, and of generation", fields::cases()),
         ("Templates, tokenizers, processors", texts::cases()),
+        ("InternVL2's tokenizer and configuration", pieces::cases()),
         ("Pictures", pictures::cases()),
+        ("Pictures, by the insides of their formats", codecs::cases()),
         ("Prompts, options, question files", questions::cases()),
         ("Bundles", bundles::cases()),
+        ("Bundles whose stages lie", lies::cases()),
+        ("Places, streams and surroundings", places::cases()),
     ];
     let only = std::env::var("HOSTILE").ok();
     let (mut table, mut bad, mut all) = (String::new(), Vec::new(), 0);

@@ -5,25 +5,25 @@ use crate::{Case, Place, Want, case};
 use image::{DynamicImage, GrayImage, ImageFormat, RgbImage};
 use std::io::Cursor;
 
-const ASK: &[&str] =
+pub(super) const ASK: &[&str] =
     &["run", "--quiet", "--image", "p", "--prompt", "What does it say?", "--max-new-tokens", "2", "--out", "f"];
 const P: &[&str] = &["p: "];
 
-fn bad(what: &str, words: &'static [&'static str], bytes: impl AsRef<[u8]> + 'static) -> Case {
+pub(super) fn bad(what: &str, words: &'static [&'static str], bytes: impl AsRef<[u8]> + 'static) -> Case {
     case(what, ASK, Want::Refused(words), move |place| place.write("p", bytes.as_ref()))
 }
 
-fn runs(what: &str, bytes: impl AsRef<[u8]> + 'static) -> Case {
+pub(super) fn runs(what: &str, bytes: impl AsRef<[u8]> + 'static) -> Case {
     case(what, ASK, Want::Runs, move |place| place.write("p", bytes.as_ref()))
 }
 
-fn encoded(image: DynamicImage, format: ImageFormat) -> Vec<u8> {
+pub(super) fn encoded(image: DynamicImage, format: ImageFormat) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
     image.write_to(&mut bytes, format).unwrap();
     bytes.into_inner()
 }
 
-fn small(format: ImageFormat) -> Vec<u8> {
+pub(super) fn small(format: ImageFormat) -> Vec<u8> {
     encoded(RgbImage::from_fn(40, 30, |x, y| image::Rgb([x as u8, y as u8, 7])).into(), format)
 }
 
