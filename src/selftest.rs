@@ -24,7 +24,8 @@ pub const TABLE: &str = include_str!("demo/hashes.txt");
 /// The stages that are hashed, in causal order.
 pub const STAGES: [&str; 4] = ["input", "prefill", "kept", "output"];
 
-const SAMPLES: [&str; 4] = ["00", "07", "18", "31"];
+/// The bundled images that are read.
+pub const SAMPLES: [&str; 4] = ["00", "07", "18", "31"];
 const POLICIES: [(&str, &str); 6] =
     [("full", "1"), ("aircache", "0.3"), ("aircache", "0.05"), ("snapkv", "0.1"), ("h2o", "0.2"), ("prefixkv", "0.2")];
 const PRECISIONS: [Precision; 4] = [Precision::Truth, Precision::Fast, Precision::Bf16, Precision::F16];
@@ -59,15 +60,15 @@ pub fn read(table: &str) -> Result<Vec<Line>> {
     lines.map(|l| line(l).ok_or_else(|| Error::new("hashes", "a run and four hashes", l))).collect()
 }
 
-/// All runs, computed now, with the kernels and on the threads that are set.
+/// The runs on these of the [`SAMPLES`], computed now, with the kernels and on the threads that are set.
 ///
 /// # Errors
-/// None that is not a bug.
-pub fn run() -> Result<Vec<Line>> {
+/// A sample that is not bundled; else none that is not a bug.
+pub fn run(samples: &[String]) -> Result<Vec<Line>> {
     let model = Model::load(&demo::files())?;
     let processor = Processor::load(&demo::files(), &model.config)?;
     let mut lines = Vec::new();
-    for sample in SAMPLES {
+    for sample in samples {
         for precision in PRECISIONS {
             lines.extend(match precision {
                 Precision::Truth => runs::<f64>(&model, &processor, sample, precision)?,
