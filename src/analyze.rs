@@ -32,9 +32,12 @@ pub struct Spectrum {
     pub lead: f64,
 }
 
-/// A layer's KV heads: keys and values of each. Spec: E7.4
+/// A layer's KV heads: keys and values of each, and the attention that goes. Spec: E7.4
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layer {
+    /// The share of the last prompt row's attention that evicted rows had, mean over query heads; none where the bundle
+    /// has no queries.
+    pub lost: Option<f64>,
     /// [G].
     pub keys: Vec<Spectrum>,
     /// [G].
@@ -106,9 +109,10 @@ pub fn analyze(bundle: &Bundle, policy: Option<(&Policy, Retain)>) -> Result<Vec
             let rows = rows.into_dimensionality::<Ix3>().map_err(|e| Error::new(at(), "the shape [G, n, d_h]", e))?;
             let most = visual.last().map_or(0, |row| row + 1);
             ensure!(rows.dim().1 >= most, at(), format!("at least {most} rows, as input.roles"), rows.dim().1);
-            Ok(rows.select(Axis(1), &visual))
+            Ok(rows)
         };
-        let (keys, values) = (read("key")?, read("value")?);
+        let (all, values) = (read("key")?, read("value")?);
+        let (keys, values) = (all.select(Axis(1), &visual), values.select(Axis(1), &visual));
         let heads = keys.dim().0;
         let kept = match &plan {
             Some(plan) => decided(plan, l),
@@ -121,9 +125,32 @@ pub fn analyze(bundle: &Bundle, policy: Option<(&Policy, Retain)>) -> Result<Vec
             };
             rows.outer_iter().enumerate().map(one).collect()
         };
-        layers.push(Layer { keys: each(keys)?, values: each(values)? });
+        let lost = match bundle.get(&name("query")) {
+            Some(_) => Some(lost((&read("query")?, &all), &visual, &kept, &name("query"))?),
+            None => None,
+        };
+        layers.push(Layer { lost, keys: each(keys)?, values: each(values)? });
     }
     Ok(layers)
+}
+
+/// What of the last row's attention falls on candidates that are in none of their head's kept: mean over query heads.
+/// q: [H, n, d_h]; k: [G, n, d_h]. Spec: E7.4
+fn lost((q, k): (&Array3<f64>, &Array3<f64>), visual: &[usize], kept: &[Vec<usize>], at: &str) -> Result<f64> {
+    let ((many, rows, d), (heads, ..)) = (q.dim(), k.dim());
+    let fits = heads > 0 && many.is_multiple_of(heads) && k.dim() == (heads, rows, d) && rows > 0;
+    ensure!(fits, at, format!("[H, n, d_h] beside keys of {:?}", k.dim()), format!("{:?}", q.dim()));
+    let mut sum = 0.0;
+    for (h, q) in q.outer_iter().enumerate() {
+        let g = h / (many / heads);
+        let scores = k.index_axis(Axis(0), g).dot(&q.row(rows - 1)) / (d as f64).sqrt();
+        let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let p = scores.mapv(|s| (s - most).exp());
+        let kept = &kept[g.min(kept.len() - 1)];
+        let gone = (0..visual.len()).filter(|c| kept.binary_search(c).is_err());
+        sum += gone.map(|c| p[visual[c]]).sum::<f64>() / p.sum();
+    }
+    Ok(sum / many as f64)
 }
 
 /// The kept sets of a layer, of a plan; one for all heads, or one each.
@@ -163,6 +190,6 @@ impl Layer {
             let one = |s: &Spectrum| json!({"singular": s.singular, "leading": s.leading, "kept": s.kept, "rank": s.rank, "span": s.span, "lead": s.lead});
             all.iter().map(one).collect()
         };
-        json!({"keys": heads(&self.keys), "values": heads(&self.values)})
+        json!({"lost": self.lost, "keys": heads(&self.keys), "values": heads(&self.values)})
     }
 }

@@ -137,6 +137,7 @@ fn analyze_reads_a_recording() {
     let layers = own["layers"].as_array().unwrap();
     assert_eq!(layers.len(), 6);
     for layer in layers {
+        assert!(layer["lost"].as_f64().is_some_and(|lost| 0.0 < lost && lost < 1.0), "{}", layer["lost"]);
         for side in ["keys", "values"] {
             for head in layer[side].as_array().unwrap() {
                 let (span, lead) = (head["span"].as_f64().unwrap(), head["lead"].as_f64().unwrap());
@@ -152,4 +153,38 @@ fn analyze_reads_a_recording() {
     fails(&cli, &["analyze", "missing"], &["missing"]);
     cli.ok(&["record", "--quiet", "--no-noise", "--stages", "input.*,decoder.*.key", "--out", "h"]);
     fails(&cli, &["analyze", "h"], &["h: decoder.00.value"]);
+}
+
+/// What the last row gives to rows that go, by hand: one head of size 1, scores 0, ln 2, ln 1 = 0, 0.
+#[test]
+fn e7_4_lost_attention() {
+    let cli = Cli::new();
+    let mut w = aircache::golden::BundleWriter::create(&cli.path("b")).unwrap();
+    w.put_u8("input.roles", &[4], &[0, 1, 1, 0]).unwrap();
+    w.put_f64("decoder.00.query", &[1, 4, 1], &[0.0, 0.0, 0.0, 1.0]).unwrap();
+    w.put_f64("decoder.00.key", &[1, 4, 1], &[0.0, 2f64.ln(), 0.0, 0.0]).unwrap();
+    w.put_f64("decoder.00.value", &[1, 4, 1], &[1.0; 4]).unwrap();
+    w.put_i64("policy.00.kept", &[1], &[1]).unwrap();
+    w.finish([("precision", "f64")]).unwrap();
+    // Candidate 0 goes, of weight 2 among 1, 2, 1, 1.
+    let lost = cli.json(&["analyze", "b", "--json"])["layers"][0]["lost"].as_f64().unwrap();
+    assert!((lost - 0.4).abs() < 1e-15, "{lost}");
+}
+
+/// The chapter on `analyze` shows what it prints: the book's own test has no LAPACK.
+#[test]
+fn the_chapter_prints_what_it_shows() {
+    let page = include_str!("../docs/analyze.md");
+    let cli = Cli::new();
+    let mut shown = 0;
+    for block in page.split("```console\n").skip(1) {
+        let body = block.split("```").next().unwrap();
+        for run in body.split("$ aircache ").skip(1) {
+            let (command, expected) = run.split_once('\n').unwrap();
+            let args: Vec<&str> = command.split(' ').collect();
+            assert_eq!(cli.ok(&args), expected, "{command}");
+            shown += 1;
+        }
+    }
+    assert!(shown >= 3, "{shown} commands");
 }

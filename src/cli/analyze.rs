@@ -18,6 +18,7 @@ Examples:
   aircache analyze golden.safetensors --policy snapkv --retain 0.05   by another
 
 The bundle holds input.roles, decoder.LL.key, decoder.LL.value and policy.LL.kept (with --policy: decoder.LL.query instead).
+lost: the share of the last prompt row's attention that evicted rows had (needs decoder.LL.query; mean over query heads).
 leading: directions that hold 99 % of the energy of all visual rows. span, lead: the share of the evicted rows' energy in
 the span of the kept rows, and in the leading directions of the kept rows. Means over KV heads; --json has each.")]
 pub struct Args {
@@ -43,7 +44,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         out.json(&json!({"layers": layers.iter().map(Layer::json).collect::<Vec<_>>()}))?;
         return Ok(Verdict::Pass);
     }
-    out.line("layer   kept | keys: leading   span   lead | values: leading   span   lead")?;
+    out.line("layer   kept   lost | keys: leading   span   lead | values: leading   span   lead")?;
     for (l, layer) in layers.iter().enumerate() {
         let kept = layer.keys.first().map_or(0, |s| s.kept);
         let part = |heads| {
@@ -51,7 +52,8 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
             (mean(|s| s.leading as f64), mean(|s| s.span), mean(|s| s.lead))
         };
         let ((a, b, c), (d, e, f)) = (part(&layer.keys), part(&layer.values));
-        out.line(&format!("{l:>5} {kept:>6} | {a:>13.1} {b:>6.4} {c:>6.4} | {d:>15.1} {e:>6.4} {f:>6.4}"))?;
+        let lost = layer.lost.map_or("-".into(), |lost| format!("{lost:.4}"));
+        out.line(&format!("{l:>5} {kept:>6} {lost:>6} | {a:>13.1} {b:>6.4} {c:>6.4} | {d:>15.1} {e:>6.4} {f:>6.4}"))?;
     }
     Ok(Verdict::Pass)
 }
