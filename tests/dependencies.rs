@@ -69,6 +69,10 @@ fn licences_are_among_those_allowed() {
     for p in packages {
         let licence = p["license"].as_str().unwrap_or("none");
         assert!(allowed(licence, &all), "{} is under {licence}", p["name"]);
+        let source = p["source"].as_str();
+        let ours = p["name"] == "aircache" && source.is_none();
+        let crates = source == Some("registry+https://github.com/rust-lang/crates.io-index");
+        assert!(ours || crates, "{} comes from {source:?}", p["name"]);
     }
 }
 

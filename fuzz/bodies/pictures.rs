@@ -57,7 +57,7 @@ pub fn geometry(data: &[u8]) {
     };
     let tiled = bytes.u8() % 4 > 0;
     // Few enough tokens to list them as often as a fuzzer does.
-    let few = anyres.side() < 64;
+    let few = anyres.side() < 16;
     if let (true, Ok(packing)) = (few, anyres.packing(size, tiled)) {
         // A grid of which nothing is left has no rows; one tile alone has a newline.
         let rest = if tiled { packing.height * (packing.width + 1) } else { 1 };

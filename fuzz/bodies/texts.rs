@@ -54,7 +54,9 @@ pub fn prompt(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (question, system) = text.split_once('\0').map_or((&*text, None), |(q, s)| (q, Some(s)));
     let image = Image::from_rgb(20, 30, vec![99; 1800]).expect("an image");
-    for images in [vec![], vec![image.clone()], vec![image.clone(), image]] {
+    // Pixels take fifty times as long as text does.
+    let pictures = if data.len() % 8 == 1 { vec![vec![image.clone()], vec![image.clone(), image]] } else { vec![] };
+    for images in std::iter::once(vec![]).chain(pictures) {
         let Ok(prepared) = processor().prepare(&images, question, system) else { continue };
         let rows: usize = prepared.images.iter().map(|i| i.packing.rows.len()).sum();
         assert_eq!(prepared.roles.visual().len(), rows);
