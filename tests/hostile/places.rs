@@ -155,8 +155,6 @@ pub(super) fn cases() -> Vec<Case> {
         surroundings("room for 20 open files, 9 of them taken", &format!("ulimit -n 20; exec {EXEC}"), Want::Runs),
         surroundings("files of at most 0 bytes", &format!("ulimit -f 0; exec {EXEC}"), Want::Refused(&["f"])),
         surroundings("a stack of 64 kB", &format!("ulimit -s 64; exec {EXEC}"), Want::Runs),
-        surroundings("a gigabyte of address space", &format!("ulimit -v 1000000; exec {EXEC}"), Want::Runs),
-        surroundings("300 MB of address space", &format!("ulimit -v 300000; exec {EXEC}"), Want::Refused(&["started"])),
         case("a prompt that is no UTF-8", RUN, Want::Refused(&["UTF-8"]), |_| {})
             .around(&format!("exec {EXEC} --prompt \"$(printf 'a\\377')\"")),
         case("an image whose name is no UTF-8", RUN, Want::Runs, |p| {
