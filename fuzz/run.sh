@@ -14,8 +14,9 @@ cargo +nightly build --quiet --release --target $triple
 bin=${CARGO_TARGET_DIR:-target}/$triple/release
 for target in $targets; do
   mkdir -p corpus/$target artifacts/$target
-  # A watched thread that is still ending would be told as a leak. A picture may take memory; no input may take long. Files go where there is no disk.
-  TMPDIR=/dev/shm "$bin/$target" corpus/$target seeds/$target -max_total_time="$seconds" -timeout=30 -rss_limit_mb=6000 \
+  # A watched thread that is still ending would be told as a leak. A picture may take memory; the instrumented program is slow, and a
+  # busy machine slower: no input may take two minutes. Files go where there is no disk.
+  TMPDIR=/dev/shm "$bin/$target" corpus/$target seeds/$target -max_total_time="$seconds" -timeout=120 -rss_limit_mb=6000 \
     -max_len=16384 -artifact_prefix=artifacts/$target/ -print_final_stats=1 -detect_leaks=0 >"corpus/$target.log" 2>&1 || echo "$target: stopped"
   runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "corpus/$target.log")
   seen=$(grep -o 'cov: [0-9]* ft: [0-9]*' "corpus/$target.log" | tail -1)

@@ -24,7 +24,7 @@ pub fn image(data: &[u8]) {
     };
     let (h, w) = image.size();
     assert_eq!(image.rgb().dim(), (h, w, 3));
-    if h * w > 1 << 20 {
+    if h * w > 1 << 16 || h.max(w) > 4096 {
         return; // decoded; resizing as often as a fuzzer would takes too long
     }
     let again = Image::from_bytes(data, "image").expect("decoded once");
@@ -57,7 +57,7 @@ pub fn geometry(data: &[u8]) {
     };
     let tiled = bytes.u8() % 4 > 0;
     // Few enough tokens to list them as often as a fuzzer does.
-    let few = anyres.side() < 16;
+    let few = anyres.side() < 6;
     if let (true, Ok(packing)) = (few, anyres.packing(size, tiled)) {
         // A grid of which nothing is left has no rows; one tile alone has a newline.
         let rest = if tiled { packing.height * (packing.width + 1) } else { 1 };
