@@ -8,6 +8,7 @@ use aircache::num::{BLOCK, Grid, LANES, Real, dot, dot_in_order, fold, pack, sum
 use half::{bf16, f16};
 use numbers::{Rng, bits, cases, gamma};
 use proptest::prelude::*;
+use rayon::prelude::*;
 
 /// Packs both rows and takes their dot product, as a linear layer does.
 fn packed_dot<T: Real>(x: &[T], w: &[T]) -> T {
@@ -171,10 +172,43 @@ fn c2_7a_exp_in_f32_is_within_1_01_ulp_sampled() {
     assert!(worst.0 <= 1.01, "{worst:?}");
 }
 
+/// The largest distance of erf from libm's in f64, over the positive f32 of these bits.
+fn erf_off(bits: impl ParallelIterator<Item = u32>) -> f64 {
+    bits.map(|b| ulps_f32(Real::erf(f32::from_bits(b)), libm::erf(f32::from_bits(b) as f64))).reduce(|| 0.0, f64::max)
+}
+
+#[test]
+fn c2_9a_erf_in_f32_is_within_1_5_ulp_sampled() {
+    // Every 499th f32 above 0, subnormal ones too, to beyond where erf is 1.
+    let worst = erf_off((0..5f32.to_bits()).into_par_iter().step_by(499).filter(|&b| b > 0));
+    println!("worst {worst:.4} ULP");
+    assert!(worst <= 1.5, "{worst}");
+}
+
+#[test]
+#[ignore = "a thousand million numbers, a minute: run once for every change of the polynomials"]
+fn c2_9a_erf_in_f32_is_within_1_5_ulp_everywhere() {
+    let worst = erf_off((1..=f32::INFINITY.to_bits()).into_par_iter());
+    println!("worst {worst:.4} ULP");
+    assert!(worst <= 1.5, "{worst}");
+}
+
+#[test]
+fn e2_9_c2_9b_erf_of_what_is_known() {
+    let erf = |x: f32| Real::erf(x);
+    assert!((erf(0.5) - 0.520_499_9).abs() < 1e-7, "{}", erf(0.5));
+    assert_eq!((erf(0.0).to_bits(), erf(-0.0).to_bits()), (0, (-0.0f32).to_bits()));
+    assert_eq!((erf(f32::INFINITY), erf(f32::NEG_INFINITY)), (1.0, -1.0));
+    assert!(erf(f32::NAN).is_nan());
+    for bits in (0..f32::INFINITY.to_bits()).step_by(100_003) {
+        let x = f32::from_bits(bits);
+        assert_eq!((-erf(-x)).to_bits(), erf(x).to_bits(), "{x}");
+    }
+}
+
 #[test]
 #[ignore = "2.2 thousand million numbers, a minute: run once for every change of the polynomial"]
 fn c2_7a_exp_in_f32_is_within_1_01_ulp_everywhere() {
-    use rayon::prelude::*;
     let worst = |range: std::ops::RangeInclusive<u32>, sign: u32| {
         let off = |b: u32| ulps_f32(Real::exp(f32::from_bits(b | sign)), libm::exp(f32::from_bits(b | sign) as f64));
         range.into_par_iter().map(off).reduce(|| 0.0, f64::max)

@@ -8,7 +8,7 @@ mod exp;
 mod grid;
 mod sum;
 
-pub use exp::{erf, gelu_erf, gelu_tanh, quick_gelu, silu};
+pub use exp::{gelu_erf, gelu_tanh, quick_gelu, silu};
 pub use grid::Grid;
 pub(crate) use sum::sum_of;
 pub use sum::{BLOCK, LANES, Lanes, dot, dot_in_order, fma, fold, pack, sum};
@@ -68,6 +68,8 @@ pub trait Real:
     fn sqrt(self) -> Self;
     /// e^self by our own polynomial, the same bits on every machine. Spec: E2.7
     fn exp(self) -> Self;
+    /// erf(self), the same bits on every machine. Spec: E2.9
+    fn erf(self) -> Self;
     /// Whether this is neither infinite nor NaN.
     fn is_finite(self) -> bool;
 
@@ -79,7 +81,7 @@ pub trait Real:
 }
 
 macro_rules! real {
-    ($t:ty, $name:literal, $exp:path) => {
+    ($t:ty, $name:literal, $exp:path, $erf:path) => {
         impl Real for $t {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -114,11 +116,15 @@ macro_rules! real {
                 $exp(self)
             }
             #[inline(always)]
+            fn erf(self) -> Self {
+                $erf(self)
+            }
+            #[inline(always)]
             fn is_finite(self) -> bool {
                 <$t>::is_finite(self)
             }
         }
     };
 }
-real!(f64, "f64", exp::exp_f64);
-real!(f32, "f32", exp::exp_f32);
+real!(f64, "f64", exp::exp_f64, libm::erf);
+real!(f32, "f32", exp::exp_f32, exp::erf_f32);

@@ -126,6 +126,10 @@ pub fn vision(model: &Model) -> Result<Option<f64>> {
             let pixels = Array2::from_elem((side * side, 3 * v.temporal * v.patch * v.patch), 0.5);
             GivenImage::patches(pixels, (side * v.patch, side * v.patch), [1, side, side])
         }
+        FamilyConfig::InternVl(c) => {
+            let side = c.vision.image;
+            GivenImage::tiles(Array4::from_elem((1, 3, side, side), 0.5), (side, side))
+        }
         _ => return Ok(None),
     };
     let prompt = Prepared::from_ids(&model.config, &[model.config.image_token()], vec![image])?;
