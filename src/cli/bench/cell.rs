@@ -10,7 +10,7 @@ use aircache::input::{GivenImage, Positions, Prepared};
 use aircache::model::Model;
 use aircache::num::Grid;
 use aircache::pass::Pass;
-use aircache::policy::Scorer;
+use aircache::policy::{Policy, Scorer};
 use aircache::{Role, Roles};
 use ndarray::{Array2, Array4};
 use std::time::Instant;
@@ -58,12 +58,12 @@ impl<'m> Prompts<'m> {
         Ok(Prompts { model, ids: random(n, model.config.text().vocab), roles: Roles((0..n).map(role).collect()) })
     }
 
-    /// Measures one policy at one retention; narrow: keys and values are kept in bf16.
-    pub fn cell(&self, wanted: &eval::Cell, narrow: bool, batch: usize, steps: usize) -> Result<Cell> {
+    /// Prefills the prompt as `policy` observes it; narrow: keys and values are kept in bf16.
+    pub fn prefill(&self, policy: &Policy, narrow: bool) -> Result<Timed<'_>> {
         let (decoder, n) = (&self.model.decoder, self.ids.len());
-        let mut pass = Pass::<f32>::new(Grid::Native);
-        let scorer = Scorer::new(&wanted.policy, &self.roles)?;
-        let mut observer = Observer::new(scorer.rows().to_vec(), wanted.policy.needs_received());
+        let pass = Pass::<f32>::new(Grid::Native);
+        let scorer = Scorer::new(policy, &self.roles)?;
+        let mut observer = Observer::new(scorer.rows().to_vec(), policy.needs_received());
         let positions = Positions::Linear((0..n as i64).collect());
         let mut cache = if narrow { decoder.cache_in_bf16() } else { decoder.cache() };
 
@@ -75,16 +75,35 @@ impl<'m> Prompts<'m> {
         let prefill_s = start.elapsed().as_secs_f64();
 
         let logits = logits.row(0).to_vec();
-        let mut prefilled = Prefilled { cache, observer, logits, next_position: n as i64, roles: self.roles.clone() };
-        let start = Instant::now();
-        let plan = prefilled.plan(&wanted.policy, wanted.fraction)?;
-        if !plan.is_full() {
-            prefilled.cache.compact(&plan.kept);
-        }
-        let compress_s = start.elapsed().as_secs_f64();
+        let prefilled = Prefilled { cache, observer, logits, next_position: n as i64, roles: self.roles.clone() };
+        Ok(Timed { model: self.model, prefilled, prefill_s })
+    }
+}
 
+/// A prompt that was prefilled, and how long that took.
+pub struct Timed<'m> {
+    model: &'m Model,
+    prefilled: Prefilled<f32>,
+    prefill_s: f64,
+}
+
+impl Timed<'_> {
+    /// Measures one retention of the policy, decoded in a batch.
+    pub fn cell(&self, wanted: &eval::Cell, batch: usize, steps: usize) -> Result<Cell> {
+        let (decoder, n) = (&self.model.decoder, self.prefilled.roles.0.len());
         // As many caches as the batch has sequences, each in memory of its own.
-        let mut caches = vec![prefilled.cache; batch];
+        let mut caches = vec![self.prefilled.cache.clone(); batch];
+        let start = Instant::now();
+        let plan = self.prefilled.plan(&wanted.policy, wanted.fraction)?;
+        let mut compress_s = start.elapsed().as_secs_f64();
+        if !plan.is_full() {
+            for (i, cache) in caches.iter_mut().enumerate() {
+                let start = Instant::now();
+                cache.compact(&plan.kept);
+                compress_s += if i == 0 { start.elapsed().as_secs_f64() } else { 0.0 };
+            }
+        }
+        let mut pass = Pass::<f32>::new(Grid::Native);
         let tokens = random(batch, self.model.config.text().vocab);
         let mut times: Vec<f64> = (0..=steps)
             .map(|step| {
@@ -101,7 +120,7 @@ impl<'m> Prompts<'m> {
             retain: wanted.retain.clone(),
             prompt: n,
             batch,
-            prefill_s,
+            prefill_s: self.prefill_s,
             compress_s,
             decode_ms: times[times.len() / 2],
             step_weight_bytes: decoder.step_bytes(),
