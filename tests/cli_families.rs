@@ -5,7 +5,7 @@
 mod cli;
 
 use aircache::golden::Bundle;
-use cli::{Cli, edit, fails, toy_of};
+use cli::{Cli, answers_records_and_checks, edit, fails, toy_of};
 
 const ASK: [&str; 7] = ["--model", "model", "--image", "image.png", "--prompt", "What is it?", "--quiet"];
 
@@ -15,27 +15,7 @@ fn with<'a>(command: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
 
 /// All but `inspect` and `explain`, at every precision and under every policy; visual: tokens of the case's image → the golden.
 fn every_command(cli: &Cli, family: &str, visual: usize) -> Bundle {
-    let short = ["--max-new-tokens", "4", "--ignore-eos"];
-    for precision in ["truth", "fast", "bf16", "f16"] {
-        let r = cli.json(&with(&["run", "--json", "--precision", precision, "--retain", "0.5"], &short));
-        let got = (r["family"].as_str(), r["visual_tokens"].as_u64(), r["new_tokens"].as_u64());
-        assert_eq!(got, (Some(family), Some(visual as u64), Some(4)), "{precision}");
-    }
-    for preset in aircache::policy::presets() {
-        cli.ok(&with(&["run", "--policy", preset.name, "--retain", "0.5"], &short));
-    }
-    let record = ["--max-new-tokens", "3", "--retain", "0.3", "--out"];
-    cli.ok(&with(&["record"], &[&record[..], &["golden"]].concat()));
-    cli.ok(&with(&["record", "--precision", "bf16"], &[&record[..], &["candidate"]].concat()));
-    let b = Bundle::open(&cli.path("golden")).unwrap();
-    let shape = |name: &str| b.stage(name).unwrap().shape.to_vec();
-    assert_eq!((shape("input.sizes"), shape("projector.out")[0]), (vec![1, 2], visual));
-    cli.ok(&["check", "golden", "candidate"]);
-    cli.ok(&["check", "--model", "model", "candidate"]);
-    cli.ok(&with(&["check"], &["candidate"]));
-    cli.ok(&["compress", "golden", "--policy", "aircache", "--retain", "0.3", "--quiet", "--out", "plan"]);
-    let plan = Bundle::open(&cli.path("plan")).unwrap();
-    assert_eq!(plan.stage("policy.00.kept").unwrap().data, b.stage("policy.00.kept").unwrap().data);
+    let b = answers_records_and_checks(cli, &ASK, family, visual);
     let question = r#"{"image": ["image.png", "image.png"], "question": "Both <image> and <image>?", "answer": "x"}"#;
     std::fs::write(cli.path("q.jsonl"), question).unwrap();
     let eval = ["eval", "--model", "model", "--data", "q.jsonl", "--policies", "full,aircache", "--retain", "0.3"];

@@ -5,7 +5,7 @@
 mod cli;
 
 use aircache::golden::Bundle;
-use cli::{Cli, edit, fails, golden, toy, toy_of};
+use cli::{Cli, answers_records_and_checks, edit, fails, golden, toy, toy_of};
 use serde_json::Value;
 use std::path::Path;
 
@@ -35,25 +35,8 @@ fn with<'a>(command: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// visual: rows of the video; together: frames that a row saw.
-fn every_command(cli: &Cli, frames: usize, visual: usize, together: usize) {
-    let short = ["--max-new-tokens", "4", "--ignore-eos"];
-    for precision in ["truth", "fast", "bf16", "f16"] {
-        let r = cli.json(&with(&["run", "--json", "--precision", precision, "--retain", "0.5"], &short));
-        assert_eq!((r["visual_tokens"].as_u64(), r["new_tokens"].as_u64()), (Some(visual as u64), Some(4)));
-    }
-    for preset in aircache::policy::presets() {
-        cli.ok(&with(&["run", "--policy", preset.name, "--retain", "0.5"], &short));
-    }
-    let record = ["--max-new-tokens", "3", "--retain", "0.3", "--out"];
-    cli.ok(&with(&["record"], &[&record[..], &["golden"]].concat()));
-    cli.ok(&with(&["record", "--precision", "bf16"], &[&record[..], &["candidate"]].concat()));
-    let b = Bundle::open(&cli.path("golden")).unwrap();
-    let shape = |name: &str| b.stage(name).unwrap().shape.to_vec();
-    assert_eq!((shape("input.sizes"), shape("projector.out")[0]), (vec![1, 2], visual));
-    cli.ok(&["check", "golden", "candidate"]);
-    cli.ok(&["check", "--model", "model", "candidate"]);
-    cli.ok(&with(&["check"], &["candidate"]));
-    cli.ok(&["compress", "golden", "--policy", "aircache", "--retain", "0.3", "--quiet", "--out", "plan"]);
+fn every_command(cli: &Cli, family: &str, frames: usize, visual: usize, together: usize) {
+    let b = answers_records_and_checks(cli, &ASK, family, visual);
 
     // One by one, the frames are what the folder is.
     let names: Vec<String> = (0..frames).map(|i| format!("frames/frame{i}.png")).collect();
@@ -113,7 +96,7 @@ fn every_command(cli: &Cli, frames: usize, visual: usize, together: usize) {
 fn every_command_works_on_frames_of_qwen2_vl() {
     let cli = Cli::new();
     let frames = film_of(&cli, "qwen2-vl-even");
-    every_command(&cli, frames, 16, 2);
+    every_command(&cli, "qwen2_vl", frames, 16, 2);
     let text = cli.ok(&["inspect", "model"]);
     for words in ["frames are read 2 at a time, at a multiple of 8 × 8 px, of 256 to 2048 pixels", "224 × 224: 25, 25;"]
     {
@@ -122,14 +105,14 @@ fn every_command_works_on_frames_of_qwen2_vl() {
     // Seven frames, four moments: the last of them has one.
     let cli = Cli::new();
     assert_eq!(film_of(&cli, "qwen2-vl-odd"), 7);
-    every_command(&cli, 7, 16, 2);
+    every_command(&cli, "qwen2_vl", 7, 16, 2);
 }
 
 #[test]
 fn every_command_works_on_frames_of_llava_onevision() {
     let cli = Cli::new();
     let frames = film_of(&cli, "llava-own");
-    every_command(&cli, frames, 13, 1);
+    every_command(&cli, "llava_onevision", frames, 13, 1);
     let json = cli.json(&["inspect", "model", "--json"]);
     assert_eq!(json["video_tokens"][0]["one_frame"], 5);
     assert_eq!(json["video_tokens"][0]["two_frames"], 9);

@@ -25,8 +25,9 @@ Examples:
                  --policies full,aircache --retain 0.1 --json
 
 A prompt is random tokens of which nine in ten count as visual. prefill_s is that of one prompt, without vision and
-compression, once for all retentions and batches of a policy; vision_s is one image, decode_ms the median step of the whole batch. roofline_decode_ms is what a step takes
-if it does nothing but read step_weight_bytes and the batch's kv_bytes at read_gb_s, measured here and now.")]
+compression, once for all retentions and batches of a policy; vision_s is one image, decode_ms the median step of the whole
+batch. roofline_decode_ms is what a step takes if it does nothing but read step_weight_bytes and the batch's kv_bytes at
+read_gb_s, measured here and now.")]
 pub struct Args {
     /// A Hugging Face checkpoint folder [default: the embedded demo model]
     #[arg(long, value_name = "DIR", conflicts_with = "shape")]
@@ -79,14 +80,15 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         let prompts = Prompts::new(&model, prompt as usize)?;
         for of_policy in cells.cells.chunk_by(|a, b| a.name == b.name) {
             let prefilled = prompts.prefill(&of_policy[0].policy, args.kv == "bf16")?;
-            for (&batch, wanted) in args.batch.iter().flat_map(|batch| of_policy.iter().map(move |cell| (batch, cell)))
-            {
-                let cell = prefilled.cell(wanted, batch as usize, args.max_new_tokens as usize)?;
-                if !common.json {
-                    bar.aside(|| out.line(&row(&cell, &machine)))?;
+            for &batch in &args.batch {
+                for wanted in of_policy {
+                    let cell = prefilled.cell(wanted, batch as usize, args.max_new_tokens as usize)?;
+                    if !common.json {
+                        bar.aside(|| out.line(&row(&cell, &machine)))?;
+                    }
+                    bar.step();
+                    done.push(cell);
                 }
-                bar.step();
-                done.push(cell);
             }
         }
     }

@@ -56,7 +56,8 @@ pub(super) fn exp_f64(x: f64) -> f64 {
     }
 }
 
-/// erf x in f32, at most 1.5 ULP off (C2.9a); ±1 beyond 3.93, where the next f32 is further away; odd, NaN stays NaN (C2.9b). Spec: E2.9
+/// erf x in f32, at most 1.5 ULP off (C2.9a); ±1 beyond 3.93, where the next f32 is further away; odd, NaN stays NaN
+/// (C2.9b). Spec: E2.9
 #[inline(always)]
 pub(super) fn erf_f32(x: f32) -> f32 {
     const NEAR: [f32; 5] = [0.004_967_514, -0.026_748_871, 0.112_813_21, -0.376_124_47, 0.128_379_14];

@@ -1,6 +1,7 @@
 //! Running the binary in a test, and checkpoints that are broken on purpose.
 #![allow(dead_code)] // each test file uses some of it
 
+use aircache::golden::Bundle;
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -151,4 +152,33 @@ fn crc(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, &byte| {
         (0..8).fold(crc ^ u32::from(byte), |c, _| if c & 1 == 1 { (c >> 1) ^ 0xedb8_8320 } else { c >> 1 })
     })
+}
+
+/// `run` at every precision and under every policy, then `record`, `check` three ways and `compress`, of what `ask` asks; visual:
+/// rows that are not text → the golden.
+pub fn answers_records_and_checks(cli: &Cli, ask: &[&str], family: &str, visual: usize) -> Bundle {
+    let with = |command: &[&str], more: &[&str]| cli.ok(&[command, ask, more].concat());
+    let short = ["--max-new-tokens", "4", "--ignore-eos"];
+    for precision in ["truth", "fast", "bf16", "f16"] {
+        let run = ["run", "--json", "--precision", precision, "--retain", "0.5"];
+        let r = cli.json(&[&run[..], ask, &short].concat());
+        let got = (r["family"].as_str(), r["visual_tokens"].as_u64(), r["new_tokens"].as_u64());
+        assert_eq!(got, (Some(family), Some(visual as u64), Some(4)), "{precision}");
+    }
+    for preset in aircache::policy::presets() {
+        with(&["run", "--policy", preset.name, "--retain", "0.5"], &short);
+    }
+    let record = ["--max-new-tokens", "3", "--retain", "0.3", "--out"];
+    with(&["record"], &[&record[..], &["golden"]].concat());
+    with(&["record", "--precision", "bf16"], &[&record[..], &["candidate"]].concat());
+    let b = Bundle::open(&cli.path("golden")).unwrap();
+    let shape = |name: &str| b.stage(name).unwrap().shape.to_vec();
+    assert_eq!((shape("input.sizes"), shape("projector.out")[0]), (vec![1, 2], visual));
+    cli.ok(&["check", "golden", "candidate"]);
+    cli.ok(&["check", "--model", "model", "candidate"]);
+    with(&["check"], &["candidate"]);
+    cli.ok(&["compress", "golden", "--policy", "aircache", "--retain", "0.3", "--quiet", "--out", "plan"]);
+    let plan = Bundle::open(&cli.path("plan")).unwrap();
+    assert_eq!(plan.stage("policy.00.kept").unwrap().data, b.stage("policy.00.kept").unwrap().data);
+    b
 }
