@@ -1,5 +1,7 @@
 //! Kernels on the shapes of public models: `cargo bench --bench kernels`. `docs/performance.md` says how to read it.
 
+use aircache::kernel::limits::{OPERATIONS, multiply, read};
+use aircache::kernel::simd::Isa;
 use aircache::kernel::{HeadView, MatrixView, Values, Visible, attention, linear};
 use aircache::num::Grid;
 use half::bf16;
@@ -30,7 +32,12 @@ fn median(mut f: impl FnMut()) -> f64 {
     times[times.len() / 2]
 }
 
-fn main() {
+fn main() -> aircache::Result<()> {
+    Isa::force_from_env()?;
+    let peak = (rayon::current_num_threads() * OPERATIONS) as f64 / median(|| _ = black_box(multiply())) / 1e9;
+    let memory = vec![1f32; 64 << 20];
+    let bandwidth = memory.len() as f64 * 4.0 / median(|| _ = black_box(read(&memory))) / 1e9;
+    println!("{}: {peak:.0} GFLOP/s, {bandwidth:.1} GB/s read", Isa::current().name());
     println!("linear layers, rows × inputs × outputs");
     for (m, k, n) in [(729, 1152, 4304), (729, 1152, 1152), (3072, 896, 4864), (3072, 4864, 896)] {
         let x = Array2::from_shape_fn((m, k), |(i, j)| ((i * 7 + j * 13) % 64) as f32 / 32.0 - 1.0);
@@ -74,4 +81,5 @@ fn main() {
             (4 * pairs * h * d) as f64 / t / 1e9
         );
     }
+    Ok(())
 }

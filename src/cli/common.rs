@@ -26,10 +26,10 @@ impl Common {
             return Err(Error::new("AIRCACHE_ISA", "avx512, avx2 or portable", "bytes that are no UTF-8"));
         }
         Isa::force_from_env()?;
-        if let Some(n) = self.threads {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(usize::from(n)).build_global();
-            pool.map_err(|e| Error::new("--threads", "a number of threads that can be started", e))?;
-        }
+        // This thread works too: it need not wake another one for every kernel, which takes longer than a small one runs.
+        let pool =
+            rayon::ThreadPoolBuilder::new().num_threads(self.threads.map_or(0, usize::from)).use_current_thread();
+        pool.build_global().map_err(|e| Error::new("--threads", "a number of threads that can be started", e))?;
         Ok(())
     }
 

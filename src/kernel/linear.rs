@@ -21,9 +21,9 @@ use std::any::TypeId;
 /// Rows up to which weights are read in place.
 const FEW: usize = 8;
 /// Rows of x that are packed at once, which bounds memory.
-const GROUP: usize = 768;
+const GROUP: usize = 1024;
 /// Inputs whose products are summed before the lanes are put aside: R rows of so many stay in the first cache.
-const DEPTH: usize = 2048;
+const DEPTH: usize = 1280;
 /// Bytes of packed weights that stay in the second cache.
 const CACHED: usize = 128 << 10;
 
@@ -119,7 +119,6 @@ impl<T: Registers> Kernel<T> for Block<'_, T> {
         let tiles = if last == 0 { 1 } else { rows.div_ceil(R) * across };
         let mut lanes = Scratch::new(tiles * R * O * LANES);
         let lanes = lanes.get_mut().as_chunks_mut::<LANES>().0;
-        let zeros = vec![[T::ZERO; LANES]; R * O];
         let deepest = self.x.depths.iter().map(|d| d.len().next_multiple_of(BLOCK)).max().unwrap_or(0);
         let mut packed = Scratch::new(across * O * deepest);
         for (part, depth) in self.x.depths.iter().enumerate() {
@@ -131,13 +130,21 @@ impl<T: Registers> Kernel<T> for Block<'_, T> {
                 Values::Bf16(w) => pack::<V, _, O>(&w[range], self.w.cols, depth, packed),
                 Values::F16(w) => pack::<V, _, O>(&w[range], self.w.cols, depth, packed),
             }
-            for (i, x) in self.x.part(part).chunks_exact(R * steps * LANES).enumerate() {
+            let panels = self.x.part(part).chunks_exact(R * steps * LANES);
+            for (i, (x, mut y)) in panels.zip(self.y.axis_chunks_iter_mut(Axis(0), R)).enumerate() {
+                let mut rows: [&mut [T]; R] = std::array::from_fn(|_| &mut [][..]);
+                for (to, row) in rows.iter_mut().zip(y.rows_mut()) {
+                    *to = row.into_slice().unwrap_or_default();
+                }
                 for (j, w) in packed.chunks_exact(O * steps * LANES).enumerate() {
                     let at = if last == 0 { 0 } else { (i * across + j) * R * O };
                     let lanes = &mut lanes[at..at + R * O];
-                    tile::<V, R, O>(x, w, (part == 0).then_some(&zeros[..]), lanes);
+                    let sums = tile::<V, R, O>(x, w, part == 0, lanes);
                     if part == last {
-                        self.put::<V, R, O>(i * R, j * O, lanes);
+                        let bias = self.b.map(|b| &b[self.first + j * O..]);
+                        put(&sums, lanes, bias, &mut rows, j * O);
+                    } else {
+                        keep(&sums, LANES - V::WIDTH, lanes);
                     }
                 }
             }
@@ -145,55 +152,61 @@ impl<T: Registers> Kernel<T> for Block<'_, T> {
     }
 }
 
-impl<T: Registers> Block<'_, T> {
-    /// Adds the lanes of a tile up, and the bias to them. lanes: [rows, O]
-    #[inline(always)]
-    fn put<V: Vector<Number = T>, const R: usize, const O: usize>(
-        &mut self,
-        row: usize,
-        output: usize,
-        lanes: &[Lanes<T>],
-    ) {
-        let (rows, outputs) = self.y.dim();
-        let (rows, outputs) = ((rows - row).min(lanes.len() / O), (outputs - output).min(O));
-        let (fours, mut sums) = (lanes.as_chunks::<4>().0, [[T::ZERO; 4]; 6]);
-        for i in 0..R * O / 4 {
-            sums[i] = V::fold4(&fours[i]);
+/// Adds the lanes of a tile up, and the bias to them; y: the R rows of a task's outputs, of which these are at..at + O.
+#[inline(always)]
+fn put<V: Vector, const R: usize, const O: usize>(
+    sums: &[[V; O]; R],
+    lanes: &[Lanes<V::Number>],
+    bias: Option<&[f32]>,
+    y: &mut [&mut [V::Number]; R],
+    at: usize,
+) {
+    let mut folded = [[V::Number::ZERO; O]; R];
+    let fours = sums.as_flattened().as_chunks::<4>().0.iter().zip(lanes.as_chunks::<4>().0);
+    for ((last, lanes), to) in fours.zip(folded.as_flattened_mut().as_chunks_mut::<4>().0) {
+        *to = V::fold4(last, lanes);
+    }
+    if let Some(bias) = bias {
+        for row in &mut folded {
+            row.iter_mut().zip(bias).for_each(|(sum, &b)| *sum += V::Number::of_f32(b));
         }
-        let mut bias = [T::ZERO; O];
-        if let Some(b) = self.b {
-            bias[..outputs].iter_mut().zip(&b[self.first + output..]).for_each(|(to, &b)| *to = T::of_f32(b));
-        }
-        for (r, sums) in sums.as_flattened().chunks_exact(O).enumerate().take(rows) {
-            let mut y = self.y.row_mut(row + r);
-            let y = &mut y.as_slice_mut().unwrap_or_default()[output..output + outputs];
-            for o in 0..O.min(y.len()) {
-                y[o] = if self.b.is_some() { sums[o] + bias[o] } else { sums[o] };
-            }
+    }
+    for r in 0..R {
+        match y[r].get_mut(at..at + O) {
+            Some(y) => y.copy_from_slice(&folded[r]),
+            None => y[r].iter_mut().skip(at).zip(folded[r]).for_each(|(y, sum)| *y = sum),
         }
     }
 }
 
-/// lanes\[r, o\] ← fma(x_k, w_k, lanes\[r, o\]) for k in the order of E2.4, from `before` if there is such.
+/// Puts sums aside as the lanes `at`...
+#[inline(always)]
+fn keep<V: Vector, const R: usize, const O: usize>(sums: &[[V; O]; R], at: usize, lanes: &mut [Lanes<V::Number>]) {
+    sums.as_flattened().iter().zip(lanes).for_each(|(sum, lanes)| sum.store(&mut lanes[at..]));
+}
+
+/// lane\[r, o\] ← fma(x_k, w_k, lane\[r, o\]) for k in the order of E2.4, from 0 (`new`) or from what `lanes` has. The last W
+/// lanes of each sum are the result, `lanes` has the others.
 ///
 /// x: [16/W sweeps, steps, R, W], w: [16/W, steps, O, W], lanes: [R, O]. Spec: E2.4
 #[inline(always)]
 fn tile<V: Vector, const R: usize, const O: usize>(
     x: &[V::Number],
     w: &[V::Number],
-    before: Option<&[Lanes<V::Number>]>,
+    new: bool,
     lanes: &mut [Lanes<V::Number>],
-) {
+) -> [[V; O]; R] {
     let sweeps = LANES / V::WIDTH;
     let (x_sweep, w_sweep) = (x.len() / sweeps, w.len() / sweeps);
+    let mut sums = [[V::zero(); O]; R];
     for sweep in 0..sweeps {
         let at = sweep * V::WIDTH;
-        let mut sums = [[V::zero(); O]; R];
-        let before = before.unwrap_or(lanes);
-        for r in 0..R {
-            for o in 0..O {
-                sums[r][o] = V::load(&before[r * O + o][at..]);
-            }
+        if sweep > 0 {
+            keep(&sums, at - V::WIDTH, lanes);
+        }
+        sums = [[V::zero(); O]; R];
+        if !new {
+            sums.as_flattened_mut().iter_mut().zip(&*lanes).for_each(|(sum, lanes)| *sum = V::load(&lanes[at..]));
         }
         let x = x[sweep * x_sweep..][..x_sweep].chunks_exact(R * V::WIDTH);
         let w = w[sweep * w_sweep..][..w_sweep].chunks_exact(O * V::WIDTH);
@@ -209,10 +222,6 @@ fn tile<V: Vector, const R: usize, const O: usize>(
                 }
             }
         }
-        for r in 0..R {
-            for o in 0..O {
-                sums[r][o].store(&mut lanes[r * O + o][at..]);
-            }
-        }
     }
+    sums
 }

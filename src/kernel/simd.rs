@@ -131,33 +131,6 @@ mod x86 {
         };
     }
 
-    /// The tree D2.5 of four sums at once, in 256-bit registers.
-    ///
-    /// # Safety
-    /// AVX2.
-    #[inline(always)]
-    unsafe fn fold4(lanes: &[Lanes<f32>; 4]) -> [f32; 4] {
-        // SAFETY: the caller's; every load is of half an array of 16.
-        unsafe {
-            // No closures here: one that is not inlined would be compiled without the set.
-            let mut sums = [_mm256_setzero_ps(); 4];
-            for i in 0..4 {
-                sums[i] = _mm256_add_ps(_mm256_loadu_ps(lanes[i].as_ptr()), _mm256_loadu_ps(lanes[i][8..].as_ptr()));
-            }
-            let [a, b, c, d] = sums; // lane j + 8 to lane j
-            // Lane j + 4 to lane j: a | b, c | d in the two halves of a register.
-            let ab = _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(a, b), _mm256_permute2f128_ps::<0x31>(a, b));
-            let cd = _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(c, d), _mm256_permute2f128_ps::<0x31>(c, d));
-            // Lane j + 2 to lane j: lanes 0 and 1 of a, c | b, d.
-            let four = _mm256_add_ps(_mm256_shuffle_ps::<0x44>(ab, cd), _mm256_shuffle_ps::<0xEE>(ab, cd));
-            let sums = _mm256_hadd_ps(four, four); // a, c, a, c | b, d, b, d
-            let acbd = _mm_unpacklo_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps::<1>(sums)); // a, b, c, d
-            let mut out = [0.0; 4];
-            _mm_storeu_ps(out.as_mut_ptr(), acbd);
-            out
-        }
-    }
-
     vector! { F32x8(__m256) of 8 f32:
         _mm256_setzero_ps _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_fmadd_ps;
         #[inline(always)]
@@ -189,13 +162,40 @@ mod x86 {
             }
         }
         #[inline(always)]
-        fn fold4(lanes: &[Lanes<f32>; 4]) -> [f32; 4] {
-            // SAFETY: as above.
-            unsafe { fold4(lanes) }
+        fn fold4(last: &[Self; 4], lanes: &[Lanes<f32>; 4]) -> [f32; 4] {
+            // SAFETY: as above; every load is of half an array of 16. No closures here: one that is not inlined would be
+            // compiled without the set.
+            unsafe {
+                let mut sums = [_mm256_setzero_ps(); 4];
+                for i in 0..4 {
+                    sums[i] = _mm256_add_ps(_mm256_loadu_ps(lanes[i].as_ptr()), last[i].0);
+                }
+                let [a, b, c, d] = sums; // lane j + 8 to lane j
+                // Lane j + 4 to lane j: a | b, c | d in the two halves of a register.
+                let ab = _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(a, b), _mm256_permute2f128_ps::<0x31>(a, b));
+                let cd = _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(c, d), _mm256_permute2f128_ps::<0x31>(c, d));
+                // Lane j + 2 to lane j: lanes 0 and 1 of a, c | b, d.
+                let four = _mm256_add_ps(_mm256_shuffle_ps::<0x44>(ab, cd), _mm256_shuffle_ps::<0xEE>(ab, cd));
+                let sums = _mm256_hadd_ps(four, four); // a, c, a, c | b, d, b, d
+                let acbd = _mm_unpacklo_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps::<1>(sums)); // a, b, c, d
+                let mut out = [0.0; 4];
+                _mm_storeu_ps(out.as_mut_ptr(), acbd);
+                out
+            }
         }
     }
     vector! { F32x16(__m512) of 16 f32:
         _mm512_setzero_ps _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_fmadd_ps;
+        #[inline(always)]
+        fn pairs_f32(from: &[f32]) -> (Self, Self) {
+            // SAFETY: as above.
+            unsafe {
+                let (a, b) = (_mm512_loadu_ps(from[..16].as_ptr()), _mm512_loadu_ps(from[16..32].as_ptr()));
+                let odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+                let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+                (F32x16(_mm512_permutex2var_ps(a, odd, b)), F32x16(_mm512_permutex2var_ps(a, even, b)))
+            }
+        }
         #[inline(always)]
         fn pairs_bf16(from: &[bf16]) -> (Self, Self) {
             // SAFETY: as above.
@@ -214,9 +214,22 @@ mod x86 {
             }
         }
         #[inline(always)]
-        fn fold4(lanes: &[Lanes<f32>; 4]) -> [f32; 4] {
+        fn fold4(last: &[Self; 4], _lanes: &[Lanes<f32>; 4]) -> [f32; 4] {
             // SAFETY: as above.
-            unsafe { fold4(lanes) }
+            unsafe {
+                let [a, b, c, d] = [last[0].0, last[1].0, last[2].0, last[3].0];
+                // Lane j + 8 to lane j, then j + 4: the sums lie side by side, in halves and then in quarters of a register.
+                let ab = _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xEE>(a, b));
+                let cd = _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(c, d), _mm512_shuffle_f32x4::<0xEE>(c, d));
+                let four = _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(ab, cd), _mm512_shuffle_f32x4::<0xDD>(ab, cd));
+                // Lane j + 2 to lane j, then j + 1.
+                let two = _mm512_add_ps(four, _mm512_permute_ps::<0x4E>(four));
+                let one = _mm512_add_ps(two, _mm512_permute_ps::<0xB1>(two));
+                let mut out = [0.0; 4];
+                let firsts = _mm512_permutexvar_ps(_mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0), one);
+                _mm_storeu_ps(out.as_mut_ptr(), _mm512_castps512_ps128(firsts));
+                out
+            }
         }
     }
     vector! { F64x4(__m256d) of 4 f64:

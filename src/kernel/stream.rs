@@ -1,6 +1,6 @@
 //! Linear layers of few rows: the weights are read once, where they lie, at the speed that memory gives them.
 //!
-//! A tile is four sums: four outputs of one row, two of two or one of four, each in the order of [`crate::num::dot`].
+//! Each sum is in the order of [`crate::num::dot`], its lanes in registers.
 
 #![allow(clippy::needless_range_loop)] // loops over registers read as the equations do, by index
 
@@ -8,12 +8,14 @@ use super::matrix::{MatrixView, Values};
 use super::scratch::{LINE, Scratch};
 use super::simd::Registers;
 use super::vector::{Kernel, Stored, Vector};
-use crate::num::{BLOCK, LANES, Lanes, Real, pack};
+use crate::num::{BLOCK, LANES, Real, pack};
 use ndarray::parallel::prelude::*;
 use ndarray::{ArrayViewMut2, Axis};
 
 /// Bytes of weights a task reads.
 const TASK: usize = 256 << 10;
+/// Bytes between the weights in use and those that are asked for.
+const AHEAD: usize = 8 << 10;
 
 /// x: [m, k], y: [m, n].
 pub fn few(x: &[f32], w: MatrixView<'_>, b: Option<&[f32]>, y: &mut [f32]) {
@@ -57,38 +59,38 @@ impl Kernel<f32> for Few<'_> {
 }
 
 impl Few<'_> {
+    /// Memory is fastest where it is read straight on, so a tile holds as few outputs as keep the arithmetic fed.
     #[inline(always)]
     fn outputs<V: Vector<Number = f32>, S: Stored>(mut self, w: &[S]) {
-        let (m, n) = self.y.dim();
-        if m == 1 {
-            return (0..n).step_by(4).for_each(|o| self.tile::<V, S, 1, 4>(w, 0, o));
+        match self.y.nrows() {
+            1 => self.tiles::<V, S, 1, 1>(w),
+            2 => self.tiles::<V, S, 2, 1>(w),
+            5.. if V::WIDTH == LANES => self.tiles::<V, S, 8, 2>(w),
+            _ if V::WIDTH == LANES => self.tiles::<V, S, 4, 2>(w),
+            _ => self.tiles::<V, S, 4, 1>(w),
         }
-        for o in (0..n).step_by(2) {
+    }
+
+    #[inline(always)]
+    fn tiles<V: Vector<Number = f32>, S: Stored, const R: usize, const O: usize>(&mut self, w: &[S]) {
+        let (m, n) = self.y.dim();
+        for output in (0..n).step_by(O) {
             // The weights of a tile stay in the first cache for the rows that follow.
-            let mut r = 0;
-            while r < m {
-                if m - r > 2 {
-                    self.tile::<V, S, 4, 1>(w, r, o);
-                    if o + 1 < n {
-                        self.tile::<V, S, 4, 1>(w, r, o + 1);
-                    }
-                    r += 4;
-                } else {
-                    self.tile::<V, S, 2, 2>(w, r, o);
-                    r += 2;
-                }
+            for row in (0..m).step_by(R) {
+                let sums = self.tile::<V, S, R, O>(w, row, output);
+                self.put(&sums, row, output);
             }
         }
     }
 
-    /// R rows, O outputs; past the end the last one again, whose result is the same.
+    /// The lanes of R rows and O outputs: [R, O, lanes in registers]. Past the end the last one again.
     #[inline(always)]
     fn tile<V: Vector<Number = f32>, S: Stored, const R: usize, const O: usize>(
-        &mut self,
+        &self,
         w: &[S],
         row: usize,
         output: usize,
-    ) {
+    ) -> [[[V; 2]; O]; R] {
         let (m, n) = self.y.dim();
         let k = self.w.cols;
         let (mut xs, mut ws) = ([&self.x[..0]; R], [&w[..0]; O]);
@@ -104,7 +106,7 @@ impl Few<'_> {
         for at in (0..whole).step_by(BLOCK) {
             // One line of the weights that come after these for each line consumed.
             for line in 0..(O * BLOCK * size_of::<S>()).div_ceil(LINE) {
-                V::prefetch(next, O * k + O * at + line * (LINE / size_of::<S>()));
+                V::prefetch(next, O * at + (AHEAD + line * LINE) / size_of::<S>());
             }
             let mut blocks = [&w[..0]; O];
             for o in 0..O {
@@ -123,25 +125,33 @@ impl Few<'_> {
             }
             step::<V, S, R, O>(&xs, blocks, whole, &mut sums);
         }
-        let mut lanes = [[0.0; LANES]; 4];
-        for r in 0..R {
-            for o in 0..O {
-                for half in 0..LANES / V::WIDTH {
-                    sums[r][o][half].store(&mut lanes[r * O + o][half * V::WIDTH..]);
-                }
-            }
-        }
-        self.put::<V, O>(row, output, &lanes);
+        sums
     }
 
+    /// Adds the lanes up, and the bias to them.
     #[inline(always)]
-    fn put<V: Vector<Number = f32>, const O: usize>(&mut self, row: usize, output: usize, lanes: &[Lanes<f32>; 4]) {
+    fn put<V: Vector<Number = f32>, const R: usize, const O: usize>(
+        &mut self,
+        sums: &[[[V; 2]; O]; R],
+        row: usize,
+        output: usize,
+    ) {
         let (m, n) = self.y.dim();
-        for (i, sum) in V::fold4(lanes).into_iter().enumerate() {
-            let (r, o) = (row + i / O, output + i % O);
-            if r < m && o < n {
-                let b = self.b.map(|b| f32::of_f32(b[self.first + o]));
-                self.y[[r, o]] = b.map_or(sum, |b| sum + b);
+        for (four, sums) in sums.as_flattened().chunks(4).enumerate() {
+            // The lanes of a sum: those of the last register stay there.
+            let (mut lanes, mut last) = ([[0.0; LANES]; 4], [V::zero(); 4]);
+            for i in 0..sums.len() {
+                for half in 0..LANES / V::WIDTH - 1 {
+                    sums[i][half].store(&mut lanes[i][half * V::WIDTH..]);
+                }
+                last[i] = sums[i][LANES / V::WIDTH - 1];
+            }
+            for (i, sum) in V::fold4(&last, &lanes).into_iter().enumerate().take(sums.len()) {
+                let (r, o) = (row + (4 * four + i) / O, output + (4 * four + i) % O);
+                if r < m && o < n {
+                    let b = self.b.map(|b| f32::of_f32(b[self.first + o]));
+                    self.y[[r, o]] = b.map_or(sum, |b| sum + b);
+                }
             }
         }
     }

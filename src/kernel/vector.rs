@@ -56,10 +56,16 @@ pub trait Vector: Copy {
         }
         Self::load(&lanes)
     }
-    /// The tree D2.5 of four canonical sums.
+    /// The tree D2.5 of four canonical sums: `last` has the last W lanes of each, `lanes` the others.
     #[inline(always)]
-    fn fold4(lanes: &[Lanes<Self::Number>; 4]) -> [Self::Number; 4] {
-        [fold(lanes[0]), fold(lanes[1]), fold(lanes[2]), fold(lanes[3])]
+    fn fold4(last: &[Self; 4], lanes: &[Lanes<Self::Number>; 4]) -> [Self::Number; 4] {
+        let mut sums = [Self::Number::ZERO; 4];
+        for i in 0..4 {
+            let mut lanes = lanes[i];
+            last[i].store(&mut lanes[LANES - Self::WIDTH..]);
+            sums[i] = fold(lanes);
+        }
+        sums
     }
 }
 

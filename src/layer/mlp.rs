@@ -47,7 +47,7 @@ impl GatedMlp {
     pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, x: ArrayView2<'_, T>) -> Array2<T> {
         let mut product = pass.store(activated(pass, self.gate.forward(pass, x), self.activation));
         let up = self.up.forward(pass, x);
-        Zip::from(&mut product).and(&up).for_each(|g, &u| *g *= u);
+        Zip::from(&mut product).and(&up).par_for_each(|g, &u| *g *= u);
         pass.aside(Aside::Mlp, self.down.forward(pass, pass.store(product).view()))
     }
 }
