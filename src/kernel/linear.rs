@@ -8,8 +8,9 @@
 #![allow(clippy::needless_range_loop)] // loops over registers read as the equations do, by index
 
 use super::matrix::{MatrixView, Values};
-use super::panel::{Panels, pack};
-use super::scratch::Scratch;
+use super::pairs;
+use super::panel::{Panels, numbers, pack, run};
+use super::scratch::{self, Scratch};
 use super::simd::Registers;
 use super::stream;
 use super::vector::{Kernel, Vector};
@@ -17,6 +18,7 @@ use crate::num::{BLOCK, LANES, Lanes, Real};
 use ndarray::parallel::prelude::*;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
 use std::any::TypeId;
+use std::ops::Range;
 
 /// Rows up to which weights are read in place.
 const FEW: usize = 8;
@@ -36,14 +38,18 @@ const CACHED: usize = 128 << 10;
 pub fn linear<T: Real>(x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Option<&[f32]>) -> Array2<T> {
     assert_eq!(x.ncols(), w.cols, "C3.3a: x has as many columns as w");
     assert!(b.is_none_or(|b| b.len() == w.rows), "C3.3a: one bias an output");
-    let mut y = Array2::from_elem((x.nrows(), w.rows), T::ZERO);
     if w.cols == 0 {
         // An empty sum, and the bias.
+        let mut y = Array2::from_elem((x.nrows(), w.rows), T::ZERO);
         for (o, y) in b.unwrap_or_default().iter().zip(y.columns_mut()) {
             y.into_iter().for_each(|y| *y = T::of(f64::from(*o)));
         }
         return y;
     }
+    let mut y = match x.nrows() {
+        ..=FEW => Array2::from_elem((x.nrows(), w.rows), T::ZERO),
+        many => scratch::array(many, w.rows),
+    };
     let rows = x.as_standard_layout();
     if let (Some(x), Some(y)) = (rows.as_slice(), y.as_slice_mut()) {
         // Two containers, and code for both here: what calls this need not compile it again.
@@ -59,35 +65,35 @@ pub fn linear<T: Real>(x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Option<&[f32]
 fn of_f32(x: &[f32], w: MatrixView<'_>, b: Option<&[f32]>, y: &mut [f32]) {
     match y.len() / w.rows.max(1) {
         1..=FEW => stream::few(x, w, b, y),
-        _ => many(x, w, b, y),
+        _ => many(x, w, b, y, matches!(w.values, Values::Bf16(_)) && pairs::serve() && pairs::hold(x)),
     }
 }
 
 fn of_f64(x: &[f64], w: MatrixView<'_>, b: Option<&[f32]>, y: &mut [f64]) {
-    many(x, w, b, y);
+    many(x, w, b, y, false);
 }
 
-/// x: [m, k], y: [m, n].
-fn many<T: Registers>(x: &[T], w: MatrixView<'_>, b: Option<&[f32]>, y: &mut [T]) {
+/// x: [m, k], y: [m, n]; paired: x and w are bf16 (D3.3).
+fn many<T: Registers>(x: &[T], w: MatrixView<'_>, b: Option<&[f32]>, y: &mut [T], paired: bool) {
     let (n, k) = (w.rows, w.cols);
     let m = y.len() / n.max(1);
     let mut y = ArrayViewMut2::from_shape((m, n), y).unwrap_or_else(|_| unreachable!("E3.3: y is [m, n]"));
-    let block = outputs_at_once::<T>(n, k);
-    let depths: Vec<_> = depths(k).collect();
+    let depths: Vec<_> = depths(k, paired).collect();
+    let block = outputs_at_once::<T>(n, &depths, paired);
     for first in (0..m).step_by(GROUP) {
         let rows = first..m.min(first + GROUP);
-        let x = Panels::new(&x[rows.start * k..rows.end * k], rows.len(), k, &depths);
+        let x = Panels::new(&x[rows.start * k..rows.end * k], rows.len(), k, &depths, paired);
         let mut y = y.slice_mut(s![rows, ..]);
         y.axis_chunks_iter_mut(Axis(1), block).into_par_iter().enumerate().for_each(|(i, y)| {
-            T::run(Block { x: &x, w, b, first: i * block, y });
+            run(Block { x: &x, w, b, first: i * block, y }, paired);
         });
     }
 }
 
 /// Outputs a task takes: few enough for its packed weights to stay in the cache, and as many for one thread as for another.
-fn outputs_at_once<T: Registers>(n: usize, k: usize) -> usize {
+fn outputs_at_once<T: Registers>(n: usize, depths: &[Range<usize>], paired: bool) -> usize {
     let (_, o) = T::tile();
-    let deepest = depths(k).map(|d| d.len()).max().unwrap_or(0).next_multiple_of(BLOCK);
+    let deepest = depths.iter().map(|d| numbers(d, paired)).max().unwrap_or(1);
     let most = (CACHED / (deepest * size_of::<T>())).clamp(o, 96);
     let threads = rayon::current_num_threads();
     let tasks = n.div_ceil(most).next_multiple_of(threads);
@@ -95,8 +101,8 @@ fn outputs_at_once<T: Registers>(n: usize, k: usize) -> usize {
 }
 
 /// The inputs, at least one, in ranges of whole blocks of 32, about equally long.
-fn depths(k: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
-    let parts = k.div_ceil(DEPTH);
+fn depths(k: usize, paired: bool) -> impl Iterator<Item = Range<usize>> {
+    let parts = k.div_ceil(if paired { 2 * DEPTH } else { DEPTH });
     let step = k.div_ceil(parts).next_multiple_of(BLOCK);
     (0..parts).map(move |i| (i * step).min(k)..((i + 1) * step).min(k))
 }
@@ -119,27 +125,35 @@ impl<T: Registers> Kernel<T> for Block<'_, T> {
         let tiles = if last == 0 { 1 } else { rows.div_ceil(R) * across };
         let mut lanes = Scratch::new(tiles * R * O * LANES);
         let lanes = lanes.get_mut().as_chunks_mut::<LANES>().0;
-        let deepest = self.x.depths.iter().map(|d| d.len().next_multiple_of(BLOCK)).max().unwrap_or(0);
+        let deepest = self.x.depths.iter().map(|d| numbers(d, V::PAIRED)).max().unwrap_or(0);
         let mut packed = Scratch::new(across * O * deepest);
         for (part, depth) in self.x.depths.iter().enumerate() {
-            let steps = 2 * depth.len().div_ceil(BLOCK);
-            let packed = &mut packed.get_mut()[..across * O * steps * LANES];
+            let row = numbers(depth, V::PAIRED);
+            let packed = &mut packed.get_mut()[..across * O * row];
             let range = self.first * self.w.cols..(self.first + outputs) * self.w.cols;
             match self.w.values {
                 Values::F32(w) => pack::<V, _, O>(&w[range], self.w.cols, depth, packed),
                 Values::Bf16(w) => pack::<V, _, O>(&w[range], self.w.cols, depth, packed),
                 Values::F16(w) => pack::<V, _, O>(&w[range], self.w.cols, depth, packed),
             }
-            let panels = self.x.part(part).chunks_exact(R * steps * LANES);
+            let smallest: Vec<u32> = match V::PAIRED {
+                true => packed.chunks_exact(O * row).map(pairs::exponent).collect(),
+                false => Vec::new(),
+            };
+            let panels = self.x.part(part).chunks_exact(R * row);
             for (i, (x, mut y)) in panels.zip(self.y.axis_chunks_iter_mut(Axis(0), R)).enumerate() {
                 let mut rows: [&mut [T]; R] = std::array::from_fn(|_| &mut [][..]);
                 for (to, row) in rows.iter_mut().zip(y.rows_mut()) {
                     *to = row.into_slice().unwrap_or_default();
                 }
-                for (j, w) in packed.chunks_exact(O * steps * LANES).enumerate() {
+                let least = if V::PAIRED { self.x.exponents(part)[i] } else { 0 };
+                for (j, w) in packed.chunks_exact(O * row).enumerate() {
                     let at = if last == 0 { 0 } else { (i * across + j) * R * O };
                     let lanes = &mut lanes[at..at + R * O];
-                    let sums = tile::<V, R, O>(x, w, part == 0, lanes);
+                    let sums = match V::PAIRED && !pairs::are_normal(least, smallest[j]) {
+                        false => tile::<V, R, O, false>(x, w, part == 0, lanes),
+                        true => tile::<V, R, O, true>(x, w, part == 0, lanes),
+                    };
                     if part == last {
                         let bias = self.b.map(|b| &b[self.first + j * O..]);
                         put(&sums, lanes, bias, &mut rows, j * O);
@@ -188,9 +202,9 @@ fn keep<V: Vector, const R: usize, const O: usize>(sums: &[[V; O]; R], at: usize
 /// lane\[r, o\] ← fma(x_k, w_k, lane\[r, o\]) for k in the order of E2.4, from 0 (`new`) or from what `lanes` has. The last W
 /// lanes of each sum are the result, `lanes` has the others.
 ///
-/// x: [16/W sweeps, steps, R, W], w: [16/W, steps, O, W], lanes: [R, O]. Spec: E2.4
+/// x: [16/W sweeps, steps, R, W], w: [16/W, steps, O, W], lanes: [R, O]; `APART`: not by the instruction for pairs. Spec: E2.4, D3.3
 #[inline(always)]
-fn tile<V: Vector, const R: usize, const O: usize>(
+fn tile<V: Vector, const R: usize, const O: usize, const APART: bool>(
     x: &[V::Number],
     w: &[V::Number],
     new: bool,
@@ -218,7 +232,7 @@ fn tile<V: Vector, const R: usize, const O: usize>(
             for r in 0..R {
                 let x = V::load(&x[r * V::WIDTH..][..V::WIDTH]);
                 for o in 0..O {
-                    sums[r][o] = x.fma(ws[o], sums[r][o]);
+                    sums[r][o] = if APART { x.fma_apart(ws[o], sums[r][o]) } else { x.fma(ws[o], sums[r][o]) };
                 }
             }
         }

@@ -2,7 +2,9 @@
 //!
 //! P rows become one panel: [16/W sweeps, steps, P, W]. In each block of 32 inputs the odd ones make a step and the even
 //! ones the next (D2.3); a sweep holds W of their 16 lanes. What is missing of the last block and the last panel is zeros.
+//! Where registers hold pairs of bf16, a block makes one step (D3.3).
 
+use super::pairs;
 use super::scratch::Scratch;
 use super::simd::Registers;
 use super::vector::{Kernel, Stored, Vector};
@@ -14,21 +16,32 @@ use std::ops::Range;
 pub struct Panels<T> {
     /// The ranges of inputs.
     pub depths: Vec<Range<usize>>,
-    parts: Vec<Scratch<T>>,
+    parts: Vec<Part<T>>,
+}
+
+/// The panels of a range of inputs.
+struct Part<T> {
+    numbers: Scratch<T>,
+    /// Of each panel of pairs.
+    exponents: Vec<u32>,
 }
 
 impl<T: Registers> Panels<T> {
     /// x: [m, k] → panels of as many rows as a tile holds.
-    pub fn new(x: &[T], m: usize, k: usize, depths: &[Range<usize>]) -> Self {
+    pub fn new(x: &[T], m: usize, k: usize, depths: &[Range<usize>], paired: bool) -> Self {
         let (rows, _) = T::tile();
         let part = |depth: &Range<usize>| {
-            let panel = rows * depth.len().next_multiple_of(BLOCK);
+            let panel = rows * numbers(depth, paired);
             let len = m.div_ceil(rows) * panel;
             let mut packed = Scratch::new(len);
             let from = x.par_chunks(8 * rows * k);
             let to = packed.get_mut().par_chunks_mut(8 * panel);
-            to.zip(from).for_each(|(to, rows)| T::run(Pack { rows, k, depth, to }));
-            packed
+            to.zip(from).for_each(|(to, rows)| run(Pack { rows, k, depth, to }, paired));
+            let exponents = match paired {
+                true => packed.get().par_chunks(panel.max(1)).map(pairs::exponent).collect(),
+                false => Vec::new(),
+            };
+            Part { numbers: packed, exponents }
         };
         Panels { depths: depths.to_vec(), parts: depths.iter().map(part).collect() }
     }
@@ -37,8 +50,23 @@ impl<T: Registers> Panels<T> {
 impl<T: Real> Panels<T> {
     /// The panels of a range of inputs.
     pub fn part(&self, depth: usize) -> &[T] {
-        self.parts[depth].get()
+        self.parts[depth].numbers.get()
     }
+
+    /// The smallest exponent in each of them, where they are of pairs.
+    pub fn exponents(&self, depth: usize) -> &[u32] {
+        &self.parts[depth].exponents
+    }
+}
+
+/// Numbers that a row's inputs `depth` take in a panel.
+pub fn numbers(depth: &Range<usize>, paired: bool) -> usize {
+    depth.len().next_multiple_of(BLOCK) / if paired { 2 } else { 1 }
+}
+
+/// Runs a kernel over numbers, or over pairs of bf16.
+pub fn run<T: Registers>(kernel: impl Kernel<T>, paired: bool) {
+    if paired { T::run_paired(kernel) } else { T::run(kernel) }
 }
 
 struct Pack<'a, T> {
@@ -58,8 +86,7 @@ impl<T: Registers> Kernel<T> for Pack<'_, T> {
 /// The inputs `depth` of rows [count, k], packed into panels of P rows. Spec: D2.3
 #[inline(always)]
 pub fn pack<V: Vector, S: Stored, const P: usize>(rows: &[S], k: usize, depth: &Range<usize>, to: &mut [V::Number]) {
-    let steps = 2 * depth.len().div_ceil(BLOCK);
-    for (to, rows) in to.chunks_exact_mut(P * steps * LANES).zip(rows.chunks(P * k)) {
+    for (to, rows) in to.chunks_exact_mut(P * numbers(depth, V::PAIRED)).zip(rows.chunks(P * k)) {
         for (p, row) in rows.chunks_exact(k).enumerate() {
             let (blocks, rest) = row[depth.clone()].as_chunks::<BLOCK>();
             for (s, block) in blocks.iter().enumerate() {
@@ -84,9 +111,14 @@ pub fn pack<V: Vector, S: Stored, const P: usize>(rows: &[S], k: usize, depth: &
 fn put<V: Vector, S: Stored, const P: usize>(block: &[S; BLOCK], s: usize, p: usize, to: &mut [V::Number]) {
     let (w, sweep) = (V::WIDTH, to.len() / (LANES / V::WIDTH));
     for i in 0..LANES / w {
-        let (odd, even) = S::pairs::<V>(&block[2 * w * i..][..2 * w]);
-        let at = i * sweep + (2 * s * P + p) * w;
-        odd.store(&mut to[at..at + w]);
-        even.store(&mut to[at + P * w..][..w]);
+        let from = &block[2 * w * i..][..2 * w];
+        if V::PAIRED {
+            S::paired::<V>(from).store(&mut to[i * sweep + (s * P + p) * w..][..w]);
+        } else {
+            let (odd, even) = S::pairs::<V>(from);
+            let at = i * sweep + (2 * s * P + p) * w;
+            odd.store(&mut to[at..at + w]);
+            even.store(&mut to[at + P * w..][..w]);
+        }
     }
 }

@@ -2,14 +2,44 @@
 //! none, however long the context is. What is in it never reaches a result.
 
 use crate::num::Real;
+use ndarray::Array2;
+use std::any::Any;
 use std::cell::RefCell;
 use std::marker::PhantomData;
 
 /// Bytes of a line of memory.
 pub const LINE: usize = 64;
 
+/// Arrays that are kept, of either container.
+const ARRAYS: usize = 4;
+
 thread_local! {
     static KEPT: RefCell<Vec<Vec<f64>>> = const { RefCell::new(Vec::new()) };
+    static RECYCLED: RefCell<Vec<Box<dyn Any>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// An array to write to before it is read: [rows, cols] numbers of any value, in memory that was [`recycle`]d if there is
+/// such. Fresh memory costs more than writing to it does: the system clears it page by page.
+pub fn array<T: Real>(rows: usize, cols: usize) -> Array2<T> {
+    let recycled =
+        RECYCLED.with_borrow_mut(|all| all.iter().position(|a| a.is::<Vec<T>>()).map(|i| all.swap_remove(i)));
+    let mut numbers = recycled.and_then(|a| a.downcast::<Vec<T>>().ok()).map_or_else(Vec::new, |a| *a);
+    if numbers.capacity() < rows * cols {
+        numbers = Vec::new(); // what is there need not be copied
+    }
+    numbers.resize(rows * cols, T::ZERO);
+    Array2::from_shape_vec((rows, cols), numbers).unwrap_or_else(|_| unreachable!("as many numbers as the shape says"))
+}
+
+/// Keeps the memory of an array of many rows for another one.
+pub fn recycle<T: Real>(array: Array2<T>) {
+    let numbers = array.into_raw_vec_and_offset().0;
+    // A thread that ends has nowhere to keep it.
+    let _ = RECYCLED.try_with(|all| {
+        let mut all = all.borrow_mut();
+        all.truncate(ARRAYS - 1);
+        all.push(Box::new(numbers));
+    });
 }
 
 /// Numbers to write to before they are read; they start where a line does, so that no register is loaded from two.

@@ -41,10 +41,18 @@ pub trait Registers: Real + Stored {
     fn tile() -> (usize, usize);
     /// Runs a kernel over the registers of the set in use.
     fn run(kernel: impl Kernel<Self>);
+    /// Whether the CPU has registers of pairs of bf16 for this container.
+    fn paired_available() -> bool {
+        false
+    }
+    /// Runs a kernel over registers of pairs, where there are such.
+    fn run_paired(kernel: impl Kernel<Self>) {
+        Self::run(kernel);
+    }
 }
 
 macro_rules! registers {
-    ($number:ty, $avx2:ty, $avx512:ty) => {
+    ($number:ty, $avx2:ty, $avx512:ty $(, $paired:ty)?) => {
         impl Registers for $number {
             fn tile() -> (usize, usize) {
                 if Isa::current() == Isa::Avx512 { (6, 4) } else { (4, 3) }
@@ -72,10 +80,30 @@ macro_rules! registers {
                 }
                 kernel.run::<[$number; 8], 4, 3>()
             }
+
+            $(
+            #[cfg(target_arch = "x86_64")]
+            fn paired_available() -> bool {
+                Isa::Avx512.available() && is_x86_feature_detected!("avx512bf16")
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[allow(unsafe_code)]
+            fn run_paired(kernel: impl Kernel<Self>) {
+                #[target_feature(enable = "avx512bf16,avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
+                unsafe fn paired(kernel: impl Kernel<$number>) {
+                    kernel.run::<$paired, 6, 4>()
+                }
+                if !Self::paired_available() {
+                    return Self::run(kernel);
+                }
+                // SAFETY: the CPU was asked just now.
+                unsafe { paired(kernel) }
+            }
+            )?
         }
     };
 }
-registers!(f32, x86::F32x8, x86::F32x16);
+registers!(f32, x86::F32x8, x86::F32x16, x86::Bf16x32);
 registers!(f64, x86::F64x4, x86::F64x8);
 
 /// The registers themselves. Only [`Registers::run`] names them, after the CPU was asked: that is what makes them safe.
@@ -230,6 +258,58 @@ mod x86 {
                 _mm_storeu_ps(out.as_mut_ptr(), _mm512_castps512_ps128(firsts));
                 out
             }
+        }
+    }
+    /// x · w + sum of the odd numbers, then of the even ones, in one instruction.
+    ///
+    /// # Safety
+    /// AVX-512 BF16.
+    #[inline(always)]
+    unsafe fn fma_pairs(x: __m512, w: __m512, sum: __m512) -> __m512 {
+        // SAFETY: the caller's; a register has no more than its bits.
+        unsafe {
+            _mm512_dpbf16_ps(
+                sum,
+                std::mem::transmute::<__m512, __m512bh>(x),
+                std::mem::transmute::<__m512, __m512bh>(w),
+            )
+        }
+    }
+    vector! { Bf16x32(__m512) of 16 f32:
+        _mm512_setzero_ps _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps fma_pairs;
+        const PAIRED: bool = true;
+        #[inline(always)]
+        fn fma_apart(self, x: Self, sum: Self) -> Self {
+            // SAFETY: as above.
+            unsafe {
+                let (a, b, odd) = (self.0, x.0, _mm512_castsi512_ps(_mm512_set1_epi32(0xFFFF_0000_u32 as i32)));
+                let sum = _mm512_fmadd_ps(_mm512_and_ps(a, odd), _mm512_and_ps(b, odd), sum.0);
+                let a = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(a)));
+                let b = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(b)));
+                Bf16x32(_mm512_fmadd_ps(a, b, sum))
+            }
+        }
+        #[inline(always)]
+        fn beside(self, even: Self) -> Self {
+            // SAFETY: as above.
+            unsafe {
+                let even = _mm512_srli_epi32::<16>(_mm512_castps_si512(even.0));
+                Bf16x32(_mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(self.0), even)))
+            }
+        }
+        #[inline(always)]
+        fn pairs_f32(from: &[f32]) -> (Self, Self) {
+            let (odd, even) = F32x16::pairs_f32(from);
+            (Bf16x32(odd.0), Bf16x32(even.0))
+        }
+        #[inline(always)]
+        fn pairs_bf16(from: &[bf16]) -> (Self, Self) {
+            let (odd, even) = F32x16::pairs_bf16(from);
+            (Bf16x32(odd.0), Bf16x32(even.0))
+        }
+        #[inline(always)]
+        fn fold4(last: &[Self; 4], lanes: &[Lanes<f32>; 4]) -> [f32; 4] {
+            F32x16::fold4(&[F32x16(last[0].0), F32x16(last[1].0), F32x16(last[2].0), F32x16(last[3].0)], lanes)
         }
     }
     vector! { F64x4(__m256d) of 4 f64:

@@ -16,6 +16,8 @@ pub trait Vector: Copy {
     type Number: Real;
     /// W: 4, 8 or 16.
     const WIDTH: usize;
+    /// Whether a lane holds a pair of bf16, the odd one in its upper half, and `fma` takes the odd products, then the even ones.
+    const PAIRED: bool = false;
 
     /// All lanes 0.
     fn zero() -> Self;
@@ -27,6 +29,16 @@ pub trait Vector: Copy {
     fn store(self, to: &mut [Self::Number]);
     /// self · x + sum in every lane, rounded once.
     fn fma(self, x: Self, sum: Self) -> Self;
+    /// The same, of pairs that are subnormal, infinite or so small that a product may be (C3.3d).
+    #[inline(always)]
+    fn fma_apart(self, x: Self, sum: Self) -> Self {
+        self.fma(x, sum)
+    }
+    /// Pairs of odd numbers (self) and even ones, all of them bf16.
+    #[inline(always)]
+    fn beside(self, _even: Self) -> Self {
+        self
+    }
     /// Asks for the memory around element `at`, which need not exist.
     #[inline(always)]
     fn prefetch<S>(_from: &[S], _at: usize) {}
@@ -79,6 +91,12 @@ pub trait Kernel<T> {
 pub trait Stored: Copy + Send + Sync + Default {
     /// Of 2 W numbers the odd ones, and the even ones, as numbers of the container.
     fn pairs<V: Vector>(from: &[Self]) -> (V, V);
+    /// The same, which are bf16, in one register of pairs.
+    #[inline(always)]
+    fn paired<V: Vector>(from: &[Self]) -> V {
+        let (odd, even) = Self::pairs::<V>(from);
+        odd.beside(even)
+    }
 }
 
 macro_rules! stored {

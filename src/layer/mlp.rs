@@ -2,7 +2,7 @@
 
 use super::Linear;
 use crate::config::Activation;
-use crate::kernel::{Aside, activate};
+use crate::kernel::{Aside, activate, recycle};
 use crate::num::Real;
 use crate::pass::Pass;
 use ndarray::{Array2, ArrayView2, Zip};
@@ -25,7 +25,10 @@ impl Mlp {
     pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, x: ArrayView2<'_, T>) -> Array2<T> {
         let hidden = if self.bias_apart { self.fc1.forward_apart(pass, x) } else { self.fc1.forward(pass, x) };
         let hidden = activated(pass, hidden, self.activation);
-        pass.aside(Aside::Mlp, self.fc2.forward(pass, pass.store(hidden).view()))
+        let hidden = pass.store(hidden);
+        let y = self.fc2.forward(pass, hidden.view());
+        recycle(hidden);
+        pass.aside(Aside::Mlp, y)
     }
 }
 
@@ -48,7 +51,11 @@ impl GatedMlp {
         let mut product = pass.store(activated(pass, self.gate.forward(pass, x), self.activation));
         let up = self.up.forward(pass, x);
         Zip::from(&mut product).and(&up).par_for_each(|g, &u| *g *= u);
-        pass.aside(Aside::Mlp, self.down.forward(pass, pass.store(product).view()))
+        recycle(up);
+        let product = pass.store(product);
+        let y = self.down.forward(pass, product.view());
+        recycle(product);
+        pass.aside(Aside::Mlp, y)
     }
 }
 
