@@ -119,6 +119,55 @@ mod linear_layer {
         }
     }
 
+    /// A bf16 of any significand, of one of several kinds of size; now and then 0.
+    fn any_bf16(rng: &mut Rng, kind: u64) -> bf16 {
+        let exponent = match (kind, rng.bits() % 16) {
+            (_, 0) => return bf16::from_f32(-0.0),
+            (0, _) => 120 + rng.bits() % 14, // as weights are
+            (1, _) => 60 + rng.bits() % 14,  // products around the smallest normal number
+            (2, _) => rng.bits() % 3,        // subnormal, or nearly so
+            (3, 1) => 255,                   // infinite, or NaN
+            _ => rng.bits() % 255,
+        };
+        bf16::from_bits((rng.bits() % 128 + exponent * 128 + rng.bits() % 2 * 32768) as u16)
+    }
+
+    /// D3.3, C3.3d: rows and weights in bf16 give the bits of the twin, whatever their size.
+    #[test]
+    fn c3_3d_pairs_of_bf16_give_the_same_bits() {
+        let mut rng = Rng(11);
+        for case in 0..250u64 {
+            let (m, k, n) = (9 + case as usize % 9, 1 + rng.bits() as usize % 200, 1 + rng.bits() as usize % 40);
+            // Rows and outputs of other sizes beside each other: a tile goes its own way.
+            let x = Array2::from_shape_fn((m, k), |(i, _)| any_bf16(&mut rng, (case + i as u64 / 6) % 5).to_f32());
+            let w: Vec<bf16> = (0..n * k).map(|i| any_bf16(&mut rng, (case / 5 + (i / k / 4) as u64) % 5)).collect();
+            let wide: Vec<f32> = w.iter().map(|v| v.to_f32()).collect();
+            let narrow = MatrixView { values: Values::Bf16(&w), rows: n, cols: k };
+            let (y, want) = (
+                linear(x.view(), narrow, None),
+                naive::linear(x.view(), Array2::from_shape_vec((n, k), wide).unwrap().view(), None),
+            );
+            for (y, want) in y.iter().zip(&want) {
+                assert!(
+                    y.to_bits() == want.to_bits() || y.is_nan() && want.is_nan(),
+                    "{case}: {m} {k} {n}: {y} {want}"
+                );
+            }
+        }
+    }
+
+    /// C3.3c, D3.3: long rows too, past any blocking over k.
+    #[test]
+    fn c3_3d_long_rows_of_pairs() {
+        let mut rng = Rng(12);
+        let (m, k, n) = (11, 6001, 9);
+        let x = Array2::from_shape_fn((m, k), |_| any_bf16(&mut rng, 0).to_f32());
+        let w: Vec<bf16> = (0..n * k).map(|_| any_bf16(&mut rng, 0)).collect();
+        let wide = Array2::from_shape_fn((n, k), |(o, i)| w[o * k + i].to_f32());
+        let narrow = MatrixView { values: Values::Bf16(&w), rows: n, cols: k };
+        assert_eq!(bits(&linear(x.view(), narrow, None)), bits(&naive::linear(x.view(), wide.view(), None)));
+    }
+
     /// R3.3: a layer stores its output once, after the bias.
     #[test]
     fn r3_3_a_layer_stores_once_after_the_bias() {

@@ -1,15 +1,30 @@
-//! Activations over whole arrays.
+//! Activations and stores over whole arrays.
 
 use super::simd::vectorize;
 use crate::config::Activation;
-use crate::num::{Real, gelu_erf, gelu_tanh, quick_gelu, silu};
+use crate::num::{Grid, Real, gelu_erf, gelu_tanh, quick_gelu, silu};
 use ndarray::Array2;
 use rayon::prelude::*;
+
+/// Numbers that a task takes.
+const AT_ONCE: usize = 4096;
+
+/// Stores every element, in place. Spec: R2.8
+pub fn store<T: Real>(x: &mut [T], grid: Grid) {
+    if grid != Grid::Native {
+        x.par_chunks_mut(AT_ONCE).for_each(|x| {
+            vectorize(
+                #[inline(always)]
+                || grid.round_all(x),
+            )
+        });
+    }
+}
 
 /// Applies the function to every element, in place; the caller stores the result (R3.6). Spec: E3.6–E3.9
 pub fn activate<T: Real>(x: &mut Array2<T>, activation: Activation) {
     let Some(x) = x.as_slice_mut() else { return x.mapv_inplace(|v| scalar(v, activation)) };
-    x.par_chunks_mut(4096).for_each(|x| {
+    x.par_chunks_mut(AT_ONCE).for_each(|x| {
         vectorize(
             #[inline(always)]
             || match activation {

@@ -29,7 +29,7 @@ mod stream;
 mod vector;
 mod way;
 
-pub use activation::activate;
+pub use activation::{activate, store};
 pub use attention::{Visible, attention, attention_over, scale};
 pub use attention_ways::{Stores, tf32};
 pub use entries::{HeadView, Heads, key_at, push_key};

@@ -88,3 +88,41 @@ impl Kernel<f32> for Against<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::bf16;
+
+    fn panel(numbers: &[f32]) -> Vec<f32> {
+        let mut all = vec![bf16::ZERO; 32];
+        all.iter_mut().zip(numbers).for_each(|(to, &v)| *to = bf16::from_f32(v));
+        all.chunks_exact(2)
+            .map(|pair| f32::from_bits(u32::from(pair[1].to_bits()) << 16 | u32::from(pair[0].to_bits())))
+            .collect()
+    }
+
+    #[test]
+    fn d3_3_worked_example() {
+        let (x, w) = (exponent(&panel(&[-(2f32.powi(-100)), 0.0, 3.0])), exponent(&panel(&[0.0, 1.0, 2f32.powi(-26)])));
+        assert_eq!((x, w), (27, 101));
+        assert!(!are_normal(x, w) && are_normal(41, 101) && !are_normal(0, 254));
+    }
+
+    #[test]
+    fn c3_3d_what_the_instruction_would_lose_has_no_exponent() {
+        for bad in [f32::INFINITY, f32::NAN, 2f32.powi(-127), -(2f32.powi(-133))] {
+            assert_eq!(exponent(&panel(&[1.0, bad])), 0, "{bad}");
+        }
+        assert_eq!(exponent(&panel(&[])), 255); // nothing but zeros: any product is 0
+    }
+
+    /// C3.3e, and that the comparison can fail: registers that are no pairs do not pass it.
+    #[test]
+    fn c3_3e_the_instruction_is_held_against_the_definition() {
+        let mut right = true;
+        f32::run(Against(&mut right));
+        assert!(!right);
+        assert!(is_right() || !f32::paired_available(), "this CPU's instruction is not the one of D3.3");
+    }
+}

@@ -9,7 +9,7 @@ mod stage;
 
 pub use stage::{Part, Stage};
 
-use crate::kernel::{Aside, Stores, Way};
+use crate::kernel::{Aside, Stores, Way, store};
 use crate::num::{Grid, Real};
 use ndarray::{Array, ArrayD, ArrayView, ArrayView2, ArrayViewD, Dimension, Ix1};
 
@@ -106,7 +106,7 @@ impl<'t, T: Real> Pass<'t, T> {
     /// Rounds where the precision rounds, at a site without a name.
     pub fn store<D: Dimension>(&self, mut a: Array<T, D>) -> Array<T, D> {
         match a.as_slice_memory_order_mut() {
-            Some(all) => self.grid.round_all(all),
+            Some(all) => store(all, self.grid),
             None => a.mapv_inplace(|v| self.grid.round(v)),
         }
         a
