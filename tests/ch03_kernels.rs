@@ -370,6 +370,16 @@ mod attend {
         }
     }
 
+    /// D3.5: a row over thousands of entries, which threads share, beside a head that has few.
+    #[test]
+    fn e3_5_equals_its_twin_over_a_long_cache() {
+        for (rows, d, group, causal) in [(1, 64, 7, true), (3, 72, 2, false), (2, 24, 9, true)] {
+            let lens = if causal { [4801; 2] } else { [4801, 30] };
+            holds::<f32>(&case(rows, d, group, &lens, causal, 7));
+            holds::<f64>(&case(rows, d, group, &lens, causal, 8));
+        }
+    }
+
     #[test]
     fn e3_5_worked_example() {
         let c = Case {

@@ -9,7 +9,8 @@ use crate::layer::{GatedMlp, Linear};
 use crate::num::Real;
 use crate::pass::{Pass, Stage};
 use crate::weights::Names;
-use ndarray::{Array2, ArrayD, ArrayView3, s};
+use ndarray::{Array2, ArrayD, ArrayView3, Axis, s};
+use rayon::prelude::*;
 
 /// The weights of a layer.
 #[derive(Debug, Clone)]
@@ -97,11 +98,18 @@ fn mix<T: Real>(
     v: &Array2<T>,
     segments: &mut [Segment<'_, T>],
 ) -> Array2<T> {
-    let d = c.head_dim;
-    let mut first = 0;
+    let (d, stores) = (c.head_dim, pass.stores());
     let unseen = pass.unseen(stage(layer, "mix"), q.shape()).and_then(|given| given.into_dimensionality().ok());
-    let mut mix = Vec::with_capacity(q.len());
+    let mut mix = Array2::from_elem(q.dim(), T::ZERO);
+    let (mut first, mut rest) = (0, mix.view_mut());
+    let mut members = Vec::with_capacity(segments.len());
     for segment in segments {
+        let (own, others) = rest.split_at(Axis(0), segment.rows);
+        (first, rest) = (first + segment.rows, others);
+        members.push((first - segment.rows, segment, own));
+    }
+    // Sequences are independent of each other.
+    members.into_par_iter().for_each(|(first, segment, mut own)| {
         let rows = first..first + segment.rows;
         for (g, head) in segment.cache.layers[layer].iter_mut().enumerate() {
             if segment.rows > 1 {
@@ -113,26 +121,16 @@ fn mix<T: Real>(
             }
         }
         let queries = q.slice(s![rows.clone(), ..]);
-        let seen = by_head(q, c.heads).slice_move(s![.., rows.clone(), ..]);
+        let seen = by_head(q, c.heads).slice_move(s![.., rows, ..]);
         let observer = segment.observer.as_deref_mut();
         let received = observer.and_then(|o| o.see(layer, segment.cache.rows, seen, c.kv_heads));
-        if unseen.is_none() {
-            mix.extend(attention_over(
-                queries.as_slice().unwrap_or_default(),
-                c.heads,
-                &segment.cache.heads(layer),
-                d,
-                Visible::Causal,
-                pass.stores(),
-                received,
-            ));
+        if let (None, Some(own)) = (&unseen, own.as_slice_mut()) {
+            let heads = segment.cache.heads(layer);
+            let queries = queries.as_slice().unwrap_or_default();
+            own.copy_from_slice(&attention_over(queries, c.heads, &heads, d, Visible::Causal, stores, received));
         }
-        first = rows.end;
-    }
-    if let Some(given) = unseen {
-        return given;
-    }
-    Array2::from_shape_vec(q.dim(), mix).unwrap_or_else(|_| unreachable!("E6.4: one row a query"))
+    });
+    unseen.unwrap_or(mix)
 }
 
 /// Shows what the heads computed; gives back what the pass goes on with. x: [n, heads · d_h] → the same.

@@ -8,40 +8,38 @@ use super::vector::{Kept, Vector};
 use crate::num::{LANES, Real};
 
 /// Entries after which partial mixes are added up; counted from cache position 0. Spec: D3.5
-const CHUNK: usize = 256;
+pub const CHUNK: usize = 256;
 
-/// parts\[r\] ← fma(a_r\[t\], b\[t · stride + lane\], parts\[r\]) for t = 0, 1, …: R rows, one or two registers of lanes. At
+/// parts\[r, i\] ← fma(a_r\[t\], b\[t · stride + i · apart + lane\], parts\[r, i\]) for t = 0, 1, …: R rows, N registers of lanes. At
 /// each step memory is asked for: from element next.0 on, next.1 elements further each time.
 #[inline(always)]
-fn outer<V: Vector, S: Kept<V::Number>, const R: usize>(
+fn outer<V: Vector, S: Kept<V::Number>, const R: usize, const N: usize>(
     a: &[&[V::Number]; R],
     b: &[S],
-    stride: usize,
-    registers: usize,
+    (stride, apart): (usize, usize),
     next: (usize, usize),
-    parts: &mut [[V; 2]; R],
-) {
+) -> [[V; N]; R] {
     let len = a[0].len();
     let mut rows = *a;
     for r in 0..R {
         rows[r] = &a[r][..len];
     }
-    let mut sums = *parts;
+    let mut sums = [[V::zero(); N]; R];
     for t in 0..len {
         V::prefetch(b, next.0 + t * next.1);
-        let b = &b[t * stride..][..registers * V::WIDTH];
-        let mut lanes = [V::zero(); 2];
-        for i in 0..registers {
-            lanes[i] = S::load(&b[i * V::WIDTH..][..V::WIDTH]);
+        let b = &b[t * stride..][..(N - 1) * apart + V::WIDTH];
+        let mut lanes = [V::zero(); N];
+        for i in 0..N {
+            lanes[i] = S::load(&b[i * apart..][..V::WIDTH]);
         }
         for r in 0..R {
             let x = V::splat(rows[r][t]);
-            for i in 0..registers {
+            for i in 0..N {
                 sums[r][i] = x.fma(lanes[i], sums[r][i]);
             }
         }
     }
-    *parts = sums;
+    sums
 }
 
 /// scores\[r, i\] = scale · Σ_d q_r\[d\] · k_i\[d\], by blocks of 16 keys, each read once for all queries.
@@ -56,28 +54,51 @@ pub fn fill_scores<T: Registers, S: Kept<T>, V: Vector<Number = T>, const R: usi
     stride: usize,
 ) {
     let Some(d) = q.first().map(|q| q.len()) else { return };
-    let registers = (LANES / V::WIDTH).min(2);
-    let width = registers * V::WIDTH;
-    for (block, keys) in keys.chunks_exact(d * LANES).enumerate().take(stride / LANES) {
-        for first in (0..q.len()).step_by(R) {
-            let mut rows = [q[first]; R];
-            for r in 0..R {
-                rows[r] = q[(first + r).min(q.len() - 1)];
-            }
-            // The passes over a block ask for the next one together, so that memory is never idle.
-            let passes = q.len().div_ceil(R) * (LANES / width);
-            for at in (0..LANES).step_by(width) {
-                let pass = first / R * (LANES / width) + at / width;
-                let next = (d * LANES + d * LANES * pass / passes - at, (LANES / passes).max(1));
-                let mut parts = [[V::zero(); 2]; R];
-                outer::<V, S, R>(&rows, &keys[at..], LANES, registers, next, &mut parts);
-                for r in 0..R.min(q.len() - first) {
-                    let to = &mut scores[(first + r) * stride + block * LANES + at..][..width];
-                    for i in 0..registers {
-                        parts[r][i].store(&mut to[i * V::WIDTH..]);
-                    }
-                    to.iter_mut().for_each(|s| *s *= scale);
+    let blocks = (stride / LANES).min(keys.len() / (d * LANES).max(1));
+    // As many blocks at once as fill the registers.
+    let wide = if V::WIDTH == LANES { blocks / 4 * 4 } else { 0 };
+    for block in (0..wide).step_by(4) {
+        score_blocks::<T, S, V, R, 4>(q, keys, scale, scores, stride, (block, d * LANES));
+    }
+    for block in wide..blocks {
+        match LANES / V::WIDTH {
+            1 => score_blocks::<T, S, V, R, 1>(q, keys, scale, scores, stride, (block, 0)),
+            _ => score_blocks::<T, S, V, R, 2>(q, keys, scale, scores, stride, (block, V::WIDTH)),
+        }
+    }
+}
+
+/// The scores of N registers of keys from a block on, `apart` numbers from each other; of the rest of a block that holds more.
+#[inline(always)]
+fn score_blocks<T: Registers, S: Kept<T>, V: Vector<Number = T>, const R: usize, const N: usize>(
+    q: &[&[T]],
+    keys: &[S],
+    scale: T,
+    scores: &mut [T],
+    stride: usize,
+    (block, apart): (usize, usize),
+) {
+    let d = q[0].len();
+    let (keys, all) = (&keys[block * d * LANES..], (N * V::WIDTH).max(LANES));
+    for first in (0..q.len()).step_by(R) {
+        let mut rows = [q[first]; R];
+        for r in 0..R {
+            rows[r] = q[(first + r).min(q.len() - 1)];
+        }
+        // The passes over these keys ask for the next ones together, so that memory is never idle.
+        let sweeps = all / (N * V::WIDTH);
+        let passes = q.len().div_ceil(R) * sweeps;
+        for sweep in 0..sweeps {
+            let at = sweep * N * V::WIDTH;
+            let pass = first / R * sweeps + sweep;
+            let next = (d * all + d * all * pass / passes - at, (all / passes).max(1));
+            let parts = outer::<V, S, R, N>(&rows, &keys[at..], (LANES, apart), next);
+            for r in 0..R.min(q.len() - first) {
+                let to = &mut scores[(first + r) * stride + block * LANES + at..][..N * V::WIDTH];
+                for i in 0..N {
+                    parts[r][i].store(&mut to[i * V::WIDTH..]);
                 }
+                to.iter_mut().for_each(|s| *s *= scale);
             }
         }
     }
@@ -116,16 +137,25 @@ pub fn add_mix<T: Registers, S: Kept<T>, V: Vector<Number = T>, const R: usize>(
                 }
                 continue;
             }
+            let most = if V::WIDTH == LANES { 4 } else { 2 };
             let mut done = 0;
             while done < d {
-                let registers = ((d - done) / V::WIDTH).clamp(1, 2);
+                let registers = match (d - done) / V::WIDTH {
+                    4.. if most == 4 => 4,
+                    2.. => 2,
+                    _ => 1,
+                };
                 // The last register may hold lanes that are done: they come out the same and are not added again.
                 let at = done.min(d - registers * V::WIDTH);
                 // As for keys; a chunk's values are read in passes of some lanes each.
-                let passes = groups * d.div_ceil(2 * V::WIDTH);
-                let pass = first / R * d.div_ceil(2 * V::WIDTH) + done / (2 * V::WIDTH);
+                let passes = groups * d.div_ceil(most * V::WIDTH);
+                let pass = first / R * d.div_ceil(most * V::WIDTH) + done / (most * V::WIDTH);
                 let next = (CHUNK * d + CHUNK * d * pass / passes, (d / passes).max(1));
-                mix_tile::<T, S, V, R>(&rows, values, d, (at, done), registers, next, outs);
+                match registers {
+                    4 => mix_tile::<T, S, V, R, 4>(&rows, values, d, (at, done), next, outs),
+                    2 => mix_tile::<T, S, V, R, 2>(&rows, values, d, (at, done), next, outs),
+                    _ => mix_tile::<T, S, V, R, 1>(&rows, values, d, (at, done), next, outs),
+                }
                 done = at + registers * V::WIDTH;
             }
         }
@@ -134,12 +164,11 @@ pub fn add_mix<T: Registers, S: Kept<T>, V: Vector<Number = T>, const R: usize>(
 
 /// Lanes at.. of a chunk's mix, added to the outputs from element `fresh` on.
 #[inline(always)]
-fn mix_tile<T: Registers, S: Kept<T>, V: Vector<Number = T>, const R: usize>(
+fn mix_tile<T: Registers, S: Kept<T>, V: Vector<Number = T>, const R: usize, const N: usize>(
     p: &[&[T]; R],
     values: &[S],
     d: usize,
     (at, fresh): (usize, usize),
-    registers: usize,
     next: (usize, usize),
     outs: &mut [&mut [T]],
 ) {
@@ -151,19 +180,13 @@ fn mix_tile<T: Registers, S: Kept<T>, V: Vector<Number = T>, const R: usize>(
     for r in 0..R {
         rows[r] = &p[r][..common];
     }
-    let mut parts = [[V::zero(); 2]; R];
-    if common > 0 {
-        match registers {
-            2 => outer::<V, S, R>(&rows, &values[at..], d, 2, next, &mut parts),
-            _ => outer::<V, S, R>(&rows, &values[at..], d, 1, next, &mut parts),
-        }
-    }
+    let parts = outer::<V, S, R, N>(&rows, values.get(at..).unwrap_or_default(), (d, V::WIDTH), next);
     for r in 0..outs.len() {
-        let mut lanes = [T::ZERO; 2 * LANES];
-        for i in 0..registers {
+        let mut lanes = [T::ZERO; 4 * LANES];
+        for i in 0..N {
             parts[r][i].store(&mut lanes[i * V::WIDTH..]);
         }
-        let lanes = &mut lanes[..registers * V::WIDTH];
+        let lanes = &mut lanes[..N * V::WIDTH];
         // Where a row sees more than its neighbours, as under a causal mask.
         for (i, &p) in p[r].iter().enumerate().skip(common) {
             let v = &values[i * d + at..][..lanes.len()];

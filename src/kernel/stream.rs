@@ -63,6 +63,7 @@ impl Few<'_> {
     #[inline(always)]
     fn outputs<V: Vector<Number = f32>, S: Stored>(mut self, w: &[S]) {
         match self.y.nrows() {
+            1 if size_of::<S>() < size_of::<f32>() => self.tiles::<V, S, 1, 2>(w),
             1 => self.tiles::<V, S, 1, 1>(w),
             2 => self.tiles::<V, S, 2, 1>(w),
             5.. if V::WIDTH == LANES => self.tiles::<V, S, 8, 2>(w),
