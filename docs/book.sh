@@ -10,7 +10,7 @@ cp README.md target/book/README.html # as text: mdBook leads links to Markdown t
 
 dead=0
 for page in target/book/docs/*.html target/book/spec/*.html; do
-  for link in $(grep -o 'href="[^"#:]*' "$page" | sed 's/^href="//' | grep -v '^$' | sort -u); do
+  for link in $(grep -o 'href="[^"#]*' "$page" | sed 's/^href="//' | grep -v -e '^$' -e : | sort -u); do
     if ! [ -e "$(dirname "$page")/$link" ]; then
       echo "$page: nothing at $link"
       dead=1

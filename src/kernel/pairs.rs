@@ -95,7 +95,7 @@ mod tests {
     use half::bf16;
 
     fn panel(numbers: &[f32]) -> Vec<f32> {
-        let mut all = vec![bf16::ZERO; 32];
+        let mut all = [bf16::ZERO; 32];
         all.iter_mut().zip(numbers).for_each(|(to, &v)| *to = bf16::from_f32(v));
         all.chunks_exact(2)
             .map(|pair| f32::from_bits(u32::from(pair[1].to_bits()) << 16 | u32::from(pair[0].to_bits())))
