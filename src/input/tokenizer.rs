@@ -150,8 +150,8 @@ impl Tokenizer {
 
 /// Decodes ids as they come, never half a character; the pieces concatenate to [`Tokenizer::decode`] of all ids.
 ///
-/// Text is held back while it ends in U+FFFD (bytes of a character may still be missing) and during a run of byte
-/// tokens `<0xHH>` (whose decoder judges the run as a whole). Every push decodes all ids again, which is exact for any
+/// Text is held back from the last three U+FFFD on that it ends in (a character that bytes are still missing of leaves no
+/// more; what lies before stays as it is) and during a run of byte tokens `<0xHH>` (whose decoder judges the run as a whole). Every push decodes all ids again, which is exact for any
 /// decoder and takes microseconds. Spec: E4.11
 #[derive(Debug)]
 pub struct TokenStream<'a> {
@@ -169,7 +169,11 @@ impl TokenStream<'_> {
             return None;
         }
         let text = self.tokenizer.decode(&self.ids).ok()?;
-        self.rest(text.trim_end_matches('\u{FFFD}'))
+        let mut sure = text.as_str();
+        for _ in 0..3 {
+            sure = sure.strip_suffix('\u{FFFD}').unwrap_or(sure);
+        }
+        self.rest(sure)
     }
 
     /// What was held back; the stream is empty afterwards.

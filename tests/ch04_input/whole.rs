@@ -127,6 +127,21 @@ fn e4_11_streaming_never_cuts_a_character() {
     assert_eq!(pieces.concat(), "Grüße, 你好 🙂!");
 }
 
+/// Bytes that no character begins with are said, rather than waited for: a model that repeats one would never be heard.
+#[test]
+fn e4_11_bytes_of_no_character_are_said() {
+    let processor = processor(&aircache::demo::files()).unwrap();
+    let tokenizer = processor.tokenizer();
+    let bytes = tokenizer.encode("🙂").unwrap();
+    let last = *bytes.last().unwrap();
+    assert_eq!(tokenizer.decode(&[last; 2]).unwrap(), "\u{FFFD}\u{FFFD}");
+    let mut stream = tokenizer.stream();
+    let mut pieces: Vec<Option<String>> = (0..5).map(|_| stream.push(last)).collect();
+    pieces.push(stream.finish());
+    let said = |n: usize| (n > 0).then(|| "\u{FFFD}".repeat(n));
+    assert_eq!(pieces, [0, 0, 0, 1, 1, 3].map(said));
+}
+
 proptest! {
     #[test]
     fn e4_11_pieces_concatenate_to_the_whole(ids in prop::collection::vec(0u32..500, 0..40)) {
