@@ -7,11 +7,12 @@
 //! names.
 //! Naive twin: [`super::naive::attention`]. Spec: E3.5
 
+use super::attention_entries::{ENTRIES, over_entries};
 use super::attention_ways::Stores;
 use super::entries::{HeadView, Heads};
-use super::outer::{CHUNK, add_mix, fill_scores};
+use super::outer::{add_mix, fill_scores};
 use super::scratch::Scratch;
-use super::simd::{Registers, vectorize};
+use super::simd::Registers;
 use super::vector::{Kept, Kernel, Vector};
 use crate::num::{Grid, LANES, Real};
 use half::bf16;
@@ -20,8 +21,6 @@ use std::any::TypeId;
 
 /// Rows of queries after which received attention is added up (E3.15), and the fewest that a task of a prefill takes.
 const ROWS: usize = 8;
-/// Entries that a task takes where few rows see many.
-const ENTRIES: usize = 8 * CHUNK;
 /// Scores that a task holds, where one head's allow it.
 const SCORES: usize = 128 << 10;
 
@@ -160,7 +159,7 @@ impl Shape {
                 let seen = self.seen(row, heads[g].values.len() / self.head_dim);
                 let q = &q[row * width + g * mix.len()..][..mix.len()];
                 if split {
-                    return narrow.entries(q, seen, heads[g], mix);
+                    return over_entries(q, self.head_dim, seen, heads[g], self.stores, mix);
                 }
                 narrow.heads(q, &[seen], 0..self.group, 0, heads[g], mix, None);
             });
@@ -171,47 +170,6 @@ impl Shape {
                     self.block(q, block * rows, g, *head, mix, None);
                 }
             });
-        }
-    }
-
-    /// One row of a group over many entries, which are split among threads: scores stand alone, and the mix of a chunk does
-    /// (D3.5), so the order of no sum changes. q, mix: the heads of the group.
-    fn entries<T: Registers, S: Kept<T>>(&self, q: &[T], seen: usize, head: HeadView<'_, S>, mix: &mut [T]) {
-        let (d, count) = (self.head_dim, self.group);
-        let stride = seen.next_multiple_of(LANES);
-        let (mut all, mut parts) = (Scratch::new(count * stride), Scratch::new(count * stride));
-        // [parts, queries, entries], then rows.
-        let (p, parts) = (all.get_mut(), parts.get_mut());
-        let keys = head.keys[..stride * d].par_chunks(ENTRIES * d);
-        parts.par_chunks_mut(ENTRIES * count).zip(keys).for_each(|(scores, keys)| {
-            T::run(Scores { q, d, keys, stores: self.stores, scores });
-        });
-        for (part, scores) in parts.chunks(ENTRIES * count).enumerate() {
-            for (row, from) in p.chunks_exact_mut(stride).zip(scores.chunks_exact(scores.len() / count)) {
-                row[part * ENTRIES..][..from.len()].copy_from_slice(from);
-            }
-        }
-        let totals: Vec<T> = p
-            .par_chunks_mut(stride)
-            .map(|row| {
-                vectorize(
-                    #[inline(always)]
-                    || self.stores.weights(&mut row[..seen], scale(d)),
-                )
-            })
-            .collect();
-        let (p, mut mixes) = (&*p, Scratch::new(seen.div_ceil(CHUNK) * count * d));
-        let values = head.values[..seen * d].par_chunks(CHUNK * d);
-        mixes.get_mut().par_chunks_mut(count * d).zip(values).enumerate().for_each(|(chunk, (parts, values))| {
-            T::run(Mix { p: &p[chunk * CHUNK..], stride, values, parts });
-        });
-        mix.fill(T::ZERO);
-        for part in mixes.get().chunks_exact(count * d) {
-            mix.iter_mut().zip(part).for_each(|(o, &part)| *o += part);
-        }
-        for (r, out) in mix.chunks_exact_mut(d).enumerate() {
-            // No sums are wanted, so the weights stay as they are.
-            self.stores.finish(&mut [], totals[r], out, None);
         }
     }
 
@@ -275,52 +233,8 @@ impl Shape {
 }
 
 /// Whether tiles of four rows waste fewer than those of R: a group of seven queries takes two of either.
-fn of_four(r: usize, rows: usize) -> bool {
+pub(super) fn of_four(r: usize, rows: usize) -> bool {
     rows.next_multiple_of(4) < rows.next_multiple_of(r)
-}
-
-/// The scores of some whole blocks of keys: [queries, entries].
-struct Scores<'a, T, S> {
-    q: &'a [T],
-    d: usize,
-    keys: &'a [S],
-    stores: Stores,
-    scores: &'a mut [T],
-}
-
-impl<T: Registers, S: Kept<T>> Kernel<T> for Scores<'_, T, S> {
-    #[inline(always)]
-    fn run<V: Vector<Number = T>, const R: usize, const O: usize>(self) {
-        let q: Vec<&[T]> = self.q.chunks_exact(self.d).collect();
-        let scale = if self.stores.grid == Grid::Native { scale(self.d) } else { T::ONE };
-        let stride = self.keys.len() / self.d;
-        match of_four(R, q.len()) {
-            true => fill_scores::<T, S, V, 4>(&q, self.keys, scale, self.scores, stride),
-            false => fill_scores::<T, S, V, R>(&q, self.keys, scale, self.scores, stride),
-        }
-    }
-}
-
-/// The mix of one chunk of values; p: rows of `stride` numbers, parts: rows of d_h.
-struct Mix<'a, T, S> {
-    p: &'a [T],
-    stride: usize,
-    values: &'a [S],
-    parts: &'a mut [T],
-}
-
-impl<T: Registers, S: Kept<T>> Kernel<T> for Mix<'_, T, S> {
-    #[inline(always)]
-    fn run<V: Vector<Number = T>, const R: usize, const O: usize>(self) {
-        let count = self.p.len().div_ceil(self.stride);
-        let d = self.parts.len() / count;
-        let mut outs: Vec<&mut [T]> = self.parts.chunks_exact_mut(d).collect();
-        let seen = vec![self.values.len() / d; count];
-        match of_four(R, count) {
-            true => add_mix::<T, S, V, 4>(self.p, self.stride, &seen, self.values, &mut outs),
-            false => add_mix::<T, S, V, R>(self.p, self.stride, &seen, self.values, &mut outs),
-        }
-    }
 }
 
 /// Queries that share a KV head, head by head; q, outs: rows of d_h.

@@ -7,6 +7,7 @@
 
 mod activation;
 mod attention;
+mod attention_entries;
 mod attention_ways;
 mod entries;
 mod in_order;
