@@ -151,8 +151,8 @@ impl Tokenizer {
 /// Decodes ids as they come, never half a character; the pieces concatenate to [`Tokenizer::decode`] of all ids.
 ///
 /// Text is held back from the last three U+FFFD on that it ends in (a character that bytes are still missing of leaves no
-/// more; what lies before stays as it is) and during a run of byte tokens `<0xHH>` (whose decoder judges the run as a whole). Every push decodes all ids again, which is exact for any
-/// decoder and takes microseconds. Spec: E4.11
+/// more; what lies before stays as it is) and during a run of byte tokens `<0xHH>` (whose decoder judges the run as a
+/// whole). Every push decodes all ids again, which is exact for any decoder and takes microseconds. Spec: E4.11
 #[derive(Debug)]
 pub struct TokenStream<'a> {
     tokenizer: &'a Tokenizer,

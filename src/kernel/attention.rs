@@ -232,11 +232,6 @@ impl Shape {
     }
 }
 
-/// Whether tiles of four rows waste fewer than those of R: a group of seven queries takes two of either.
-pub(super) fn of_four(r: usize, rows: usize) -> bool {
-    rows.next_multiple_of(4) < rows.next_multiple_of(r)
-}
-
 /// Queries that share a KV head, head by head; q, outs: rows of d_h.
 pub(super) struct Rows<'a, T, S> {
     pub(super) q: Vec<&'a [T]>,
@@ -269,19 +264,13 @@ impl<T: Registers, S: Kept<T>> Kernel<T> for Rows<'_, T, S> {
             scaled.extend(q.iter().flat_map(|q| q.iter().map(|&q| q * scale)));
             q = scaled.chunks_exact(q[0].len()).collect();
         }
-        let at_once = if native && !self.stores.fused { scale } else { T::ONE };
-        match of_four(R, q.len()) {
-            true => fill_scores::<T, S, V, 4>(&q, self.head.keys, at_once, scores, stride),
-            false => fill_scores::<T, S, V, R>(&q, self.head.keys, at_once, scores, stride),
-        }
+        let at_once = self.stores.at_once(scale);
+        fill_scores::<T, S, V, R>(&q, self.head.keys, at_once, scores, stride);
         let mut totals = vec![T::ZERO; q.len()];
         for (r, total) in totals.iter_mut().enumerate() {
             *total = self.stores.weights(&mut scores[r * stride..][..self.seen[r]], scale);
         }
-        match of_four(R, self.outs.len()) {
-            true => add_mix::<T, S, V, 4>(scores, stride, &self.seen, self.head.values, &mut self.outs),
-            false => add_mix::<T, S, V, R>(scores, stride, &self.seen, self.head.values, &mut self.outs),
-        }
+        add_mix::<T, S, V, R>(scores, stride, &self.seen, self.head.values, &mut self.outs);
         for (r, out) in self.outs.iter_mut().enumerate() {
             let p = &mut scores[r * stride..][..self.seen[r]];
             self.stores.finish(p, totals[r], out, self.sums.as_deref_mut());

@@ -1,14 +1,14 @@
 //! Attention of one row over many entries, which threads share: a decode step over a long cache. The bits are those of a
 //! thread that does it all. Spec: E3.5
 
-use super::attention::{of_four, scale};
+use super::attention::scale;
 use super::attention_ways::Stores;
 use super::entries::HeadView;
 use super::outer::{CHUNK, add_mix, fill_scores};
 use super::scratch::Scratch;
 use super::simd::{Registers, vectorize};
 use super::vector::{Kept, Kernel, Vector};
-use crate::num::{Grid, LANES};
+use crate::num::LANES;
 use rayon::prelude::*;
 
 /// Entries that a task takes.
@@ -50,7 +50,7 @@ pub(super) fn over_entries<T: Registers, S: Kept<T>>(
     let (p, mut mixes) = (&*p, Scratch::new(seen.div_ceil(CHUNK) * count * d));
     let values = head.values[..seen * d].par_chunks(CHUNK * d);
     mixes.get_mut().par_chunks_mut(count * d).zip(values).enumerate().for_each(|(chunk, (parts, values))| {
-        T::run(Mix { p: &p[chunk * CHUNK..], stride, values, parts });
+        T::run(Mix { p: &p[chunk * CHUNK..], stride, d, values, parts });
     });
     mix.fill(T::ZERO);
     for part in mixes.get().chunks_exact(count * d) {
@@ -75,19 +75,17 @@ impl<T: Registers, S: Kept<T>> Kernel<T> for Scores<'_, T, S> {
     #[inline(always)]
     fn run<V: Vector<Number = T>, const R: usize, const O: usize>(self) {
         let q: Vec<&[T]> = self.q.chunks_exact(self.d).collect();
-        let scale = if self.stores.grid == Grid::Native { scale(self.d) } else { T::ONE };
+        let scale = self.stores.at_once(scale(self.d));
         let stride = self.keys.len() / self.d;
-        match of_four(R, q.len()) {
-            true => fill_scores::<T, S, V, 4>(&q, self.keys, scale, self.scores, stride),
-            false => fill_scores::<T, S, V, R>(&q, self.keys, scale, self.scores, stride),
-        }
+        fill_scores::<T, S, V, R>(&q, self.keys, scale, self.scores, stride);
     }
 }
 
-/// The mix of one chunk of values; p: rows of `stride` numbers, parts: rows of d_h.
+/// The mix of one chunk of values; p: rows of `stride` numbers, parts: rows of d.
 struct Mix<'a, T, S> {
     p: &'a [T],
     stride: usize,
+    d: usize,
     values: &'a [S],
     parts: &'a mut [T],
 }
@@ -95,13 +93,8 @@ struct Mix<'a, T, S> {
 impl<T: Registers, S: Kept<T>> Kernel<T> for Mix<'_, T, S> {
     #[inline(always)]
     fn run<V: Vector<Number = T>, const R: usize, const O: usize>(self) {
-        let count = self.p.len().div_ceil(self.stride);
-        let d = self.parts.len() / count;
-        let mut outs: Vec<&mut [T]> = self.parts.chunks_exact_mut(d).collect();
-        let seen = vec![self.values.len() / d; count];
-        match of_four(R, count) {
-            true => add_mix::<T, S, V, 4>(self.p, self.stride, &seen, self.values, &mut outs),
-            false => add_mix::<T, S, V, R>(self.p, self.stride, &seen, self.values, &mut outs),
-        }
+        let mut outs: Vec<&mut [T]> = self.parts.chunks_exact_mut(self.d).collect();
+        let seen = vec![self.values.len() / self.d; outs.len()];
+        add_mix::<T, S, V, R>(self.p, self.stride, &seen, self.values, &mut outs);
     }
 }

@@ -48,6 +48,12 @@ fn three<T: Real>(a: (T, T), b: (T, T)) -> T {
 }
 
 impl Stores {
+    /// What a product is scaled by as it is formed: by 1 where it is stored first, or its query was scaled.
+    #[inline(always)]
+    pub(super) fn at_once<T: Real>(self, scale: T) -> T {
+        if self.grid == Grid::Native && !self.fused { scale } else { T::ONE }
+    }
+
     /// A row of scores becomes weights; returns their sum before they were divided by it, 1 for that of a row without any.
     ///
     /// Where nothing is rounded, another honest way divides them here, its queries having been scaled (D10.1); where a

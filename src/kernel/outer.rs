@@ -53,6 +53,25 @@ pub fn fill_scores<T: Registers, S: Kept<T>, V: Vector<Number = T>, const R: usi
     scores: &mut [T],
     stride: usize,
 ) {
+    match by_fours(R, q.len()) {
+        true => scores_of::<T, S, V, 4>(q, keys, scale, scores, stride),
+        false => scores_of::<T, S, V, R>(q, keys, scale, scores, stride),
+    }
+}
+
+/// Whether tiles of four rows waste fewer than those of R: a group of seven queries takes two of either.
+fn by_fours(r: usize, rows: usize) -> bool {
+    rows.next_multiple_of(4) < rows.next_multiple_of(r)
+}
+
+#[inline(always)]
+fn scores_of<T: Registers, S: Kept<T>, V: Vector<Number = T>, const R: usize>(
+    q: &[&[T]],
+    keys: &[S],
+    scale: T,
+    scores: &mut [T],
+    stride: usize,
+) {
     let Some(d) = q.first().map(|q| q.len()) else { return };
     let blocks = (stride / LANES).min(keys.len() / (d * LANES).max(1));
     // As many blocks at once as fill the registers.
@@ -110,6 +129,20 @@ fn score_blocks<T: Registers, S: Kept<T>, V: Vector<Number = T>, const R: usize,
 /// p: rows of `stride` numbers of which row r has seen\[r\], values: [len, d_h], outs: rows of d_h. Spec: E3.5, D3.5
 #[inline(always)]
 pub fn add_mix<T: Registers, S: Kept<T>, V: Vector<Number = T>, const R: usize>(
+    p: &[T],
+    stride: usize,
+    seen: &[usize],
+    values: &[S],
+    outs: &mut [&mut [T]],
+) {
+    match by_fours(R, outs.len()) {
+        true => mix_of::<T, S, V, 4>(p, stride, seen, values, outs),
+        false => mix_of::<T, S, V, R>(p, stride, seen, values, outs),
+    }
+}
+
+#[inline(always)]
+fn mix_of<T: Registers, S: Kept<T>, V: Vector<Number = T>, const R: usize>(
     p: &[T],
     stride: usize,
     seen: &[usize],

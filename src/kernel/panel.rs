@@ -110,15 +110,14 @@ pub fn pack<V: Vector, S: Stored, const P: usize>(rows: &[S], k: usize, depth: &
 #[inline(always)]
 fn put<V: Vector, S: Stored, const P: usize>(block: &[S; BLOCK], s: usize, p: usize, to: &mut [V::Number]) {
     let (w, sweep) = (V::WIDTH, to.len() / (LANES / V::WIDTH));
+    if V::PAIRED {
+        let to = &mut bytemuck::cast_slice_mut::<_, u16>(to)[(s * P + p) * BLOCK..][..BLOCK];
+        return to.iter_mut().zip(block).for_each(|(to, v)| *to = v.bf16_bits());
+    }
     for i in 0..LANES / w {
-        let from = &block[2 * w * i..][..2 * w];
-        if V::PAIRED {
-            S::paired::<V>(from).store(&mut to[i * sweep + (s * P + p) * w..][..w]);
-        } else {
-            let (odd, even) = S::pairs::<V>(from);
-            let at = i * sweep + (2 * s * P + p) * w;
-            odd.store(&mut to[at..at + w]);
-            even.store(&mut to[at + P * w..][..w]);
-        }
+        let (odd, even) = S::pairs::<V>(&block[2 * w * i..][..2 * w]);
+        let at = i * sweep + (2 * s * P + p) * w;
+        odd.store(&mut to[at..at + w]);
+        even.store(&mut to[at + P * w..][..w]);
     }
 }

@@ -106,7 +106,7 @@ macro_rules! registers {
 registers!(f32, x86::F32x8, x86::F32x16, x86::Bf16x32);
 registers!(f64, x86::F64x4, x86::F64x8);
 
-/// The registers themselves. Only [`Registers::run`] names them, after the CPU was asked: that is what makes them safe.
+/// The registers themselves. Only [`Registers`] names them, after the CPU was asked: that is what makes them safe.
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
 mod x86 {
@@ -268,11 +268,8 @@ mod x86 {
     unsafe fn fma_pairs(x: __m512, w: __m512, sum: __m512) -> __m512 {
         // SAFETY: the caller's; a register has no more than its bits.
         unsafe {
-            _mm512_dpbf16_ps(
-                sum,
-                std::mem::transmute::<__m512, __m512bh>(x),
-                std::mem::transmute::<__m512, __m512bh>(w),
-            )
+            let [x, w] = std::mem::transmute::<[__m512; 2], [__m512bh; 2]>([x, w]);
+            _mm512_dpbf16_ps(sum, x, w)
         }
     }
     vector! { Bf16x32(__m512) of 16 f32:
@@ -288,24 +285,6 @@ mod x86 {
                 let b = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(b)));
                 Bf16x32(_mm512_fmadd_ps(a, b, sum))
             }
-        }
-        #[inline(always)]
-        fn beside(self, even: Self) -> Self {
-            // SAFETY: as above.
-            unsafe {
-                let even = _mm512_srli_epi32::<16>(_mm512_castps_si512(even.0));
-                Bf16x32(_mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(self.0), even)))
-            }
-        }
-        #[inline(always)]
-        fn pairs_f32(from: &[f32]) -> (Self, Self) {
-            let (odd, even) = F32x16::pairs_f32(from);
-            (Bf16x32(odd.0), Bf16x32(even.0))
-        }
-        #[inline(always)]
-        fn pairs_bf16(from: &[bf16]) -> (Self, Self) {
-            let (odd, even) = F32x16::pairs_bf16(from);
-            (Bf16x32(odd.0), Bf16x32(even.0))
         }
         #[inline(always)]
         fn fold4(last: &[Self; 4], lanes: &[Lanes<f32>; 4]) -> [f32; 4] {

@@ -34,11 +34,6 @@ pub trait Vector: Copy {
     fn fma_apart(self, x: Self, sum: Self) -> Self {
         self.fma(x, sum)
     }
-    /// Pairs of odd numbers (self) and even ones, all of them bf16.
-    #[inline(always)]
-    fn beside(self, _even: Self) -> Self {
-        self
-    }
     /// Asks for the memory around element `at`, which need not exist.
     #[inline(always)]
     fn prefetch<S>(_from: &[S], _at: usize) {}
@@ -91,29 +86,30 @@ pub trait Kernel<T> {
 pub trait Stored: Copy + Send + Sync + Default {
     /// Of 2 W numbers the odd ones, and the even ones, as numbers of the container.
     fn pairs<V: Vector>(from: &[Self]) -> (V, V);
-    /// The same, which are bf16, in one register of pairs.
-    #[inline(always)]
-    fn paired<V: Vector>(from: &[Self]) -> V {
-        let (odd, even) = Self::pairs::<V>(from);
-        odd.beside(even)
-    }
+    /// The bits of a number that is a bf16.
+    fn bf16_bits(self) -> u16;
 }
 
 macro_rules! stored {
-    ($($stored:ty: $pairs:expr;)*) => {$(
+    ($($stored:ty: $pairs:expr, $widen:expr;)*) => {$(
         impl Stored for $stored {
             #[inline(always)]
             fn pairs<V: Vector>(from: &[Self]) -> (V, V) {
                 $pairs(from)
             }
+            #[inline(always)]
+            fn bf16_bits(self) -> u16 {
+                let wide: f32 = $widen(self);
+                (wide.to_bits() >> 16) as u16
+            }
         }
     )*};
 }
 stored! {
-    f32: V::pairs_f32;
-    bf16: V::pairs_bf16;
-    f16: V::pairs_f16;
-    f64: |from| pairs(from, V::Number::of);
+    f32: V::pairs_f32, |v| v;
+    bf16: V::pairs_bf16, widen_bf16;
+    f16: V::pairs_f16, widen_f16;
+    f64: |from| pairs(from, V::Number::of), |v| v as f32;
 }
 
 /// A number of a container as a cache keeps it.
