@@ -37,11 +37,16 @@ fn main() -> aircache::Result<()> {
     // As the program does: this thread works too. Where a pool is there already, that one is used.
     let _ = rayon::ThreadPoolBuilder::new().use_current_thread().build_global();
     let peak = (rayon::current_num_threads() * OPERATIONS) as f64 / median(|| _ = black_box(multiply())) / 1e9;
+    let only = std::env::args().skip(1).find(|a| !a.starts_with('-'));
+    let only = |part: &str| only.as_deref().is_none_or(|only| only == part);
     let memory = vec![1f32; 64 << 20];
     let bandwidth = memory.len() as f64 * 4.0 / median(|| _ = black_box(read(&memory))) / 1e9;
     println!("{}: {peak:.0} GFLOP/s, {bandwidth:.1} GB/s read", Isa::current().name());
     println!("linear layers, rows × inputs × outputs");
-    for (m, k, n) in [(729, 1152, 4304), (729, 1152, 1152), (1024, 896, 4864), (1024, 4864, 896)] {
+    for (m, k, n) in [(729, 1152, 4304), (729, 1152, 1152), (1024, 896, 4864), (1024, 4864, 896)]
+        .into_iter()
+        .filter(|_| only("linear"))
+    {
         let x = Array2::from_shape_fn((m, k), |(i, j)| ((i * 7 + j * 13) % 64) as f32 / 32.0 - 1.0); // each of them a bf16
         let w = random(n * k, 2);
         let narrow: Vec<bf16> = w.iter().map(|&v| bf16::from_f32(v)).collect();
@@ -51,7 +56,7 @@ fn main() -> aircache::Result<()> {
         let operations = 2.0 * (m * k * n) as f64 / 1e9;
         println!("  {m} × {k} × {n}: f32 {:.0} GFLOP/s, bf16 × bf16 {:.0}", operations / a, operations / b);
     }
-    for (k, n) in [(896, 4864), (4864, 896)] {
+    for (k, n) in [(896, 4864), (4864, 896)].into_iter().filter(|_| only("few")) {
         println!("linear layers of few rows, {k} × {n}, a matrix after the other, and the read bandwidth meanwhile");
         let layers = 24;
         let wide = random(layers * n * k, 3);
@@ -78,6 +83,8 @@ fn main() -> aircache::Result<()> {
     println!("attention, rows + entries before, query heads / KV heads × d");
     for (rows, before, h, g, d) in
         [(1024, 0, 14, 2, 64), (512, 3584, 14, 2, 64), (729, 0, 16, 16, 72), (1, 16_383, 14, 2, 64)]
+            .into_iter()
+            .filter(|_| only("attention"))
     {
         let len = rows + before;
         let q = random(rows * h * d, 5);

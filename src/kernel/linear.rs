@@ -25,9 +25,9 @@ const FEW: usize = 8;
 /// Rows of x that are packed at once, which bounds memory.
 const GROUP: usize = 1024;
 /// Inputs whose products are summed before the lanes are put aside: R rows of so many stay in the first cache.
-const DEPTH: usize = 1280;
+const DEPTH: usize = 1152;
 /// Bytes of packed weights that stay in the second cache.
-const CACHED: usize = 128 << 10;
+const CACHED: usize = 512 << 10;
 
 /// y\[m, n\] = Σ_k x\[m, k\] · w\[n, k\] + b\[n\].
 ///
@@ -78,8 +78,8 @@ fn many<T: Registers>(x: &[T], w: MatrixView<'_>, b: Option<&[f32]>, y: &mut [T]
     let (n, k) = (w.rows, w.cols);
     let m = y.len() / n.max(1);
     let mut y = ArrayViewMut2::from_shape((m, n), y).unwrap_or_else(|_| unreachable!("E3.3: y is [m, n]"));
-    let depths: Vec<_> = depths(k, paired).collect();
-    let block = outputs_at_once::<T>(n, &depths, paired);
+    let depths: Vec<_> = depths(k).collect();
+    let block = outputs_at_once::<T>(n, numbers(&(0..k), paired));
     for first in (0..m).step_by(GROUP) {
         let rows = first..m.min(first + GROUP);
         let x = Panels::new(&x[rows.start * k..rows.end * k], rows.len(), k, &depths, paired);
@@ -90,19 +90,19 @@ fn many<T: Registers>(x: &[T], w: MatrixView<'_>, b: Option<&[f32]>, y: &mut [T]
     }
 }
 
-/// Outputs a task takes: few enough for its packed weights to stay in the cache, and as many for one thread as for another.
-fn outputs_at_once<T: Registers>(n: usize, depths: &[Range<usize>], paired: bool) -> usize {
+/// Outputs a task takes: few enough for its packed weights, `row` numbers each, to stay in the cache, and as many for one
+/// thread as for another.
+fn outputs_at_once<T: Registers>(n: usize, row: usize) -> usize {
     let (_, o) = T::tile();
-    let deepest = depths.iter().map(|d| numbers(d, paired)).max().unwrap_or(1);
-    let most = (CACHED / (deepest * size_of::<T>())).clamp(o, 96);
+    let most = (CACHED / (row * size_of::<T>())).clamp(o, 96);
     let threads = rayon::current_num_threads();
     let tasks = n.div_ceil(most).next_multiple_of(threads);
     n.div_ceil(tasks.max(1)).next_multiple_of(o)
 }
 
 /// The inputs, at least one, in ranges of whole blocks of 32, about equally long.
-fn depths(k: usize, paired: bool) -> impl Iterator<Item = Range<usize>> {
-    let parts = k.div_ceil(if paired { 2 * DEPTH } else { DEPTH });
+fn depths(k: usize) -> impl Iterator<Item = Range<usize>> {
+    let parts = k.div_ceil(DEPTH);
     let step = k.div_ceil(parts).next_multiple_of(BLOCK);
     (0..parts).map(move |i| (i * step).min(k)..((i + 1) * step).min(k))
 }
@@ -119,42 +119,39 @@ struct Block<'a, T> {
 impl<T: Registers> Kernel<T> for Block<'_, T> {
     #[inline(always)]
     fn run<V: Vector<Number = T>, const R: usize, const O: usize>(mut self) {
-        let (rows, outputs) = self.y.dim();
-        let (across, last) = (outputs.div_ceil(O), self.x.depths.len() - 1);
-        // The lanes of every tile, where the inputs come in several ranges; else of the one at hand.
-        let tiles = if last == 0 { 1 } else { rows.div_ceil(R) * across };
-        let mut lanes = Scratch::new(tiles * R * O * LANES);
+        let (outputs, k) = (self.y.ncols(), self.w.cols);
+        let (across, row) = (outputs.div_ceil(O), numbers(&(0..k), V::PAIRED));
+        let mut packed = Scratch::new(across * O * row);
+        let range = self.first * k..(self.first + outputs) * k;
+        match self.w.values {
+            Values::F32(w) => pack::<V, _, O>(&w[range], k, &self.x.depths, packed.get_mut()),
+            Values::Bf16(w) => pack::<V, _, O>(&w[range], k, &self.x.depths, packed.get_mut()),
+            Values::F16(w) => pack::<V, _, O>(&w[range], k, &self.x.depths, packed.get_mut()),
+        }
+        let exponents: Vec<u32> = match V::PAIRED {
+            true => packed.get().chunks_exact(O * row).map(pairs::exponent).collect(),
+            false => Vec::new(),
+        };
+        // The lanes of some rows between one range of inputs and the next.
+        let mut lanes = Scratch::new(across * R * O * LANES);
         let lanes = lanes.get_mut().as_chunks_mut::<LANES>().0;
-        let deepest = self.x.depths.iter().map(|d| numbers(d, V::PAIRED)).max().unwrap_or(0);
-        let mut packed = Scratch::new(across * O * deepest);
-        for (part, depth) in self.x.depths.iter().enumerate() {
-            let row = numbers(depth, V::PAIRED);
-            let packed = &mut packed.get_mut()[..across * O * row];
-            let range = self.first * self.w.cols..(self.first + outputs) * self.w.cols;
-            match self.w.values {
-                Values::F32(w) => pack::<V, _, O>(&w[range], self.w.cols, depth, packed),
-                Values::Bf16(w) => pack::<V, _, O>(&w[range], self.w.cols, depth, packed),
-                Values::F16(w) => pack::<V, _, O>(&w[range], self.w.cols, depth, packed),
+        for (i, mut y) in self.y.axis_chunks_iter_mut(Axis(0), R).enumerate() {
+            let mut rows: [&mut [T]; R] = std::array::from_fn(|_| &mut [][..]);
+            for (to, row) in rows.iter_mut().zip(y.rows_mut()) {
+                *to = row.into_slice().unwrap_or_default();
             }
-            let smallest: Vec<u32> = match V::PAIRED {
-                true => packed.chunks_exact(O * row).map(pairs::exponent).collect(),
-                false => Vec::new(),
-            };
-            let panels = self.x.part(part).chunks_exact(R * row);
-            for (i, (x, mut y)) in panels.zip(self.y.axis_chunks_iter_mut(Axis(0), R)).enumerate() {
-                let mut rows: [&mut [T]; R] = std::array::from_fn(|_| &mut [][..]);
-                for (to, row) in rows.iter_mut().zip(y.rows_mut()) {
-                    *to = row.into_slice().unwrap_or_default();
-                }
-                let least = if V::PAIRED { self.x.exponents(part)[i] } else { 0 };
-                for (j, w) in packed.chunks_exact(O * row).enumerate() {
-                    let at = if last == 0 { 0 } else { (i * across + j) * R * O };
-                    let lanes = &mut lanes[at..at + R * O];
-                    let sums = match V::PAIRED && !pairs::are_normal(least, smallest[j]) {
-                        false => tile::<V, R, O, false>(x, w, part == 0, lanes),
-                        true => tile::<V, R, O, true>(x, w, part == 0, lanes),
+            for depth in &self.x.depths {
+                let (x, next) = self.x.at::<R>(i, depth, V::PAIRED);
+                let start = O * numbers(&(0..depth.start), V::PAIRED);
+                for (j, w) in packed.get().chunks_exact(O * row).enumerate() {
+                    let lanes = &mut lanes[j * R * O..][..R * O];
+                    let w = &w[start..][..x.len() / R * O];
+                    let next = next.get(j * (x.len() / R)..).unwrap_or_default();
+                    let sums = match V::PAIRED && !pairs::are_normal(self.x.exponent(i), exponents[j]) {
+                        false => tile::<V, R, O, false>(x, w, next, start == 0, lanes),
+                        true => tile::<V, R, O, true>(x, w, next, start == 0, lanes),
                     };
-                    if part == last {
+                    if depth.end == k {
                         let bias = self.b.map(|b| &b[self.first + j * O..]);
                         put(&sums, lanes, bias, &mut rows, j * O);
                     } else {
@@ -202,16 +199,19 @@ fn keep<V: Vector, const R: usize, const O: usize>(sums: &[[V; O]; R], at: usize
 /// lane\[r, o\] ← fma(x_k, w_k, lane\[r, o\]) for k in the order of E2.4, from 0 (`new`) or from what `lanes` has. The last W
 /// lanes of each sum are the result, `lanes` has the others.
 ///
-/// x: [16/W sweeps, steps, R, W], w: [16/W, steps, O, W], lanes: [R, O]; `APART`: not by the instruction for pairs. Spec: E2.4, D3.3
+/// x: [16/W sweeps, steps, R, W], w: [16/W, steps, O, W], lanes: [R, O]; `APART`: not by the instruction for pairs. Each
+/// step asks for a line of the x that comes after this one. Spec: E2.4, D3.3
 #[inline(always)]
 fn tile<V: Vector, const R: usize, const O: usize, const APART: bool>(
     x: &[V::Number],
     w: &[V::Number],
+    next: &[V::Number],
     new: bool,
     lanes: &mut [Lanes<V::Number>],
 ) -> [[V; O]; R] {
     let sweeps = LANES / V::WIDTH;
     let (x_sweep, w_sweep) = (x.len() / sweeps, w.len() / sweeps);
+    let mut next = next.chunks_exact(V::WIDTH);
     let mut sums = [[V::zero(); O]; R];
     for sweep in 0..sweeps {
         let at = sweep * V::WIDTH;
@@ -225,6 +225,7 @@ fn tile<V: Vector, const R: usize, const O: usize, const APART: bool>(
         let x = x[sweep * x_sweep..][..x_sweep].chunks_exact(R * V::WIDTH);
         let w = w[sweep * w_sweep..][..w_sweep].chunks_exact(O * V::WIDTH);
         for (x, w) in x.zip(w) {
+            V::prefetch(next.next().unwrap_or_default(), 0);
             let mut ws = [V::zero(); O];
             for o in 0..O {
                 ws[o] = V::load(&w[o * V::WIDTH..][..V::WIDTH]);

@@ -1,61 +1,54 @@
 //! Rows packed into panels, the layout that a tile of a linear layer reads straight on.
 //!
-//! P rows become one panel: [16/W sweeps, steps, P, W]. In each block of 32 inputs the odd ones make a step and the even
-//! ones the next (D2.3); a sweep holds W of their 16 lanes. What is missing of the last block and the last panel is zeros.
-//! Where registers hold pairs of bf16, a block makes one step (D3.3).
+//! P rows become one panel. It holds the ranges of inputs one after the other, each as [16/W sweeps, steps, P, W]: in each
+//! block of 32 inputs the odd ones make a step and the even ones the next (D2.3); a sweep holds W of their 16 lanes. What is
+//! missing of the last block and the last panel is zeros. Where registers hold pairs of bf16, a block makes one step (D3.3).
 
 use super::pairs;
 use super::scratch::Scratch;
 use super::simd::Registers;
 use super::vector::{Kernel, Stored, Vector};
-use crate::num::{BLOCK, LANES, Real};
+use crate::num::{BLOCK, LANES};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// All rows of x, packed for each range of inputs.
+/// All rows of x in panels of as many as a tile holds.
 pub struct Panels<T> {
     /// The ranges of inputs.
     pub depths: Vec<Range<usize>>,
-    parts: Vec<Part<T>>,
-}
-
-/// The panels of a range of inputs.
-struct Part<T> {
     numbers: Scratch<T>,
+    /// Numbers of a row.
+    row: usize,
     /// Of each panel of pairs.
     exponents: Vec<u32>,
 }
 
 impl<T: Registers> Panels<T> {
-    /// x: [m, k] → panels of as many rows as a tile holds.
+    /// x: [m, k].
     pub fn new(x: &[T], m: usize, k: usize, depths: &[Range<usize>], paired: bool) -> Self {
         let (rows, _) = T::tile();
-        let part = |depth: &Range<usize>| {
-            let panel = rows * numbers(depth, paired);
-            let len = m.div_ceil(rows) * panel;
-            let mut packed = Scratch::new(len);
-            let from = x.par_chunks(8 * rows * k);
-            let to = packed.get_mut().par_chunks_mut(8 * panel);
-            to.zip(from).for_each(|(to, rows)| run(Pack { rows, k, depth, to }, paired));
-            let exponents = match paired {
-                true => packed.get().par_chunks(panel.max(1)).map(pairs::exponent).collect(),
-                false => Vec::new(),
-            };
-            Part { numbers: packed, exponents }
+        let row = numbers(&(0..k), paired);
+        let panel = rows * row;
+        let mut packed = Scratch::new(m.div_ceil(rows) * panel);
+        let from = x.par_chunks(8 * rows * k);
+        let to = packed.get_mut().par_chunks_mut(8 * panel);
+        to.zip(from).for_each(|(to, rows)| run(Pack { rows, k, depths, to }, paired));
+        let exponents = match paired {
+            true => packed.get().par_chunks(panel).map(pairs::exponent).collect(),
+            false => Vec::new(),
         };
-        Panels { depths: depths.to_vec(), parts: depths.iter().map(part).collect() }
-    }
-}
-
-impl<T: Real> Panels<T> {
-    /// The panels of a range of inputs.
-    pub fn part(&self, depth: usize) -> &[T] {
-        self.parts[depth].numbers.get()
+        Panels { depths: depths.to_vec(), numbers: packed, row, exponents }
     }
 
-    /// The smallest exponent in each of them, where they are of pairs.
-    pub fn exponents(&self, depth: usize) -> &[u32] {
-        &self.parts[depth].exponents
+    /// The inputs `depth` of panel i of R rows, and what lies behind them.
+    pub fn at<const R: usize>(&self, i: usize, depth: &Range<usize>, paired: bool) -> (&[T], &[T]) {
+        let start = R * (i * self.row + numbers(&(0..depth.start), paired));
+        self.numbers.get()[start..].split_at(R * numbers(depth, paired))
+    }
+
+    /// The smallest exponent in panel i, where it is of pairs.
+    pub fn exponent(&self, i: usize) -> u32 {
+        self.exponents.get(i).copied().unwrap_or(0)
     }
 }
 
@@ -72,41 +65,45 @@ pub fn run<T: Registers>(kernel: impl Kernel<T>, paired: bool) {
 struct Pack<'a, T> {
     rows: &'a [T],
     k: usize,
-    depth: &'a Range<usize>,
+    depths: &'a [Range<usize>],
     to: &'a mut [T],
 }
 
 impl<T: Registers> Kernel<T> for Pack<'_, T> {
     #[inline(always)]
     fn run<V: Vector<Number = T>, const R: usize, const O: usize>(self) {
-        pack::<V, T, R>(self.rows, self.k, self.depth, self.to);
+        pack::<V, T, R>(self.rows, self.k, self.depths, self.to);
     }
 }
 
-/// The inputs `depth` of rows [count, k], packed into panels of P rows. Spec: D2.3
+/// Rows [count, k] packed into panels of P. Spec: D2.3
 #[inline(always)]
-pub fn pack<V: Vector, S: Stored, const P: usize>(rows: &[S], k: usize, depth: &Range<usize>, to: &mut [V::Number]) {
-    for (to, rows) in to.chunks_exact_mut(P * numbers(depth, V::PAIRED)).zip(rows.chunks(P * k)) {
-        for (p, row) in rows.chunks_exact(k).enumerate() {
-            let (blocks, rest) = row[depth.clone()].as_chunks::<BLOCK>();
-            for (s, block) in blocks.iter().enumerate() {
-                put::<V, S, P>(block, s, p, to);
-            }
-            if !rest.is_empty() {
-                let mut block = [S::default(); BLOCK];
-                block[..rest.len()].copy_from_slice(rest);
-                put::<V, S, P>(&block, blocks.len(), p, to);
+pub fn pack<V: Vector, S: Stored, const P: usize>(rows: &[S], k: usize, depths: &[Range<usize>], to: &mut [V::Number]) {
+    for (panel, rows) in to.chunks_exact_mut(P * numbers(&(0..k), V::PAIRED)).zip(rows.chunks(P * k)) {
+        for depth in depths {
+            let to = &mut panel[P * numbers(&(0..depth.start), V::PAIRED)..][..P * numbers(depth, V::PAIRED)];
+            for (p, row) in rows.chunks_exact(k).enumerate() {
+                let (blocks, rest) = row[depth.clone()].as_chunks::<BLOCK>();
+                for (s, block) in blocks.iter().enumerate() {
+                    put::<V, S, P>(block, s, p, to);
+                }
+                if !rest.is_empty() {
+                    let mut block = [S::default(); BLOCK];
+                    block[..rest.len()].copy_from_slice(rest);
+                    put::<V, S, P>(&block, blocks.len(), p, to);
+                }
             }
         }
         if rows.len() < P * k {
             let missing = rows.len() / k..P;
-            to.chunks_exact_mut(P * V::WIDTH)
+            panel
+                .chunks_exact_mut(P * V::WIDTH)
                 .for_each(|step| step[missing.start * V::WIDTH..].fill(V::Number::default()));
         }
     }
 }
 
-/// Block s of row p of a panel.
+/// Block s of row p of a range of a panel.
 #[inline(always)]
 fn put<V: Vector, S: Stored, const P: usize>(block: &[S; BLOCK], s: usize, p: usize, to: &mut [V::Number]) {
     let (w, sweep) = (V::WIDTH, to.len() / (LANES / V::WIDTH));
