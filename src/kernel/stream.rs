@@ -1,6 +1,7 @@
 //! Linear layers of few rows: the weights are read once, where they lie, at the speed that memory gives them.
 //!
-//! Each sum is in the order of [`crate::num::dot`], its lanes in registers.
+//! Each sum is in the order of [`crate::num::dot`], its lanes in registers. Where the rows of x are longer than the first
+//! cache, a task takes its outputs through one range of inputs after the other, the lanes put aside meanwhile.
 
 #![allow(clippy::needless_range_loop)] // loops over registers read as the equations do, by index
 
@@ -11,11 +12,14 @@ use super::vector::{Kernel, Stored, Vector};
 use crate::num::{BLOCK, LANES, Real, pack};
 use ndarray::parallel::prelude::*;
 use ndarray::{ArrayViewMut2, Axis};
+use std::ops::Range;
 
 /// Bytes of weights a task reads.
 const TASK: usize = 256 << 10;
 /// Bytes between the weights in use and those that are asked for.
 const AHEAD: usize = 8 << 10;
+/// Bytes of x that stay in the first cache beside the weights in use. One or two rows come fast enough from the second.
+const NEAR: usize = 32 << 10;
 
 /// x: [m, k], y: [m, n].
 pub fn few(x: &[f32], w: MatrixView<'_>, b: Option<&[f32]>, y: &mut [f32]) {
@@ -62,78 +66,110 @@ impl Few<'_> {
     /// Memory is fastest where it is read straight on, so a tile holds as few outputs as keep the arithmetic fed.
     #[inline(always)]
     fn outputs<V: Vector<Number = f32>, S: Stored>(mut self, w: &[S]) {
-        match self.y.nrows() {
-            1 if size_of::<S>() < size_of::<f32>() => self.tiles::<V, S, 1, 2>(w),
-            1 => self.tiles::<V, S, 1, 1>(w),
-            2 => self.tiles::<V, S, 2, 1>(w),
-            5.. if V::WIDTH == LANES => self.tiles::<V, S, 8, 2>(w),
-            _ if V::WIDTH == LANES => self.tiles::<V, S, 4, 2>(w),
-            _ => self.tiles::<V, S, 4, 1>(w),
+        let narrow = size_of::<S>() < size_of::<f32>();
+        match (self.y.nrows(), V::WIDTH == LANES) {
+            (1, true) if narrow => self.tiles::<V, S, 1, 2, 1>(w),
+            (1, true) => self.tiles::<V, S, 1, 1, 1>(w),
+            (2, true) => self.tiles::<V, S, 2, 1, 1>(w),
+            (3 | 4, true) => self.tiles::<V, S, 4, 2, 1>(w),
+            (_, true) => self.tiles::<V, S, 8, 2, 1>(w),
+            (1, false) if narrow => self.tiles::<V, S, 1, 2, 2>(w),
+            (1, false) => self.tiles::<V, S, 1, 1, 2>(w),
+            (2, false) => self.tiles::<V, S, 2, 1, 2>(w),
+            (_, false) => self.tiles::<V, S, 4, 1, 2>(w),
         }
     }
 
     #[inline(always)]
-    fn tiles<V: Vector<Number = f32>, S: Stored, const R: usize, const O: usize>(&mut self, w: &[S]) {
-        let (m, n) = self.y.dim();
-        for output in (0..n).step_by(O) {
-            // The weights of a tile stay in the first cache for the rows that follow.
-            for row in (0..m).step_by(R) {
-                let sums = self.tile::<V, S, R, O>(w, row, output);
-                self.put(&sums, row, output);
+    fn tiles<V: Vector<Number = f32>, S: Stored, const R: usize, const O: usize, const H: usize>(&mut self, w: &[S]) {
+        let ((m, n), k) = (self.y.dim(), self.w.cols);
+        let parts = if m <= 2 { 1 } else { (m * self.padded * size_of::<f32>()).div_ceil(NEAR) };
+        let depth = self.padded.div_ceil(parts).next_multiple_of(BLOCK);
+        let mut lanes = Scratch::new(n.next_multiple_of(O) * m.next_multiple_of(R) * LANES);
+        let lanes = lanes.get_mut();
+        for start in (0..k).step_by(depth) {
+            let depth = start..k.min(start + depth);
+            let mut tiles = lanes.chunks_exact_mut(R * O * LANES);
+            for output in (0..n).step_by(O) {
+                // The weights of a tile stay in the first cache for the rows that follow.
+                for row in (0..m).step_by(R) {
+                    let lanes = tiles.next().unwrap_or_default();
+                    let mut sums = [[[V::zero(); H]; O]; R];
+                    if start > 0 {
+                        each(&mut sums, lanes, |sum, lanes| *sum = V::load(lanes));
+                    }
+                    self.tile(w, row, output, &depth, &mut sums);
+                    if depth.end == k {
+                        self.put(&sums, row, output);
+                    } else {
+                        each(&mut sums, lanes, |sum, lanes| sum.store(lanes));
+                    }
+                }
             }
         }
     }
 
-    /// The lanes of R rows and O outputs: [R, O, lanes in registers]. Past the end the last one again.
+    /// Adds the products of `depth` to the lanes of R rows and O outputs, [R, O, lanes in registers]. Past the end the last
+    /// one again.
     #[inline(always)]
-    fn tile<V: Vector<Number = f32>, S: Stored, const R: usize, const O: usize>(
+    fn tile<V: Vector<Number = f32>, S: Stored, const R: usize, const O: usize, const H: usize>(
         &self,
         w: &[S],
         row: usize,
         output: usize,
-    ) -> [[[V; 2]; O]; R] {
+        depth: &Range<usize>,
+        sums: &mut [[[V; H]; O]; R],
+    ) {
         let (m, n) = self.y.dim();
         let k = self.w.cols;
         let (mut xs, mut ws) = ([&self.x[..0]; R], [&w[..0]; O]);
         for r in 0..R {
-            xs[r] = &self.x[(row + r).min(m - 1) * self.padded..][..self.padded];
+            let row = &self.x[(row + r).min(m - 1) * self.padded..][..self.padded];
+            xs[r] = &row[depth.start..];
         }
         for o in 0..O {
-            ws[o] = &w[(self.first + (output + o).min(n - 1)) * k..][..k];
+            ws[o] = &w[(self.first + (output + o).min(n - 1)) * k..][depth.clone()];
         }
-        let next = &w[(self.first + output.min(n - 1)) * k..];
-        let mut sums = [[[V::zero(); 2]; O]; R];
-        let whole = k / BLOCK * BLOCK;
+        // The weights that come after these: straight on, or those of the next outputs.
+        let straight = depth.len() == k;
+        let (next, ahead) = match straight {
+            true => (&w[(self.first + output) * k..], AHEAD / size_of::<S>()),
+            false => (&w[(self.first + output.min(n - 1)) * k + depth.start..], O * k),
+        };
+        let whole = depth.len() / BLOCK * BLOCK;
         for at in (0..whole).step_by(BLOCK) {
-            // One line of the weights that come after these for each line consumed.
-            for line in 0..(O * BLOCK * size_of::<S>()).div_ceil(LINE) {
-                V::prefetch(next, O * at + (AHEAD + line * LINE) / size_of::<S>());
+            // One line of them for each line consumed.
+            for o in 0..O {
+                for line in 0..(BLOCK * size_of::<S>()).div_ceil(LINE) {
+                    let line = line * LINE / size_of::<S>();
+                    let at = if straight { O * at + o * BLOCK + line } else { o * k + at + line };
+                    V::prefetch(next, at + ahead);
+                }
             }
             let mut blocks = [&w[..0]; O];
             for o in 0..O {
                 blocks[o] = &ws[o][at..at + BLOCK];
             }
-            step::<V, S, R, O>(&xs, blocks, at, &mut sums);
+            step::<V, S, R, O, H>(&xs, blocks, at, sums);
         }
-        if whole < k {
+        if whole < depth.len() {
             let mut rest = [[S::default(); BLOCK]; O];
             for o in 0..O {
-                rest[o][..k - whole].copy_from_slice(&ws[o][whole..]);
+                rest[o][..depth.len() - whole].copy_from_slice(&ws[o][whole..]);
             }
             let mut blocks = [&w[..0]; O];
             for o in 0..O {
                 blocks[o] = &rest[o];
             }
-            step::<V, S, R, O>(&xs, blocks, whole, &mut sums);
+            step::<V, S, R, O, H>(&xs, blocks, whole, sums);
         }
-        sums
     }
 
     /// Adds the lanes up, and the bias to them.
     #[inline(always)]
-    fn put<V: Vector<Number = f32>, const R: usize, const O: usize>(
+    fn put<V: Vector<Number = f32>, const R: usize, const O: usize, const H: usize>(
         &mut self,
-        sums: &[[[V; 2]; O]; R],
+        sums: &[[[V; H]; O]; R],
         row: usize,
         output: usize,
     ) {
@@ -142,10 +178,10 @@ impl Few<'_> {
             // The lanes of a sum: those of the last register stay there.
             let (mut lanes, mut last) = ([[0.0; LANES]; 4], [V::zero(); 4]);
             for i in 0..sums.len() {
-                for half in 0..LANES / V::WIDTH - 1 {
+                for half in 0..H - 1 {
                     sums[i][half].store(&mut lanes[i][half * V::WIDTH..]);
                 }
-                last[i] = sums[i][LANES / V::WIDTH - 1];
+                last[i] = sums[i][H - 1];
             }
             for (i, sum) in V::fold4(&last, &lanes).into_iter().enumerate().take(sums.len()) {
                 let (r, o) = (row + (4 * four + i) / O, output + (4 * four + i) % O);
@@ -158,15 +194,29 @@ impl Few<'_> {
     }
 }
 
+/// Every register of a tile with the lanes it stands for.
+#[inline(always)]
+fn each<V: Vector<Number = f32>, const R: usize, const O: usize, const H: usize>(
+    sums: &mut [[[V; H]; O]; R],
+    lanes: &mut [f32],
+    mut f: impl FnMut(&mut V, &mut [f32]),
+) {
+    for (sums, lanes) in sums.as_flattened_mut().iter_mut().zip(lanes.as_chunks_mut::<LANES>().0) {
+        for half in 0..H {
+            f(&mut sums[half], &mut lanes[half * V::WIDTH..]);
+        }
+    }
+}
+
 /// The 32 inputs from `at` on of R rows and O outputs. sums: [R, O, lanes in registers]. Spec: E2.4
 #[inline(always)]
-fn step<V: Vector<Number = f32>, S: Stored, const R: usize, const O: usize>(
+fn step<V: Vector<Number = f32>, S: Stored, const R: usize, const O: usize, const H: usize>(
     x: &[&[f32]; R],
     w: [&[S]; O],
     at: usize,
-    sums: &mut [[[V; 2]; O]; R],
+    sums: &mut [[[V; H]; O]; R],
 ) {
-    for half in 0..LANES / V::WIDTH {
+    for half in 0..H {
         let (mut odd, mut even) = ([V::zero(); O], [V::zero(); O]);
         for o in 0..O {
             (odd[o], even[o]) = S::pairs::<V>(&w[o][2 * V::WIDTH * half..][..2 * V::WIDTH]);
