@@ -42,11 +42,22 @@ fn main() -> aircache::Result<()> {
     let memory = vec![1f32; 64 << 20];
     let bandwidth = memory.len() as f64 * 4.0 / median(|| _ = black_box(read(&memory))) / 1e9;
     println!("{}: {peak:.0} GFLOP/s, {bandwidth:.1} GB/s read", Isa::current().name());
+    if only("linear") {
+        linear_layers();
+    }
+    if only("few") {
+        few_rows();
+    }
+    if only("attention") {
+        attentions();
+    }
+    Ok(())
+}
+
+/// Many rows, as in a prefill.
+fn linear_layers() {
     println!("linear layers, rows × inputs × outputs");
-    for (m, k, n) in [(729, 1152, 4304), (729, 1152, 1152), (1024, 896, 4864), (1024, 4864, 896)]
-        .into_iter()
-        .filter(|_| only("linear"))
-    {
+    for (m, k, n) in [(729, 1152, 4304), (729, 1152, 1152), (1024, 896, 4864), (1024, 4864, 896)] {
         let x = Array2::from_shape_fn((m, k), |(i, j)| ((i * 7 + j * 13) % 64) as f32 / 32.0 - 1.0); // each of them a bf16
         let w = random(n * k, 2);
         let narrow: Vec<bf16> = w.iter().map(|&v| bf16::from_f32(v)).collect();
@@ -56,7 +67,11 @@ fn main() -> aircache::Result<()> {
         let operations = 2.0 * (m * k * n) as f64 / 1e9;
         println!("  {m} × {k} × {n}: f32 {:.0} GFLOP/s, bf16 × bf16 {:.0}", operations / a, operations / b);
     }
-    for (k, n) in [(896, 4864), (4864, 896)].into_iter().filter(|_| only("few")) {
+}
+
+/// Few rows, as in a decode.
+fn few_rows() {
+    for (k, n) in [(896, 4864), (4864, 896)] {
         println!("linear layers of few rows, {k} × {n}, a matrix after the other, and the read bandwidth meanwhile");
         let layers = 24;
         let wide = random(layers * n * k, 3);
@@ -80,11 +95,13 @@ fn main() -> aircache::Result<()> {
             println!("  {m} rows: f32 {:.1} GB/s, bf16 {:.1} GB/s, read {:.1} GB/s", all[0], all[1], all[2]);
         }
     }
+}
+
+/// Attention of prefills, and of a decode.
+fn attentions() {
     println!("attention, rows + entries before, query heads / KV heads × d");
     for (rows, before, h, g, d) in
         [(1024, 0, 14, 2, 64), (512, 3584, 14, 2, 64), (729, 0, 16, 16, 72), (1, 16_383, 14, 2, 64)]
-            .into_iter()
-            .filter(|_| only("attention"))
     {
         let len = rows + before;
         let q = random(rows * h * d, 5);
@@ -98,5 +115,4 @@ fn main() -> aircache::Result<()> {
             (4 * pairs * h * d) as f64 / t / 1e9
         );
     }
-    Ok(())
 }

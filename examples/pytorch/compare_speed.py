@@ -3,8 +3,8 @@
     python compare_speed.py --aircache target/release/aircache --shape llava-ov-0.5b --vocab 32000 --prompt-len 1024
 
 The language model alone, random weights; PyTorch runs transformers' Qwen2ForCausalLM. Of LLaVA-OneVision's shapes the vision
-tower too: two tiles of 384 x 384 through 26 layers of SigLIP; ours includes the projector, which PyTorch's does not. Read-bandwidth and FMA peak come from
-our bench of the same round. Pinned for the figures in docs/performance.md: torch 2.11.0, transformers 5.17.0.
+tower too: two tiles of 384 x 384 through 26 layers of SigLIP; ours includes the projector, which PyTorch's does not.
+Read-bandwidth and FMA peak come from our bench of the same round. Pinned for the figures in docs/performance.md: torch 2.11.0, transformers 5.17.0.
 Unset OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE before. Workers keep spinning for a while after a call, hence the pauses.
 """
 

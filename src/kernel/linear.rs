@@ -9,7 +9,7 @@
 
 use super::matrix::{MatrixView, Values};
 use super::pairs;
-use super::panel::{Panels, numbers, pack, run};
+use super::panel::{Panels, numbers, pack, place, run};
 use super::scratch::{self, Scratch};
 use super::simd::Registers;
 use super::stream;
@@ -142,14 +142,14 @@ impl<T: Registers> Kernel<T> for Block<'_, T> {
             }
             for depth in &self.x.depths {
                 let (x, next) = self.x.at::<R>(i, depth, V::PAIRED);
-                let start = O * numbers(&(0..depth.start), V::PAIRED);
+                let (place, new) = (place::<O>(depth, V::PAIRED), depth.start == 0);
                 for (j, w) in packed.get().chunks_exact(O * row).enumerate() {
                     let lanes = &mut lanes[j * R * O..][..R * O];
-                    let w = &w[start..][..x.len() / R * O];
+                    let w = &w[place.clone()];
                     let next = next.get(j * (x.len() / R)..).unwrap_or_default();
                     let sums = match V::PAIRED && !pairs::are_normal(self.x.exponent(i), exponents[j]) {
-                        false => tile::<V, R, O, false>(x, w, next, start == 0, lanes),
-                        true => tile::<V, R, O, true>(x, w, next, start == 0, lanes),
+                        false => tile::<V, R, O, false>(x, w, next, new, lanes),
+                        true => tile::<V, R, O, true>(x, w, next, new, lanes),
                     };
                     if depth.end == k {
                         let bias = self.b.map(|b| &b[self.first + j * O..]);

@@ -1,12 +1,12 @@
-//! Pairs of bf16: one instruction multiplies and adds both, in the canonical order, at twice the speed. It takes subnormal
+//! Pairs of bf16: one instruction multiplies and adds both, in the canonical order, on some CPUs at twice the speed. It takes subnormal
 //! numbers for zeros and makes none, so it is used only where there can be none: the bits are always those of E2.4.
 //! Spec: D3.3
 
+use super::limits::Multiply;
 use super::simd::{Isa, Registers, vectorize};
 use super::vector::{Kernel, Vector};
 use crate::num::{LANES, Real};
 use rayon::prelude::*;
-use std::hint::black_box;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -61,43 +61,6 @@ fn is_right() -> bool {
     right
 }
 
-/// Whether the instruction takes less time than the two fused multiply-adds it stands for, which not every CPU grants. The
-/// bits are the same either way.
-fn is_faster() -> bool {
-    let (mut pairs, mut singles) = (Duration::MAX, Duration::MAX);
-    for _ in 0..8 {
-        f32::run_paired(Timed(&mut pairs));
-        f32::run(Timed(&mut singles));
-    }
-    pairs < singles * 3 / 2
-}
-
-/// The least time that some multiply-adds have taken, a few microseconds.
-struct Timed<'a>(&'a mut Duration);
-
-impl Kernel<f32> for Timed<'_> {
-    #[inline(always)]
-    fn run<V: Vector<Number = f32>, const R: usize, const O: usize>(self) {
-        let x = V::load(&black_box([0f32; LANES]));
-        let mut sums = [[x; O]; R];
-        for sum in sums.as_flattened_mut() {
-            *sum = V::load(&black_box([0f32; LANES])); // for all that is known, other numbers each
-        }
-        let start = Instant::now();
-        for _ in 0..512 {
-            for sum in sums.as_flattened_mut() {
-                *sum = x.fma(x, *sum);
-            }
-        }
-        for sum in sums.as_flattened() {
-            let mut lanes = [0f32; LANES];
-            sum.store(&mut lanes);
-            black_box(lanes);
-        }
-        *self.0 = start.elapsed().min(*self.0);
-    }
-}
-
 struct Against<'a>(&'a mut bool);
 
 impl Kernel<f32> for Against<'_> {
@@ -127,6 +90,20 @@ impl Kernel<f32> for Against<'_> {
             *self.0 &= V::PAIRED && a.map(f32::to_bits) == b.map(f32::to_bits);
         }
     }
+}
+
+/// Whether the instruction takes less time than the two fused multiply-adds it stands for, which not every CPU grants. The
+/// bits are the same either way. Some microseconds.
+fn is_faster() -> bool {
+    let (mut pairs, mut singles, mut sum) = (Duration::MAX, Duration::MAX, [0.0; LANES]);
+    for _ in 0..8 {
+        let start = Instant::now();
+        f32::run_paired(Multiply { rounds: 1024, sum: &mut sum });
+        let middle = Instant::now();
+        f32::run(Multiply { rounds: 1024, sum: &mut sum });
+        (pairs, singles) = (pairs.min(middle - start), singles.min(middle.elapsed()));
+    }
+    pairs < singles * 3 / 2
 }
 
 #[cfg(test)]

@@ -42,8 +42,8 @@ impl<T: Registers> Panels<T> {
 
     /// The inputs `depth` of panel i of R rows, and what lies behind them.
     pub fn at<const R: usize>(&self, i: usize, depth: &Range<usize>, paired: bool) -> (&[T], &[T]) {
-        let start = R * (i * self.row + numbers(&(0..depth.start), paired));
-        self.numbers.get()[start..].split_at(R * numbers(depth, paired))
+        let place = place::<R>(depth, paired);
+        self.numbers.get()[R * i * self.row + place.start..].split_at(place.len())
     }
 
     /// The smallest exponent in panel i, where it is of pairs.
@@ -55,6 +55,12 @@ impl<T: Registers> Panels<T> {
 /// Numbers that a row's inputs `depth` take in a panel.
 pub fn numbers(depth: &Range<usize>, paired: bool) -> usize {
     depth.len().next_multiple_of(BLOCK) / if paired { 2 } else { 1 }
+}
+
+/// Where the inputs `depth` lie in a panel of P rows.
+pub fn place<const P: usize>(depth: &Range<usize>, paired: bool) -> Range<usize> {
+    let start = P * numbers(&(0..depth.start), paired);
+    start..start + P * numbers(depth, paired)
 }
 
 /// Runs a kernel over numbers, or over pairs of bf16.
@@ -81,7 +87,7 @@ impl<T: Registers> Kernel<T> for Pack<'_, T> {
 pub fn pack<V: Vector, S: Stored, const P: usize>(rows: &[S], k: usize, depths: &[Range<usize>], to: &mut [V::Number]) {
     for (panel, rows) in to.chunks_exact_mut(P * numbers(&(0..k), V::PAIRED)).zip(rows.chunks(P * k)) {
         for depth in depths {
-            let to = &mut panel[P * numbers(&(0..depth.start), V::PAIRED)..][..P * numbers(depth, V::PAIRED)];
+            let to = &mut panel[place::<P>(depth, V::PAIRED)];
             for (p, row) in rows.chunks_exact(k).enumerate() {
                 let (blocks, rest) = row[depth.clone()].as_chunks::<BLOCK>();
                 for (s, block) in blocks.iter().enumerate() {

@@ -66,17 +66,22 @@ impl Few<'_> {
     /// Memory is fastest where it is read straight on, so a tile holds as few outputs as keep the arithmetic fed.
     #[inline(always)]
     fn outputs<V: Vector<Number = f32>, S: Stored>(mut self, w: &[S]) {
-        let narrow = size_of::<S>() < size_of::<f32>();
-        match (self.y.nrows(), V::WIDTH == LANES) {
-            (1, true) if narrow => self.tiles::<V, S, 1, 2, 1>(w),
-            (1, true) => self.tiles::<V, S, 1, 1, 1>(w),
-            (2, true) => self.tiles::<V, S, 2, 1, 1>(w),
-            (3 | 4, true) => self.tiles::<V, S, 4, 2, 1>(w),
-            (_, true) => self.tiles::<V, S, 8, 2, 1>(w),
-            (1, false) if narrow => self.tiles::<V, S, 1, 2, 2>(w),
-            (1, false) => self.tiles::<V, S, 1, 1, 2>(w),
-            (2, false) => self.tiles::<V, S, 2, 1, 2>(w),
-            (_, false) => self.tiles::<V, S, 4, 1, 2>(w),
+        match V::WIDTH == LANES {
+            true => self.shaped::<V, S, 1>(w),
+            false => self.shaped::<V, S, 2>(w),
+        }
+    }
+
+    /// H: registers of a sum.
+    #[inline(always)]
+    fn shaped<V: Vector<Number = f32>, S: Stored, const H: usize>(&mut self, w: &[S]) {
+        match self.y.nrows() {
+            1 if size_of::<S>() < size_of::<f32>() => self.tiles::<V, S, 1, 2, H>(w),
+            1 => self.tiles::<V, S, 1, 1, H>(w),
+            2 => self.tiles::<V, S, 2, 1, H>(w),
+            5.. if H == 1 => self.tiles::<V, S, 8, 2, H>(w),
+            _ if H == 1 => self.tiles::<V, S, 4, 2, H>(w),
+            _ => self.tiles::<V, S, 4, 1, H>(w),
         }
     }
 
@@ -85,7 +90,8 @@ impl Few<'_> {
         let ((m, n), k) = (self.y.dim(), self.w.cols);
         let parts = if m <= 2 { 1 } else { (m * self.padded * size_of::<f32>()).div_ceil(NEAR) };
         let depth = self.padded.div_ceil(parts).next_multiple_of(BLOCK);
-        let mut lanes = Scratch::new(n.next_multiple_of(O) * m.next_multiple_of(R) * LANES);
+        let aside = if parts > 1 { n.next_multiple_of(O) * m.next_multiple_of(R) } else { 0 };
+        let mut lanes = Scratch::new(aside * LANES);
         let lanes = lanes.get_mut();
         for start in (0..k).step_by(depth) {
             let depth = start..k.min(start + depth);
