@@ -9,8 +9,8 @@
 
 use super::matrix::{MatrixView, Values};
 use super::pairs;
-use super::panel::{Panels, numbers, pack, place, run};
-use super::scratch::{self, Scratch};
+use super::panel::{Panels, numbers, pack, run};
+use super::scratch::{self, LINE, Scratch};
 use super::simd::Registers;
 use super::stream;
 use super::vector::{Kernel, Vector};
@@ -24,7 +24,7 @@ use std::ops::Range;
 const FEW: usize = 8;
 /// Rows of x that are packed at once, which bounds memory.
 const GROUP: usize = 1024;
-/// Inputs whose products are summed before the lanes are put aside: R rows of so many stay in the first cache.
+/// Inputs whose products are summed before the lanes are put aside: a sweep over R rows of so many stays in the first cache.
 const DEPTH: usize = 1152;
 /// Bytes of packed weights that stay in the second cache.
 const CACHED: usize = 512 << 10;
@@ -119,48 +119,74 @@ struct Block<'a, T> {
 impl<T: Registers> Kernel<T> for Block<'_, T> {
     #[inline(always)]
     fn run<V: Vector<Number = T>, const R: usize, const O: usize>(mut self) {
-        let (outputs, k) = (self.y.ncols(), self.w.cols);
-        let (across, row) = (outputs.div_ceil(O), numbers(&(0..k), V::PAIRED));
-        let mut packed = Scratch::new(across * O * row);
+        let (outputs, k, sweeps) = (self.y.ncols(), self.w.cols, LANES / V::WIDTH);
+        let tiles = outputs.div_ceil(O);
+        let mut packed = Scratch::new(tiles * O * numbers(&(0..k), V::PAIRED));
         let range = self.first * k..(self.first + outputs) * k;
         match self.w.values {
-            Values::F32(w) => pack::<V, _, O>(&w[range], k, &self.x.depths, packed.get_mut()),
-            Values::Bf16(w) => pack::<V, _, O>(&w[range], k, &self.x.depths, packed.get_mut()),
-            Values::F16(w) => pack::<V, _, O>(&w[range], k, &self.x.depths, packed.get_mut()),
+            Values::F32(w) => pack::<V, _, O>(&w[range], k, &self.x.depths, tiles, packed.get_mut()),
+            Values::Bf16(w) => pack::<V, _, O>(&w[range], k, &self.x.depths, tiles, packed.get_mut()),
+            Values::F16(w) => pack::<V, _, O>(&w[range], k, &self.x.depths, tiles, packed.get_mut()),
         }
-        let exponents: Vec<u32> = match V::PAIRED {
-            true => packed.get().chunks_exact(O * row).map(pairs::exponent).collect(),
-            false => Vec::new(),
-        };
-        // The lanes of some rows between one range of inputs and the next.
-        let mut lanes = Scratch::new(across * R * O * LANES);
+        let exponents = if V::PAIRED { exponents::<T, O>(packed.get(), &self.x.depths, tiles) } else { Vec::new() };
+        // The lanes of R rows between one sweep or range of inputs and the next.
+        let mut lanes = Scratch::new(tiles * R * O * LANES);
         let lanes = lanes.get_mut().as_chunks_mut::<LANES>().0;
         for (i, mut y) in self.y.axis_chunks_iter_mut(Axis(0), R).enumerate() {
             let mut rows: [&mut [T]; R] = std::array::from_fn(|_| &mut [][..]);
             for (to, row) in rows.iter_mut().zip(y.rows_mut()) {
                 *to = row.into_slice().unwrap_or_default();
             }
-            for depth in &self.x.depths {
-                let (x, next) = self.x.at::<R>(i, depth, V::PAIRED);
-                let (place, new) = (place::<O>(depth, V::PAIRED), depth.start == 0);
-                for (j, w) in packed.get().chunks_exact(O * row).enumerate() {
-                    let lanes = &mut lanes[j * R * O..][..R * O];
-                    let w = &w[place.clone()];
-                    let next = next.get(j * (x.len() / R)..).unwrap_or_default();
-                    let sums = match V::PAIRED && !pairs::are_normal(self.x.exponent(i), exponents[j]) {
-                        false => tile::<V, R, O, false>(x, w, next, new, lanes),
-                        true => tile::<V, R, O, true>(x, w, next, new, lanes),
-                    };
-                    if depth.end == k {
-                        let bias = self.b.map(|b| &b[self.first + j * O..]);
-                        put(&sums, lanes, bias, &mut rows, j * O);
-                    } else {
-                        keep(&sums, LANES - V::WIDTH, lanes);
+            let (mut xs, mut ws) = (self.x.from::<R>(i), packed.get());
+            for (part, depth) in self.x.depths.iter().enumerate() {
+                let row = numbers(depth, V::PAIRED) / sweeps;
+                for sweep in 0..sweeps {
+                    let ((x, xs_after), (w, ws_after)) = (xs.split_at(R * row), ws.split_at(tiles * O * row));
+                    (xs, ws) = (xs_after, ws_after);
+                    let (new, last) = (depth.start == 0, depth.end == k && sweep + 1 == sweeps);
+                    let lines = size_of_val(x).div_ceil(LINE * tiles);
+                    let each = w.chunks_exact(O * row).zip(lanes.chunks_exact_mut(R * O));
+                    for (j, (w, lanes)) in each.enumerate() {
+                        // Of the numbers of x that come after these, a share for each tile.
+                        for line in j * lines..(j + 1) * lines {
+                            V::prefetch(xs, line * LINE / size_of::<T>());
+                        }
+                        let mut sums = [[V::zero(); O]; R];
+                        if !new {
+                            for (sum, lanes) in sums.as_flattened_mut().iter_mut().zip(&*lanes) {
+                                *sum = V::load(&lanes[sweep * V::WIDTH..]);
+                            }
+                        }
+                        let apart = V::PAIRED && !pairs::are_normal(self.x.exponent(i), exponents[part * tiles + j]);
+                        match apart {
+                            true => tile::<V, R, O, true>(x, w, &mut sums),
+                            false => tile::<V, R, O, false>(x, w, &mut sums),
+                        }
+                        if last {
+                            put(&sums, lanes, self.b.map(|b| &b[self.first + j * O..]), &mut rows, j * O);
+                        } else {
+                            // No closure here: it would be compiled without the set of registers.
+                            for (sum, lanes) in sums.as_flattened().iter().zip(lanes) {
+                                sum.store(&mut lanes[sweep * V::WIDTH..]);
+                            }
+                        }
                     }
                 }
             }
         }
     }
+}
+
+/// The smallest exponent of each tile of each range of packed pairs.
+fn exponents<T: Real, const O: usize>(mut packed: &[T], depths: &[Range<usize>], tiles: usize) -> Vec<u32> {
+    let mut all = Vec::with_capacity(depths.len() * tiles);
+    for depth in depths {
+        let tile = O * numbers(depth, true);
+        let (w, after) = packed.split_at(tiles * tile);
+        all.extend(w.chunks_exact(tile).map(pairs::exponent));
+        packed = after;
+    }
+    all
 }
 
 /// Adds the lanes of a tile up, and the bias to them; y: the R rows of a task's outputs, of which these are at..at + O.
@@ -190,42 +216,20 @@ fn put<V: Vector, const R: usize, const O: usize>(
     }
 }
 
-/// Puts sums aside as the lanes `at`...
-#[inline(always)]
-fn keep<V: Vector, const R: usize, const O: usize>(sums: &[[V; O]; R], at: usize, lanes: &mut [Lanes<V::Number>]) {
-    sums.as_flattened().iter().zip(lanes).for_each(|(sum, lanes)| sum.store(&mut lanes[at..]));
-}
-
-/// lane\[r, o\] ← fma(x_k, w_k, lane\[r, o\]) for k in the order of E2.4, from 0 (`new`) or from what `lanes` has. The last W
-/// lanes of each sum are the result, `lanes` has the others.
+/// sum\[r, o\] ← fma(x_k, w_k, sum\[r, o\]) for the k of W lanes, in the order of E2.4.
 ///
-/// x: [16/W sweeps, steps, R, W], w: [16/W, steps, O, W], lanes: [R, O]; `APART`: not by the instruction for pairs. Each
-/// step asks for a line of the x that comes after this one. Spec: E2.4, D3.3
+/// x: [steps, R, W], w: [steps, O, W], sums: [R, O, W]; `APART`: not by the instruction for pairs. Spec: E2.4, D3.3
 #[inline(always)]
 fn tile<V: Vector, const R: usize, const O: usize, const APART: bool>(
     x: &[V::Number],
     w: &[V::Number],
-    next: &[V::Number],
-    new: bool,
-    lanes: &mut [Lanes<V::Number>],
-) -> [[V; O]; R] {
-    let sweeps = LANES / V::WIDTH;
-    let (x_sweep, w_sweep) = (x.len() / sweeps, w.len() / sweeps);
-    let mut next = next.chunks_exact(V::WIDTH);
-    let mut sums = [[V::zero(); O]; R];
-    for sweep in 0..sweeps {
-        let at = sweep * V::WIDTH;
-        if sweep > 0 {
-            keep(&sums, at - V::WIDTH, lanes);
-        }
-        sums = [[V::zero(); O]; R];
-        if !new {
-            sums.as_flattened_mut().iter_mut().zip(&*lanes).for_each(|(sum, lanes)| *sum = V::load(&lanes[at..]));
-        }
-        let x = x[sweep * x_sweep..][..x_sweep].chunks_exact(R * V::WIDTH);
-        let w = w[sweep * w_sweep..][..w_sweep].chunks_exact(O * V::WIDTH);
-        for (x, w) in x.zip(w) {
-            V::prefetch(next.next().unwrap_or_default(), 0);
+    sums: &mut [[V; O]; R],
+) {
+    // Of a block of 32 inputs the odd ones, then the even ones; or both at once.
+    let steps = if V::PAIRED { 1 } else { 2 };
+    for (x, w) in x.chunks_exact(steps * R * V::WIDTH).zip(w.chunks_exact(steps * O * V::WIDTH)) {
+        for step in 0..steps {
+            let (x, w) = (&x[step * R * V::WIDTH..][..R * V::WIDTH], &w[step * O * V::WIDTH..][..O * V::WIDTH]);
             let mut ws = [V::zero(); O];
             for o in 0..O {
                 ws[o] = V::load(&w[o * V::WIDTH..][..V::WIDTH]);
@@ -238,5 +242,4 @@ fn tile<V: Vector, const R: usize, const O: usize, const APART: bool>(
             }
         }
     }
-    sums
 }

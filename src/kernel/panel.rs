@@ -1,8 +1,9 @@
 //! Rows packed into panels, the layout that a tile of a linear layer reads straight on.
 //!
-//! P rows become one panel. It holds the ranges of inputs one after the other, each as [16/W sweeps, steps, P, W]: in each
-//! block of 32 inputs the odd ones make a step and the even ones the next (D2.3); a sweep holds W of their 16 lanes. What is
-//! missing of the last block and the last panel is zeros. Where registers hold pairs of bf16, a block makes one step (D3.3).
+//! P rows become one panel. Some panels lie together, range of inputs after range, each [16/W sweeps, panels, steps, P, W]: in
+//! each block of 32 inputs the odd ones make a step and the even ones the next (D2.3); a sweep holds W of their 16 lanes. Rows of
+//! x lie a panel at a time, the weights of a task all together, both as they are read. What is missing of the last block and
+//! the last panel is zeros. Where registers hold pairs of bf16, a block makes one step (D3.3).
 
 use super::pairs;
 use super::scratch::Scratch;
@@ -40,10 +41,9 @@ impl<T: Registers> Panels<T> {
         Panels { depths: depths.to_vec(), numbers: packed, row, exponents }
     }
 
-    /// The inputs `depth` of panel i of R rows, and what lies behind them.
-    pub fn at<const R: usize>(&self, i: usize, depth: &Range<usize>, paired: bool) -> (&[T], &[T]) {
-        let place = place::<R>(depth, paired);
-        self.numbers.get()[R * i * self.row + place.start..].split_at(place.len())
+    /// The numbers from panel i of R rows on.
+    pub fn from<const R: usize>(&self, i: usize) -> &[T] {
+        &self.numbers.get()[R * i * self.row..]
     }
 
     /// The smallest exponent in panel i, where it is of pairs.
@@ -52,15 +52,9 @@ impl<T: Registers> Panels<T> {
     }
 }
 
-/// Numbers that a row's inputs `depth` take in a panel.
+/// Numbers that a row's inputs `depth` take in a panel, all sweeps together.
 pub fn numbers(depth: &Range<usize>, paired: bool) -> usize {
     depth.len().next_multiple_of(BLOCK) / if paired { 2 } else { 1 }
-}
-
-/// Where the inputs `depth` lie in a panel of P rows.
-pub fn place<const P: usize>(depth: &Range<usize>, paired: bool) -> Range<usize> {
-    let start = P * numbers(&(0..depth.start), paired);
-    start..start + P * numbers(depth, paired)
 }
 
 /// Runs a kernel over numbers, or over pairs of bf16.
@@ -78,41 +72,57 @@ struct Pack<'a, T> {
 impl<T: Registers> Kernel<T> for Pack<'_, T> {
     #[inline(always)]
     fn run<V: Vector<Number = T>, const R: usize, const O: usize>(self) {
-        pack::<V, T, R>(self.rows, self.k, self.depths, self.to);
+        pack::<V, T, R>(self.rows, self.k, self.depths, 1, self.to);
     }
 }
 
-/// Rows [count, k] packed into panels of P. Spec: D2.3
+/// Rows [count, k] packed into panels of P, so many of them together. Spec: D2.3
 #[inline(always)]
-pub fn pack<V: Vector, S: Stored, const P: usize>(rows: &[S], k: usize, depths: &[Range<usize>], to: &mut [V::Number]) {
-    for (panel, rows) in to.chunks_exact_mut(P * numbers(&(0..k), V::PAIRED)).zip(rows.chunks(P * k)) {
+pub fn pack<V: Vector, S: Stored, const P: usize>(
+    rows: &[S],
+    k: usize,
+    depths: &[Range<usize>],
+    together: usize,
+    to: &mut [V::Number],
+) {
+    let (group, sweeps) = (together * P * numbers(&(0..k), V::PAIRED), LANES / V::WIDTH);
+    for (to, rows) in to.chunks_exact_mut(group).zip(rows.chunks(together * P * k)) {
+        let mut to = to;
         for depth in depths {
-            let to = &mut panel[place::<P>(depth, V::PAIRED)];
-            for (p, row) in rows.chunks_exact(k).enumerate() {
-                let (blocks, rest) = row[depth.clone()].as_chunks::<BLOCK>();
-                for (s, block) in blocks.iter().enumerate() {
-                    put::<V, S, P>(block, s, p, to);
-                }
-                if !rest.is_empty() {
-                    let mut block = [S::default(); BLOCK];
-                    block[..rest.len()].copy_from_slice(rest);
-                    put::<V, S, P>(&block, blocks.len(), p, to);
+            let sweep = P * numbers(depth, V::PAIRED) / sweeps; // of a panel
+            let (here, after) = to.split_at_mut(sweeps * together * sweep);
+            to = after;
+            for (panel, rows) in rows.chunks(P * k).enumerate() {
+                let to = &mut here[panel * sweep..];
+                for p in 0..P {
+                    let row = rows.get(p * k..(p + 1) * k).map_or(&[][..], |row| &row[depth.clone()]);
+                    let (blocks, rest) = row.as_chunks::<BLOCK>();
+                    for (s, block) in blocks.iter().enumerate() {
+                        put::<V, S, P>(block, s, p, together * sweep, to);
+                    }
+                    for s in blocks.len()..depth.len().div_ceil(BLOCK) {
+                        let mut block = [S::default(); BLOCK];
+                        if s == blocks.len() {
+                            block[..rest.len()].copy_from_slice(rest);
+                        }
+                        put::<V, S, P>(&block, s, p, together * sweep, to);
+                    }
                 }
             }
         }
-        if rows.len() < P * k {
-            let missing = rows.len() / k..P;
-            panel
-                .chunks_exact_mut(P * V::WIDTH)
-                .for_each(|step| step[missing.start * V::WIDTH..].fill(V::Number::default()));
-        }
     }
 }
 
-/// Block s of row p of a range of a panel.
+/// Block s of row p of a range of a panel, whose sweeps lie so far apart.
 #[inline(always)]
-fn put<V: Vector, S: Stored, const P: usize>(block: &[S; BLOCK], s: usize, p: usize, to: &mut [V::Number]) {
-    let (w, sweep) = (V::WIDTH, to.len() / (LANES / V::WIDTH));
+fn put<V: Vector, S: Stored, const P: usize>(
+    block: &[S; BLOCK],
+    s: usize,
+    p: usize,
+    sweep: usize,
+    to: &mut [V::Number],
+) {
+    let w = V::WIDTH;
     if V::PAIRED {
         let to = &mut bytemuck::cast_slice_mut::<_, u16>(to)[(s * P + p) * BLOCK..][..BLOCK];
         return to.iter_mut().zip(block).for_each(|(to, v)| *to = v.bf16_bits());
