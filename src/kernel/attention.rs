@@ -10,7 +10,7 @@
 use super::attention_entries::{ENTRIES, over_entries};
 use super::attention_ways::Stores;
 use super::entries::{HeadView, Heads};
-use super::outer::{add_mix, fill_scores};
+use super::outer::{TILE, add_mix, fill_scores};
 use super::scratch::Scratch;
 use super::simd::Registers;
 use super::vector::{Kept, Kernel, Vector};
@@ -164,7 +164,7 @@ impl Shape {
                 narrow.heads(q, &[seen], 0..self.group, 0, heads[g], mix, None);
             });
         } else {
-            let rows = (4 * ROWS / self.group).clamp(ROWS, 4 * ROWS);
+            let rows = (6 * TILE / self.group).max(1).next_multiple_of(TILE);
             mix.par_chunks_mut(rows * width).enumerate().for_each(|(block, mix)| {
                 for (g, head) in heads.iter().enumerate() {
                     self.block(q, block * rows, g, *head, mix, None);
@@ -265,12 +265,12 @@ impl<T: Registers, S: Kept<T>> Kernel<T> for Rows<'_, T, S> {
             q = scaled.chunks_exact(q[0].len()).collect();
         }
         let at_once = self.stores.at_once(scale);
-        fill_scores::<T, S, V, R>(&q, self.head.keys, at_once, scores, stride);
+        fill_scores::<T, S, V>(&q, self.head.keys, at_once, scores, stride);
         let mut totals = vec![T::ZERO; q.len()];
         for (r, total) in totals.iter_mut().enumerate() {
             *total = self.stores.weights(&mut scores[r * stride..][..self.seen[r]], scale);
         }
-        add_mix::<T, S, V, R>(scores, stride, &self.seen, self.head.values, &mut self.outs);
+        add_mix::<T, S, V>(scores, stride, &self.seen, self.head.values, &mut self.outs);
         for (r, out) in self.outs.iter_mut().enumerate() {
             let p = &mut scores[r * stride..][..self.seen[r]];
             self.stores.finish(p, totals[r], out, self.sums.as_deref_mut());

@@ -14,6 +14,9 @@ use rayon::prelude::*;
 /// Entries that a task takes.
 pub(super) const ENTRIES: usize = 8 * CHUNK;
 
+/// Heads of a group that a task takes at once: what refers to them lies on the stack, so that more tasks ask for no more memory.
+const HEADS: usize = 32;
+
 /// One row of a group over many entries, which are split among threads: scores stand alone, and the mix of a chunk does
 /// (D3.5), so the order of no sum changes. q, mix: the heads of the group.
 pub(super) fn over_entries<T: Registers, S: Kept<T>>(
@@ -74,10 +77,14 @@ struct Scores<'a, T, S> {
 impl<T: Registers, S: Kept<T>> Kernel<T> for Scores<'_, T, S> {
     #[inline(always)]
     fn run<V: Vector<Number = T>, const R: usize, const O: usize>(self) {
-        let q: Vec<&[T]> = self.q.chunks_exact(self.d).collect();
         let scale = self.stores.at_once(scale(self.d));
         let stride = self.keys.len() / self.d;
-        fill_scores::<T, S, V, R>(&q, self.keys, scale, self.scores, stride);
+        let some = self.q.chunks(HEADS * self.d).zip(self.scores.chunks_mut(HEADS * stride));
+        for (q, scores) in some {
+            let mut rows = [&q[..0]; HEADS];
+            let count = rows.iter_mut().zip(q.chunks_exact(self.d)).map(|(row, q)| *row = q).count();
+            fill_scores::<T, S, V>(&rows[..count], self.keys, scale, scores, stride);
+        }
     }
 }
 
@@ -93,8 +100,12 @@ struct Mix<'a, T, S> {
 impl<T: Registers, S: Kept<T>> Kernel<T> for Mix<'_, T, S> {
     #[inline(always)]
     fn run<V: Vector<Number = T>, const R: usize, const O: usize>(self) {
-        let mut outs: Vec<&mut [T]> = self.parts.chunks_exact_mut(self.d).collect();
-        let seen = vec![self.values.len() / self.d; outs.len()];
-        add_mix::<T, S, V, R>(self.p, self.stride, &seen, self.values, &mut outs);
+        let seen = [self.values.len() / self.d; HEADS];
+        for (i, parts) in self.parts.chunks_mut(HEADS * self.d).enumerate() {
+            let mut outs: [&mut [T]; HEADS] = std::array::from_fn(|_| &mut [][..]);
+            let count = outs.iter_mut().zip(parts.chunks_exact_mut(self.d)).map(|(out, part)| *out = part).count();
+            let p = &self.p[i * HEADS * self.stride..];
+            add_mix::<T, S, V>(p, self.stride, &seen[..count], self.values, &mut outs[..count]);
+        }
     }
 }

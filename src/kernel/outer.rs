@@ -10,6 +10,9 @@ use crate::num::{LANES, Real};
 /// Entries after which partial mixes are added up; counted from cache position 0. Spec: D3.5
 pub const CHUNK: usize = 256;
 
+/// Rows of a tile: with as many registers of lanes as make 16 or four they fill those that a set has.
+pub const TILE: usize = 6;
+
 /// parts\[r, i\] ← fma(a_r\[t\], b\[t · stride + i · apart + lane\], parts\[r, i\]) for t = 0, 1, …: R rows, N registers of lanes. At
 /// each step memory is asked for: from element next.0 on, next.1 elements further each time.
 #[inline(always)]
@@ -46,22 +49,22 @@ fn outer<V: Vector, S: Kept<V::Number>, const R: usize, const N: usize>(
 ///
 /// q: rows of d_h, keys: blocked (D3.4), scores: rows of `stride` numbers, whole blocks. Spec: E3.4
 #[inline(always)]
-pub fn fill_scores<T: Registers, S: Kept<T>, V: Vector<Number = T>, const R: usize>(
+pub fn fill_scores<T: Registers, S: Kept<T>, V: Vector<Number = T>>(
     q: &[&[T]],
     keys: &[S],
     scale: T,
     scores: &mut [T],
     stride: usize,
 ) {
-    match by_fours(R, q.len()) {
+    match by_fours(q.len()) {
         true => scores_of::<T, S, V, 4>(q, keys, scale, scores, stride),
-        false => scores_of::<T, S, V, R>(q, keys, scale, scores, stride),
+        false => scores_of::<T, S, V, TILE>(q, keys, scale, scores, stride),
     }
 }
 
-/// Whether tiles of four rows waste fewer than those of R: a group of seven queries takes two of either.
-fn by_fours(r: usize, rows: usize) -> bool {
-    rows.next_multiple_of(4) < rows.next_multiple_of(r)
+/// Whether tiles of four rows waste fewer than those of six: a group of seven queries takes two of either.
+fn by_fours(rows: usize) -> bool {
+    rows.next_multiple_of(4) < rows.next_multiple_of(TILE)
 }
 
 #[inline(always)]
@@ -128,16 +131,16 @@ fn score_blocks<T: Registers, S: Kept<T>, V: Vector<Number = T>, const R: usize,
 ///
 /// p: rows of `stride` numbers of which row r has seen\[r\], values: [len, d_h], outs: rows of d_h. Spec: E3.5, D3.5
 #[inline(always)]
-pub fn add_mix<T: Registers, S: Kept<T>, V: Vector<Number = T>, const R: usize>(
+pub fn add_mix<T: Registers, S: Kept<T>, V: Vector<Number = T>>(
     p: &[T],
     stride: usize,
     seen: &[usize],
     values: &[S],
     outs: &mut [&mut [T]],
 ) {
-    match by_fours(R, outs.len()) {
+    match by_fours(outs.len()) {
         true => mix_of::<T, S, V, 4>(p, stride, seen, values, outs),
-        false => mix_of::<T, S, V, R>(p, stride, seen, values, outs),
+        false => mix_of::<T, S, V, TILE>(p, stride, seen, values, outs),
     }
 }
 
