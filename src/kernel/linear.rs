@@ -24,8 +24,10 @@ use std::ops::Range;
 const FEW: usize = 8;
 /// Rows of x that are packed at once, which bounds memory.
 const GROUP: usize = 1024;
-/// Inputs whose products are summed before the lanes are put aside: a sweep over R rows of so many stays in the first cache.
-const DEPTH: usize = 1152;
+/// Inputs that are summed in one go: a sweep over R rows of so many stays in the first cache.
+const WHOLE: usize = 1152;
+/// Of more inputs, those that are summed before the lanes are put aside: the weights of a tile stay there too.
+const DEPTH: usize = 768;
 /// Bytes of packed weights that stay in the second cache.
 const CACHED: usize = 512 << 10;
 
@@ -102,7 +104,7 @@ fn outputs_at_once<T: Registers>(n: usize, row: usize) -> usize {
 
 /// The inputs, at least one, in ranges of whole blocks of 32, about equally long.
 fn depths(k: usize) -> impl Iterator<Item = Range<usize>> {
-    let parts = k.div_ceil(DEPTH);
+    let parts = if k <= WHOLE { 1 } else { k.div_ceil(DEPTH) };
     let step = k.div_ceil(parts).next_multiple_of(BLOCK);
     (0..parts).map(move |i| (i * step).min(k)..((i + 1) * step).min(k))
 }
@@ -144,13 +146,8 @@ impl<T: Registers> Kernel<T> for Block<'_, T> {
                     let ((x, xs_after), (w, ws_after)) = (xs.split_at(R * row), ws.split_at(tiles * O * row));
                     (xs, ws) = (xs_after, ws_after);
                     let (new, last) = (depth.start == 0, depth.end == k && sweep + 1 == sweeps);
-                    let lines = size_of_val(x).div_ceil(LINE * tiles);
                     let each = w.chunks_exact(O * row).zip(lanes.chunks_exact_mut(R * O));
                     for (j, (w, lanes)) in each.enumerate() {
-                        // Of the numbers of x that come after these, a share for each tile.
-                        for line in j * lines..(j + 1) * lines {
-                            V::prefetch(xs, line * LINE / size_of::<T>());
-                        }
                         let mut sums = [[V::zero(); O]; R];
                         if !new {
                             for (sum, lanes) in sums.as_flattened_mut().iter_mut().zip(&*lanes) {
@@ -158,9 +155,11 @@ impl<T: Registers> Kernel<T> for Block<'_, T> {
                             }
                         }
                         let apart = V::PAIRED && !pairs::are_normal(self.x.exponent(i), exponents[part * tiles + j]);
+                        // R tiles ask for all that comes after x.
+                        let next = xs.get(j % R * row..).unwrap_or_default();
                         match apart {
-                            true => tile::<V, R, O, true>(x, w, &mut sums),
-                            false => tile::<V, R, O, false>(x, w, &mut sums),
+                            true => tile::<V, R, O, true>(x, w, next, &mut sums),
+                            false => tile::<V, R, O, false>(x, w, next, &mut sums),
                         }
                         if last {
                             put(&sums, lanes, self.b.map(|b| &b[self.first + j * O..]), &mut rows, j * O);
@@ -218,16 +217,23 @@ fn put<V: Vector, const R: usize, const O: usize>(
 
 /// sum\[r, o\] ← fma(x_k, w_k, sum\[r, o\]) for the k of W lanes, in the order of E2.4.
 ///
-/// x: [steps, R, W], w: [steps, O, W], sums: [R, O, W]; `APART`: not by the instruction for pairs. Spec: E2.4, D3.3
+/// x: [steps, R, W], w: [steps, O, W], sums: [R, O, W]; `APART`: not by the instruction for pairs. Each step asks for W numbers of
+/// the x that comes next. Spec: E2.4, D3.3
 #[inline(always)]
 fn tile<V: Vector, const R: usize, const O: usize, const APART: bool>(
     x: &[V::Number],
     w: &[V::Number],
+    next: &[V::Number],
     sums: &mut [[V; O]; R],
 ) {
     // Of a block of 32 inputs the odd ones, then the even ones; or both at once.
     let steps = if V::PAIRED { 1 } else { 2 };
-    for (x, w) in x.chunks_exact(steps * R * V::WIDTH).zip(w.chunks_exact(steps * O * V::WIDTH)) {
+    let (asked, line) = (steps * V::WIDTH, LINE / size_of::<V::Number>());
+    let blocks = x.chunks_exact(steps * R * V::WIDTH).zip(w.chunks_exact(steps * O * V::WIDTH));
+    for (block, (x, w)) in blocks.enumerate() {
+        for at in (0..asked).step_by(line) {
+            V::prefetch(next, block * asked + at);
+        }
         for step in 0..steps {
             let (x, w) = (&x[step * R * V::WIDTH..][..R * V::WIDTH], &w[step * O * V::WIDTH..][..O * V::WIDTH]);
             let mut ws = [V::zero(); O];
