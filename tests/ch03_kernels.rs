@@ -203,6 +203,39 @@ mod soft_max {
         }
     }
 
+    /// A NaN is never taken for a mask, whatever else the row holds.
+    #[test]
+    fn c3_2c_a_nan_makes_the_whole_row_nan() {
+        use aircache::kernel::Stores;
+        for n in [1, 15, 16, 17, 100] {
+            for other in [0.5, f32::NEG_INFINITY, f32::NAN] {
+                for at in [0, n / 2, n - 1] {
+                    let mut p = vec![other; n];
+                    p[at] = f32::NAN;
+                    assert!(naive::softmax(&p).iter().all(|p| p.is_nan()), "{n} {other} {at}");
+                    softmax(&mut p);
+                    assert!(p.iter().all(|p| p.is_nan()), "{n} {other} {at}");
+                }
+            }
+        }
+        let (keys, values) = (vec![1f32; 32], vec![7f32; 32]);
+        let mut broken = keys.clone();
+        broken[5] = f32::NAN;
+        for (keys, q) in [(&keys, f32::NAN), (&broken, 1.0)] {
+            let heads = [HeadView { keys, values: &values }];
+            for (grid, fused, split) in [
+                (Grid::Native, false, false),
+                (Grid::Native, true, false),
+                (Grid::Native, false, true),
+                (Grid::Bf16, false, false),
+                (Grid::Bf16, true, false),
+            ] {
+                let mix = attention(&[q], 1, &heads, 1, Visible::All, Stores { grid, fused, split }, None);
+                assert!(mix[0].is_nan(), "{grid:?} {fused} {split}");
+            }
+        }
+    }
+
     /// Scores that overflow to −∞ in every entry leave zeros and no NaN, however attention stores.
     #[test]
     fn c3_2a_attention_over_nothing_is_zeros() {

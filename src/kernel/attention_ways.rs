@@ -41,10 +41,11 @@ fn divisor<T: Real>(total: T) -> T {
     if total == T::ZERO { T::ONE } else { total }
 }
 
-/// A product without that of the lower halves.
+/// A product without that of the lower halves, which may have the other sign: where the upper ones overflow, that is all.
 #[inline(always)]
 fn three<T: Real>(a: (T, T), b: (T, T)) -> T {
-    a.1 * b.0 + a.0 * b.1 + a.0 * b.0
+    let upper = a.0 * b.0;
+    if upper.is_finite() { a.1 * b.0 + a.0 * b.1 + upper } else { upper }
 }
 
 impl Stores {
@@ -113,7 +114,7 @@ impl<T: Registers, S: Kept<T>> Rows<'_, T, S> {
                 let p = split(p);
                 out.iter_mut().zip(v).for_each(|(o, &v)| *o += three(p, v));
             }
-            if total > T::ZERO {
+            if total != T::ZERO {
                 out.iter_mut().for_each(|o| *o = *o / total);
             }
         }

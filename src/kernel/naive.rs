@@ -29,14 +29,15 @@ pub fn linear<T: Real>(x: ArrayView2<'_, T>, w: ArrayView2<'_, T>, b: Option<&[T
 /// p_i = exp(s_i − m) / Σ_j exp(s_j − m). s: \[n\], −∞ where masked. Spec: E3.2, C3.2b
 pub fn softmax<T: Real>(s: &[T]) -> Vec<T> {
     let (e, total) = exponentials(s);
-    e.into_iter().map(|e| if total > T::ZERO { e / total } else { T::ZERO }).collect()
+    e.into_iter().map(|e| if total == T::ZERO { T::ZERO } else { e / total }).collect()
 }
 
 /// exp(s_i − m), and their sum. Spec: E3.2
 fn exponentials<T: Real>(s: &[T]) -> (Vec<T>, T) {
     let m = s.iter().fold(T::NEG_INFINITY, |m, &s| s.max(m));
     if m == T::NEG_INFINITY {
-        return (vec![T::ZERO; s.len()], T::ZERO);
+        let nothing = s.iter().copied().find(|s| s.to_f64().is_nan()).unwrap_or(T::ZERO); // C3.2c
+        return (vec![nothing; s.len()], nothing);
     }
     let e: Vec<T> = s.iter().map(|&s| (s - m).exp()).collect();
     let total = sum(&e);
@@ -60,10 +61,10 @@ pub fn mix<T: Real>(p: &[T], v: &[T]) -> T {
 pub fn attend<T: Real>(q: &[T], keys: ArrayView2<'_, T>, values: ArrayView2<'_, T>, grid: Grid) -> (Vec<T>, Vec<T>) {
     let scaled = |k: &[T]| grid.round(grid.round(score(q, k)) * scale(q.len()));
     let (e, total) = exponentials(&keys.outer_iter().map(|k| scaled(&k.to_vec())).collect::<Vec<_>>());
-    let p: Vec<T> = e.iter().map(|&e| if total > T::ZERO { grid.round(e / total) } else { T::ZERO }).collect();
+    let p: Vec<T> = e.iter().map(|&e| if total == T::ZERO { T::ZERO } else { grid.round(e / total) }).collect();
     let column = |i: usize| values.column(i).to_vec();
     let out = |i: usize| match grid {
-        Grid::Native if total > T::ZERO => mix(&e, &column(i)) / total,
+        Grid::Native if total != T::ZERO => mix(&e, &column(i)) / total,
         _ => grid.round(mix(&p, &column(i))),
     };
     ((0..q.len()).map(out).collect(), p)

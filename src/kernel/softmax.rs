@@ -2,7 +2,7 @@
 
 use crate::num::{LANES, Real, sum};
 
-/// Scores become weights exp(s − m); returns their canonical sum, 0 for an empty row. Spec: E3.2
+/// Scores become weights exp(s − m); returns their canonical sum, 0 for an empty row, NaN where a score is. Spec: E3.2
 #[inline(always)]
 pub(crate) fn weights<T: Real>(s: &mut [T]) -> T {
     let mut m = [T::NEG_INFINITY; LANES];
@@ -14,8 +14,10 @@ pub(crate) fn weights<T: Real>(s: &mut [T]) -> T {
     }
     let m = m.iter().chain(rest).fold(T::NEG_INFINITY, |m, &v| v.max(m));
     if m == T::NEG_INFINITY {
-        s.fill(T::ZERO);
-        return T::ZERO;
+        // No score is a number: masked everywhere (C3.2a), or worse (C3.2c).
+        let nothing = s.iter().copied().find(|v| v.to_f64().is_nan()).unwrap_or(T::ZERO);
+        s.fill(nothing);
+        return nothing;
     }
     s.iter_mut().for_each(|p| *p = (*p - m).exp());
     sum(s)
@@ -23,10 +25,11 @@ pub(crate) fn weights<T: Real>(s: &mut [T]) -> T {
 
 /// Softmax of one row of scores, in place.
 ///
-/// s: \[n\], −∞ where masked. A row masked everywhere becomes zeros (C3.2a). Spec: E3.2, A3.2
+/// s: \[n\], −∞ where masked. A row masked everywhere becomes zeros (C3.2a), one with a NaN nothing but NaN (C3.2c).
+/// Spec: E3.2, A3.2
 pub fn softmax<T: Real>(s: &mut [T]) {
     let total = weights(s);
-    if total > T::ZERO {
+    if total != T::ZERO {
         s.iter_mut().for_each(|p| *p = *p / total);
     }
 }

@@ -109,9 +109,21 @@ pub(super) fn cases() -> Vec<Case> {
                 head.insert("\u{202e}\u{0}norm".into(), norm);
             });
         }),
-        broken("NaN in a norm", &["NaN"], |m| fill(m, 0x7fc0)),
-        broken("infinity in a norm", &["NaN"], |m| fill(m, 0x7f80)),
-        toy_case("the largest bf16 in a norm", "llava/wide", Want::Refused(&["logits"]), |m| fill(m, 0x7f7f)),
+        broken("NaN in a norm", &["NaN"], |m| fill(m, NORM, 0x7fc0)),
+        broken("infinity in a norm", &["NaN"], |m| fill(m, NORM, 0x7f80)),
+        toy_case("the largest bf16 in a norm", "llava/wide", Want::Refused(&["logits"]), |m| fill(m, NORM, 0x7f7f)),
+        broken("NaN in the queries' weights of a layer", &["logits", "NaN"], |m| {
+            fill(m, "language_model.model.layers.0.self_attn.q_proj.weight", 0x7fc0);
+        }),
+        broken("NaN in the keys' biases of a layer", &["logits", "NaN"], |m| {
+            fill(m, "language_model.model.layers.0.self_attn.k_proj.bias", 0x7fc0);
+        }),
+        broken("NaN in the tower's queries", &["logits", "NaN"], |m| {
+            fill(m, "vision_tower.encoder.layers.0.self_attn.q_proj.weight", 0x7fc0);
+        }),
+        broken("the largest bf16 in the queries' weights", &["logits"], |m| {
+            fill(m, "language_model.model.layers.0.self_attn.q_proj.weight", 0x7f7f);
+        }),
         toy_case("zeros in all of the weights", "llava/wide", Want::Runs, |m| {
             edit_weights(&m.join(WEIGHTS), |_, data| data.fill(0));
         }),
@@ -155,10 +167,10 @@ pub(super) fn cases() -> Vec<Case> {
     all
 }
 
-/// A norm whose every number is this bf16.
-fn fill(model: &Path, bits: u16) {
+/// A tensor whose every number is this bf16.
+fn fill(model: &Path, name: &str, bits: u16) {
     edit_weights(&model.join(WEIGHTS), |head, data| {
-        let place = |i: usize| head[NORM]["data_offsets"][i].as_u64().unwrap() as usize;
+        let place = |i: usize| head[name]["data_offsets"][i].as_u64().unwrap() as usize;
         data[place(0)..place(1)].as_chunks_mut::<2>().0.iter_mut().for_each(|b| *b = bits.to_le_bytes());
     });
 }
