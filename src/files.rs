@@ -21,7 +21,7 @@ pub enum Files {
 }
 
 /// Files that a checkpoint folder may hold and that are read, weights apart.
-pub const NAMES: [&str; 14] = [
+pub const NAMES: [&str; 15] = [
     "added_tokens.json",
     "chat_template.jinja",
     "chat_template.json",
@@ -31,6 +31,7 @@ pub const NAMES: [&str; 14] = [
     "model.safetensors.index.json",
     "preprocessor_config.json",
     "processor_config.json",
+    "pytorch_model.bin.index.json",
     "tokenizer.json",
     "tokenizer.model",
     "tokenizer_config.json",

@@ -60,7 +60,6 @@ fn onto(what: &str, data: &'static str, out: &str, hit: &'static str) -> Case {
     })
 }
 
-const COMPRESS: &[&str] = &["compress", "b", "--retain", "0.5", "--out", "b"];
 const SAVE: &[&str] = &["run", "--save-samples", "d"];
 const EXEC: &str = "\"$0\" \"$@\"";
 
@@ -134,7 +133,7 @@ pub(super) fn cases() -> Vec<Case> {
             Want::Refused(&["--out", "config.json"]),
             |p| {
                 p.toy("llava/wide");
-                p.write("q", QUESTION);
+                p.write("q", r#"{"question": "x", "answer": "y"}"#);
             },
         ),
         case(
@@ -155,7 +154,6 @@ pub(super) fn cases() -> Vec<Case> {
                 p.write("b", "");
             },
         ),
-        case("compress --out onto its bundle", COMPRESS, Want::Refused(&["--out", "b"]), |p| p.write("b", "")),
         case(
             "run --out onto a frame of a video",
             &["run", "--quiet", "--video", "d", "--prompt", "x", "--out", "d/0.png"],

@@ -176,6 +176,15 @@ pub(super) fn cases() -> Vec<Case> {
         grid("a shard that overflows", "--shard", "1/99999999999999999999", &["--shard"]),
         grid("merging what is not there", "--merge", "nowhere.json", &["nowhere"]),
         case(
+            "somebody's file of one line where the journal would be",
+            &["eval", "--quiet", "--data", "q", "--policies", "full", "--retain", "1", "--out", "r.json"],
+            Want::Refused(&["r.journal.jsonl"]),
+            |p| {
+                p.write("q", line("x"));
+                p.write("r.journal.jsonl", "mine");
+            },
+        ),
+        case(
             "a journal of junk",
             &["eval", "--quiet", "--data", "q", "--policies", "full", "--retain", "1", "--out", "r.json"],
             Want::Refused(&["r.journal.jsonl"]),
