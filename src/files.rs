@@ -20,6 +20,25 @@ pub enum Files {
     Embedded(&'static [(&'static str, &'static [u8])]),
 }
 
+/// Files that a checkpoint folder may hold and that are read, weights apart.
+pub const NAMES: [&str; 15] = [
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "config.json",
+    "generation_config.json",
+    "merges.txt",
+    "model.safetensors.index.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "pytorch_model.bin.index.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "video_preprocessor_config.json",
+    "vocab.json",
+];
+
 /// Text files of a checkpoint (configurations, templates, tokenizers) may not be larger than this.
 pub const MAX_TEXT_BYTES: u64 = 256 << 20;
 

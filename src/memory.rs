@@ -46,12 +46,30 @@ pub fn resident() -> Option<u64> {
     field(&std::fs::read_to_string("/proc/self/status").ok()?, "VmRSS:").map(|kib| kib * 1024)
 }
 
-/// Bytes that can still be taken: what the system has free or can free, or less where a control group sets a limit.
+/// Bytes that can still be taken: what the system has free or can free, or less where a control group or a limit on address
+/// space (`ulimit -v`) says so.
 pub fn available() -> Option<u64> {
     let system = field(&std::fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:").map(|kib| kib * 1024);
     let second = group("", ["memory.max", "memory.current", "inactive_file"]);
     let first = group("memory/", ["memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"]);
-    [system, second, first].into_iter().flatten().min()
+    [system, second, first, space()].into_iter().flatten().min()
+}
+
+/// What a limit on address space leaves. Mapped files are left out of what is in use: a need counts weights itself.
+fn space() -> Option<u64> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let limit = field(&limits, "Max address space")?; // none where it is `unlimited`
+    let used = std::fs::read_to_string("/proc/self/maps").ok()?.lines().filter_map(anonymous).sum();
+    Some(limit.saturating_sub(used))
+}
+
+/// The bytes of a line of `maps` that is no file's: `start-end rights offset device inode`.
+fn anonymous(line: &str) -> Option<u64> {
+    let mut fields = line.split_whitespace();
+    let (start, end) = fields.next()?.split_once('-')?;
+    let of_file = fields.nth(3)? != "0";
+    let size = u64::from_str_radix(end, 16).ok()?.checked_sub(u64::from_str_radix(start, 16).ok()?)?;
+    (!of_file).then_some(size)
 }
 
 /// What the system calls this thread, for [`processor_time`].
@@ -93,6 +111,12 @@ mod tests {
             (field(text, "inactive_file"), field(text, "VmRSS:"), field(text, "VmR")),
             (Some(7), Some(123), None)
         );
+    }
+
+    #[test]
+    fn mapped_files_are_left_out() {
+        let of = |rest: &str| anonymous(&format!("7f00-8f00 rw-p 00000000 {rest}"));
+        assert_eq!([of("00:00 0 "), of("00:00 0    [heap]"), of("fe:00 17 /w")], [Some(0x1000), Some(0x1000), None]);
     }
 
     #[test]

@@ -70,6 +70,51 @@ fn bad_options() {
     }
 }
 
+/// What the user wrote is told whole, and cannot end the line or turn it around.
+#[test]
+fn what_is_told_of_a_value_is_all_of_it() {
+    let cli = Cli::new();
+    let run = |value: &str, words: &[&str]| fails(&cli, &["run", "--quiet", "--threads", value], words);
+    run("a\nUsage: b\nc", &["'a Usage: b c' for '--threads"]);
+    run("a\n\nFor more information, b\n\nUsage: c", &["'a For more information, b Usage: c' for '--threads"]);
+    fails(&cli, &["run", "--unknown\nUsage: a"], &["--unknown Usage: a", "--help"]);
+    for mark in ["\u{202e}", "\u{2066}", "\u{200f}", "\u{61c}", "\u{2028}", "\u{2029}", "\u{85}"] {
+        let output = cli.run(&["run", "--quiet", "--model", &format!("a{mark}b")]);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.contains("a b") && !stderr.contains(mark), "{stderr:?}");
+    }
+}
+
+/// Memory is forecast by what a limit on address space leaves, too.
+#[cfg(target_os = "linux")]
+#[test]
+fn limits_on_address_space_count() {
+    let cli = Cli::new();
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "ulimit -v 3000000; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_aircache"), "bench", "--quiet"]);
+    let args = ["--shape", "qwen2-vl-2b", "--vocab", "16", "--weights", "f32"];
+    command.args(args).current_dir(cli.folder.path());
+    fails_as(&cli, &mut command, &args, &["qwen2-vl-2b", "memory than is free, 2.", "AIRCACHE_MEMORY"]);
+}
+
+/// Results of a bundle folder whose model has another family or other images, in quotes, both names told.
+#[test]
+fn what_a_bundle_says_is_quoted() {
+    let cli = Cli::new();
+    toy(&cli);
+    let ask = ["--model", "model", "--image", "image.png", "--prompt", "x", "--max-new-tokens", "1", "--no-noise"];
+    cli.ok(&[&["record", "--quiet", "--out", "b"], &ask[..]].concat());
+    edit_weights(&cli.path("b"), |head, _| head["__metadata__"]["family"] = json!(" "));
+    let check = ["check", "--quiet", "--model", "model", "b"];
+    fails(&cli, &check, &["metadata family: expected \"llava_onevision\", as the model's, found \" \""]);
+    edit_weights(&cli.path("b"), |head, _| {
+        head["__metadata__"]["family"] = json!("llava_onevision");
+        let flat: i64 = head["input.pixels"]["shape"].as_array().unwrap().iter().map(|n| n.as_i64().unwrap()).product();
+        head["input.pixels"]["shape"] = json!([1, 1, 1, 1, flat]);
+    });
+    fails(&cli, &check, &["input.pixels", "of input.sizes"]);
+}
+
 #[test]
 fn bad_pictures() {
     let cli = Cli::new();

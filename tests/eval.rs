@@ -139,7 +139,7 @@ fn bad_input_is_one_line_and_exit_2() {
         (&data, None, &["--shard", "0/2"], "1 <= i <= n"),
         (&data, None, &["--merge", "nowhere.json"], "nowhere.journal.jsonl"),
         (&data, None, &["--precision", "f8"], "f8"),
-        (&data, Some(Path::new("/nowhere/out.json")), &[], "/nowhere/out.journal.jsonl"),
+        (&data, Some(Path::new("/nowhere/out.json")), &[], "/nowhere/out.json"),
     ];
     for (data, out, more, told) in cases {
         let done = command(data, out, more).output().unwrap();

@@ -107,6 +107,22 @@ fn policies_and_kernels_know_no_model() {
     }
 }
 
+/// Outputs must not take the place of what is read: `files::NAMES` has to name all of it.
+#[test]
+fn files_of_a_checkpoint_are_known() {
+    let known = aircache::files::NAMES;
+    for (path, module, text) in sources() {
+        if !["config", "input", "weights", "model"].contains(&module.as_str()) {
+            continue;
+        }
+        for word in text.split('"').filter(|w| w.bytes().all(|b| b.is_ascii_lowercase() || b"_.".contains(&b))) {
+            let read =
+                [".json", ".jinja", ".txt", ".model"].iter().any(|end| word.len() > end.len() && word.ends_with(end));
+            assert!(!read || known.contains(&word), "{path}: {word} is missing in files::NAMES");
+        }
+    }
+}
+
 #[test]
 fn files_are_short() {
     let mut lengths = Vec::new();

@@ -15,7 +15,7 @@ pub struct Answer {
     #[arg(long, value_enum, value_name = "P")]
     pub precision: Option<PrecisionName>,
     /// Tokens generated at most
-    #[arg(long, value_name = "N", default_value_t = 256, allow_negative_numbers = true, value_parser = tokens)]
+    #[arg(long, value_name = "N", default_value_t = 256, allow_negative_numbers = true, value_parser = tokens::<0>)]
     pub max_new_tokens: usize,
     /// Goes on after the checkpoint's end-of-text tokens
     #[arg(long)]
@@ -37,9 +37,10 @@ pub struct Answer {
 /// The most tokens that anybody may ask for: far more than any model's positions.
 const MOST_TOKENS: usize = 1 << 24;
 
-fn tokens(text: &str) -> std::result::Result<usize, String> {
-    let found = text.parse().ok().filter(|n| *n <= MOST_TOKENS);
-    found.ok_or_else(|| format!("expected a whole number from 0 to {MOST_TOKENS}"))
+/// What --max-new-tokens takes, in every command.
+pub fn tokens<const LEAST: usize>(text: &str) -> std::result::Result<usize, String> {
+    let found = text.parse().ok().filter(|n| (LEAST..=MOST_TOKENS).contains(n));
+    found.ok_or_else(|| format!("expected a whole number from {LEAST} to {MOST_TOKENS}"))
 }
 
 impl Answer {

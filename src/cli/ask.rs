@@ -1,6 +1,7 @@
 //! Options that say what goes in: the model, the images and the prompt; without any, a bundled question.
 
 use super::out::Messages;
+use super::places::Read;
 use aircache::demo;
 use aircache::files::Files;
 use aircache::input::{Image, Prepared, Processor};
@@ -70,6 +71,11 @@ impl Ask {
             Some(dir) => (Files::Folder(dir.clone()), dir.display().to_string()),
             None => (demo::files(), "the embedded demo model".into()),
         }
+    }
+
+    /// The files that are read.
+    pub fn read(&self) -> Read {
+        Read::new().model(self.model.as_ref()).files(self.image.iter().chain(&self.video))
     }
 
     /// Loads the model and prepares the prompt.

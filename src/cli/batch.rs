@@ -34,6 +34,10 @@ pub fn run(
 ) -> Result<Verdict> {
     let messages = common.messages();
     let questions = Questions::read_open(data)?;
+    if let Some(out) = out {
+        let read = ask.read().files([&data.to_path_buf()]).questions(&questions);
+        read.apart(&[("--out", out), ("--out", &out.with_extension("journal.jsonl"))])?;
+    }
     let (policy, retain) = eviction.resolve(messages)?;
     let precision = answer.precision.map_or(Precision::Fast, Precision::from);
     let (model, processor, name) = ask.load_model(messages)?;

@@ -2,13 +2,16 @@
 
 mod cell;
 mod machine;
+mod need;
 
+use super::answer::tokens;
 use super::ask::Ask;
 use super::out::{Stdout, bytes};
 use super::{Common, Verdict};
 use aircache::Result;
 use aircache::config::FamilyConfig;
 use aircache::eval::Grid as Cells;
+use aircache::memory;
 use aircache::model::Model;
 use aircache::num::Grid;
 use cell::{Cell, Prompts};
@@ -57,15 +60,15 @@ pub struct Args {
     #[arg(long, value_name = "LIST", default_value = "0.1")]
     retain: String,
     /// Decode steps that are timed
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
-    max_new_tokens: u32,
+    #[arg(long, value_name = "N", default_value_t = 16, allow_negative_numbers = true, value_parser = tokens::<1>)]
+    max_new_tokens: usize,
 }
 
 /// The command.
 pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     let messages = common.messages();
     let cells = Cells::parse(&args.policies, &args.retain)?;
-    let (name, weights, model) = load(&args)?;
+    let (name, weights, model) = load(&args, &cells)?;
     let machine = Machine::measured();
     let mut out = Stdout::new();
     if !common.json {
@@ -82,7 +85,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
             let prefilled = prompts.prefill(&of_policy[0].policy, args.kv == "bf16")?;
             for &batch in &args.batch {
                 for wanted in of_policy {
-                    let cell = prefilled.cell(wanted, batch as usize, args.max_new_tokens as usize)?;
+                    let cell = prefilled.cell(wanted, batch as usize, args.max_new_tokens)?;
                     if !common.json {
                         bar.aside(|| out.line(&row(&cell, &machine)))?;
                     }
@@ -138,16 +141,18 @@ fn row(c: &Cell, machine: &Machine) -> String {
     )
 }
 
-/// The model's name, how its weights are stored, and the model.
-fn load(args: &Args) -> Result<(String, String, Model)> {
+/// The model's name, how its weights are stored, and the model, once there is memory for it and for every cell.
+fn load(args: &Args, cells: &Cells) -> Result<(String, String, Model)> {
     if let Some(shape) = &args.shape {
         let config = FamilyConfig::shape(shape, args.vocab.map(|v| v as usize))?;
         let weights = args.weights.as_deref().unwrap_or("f32");
         let stored = if weights == "bf16" { Grid::Bf16 } else { Grid::Native };
+        memory::check(shape, Model::invented_bytes(&config, stored)?.saturating_add(need::most(&config, args, cells)))?;
         return Ok((shape.clone(), weights.to_string(), Model::invented(config, stored)?));
     }
     let (files, name) = Ask::files(args.model.as_ref());
     let model = Model::load(&files)?;
+    memory::check(&name, model.forecast(None).saturating_add(need::most(&model.config, args, cells)))?;
     let weights = model.decoder.weights().to_lowercase();
     Ok((name, weights, model))
 }

@@ -39,6 +39,9 @@ pub struct Args {
 /// The command.
 pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     let messages = common.messages();
+    if let Some(page) = &args.html {
+        args.ask.read().files(&args.bundles).apart(&[("--html", page)])?;
+    }
     let busy = messages.busy("judging");
     let asked = !args.ask.image.is_empty()
         || !args.ask.video.is_empty()

@@ -1,6 +1,7 @@
 //! Options of every command.
 
 use super::out::Messages;
+use super::shell::STACK;
 use aircache::kernel::simd::Isa;
 use aircache::pass::Precision;
 use aircache::{Error, Result};
@@ -9,14 +10,34 @@ use aircache::{Error, Result};
 #[derive(Debug, Clone, clap::Args)]
 pub struct Common {
     /// Number of threads [default: all cores]; results do not depend on it
-    #[arg(long, global = true, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..), display_order = 900)]
-    pub threads: Option<u16>,
+    #[arg(long, global = true, value_name = "N", allow_negative_numbers = true, value_parser = threads, display_order = 900)]
+    pub threads: Option<usize>,
     /// No messages and no progress on stderr; errors are always shown
     #[arg(long, global = true, display_order = 901)]
     pub quiet: bool,
     /// A machine-readable result on stdout
     #[arg(long, global = true, display_order = 902)]
     pub json: bool,
+}
+
+/// The most threads: every kernel wakes all of them, and thousands would do nothing but wake each other.
+fn most_threads() -> usize {
+    (4 * cores()).max(256)
+}
+
+/// Processors that this process may use.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn threads(text: &str) -> std::result::Result<usize, String> {
+    let found = text.parse().ok().filter(|n| (1..=most_threads()).contains(n));
+    found.ok_or_else(|| format!("expected a whole number from 1 to {}", most_threads()))
+}
+
+/// A pool of so many threads, of which RUST_MIN_STACK says nothing.
+pub fn pool(threads: usize) -> rayon::ThreadPoolBuilder {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).stack_size(STACK)
 }
 
 impl Common {
@@ -27,10 +48,20 @@ impl Common {
         }
         Isa::force_from_env()?;
         // This thread works too: it need not wake another one for every kernel, which takes longer than a small one runs.
-        let pool =
-            rayon::ThreadPoolBuilder::new().num_threads(self.threads.map_or(0, usize::from)).use_current_thread();
-        pool.build_global().map_err(|e| Error::new("--threads", "a number of threads that can be started", e))?;
+        let built = pool(self.threads()).use_current_thread().build_global();
+        built.map_err(|e| Error::new("--threads", "a number of threads that can be started", e))?;
         Ok(())
+    }
+
+    /// How many threads: as the option says, else RAYON_NUM_THREADS, which may be meant for other programs and is cut to
+    /// what is of use; else one for each core.
+    fn threads(&self) -> usize {
+        let variable = || std::env::var("RAYON_NUM_THREADS").ok()?.parse().ok().filter(|n| *n > 0);
+        let wanted = self.threads.or_else(variable).unwrap_or_else(cores);
+        if wanted > most_threads() {
+            self.messages().say(&format!("note: RAYON_NUM_THREADS={wanted} is taken as {}", most_threads()));
+        }
+        wanted.min(most_threads())
     }
 
     /// Messages on stderr.

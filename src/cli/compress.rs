@@ -1,8 +1,8 @@
 //! `compress`: the algorithm alone, on somebody's queries, keys and roles; no model is needed.
 
-use super::common::PrecisionName;
 use super::eviction::Eviction;
 use super::out::Stdout;
+use super::places::Read;
 use super::{Common, Verdict, policies};
 use aircache::golden::{Bundle, Recorder, Selection, compress};
 use aircache::pass::Precision;
@@ -28,10 +28,21 @@ pub struct Args {
     eviction: Eviction,
     /// Whether sums are formed in float64 (truth) or float32 (fast)
     #[arg(long, value_enum, value_name = "P", default_value = "truth")]
-    precision: PrecisionName,
+    precision: Sums,
     /// Where the policy.* stages go, as a bundle; left out, they are only printed
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+}
+
+/// How sums are formed: the bundle's numbers are taken as they are, so no other precision has a meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Sums {
+    /// float64
+    #[value(alias = "f64")]
+    Truth,
+    /// float32
+    #[value(alias = "f32")]
+    Fast,
 }
 
 /// The command.
@@ -44,18 +55,20 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         return Err(Error::new("BUNDLE", "the bundle to read", "none"));
     };
     let (policy, retain) = args.eviction.resolve(messages)?;
-    let precision = Precision::from(args.precision);
+    if let Some(out) = &args.out {
+        Read::new().files([&path.to_path_buf()]).apart(&[("--out", out)])?;
+    }
+    let precision = match args.precision {
+        Sums::Truth => Precision::Truth,
+        Sums::Fast => Precision::Fast,
+    };
     let bundle = Bundle::open(path)?;
     // Made before the work: a target that cannot be written fails at once.
     let writer = args.out.as_deref().map(|out| Recorder::create(out, precision, Selection::default())).transpose()?;
     let busy = messages.busy(&format!("compressing {}", path.display()));
-    let plan = match precision {
-        Precision::Truth => compress::<f64>(&bundle, &policy, retain)?,
-        Precision::Fast => compress::<f32>(&bundle, &policy, retain)?,
-        Precision::Bf16 | Precision::F16 => {
-            let got = precision.bundle_name();
-            return Err(Error::new("--precision", "truth or fast: the bundle's numbers are taken as they are", got));
-        }
+    let plan = match args.precision {
+        Sums::Truth => compress::<f64>(&bundle, &policy, retain)?,
+        Sums::Fast => compress::<f32>(&bundle, &policy, retain)?,
     };
     if let (Some(out), Some(writer)) = (args.out.as_deref(), writer) {
         write(writer, out, &plan, precision, &policy, retain, common)?;

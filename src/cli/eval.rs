@@ -1,8 +1,10 @@
 //! `eval`: accuracy against retention, resumable and in shards.
 
+use super::answer::tokens;
 use super::ask::Ask;
 use super::common::PrecisionName;
-use super::out::{Messages, Stdout, apart};
+use super::out::{Messages, Stdout};
+use super::places::Read;
 use super::{Common, Verdict};
 use aircache::eval::{Examiner, Grid, Header, Journal, Questions, Results};
 use aircache::files::output::atomic_write;
@@ -54,8 +56,8 @@ pub struct Args {
     #[arg(long, value_name = "NAME", value_parser = super::ask::resampler)]
     resampler: Option<Resampler>,
     /// Tokens an answer may have
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
-    max_new_tokens: u32,
+    #[arg(long, value_name = "N", default_value_t = 64, allow_negative_numbers = true, value_parser = tokens::<1>)]
+    max_new_tokens: usize,
     /// Answers only every n-th question, from the i-th on: 1/n … n/n
     #[arg(long, value_name = "i/n", conflicts_with = "merge")]
     shard: Option<Shard>,
@@ -86,8 +88,14 @@ impl std::str::FromStr for Shard {
 /// The command.
 pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     let messages = common.messages();
-    apart(args.out.as_deref(), [&args.data])?;
     let questions = Questions::read(&args.data)?;
+    if let Some(out) = &args.out {
+        let (plot, journal) = (out.with_extension("svg"), journal_of(out));
+        // What an earlier run of the same name has answered is gone on with, and may be merged as well.
+        let shards: Vec<_> = args.merge.iter().map(|s| journal_of(s)).filter(|s| *s != journal).collect();
+        let read = Read::new().model(args.model.as_ref()).files([&args.data]).files(&shards).questions(&questions);
+        read.apart(&[("--out", out), ("--out", &plot), ("--out", &journal)])?;
+    }
     let grid = Grid::parse(&args.policies, &args.retain)?;
     let (files, name) = Ask::files(args.model.as_ref());
     let model = {
@@ -107,7 +115,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         questions: questions.items.len(),
         precision: precision.bundle_name().into(),
         preprocess: processor.settings().pixels.resampler.name().into(),
-        max_new_tokens: args.max_new_tokens as usize,
+        max_new_tokens: args.max_new_tokens,
         how: String::new(),
         cells: Header::cells(&grid),
     };
@@ -118,10 +126,10 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     for shard in &args.merge {
         journal.absorb(&journal_of(shard))?;
     }
-    let max_new_tokens = args.max_new_tokens as usize;
     let rounded = model.rounded(precision.grid())?; // R10.4
     let model = rounded.as_ref().unwrap_or(&model);
-    let examiner = Examiner { model, processor: &processor, grid: &grid, precision, max_new_tokens };
+    let examiner =
+        Examiner { model, processor: &processor, grid: &grid, precision, max_new_tokens: args.max_new_tokens };
     let shard = args.shard.unwrap_or(Shard { i: 1, n: 1 });
     answer(&examiner, &questions, shard, &mut journal, messages)?;
 

@@ -1,7 +1,8 @@
 //! `explain`: a page, or a picture, of what a policy kept.
 
+use super::answer::tokens;
 use super::ask::Ask;
-use super::out::{Stdout, apart, bytes};
+use super::out::{Stdout, bytes};
 use super::{Common, Verdict};
 use aircache::eval::{Examiner, Grid};
 use aircache::explain::{Explained, Lit};
@@ -37,11 +38,11 @@ pub struct Args {
     /// The layer that a picture shows, from 0 [default: all together]
     #[arg(long, value_name = "N")]
     layer: Option<usize>,
-    /// The image, or the frame, that a picture shows, from 0
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    which: usize,
+    /// The image, or the frame, that a picture shows, from 0 [default: 0]
+    #[arg(long, value_name = "N")]
+    which: Option<usize>,
     /// Tokens of an answer at most
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", default_value_t = 64, allow_negative_numbers = true, value_parser = tokens::<0>)]
     max_new_tokens: usize,
     /// The file; replaced whole, at the end
     #[arg(long, value_name = "FILE")]
@@ -66,7 +67,12 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     if args.retain.contains(',') {
         return Err(Error::new("--retain", "one retention", format!("{:?}", args.retain)));
     }
-    apart(Some(&args.out), &args.ask.image)?;
+    let picked = [("--layer", args.layer), ("--which", args.which)].into_iter().find(|(_, n)| n.is_some());
+    if let (Format::Html, Some((option, _))) = (args.format, picked) {
+        let e = Error::new(option, "--format svg or png beside it", "a page, which shows all of them");
+        return Err(e);
+    }
+    args.ask.read().apart(&[("--out", &args.out)])?;
     let asked = args.ask.load(messages)?;
     if asked.images.is_empty() {
         return Err(
@@ -82,11 +88,12 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         max_new_tokens: args.max_new_tokens,
     };
     let explained = Explained::of(&examiner, &asked.name, asked.images, (&asked.question, asked.prompt))?;
+    let which = args.which.unwrap_or(0);
     let lit = args.layer.map_or(Lit::All, Lit::Layer);
     let written = match args.format {
         Format::Html => explained.page()?.into_bytes(),
-        Format::Svg => explained.svg(args.which, 0, lit)?.into_bytes(),
-        Format::Png => explained.png(args.which, 0, lit)?,
+        Format::Svg => explained.svg(which, 0, lit)?.into_bytes(),
+        Format::Png => explained.png(which, 0, lit)?,
     };
     drop(busy);
     atomic_write(&args.out, &written)?;

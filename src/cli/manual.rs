@@ -2,7 +2,7 @@
 
 use super::out::Stdout;
 use super::{Common, Verdict};
-use aircache::files::atomic_write;
+use aircache::files::output::write_folder;
 use aircache::{Error, Result};
 use clap_complete::Shell;
 use clap_mangen::Man;
@@ -49,10 +49,9 @@ pub fn manual(args: Manual, common: &Common, mut cli: clap::Command) -> Result<V
     cli.build();
     let commands: Vec<clap::Command> = cli.get_subcommands().filter(|c| !c.is_hide_set()).cloned().collect();
     if let Some(folder) = &args.out {
-        std::fs::create_dir_all(folder).map_err(|e| Error::new(folder.display(), "a folder that can be made", e))?;
-        for command in std::iter::once(&cli).chain(&commands) {
-            atomic_write(&folder.join(format!("{}.1", name(command))), page(command)?.as_bytes())?;
-        }
+        let all = std::iter::once(&cli).chain(&commands);
+        let pages = all.map(|c| Ok((format!("{}.1", name(c)), page(c)?.into_bytes().into())));
+        write_folder(folder, pages.collect::<Result<Vec<_>>>()?)?;
         common.messages().say(&format!("{} pages in {}", commands.len() + 1, folder.display()));
         return Ok(Verdict::Pass);
     }

@@ -3,6 +3,7 @@
 //! ```text
 //! shell      how the process starts and ends: exit codes, signals, the one error line
 //! out        stdout and stderr that may be closed; progress
+//! places     where results go, apart from what is read
 //! common     options of every command
 //! ask        options that say what goes in: model, images, prompt
 //! eviction   options that say what is evicted
@@ -26,6 +27,7 @@ pub mod inspect;
 pub mod inspect_input;
 pub mod manual;
 pub mod out;
+pub mod places;
 pub mod policies;
 pub mod record;
 pub mod run;

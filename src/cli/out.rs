@@ -3,17 +3,7 @@
 use aircache::{Error, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{ErrorKind, IsTerminal, Write};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// Fails where the output is one of the files that are read, by whatever name: it would be gone.
-pub fn apart<'a>(out: Option<&Path>, read: impl IntoIterator<Item = &'a PathBuf>) -> Result<()> {
-    let Some(place) = out.and_then(|out| out.canonicalize().ok()) else { return Ok(()) };
-    match read.into_iter().find(|file| file.canonicalize().is_ok_and(|found| found == place)) {
-        Some(file) => Err(Error::new("--out", "another file than those that are read", file.display())),
-        None => Ok(()),
-    }
-}
 
 /// Stdout. A reader that has gone (`| head -1`) is no error: what follows goes nowhere.
 #[derive(Debug, Default)]
@@ -81,7 +71,7 @@ impl Messages {
         if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}, {eta} left") {
             bar.set_style(style);
         }
-        bar.enable_steady_tick(Duration::from_millis(500));
+        ticking(&bar, 500);
         Bar(Some(bar))
     }
 
@@ -94,9 +84,16 @@ impl Messages {
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
             bar.set_style(style);
         }
-        bar.enable_steady_tick(Duration::from_millis(100));
+        ticking(&bar, 100);
         Busy(Some(bar))
     }
+}
+
+/// Redraws as time goes; not where its thread cannot be started, which indicatif panics at.
+fn ticking(bar: &ProgressBar, milliseconds: u64) {
+    let _ = aircache::foreign::caught("progress", "a thread", || {
+        bar.enable_steady_tick(Duration::from_millis(milliseconds));
+    });
 }
 
 /// A bar with the time left, if there is somebody to see it.

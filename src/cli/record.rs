@@ -3,7 +3,7 @@
 use super::answer::Answer;
 use super::ask::Ask;
 use super::eviction::Eviction;
-use super::out::{Stdout, apart, bytes};
+use super::out::{Stdout, bytes};
 use super::{Common, Verdict, policies};
 use aircache::golden::{Recording, Selection, record};
 use aircache::pass::Precision;
@@ -60,7 +60,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         Some(rows) => stages.with_rows(rows).map_err(|e| Error { at: "--rows".into(), ..e })?,
         None => stages,
     };
-    apart(Some(target), &args.ask.image)?;
+    args.ask.read().apart(&[("--out", target)])?;
     let asked = args.ask.load(messages)?;
     let how = Recording {
         precision: args.answer.precision.map_or(Precision::Truth, Precision::from),

@@ -3,8 +3,9 @@
 use super::answer::Answer;
 use super::ask::{Ask, Asked};
 use super::eviction::Eviction;
-use super::out::{Stdout, apart, bytes, seconds};
+use super::out::{Stdout, bytes, seconds};
 use super::{Common, Verdict, batch, policies, samples};
+use aircache::Result;
 use aircache::files::atomic_write;
 use aircache::generate;
 use aircache::kernel::simd::Isa;
@@ -12,10 +13,9 @@ use aircache::num::Real;
 use aircache::pass::{Pass, Precision};
 use aircache::policy::{Plan, Policy, Retain};
 use aircache::sample::{Sampler, Sampling};
-use aircache::{Error, Result};
 use serde_json::json;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Answers a question about images: text on stdout, streamed; a summary on stderr
@@ -82,8 +82,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         return samples::save(folder, common);
     }
     if let Some(path) = &args.out {
-        writable(path)?;
-        apart(Some(path), args.ask.image.iter().chain(&args.file.batch))?;
+        args.ask.read().files(&args.file.batch).apart(&[("--out", path)])?;
     }
     if let Some(data) = &args.file.batch {
         let size = usize::from(args.file.batch_size);
@@ -161,19 +160,6 @@ fn flow<T: Real>(job: &Job, args: &Args, common: &Common, out: &mut Stdout) -> R
     }
     let text = processor.tokenizer().decode(&tokens)?;
     Ok(Outcome { text, tokens, budget: budget(&plan), prefill, compress, decode, kv_bytes })
-}
-
-/// Fails early where a file could not be written in the end.
-fn writable(path: &Path) -> Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let at = || path.display().to_string();
-    if !folder.is_dir() {
-        return Err(Error::new(at(), "a file in a folder that is there", "no such folder"));
-    }
-    match path.metadata() {
-        Ok(found) if !found.is_file() => Err(Error::new(at(), "a regular file or none", "a folder or device")),
-        _ => Ok(()),
-    }
 }
 
 fn budget(plan: &Plan) -> Option<(Vec<usize>, usize)> {

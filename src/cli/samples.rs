@@ -2,9 +2,9 @@
 
 use super::out::Stdout;
 use super::{Common, Verdict};
-use aircache::files::atomic_write;
+use aircache::files::output::write_folder;
 use aircache::input::Image;
-use aircache::{Error, Result, demo};
+use aircache::{Result, demo};
 use serde_json::json;
 use std::path::Path;
 
@@ -39,10 +39,7 @@ pub fn list(common: &Common) -> Result<Verdict> {
 
 /// Writes the images into a folder, which is made if it is missing.
 pub fn save(folder: &Path, common: &Common) -> Result<Verdict> {
-    std::fs::create_dir_all(folder).map_err(|e| Error::new(folder.display(), "a folder that can be made", e))?;
-    for sample in demo::samples() {
-        atomic_write(&folder.join(sample.name), sample.png)?;
-    }
+    write_folder(folder, demo::samples().iter().map(|sample| (sample.name.to_string(), sample.png.into())))?;
     common.messages().say(&format!("{} images in {}", demo::samples().len(), folder.display()));
     Ok(Verdict::Pass)
 }

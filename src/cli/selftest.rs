@@ -66,8 +66,10 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
 }
 
 fn on(threads: usize, samples: &[String]) -> Result<Vec<Line>> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-    pool.map_err(|e| Error::new("threads", "threads that can be started", e))?.install(|| selftest::run(samples))
+    super::common::pool(threads)
+        .build()
+        .map_err(|e| Error::new("threads", "threads that can be started", e))?
+        .install(|| selftest::run(samples))
 }
 
 fn cell(isa: Isa, threads: usize, runs: usize, differ: &[Difference]) -> serde_json::Value {

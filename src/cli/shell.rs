@@ -2,7 +2,7 @@
 
 use aircache::files::output::remove_temporaries;
 use aircache::{Error, Result};
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ErrorKind};
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +12,9 @@ const BAD: u8 = 2;
 /// After SIGINT; after another signal that asks the process to end, 128 and its number.
 #[cfg(not(unix))]
 const INTERRUPTED: i32 = 130;
+
+/// Stack of a thread: what threads have on Linux.
+pub const STACK: usize = 2 << 20;
 
 /// Set when a signal is about to end the process, which must then report nothing else.
 static ENDING: AtomicBool = AtomicBool::new(false);
@@ -28,7 +31,6 @@ pub enum Verdict {
 
 /// Makes signals and panics end as the contract says.
 pub fn prepare() {
-    on_signals();
     aircache::weights::on_lost_file(|file| {
         if !ENDING.swap(true, Ordering::SeqCst) {
             remove_temporaries();
@@ -51,6 +53,7 @@ pub fn prepare() {
         }
         std::process::exit(i32::from(BAD));
     }));
+    on_signals();
 }
 
 /// Ends the process tidily where it is asked to end. Without a handler the signals would still end it.
@@ -60,13 +63,21 @@ fn on_signals() {
     // A file beyond the process's limit is then an error in writing, as a full disk is.
     let _ = signal_hook::flag::register(SIGXFSZ, std::sync::Arc::new(AtomicBool::new(false)));
     let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]) else { return };
-    std::thread::spawn(move || {
+    // Of a size of its own: RUST_MIN_STACK may ask for more than there is.
+    let thread = std::thread::Builder::new().stack_size(STACK).spawn(move || {
         if let Some(signal) = signals.forever().next() {
             ENDING.store(true, Ordering::SeqCst);
             remove_temporaries();
             std::process::exit(128 + signal);
         }
     });
+    if thread.is_err() {
+        // Nobody tidies up then; the signals end the process all the same.
+        for signal in [SIGINT, SIGTERM] {
+            let at_once = std::sync::Arc::new(AtomicBool::new(true));
+            let _ = signal_hook::flag::register_conditional_default(signal, at_once);
+        }
+    }
 }
 
 #[cfg(not(unix))]
@@ -96,11 +107,14 @@ pub fn end(done: Result<Verdict>) -> ExitCode {
 /// The end of a command line that clap would not take: help is no error, everything else is one line.
 pub fn usage(e: &clap::Error) -> ExitCode {
     let text = e.render().to_string();
+    // Cut off at its end: what the user wrote stands before it and may look the same.
+    let text = text.rsplit_once("\n\nFor more information").map_or(text.as_str(), |(told, _)| told);
     if matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         return end(super::out::Stdout::new().line(text.trim_end()).map(|()| Verdict::Pass));
     }
-    let told = text.lines().take_while(|l| !l.starts_with("Usage:") && !l.starts_with("For more information"));
-    let told = told.map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ");
+    let usage = e.get(ContextKind::Usage).map(ToString::to_string).unwrap_or_default();
+    let told = text.trim_end().strip_suffix(usage.trim_end()).unwrap_or(text);
+    let told = told.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ");
     report(&format!("{} (see `aircache COMMAND --help`)", told.strip_prefix("error: ").unwrap_or(&told)));
     ExitCode::from(BAD)
 }
@@ -108,9 +122,15 @@ pub fn usage(e: &clap::Error) -> ExitCode {
 /// Letters of the error line: hostile names are megabytes long.
 const MOST: usize = 1600;
 
+/// What would end the line, or turn it around: controls, separators of lines, marks of direction.
+fn breaks_a_line(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// One line on stderr, whatever the message holds. A closed stderr takes it too.
 fn report(message: &str) {
-    let line: Vec<char> = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let line: Vec<char> = message.chars().map(|c| if breaks_a_line(c) { ' ' } else { c }).collect();
     let line: String = match line.len() {
         0..=MOST => line.iter().collect(),
         n => line[..MOST / 2].iter().chain(&[' ', '…', ' ']).chain(&line[n - MOST / 2..]).collect(),

@@ -135,6 +135,7 @@ pub(crate) fn integer(value: &Value, at: &str, range: (usize, usize)) -> Result<
     let found = value.as_u64().and_then(|n| usize::try_from(n).ok());
     match found {
         Some(n) if (range.0..=range.1).contains(&n) => Ok(n),
+        _ if range.0 == range.1 => Err(Error::new(at, range.0, kind(value))),
         _ => Err(Error::new(at, format!("a whole number from {} to {}", range.0, range.1), kind(value))),
     }
 }

@@ -104,10 +104,13 @@ impl Journal {
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         let mut journal = Journal::in_memory(header);
         if whole == 0 {
+            let header = serde_json::to_string(&journal.header).unwrap_or_default();
+            // A line that was torn is the start of ours; anything else is somebody's file.
+            ensure!(header.starts_with(&text), path.display(), "a journal of answers, or no file", "another file");
             file.set_len(0).map_err(unusable)?;
             file.seek(SeekFrom::Start(0)).map_err(unusable)?;
             journal.file = Some((path.to_path_buf(), file));
-            journal.append(&serde_json::to_string(&journal.header).unwrap_or_default())?;
+            journal.append(&header)?;
         } else {
             journal.answers = journal.read(&text[..whole], path)?;
             file.set_len(whole as u64).map_err(unusable)?;

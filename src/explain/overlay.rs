@@ -33,7 +33,7 @@ impl Explained {
         Ok(match lit {
             Lit::All => kept.mean_axis(ndarray::Axis(0)).map(|mean| mean.to_vec()).unwrap_or_default(),
             Lit::Layer(layer) => {
-                ensure!(layer < layers, "--layer", format!("a layer from 0 to {}", layers.saturating_sub(1)), layer);
+                ensure!(layer < layers, "--layer", from_0("a layer", layers), layer);
                 kept.row(layer).to_vec()
             }
         })
@@ -90,9 +90,18 @@ impl Explained {
     }
 
     fn pick(&self, image: usize, told: usize) -> Result<(&Image, &Told)> {
-        let none = |what: &str, n: usize| Error::new(what, "one that is there", format!("number {n}"));
-        let picture = self.images.get(image).ok_or_else(|| none("image", image))?;
-        Ok((picture, self.told.get(told).ok_or_else(|| none("policy", told))?))
+        let (images, policies) = (self.images.len(), self.told.len());
+        let picture = self.images.get(image).ok_or_else(|| Error::new("--which", from_0("an image", images), image))?;
+        let told = self.told.get(told).ok_or_else(|| Error::new("policy", from_0("a policy", policies), told))?;
+        Ok((picture, told))
+    }
+}
+
+/// What a number that counts from 0 may be.
+fn from_0(what: &str, count: usize) -> String {
+    match count {
+        0 | 1 => format!("0, {what} being the only one"),
+        _ => format!("{what} from 0 to {}", count - 1),
     }
 }
 

@@ -25,6 +25,44 @@ pub fn atomic_write(target: &Path, bytes: &[u8]) -> Result<()> {
     temporary.persist(target)
 }
 
+/// Writes whole files into a folder, which is made if it is missing: all of them, or none.
+///
+/// # Errors
+/// As [`atomic_write`]; the folder cannot be made.
+pub fn write_folder<'a>(
+    folder: &Path,
+    files: impl IntoIterator<Item = (String, std::borrow::Cow<'a, [u8]>)>,
+) -> Result<()> {
+    let missing: Vec<&Path> = folder.ancestors().take_while(|f| !f.as_os_str().is_empty() && !f.exists()).collect();
+    let write = || {
+        let made = std::fs::create_dir_all(folder);
+        made.map_err(|e| Error::new(folder.display(), "a folder that can be made", e))?;
+        let mut written = Vec::new();
+        for (name, bytes) in files {
+            let target = folder.join(name);
+            let mut temporary = Temporary::beside(&target)?;
+            temporary.file().write_all(&bytes).map_err(|e| unwritable(&target, e))?;
+            written.push((temporary, target));
+        }
+        written.into_iter().try_for_each(|(temporary, target)| temporary.persist(&target))
+    };
+    write().inspect_err(|_| {
+        for folder in missing {
+            let _ = std::fs::remove_dir(folder); // only if nothing is in it
+        }
+    })
+}
+
+/// Fails where `target` could not be written in the end.
+///
+/// # Errors
+/// As [`atomic_write`].
+pub fn writable(target: &Path) -> Result<()> {
+    let folder = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    ensure!(folder.is_dir(), target.display(), "a file in a folder that is there", "no such folder");
+    Temporary::beside(target).map(drop)
+}
+
 /// Removes all temporary files of this process, for a signal handler that is about to end it.
 pub fn remove_temporaries() {
     for path in std::mem::take(&mut *TEMPORARIES.lock().unwrap_or_else(PoisonError::into_inner)) {
@@ -52,14 +90,15 @@ impl Temporary {
     /// `/dev/null` as well as a folder).
     pub(crate) fn beside(target: &Path) -> Result<Temporary> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let Some(name) = target.file_name() else {
-            return Err(Error::new(format!("{:?}", target.display().to_string()), "a file name", "none"));
-        };
         match target.metadata() {
             Ok(found) => ensure!(found.is_file(), target.display(), "a regular file or none", "a folder or device"),
             Err(e) if e.kind() == ErrorKind::NotFound => {}
             Err(e) => return Err(unwritable(target, e)),
         }
+        let of_folder = target.as_os_str().to_string_lossy().ends_with(std::path::is_separator);
+        let Some(name) = target.file_name().filter(|_| !of_folder) else {
+            return Err(Error::new(format!("{:?}", target.display().to_string()), "a file name", "none"));
+        };
         loop {
             let n = COUNT.fetch_add(1, Ordering::Relaxed);
             let short: String = name.to_string_lossy().chars().take(40).collect();

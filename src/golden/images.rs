@@ -134,7 +134,7 @@ fn given_tiles(config: &LlavaOnevisionConfig, candidate: &Bundle, film: Option<u
         ensure!(
             fits,
             at("input.pixels"),
-            format!("[{}, tiles, 3, {}, {}]", sizes.len(), anyres.tile, anyres.tile),
+            format!("the shape [{}, tiles, 3, {}, {}] of input.sizes", sizes.len(), anyres.tile, anyres.tile),
             format!("{:?}", all.shape())
         );
         let of = all.slice(s![i, ..tiles, .., .., ..]).to_owned();

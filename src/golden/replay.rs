@@ -62,7 +62,7 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
         let shown: String = theirs.chars().take(64).collect();
         let remedy = "give the checkpoint that the candidate ran";
         let at = format!("{}: metadata {key}", candidate.label());
-        ensure!(theirs == ours, at, format!("{ours}, as the model's"), shown, remedy);
+        ensure!(theirs == ours, at, format!("{ours:?}, as the model's"), format!("{shown:?}"), remedy);
     }
     ensure!(
         candidate.names().any(|name| super::order::rank(name).is_some()),

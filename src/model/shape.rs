@@ -83,4 +83,14 @@ impl Model {
         let generation = GenerationConfig::load(&Files::Embedded(&[]))?;
         Ok(Model { config, generation, decoder, checkpoint, vision })
     }
+
+    /// Bytes of the weights that [`invented`](Self::invented) would make.
+    ///
+    /// # Errors
+    /// None that a configuration that was read can cause.
+    pub fn invented_bytes(config: &FamilyConfig, stored: Grid) -> Result<u64> {
+        let checkpoint = Checkpoint::empty("weights that nobody trained");
+        parts(config, &Self::names(config, &checkpoint).counting(stored))?;
+        Ok(checkpoint.bytes())
+    }
 }

@@ -11,14 +11,20 @@ use std::sync::Arc;
 const CHUNK: usize = 1 << 16;
 
 impl Matrix {
-    /// Numbers between ±√(3 / cols), so that a layer keeps the size of what goes through it; the same for the same name.
-    pub(super) fn invented(name: &str, rows: usize, cols: usize, stored: Grid) -> Matrix {
+    /// The same matrix without its numbers.
+    pub(super) fn hollow_as(rows: usize, cols: usize, stored: Grid) -> Matrix {
         let float = match stored {
             Grid::Native => Float::F32,
             Grid::Bf16 => Float::Bf16,
             Grid::F16 => Float::F16,
         };
-        let hollow = Matrix { float, ..Matrix::hollow(rows, cols) };
+        Matrix { float, ..Matrix::hollow(rows, cols) }
+    }
+
+    /// Numbers between ±√(3 / cols), so that a layer keeps the size of what goes through it; the same for the same name.
+    pub(super) fn invented(name: &str, rows: usize, cols: usize, stored: Grid) -> Matrix {
+        let hollow = Matrix::hollow_as(rows, cols, stored);
+        let float = hollow.float;
         let seed =
             name.bytes().fold(0x9e37_79b9_7f4a_7c15, |h: u64, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
         let size = (3.0 / cols.max(1) as f32).sqrt();

@@ -13,12 +13,14 @@ pub struct Names<'a> {
     accepted: fn(&str) -> Vec<String>,
     problems: Option<&'a Mutex<Vec<Error>>>,
     invented: Option<Grid>,
+    /// Whether what is invented is counted alone, not made.
+    hollow: bool,
 }
 
 impl<'a> Names<'a> {
     /// The names of a family, in a checkpoint: `Names::new(&checkpoint, names::llava_onevision)`.
     pub fn new(checkpoint: &'a Checkpoint, accepted: fn(&str) -> Vec<String>) -> Self {
-        Names { checkpoint, accepted, problems: None, invented: None }
+        Names { checkpoint, accepted, problems: None, invented: None, hollow: false }
     }
 
     /// The same names for a survey: a tensor that is missing or does not fit becomes one of `problems`, and in its place
@@ -31,6 +33,11 @@ impl<'a> Names<'a> {
     /// a type of 16 bits.
     pub(crate) fn inventing(self, stored: Grid) -> Self {
         Names { invented: Some(stored), ..self }
+    }
+
+    /// The same, counted alone: the matrices have no numbers, and nothing may compute with them.
+    pub(crate) fn counting(self, stored: Grid) -> Self {
+        Names { hollow: true, ..self.inventing(stored) }
     }
 
     /// A tensor, or in a survey what takes its place.
@@ -55,7 +62,10 @@ impl<'a> Names<'a> {
     /// As [`Checkpoint::matrix`].
     pub fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Matrix> {
         if let Some(stored) = self.invented {
-            let matrix = Matrix::invented(name, rows, cols, stored);
+            let matrix = match self.hollow {
+                true => Matrix::hollow_as(rows, cols, stored),
+                false => Matrix::invented(name, rows, cols, stored),
+            };
             self.checkpoint.made_up.fetch_add(matrix.bytes() as u64, Ordering::Relaxed);
             return Ok(matrix);
         }

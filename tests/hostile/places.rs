@@ -37,6 +37,30 @@ fn surroundings(what: &str, line: &str, want: Want) -> Case {
     case(what, &[RUN, &["--out", "f"]].concat(), want, |_| {}).around(line)
 }
 
+/// A file of the model's own as the output.
+fn onto_model(name: &'static str) -> Case {
+    let (what, path) = (format!("--out onto the model's {name}"), format!("model/{name}"));
+    let args = ["run", "--quiet", "--model", "model", "--image", "image.png", "--prompt", "x", "--out", &path];
+    case(what, &args, Want::Refused(&["--out", "model/"]), |p| {
+        p.toy("llava/wide");
+    })
+}
+
+const QUESTION: &str = r#"{"image": ["i.png", "i.svg"], "question": "x", "answer": "y"}"#;
+
+/// `eval` on the question file `data`, whose outputs would take the place of what it reads, or of each other: `hit`.
+fn onto(what: &str, data: &'static str, out: &str, hit: &'static str) -> Case {
+    let args = ["eval", "--quiet", "--data", data, "--policies", "full", "--out", out];
+    let words: &'static [&'static str] = vec!["--out", hit].leak();
+    case(what, &args, Want::Refused(words), move |p| {
+        p.write(data, QUESTION);
+        for image in ["i.png", "i.svg"] {
+            std::fs::copy(golden().join("llava/wide/image0.png"), p.path(image)).unwrap();
+        }
+    })
+}
+
+const SAVE: &[&str] = &["run", "--save-samples", "d"];
 const EXEC: &str = "\"$0\" \"$@\"";
 
 pub(super) fn cases() -> Vec<Case> {
@@ -89,11 +113,62 @@ pub(super) fn cases() -> Vec<Case> {
                 "--out",
                 "model/model.safetensors",
             ],
-            Want::Runs,
+            // The files of a model folder are inputs: whoever names one of them has mistaken it for another.
+            Want::Refused(&["--out", "model.safetensors"]),
             |p| {
                 p.toy("llava/wide");
             },
         ),
+        onto_model("config.json"),
+        onto_model("generation_config.json"),
+        onto_model("tokenizer.json"),
+        onto("eval's plot onto the question file", "q.svg", "q.json", "q.svg"),
+        onto("eval's journal onto the question file", "q.journal.jsonl", "q.json", "q.journal.jsonl"),
+        onto("eval --out onto an image of a question", "q", "i.png", "i.png"),
+        onto("eval's plot onto an image of a question", "q", "i.json", "i.svg"),
+        onto("eval --out and the plot of one name", "q", "r.svg", "r.svg"),
+        case(
+            "eval --out onto a model's file",
+            &["eval", "--quiet", "--data", "q", "--model", "model", "--out", "model/config.json"],
+            Want::Refused(&["--out", "config.json"]),
+            |p| {
+                p.toy("llava/wide");
+                p.write("q", r#"{"question": "x", "answer": "y"}"#);
+            },
+        ),
+        case(
+            "eval with a folder where the plot would go",
+            &["eval", "--quiet", "--data", "q", "--policies", "full", "--out", "r.json"],
+            Want::Refused(&["r.svg", "regular file"]),
+            |p| {
+                p.write("q", r#"{"question": "x", "answer": "y"}"#);
+                std::fs::create_dir(p.path("r.svg")).unwrap();
+            },
+        ),
+        case(
+            "check --html onto a bundle",
+            &["check", "--html", "./g", "b", "g"],
+            Want::Refused(&["--html", "g"]),
+            |p| {
+                p.write("g", "");
+                p.write("b", "");
+            },
+        ),
+        case(
+            "run --out onto a frame of a video",
+            &["run", "--quiet", "--video", "d", "--prompt", "x", "--out", "d/0.png"],
+            Want::Refused(&["--out", "0.png"]),
+            |p| {
+                std::fs::create_dir(p.path("d")).unwrap();
+                p.write("d/0.png", "");
+            },
+        ),
+        case("--save-samples where files end at 3 kB", SAVE, Want::Refused(&["d/"]), |_| {})
+            .around(&format!("ulimit -f 3; exec {EXEC}")),
+        case("--save-samples where files end at 3 kB, into a folder", SAVE, Want::Refused(&["d/"]), |p| {
+            std::fs::create_dir(p.path("d")).unwrap();
+        })
+        .around(&format!("ulimit -f 3; exec {EXEC}")),
         case(
             "--batch onto the question file itself",
             &["run", "--quiet", "--batch", "q", "--max-new-tokens", "1", "--out", "q"],
@@ -143,6 +218,19 @@ pub(super) fn cases() -> Vec<Case> {
             "AIRCACHE_MEMORY=0",
             &format!("AIRCACHE_MEMORY=0 exec {EXEC}"),
             Want::Refused(&["AIRCACHE_MEMORY"]),
+        ),
+        surroundings("RUST_MIN_STACK of 10¹⁴ bytes", &format!("RUST_MIN_STACK=99999999999999 exec {EXEC}"), Want::Runs),
+        surroundings(
+            "RUST_MIN_STACK of 2⁶⁴ − 1",
+            &format!("RUST_MIN_STACK=18446744073709551615 exec {EXEC}"),
+            Want::Runs,
+        ),
+        surroundings("RAYON_NUM_THREADS of 10¹¹", &format!("RAYON_NUM_THREADS=99999999999 exec {EXEC}"), Want::Runs),
+        surroundings("RAYON_NUM_THREADS of 65535", &format!("RAYON_NUM_THREADS=65535 exec {EXEC}"), Want::Runs),
+        surroundings(
+            "256 threads where there is room for fewer",
+            &format!("ulimit -v 400000; exec {EXEC} --threads 256"),
+            Want::Refused(&["--threads"]),
         ),
         surroundings("RAYON_NUM_THREADS of junk", &format!("RAYON_NUM_THREADS=-1 exec {EXEC}"), Want::Runs),
         surroundings(

@@ -19,6 +19,19 @@ fn option(args: &str, words: &'static [&'static str]) -> Case {
     case(format!("`{args}`"), &all, Want::Refused(words), |_| {})
 }
 
+/// What needs more memory than it may take, and says so before it begins.
+fn bench(what: &str, args: &str) -> Case {
+    let all: Vec<&str> = ["bench", "--json"].into_iter().chain(args.split(' ')).collect();
+    case(format!("bench: {what}"), &all, Want::Refused(&["memory than is free, 4.0 GB"]), |_| {})
+        .around("AIRCACHE_MEMORY=4GB exec \"$0\" \"$@\"")
+}
+
+fn explain(args: &str, words: &'static [&'static str]) -> Case {
+    let base = ["explain", "--quiet", "--policies", "aircache", "--out", "f"];
+    let all: Vec<&str> = base.into_iter().chain(args.split(' ')).collect();
+    case(format!("explain: `{args}`"), &all, Want::Refused(words), |_| {})
+}
+
 fn line(question: &str) -> String {
     serde_json::json!({"question": question, "answer": "x"}).to_string()
 }
@@ -52,6 +65,25 @@ pub(super) fn cases() -> Vec<Case> {
         option("--alpha NaN --retain 0.5", &["--alpha"]),
         option("--threads 70000", &["--threads"]),
         option("--threads 0", &["--threads"]),
+        option("--threads 2000", &["--threads"]),
+        case("more threads than cores", &["run", "--quiet", "--threads", "16"], Want::Runs, |_| {}),
+        case("a thread for each of 256", &["run", "--quiet", "--threads", "256"], Want::Runs, |_| {}),
+        bench("a shape of more than there is", "--shape internvl2-8b --vocab 16 --prompt-len 20 --max-new-tokens 1"),
+        bench("a prompt of 10⁷ tokens", "--prompt-len 10000000 --policies full"),
+        bench("prompts of 512 and of 2³² − 1 tokens", "--prompt-len 512,4294967295 --max-new-tokens 1"),
+        bench("4096 prompts of 4096 tokens", "--batch 4096 --prompt-len 4096"),
+        bench("4096 × 10⁷ steps", "--batch 4096 --prompt-len 20 --max-new-tokens 10000000 --policies full"),
+        case(
+            "more steps than anybody takes",
+            &["bench", "--max-new-tokens", "4000000000"],
+            Want::Refused(&["--max-new-tokens"]),
+            |_| {},
+        ),
+        explain("--max-new-tokens 18446744073709551615", &["--max-new-tokens", "16777216"]),
+        explain("--layer 99", &["--layer", "--format"]),
+        explain("--which 0", &["--which", "--format"]),
+        explain("--format png --layer 99", &["--layer", "from 0 to"]),
+        explain("--format svg --which 99", &["--which: expected 0"]),
         option("--max-new-tokens 99999999999999999999", &["--max-new-tokens"]),
         option("--max-new-tokens 1000000000000 --ignore-eos", &["--max-new-tokens"]),
         option("--temperature inf", &["--temperature"]),
@@ -143,6 +175,15 @@ pub(super) fn cases() -> Vec<Case> {
         grid("shard 5 of 4", "--shard", "5/4", &["--shard"]),
         grid("a shard that overflows", "--shard", "1/99999999999999999999", &["--shard"]),
         grid("merging what is not there", "--merge", "nowhere.json", &["nowhere"]),
+        case(
+            "somebody's file of one line where the journal would be",
+            &["eval", "--quiet", "--data", "q", "--policies", "full", "--retain", "1", "--out", "r.json"],
+            Want::Refused(&["r.journal.jsonl"]),
+            |p| {
+                p.write("q", line("x"));
+                p.write("r.journal.jsonl", "mine");
+            },
+        ),
         case(
             "a journal of junk",
             &["eval", "--quiet", "--data", "q", "--policies", "full", "--retain", "1", "--out", "r.json"],

@@ -9,6 +9,9 @@ use std::time::Instant;
 /// Numbers that are read: 256 MiB, more than any cache holds.
 const NUMBERS: usize = 64 << 20;
 
+/// Bytes that measuring takes.
+pub const BYTES: u64 = 4 * NUMBERS as u64;
+
 /// The machine and its limits.
 pub struct Machine {
     /// The processor's name, where the system tells.
