@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// Honest work on a text is done by then.
 const HONEST: Duration = Duration::from_millis(50);
 /// Stack of a watched thread, of which only what is touched is taken: values may lie in one another thousands deep.
-const STACK: usize = 128 << 20;
+const STACK: usize = 256 << 20;
 
 thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };

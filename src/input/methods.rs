@@ -2,8 +2,8 @@
 //!
 //! Only what real chat templates use; anything else is the engine's own error. Source: Python 3.11. Spec: T4.5
 
+use super::bounds;
 use super::jinja::{at, wrong};
-use super::program;
 use minijinja::value::{Value, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State};
 
@@ -72,8 +72,7 @@ fn string_method(s: &str, name: &str, args: &[Value]) -> Option<Result<Value, Er
             "replace" => {
                 let (from, to, times): (&str, &str, Option<i64>) = from_args(args)?;
                 let times = times.and_then(|n| usize::try_from(n).ok());
-                let found = s.matches(from).take(times.unwrap_or(usize::MAX)).count();
-                program::bounded_text(s.len().saturating_add(found.saturating_mul(to.len())))?;
+                bounds::replaced(s, from, to, times.unwrap_or(usize::MAX))?;
                 Value::from(times.map_or_else(|| s.replace(from, to), |n| s.replacen(from, to, n)))
             }
             "find" => position(s, s.find(from_args::<(&str,)>(args)?.0)),
@@ -81,8 +80,11 @@ fn string_method(s: &str, name: &str, args: &[Value]) -> Option<Result<Value, Er
             "count" => Value::from(s.matches(from_args::<(&str,)>(args)?.0).count()),
             "join" => {
                 let (parts,): (Value,) = from_args(args)?;
-                let parts: Vec<String> = parts.try_iter()?.map(|v| v.to_string()).collect();
-                Value::from(parts.join(s))
+                let mut text = String::new();
+                for (i, part) in parts.try_iter()?.enumerate() {
+                    bounds::append(&mut text, format_args!("{}{part}", if i > 0 { s } else { "" }))?;
+                }
+                Value::from(text)
             }
             "isdigit" => all(&|c| c.is_ascii_digit()),
             "isalpha" => all(&char::is_alphabetic),

@@ -16,8 +16,15 @@ use std::sync::Arc;
 
 /// Steps a template may take: hundreds of times what real ones need for a few turns, milliseconds. Spec: C4.13
 const FUEL: u64 = 100_000;
-/// The most bytes of a template, and of what it renders. Spec: C4.13
+/// The most bytes of a template, real ones have 20 kB: the engine goes down a stack level for every operator of a chain,
+/// and this many of any fit. Spec: C4.13
+const MAX_SOURCE: usize = 256 << 10;
+/// The most bytes of what a template renders, and of any text on the way. Spec: C4.13
 pub(super) const MAX_BYTES: usize = 16 << 20;
+/// What a template may say by itself: bytes in all, and bytes for every part of a message. Spec: C4.13
+const OWN_WORDS: (usize, usize) = (64 << 10, 1 << 10);
+/// How often it may say what it was given. Spec: C4.13
+const REPEATS: usize = 4;
 
 /// What a template should be.
 const RENDERS: &str = "a template that renders this prompt";
@@ -120,10 +127,11 @@ impl Template {
     /// A template from its source; `at` names it in messages, `date` is what `strftime_now` tells.
     ///
     /// # Errors
-    /// A template that does not compile or is larger than 16 MiB.
+    /// A template that does not compile or is larger than 256 KiB.
     pub fn new(source: &str, at: impl Into<String>, date: (i32, u32, u32)) -> Result<Template> {
         let at = at.into();
-        ensure!(source.len() <= MAX_BYTES, &at, format!("at most {MAX_BYTES} bytes"), source.len());
+        let most = format!("a chat template of at most {MAX_SOURCE} bytes");
+        ensure!(source.len() <= MAX_SOURCE, &at, most, source.len(), "templates of real models have some 10 kB");
         let mut env = Environment::new();
         env.set_auto_escape_callback(|_| AutoEscape::None);
         env.set_formatter(jinja::print);
@@ -138,7 +146,7 @@ impl Template {
         // Python opens the file with universal newlines, and jinja normalises what is left.
         let source = source.replace("\r\n", "\n").replace('\r', "\n");
         program::prepare(&mut env);
-        let source: Arc<str> = without_generation(&source).into();
+        let source: Arc<str> = program::without_generation(&source).into();
         let code = source.clone();
         let compiled = watched(&at, RENDERS, Limits::TEXT, move || program::compile(&code).map(|_| ()))?;
         compiled.map_err(|e| broken(&at, &e))?;
@@ -153,17 +161,29 @@ impl Template {
     /// The prompt of a conversation, the assistant's turn begun; `special` are the variables `bos_token` and so on.
     ///
     /// # Errors
-    /// The template raises an exception, runs out of fuel, or renders more than 16 MiB. Spec: C4.13
+    /// The template raises an exception, runs out of fuel, or renders more than 16 MiB or than messages of this size
+    /// give reason to. Spec: C4.13
     pub fn render(&self, turns: &[Turn<'_>], special: &[(String, String)]) -> Result<String> {
         let turns: Vec<(String, Vec<Owned>)> = turns.iter().map(Turn::owned).collect();
+        let most = most_rendered(&turns, special);
         let (env, source, special) = (self.env.clone(), self.source.clone(), special.to_vec());
         let rendered = watched(&self.at, RENDERS, Limits::TEXT, move || {
             program::render(&env, &source, context(&turns, &special)) // dropped on this thread's large stack
         })?;
         let rendered = rendered.map_err(|e| broken(&self.at, &e))?;
-        ensure!(rendered.len() <= MAX_BYTES, &self.at, format!("at most {MAX_BYTES} bytes of output"), rendered.len());
+        let wanted = format!("at most {most} bytes of output for these messages");
+        ensure!(rendered.len() <= most, &self.at, wanted, rendered.len(), "what it adds to them is too long");
         Ok(rendered)
     }
+}
+
+/// The most bytes that a prompt of these messages may have: a few bytes of a template must not become minutes of work.
+fn most_rendered(turns: &[(String, Vec<Owned>)], special: &[(String, String)]) -> usize {
+    let parts = || turns.iter().flat_map(|(_, content)| content);
+    let said: usize = parts().filter_map(|(_, said)| said.as_ref()).map(String::len).sum();
+    let said = said + special.iter().map(|(_, text)| text.len()).sum::<usize>();
+    let own = OWN_WORDS.0 + OWN_WORDS.1 * (turns.len() + parts().count());
+    own.saturating_add(said.saturating_mul(REPEATS)).min(MAX_BYTES)
 }
 
 /// What the template sees. Spec: T4.5
@@ -230,70 +250,4 @@ fn broken(at: &str, e: &minijinja::Error) -> Error {
         }
         _ => error,
     }
-}
-
-/// `{% generation %}` … `{% endgeneration %}` become `{% with %}` … `{% endwith %}`: a block of the same scope that
-/// prints its body, with the same rules for the white space around it. Spec: A4.2
-fn without_generation(source: &str) -> String {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    let opens = |text: &str, i: usize| matches!(text.as_bytes().get(i + 1), Some(b'%' | b'{' | b'#'));
-    while let Some((start, _)) = rest.match_indices('{').find(|&(i, _)| opens(rest, i)) {
-        out.push_str(&rest[..start]);
-        rest = &rest[start..];
-        let (open, close) = match &rest[..2] {
-            "{#" => {
-                let end = rest.find("#}").map_or(rest.len(), |e| e + 2);
-                out.push_str(&rest[..end]);
-                rest = &rest[end..];
-                continue;
-            }
-            "{{" => ("{{", "}}"),
-            _ => ("{%", "%}"),
-        };
-        let end = end_of(rest, close);
-        let tag = &rest[..end];
-        rest = &rest[end..];
-        let name = tag.trim_start_matches(open).trim_end_matches(close);
-        let name = name.trim_start_matches(['-', '+']).trim_end_matches(['-', '+']).trim();
-        match name {
-            "generation" if open == "{%" => out.push_str(&tag.replacen("generation", "with", 1)),
-            "endgeneration" if open == "{%" => out.push_str(&tag.replacen("endgeneration", "endwith", 1)),
-            "raw" if open == "{%" => {
-                out.push_str(tag);
-                let end = rest
-                    .match_indices("{%")
-                    .find(|(i, _)| rest[i + 2..].trim_start_matches(['-', '+']).trim_start().starts_with("endraw"));
-                let end = end.map_or(rest.len(), |(i, _)| i);
-                out.push_str(&rest[..end]);
-                rest = &rest[end..];
-            }
-            _ => out.push_str(tag),
-        }
-    }
-    out + rest
-}
-
-/// Where the tag at the start of `text` ends: after the first `close` outside strings and brackets.
-fn end_of(text: &str, close: &str) -> usize {
-    let bytes = text.as_bytes();
-    let (mut i, mut depth) = (2, 0usize);
-    while i < bytes.len() {
-        if depth == 0 && bytes[i..].starts_with(close.as_bytes()) {
-            return i + 2;
-        }
-        match bytes[i] {
-            quote @ (b'"' | b'\'') => {
-                i += 1;
-                while i < bytes.len() && bytes[i] != quote {
-                    i += if bytes[i] == b'\\' { 2 } else { 1 };
-                }
-            }
-            b'(' | b'[' | b'{' => depth += 1,
-            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        i += 1;
-    }
-    text.len()
 }

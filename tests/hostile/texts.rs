@@ -84,7 +84,7 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         template(
             "a list in a list, 10 000 deep, printed",
-            &["placeholders"],
+            &["in one another"],
             "{% set n = namespace(x=[]) %}{% for i in range(10000) %}{% set n.x = [n.x] %}{% endfor %}{{ n.x ~ '' }}",
         ),
         template("a macro that calls itself", NAME, "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"),
@@ -93,14 +93,37 @@ pub(super) fn cases() -> Vec<Case> {
         template("a template that extends itself", NAME, "{% extends 'chat_template' %}"),
         template("Python's way out of a sandbox", NAME, "{{ ''.__class__.__mro__[1].__subclasses__() }}"),
         template("a million opened tags", NAME, "{% if 1 %}".repeat(1_000_000)),
+        template("26 000 opened tags", NAME, "{% if 1 %}".repeat(26_000)),
         template("100 000 brackets", NAME, "{{ ".to_string() + &"(".repeat(100_000)),
-        template("17 MiB", &["at most"], "x".repeat(17 << 20)),
+        template("17 MiB", &["at most 262144 bytes"], "x".repeat(17 << 20)),
         template(
-            "15 MiB of text printed a thousand times",
+            "200 kB of text printed ten thousand times",
             NAME,
-            format!("{{% for i in range(1000) %}}{}{{% endfor %}}", "x".repeat(15 << 20)),
+            format!("{{% for i in range(10000) %}}{}{{% endfor %}}", "x".repeat(200_000)),
         ),
         template("a constant of 10⁸ letters, a hundred times", NAME, "{% set x = 'a' * 100000000 %}".repeat(100)),
+        template("400 000 letters more than was said", &["for these messages"], "<image>{{ 'Zq' * 200000 }}"),
+        template(
+            "a prompt said ten thousand times",
+            &["for these messages"],
+            "{% for i in range(10000) %}{{ messages }}{% endfor %}",
+        ),
+        template(
+            "a precision of 999 999",
+            &["chat_template:2", "too large to be printed"],
+            "\n{{ '%.999999f' | format(1.5) }}",
+        ),
+        template("a million widths of 60 000", &["too large"], "{{ ('%60000d' * 1000000) | format(1) }}"),
+        template(
+            "a long text in a million places",
+            &["too large"],
+            "{{ ('%(a)s' * 1000000) | format(a='a' * 1000000) }}",
+        ),
+        template("16 GB at once by the method join", &["too large"], "{{ ('a' * 16000000).join([1] * 1000) }}"),
+        template("16 GB by the filter join", &["too large"], "{{ ([1] * 1000) | join('a' * 16000000) }}"),
+        template("4 TB by the filter replace", &["too large"], "{{ ('a' * 4000000) | replace('a', 'b' * 1000000) }}"),
+        template("4 TB by the method replace", &["too large"], "{{ ('a' * 4000000).replace('', 'b' * 1000000) }}"),
+        template("8 TB by indent", &["too large"], "{{ ('a\\n' * 8000000) | indent(1000000, true, true) }}"),
         template("an exception", &["no way"], "{{ raise_exception('no\nway') }}"),
         template("no placeholder for the image", &["placeholders"], "{{ messages[0].role }}"),
         template("a thousand placeholders", &["placeholders"], "<image>".repeat(1000)),
@@ -125,6 +148,8 @@ pub(super) fn cases() -> Vec<Case> {
         }),
         broken("no template", NAME, |m| std::fs::remove_file(m.join("chat_template.jinja")).unwrap()),
     ];
+    all.extend(cyclic());
+    all.extend(chains());
     all.extend([
         broken("tokenizer.json cut short", &["tokenizer.json"], |m| {
             let bytes = std::fs::read(m.join("tokenizer.json")).unwrap();
@@ -242,6 +267,87 @@ pub(super) fn cases() -> Vec<Case> {
     // Lawful by themselves.
     let lawful = ["auto_map", "a pattern without end", "a truncation to 0", "a padding to 10¹²"];
     all.iter_mut().filter(|c| lawful.iter().any(|l| c.what.contains(l))).for_each(|c| c.want = Want::Runs);
+    all
+}
+
+/// Namespaces that hold themselves; the engine's own ways to print and compare have no end there.
+fn cyclic() -> Vec<Case> {
+    let itself = "{% set n = namespace(a=1) %}{% set n.a = n %}";
+    let printed = [
+        ("printed", "{{ n | string }}"),
+        ("as text", "{{ n ~ 'x' }}"),
+        ("compared", "{% set m = namespace(a=1) %}{% set m.a = m %}{{ n == m }}"),
+        ("sorted", "{% set m = namespace(a=1) %}{% set m.a = m %}{{ [n, m] | sort }}"),
+        ("in capitals", "{{ n | upper }}"),
+        ("joined", "{{ [n] | join(',') }}"),
+        ("raised", "{{ raise_exception(n) }}"),
+    ];
+    let printed = printed.map(|(what, end)| (format!("a namespace in itself, {what}"), format!("{itself}{end}")));
+    let ways = [
+        ("by a list and a dict", "{% set n.a = [{'x': n}] %}"),
+        ("by one of several targets", "{% set n.a, n.b = n, 1 %}"),
+        ("by its own pairs", "{% set l = n | items %}{% set n.a = l %}"),
+        ("by a lazy merger", "{% set l = n | chain({}) %}{% set n.a = l %}"),
+        ("by a slice", "{% set l = [n] | chain([n]) | reverse %}{% set n.a = l[:] %}"),
+        ("by another", "{% set m = namespace(b=n) %}{% set n.a = m %}"),
+        ("by a key", "{% set n.a = {n: 1} %}"),
+        ("in a macro", "{% macro f(x) %}{% if x %}{% set x.a = x %}{% endif %}{% endmacro %}{{ f(n) }}"),
+    ];
+    let ways = ways.map(|(what, set)| {
+        let source = format!("{{% set n = namespace(a=[]) %}}{set}{{{{ n | string }}}}{{{{ n == n }}}}");
+        (format!("a namespace in itself {what}"), source)
+    });
+    let refused = |(what, source): (String, String)| {
+        broken(what, &["chat_template.jinja", "namespace"], move |m| {
+            std::fs::write(m.join("chat_template.jinja"), &source).unwrap();
+        })
+    };
+    printed.into_iter().chain(ways).map(refused).collect()
+}
+
+/// Operators without end in a template of the largest size: the engine goes down a level of its stack for each.
+fn chains() -> Vec<Case> {
+    let chains = [
+        ("{% if a %}", "{% elif a %}", "{% endif %}"),
+        ("{{ ", "not ", "a }}"),
+        ("{{ a", "+a", " }}"),
+        ("{{ a", "~a", " }}"),
+        ("{{ 1", "-1", " }}"),
+        ("{{ 1", "**1", " }}"),
+        ("{{ 1", " and 1", " }}"),
+        ("{{ a", " is none", " }}"),
+        ("{{ a", " if a else a", " }}"),
+        ("{{ a", "|e", " }}"),
+        ("{{ a", ".b", " }}"),
+        ("{{ a", "()", " }}"),
+        ("{{ a", "[0]", " }}"),
+        ("{{ [1]", "[:]", " }}"),
+        ("", "{%set x=[[[[[[[[x]]]]]]]]%}", "{{ x ~ '' }}"),
+    ];
+    let refused = |(begin, link, end): (&str, &str, &str)| {
+        let most = 262_144 - begin.len() - end.len();
+        let source = format!("{begin}{}{end}", link.repeat(most / link.len()));
+        broken(format!("256 KiB of {}", link.trim()), &[], move |m| {
+            std::fs::write(m.join("chat_template.jinja"), &source).unwrap();
+        })
+    };
+    let mut all: Vec<Case> = chains.map(refused).into();
+    all.push(template(
+        "2.6 MB of {% elif a %}",
+        &["at most 262144 bytes"],
+        "{% if a %}".to_string() + &"{% elif a %}".repeat(200_000) + "{% endif %}",
+    ));
+    all.push(broken(
+        "1.6 MB of +a in tokenizer_config.json",
+        &["tokenizer_config.json: chat_template", "at most 262144 bytes"],
+        |m| {
+            std::fs::remove_file(m.join("chat_template.jinja")).unwrap();
+            edit(&m.join("tokenizer_config.json"), |c| {
+                let source = format!("{{{{ a{} }}}}", "+a".repeat(800_000));
+                c.insert("chat_template".into(), json!([{"name": "default", "template": source}]));
+            });
+        },
+    ));
     all
 }
 

@@ -1,0 +1,194 @@
+//! What the values of a chat template may come to: looked at before an operator, a method or a filter makes one.
+//!
+//! Only what one step can make beyond bounds: what grows by many small steps is [`crate::foreign`]'s business. Spec: C4.13
+
+use super::jinja::{Short, at, wrong};
+use super::template::MAX_BYTES;
+use minijinja::value::{Value, ValueKind};
+use minijinja::{Environment, Error};
+use std::borrow::Cow;
+use std::fmt::{Arguments, Write as _};
+
+/// Items that a list may have, and numbers that filters take as sizes.
+const MAX_ITEMS: usize = 1 << 20;
+/// Lists and dicts that may lie in one another in a namespace.
+const MAX_DEPTH: usize = 300;
+/// The largest width and precision that Rust prints with.
+const MAX_WIDTH: usize = u16::MAX as usize;
+
+/// Bytes of a text, items of a list, as far as they are known.
+#[derive(Clone, Copy)]
+enum Size {
+    Bytes(usize),
+    Items(usize),
+    None,
+}
+
+fn size(value: &Value) -> Size {
+    match value.kind() {
+        ValueKind::String => Size::Bytes(value.as_str().map_or(0, str::len)),
+        ValueKind::Seq | ValueKind::Iterable => Size::Items(value.len().unwrap_or(0)),
+        _ => Size::None,
+    }
+}
+
+fn bounded(size: Size) -> Result<(), Error> {
+    match size {
+        Size::Bytes(n) if n > MAX_BYTES => Err(wrong(format!("a text too large: {n} bytes"))),
+        Size::Items(n) if n > MAX_ITEMS => Err(wrong(format!("a list too large: {n} items"))),
+        _ => Ok(()),
+    }
+}
+
+/// Fails where a value is too large.
+pub(super) fn known(value: &Value) -> Result<(), Error> {
+    bounded(size(value))
+}
+
+/// The engine's own operator, which it exports only as an expression.
+fn plain(expression: &'static str, a: &Value, b: &Value) -> Result<Value, Error> {
+    let env = Environment::empty();
+    env.compile_expression(expression)?.eval(minijinja::context! { a, b })
+}
+
+/// `a + b`
+pub(super) fn add(a: &Value, b: &Value) -> Result<Value, Error> {
+    match (size(a), size(b)) {
+        (Size::Bytes(m), Size::Bytes(n)) => bounded(Size::Bytes(m.saturating_add(n)))?,
+        (Size::Items(m), Size::Items(n)) => {
+            bounded(Size::Items(m.saturating_add(n)))?;
+            // The engine would chain the two and walk down every sum of sums for every item.
+            return Ok(a.try_iter()?.chain(b.try_iter()?).collect());
+        }
+        _ => {}
+    }
+    plain("a + b", a, b)
+}
+
+/// `a * b`
+pub(super) fn multiply(a: &Value, b: &Value) -> Result<Value, Error> {
+    for (a, b) in [(a, b), (b, a)] {
+        let times = |n: usize| n.saturating_mul(b.as_usize().unwrap_or(0));
+        match size(a) {
+            Size::Bytes(n) => bounded(Size::Bytes(times(n)))?,
+            Size::Items(n) => bounded(Size::Items(times(n)))?,
+            Size::None => {}
+        }
+    }
+    plain("a * b", a, b)
+}
+
+/// `a ~ b`: both as the engine prints them, one behind the other.
+pub(super) fn concatenate(a: &Value, b: &Value) -> Result<Value, Error> {
+    let mut text = String::new();
+    append(&mut text, format_args!("{a}{b}"))?;
+    Ok(Value::from(text))
+}
+
+/// Prints behind `text`, which must not become too large.
+pub(super) fn append(text: &mut String, what: Arguments<'_>) -> Result<(), Error> {
+    Short(text).write_fmt(what).map_err(|_| wrong(format!("a text too large: over {MAX_BYTES} bytes")))
+}
+
+/// A text, or what another value prints.
+fn text(value: &Value) -> Result<Cow<'_, str>, Error> {
+    if let Some(text) = value.as_str() {
+        return Ok(text.into());
+    }
+    let mut text = String::new();
+    append(&mut text, format_args!("{value}"))?;
+    Ok(text.into())
+}
+
+/// Fails where a value that has been set in a namespace holds itself by way of it, lies thousands deep or has no end.
+pub(super) fn finite(value: &Value) -> Result<(), Error> {
+    let contains = |value: &Value| matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable | ValueKind::Map);
+    let mut rest: Vec<(Value, usize)> = contains(value).then(|| (value.clone(), 1)).into_iter().collect();
+    let mut items = 0;
+    while let Some((value, depth)) = rest.pop() {
+        if depth > MAX_DEPTH {
+            return Err(wrong(format!(
+                "a value set in a namespace that holds itself, or over {MAX_DEPTH} in one another"
+            )));
+        }
+        let map = value.kind() == ValueKind::Map;
+        for item in value.try_iter()? {
+            items += 1;
+            bounded(Size::Items(items))?;
+            // To look such a key up is to compare it, without end where it holds itself.
+            if map && contains(&item) {
+                return Err(wrong("a list or dict as the key of a dict in a namespace"));
+            }
+            let item = if map { at(&value, &item) } else { item };
+            rest.extend(contains(&item).then_some((item, depth + 1)));
+        }
+    }
+    Ok(())
+}
+
+/// Fails where a filter would make too large a text or list of `args`, of which the first is what it is applied to.
+pub(super) fn forecast(name: &str, args: &[Value]) -> Result<(), Error> {
+    let Some((value, options)) = args.split_first() else { return Ok(()) };
+    match (name, options) {
+        ("format", _) => formatted(&text(value)?, options),
+        ("replace", [from, to, ..]) => replaced(&text(value)?, &text(from)?, &text(to)?, usize::MAX),
+        ("join", _) => joined(value, options.first()),
+        _ => {
+            let width = options.iter().map(largest).try_fold(0, |most, n| Ok::<_, Error>(most.max(n?)))?;
+            if width > MAX_ITEMS {
+                return Err(wrong(format!("a size too large: {width}")));
+            }
+            let lines = if name == "indent" { text(value)?.split('\n').count() } else { 0 };
+            bounded(Size::Bytes(lines.saturating_mul(width)))
+        }
+    }
+}
+
+/// A number, the largest of named ones.
+fn largest(arg: &Value) -> Result<usize, Error> {
+    if !arg.is_kwargs() {
+        return Ok(arg.as_usize().unwrap_or(0));
+    }
+    let values = arg.try_iter()?.map(|key| at(arg, &key).as_usize().unwrap_or(0));
+    Ok(values.max().unwrap_or(0))
+}
+
+/// Fails where so many replacements would make too large a text.
+pub(super) fn replaced(text: &str, from: &str, to: &str, times: usize) -> Result<(), Error> {
+    let found = text.matches(from).take(times).count();
+    bounded(Size::Bytes(text.len().saturating_add(found.saturating_mul(to.len()))))
+}
+
+fn joined(parts: &Value, between: Option<&Value>) -> Result<(), Error> {
+    let between = between.map(text).transpose()?.map_or(0, |text| text.len());
+    let mut all = 0usize;
+    for part in parts.try_iter().into_iter().flatten() {
+        all = all.saturating_add(between + part.as_str().map_or(0, str::len));
+        bounded(Size::Bytes(all.saturating_sub(between)))?;
+    }
+    Ok(())
+}
+
+/// Each place may be as wide as it says and hold the longest of what is put in.
+fn formatted(places: &str, args: &[Value]) -> Result<(), Error> {
+    let mut all = places.len();
+    for place in places.split('%').skip(1) {
+        let place = place.split_once(')').filter(|_| place.starts_with('(')).map_or(place, |(_, place)| place);
+        let sizes = place.split(|c: char| c.is_ascii_alphabetic()).next().unwrap_or_default();
+        for digits in sizes.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty()) {
+            let width = digits.parse().unwrap_or(usize::MAX);
+            if width > MAX_WIDTH {
+                return Err(wrong(format!("a size too large to be printed: {digits:.20}")));
+            }
+            all = all.saturating_add(width);
+        }
+    }
+    let mut longest = 0;
+    for arg in args {
+        let inside =
+            if arg.kind() == ValueKind::Map { arg.try_iter()?.map(|key| at(arg, &key)).collect() } else { vec![] };
+        let texts = inside.iter().chain([arg]).filter_map(Value::as_str);
+        longest = texts.map(str::len).fold(longest, usize::max);
+    }
+    bounded(Size::Bytes(all.saturating_add(places.matches('%').count().saturating_mul(longest))))
+}
