@@ -20,6 +20,8 @@ pub mod tiling;
 pub mod video;
 
 #[cfg(feature = "input")]
+mod bounds;
+#[cfg(feature = "input")]
 pub mod conversation;
 #[cfg(feature = "input")]
 mod decode;
