@@ -39,8 +39,19 @@ pub const NAMES: [&str; 15] = [
     "vocab.json",
 ];
 
-/// Text files of a checkpoint (configurations, templates, tokenizers) may not be larger than this.
+/// Text files from outside any checkpoint may not be larger than this.
 pub const MAX_TEXT_BYTES: u64 = 256 << 20;
+
+/// How large a text file of a checkpoint may be: more than any on the hub, and little enough that JSON's values, which
+/// take eighty times their text at worst, fit into memory several at once.
+fn most(name: &str) -> u64 {
+    match name {
+        "tokenizer.json" => 48 << 20,
+        "tokenizer.model" | "vocab.json" | "merges.txt" => 16 << 20,
+        "model.safetensors.index.json" | "chat_template.jinja" => 16 << 20,
+        _ => 8 << 20,
+    }
+}
 
 /// A text file from outside any checkpoint; `expected` is what a message calls it.
 ///
@@ -81,7 +92,7 @@ impl Files {
     /// The contents of a text file, `None` if there is no such file.
     ///
     /// # Errors
-    /// The file cannot be read, is no regular file, or is larger than [`MAX_TEXT_BYTES`].
+    /// The file cannot be read, is no regular file, or is larger than any honest one of its name.
     pub fn read(&self, name: &str) -> Result<Option<Cow<'static, [u8]>>> {
         let Some(path) = self.path(name)? else {
             let Files::Embedded(files) = self else { return Ok(None) };
@@ -93,7 +104,14 @@ impl Files {
             Err(e) => return Err(unreadable(e)),
             Ok(m) => {
                 ensure!(m.is_file(), path.display(), "a regular file", "a folder or device");
-                ensure!(m.len() <= MAX_TEXT_BYTES, path.display(), format!("at most {MAX_TEXT_BYTES} bytes"), m.len());
+                let most = most(name);
+                ensure!(
+                    m.len() <= most,
+                    path.display(),
+                    format!("at most {most} bytes"),
+                    m.len(),
+                    "is it the right file?"
+                );
             }
         }
         Ok(Some(Cow::Owned(std::fs::read(&path).map_err(unreadable)?)))

@@ -79,7 +79,10 @@ pub fn watched<T: Send + 'static>(
         let _ = told.send(memory::thread());
         let _ = done.send(caught(&file, &wanted, job)); // nobody waits once it has been given up
     });
-    thread.map_err(|e| Error::new(at, "a thread that can be started", e))?;
+    thread.map_err(|e| {
+        let room = format!("it takes {} MB of address space: is `ulimit -v` or `ulimit -u` set?", STACK >> 20);
+        Error::new(at, "a thread that can be started to read it", e).remedy(room)
+    })?;
     let name = name.recv().ok().flatten();
     loop {
         match wait.recv_timeout(if start.elapsed() < HONEST { HONEST } else { Duration::from_millis(2) }) {

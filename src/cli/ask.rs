@@ -114,7 +114,7 @@ impl Ask {
             return self.sample(messages);
         }
         let images = match self.video.is_empty() {
-            true => self.image.iter().map(Image::open).collect::<Result<Vec<_>>>()?,
+            true => Image::all(&self.image)?,
             false => Image::frames(&self.video)?,
         };
         let Some(prompt) = self.prompt.clone() else {

@@ -6,7 +6,7 @@ use super::common::PrecisionName;
 use super::out::{Messages, Stdout};
 use super::places::Read;
 use super::{Common, Verdict};
-use aircache::eval::{Examiner, Grid, Header, Journal, Questions, Results};
+use aircache::eval::{Examiner, Grid, Header, Item, Journal, Questions, Results};
 use aircache::files::output::atomic_write;
 use aircache::input::Processor;
 use aircache::kernel::resample::Resampler;
@@ -164,7 +164,11 @@ fn answer(
     }
     let bar = messages.bar("questions", open.len());
     let side_by_side = if examiner.model.checkpoint.bytes() <= SMALL { 2 * rayon::current_num_threads() } else { 1 };
+    let mut runs = Vec::new();
     for some in open.chunks(side_by_side) {
+        runs.extend(Item::side_by_side(some, |&q| &questions.items[q])?);
+    }
+    for some in runs {
         let answers: Vec<Result<Vec<String>>> =
             some.par_iter().map(|&q| examiner.answers(&questions.items[q])).collect();
         for (&q, answers) in some.iter().zip(answers) {

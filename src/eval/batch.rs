@@ -48,7 +48,7 @@ impl Batch<'_> {
     }
 
     fn answers_in<T: Real>(&self, items: &[(usize, &Item)]) -> Result<Vec<String>> {
-        let prompts = items.par_iter().map(|&(i, item)| {
+        let prepared = |&(i, item): &(usize, &Item)| {
             let prepare = || {
                 let prompt = item.prepare(self.processor)?;
                 let policy = self.policy.with_tail(self.processor.tail(&prompt, &item.question));
@@ -56,8 +56,11 @@ impl Batch<'_> {
                 Ok((prompt, [policy]))
             };
             prepare().map_err(|e: Error| e.within(format!("question {}", i + 1)))
-        });
-        let prompts = prompts.collect::<Result<Vec<_>>>()?;
+        };
+        let mut prompts = Vec::with_capacity(items.len());
+        for run in Item::side_by_side(items, |&(_, item)| item)? {
+            prompts.extend(run.par_iter().map(prepared).collect::<Result<Vec<_>>>()?);
+        }
         let mut pass = Pass::<T>::new(self.precision.grid());
         let mut batch = Vec::with_capacity(prompts.len());
         let mut rest = &prompts[..];

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result, ensure};
 use crate::files::read_text;
+use crate::input::image::MAX_PIXELS;
 use crate::input::{Image, Prepared, Processor};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -71,8 +72,25 @@ impl Item {
         if !self.video.is_empty() {
             return processor.prepare_video(&Image::frames(&self.video)?, &self.question, system);
         }
-        let images = self.images.iter().map(Image::open).collect::<Result<Vec<_>>>()?;
-        processor.prepare(&images, &self.question, system)
+        processor.prepare(&Image::all(&self.images)?, &self.question, system)
+    }
+
+    /// Divides questions into runs whose pictures may be decoded side by side: few large ones, many small ones.
+    ///
+    /// # Errors
+    /// A picture whose head has no end.
+    pub fn side_by_side<'t, 'i, T>(items: &'t [T], of: impl Fn(&T) -> &'i Item) -> Result<Vec<&'t [T]>> {
+        let (mut runs, mut start, mut together) = (Vec::new(), 0, 0);
+        for (i, item) in items.iter().enumerate() {
+            let pixels = Image::pixels(&of(item).images)? + Image::pixels(&of(item).video)?;
+            together += pixels;
+            if together > MAX_PIXELS && i > start {
+                runs.push(&items[start..i]);
+                (start, together) = (i, pixels);
+            }
+        }
+        runs.push(&items[start..]);
+        Ok(runs)
     }
 }
 

@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 /// Image files may not be larger. Spec: C4.14b
 const MAX_FILE: u64 = 1 << 30;
+/// The most pixels of all pictures of a prompt, which are held at once. Spec: C4.14a
+const MAX_TOGETHER: u64 = 3 * MAX_PIXELS;
 /// Bytes a decoder may allocate: the largest image in 16 bits and four channels, and as much again. Spec: C4.14a
 const MAX_ALLOC: u64 = 16 * MAX_PIXELS;
 
@@ -32,6 +34,38 @@ fn files_of(folder: &Path) -> Result<Vec<PathBuf>> {
     files.sort();
     ensure!(!files.is_empty(), folder.display(), "a folder of frames", "no file in it");
     Ok(files)
+}
+
+/// The files, and those in the folders.
+fn unfolded(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths {
+        match path.is_dir() {
+            true => files.extend(files_of(path)?),
+            false => files.push(path.clone()),
+        }
+    }
+    Ok(files)
+}
+
+/// Pixels of an image, from the head of its file; none where it cannot be told, which opening it reports.
+fn pixels_of(path: &Path) -> Result<u64> {
+    if !path.is_file() {
+        return Ok(0);
+    }
+    let file = path.to_owned();
+    let size = watched(&path.display().to_string(), KINDS, foreign::Limits::PICTURE, move || {
+        let mut reader = ImageReader::open(file).ok()?.with_guessed_format().ok()?;
+        reader.limits(limits());
+        reader.into_dimensions().ok()
+    })?;
+    Ok(size.map_or(0, |(width, height)| u64::from(width) * u64::from(height)))
+}
+
+fn limits() -> Limits {
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(MAX_ALLOC);
+    limits
 }
 
 impl Image {
@@ -54,18 +88,39 @@ impl Image {
     /// # Errors
     /// A folder that cannot be read or has no file; a file as with [`Image::open`]. Spec: D4.8
     pub fn frames(paths: &[PathBuf]) -> Result<Vec<Image>> {
-        let mut files = Vec::new();
-        for path in paths {
-            match path.is_dir() {
-                true => files.extend(files_of(path)?),
-                false => files.push(path.clone()),
-            }
-        }
         let frame = |e: Error| match e.expected == KINDS {
             true => e.remedy("give a video as its frames: ffmpeg -i FILM -vf fps=1 FOLDER/%04d.png makes some"),
             false => e,
         };
-        files.iter().map(|file| Image::open(file).map_err(frame)).collect()
+        Image::all(&unfolded(paths)?).map_err(frame)
+    }
+
+    /// The images in files, in order.
+    ///
+    /// # Errors
+    /// As [`Image::open`]; more pixels in all than fit into memory, which their heads tell before any is decoded. Spec: C4.14a
+    pub fn all(paths: &[PathBuf]) -> Result<Vec<Image>> {
+        let mut together = 0;
+        for path in paths {
+            together += pixels_of(path)?;
+            let megapixels = |n: u64| format!("{} megapixels", n / 1_000_000);
+            ensure!(
+                together <= MAX_TOGETHER,
+                path.display(),
+                format!("at most {} in all pictures of a prompt", megapixels(MAX_TOGETHER)),
+                format!("{} with this one", megapixels(together)),
+                "scale the pictures down, or give fewer"
+            );
+        }
+        paths.iter().map(Image::open).collect()
+    }
+
+    /// How many pixels the images in files and in folders have together, as far as their heads tell.
+    ///
+    /// # Errors
+    /// A head without end.
+    pub fn pixels(paths: &[PathBuf]) -> Result<u64> {
+        unfolded(paths).unwrap_or_default().iter().map(|path| pixels_of(path)).sum()
     }
 
     /// The image in the bytes of a file; `label` names it in messages.
@@ -88,9 +143,7 @@ impl Image {
         let mut reader = reader.map_err(|e| Error::new(label, KINDS, e))?;
         let format = reader.format();
         ensure!(format.is_some(), label, KINDS, "bytes of no known kind");
-        let mut limits = Limits::default();
-        limits.max_alloc = Some(MAX_ALLOC);
-        reader.limits(limits);
+        reader.limits(limits());
         let decoder = reader.into_decoder().map_err(broken)?;
         let (width, height) = decoder.dimensions();
         let size = (height as usize, width as usize);

@@ -43,6 +43,8 @@ pub mod template;
 #[cfg(feature = "input")]
 pub mod tokenizer;
 #[cfg(feature = "input")]
+mod tokenizer_bounds;
+#[cfg(feature = "input")]
 pub mod tokenizer_model;
 #[cfg(feature = "input")]
 mod vocabulary;

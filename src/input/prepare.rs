@@ -83,6 +83,16 @@ impl Processor {
         self.dialogue.render(images, prompt, system, &self.image_token, self.tokenizer.specials())
     }
 
+    /// The ids of a rendered prompt, all of which the model knows.
+    fn encode(&self, rendered: &str) -> Result<Vec<u32>> {
+        let ids = self.tokenizer.encode(rendered)?;
+        let vocab = self.config.text().vocab;
+        let expected = format!("ids below vocab_size {vocab} of config.json, added_tokens.json's too");
+        let beyond = ids.iter().find(|&&id| id as usize >= vocab);
+        beyond.map_or(Ok(()), |id| Err(Error::new(self.tokenizer.label(), expected, id)))?;
+        Ok(ids)
+    }
+
     /// Everything the model reads, for `images` in prompt order, one question and perhaps a system turn.
     ///
     /// # Errors
@@ -90,11 +100,15 @@ impl Processor {
     /// than the model's positions. Spec: D4.4, A4.4, C4.8a, C4.8b
     pub fn prepare(&self, images: &[Image], prompt: &str, system: Option<&str>) -> Result<Prepared> {
         let rendered = self.render(images.len(), prompt, system)?;
-        let ids = self.tokenizer.encode(&self.reader.marked(rendered.clone(), images.len()))?;
+        let marked = self.reader.marked(rendered.clone(), images.len());
+        let ids = self.encode(&marked)?;
         let placeholders = ids.iter().filter(|&&id| id == self.config.image_token()).count();
+        // The text being right, it is the tokenizer that makes more or less of it.
+        let written = marked.matches(&self.image_token).count();
+        let at = if written == images.len() { self.tokenizer.label() } else { "prompt" };
         ensure!(
             placeholders == images.len(),
-            "prompt",
+            at,
             format!("{} placeholders {}, one an image", images.len(), self.image_token),
             placeholders,
             format!("write {} as often as there are images, or not at all", self.image_token)
@@ -130,7 +144,7 @@ impl Processor {
             return Err(Error::new(self.files.label("config.json"), expected, "none"));
         };
         let rendered = self.dialogue.film(prompt, system, self.tokenizer.specials())?;
-        let ids = self.tokenizer.encode(&rendered)?;
+        let ids = self.encode(&rendered)?;
         let count = |token: u32| ids.iter().filter(|&&id| id == token).count();
         let (videos, images) = (count(token), count(self.config.image_token()));
         ensure!(

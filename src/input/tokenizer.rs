@@ -5,6 +5,7 @@
 //! (when special tokens are added), `tokenizer.decode`. Spec: D4.3, E4.11
 
 use super::section::Section;
+use super::tokenizer_bounds;
 use super::tokenizer_model::{self, PieceTokenizer};
 use super::vocabulary;
 use crate::error::{Error, Result, ensure};
@@ -16,6 +17,8 @@ use serde_json::Value;
 use std::sync::Arc;
 
 const FILE: &str = "tokenizer.json";
+const TOKENIZER: &str = "a tokenizer that the crate `tokenizers` reads";
+const ENCODES: &str = "rules by which the crate `tokenizers` can encode the prompt";
 
 /// A checkpoint's tokenizer. Spec: D4.3
 #[derive(Clone)]
@@ -76,16 +79,25 @@ impl Tokenizer {
     /// What the crate `tokenizers` cannot read.
     pub fn from_bytes(bytes: &[u8], at: String, special: Vec<(String, String)>) -> Result<Tokenizer> {
         // The crate panics on a decoder whose JSON breaks off, so the syntax is checked first.
-        let text = std::str::from_utf8(bytes).map_err(|e| Error::new(&at, "UTF-8 text", e))?;
-        let head: Head = serde_json::from_str(text).map_err(|e| Error::new(&at, "JSON", e))?;
-        charsmaps(&head.normalizer).map_err(|e| e.within(&at))?;
-        let broken = |e| Error::new(&at, "a tokenizer", e);
-        let bytes = bytes.to_vec();
-        let mut inner = watched(&at, "a tokenizer", Limits::TEXT, move || tokenizers::Tokenizer::from_bytes(bytes))?
-            .map_err(broken)?;
+        let (bytes, place) = (bytes.to_vec(), at.clone());
+        let broken = |e| Error::new(&at, TOKENIZER, e);
+        let read = move || -> Result<tokenizers::Tokenizer> {
+            let text = std::str::from_utf8(&bytes).map_err(|e| Error::new(&place, "UTF-8 text", e))?;
+            let head: Head = serde_json::from_str(text).map_err(|e| Error::new(&place, "JSON", e))?;
+            charsmaps(&head.normalizer).map_err(|e| e.within(&place))?;
+            let inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| Error::new(&place, TOKENIZER, e))?;
+            tokenizer_bounds::check(&inner).map_err(|e| e.within(&place))?;
+            Ok(inner)
+        };
+        let mut inner = watched(&at, TOKENIZER, Limits::TEXT, read)??;
         // The file may store these; transformers switches both off unless a call asks for them.
         inner.with_truncation(None).map_err(broken)?.with_padding(None);
         Ok(Tokenizer { inner: Inner::Json(Arc::new(inner)), at, special })
+    }
+
+    /// The file it comes from, for messages.
+    pub fn label(&self) -> &str {
+        &self.at
     }
 
     /// The text of a named special token, such as `bos_token`.
@@ -110,15 +122,16 @@ impl Tokenizer {
             Inner::Json(inner) => inner.encode_fast(owned, add).map(|encoding| encoding.get_ids().to_vec()),
             Inner::Pieces(inner) => Ok(inner.encode(&owned, add)),
         };
-        watched(&self.at, "text it can encode", Limits::TEXT, encode)?
-            .map_err(|e| Error::new(&self.at, "text it can encode", e))
+        watched(&self.at, ENCODES, Limits::TEXT, encode)?.map_err(|e| Error::new(&self.at, ENCODES, e))
     }
 
     /// The text of ids, special tokens left out. Ids without a token say nothing.
     ///
     /// # Errors
-    /// What the tokenizer's decoder cannot take.
+    /// What the tokenizer's decoder cannot take; tokens too long.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        tokenizer_bounds::short(ids.iter().map(|&id| (id, self.token(id).map_or(0, |t| t.len()))))
+            .map_err(|e| e.within(&self.at))?;
         match &self.inner {
             Inner::Json(inner) => caught(&self.at, "ids it can decode", || inner.decode(ids, true))?
                 .map_err(|e| Error::new(&self.at, "ids it can decode", e)),

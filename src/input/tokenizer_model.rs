@@ -10,6 +10,7 @@ use crate::config::added;
 use crate::error::{Result, ensure};
 use crate::files::Files;
 use serde_json::Value;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// The file.
 pub const FILE: &str = "tokenizer.model";
@@ -20,6 +21,11 @@ pub struct PieceTokenizer {
     pieces: Pieces,
     /// Long ones first.
     added: Vec<Added>,
+    /// Their places by text, and by id.
+    by_text: HashMap<String, usize>,
+    by_id: HashMap<u32, usize>,
+    /// Their lengths in bytes.
+    lengths: BTreeSet<usize>,
     /// What every prompt begins with.
     first: Option<u32>,
 }
@@ -66,10 +72,10 @@ impl PieceTokenizer {
         });
         list.extend(named.iter().filter_map(|text| Some((text.clone(), pieces.id(text)?))));
         let extra = told("additional_special_tokens").and_then(Value::as_array);
-        let extra: Vec<&str> = extra.into_iter().flatten().filter_map(Value::as_str).collect();
-        let mut all: Vec<Added> = Vec::new();
+        let extra: HashSet<&str> = extra.into_iter().flatten().filter_map(Value::as_str).collect();
+        let (mut all, mut seen) = (Vec::new(), HashSet::new());
         for (text, id) in list {
-            if text.is_empty() || all.iter().any(|a| a.text == text) {
+            if text.is_empty() || !seen.insert(text.clone()) {
                 continue;
             }
             let entry = told("added_tokens_decoder").and_then(|d| d.get(id.to_string()));
@@ -81,13 +87,19 @@ impl PieceTokenizer {
                 id,
             });
         }
-        all.sort_by_key(|a| std::cmp::Reverse(a.text.len()));
+        all.sort_by_key(|a: &Added| std::cmp::Reverse(a.text.len()));
+        let mut by_id = HashMap::new();
+        for (i, a) in all.iter().enumerate() {
+            by_id.entry(a.id).or_insert(i);
+        }
+        let by_text = all.iter().enumerate().map(|(i, a)| (a.text.clone(), i)).collect();
+        let lengths = all.iter().map(|a| a.text.len()).collect();
         let adds = match &config {
             Some(config) => config.flag("add_bos_token", true)?,
             None => true,
         };
         let first = pieces.id(&named[0]).filter(|_| adds);
-        Ok(Some(PieceTokenizer { pieces, added: all, first }))
+        Ok(Some(PieceTokenizer { pieces, added: all, by_text, by_id, lengths, first }))
     }
 
     /// The ids of a text, `<s>` first where it is `whole`. Spec: D4.7
@@ -109,7 +121,15 @@ impl PieceTokenizer {
 
     /// The longest added token that a text begins with.
     fn begins(&self, text: &str) -> Option<&Added> {
-        self.added.iter().find(|added| text.starts_with(&added.text))
+        self.lengths.iter().rev().find_map(|&length| self.of_text(text.get(..length)?))
+    }
+
+    fn of_text(&self, text: &str) -> Option<&Added> {
+        self.by_text.get(text).and_then(|&i| self.added.get(i))
+    }
+
+    fn of_id(&self, id: u32) -> Option<&Added> {
+        self.by_id.get(&id).and_then(|&i| self.added.get(i))
     }
 
     /// The text of ids, special tokens left out. Spec: E4.21, A4.6
@@ -117,7 +137,7 @@ impl PieceTokenizer {
         let mut text = String::new();
         let mut run = Vec::new();
         for &id in ids {
-            match self.added.iter().find(|added| added.id == id) {
+            match self.of_id(id) {
                 Some(added) if added.special => {}
                 Some(added) => {
                     text.push_str(&self.pieces.decode(&std::mem::take(&mut run)));
@@ -131,13 +151,12 @@ impl PieceTokenizer {
 
     /// The id of a token's exact text.
     pub fn id(&self, token: &str) -> Option<u32> {
-        self.added.iter().find(|added| added.text == token).map(|added| added.id).or(self.pieces.id(token))
+        self.of_text(token).map(|added| added.id).or(self.pieces.id(token))
     }
 
     /// The text of one token as the vocabulary has it.
     pub fn token(&self, id: u32) -> Option<String> {
-        let added = self.added.iter().find(|added| added.id == id).map(|added| added.text.clone());
-        added.or_else(|| self.pieces.piece(id).map(str::to_owned))
+        self.of_id(id).map(|added| added.text.clone()).or_else(|| self.pieces.piece(id).map(str::to_owned))
     }
 
     /// Number of tokens.

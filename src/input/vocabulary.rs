@@ -8,6 +8,7 @@ use crate::config::json;
 use crate::error::{Error, Result, ensure};
 use crate::files::Files;
 use serde_json::{Value, json};
+use std::collections::HashSet;
 
 /// The file with the ids.
 pub const FILE: &str = "vocab.json";
@@ -34,13 +35,12 @@ pub fn as_json(files: &Files) -> Result<Option<Vec<u8>>> {
         ensure!(known, at, "Qwen2Tokenizer beside vocab.json and merges.txt, or a tokenizer.json", class);
     }
     let mut tokens: Vec<Value> = Vec::new();
-    let mut seen: Vec<u32> = Vec::new();
+    let mut seen = HashSet::new();
     for file in ["tokenizer_config.json", "added_tokens.json"] {
         for (text, id) in added::of(files, file)? {
             let told = config.get("added_tokens_decoder").and_then(|d| d.get(id.to_string()));
             let flag = |key: &str, default: bool| told.and_then(|t| t[key].as_bool()).unwrap_or(default);
-            if !seen.contains(&id) {
-                seen.push(id);
+            if seen.insert(id) {
                 tokens.push(json!({
                     "id": id, "content": text, "single_word": flag("single_word", false), "lstrip": flag("lstrip", false),
                     "rstrip": flag("rstrip", false), "normalized": flag("normalized", false), "special": flag("special", true),

@@ -191,6 +191,25 @@ pub(super) fn cases() -> Vec<Case> {
             p.write("p", claiming_png(60_000));
         },
     ));
+    let large = |_: &str| encoded(RgbImage::new(13_000, 13_000).into(), Png);
+    all.push(case(
+        "20 pictures of 169 megapixels",
+        &many(20),
+        Want::Refused(&["megapixels", "in all pictures"]),
+        move |p| {
+            p.write("p", large("p"));
+        },
+    ));
+    all.push(case("3 of them", &many(3), Want::Runs, move |p| p.write("p", large("p"))));
+    let film = ["run", "--quiet", "--prompt", "x", "--video"].into_iter().chain(["p"; 14]);
+    all.push(case("14 frames of them", &film.collect::<Vec<_>>(), Want::Refused(&["megapixels"]), move |p| {
+        p.write("p", large("p"));
+    }));
+    let file = ["run", "--quiet", "--batch", "q", "--max-new-tokens", "2"];
+    all.push(case("a batch of six questions about one of them each", &file, Want::Runs, move |p| {
+        p.write("p", large("p"));
+        p.write("q", "{\"image\": \"p\", \"question\": \"x\"}\n".repeat(6));
+    }));
     all.push(case("40 good pictures at once", &many(40), Want::Runs, |p| {
         std::fs::copy(golden().join("llava/wide/image0.png"), p.path("p")).unwrap();
     }));

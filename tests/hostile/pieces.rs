@@ -50,6 +50,17 @@ pub(super) fn cases() -> Vec<Case> {
         broken("added_tokens.json is a list", &["added_tokens.json"], |m| {
             std::fs::write(m.join("added_tokens.json"), "[]").unwrap();
         }),
+        toy_case("added_tokens.json of 300 000 tokens", TOY, Want::Runs, |m| {
+            let tokens: Vec<String> = (0..300_000).map(|i| format!("\"t{i:x}\":{}", 7 + i % 3)).collect();
+            let path = m.join("added_tokens.json");
+            let text = std::fs::read_to_string(&path).unwrap_or("{}".into());
+            let rest = text.trim().strip_prefix('{').unwrap().to_string();
+            let comma = if rest.trim() == "}" { "" } else { "," };
+            std::fs::write(path, format!("{{{}{comma}{rest}", tokens.join(","))).unwrap();
+        }),
+        broken("added_tokens.json of 9 MB", &["added_tokens.json", "at most"], |m| {
+            std::fs::write(m.join("added_tokens.json"), vec![b' '; 9_000_000]).unwrap();
+        }),
         broken("no added tokens", &["<IMG_CONTEXT>"], |m| {
             alone(m);
             std::fs::remove_file(m.join("added_tokens.json")).unwrap();

@@ -15,7 +15,8 @@ fn tokenizer(what: &'static str, words: &'static [&'static str], change: fn(&mut
         let path = m.join("tokenizer.json");
         let mut json: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         change(&mut json);
-        std::fs::write(path, json.to_string()).unwrap();
+        let whole = json.as_str().map_or_else(|| json.to_string(), str::to_owned);
+        std::fs::write(path, whole).unwrap();
     })
 }
 
@@ -170,7 +171,7 @@ pub(super) fn cases() -> Vec<Case> {
             t["model"]["merges"] = json!([]);
             t["added_tokens"] = json!([]);
         }),
-        tokenizer("ids of 2³² − 1", &["prompt"], |t| {
+        tokenizer("ids of 2³² − 1", &["tokenizer.json", "vocab_size"], |t| {
             for (_, id) in t["model"]["vocab"].as_object_mut().unwrap() {
                 *id = json!(u32::MAX);
             }
@@ -213,6 +214,38 @@ pub(super) fn cases() -> Vec<Case> {
         }),
         tokenizer("a padding to 10¹²", &[], |t| {
             t["padding"] = json!({"strategy": {"Fixed": 1_000_000_000_000u64}, "direction": "Left", "pad_to_multiple_of": null, "pad_id": 0, "pad_type_id": 0, "pad_token": "x"});
+        }),
+        tokenizer("a decoder that puts a thousand letters before each, six times over", &["decoder", "times longer"], |t| {
+            let step = json!({"type": "Replace", "pattern": {"String": ""}, "content": "a".repeat(1000)});
+            t["decoder"] = json!({"type": "Sequence", "decoders": vec![step; 6]});
+        }),
+        tokenizer("a decoder that replaces by a pattern", &["decoder", "Regex"], |t| {
+            t["decoder"] = json!({"type": "Replace", "pattern": {"Regex": "."}, "content": "aaaaaaaaaaaaaaaa"});
+        }),
+        tokenizer("a decoder that doubles, forty times over", &["decoder"], |t| {
+            t["decoder"] = json!({"type": "Sequence", "decoders": vec![json!({"type": "BPEDecoder", "suffix": ""}); 40]});
+        }),
+        tokenizer("tokens of a megabyte", &["tokenizer.json: token", "at most 1024"], |t| {
+            let vocab = t["model"]["vocab"].as_object_mut().unwrap();
+            *vocab = vocab.iter().map(|(token, id)| (format!("{token}{}", "a".repeat(1 << 16)), id.clone())).collect();
+            t["model"]["merges"] = json!([]);
+        }),
+        tokenizer("a model that draws lots", &["dropout"], |t| t["model"]["dropout"] = json!(0.5)),
+        tokenizer("a normalizer that puts nothing before a text", &["tokenizer.json", "crate"], |t| {
+            t["normalizer"] = json!({"type": "Prepend", "prepend": ""});
+        }),
+        tokenizer("a normalizer that makes each <image> a thousand", &["tokenizer.json", "placeholders"], |t| {
+            t["added_tokens"].as_array_mut().unwrap().iter_mut().for_each(|a| a["normalized"] = json!(true));
+            let step = json!({"type": "Replace", "pattern": {"String": "<image>"}, "content": "<image>".repeat(1000)});
+            t["normalizer"] = step;
+        }),
+        tokenizer("a normalizer of 40 MB of empty objects", &["tokenizer.json"], |t| {
+            t["normalizer"] = json!("X");
+            let empty = "[".to_string() + &"{\"\":0},".repeat(40_000_000 / 7) + "0]";
+            *t = Value::String(t.to_string().replace("\"X\"", &empty));
+        }),
+        broken("a tokenizer.json of 49 MiB", &["at most"], |m| {
+            std::fs::write(m.join("tokenizer.json"), vec![b' '; 49 << 20]).unwrap();
         }),
         tokenizer("a decoder of an unknown kind", &["tokenizer.json"], |t| t["decoder"] = json!({"type": "Rot13"})),
         toy_case("a decoder that strips more than there is", "llava/wide", Want::Runs, |m| {

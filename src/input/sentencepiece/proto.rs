@@ -4,6 +4,9 @@
 
 use crate::error::{Error, Result};
 
+/// Bytes of what stands for the unknown piece, which is decoded as often as that is said.
+const LONGEST_SURFACE: usize = 1024;
+
 /// What a piece is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -125,7 +128,10 @@ impl Proto {
                         Field::Number(3, n) => kind = n,
                         Field::Number(24, n) => proto.space_behind = n != 0,
                         Field::Number(35, n) => proto.byte_fallback = n != 0,
-                        Field::Bytes(44, s) => proto.unknown_surface = String::from_utf8_lossy(s).into_owned(),
+                        Field::Bytes(44, s) => {
+                            let s = Some(s).filter(|s| s.len() <= LONGEST_SURFACE)?;
+                            proto.unknown_surface = String::from_utf8_lossy(s).into_owned();
+                        }
                         _ => {}
                     }
                     Some(())
