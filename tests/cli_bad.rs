@@ -223,8 +223,8 @@ const BROKEN: &[Broken] = &[
         &["chat_template.jinja", "too large"],
     ),
     (
-        "a template of a million tags",
-        |m| std::fs::write(m.join("chat_template.jinja"), "{% if 1 %}".repeat(1_000_000)).unwrap(),
+        "a template of 25 000 tags",
+        |m| std::fs::write(m.join("chat_template.jinja"), "{% if 1 %}".repeat(25_000)).unwrap(),
         &["chat_template.jinja", "recursion"],
     ),
     (
