@@ -164,17 +164,15 @@ fn answer(
     }
     let bar = messages.bar("questions", open.len());
     let side_by_side = if examiner.model.checkpoint.bytes() <= SMALL { 2 * rayon::current_num_threads() } else { 1 };
-    let mut runs = Vec::new();
     for some in open.chunks(side_by_side) {
-        runs.extend(Item::side_by_side(some, |&q| &questions.items[q])?);
-    }
-    for some in runs {
-        let answers: Vec<Result<Vec<String>>> =
-            some.par_iter().map(|&q| examiner.answers(&questions.items[q])).collect();
-        for (&q, answers) in some.iter().zip(answers) {
-            let at = |e: Error| e.within(format!("{}: question {}", questions.label, q + 1));
-            journal.add(q, answers.map_err(at)?)?;
-            bar.step();
+        for some in Item::side_by_side(some, |&q| &questions.items[q])? {
+            let answers: Vec<Result<Vec<String>>> =
+                some.par_iter().map(|&q| examiner.answers(&questions.items[q])).collect();
+            for (&q, answers) in some.iter().zip(answers) {
+                let at = |e: Error| e.within(format!("{}: question {}", questions.label, q + 1));
+                journal.add(q, answers.map_err(at)?)?;
+                bar.step();
+            }
         }
     }
     Ok(())

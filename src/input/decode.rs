@@ -48,7 +48,7 @@ fn unfolded(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Pixels of an image, from the head of its file; none where it cannot be told, which opening it reports.
+/// Pixels of an image, from the head of its file; none where it cannot be told or is too many already, which opening it reports.
 fn pixels_of(path: &Path) -> Result<u64> {
     if !path.is_file() {
         return Ok(0);
@@ -59,7 +59,8 @@ fn pixels_of(path: &Path) -> Result<u64> {
         reader.limits(limits());
         reader.into_dimensions().ok()
     })?;
-    Ok(size.map_or(0, |(width, height)| u64::from(width) * u64::from(height)))
+    let pixels = size.map(|(width, height)| u64::from(width) * u64::from(height));
+    Ok(pixels.filter(|&n| n <= MAX_PIXELS).unwrap_or(0))
 }
 
 fn limits() -> Limits {

@@ -42,7 +42,7 @@ fn replaced(what: &'static str, from: &'static str, to: String, words: &'static 
 pub(super) fn cases() -> Vec<Case> {
     let mut all = vec![
         text("no JSON", &["JSON"], "{"),
-        text("8 MB of empty objects", &["config.json"], format!("{{\"z\":[{}0]}}", "{\"\":0},".repeat(1_150_000))),
+        text("16 MB of empty objects", &["config.json"], format!("{{\"z\":[{}0]}}", "{\"\":0},".repeat(2_300_000))),
         text("120 MB of them", &["at most"], format!("{{\"z\":[{}0]}}", "{\"\":0},".repeat(120_000_000 / 7))),
         text("an empty file", &["JSON"], ""),
         text("bytes that are no UTF-8", &["JSON"], [0xffu8, 0xfe, 0]),

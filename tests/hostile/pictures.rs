@@ -206,9 +206,9 @@ pub(super) fn cases() -> Vec<Case> {
         p.write("p", large("p"));
     }));
     let file = ["run", "--quiet", "--batch", "q", "--max-new-tokens", "2"];
-    all.push(case("a batch of six questions about one of them each", &file, Want::Runs, move |p| {
+    all.push(case("a batch of three questions about one of them each", &file, Want::Runs, move |p| {
         p.write("p", large("p"));
-        p.write("q", "{\"image\": \"p\", \"question\": \"x\"}\n".repeat(6));
+        p.write("q", "{\"image\": \"p\", \"question\": \"x\"}\n".repeat(3));
     }));
     all.push(case("40 good pictures at once", &many(40), Want::Runs, |p| {
         std::fs::copy(golden().join("llava/wide/image0.png"), p.path("p")).unwrap();

@@ -58,8 +58,8 @@ pub(super) fn cases() -> Vec<Case> {
             let comma = if rest.trim() == "}" { "" } else { "," };
             std::fs::write(path, format!("{{{}{comma}{rest}", tokens.join(","))).unwrap();
         }),
-        broken("added_tokens.json of 9 MB", &["added_tokens.json", "at most"], |m| {
-            std::fs::write(m.join("added_tokens.json"), vec![b' '; 9_000_000]).unwrap();
+        broken("added_tokens.json of 17 MB", &["added_tokens.json", "at most"], |m| {
+            std::fs::write(m.join("added_tokens.json"), vec![b' '; 17_000_000]).unwrap();
         }),
         broken("no added tokens", &["<IMG_CONTEXT>"], |m| {
             alone(m);

@@ -234,11 +234,6 @@ pub(super) fn cases() -> Vec<Case> {
         tokenizer("a normalizer that puts nothing before a text", &["tokenizer.json", "crate"], |t| {
             t["normalizer"] = json!({"type": "Prepend", "prepend": ""});
         }),
-        tokenizer("a normalizer that makes each <image> a thousand", &["tokenizer.json", "placeholders"], |t| {
-            t["added_tokens"].as_array_mut().unwrap().iter_mut().for_each(|a| a["normalized"] = json!(true));
-            let step = json!({"type": "Replace", "pattern": {"String": "<image>"}, "content": "<image>".repeat(1000)});
-            t["normalizer"] = step;
-        }),
         tokenizer("a normalizer of 40 MB of empty objects", &["tokenizer.json"], |t| {
             t["normalizer"] = json!("X");
             let empty = "[".to_string() + &"{\"\":0},".repeat(40_000_000 / 7) + "0]";
