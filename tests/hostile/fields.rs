@@ -69,7 +69,7 @@ pub(super) fn cases() -> Vec<Case> {
         (pre, "size", json!({"shortest_edge": 9, "longest_edge": 3}), None),
         (pre, "size", json!([1, 2]), None),
         ("config.json", "image_token_id", json!(493), Some(&["image_token_id"])),
-        ("config.json", "rope_theta", json!(1e-300), None),
+        ("config.json", "rope_theta", json!(1e-300), Some(&["logits"])),
         ("config.json", "rope_scaling", json!({"type": "mrope"}), Some(&["mrope_section"])),
         (
             "config.json",

@@ -96,7 +96,7 @@ pub(super) fn cases() -> Vec<Case> {
         template("a million opened tags", NAME, "{% if 1 %}".repeat(1_000_000)),
         template("26 000 opened tags", NAME, "{% if 1 %}".repeat(26_000)),
         template("100 000 brackets", NAME, "{{ ".to_string() + &"(".repeat(100_000)),
-        template("17 MiB", &["at most 262144 bytes"], "x".repeat(17 << 20)),
+        template("17 MiB", &["at most 16777216 bytes"], "x".repeat(17 << 20)),
         template(
             "200 kB of text printed ten thousand times",
             NAME,
