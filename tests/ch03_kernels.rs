@@ -184,6 +184,7 @@ mod linear_layer {
 
 mod soft_max {
     use super::*;
+    use aircache::kernel::Stores;
 
     #[test]
     fn e3_2_worked_example() {
@@ -203,10 +204,22 @@ mod soft_max {
         }
     }
 
+    /// Ways of attention to store.
+    fn stores() -> [Stores; 6] {
+        let of = |grid, fused, split| Stores { grid, fused, split };
+        [
+            of(Grid::Native, false, false),
+            of(Grid::Native, true, false),
+            of(Grid::Native, false, true),
+            of(Grid::Bf16, false, false),
+            of(Grid::Bf16, true, false),
+            of(Grid::F16, false, false),
+        ]
+    }
+
     /// A NaN is never taken for a mask, whatever else the row holds.
     #[test]
     fn c3_2c_a_nan_makes_the_whole_row_nan() {
-        use aircache::kernel::Stores;
         for n in [1, 15, 16, 17, 100] {
             for other in [0.5, f32::NEG_INFINITY, f32::NAN] {
                 for at in [0, n / 2, n - 1] {
@@ -223,15 +236,9 @@ mod soft_max {
         broken[5] = f32::NAN;
         for (keys, q) in [(&keys, f32::NAN), (&broken, 1.0)] {
             let heads = [HeadView { keys, values: &values }];
-            for (grid, fused, split) in [
-                (Grid::Native, false, false),
-                (Grid::Native, true, false),
-                (Grid::Native, false, true),
-                (Grid::Bf16, false, false),
-                (Grid::Bf16, true, false),
-            ] {
-                let mix = attention(&[q], 1, &heads, 1, Visible::All, Stores { grid, fused, split }, None);
-                assert!(mix[0].is_nan(), "{grid:?} {fused} {split}");
+            for stores in stores() {
+                let mix = attention(&[q], 1, &heads, 1, Visible::All, stores, None);
+                assert!(mix[0].is_nan(), "{stores:?}");
             }
         }
     }
@@ -239,18 +246,9 @@ mod soft_max {
     /// Scores that overflow to −∞ in every entry leave zeros and no NaN, however attention stores.
     #[test]
     fn c3_2a_attention_over_nothing_is_zeros() {
-        use aircache::kernel::Stores;
         let (keys, values) = (vec![-1e30f32; 32], vec![7f32; 32]);
         let heads = [HeadView { keys: &keys, values: &values }];
-        for (grid, fused, split) in [
-            (Grid::Native, false, false),
-            (Grid::Native, true, false),
-            (Grid::Native, false, true),
-            (Grid::Bf16, false, false),
-            (Grid::Bf16, true, false),
-            (Grid::F16, false, false),
-        ] {
-            let stores = Stores { grid, fused, split };
+        for stores in stores() {
             for rows in [1, 5] {
                 let q = vec![1e30f32; rows];
                 let mut received = vec![vec![0f32; 32]];
