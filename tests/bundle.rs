@@ -107,14 +107,15 @@ fn nothing_is_left_unless_finished() {
 #[test]
 fn bad_targets_are_refused_before_any_work() {
     let folder = tempfile::tempdir().unwrap();
-    let missing = folder.path().join("no/such/folder/b");
+    let (missing, slashed) = (folder.path().join("no/such/folder/b"), folder.path().join("new/"));
     for (path, words) in [
         (folder.path(), "regular file"),
         (missing.as_path(), "no/such/folder/b"),
         (Path::new("/dev/null"), "regular file"),
-        (Path::new("/"), "file name"),
+        (Path::new("/"), "found a folder"),
         (Path::new(""), "file name"),
-        (Path::new(".."), "file name"),
+        (Path::new(".."), "found a folder"),
+        (slashed.as_path(), "file name"),
     ] {
         for e in [BundleWriter::create(path).map(drop).unwrap_err(), atomic_write(path, b"x").unwrap_err()] {
             assert!(e.to_string().contains(words), "{e}");
