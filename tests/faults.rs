@@ -30,9 +30,7 @@ fn a_full_disk_leaves_nothing() {
         let save = ["run", "--save-samples", "folder"];
         let output = after(&cli, "ulimit -f 1", &save).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
-        let left = std::fs::read_dir(cli.path("folder")).unwrap().count();
-        assert_eq!(left, 0, "only whole files");
-        std::fs::remove_dir(cli.path("folder")).unwrap();
+        assert!(!cli.path("folder").exists(), "the folder was made for what could not be written");
     }
     let run = ["run", "--quiet", "--max-new-tokens", "4"];
     for args in [&run[..], &["policies"], &["inspect", "--quiet"], &["run", "--list-samples"]] {
