@@ -148,7 +148,7 @@ impl Decoder {
 
     /// One decode step of several sequences: a token each, appended to its cache → logits, [sequences, V].
     ///
-    /// A token stands at the position after its sequence's last row, evicted or not (C6.8a). Spec: E6.8
+    /// A token stands at the position after its sequence's last row, evicted or not (C6.8a). Spec: E6.8, C6.8c
     pub fn step<T: Real>(
         &self,
         pass: &mut Pass<'_, T>,

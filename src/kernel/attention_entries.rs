@@ -14,7 +14,8 @@ use rayon::prelude::*;
 /// Entries that a task takes.
 pub(super) const ENTRIES: usize = 8 * CHUNK;
 
-/// Heads of a group that a task takes at once: what refers to them lies on the stack, so that more tasks ask for no more memory.
+/// Heads of a group that a task takes at once: what refers to them lies on the stack, so that more tasks ask for no more memory
+/// (C6.8c).
 const HEADS: usize = 32;
 
 /// One row of a group over many entries, which are split among threads: scores stand alone, and the mix of a chunk does
