@@ -74,19 +74,18 @@ pub fn attention_over<T: Real>(
         return mix;
     }
     let shape = Shape { rows, width, group, head_dim, visible, stores };
-    // Two containers, and code for both here: what calls this need not compile it again.
+    // Two containers, and functions of their own for both: what calls this need not compile them again.
     let (q, to) = (bytemuck::cast_slice(q), bytemuck::cast_slice_mut(&mut mix));
     match heads {
         Heads::Own(heads) if TypeId::of::<T>() == TypeId::of::<f32>() => {
-            shape.all::<f32, f32>(q, &cast(heads), to, sums(received));
+            shape.of_f32(q, &cast(heads), to, sums(received));
         }
         Heads::Own(heads) => {
-            let (q, to) = (bytemuck::cast_slice(q), bytemuck::cast_slice_mut(to));
-            shape.all::<f64, f64>(q, &cast(heads), to, sums(received));
+            shape.of_f64(bytemuck::cast_slice(q), &cast(heads), bytemuck::cast_slice_mut(to), sums(received));
         }
         Heads::Bf16(heads) => {
             assert!(TypeId::of::<T>() == TypeId::of::<f32>(), "C7.4a: bf16 is kept of f32 alone");
-            shape.all::<f32, bf16>(q, heads, to, sums(received));
+            shape.of_bf16(q, heads, to, sums(received));
         }
     }
     mix
@@ -120,6 +119,18 @@ struct Shape {
 }
 
 impl Shape {
+    fn of_f32(&self, q: &[f32], heads: &[HeadView<'_, f32>], mix: &mut [f32], received: Option<Vec<&mut [f32]>>) {
+        self.all(q, heads, mix, received);
+    }
+
+    fn of_bf16(&self, q: &[f32], heads: &[HeadView<'_, bf16>], mix: &mut [f32], received: Option<Vec<&mut [f32]>>) {
+        self.all(q, heads, mix, received);
+    }
+
+    fn of_f64(&self, q: &[f64], heads: &[HeadView<'_, f64>], mix: &mut [f64], received: Option<Vec<&mut [f64]>>) {
+        self.all(q, heads, mix, received);
+    }
+
     /// Splits the work over rows, or over KV heads too where there are few; mix: [rows, width].
     fn all<T: Registers, S: Kept<T>>(
         &self,
