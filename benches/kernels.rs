@@ -2,7 +2,7 @@
 
 use aircache::kernel::limits::{OPERATIONS, multiply, read};
 use aircache::kernel::simd::Isa;
-use aircache::kernel::{HeadView, MatrixView, Values, Visible, attention, linear};
+use aircache::kernel::{HeadView, MatrixView, Values, Visible, attention, linear, recycle};
 use aircache::num::Grid;
 use half::bf16;
 use ndarray::Array2;
@@ -79,8 +79,8 @@ fn linear_layers() {
         let narrow: Vec<bf16> = w.iter().map(|&v| bf16::from_f32(v)).collect();
         let pairs = MatrixView { values: Values::Bf16(&narrow), rows: n, cols: k };
         let [a, b, peak] = in_turn([
-            &mut || drop(black_box(linear(x.view(), MatrixView::f32(&w, n, k), None))),
-            &mut || drop(black_box(linear(x.view(), pairs, None))),
+            &mut || recycle(black_box(linear(x.view(), MatrixView::f32(&w, n, k), None))),
+            &mut || recycle(black_box(linear(x.view(), pairs, None))),
             &mut || _ = black_box(multiply()),
         ]);
         let [a, b] = [a, b].map(|t| 2.0 * (m * k * n) as f64 / t / 1e9);

@@ -121,7 +121,7 @@ struct Block<'a, T> {
 impl<T: Registers> Kernel<T> for Block<'_, T> {
     #[inline(always)]
     fn run<V: Vector<Number = T>, const R: usize, const O: usize>(mut self) {
-        let (outputs, k, sweeps) = (self.y.ncols(), self.w.cols, LANES / V::WIDTH);
+        let (outputs, k) = (self.y.ncols(), self.w.cols);
         let tiles = outputs.div_ceil(O);
         let mut packed = Scratch::new(tiles * O * numbers(&(0..k), V::PAIRED));
         let range = self.first * k..(self.first + outputs) * k;
@@ -130,62 +130,65 @@ impl<T: Registers> Kernel<T> for Block<'_, T> {
             Values::Bf16(w) => pack::<V, _, O>(&w[range], k, &self.x.depths, tiles, packed.get_mut()),
             Values::F16(w) => pack::<V, _, O>(&w[range], k, &self.x.depths, tiles, packed.get_mut()),
         }
-        let exponents = if V::PAIRED { exponents::<T, O>(packed.get(), &self.x.depths, tiles) } else { Vec::new() };
-        // The lanes of R rows between one sweep or range of inputs and the next.
+        let least = if V::PAIRED { pairs::exponent(packed.get()) } else { 0 };
         let mut lanes = Scratch::new(tiles * R * O * LANES);
         let lanes = lanes.get_mut().as_chunks_mut::<LANES>().0;
+        let b = self.b.map(|b| &b[self.first..]);
         for (i, mut y) in self.y.axis_chunks_iter_mut(Axis(0), R).enumerate() {
             let mut rows: [&mut [T]; R] = std::array::from_fn(|_| &mut [][..]);
             for (to, row) in rows.iter_mut().zip(y.rows_mut()) {
                 *to = row.into_slice().unwrap_or_default();
             }
-            let (mut xs, mut ws) = (self.x.from::<R>(i), packed.get());
-            for (part, depth) in self.x.depths.iter().enumerate() {
-                let row = numbers(depth, V::PAIRED) / sweeps;
-                for sweep in 0..sweeps {
-                    let ((x, xs_after), (w, ws_after)) = (xs.split_at(R * row), ws.split_at(tiles * O * row));
-                    (xs, ws) = (xs_after, ws_after);
-                    let (new, last) = (depth.start == 0, depth.end == k && sweep + 1 == sweeps);
-                    let each = w.chunks_exact(O * row).zip(lanes.chunks_exact_mut(R * O));
-                    for (j, (w, lanes)) in each.enumerate() {
-                        let mut sums = [[V::zero(); O]; R];
-                        if !new {
-                            for (sum, lanes) in sums.as_flattened_mut().iter_mut().zip(&*lanes) {
-                                *sum = V::load(&lanes[sweep * V::WIDTH..]);
-                            }
-                        }
-                        let apart = V::PAIRED && !pairs::are_normal(self.x.exponent(i), exponents[part * tiles + j]);
-                        // R tiles ask for all that comes after x.
-                        let next = xs.get(j % R * row..).unwrap_or_default();
-                        match apart {
-                            true => tile::<V, R, O, true>(x, w, next, &mut sums),
-                            false => tile::<V, R, O, false>(x, w, next, &mut sums),
-                        }
-                        if last {
-                            put(&sums, lanes, self.b.map(|b| &b[self.first + j * O..]), &mut rows, j * O);
-                        } else {
-                            // No closure here: it would be compiled without the set of registers.
-                            for (sum, lanes) in sums.as_flattened().iter().zip(lanes) {
-                                sum.store(&mut lanes[sweep * V::WIDTH..]);
-                            }
-                        }
-                    }
-                }
+            let x = self.x.from::<R>(i);
+            // Decided here, not tile by tile: two sorts of tiles in one loop would not find registers enough.
+            match V::PAIRED && !pairs::are_normal(self.x.exponent(i), least) {
+                true => rows_of::<V, R, O, true>(x, packed.get(), &self.x.depths, b, lanes, &mut rows),
+                false => rows_of::<V, R, O, false>(x, packed.get(), &self.x.depths, b, lanes, &mut rows),
             }
         }
     }
 }
 
-/// The smallest exponent of each tile of each range of packed pairs.
-fn exponents<T: Real, const O: usize>(mut packed: &[T], depths: &[Range<usize>], tiles: usize) -> Vec<u32> {
-    let mut all = Vec::with_capacity(depths.len() * tiles);
+/// R rows of a task's outputs, sweep by sweep; xs, ws: packed, of whole rows and more after them; lanes: [tiles, R, O], of
+/// the sums between one sweep or range of inputs and the next.
+#[inline(always)]
+fn rows_of<V: Vector, const R: usize, const O: usize, const APART: bool>(
+    mut xs: &[V::Number],
+    mut ws: &[V::Number],
+    depths: &[Range<usize>],
+    b: Option<&[f32]>,
+    lanes: &mut [Lanes<V::Number>],
+    y: &mut [&mut [V::Number]; R],
+) {
+    let (tiles, sweeps, k) = (lanes.len() / (R * O), LANES / V::WIDTH, depths.last().map_or(0, |d| d.end));
     for depth in depths {
-        let tile = O * numbers(depth, true);
-        let (w, after) = packed.split_at(tiles * tile);
-        all.extend(w.chunks_exact(tile).map(pairs::exponent));
-        packed = after;
+        let row = numbers(depth, V::PAIRED) / sweeps;
+        for sweep in 0..sweeps {
+            let ((x, xs_after), (w, ws_after)) = (xs.split_at(R * row), ws.split_at(tiles * O * row));
+            (xs, ws) = (xs_after, ws_after);
+            let (new, last) = (depth.start == 0, depth.end == k && sweep + 1 == sweeps);
+            let each = w.chunks_exact(O * row).zip(lanes.chunks_exact_mut(R * O));
+            for (j, (w, lanes)) in each.enumerate() {
+                let mut sums = [[V::zero(); O]; R];
+                if !new {
+                    for (sum, lanes) in sums.as_flattened_mut().iter_mut().zip(&*lanes) {
+                        *sum = V::load(&lanes[sweep * V::WIDTH..]);
+                    }
+                }
+                // R tiles ask for all that comes after x.
+                let next = xs.get(j % R * row..).unwrap_or_default();
+                tile::<V, R, O, APART>(x, w, next, &mut sums);
+                if last {
+                    put(&sums, lanes, b.map(|b| &b[j * O..]), y, j * O);
+                } else {
+                    // No closure here: it would be compiled without the set of registers.
+                    for (sum, lanes) in sums.as_flattened().iter().zip(lanes) {
+                        sum.store(&mut lanes[sweep * V::WIDTH..]);
+                    }
+                }
+            }
+        }
     }
-    all
 }
 
 /// Adds the lanes of a tile up, and the bias to them; y: the R rows of a task's outputs, of which these are at..at + O.

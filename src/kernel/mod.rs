@@ -40,6 +40,6 @@ pub use matrix::{MatrixView, Values};
 pub use norm::{layer_norm, rms_norm};
 pub use patch::patches;
 pub use rotary::{Angles, inverse_frequencies};
-pub(crate) use scratch::recycle;
+pub use scratch::recycle;
 pub use softmax::softmax;
 pub use way::{Aside, Way};

@@ -86,8 +86,7 @@ pub fn pack<V: Vector, S: Stored, const P: usize>(
     to: &mut [V::Number],
 ) {
     let (group, sweeps) = (together * P * numbers(&(0..k), V::PAIRED), LANES / V::WIDTH);
-    for (to, rows) in to.chunks_exact_mut(group).zip(rows.chunks(together * P * k)) {
-        let mut to = to;
+    for (mut to, rows) in to.chunks_exact_mut(group).zip(rows.chunks(together * P * k)) {
         for depth in depths {
             let sweep = P * numbers(depth, V::PAIRED) / sweeps; // of a panel
             let (here, after) = to.split_at_mut(sweeps * together * sweep);
