@@ -1,5 +1,6 @@
 //! Work that does nothing but reach a limit of the machine, for `bench` to measure beside its cells. It reads no clock.
 
+use super::scratch::LINE;
 use super::simd::Registers;
 use super::vector::{Kernel, Vector};
 use rayon::prelude::*;
@@ -60,8 +61,9 @@ impl Kernel<f32> for Read<'_> {
         let one = V::splat(1.0);
         let mut sums = [V::zero(); 8];
         for part in self.0.chunks_exact(8 * V::WIDTH) {
-            V::prefetch(part, 1024);
-            V::prefetch(part, 1024 + 4 * V::WIDTH);
+            for line in (0..8 * V::WIDTH).step_by(LINE / size_of::<f32>()) {
+                V::prefetch_far(part, 1024 + line);
+            }
             for (i, sum) in sums.iter_mut().enumerate() {
                 *sum = one.fma(V::load(&part[i * V::WIDTH..][..V::WIDTH]), *sum);
             }

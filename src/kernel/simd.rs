@@ -154,6 +154,11 @@ mod x86 {
                     // SAFETY: a prefetch never faults, wherever it points.
                     unsafe { _mm_prefetch::<_MM_HINT_T0>(from.as_ptr().wrapping_add(at).cast()) }
                 }
+                #[inline(always)]
+                fn prefetch_far<S>(from: &[S], at: usize) {
+                    // SAFETY: as above.
+                    unsafe { _mm_prefetch::<_MM_HINT_T1>(from.as_ptr().wrapping_add(at).cast()) }
+                }
                 $($more)*
             }
         };

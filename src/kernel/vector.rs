@@ -34,9 +34,12 @@ pub trait Vector: Copy {
     fn fma_apart(self, x: Self, sum: Self) -> Self {
         self.fma(x, sum)
     }
-    /// Asks for the memory around element `at`, which need not exist.
+    /// Asks for the memory around element `at`, which need not exist, into the first cache.
     #[inline(always)]
     fn prefetch<S>(_from: &[S], _at: usize) {}
+    /// The same into the second cache: what is in use stays in the first.
+    #[inline(always)]
+    fn prefetch_far<S>(_from: &[S], _at: usize) {}
 
     /// Of 2 W numbers the odd ones, and the even ones.
     #[inline(always)]
