@@ -18,7 +18,8 @@ use std::ops::Range;
 const TASK: usize = 256 << 10;
 /// Bytes between the weights in use and those that are asked for.
 const AHEAD: usize = 16 << 10;
-/// Bytes of x that come fast enough, in part from the second cache. Those of one or two rows always do.
+/// Bytes of x that come fast enough, in part from the second cache, where a register holds all lanes of a sum; those of one or
+/// two rows always do.
 const NEAR: usize = 64 << 10;
 /// A task's outputs are a multiple of this, and so of a tile's.
 const OUTPUTS: usize = 12;
@@ -96,7 +97,7 @@ impl Few<'_> {
         match self.y.nrows() {
             1 => self.tiles::<V, S, 1, 1, H>(w),
             2 if H == 1 => self.tiles::<V, S, 2, 4, H>(w),
-            2 => self.tiles::<V, S, 2, 1, H>(w),
+            2 => self.tiles::<V, S, 2, 2, H>(w),
             5.. if H == 1 => self.tiles::<V, S, 8, 3, H>(w),
             _ if H == 1 => self.tiles::<V, S, 4, 4, H>(w),
             _ => self.tiles::<V, S, 4, 1, H>(w),
@@ -106,7 +107,7 @@ impl Few<'_> {
     #[inline(always)]
     fn tiles<V: Vector<Number = f32>, S: Stored, const R: usize, const O: usize, const H: usize>(&mut self, w: &[S]) {
         let ((m, n), k) = (self.y.dim(), self.w.cols);
-        let parts = if m <= 2 { 1 } else { size_of_val(self.x).div_ceil(NEAR) };
+        let parts = if m <= 2 { 1 } else { size_of_val(self.x).div_ceil(NEAR / H) };
         let depth = k.div_ceil(parts).next_multiple_of(BLOCK);
         let aside = if parts > 1 { n.next_multiple_of(O) * m.next_multiple_of(R) } else { 0 };
         let mut lanes = Scratch::new(aside * LANES);
