@@ -5,7 +5,7 @@ use super::ask::Ask;
 use super::out::{Stdout, bytes};
 use super::{Common, Verdict};
 use aircache::eval::{Examiner, Grid};
-use aircache::explain::{Explained, Lit};
+use aircache::explain::{Explained, Lit, check_shown};
 use aircache::files::atomic_write;
 use aircache::pass::Precision;
 use aircache::{Error, Result};
@@ -79,6 +79,8 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
             Error::new("explain", "a prompt with an image", "text only").remedy("give --image FILE, or --video")
         );
     }
+    let (which, lit) = (args.which.unwrap_or(0), args.layer.map_or(Lit::All, Lit::Layer));
+    check_shown(which, asked.images.len(), lit, asked.model.config.text().layers)?;
     let busy = messages.busy(&format!("explaining {} tokens", asked.prompt.ids.len()));
     let examiner = Examiner {
         model: &asked.model,
@@ -88,8 +90,6 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         max_new_tokens: args.max_new_tokens,
     };
     let explained = Explained::of(&examiner, &asked.name, asked.images, (&asked.question, asked.prompt))?;
-    let which = args.which.unwrap_or(0);
-    let lit = args.layer.map_or(Lit::All, Lit::Layer);
     let written = match args.format {
         Format::Html => explained.page()?.into_bytes(),
         Format::Svg => explained.svg(which, 0, lit)?.into_bytes(),

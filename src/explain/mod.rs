@@ -7,7 +7,7 @@ mod data;
 mod overlay;
 mod page;
 
-pub use overlay::Lit;
+pub use overlay::{Lit, check_shown};
 
 use crate::error::Result;
 use crate::eval::{Cell, Examiner, Grid};

@@ -25,18 +25,27 @@ pub enum Lit {
     All,
 }
 
+/// Whether a picture of one image can be lit so.
+///
+/// # Errors
+/// The number of images, or of layers, is smaller.
+pub fn check_shown(image: usize, images: usize, lit: Lit, layers: usize) -> Result<()> {
+    ensure!(image < images, "--which", from_0("an image", images), image);
+    match lit {
+        Lit::Layer(layer) => ensure!(layer < layers, "--layer", from_0("a layer", layers), layer),
+        Lit::All => {}
+    }
+    Ok(())
+}
+
 impl Explained {
     /// How brightly each visual token shines, 0 … 1.
-    fn light(&self, told: &Told, lit: Lit) -> Result<Vec<f64>> {
+    fn light(&self, told: &Told, lit: Lit) -> Vec<f64> {
         let kept = self.kept(told);
-        let layers = kept.nrows();
-        Ok(match lit {
+        match lit {
             Lit::All => kept.mean_axis(ndarray::Axis(0)).map(|mean| mean.to_vec()).unwrap_or_default(),
-            Lit::Layer(layer) => {
-                ensure!(layer < layers, "--layer", from_0("a layer", layers), layer);
-                kept.row(layer).to_vec()
-            }
-        })
+            Lit::Layer(layer) => kept.row(layer).to_vec(),
+        }
     }
 
     /// The overlay of one image as SVG, the image inside it.
@@ -44,8 +53,8 @@ impl Explained {
     /// # Errors
     /// No such image, policy or layer; an image that cannot be encoded.
     pub fn svg(&self, image: usize, told: usize, lit: Lit) -> Result<String> {
-        let (picture, told) = self.pick(image, told)?;
-        let ((height, width), light) = (picture.size(), self.light(told, lit)?);
+        let (picture, told) = self.pick(image, told, lit)?;
+        let ((height, width), light) = (picture.size(), self.light(told, lit));
         let mut mask = String::new();
         for (spot, light) in
             self.spots().iter().zip(light).filter(|(s, light)| s.pictures.contains(&image) && *light > 0.0)
@@ -72,8 +81,8 @@ impl Explained {
     /// # Errors
     /// As [`Explained::svg`].
     pub fn png(&self, image: usize, told: usize, lit: Lit) -> Result<Vec<u8>> {
-        let (picture, told) = self.pick(image, told)?;
-        let ((height, width), light) = (picture.size(), self.light(told, lit)?);
+        let (picture, told) = self.pick(image, told, lit)?;
+        let ((height, width), light) = (picture.size(), self.light(told, lit));
         let mut dark = Array2::<f64>::ones((height, width));
         for (spot, light) in self.spots().iter().zip(light).filter(|(s, _)| s.pictures.contains(&image)) {
             let Some([top, left, bottom, right]) = spot.region else { continue };
@@ -89,11 +98,11 @@ impl Explained {
         encode(&bytes, (height, width), picture.label())
     }
 
-    fn pick(&self, image: usize, told: usize) -> Result<(&Image, &Told)> {
-        let (images, policies) = (self.images.len(), self.told.len());
-        let picture = self.images.get(image).ok_or_else(|| Error::new("--which", from_0("an image", images), image))?;
+    fn pick(&self, image: usize, told: usize, lit: Lit) -> Result<(&Image, &Told)> {
+        let policies = self.told.len();
         let told = self.told.get(told).ok_or_else(|| Error::new("policy", from_0("a policy", policies), told))?;
-        Ok((picture, told))
+        check_shown(image, self.images.len(), lit, told.plan.kept.len())?;
+        Ok((&self.images[image], told))
     }
 }
 
