@@ -11,7 +11,7 @@ use super::matrix::{MatrixView, Values};
 use super::pairs;
 use super::panel::{Panels, numbers, pack, run};
 use super::scratch::{self, LINE, Scratch};
-use super::simd::Registers;
+use super::simd::{Isa, Registers};
 use super::stream;
 use super::vector::{Kernel, Vector};
 use crate::num::{BLOCK, LANES, Lanes, Real};
@@ -20,8 +20,6 @@ use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
 use std::any::TypeId;
 use std::ops::Range;
 
-/// Rows up to which weights are read in place.
-const FEW: usize = 8;
 /// Rows of x that are packed at once, which bounds memory.
 const GROUP: usize = 1024;
 /// Inputs that are summed in one go: a sweep over R rows of so many stays in the first cache.
@@ -49,8 +47,8 @@ pub fn linear<T: Real>(x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Option<&[f32]
         return y;
     }
     let mut y = match x.nrows() {
-        ..=FEW => Array2::from_elem((x.nrows(), w.rows), T::ZERO),
-        many => scratch::array(many, w.rows),
+        rows if rows <= few() => Array2::from_elem((rows, w.rows), T::ZERO),
+        rows => scratch::array(rows, w.rows),
     };
     let rows = x.as_standard_layout();
     if let (Some(x), Some(y)) = (rows.as_slice(), y.as_slice_mut()) {
@@ -64,9 +62,14 @@ pub fn linear<T: Real>(x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Option<&[f32]
     y
 }
 
+/// Rows up to which weights are read in place: to pack them pays later where there are many registers.
+fn few() -> usize {
+    if Isa::current() == Isa::Avx512 { 24 } else { 8 }
+}
+
 fn of_f32(x: &[f32], w: MatrixView<'_>, b: Option<&[f32]>, y: &mut [f32]) {
     match y.len() / w.rows.max(1) {
-        1..=FEW => stream::few(x, w, b, y),
+        rows if (1..=few()).contains(&rows) => stream::few(x, w, b, y),
         _ => many(x, w, b, y, matches!(w.values, Values::Bf16(_)) && pairs::serve() && pairs::hold(x)),
     }
 }

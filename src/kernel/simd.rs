@@ -7,8 +7,9 @@
 #![allow(clippy::needless_range_loop)] // loops over registers read as the equations do, by index
 
 pub use super::isa::Isa;
-use super::vector::{Kernel, Stored, Vector};
-use crate::num::{Lanes, Real};
+pub use super::vector::Registers;
+use super::vector::{Kernel, Vector};
+use crate::num::Lanes;
 
 /// Runs `body` compiled for the CPU's instruction set. What `body` calls must be `#[inline(always)]` to profit.
 #[inline(always)]
@@ -33,22 +34,6 @@ pub fn vectorize<R>(body: impl FnOnce() -> R) -> R {
         }
     }
     body()
-}
-
-/// The sets of registers for one of the two containers, and the shape of the tile that fills them.
-pub trait Registers: Real + Stored {
-    /// Rows of x and outputs that a tile holds on the set in use.
-    fn tile() -> (usize, usize);
-    /// Runs a kernel over the registers of the set in use.
-    fn run(kernel: impl Kernel<Self>);
-    /// Whether the CPU has registers of pairs of bf16 for this container.
-    fn paired_available() -> bool {
-        false
-    }
-    /// Runs a kernel over registers of pairs, where there are such.
-    fn run_paired(kernel: impl Kernel<Self>) {
-        Self::run(kernel);
-    }
 }
 
 macro_rules! registers {

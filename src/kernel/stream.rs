@@ -18,9 +18,9 @@ use std::ops::Range;
 const TASK: usize = 256 << 10;
 /// Bytes between the weights in use and those that are asked for.
 const AHEAD: usize = 16 << 10;
-/// Bytes of x that come fast enough, in part from the second cache, where a register holds all lanes of a sum; those of one or
+/// Bytes of x that come fast enough, in part from the second cache, by the registers that a sum takes, one or two. Those of one or
 /// two rows always do.
-const NEAR: usize = 64 << 10;
+const NEAR: [usize; 2] = [128 << 10, 32 << 10];
 /// A task's outputs are a multiple of this, and so of a tile's.
 const OUTPUTS: usize = 12;
 
@@ -28,7 +28,7 @@ const OUTPUTS: usize = 12;
 pub fn few(x: &[f32], w: MatrixView<'_>, b: Option<&[f32]>, y: &mut [f32]) {
     let (n, k) = (w.rows, w.cols);
     let m = y.len() / n.max(1);
-    let rows = m.next_power_of_two();
+    let rows = m.next_power_of_two().min(m.next_multiple_of(8)); // whole tiles
     let mut packed = Scratch::new(rows * k.next_multiple_of(BLOCK));
     let packed = packed.get_mut();
     vectorize(
@@ -107,7 +107,7 @@ impl Few<'_> {
     #[inline(always)]
     fn tiles<V: Vector<Number = f32>, S: Stored, const R: usize, const O: usize, const H: usize>(&mut self, w: &[S]) {
         let ((m, n), k) = (self.y.dim(), self.w.cols);
-        let parts = if m <= 2 { 1 } else { size_of_val(self.x).div_ceil(NEAR / H) };
+        let parts = if m <= 2 { 1 } else { size_of_val(self.x).div_ceil(NEAR[H - 1]) };
         let depth = k.div_ceil(parts).next_multiple_of(BLOCK);
         let aside = if parts > 1 { n.next_multiple_of(O) * m.next_multiple_of(R) } else { 0 };
         let mut lanes = Scratch::new(aside * LANES);

@@ -85,6 +85,22 @@ pub trait Kernel<T> {
     fn run<V: Vector<Number = T>, const R: usize, const O: usize>(self);
 }
 
+/// The sets of registers for one of the two containers, and the shape of the tile that fills them.
+pub trait Registers: Real + Stored {
+    /// Rows of x and outputs that a tile holds on the set in use.
+    fn tile() -> (usize, usize);
+    /// Runs a kernel over the registers of the set in use.
+    fn run(kernel: impl Kernel<Self>);
+    /// Whether the CPU has registers of pairs of bf16 for this container.
+    fn paired_available() -> bool {
+        false
+    }
+    /// Runs a kernel over registers of pairs, where there are such.
+    fn run_paired(kernel: impl Kernel<Self>) {
+        Self::run(kernel);
+    }
+}
+
 /// A number as it lies in memory, read in pairs of odd and even ones.
 pub trait Stored: Copy + Send + Sync + Default {
     /// Of 2 W numbers the odd ones, and the even ones, as numbers of the container.
