@@ -96,7 +96,7 @@ fn few_rows() {
         let layers = 24;
         let wide = random(layers * n * k, 3);
         let narrow: Vec<bf16> = wide.iter().map(|&v| bf16::from_f32(v)).collect();
-        for m in [1, 2, 4, 8] {
+        for m in [1, 2, 4, 8, 16] {
             let x = Array2::from_elem((m, k), 0.5f32);
             let [a, b, limit] = in_turn([
                 &mut || {
