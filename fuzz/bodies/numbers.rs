@@ -113,7 +113,7 @@ pub fn rounding(data: &[u8]) {
 /// Kernels and their twins give the same bits.
 pub fn kernels(data: &[u8]) {
     let mut bytes = Bytes(data);
-    let (rows, inputs, outputs) = (1 + bytes.below(9), 1 + bytes.below(70), 1 + bytes.below(20));
+    let (rows, inputs, outputs) = (1 + bytes.below(28), 1 + bytes.below(70), 1 + bytes.below(20));
     let tame = bytes.u8() % 8 > 0;
     let x = Array2::from_shape_vec((rows, inputs), bytes.f32s(rows * inputs, tame)).expect("as many numbers");
     let w = bytes.f32s(outputs * inputs, tame);
