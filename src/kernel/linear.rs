@@ -20,6 +20,8 @@ use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
 use std::any::TypeId;
 use std::ops::Range;
 
+/// Rows up to which a result is too small to take memory that was used before.
+const SMALL: usize = 8;
 /// Rows of x that are packed at once, which bounds memory.
 const GROUP: usize = 1024;
 /// Inputs that are summed in one go: a sweep over R rows of so many stays in the first cache.
@@ -47,8 +49,8 @@ pub fn linear<T: Real>(x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Option<&[f32]
         return y;
     }
     let mut y = match x.nrows() {
-        rows if rows <= few() => Array2::from_elem((rows, w.rows), T::ZERO),
-        rows => scratch::array(rows, w.rows),
+        ..=SMALL => Array2::from_elem((x.nrows(), w.rows), T::ZERO),
+        many => scratch::array(many, w.rows),
     };
     let rows = x.as_standard_layout();
     if let (Some(x), Some(y)) = (rows.as_slice(), y.as_slice_mut()) {

@@ -124,6 +124,7 @@ impl Few<'_> {
                         self.put(&sums, row, output);
                         continue;
                     }
+                    // As many as a tile has, not as many as there are lanes: only then do sums stay in registers.
                     for i in 0..R * O {
                         for half in 0..H {
                             sums.as_flattened()[i][half].store(&mut lanes[i * LANES + half * V::WIDTH..]);
