@@ -96,7 +96,7 @@
 //!
 //! | layer | modules | what they know |
 //! |---|---|---|
-//! | 0 | `error` `memory` `foreign` `roles` `num` `files` `config` | numbers and their orders of sums; what a file, a prompt row, a configuration is |
+//! | 0 | `error` `os` `memory` `foreign` `roles` `num` `files` `config` | numbers and their orders of sums; what a file, a prompt row, a configuration is |
 //! | 1 | `kernel` | arithmetic on arrays; no model |
 //! | 2 | `pass` `weights` `input` | where a run rounds and who watches; checkpoints in place; pixels, ids, roles |
 //! | 3 | `layer` | weights joined to kernels |
@@ -130,6 +130,7 @@ pub mod layer;
 pub mod memory;
 pub mod model;
 pub mod num;
+mod os;
 pub mod pass;
 pub mod policy;
 pub mod report;

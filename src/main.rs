@@ -6,6 +6,10 @@ use clap::{CommandFactory, Parser, Subcommand};
 use cli::{Common, shell};
 use std::process::ExitCode;
 
+/// Where there is no memory left, one line is said and the process ends: [`shell::prepare`].
+#[global_allocator]
+static MEMORY: aircache::memory::Told = aircache::memory::Told;
+
 /// Reads pictures with a vision-language model on the CPU while most of its visual KV cache is evicted (AirCache), and
 /// records and checks such runs number by number.
 #[derive(Debug, Parser)]

@@ -361,3 +361,19 @@ fn bad_bundles_to_compress() {
     let toy_weights = cli::golden().join("llava/wide/model/model.safetensors");
     fails(&cli, &["compress", toy_weights.to_str().unwrap(), "--retain", "0.5"], &["metadata format"]);
 }
+
+/// What a candidate calls its stages stands in a line of the report, and forges none.
+#[test]
+fn names_from_elsewhere_write_no_lines() {
+    let cli = Cli::new();
+    cli.ok(&["record", "--quiet", "--max-new-tokens", "1", "--stages", "input.ids", "--out", "g"]);
+    std::fs::copy(cli.path("g"), cli.path("b")).unwrap();
+    edit_weights(&cli.path("b"), |head, _| {
+        let nothing = serde_json::json!({"dtype": "F32", "shape": [0], "data_offsets": [0, 0]});
+        head.insert("\u{1b}[2Jx\nfirst divergence: none".into(), nothing.clone());
+        (0..100).for_each(|i| drop(head.insert(format!("{i}{}", "y".repeat(1000)), nothing.clone())));
+    });
+    let report = cli.ok(&["check", "--quiet", "g", "b"]);
+    assert!(!report.contains('\u{1b}') && report.len() < 4000, "{report}");
+    assert!(report.contains("93 more") && report.lines().all(|line| !line.starts_with("first divergence")), "{report}");
+}

@@ -53,6 +53,6 @@ AIRCACHE_MEMORY=12GB says how much memory may be needed, instead of what is free
 
 /// `aircache` without a command: what to do first; it is no error.
 pub fn first() -> Result<Verdict> {
-    out::Stdout::new().line(&format!("aircache {}\n\n{FIRST}", env!("CARGO_PKG_VERSION")))?;
+    out::Stdout::new().text(&format!("aircache {}\n\n{FIRST}\n", env!("CARGO_PKG_VERSION")))?;
     Ok(Verdict::Pass)
 }

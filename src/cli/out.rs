@@ -5,6 +5,15 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::time::Duration;
 
+/// A text without what would end a line or turn it around: controls, separators of lines, marks of direction.
+pub fn one_line(text: &str) -> String {
+    let breaks = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|c| if breaks(c) { ' ' } else { c }).collect()
+}
+
 /// Stdout. A reader that has gone (`| head -1`) is no error: what follows goes nowhere.
 #[derive(Debug, Default)]
 pub struct Stdout {
@@ -36,14 +45,14 @@ impl Stdout {
         Ok(())
     }
 
-    /// Writes a line.
+    /// Writes a line, which stays one whatever names from elsewhere it holds.
     pub fn line(&mut self, line: &str) -> Result<()> {
-        self.text(&format!("{line}\n"))
+        self.text(&format!("{}\n", one_line(line)))
     }
 
     /// Writes a JSON value, indented.
     pub fn json(&mut self, value: &serde_json::Value) -> Result<()> {
-        self.line(&format!("{value:#}"))
+        self.text(&format!("{value:#}\n"))
     }
 }
 

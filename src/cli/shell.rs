@@ -1,5 +1,6 @@
 //! How the process starts and ends: signals, the last-resort panic message, exit codes and the one error line.
 
+use super::out::{Stdout, one_line};
 use aircache::files::output::remove_temporaries;
 use aircache::{Error, Result};
 use clap::error::{ContextKind, ErrorKind};
@@ -38,6 +39,17 @@ pub fn prepare() {
             report(&e.remedy("another program has cut it short, or its disk fails").to_string());
         }
         std::process::exit(i32::from(BAD));
+    });
+    aircache::memory::on_exhaustion(|bytes| {
+        // What is missing here too ends the process at once.
+        if !ENDING.swap(true, Ordering::SeqCst) {
+            remove_temporaries();
+            if let Some(bytes) = bytes {
+                let e = Error::new("memory", format!("{bytes} bytes more"), "less");
+                report(&e.remedy("give smaller files, or end other programs; is `ulimit -v` set?").to_string());
+            }
+        }
+        i32::from(BAD)
     });
     std::panic::set_hook(Box::new(|info| {
         if aircache::foreign::inside() {
@@ -110,7 +122,7 @@ pub fn usage(e: &clap::Error) -> ExitCode {
     // Cut off at its end: what the user wrote stands before it and may look the same.
     let text = text.rsplit_once("\n\nFor more information").map_or(text.as_str(), |(told, _)| told);
     if matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        return end(super::out::Stdout::new().line(text.trim_end()).map(|()| Verdict::Pass));
+        return end(Stdout::new().text(&format!("{}\n", text.trim_end())).map(|()| Verdict::Pass));
     }
     let usage = e.get(ContextKind::Usage).map(ToString::to_string).unwrap_or_default();
     let told = text.trim_end().strip_suffix(usage.trim_end()).unwrap_or(text);
@@ -122,15 +134,9 @@ pub fn usage(e: &clap::Error) -> ExitCode {
 /// Letters of the error line: hostile names are megabytes long.
 const MOST: usize = 1600;
 
-/// What would end the line, or turn it around: controls, separators of lines, marks of direction.
-fn breaks_a_line(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 /// One line on stderr, whatever the message holds. A closed stderr takes it too.
 fn report(message: &str) {
-    let line: Vec<char> = message.chars().map(|c| if breaks_a_line(c) { ' ' } else { c }).collect();
+    let line: Vec<char> = one_line(message).chars().collect();
     let line: String = match line.len() {
         0..=MOST => line.iter().collect(),
         n => line[..MOST / 2].iter().chain(&[' ', '…', ' ']).chain(&line[n - MOST / 2..]).collect(),

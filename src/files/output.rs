@@ -10,7 +10,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, TryLockError};
+use std::time::Duration;
 
 /// Temporary files that exist now. Global because a signal handler has nothing else to go by; no result depends on it.
 static TEMPORARIES: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
@@ -65,8 +66,20 @@ pub fn writable(target: &Path) -> Result<()> {
 
 /// Removes all temporary files of this process, for a signal handler that is about to end it.
 pub fn remove_temporaries() {
-    for path in std::mem::take(&mut *TEMPORARIES.lock().unwrap_or_else(PoisonError::into_inner)) {
-        let _ = std::fs::remove_file(path); // there is nobody left to tell
+    // The list is held for moments only, unless by the very thread that the signal has stopped.
+    for _ in 0..1000 {
+        let mut all = match TEMPORARIES.try_lock() {
+            Ok(all) => all,
+            Err(TryLockError::Poisoned(all)) => all.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                std::thread::sleep(Duration::from_millis(1));
+                continue;
+            }
+        };
+        for path in std::mem::take(&mut *all) {
+            let _ = std::fs::remove_file(path); // there is nobody left to tell
+        }
+        return;
     }
 }
 
@@ -91,7 +104,9 @@ impl Temporary {
     pub(crate) fn beside(target: &Path) -> Result<Temporary> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         match target.metadata() {
-            Ok(found) => ensure!(found.is_file(), target.display(), "a regular file or none", "a folder or device"),
+            Ok(found) => {
+                ensure!(found.is_file(), target.display(), "a regular file or none", "a folder, pipe or device")
+            }
             Err(e) if e.kind() == ErrorKind::NotFound => {}
             Err(e) => return Err(unwritable(target, e)),
         }

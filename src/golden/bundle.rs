@@ -1,6 +1,7 @@
 //! Reading a bundle: a safetensors file of stages, written by us or by anybody's export, and so distrusted.
 
 use crate::error::{Error, Result, ensure};
+use crate::memory;
 use crate::weights::header::{self, Entry, shortened};
 use crate::weights::{Dtype, Storage, TensorInfo};
 use half::{bf16, f16};
@@ -10,6 +11,9 @@ use std::path::Path;
 
 /// The metadata's `format`.
 pub const FORMAT: &str = "aircache-bundle";
+
+/// Metadata may not be longer, all values together: they are parsed, and parsed JSON takes eighty times its text.
+const MAX_METADATA: usize = 16 << 20;
 
 /// An opened bundle, mapped into memory.
 #[derive(Debug)]
@@ -37,6 +41,9 @@ impl Bundle {
             found,
             "give a bundle as `record` writes it; an export sets this metadata, and `precision`"
         );
+        let metadata = head.metadata.values().map(String::len).sum::<usize>();
+        let at = format!("{label}: metadata");
+        ensure!(metadata <= MAX_METADATA, at, format!("at most {MAX_METADATA} bytes"), metadata);
         let stages = head.tensors.into_iter().map(|t| (t.name.clone(), t)).collect();
         Ok(Bundle { label, storage, metadata: head.metadata, stages })
     }
@@ -57,6 +64,16 @@ impl Bundle {
     /// It is not.
     pub fn required(&self, key: &str) -> Result<&str> {
         self.metadata(key).ok_or_else(|| Error::new(format!("{}: metadata {key}", self.label), "a value", "none"))
+    }
+
+    /// Fails where there is no memory for so many copies of the largest stage, in f64.
+    ///
+    /// # Errors
+    /// As said.
+    pub(super) fn fits(&self, copies: u64) -> Result<()> {
+        let stage = self.stages.values().filter_map(|t| self.get(&t.name)).max_by_key(TensorInfo::numbers);
+        let Some(t) = stage else { return Ok(()) };
+        memory::check(&self.at(t.name), copies * size_of::<f64>() as u64 * t.numbers() as u64)
     }
 
     /// The names of the stages, sorted.

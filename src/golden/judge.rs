@@ -14,6 +14,7 @@ use super::{Bundle, noise};
 use crate::error::{Result, ensure};
 use crate::pass::Precision;
 use crate::policy::{Policy, Retain, Scorer};
+use crate::weights::header::shortened;
 use std::collections::BTreeMap;
 
 /// What a candidate is judged by.
@@ -80,7 +81,7 @@ impl Judge<'_> {
     /// Judges every stage. Spec: D10.4, D10.5
     ///
     /// # Errors
-    /// A candidate without any stage.
+    /// A candidate without any stage; stages that memory cannot hold.
     pub fn verdict(&self, mode: &'static str) -> Result<Verdict> {
         let known = sorted(self.candidate.names());
         ensure!(
@@ -90,12 +91,17 @@ impl Judge<'_> {
             "none",
             "stages are named as in decoder.07.mix; `record` writes an example"
         );
+        // Of both, and of errors beside them.
+        self.golden.fits(3)?;
+        self.candidate.fits(6)?;
         let missing = sorted(self.golden.names()).into_iter().filter(|name| self.candidate.get(name).is_none());
         let unknown: Vec<&str> =
             self.candidate.names().filter(|n| super::order::rank(n).is_none() && !n.starts_with("noise.")).collect();
         let mut notes = vec![];
         if !unknown.is_empty() {
-            notes.push(format!("no stages, and not judged: {}", unknown.join(", ")));
+            let mut few: Vec<String> = unknown.iter().take(8).map(|name| shortened(name)).collect();
+            few.extend((unknown.len() > few.len()).then(|| format!("{} more", unknown.len() - few.len())));
+            notes.push(format!("no stages, and not judged: {}", few.join(", ")));
         }
         if let (Some(ours), Some(theirs)) = (self.golden.metadata("preprocess"), self.candidate.metadata("preprocess"))
             && ours != theirs

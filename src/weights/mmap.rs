@@ -7,6 +7,7 @@
 //! as Hugging Face's does, is safe.
 
 use crate::error::{Error, Result, ensure};
+use crate::os;
 use std::fs::File;
 use std::ops::{Deref, Range};
 use std::path::Path;
@@ -32,20 +33,27 @@ impl Storage {
         let unreadable = |e: std::io::Error| Error::new(path.display(), "a readable file", e);
         // Asked before opening: to open a pipe would wait for somebody to write into it.
         let found = std::fs::metadata(path).map_err(unreadable)?;
-        ensure!(found.is_file(), path.display(), "a regular file", "a folder or device");
+        ensure!(found.is_file(), path.display(), "a regular file", "a folder, pipe or device");
         let file = File::open(path).map_err(unreadable)?;
         let length = file.metadata().map_err(unreadable)?.len();
         if length == 0 {
             return Ok(Storage::Static(&[]));
         }
-        let map = map(&file).map_err(|e| Error::new(path.display(), "a file that can be mapped into memory", e))?;
+        let map = os::map(&file).map_err(|e| Error::new(path.display(), "a file that can be mapped into memory", e))?;
         Ok(Storage::Mapped(Mapping::new(map, path)))
     }
 
     /// An aligned copy.
     pub fn copy(bytes: &[u8]) -> Storage {
+        Self::edited(bytes, |_| {})
+    }
+
+    /// An aligned copy with changes.
+    pub(super) fn edited(bytes: &[u8], edit: impl FnOnce(&mut [u8])) -> Storage {
         let mut words = vec![0u64; bytes.len().div_ceil(8)];
-        bytemuck::cast_slice_mut::<u64, u8>(&mut words)[..bytes.len()].copy_from_slice(bytes);
+        let copy = &mut bytemuck::cast_slice_mut::<u64, u8>(&mut words)[..bytes.len()];
+        copy.copy_from_slice(bytes);
+        edit(copy);
         Storage::Owned(words)
     }
 
@@ -57,13 +65,6 @@ impl Storage {
             Storage::Owned(words) => bytemuck::cast_slice(words),
         }
     }
-}
-
-#[allow(unsafe_code)]
-fn map(file: &File) -> std::io::Result<memmap2::Mmap> {
-    // SAFETY: the map is private and read-only, and every offset into it is checked against its length, which is that of
-    // the file when mapped. What cannot be ruled out is another process changing the file; the module documents it.
-    unsafe { memmap2::MmapOptions::new().map_copy_read_only(file) }
 }
 
 /// Mappings that are there now: where they lie and of which file. Global because a signal handler has nothing else to go
@@ -107,31 +108,18 @@ impl Drop for Mapping {
 pub fn on_lost_file(report: fn(&str)) {
     let _ = REPORT.set(report); // the first stays
     #[cfg(unix)]
-    handle_bus_errors();
+    os::on_lost_bytes(lost);
 }
 
+/// Calls what [`on_lost_file`] was told to, with the file that has lost the byte at this address.
 #[cfg(unix)]
-#[allow(unsafe_code)]
-fn handle_bus_errors() {
-    extern "C" fn lost(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
-        // SAFETY: with SA_SIGINFO the system passes a valid siginfo_t, and that of a SIGBUS has an address.
-        let at = unsafe { (*info).si_addr() } as usize;
-        // The signal is raised by this thread's own read of a mapping, during which it holds no lock and is inside no
-        // allocation: neither can be left half done.
-        let found = MAPPINGS.lock().unwrap_or_else(PoisonError::into_inner);
-        let file = found.iter().find(|(range, _)| range.contains(&at)).map(|(_, file)| file.clone());
-        drop(found);
-        if let (Some(file), Some(report)) = (file, REPORT.get()) {
-            report(&file);
-        }
-        // SAFETY: the default action is always a valid one. The read is tried again and ends the process.
-        unsafe { libc::signal(libc::SIGBUS, libc::SIG_DFL) };
-    }
-    // SAFETY: all-zero is a valid sigaction; the handler has the type that SA_SIGINFO asks for, and stays.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = lost as *const () as usize;
-        action.sa_flags = libc::SA_SIGINFO;
-        libc::sigaction(libc::SIGBUS, &action, std::ptr::null_mut());
+fn lost(at: usize) {
+    // The signal is raised by this thread's own read of a mapping, during which it holds no lock and is inside no
+    // allocation: neither can be left half done.
+    let found = MAPPINGS.lock().unwrap_or_else(PoisonError::into_inner);
+    let file = found.iter().find(|(range, _)| range.contains(&at)).map(|(_, file)| file.clone());
+    drop(found);
+    if let (Some(file), Some(report)) = (file, REPORT.get()) {
+        report(&file);
     }
 }

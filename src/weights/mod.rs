@@ -1,7 +1,7 @@
 //! Weights as they lie in a checkpoint: safetensors, mapped into memory and read in place.
 //!
 //! ```text
-//! mmap     the bytes of a file: mapped, embedded, or owned; the one place with `unsafe` here
+//! mmap     the bytes of a file: mapped, embedded, or owned
 //! dtype    the number formats that a safetensors file may hold
 //! header   the head of a safetensors file, read from distrusted bytes, and written
 //! shards   which files a checkpoint consists of: one, or those of an index
