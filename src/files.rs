@@ -9,6 +9,7 @@ pub use output::atomic_write;
 
 use crate::error::{Error, Result, ensure};
 use std::borrow::Cow;
+use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
 /// Where the files of a checkpoint lie.
@@ -39,26 +40,37 @@ pub const NAMES: [&str; 15] = [
     "vocab.json",
 ];
 
-/// Text files from outside any checkpoint may not be larger than this.
-pub const MAX_TEXT_BYTES: u64 = 256 << 20;
-
 /// How large a text file of a checkpoint may be: more than any on the hub, and little enough that JSON's values, which
 /// take eighty times their text at worst, fit into memory several at once.
 fn most(name: &str) -> u64 {
     (if name == "tokenizer.json" { 48 } else { 16 }) << 20
 }
 
-/// A text file from outside any checkpoint; `expected` is what a message calls it.
+/// A text file from outside any checkpoint, of at most `most` bytes; `expected` is what a message calls it.
 ///
 /// # Errors
-/// The file cannot be read, is no regular file, or is larger than [`MAX_TEXT_BYTES`].
-pub fn read_text(path: &Path, expected: &str) -> Result<Vec<u8>> {
-    let unreadable = |e: std::io::Error| Error::new(path.display(), expected, e);
-    // Asked before opening: to open a pipe would wait for somebody to write into it, and a device has no end.
-    let found = std::fs::metadata(path).map_err(unreadable)?;
-    ensure!(found.is_file(), path.display(), expected, "a folder or device");
-    ensure!(found.len() <= MAX_TEXT_BYTES, path.display(), format!("at most {MAX_TEXT_BYTES} bytes"), found.len());
-    std::fs::read(path).map_err(unreadable)
+/// The file cannot be read, is no regular file, or is larger.
+pub fn read_text(path: &Path, expected: &str, most: u64) -> Result<Vec<u8>> {
+    let found = std::fs::metadata(path).map_err(|e| Error::new(path.display(), expected, e))?;
+    whole(path, &found, expected, most, "divide it")
+}
+
+/// All bytes of a file of at most `most`, about which `found` was asked before it is opened: to open a pipe would wait for
+/// somebody to write into it. No more is read than it then had: what the system makes up while it is read, as under
+/// `/proc`, has no size and may have no end.
+pub(crate) fn whole(
+    path: &Path,
+    found: &std::fs::Metadata,
+    expected: &str,
+    most: u64,
+    remedy: &str,
+) -> Result<Vec<u8>> {
+    ensure!(found.is_file(), path.display(), expected, "a folder, pipe or device");
+    ensure!(found.len() <= most, path.display(), format!("at most {most} bytes"), found.len(), remedy);
+    let mut bytes = Vec::with_capacity(found.len() as usize + 1);
+    let read = std::fs::File::open(path).and_then(|file| file.take(found.len()).read_to_end(&mut bytes));
+    read.map_err(|e| Error::new(path.display(), expected, e))?;
+    Ok(bytes)
 }
 
 impl Files {
@@ -93,22 +105,12 @@ impl Files {
             let Files::Embedded(files) = self else { return Ok(None) };
             return Ok(files.iter().find(|(n, _)| *n == name).map(|(_, bytes)| Cow::Borrowed(*bytes)));
         };
-        let unreadable = |e: std::io::Error| Error::new(path.display(), "a readable file", e);
         match std::fs::metadata(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(unreadable(e)),
-            Ok(m) => {
-                ensure!(m.is_file(), path.display(), "a regular file", "a folder or device");
-                let most = most(name);
-                ensure!(
-                    m.len() <= most,
-                    path.display(),
-                    format!("at most {most} bytes"),
-                    m.len(),
-                    "is it the right file?"
-                );
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::new(path.display(), "a readable file", e)),
+            Ok(found) => {
+                whole(&path, &found, "a regular file", most(name), "is it the right file?").map(|b| Some(Cow::Owned(b)))
             }
         }
-        Ok(Some(Cow::Owned(std::fs::read(&path).map_err(unreadable)?)))
     }
 }

@@ -35,7 +35,7 @@ pub struct Prefilled<T> {
 /// Runs a prompt through the model; `policies` say what must be observed on the way. Spec: E6.1–E6.7
 ///
 /// # Errors
-/// A policy that does not fit the prompt (A8.13), or visual rows that do not fit its placeholders.
+/// A policy that does not fit the prompt (A8.13), visual rows that do not fit its placeholders, or too little memory.
 ///
 /// ```
 /// # #[cfg(feature = "input")] {
@@ -62,6 +62,7 @@ pub fn prefill<T: Real>(
     if !pass.is_watched() {
         return batch::alone(model, pass, (prompt, policies)); // the same bits in less memory: C6.11a
     }
+    model.fits(prompt)?;
     let mut observer = batch::observer(prompt, policies)?;
     let visual = model.encode(pass, prompt);
     let merged = model.merge(pass, prompt, visual)?;

@@ -13,6 +13,8 @@ mod codecs;
 mod configs;
 #[path = "hostile/fields.rs"]
 mod fields;
+#[path = "hostile/hunger.rs"]
+mod hunger;
 #[path = "hostile/lies.rs"]
 mod lies;
 #[path = "hostile/pictures.rs"]
@@ -247,6 +249,7 @@ fn every_hostile_input_ends_well() {
         ("Bundles", bundles::cases()),
         ("Bundles whose stages lie", lies::cases()),
         ("Places, streams and surroundings", places::cases()),
+        ("More than there is", hunger::cases()),
     ];
     let only = std::env::var("HOSTILE").ok();
     let (mut table, mut bad, mut all) = (String::new(), Vec::new(), 0);

@@ -3,9 +3,9 @@
 //! Source: transformers 5.17, `models/{qwen2,qwen2_vl,llama}/configuration_*.py` and `modeling_rope_utils.py` (where θ is
 //! looked for); InternLM2's own `configuration_internlm2.py`.
 
-use super::Activation;
 use super::defaults::{Biases, Defaults};
 use super::json::{Scope, integer, kind};
+use super::{Activation, MAX_HEADS};
 use crate::error::{Error, Result, ensure};
 use serde_json::{Map, Value};
 
@@ -65,10 +65,10 @@ impl DecoderConfig {
     /// sliding windows).
     pub(crate) fn read(scope: &Scope<'_>, default: &Defaults) -> Result<DecoderConfig> {
         scope.model_type(default.model_types[0], default.model_types)?;
-        let heads = scope.size("num_attention_heads", default.heads, (1, 1 << 16))?;
+        let heads = scope.size("num_attention_heads", default.heads, (1, MAX_HEADS))?;
         let kv_heads = match scope.get("num_key_value_heads") {
             Some(Value::Null) => heads,
-            _ => scope.size("num_key_value_heads", default.kv_heads.unwrap_or(heads), (1, 1 << 16))?,
+            _ => scope.size("num_key_value_heads", default.kv_heads.unwrap_or(heads), (1, MAX_HEADS))?,
         };
         let hidden = scope.size("hidden_size", default.hidden, (1, 1 << 20))?;
         ensure!(
@@ -120,7 +120,7 @@ impl DecoderConfig {
             kv_heads,
             head_dim,
             intermediate: scope.size("intermediate_size", default.intermediate, (1, 1 << 22))?,
-            vocab: scope.size("vocab_size", default.vocab, (1, 1 << 24))?,
+            vocab: scope.size("vocab_size", default.vocab, (1, 1 << 22))?,
             norm_eps: scope.number(
                 "rms_norm_eps",
                 default.norm_eps,

@@ -2,8 +2,8 @@
 //!
 //! Source: InternVL2's `configuration_intern_vit.py`; transformers 5.17, `models/internvl/configuration_internvl.py`.
 
-use super::Activation;
 use super::json::{Scope, integer, kind};
+use super::{Activation, MAX_HEADS};
 use crate::error::{Error, Result, ensure};
 use serde_json::Value;
 
@@ -112,7 +112,7 @@ impl InternVitConfig {
     fn read(scope: &Scope<'_>, form: &Form) -> Result<InternVitConfig> {
         scope.model_type(form.model_type, &[form.model_type])?;
         let hidden = scope.size("hidden_size", form.hidden, (1, 1 << 20))?;
-        let heads = scope.size("num_attention_heads", form.heads, (1, 1 << 16))?;
+        let heads = scope.size("num_attention_heads", form.heads, (1, MAX_HEADS))?;
         let at = scope.at("num_attention_heads");
         ensure!(hidden % heads == 0, at, format!("a divisor of hidden_size {hidden}"), heads);
         let image = side(scope, "image_size", form.image, 1 << 14)?;

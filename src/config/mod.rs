@@ -33,6 +33,9 @@ use crate::files::Files;
 use json::Scope;
 use serde_json::{Map, Value};
 
+/// The most heads of a layer: several times what any model has.
+const MAX_HEADS: usize = 1 << 10;
+
 /// The model families this library knows, with their configuration.
 ///
 /// Matches on it inside the crate name every family, so that the compiler lists what a new one has to say.
@@ -155,6 +158,15 @@ impl FamilyConfig {
             FamilyConfig::LlavaOnevision(config) => config.image_token,
             FamilyConfig::Qwen2Vl(config) => config.image_token,
             FamilyConfig::InternVl(config) => config.image_token,
+        }
+    }
+
+    /// The vision tower's sizes: side of a patch in pixels, width of a row, width of its MLP.
+    pub(crate) fn vision_sizes(&self) -> [usize; 3] {
+        match self {
+            FamilyConfig::LlavaOnevision(LlavaOnevisionConfig { vision: v, .. }) => [v.patch, v.hidden, v.intermediate],
+            FamilyConfig::Qwen2Vl(Qwen2VlConfig { vision: v, .. }) => [v.patch, v.hidden, v.intermediate],
+            FamilyConfig::InternVl(InternVlConfig { vision: v, .. }) => [v.patch, v.hidden, v.intermediate],
         }
     }
 

@@ -4,7 +4,7 @@
 
 use super::defaults::Defaults;
 use super::json::Scope;
-use super::{Activation, DecoderConfig};
+use super::{Activation, DecoderConfig, MAX_HEADS};
 use crate::error::{Result, ensure};
 use serde_json::Map;
 
@@ -91,7 +91,7 @@ impl Qwen2VlVisionConfig {
         scope.model_type("qwen2_vl_vision", &["qwen2_vl_vision", "qwen2_vl"])?;
         let hidden = scope.size("embed_dim", 1280, (1, 1 << 20))?;
         let key = if scope.get("num_attention_heads").is_some() { "num_attention_heads" } else { "num_heads" };
-        let heads = scope.size(key, 16, (1, 1 << 16))?;
+        let heads = scope.size(key, 16, (1, MAX_HEADS))?;
         ensure!(
             hidden % (4 * heads) == 0,
             scope.at(key),

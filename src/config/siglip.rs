@@ -2,8 +2,8 @@
 //!
 //! Source: transformers 5.17, `models/siglip/configuration_siglip.py`.
 
-use super::Activation;
 use super::json::Scope;
+use super::{Activation, MAX_HEADS};
 use crate::error::{Result, ensure};
 
 /// Sizes and constants of a SigLIP vision tower. Spec: T5.1
@@ -50,7 +50,7 @@ impl SiglipConfig {
     pub(crate) fn read(scope: &Scope<'_>) -> Result<SiglipConfig> {
         scope.model_type("siglip_vision_model", &["siglip_vision_model"])?;
         let hidden = scope.size("hidden_size", 768, (1, 1 << 20))?;
-        let heads = scope.size("num_attention_heads", 12, (1, 1 << 16))?;
+        let heads = scope.size("num_attention_heads", 12, (1, MAX_HEADS))?;
         ensure!(
             hidden % heads == 0,
             scope.at("num_attention_heads"),

@@ -2,11 +2,17 @@
 
 use crate::error::{Error, Result, ensure};
 use crate::files::read_text;
-use crate::input::image::MAX_PIXELS;
+use crate::input::image::{MAX_IMAGES, MAX_PIXELS};
 use crate::input::{Image, Prepared, Processor};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+
+/// Question files may not be larger: some 600,000 questions.
+const MAX_BYTES: u64 = 64 << 20;
+/// A question may not be longer, everything told: no prompt is.
+const MAX_LINE: usize = 4 << 20;
 
 /// One question.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,7 +43,7 @@ pub struct Questions {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a string or a list of strings")]
 enum OneOrMany {
     One(String),
     Many(Vec<String>),
@@ -53,6 +59,7 @@ impl From<OneOrMany> for Vec<String> {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Line {
     image: Option<OneOrMany>,
     video: Option<OneOrMany>,
@@ -112,12 +119,13 @@ impl Questions {
     }
 
     fn lines(path: &Path, answered: bool) -> Result<Questions> {
-        let bytes = read_text(path, "a readable file of JSON lines")?;
+        let bytes = read_text(path, "a readable file of JSON lines", MAX_BYTES)?;
         let text = std::str::from_utf8(&bytes).map_err(|e| Error::new(path.display(), "JSON lines in UTF-8", e))?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        let mut items = Vec::new();
+        let (mut items, mut there) = (Vec::new(), HashSet::new());
         for (i, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
             let at = || format!("{}: line {}", path.display(), i + 1);
+            ensure!(line.len() <= MAX_LINE, at(), format!("a line of at most {MAX_LINE} bytes"), line.len());
             let line: Line = serde_json::from_str(line).map_err(|e| {
                 Error::new(at(), "an object with \"image\", \"question\" and \"answer\"", e)
                     .remedy("one JSON object a line; \"answer\" is a string or a list of accepted strings")
@@ -129,17 +137,23 @@ impl Questions {
                 "at least one accepted string",
                 "none"
             );
-            let images: Vec<PathBuf> =
-                line.image.map_or(vec![], Vec::from).iter().map(|file| folder.join(file)).collect();
-            for image in &images {
-                ensure!(image.is_file(), format!("{}: image", at()), "an image file", image.display());
-            }
-            let video: Vec<PathBuf> =
-                line.video.map_or(vec![], Vec::from).iter().map(|file| folder.join(file)).collect();
+            let mut pictures = |field: &str, files: Option<OneOrMany>, what: &str, is: fn(&Path) -> bool| {
+                let files = files.map_or(vec![], Vec::from);
+                let at = || format!("{}: {field}", at());
+                ensure!(files.len() <= MAX_IMAGES, at(), format!("at most {MAX_IMAGES} files"), files.len());
+                let files: Vec<PathBuf> = files.iter().map(|file| folder.join(file)).collect();
+                for file in &files {
+                    // Asked once of each: many questions are about the same picture.
+                    if !there.contains(file) {
+                        ensure!(is(file), at(), what, file.display());
+                        there.insert(file.clone());
+                    }
+                }
+                Ok(files)
+            };
+            let images = pictures("image", line.image, "an image file", Path::is_file)?;
+            let video = pictures("video", line.video, "a frame, or a folder of them", Path::exists)?;
             ensure!(images.is_empty() || video.is_empty(), at(), "\"image\" or \"video\"", "both");
-            for frame in &video {
-                ensure!(frame.exists(), format!("{}: video", at()), "a frame, or a folder of them", frame.display());
-            }
             items.push(Item { images, video, question: line.question, answers, system: line.system, kind: line.kind });
         }
         ensure!(!items.is_empty(), path.display(), "at least one question", "none");

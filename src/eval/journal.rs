@@ -9,8 +9,11 @@ use crate::files::read_text;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+
+/// Journals may not be larger.
+const MAX_BYTES: u64 = 256 << 20;
 
 /// What a journal answers; journals of the same evaluation have the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +85,12 @@ impl Header {
     }
 }
 
+/// What is in a journal.
+fn text(path: &Path) -> Result<String> {
+    const WHAT: &str = "a journal of answers";
+    String::from_utf8(read_text(path, WHAT, MAX_BYTES)?).map_err(|e| Error::new(path.display(), WHAT, e))
+}
+
 impl Journal {
     /// A journal that is kept in memory alone.
     pub fn in_memory(header: Header) -> Journal {
@@ -94,13 +103,8 @@ impl Journal {
     /// The file cannot be read or written, or holds another evaluation.
     pub fn open(path: &Path, header: Header) -> Result<Journal> {
         let unusable = |e: std::io::Error| Error::new(path.display(), "a file that can be read and written", e);
-        if path.exists() {
-            read_text(path, "a journal of answers")?; // a regular file, and no endless one
-        }
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(unusable)?;
-        let mut text = String::new();
-        file.read_to_string(&mut text).map_err(unusable)?;
+        let text = if path.exists() { text(path)? } else { String::new() };
+        let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(unusable)?;
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         let mut journal = Journal::in_memory(header);
         if whole == 0 {
@@ -125,8 +129,7 @@ impl Journal {
     /// # Errors
     /// It cannot be read, is another evaluation, or answers a question differently.
     pub fn absorb(&mut self, path: &Path) -> Result<()> {
-        let text = String::from_utf8(read_text(path, "a journal of answers")?);
-        let text = text.map_err(|e| Error::new(path.display(), "a journal of answers", e))?;
+        let text = text(path)?;
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         for (question, answers) in self.read(&text[..whole], path)? {
             if !self.has(question) {

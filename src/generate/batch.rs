@@ -33,6 +33,7 @@ pub fn prefill_batch<T: Real>(
     let mut observers = Vec::with_capacity(prompts.len());
     let mut merged = Vec::with_capacity(prompts.len());
     for (prompt, policies) in prompts {
+        model.fits(prompt)?;
         observers.push(observer(prompt, policies)?);
         let visual = model.encode(pass, prompt);
         merged.push(model.merge(pass, prompt, visual)?);

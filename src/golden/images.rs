@@ -6,6 +6,7 @@ use crate::config::{FamilyConfig, InternVlConfig, LlavaOnevisionConfig, Qwen2VlC
 use crate::error::{Error, Result, ensure};
 use crate::input::tiling::Tiling;
 use crate::input::{Anyres, GivenImage, Positions, Prepared, PreparedImage};
+use crate::memory;
 use crate::policy::Values;
 use ndarray::{Array2, Array4, ArrayD, Axis, IxDyn, Slice, concatenate, s};
 
@@ -68,16 +69,27 @@ fn joined(images: &[PreparedImage]) -> ArrayD<f32> {
     concatenate(Axis(0), &views).unwrap_or_else(|_| unreachable!("D4.5: patches or tiles of one shape"))
 }
 
-/// The images that a candidate's own stages describe, or the video of `film` rows; zeros where it has no pixels.
+/// The images that a candidate's own stages describe, or the video, of a prompt of `visual` rows or placeholders; zeros where
+/// it has no pixels.
 ///
 /// # Errors
-/// Shapes that do not fit, or sizes that the family does not take.
-pub(super) fn given(config: &FamilyConfig, candidate: &Bundle, film: Option<usize>) -> Result<Vec<GivenImage>> {
+/// Shapes that do not fit, or sizes that the family does not take; more images than placeholders, or than memory holds.
+pub(super) fn given(config: &FamilyConfig, candidate: &Bundle, visual: usize, film: bool) -> Result<Vec<GivenImage>> {
+    let name = shape(config);
+    let images = candidate.stage(name)?.shape.first().copied().unwrap_or(0);
+    let at = || format!("{}: {name}", candidate.label());
+    ensure!(images <= visual, at(), format!("at most an image for each of {visual} placeholders"), images);
     match config {
-        FamilyConfig::LlavaOnevision(c) => given_tiles(c, candidate, film),
+        FamilyConfig::LlavaOnevision(c) => given_tiles(c, candidate, film.then_some(visual)),
         FamilyConfig::Qwen2Vl(c) => given_patches(c, candidate),
         FamilyConfig::InternVl(c) => given_rows_of_tiles(c, candidate),
     }
+}
+
+/// Fails where there is no memory for pixels of these shapes, and for a copy.
+fn room<const N: usize>(at: &str, shapes: impl Iterator<Item = [usize; N]>) -> Result<()> {
+    let numbers = |shape: [usize; N]| shape.iter().fold(1u64, |n, &side| n.saturating_mul(side as u64));
+    memory::check(at, shapes.map(numbers).fold(0, u64::saturating_add).saturating_mul(2 * size_of::<f32>() as u64))
 }
 
 /// Where the `n` rows of a prompt stand, of whose images nobody knows how they lie.
@@ -119,13 +131,18 @@ fn given_tiles(config: &LlavaOnevisionConfig, candidate: &Bundle, film: Option<u
         Some(_) => Some(candidate.f32("input.pixels")?),
         None => None,
     };
-    let images = sizes.iter().enumerate().map(|(i, &[h, w])| {
+    let tiles = |&[h, w]: &[usize; 2]| {
         let packing = match film {
             Some(rows) => anyres.video(anyres.frames(rows), (h, w)),
             None => anyres.packing((h, w), sizes.len() == 1),
         };
-        let tiles = packing.map_err(|e| e.within(at("input.sizes")))?.tiles;
-        let shape = [tiles, 3, anyres.tile, anyres.tile];
+        Ok(packing.map_err(|e| e.within(at("input.sizes")))?.tiles)
+    };
+    let tiles = sizes.iter().map(tiles).collect::<Result<Vec<usize>>>()?;
+    let shape = |tiles: usize| [tiles, 3, anyres.tile, anyres.tile];
+    room(&at("input.sizes"), tiles.iter().map(|&tiles| shape(tiles)))?;
+    let images = sizes.iter().zip(tiles).enumerate().map(|(i, (&[h, w], tiles))| {
+        let shape = shape(tiles);
         let Some(all) = &pixels else { return Ok(GivenImage::tiles(Array4::zeros(shape), (h, w))) };
         let fits = all.ndim() == 5
             && all.shape()[0] == sizes.len()
@@ -152,6 +169,7 @@ fn given_rows_of_tiles(config: &InternVlConfig, candidate: &Bundle) -> Result<Ve
     let count = |&[h, w]: &[usize; 2]| Ok(tiling.packing((h, w)).map_err(|e| e.within(at("input.sizes")))?.tiles);
     let counts = sizes.iter().map(count).collect::<Result<Vec<usize>>>()?;
     let shape = [counts.iter().sum(), 3, tiling.tile, tiling.tile];
+    room(&at("input.sizes"), [shape].into_iter())?;
     let pixels = match candidate.get("input.pixels") {
         None => Array4::zeros(shape),
         Some(_) => {
@@ -184,6 +202,7 @@ fn given_patches(config: &Qwen2VlConfig, candidate: &Bundle) -> Result<Vec<Given
     let all = all.ok_or_else(|| Error::new(at("input.grid"), "sides of images", "more patches than any prompt has"))?;
     ensure!(sizes.len() == grids.len(), at("input.sizes"), format!("sizes of {} images", grids.len()), sizes.len());
     let shape = (all, v.patch_numbers());
+    room(&at("input.grid"), [[shape.0, shape.1]].into_iter())?;
     let pixels = match candidate.get("input.pixels") {
         None => Array2::zeros(shape),
         Some(_) => {

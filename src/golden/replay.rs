@@ -71,6 +71,7 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
         "none",
         "stages are named as in decoder.07.mix; `record` writes an example"
     );
+    candidate.fits(3)?;
     let reconstructed;
     let read = match prompt {
         Some(prompt) => prompt,
@@ -90,6 +91,10 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
         crate::policy::Scope::All => read.ids.len(),
     };
     let decided = Decided::in_bundle(candidate, &rule, config.layers, config.kv_heads, (read.ids.len(), candidates));
+    let longest = model.config.text().longest();
+    let at = format!("{}: output.ids", candidate.label());
+    let want = format!("at most max_position_embeddings = {longest} tokens");
+    ensure!(decided.tokens.len() <= longest, at, want, decided.tokens.len());
     let given = Given(candidate);
 
     let evicts = |name: &str| name.starts_with("policy.") || name.starts_with("cache.");
@@ -98,7 +103,9 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
         unnamed.then(|| "metadata policy and retain name none, so that nobody knows what it should be".into());
 
     // The truth of the replay, in a file that is gone with it.
-    let place = Temporary::beside(&std::env::temp_dir().join("aircache-replay.safetensors"))?;
+    let place = Temporary::beside(&std::env::temp_dir().join("aircache-replay.safetensors"));
+    let place = place
+        .map_err(|e| e.remedy("a replay keeps its own numbers there for a while: set TMPDIR to a folder for them"))?;
     let out = Recorder::create(place.path(), Precision::Truth, Selection::default())?;
     let rounded = model.rounded(precision.grid())?; // R10.4
     let weights = rounded.as_ref().unwrap_or(model);
@@ -170,8 +177,8 @@ fn prepared(model: &Model, candidate: &Bundle) -> Result<Prepared> {
         prompt.ids = ids;
         return Ok(prompt);
     }
-    let film = (image_token != model.config.image_token()).then_some(visual);
-    let images = images::given(&model.config, candidate, film)?;
+    let film = image_token != model.config.image_token();
+    let images = images::given(&model.config, candidate, visual, film)?;
     let prompt = Prepared::from_ids(&model.config, &ids, images).map_err(|e| e.within(candidate.label()))?;
     ensure!(
         prompt.ids.len() == ids.len(),

@@ -25,6 +25,8 @@ pub struct Anyres {
 
 /// The most pixels a resolution of the grid may have. Spec: C4.4b
 const MAX_CANVAS: usize = 1 << 26;
+/// The most tiles of an image: of 384 pixels a canvas holds fewer.
+const MAX_TILES: usize = 1 << 10;
 
 /// An integer of Python's float `a // b` (b > 0).
 fn floor_div(a: f64, b: f64) -> f64 {
@@ -91,11 +93,16 @@ impl Anyres {
         }
         let chosen = best.map_or((0, 0), |b| b.0);
         let whole = |n: usize| n > 0 && self.tile > 0 && n.is_multiple_of(self.tile);
+        let tiles = |n: usize| n / self.tile.max(1);
+        let few = tiles(chosen.0).checked_mul(tiles(chosen.1)).is_some_and(|n| n <= MAX_TILES);
         let bounded = chosen.0.checked_mul(chosen.1).is_some_and(|n| n <= MAX_CANVAS);
         ensure!(
-            whole(chosen.0) && whole(chosen.1) && bounded,
+            whole(chosen.0) && whole(chosen.1) && bounded && few,
             "image_grid_pinpoints",
-            format!("resolutions of whole tiles of {} pixels, at most {MAX_CANVAS} pixels in all", self.tile),
+            format!(
+                "resolutions of at most {MAX_TILES} whole tiles of {} pixels, {MAX_CANVAS} pixels in all",
+                self.tile
+            ),
             format!("{} × {}", chosen.0, chosen.1)
         );
         Ok(chosen)

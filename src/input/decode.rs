@@ -5,8 +5,9 @@
 //! Spec: T4.6, C4.14a–C4.14d
 
 use super::formats;
-use super::image::{Image, MAX_PIXELS, sha256};
+use super::image::{Image, MAX_IMAGES, MAX_PIXELS, sha256};
 use crate::error::{Error, Result, ensure};
+use crate::files;
 use crate::foreign::{self, watched};
 use crate::kernel::resample::MAX_SIDE;
 use ::image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
@@ -48,9 +49,16 @@ fn unfolded(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// Spec: C4.14e
+fn few(paths: &[PathBuf]) -> Result<()> {
+    let remedy = "choose the frames that matter";
+    ensure!(paths.len() <= MAX_IMAGES, "the prompt", format!("at most {MAX_IMAGES} images"), paths.len(), remedy);
+    Ok(())
+}
+
 /// Pixels of an image, from the head of its file; none where it cannot be told or is too many already, which opening it reports.
 fn pixels_of(path: &Path) -> Result<u64> {
-    if !path.is_file() {
+    if !path.metadata().is_ok_and(|found| found.is_file() && found.len() > 0) {
         return Ok(0);
     }
     let file = path.to_owned();
@@ -76,11 +84,9 @@ impl Image {
     /// A file that cannot be read, or is larger than 1 GiB; else as [`Image::from_bytes`]. Spec: T4.6
     pub fn open(path: impl AsRef<Path>) -> Result<Image> {
         let path = path.as_ref();
-        let unreadable = |e: std::io::Error| Error::new(path.display(), "a readable image file", e);
-        let meta = std::fs::metadata(path).map_err(unreadable)?;
-        ensure!(meta.is_file(), path.display(), "an image file", "a folder or device");
-        ensure!(meta.len() <= MAX_FILE, path.display(), format!("at most {MAX_FILE} bytes"), meta.len());
-        Image::of_file(std::fs::read(path).map_err(unreadable)?, path.display().to_string())
+        let found = std::fs::metadata(path).map_err(|e| Error::new(path.display(), "a readable image file", e))?;
+        let bytes = files::whole(path, &found, "an image file", MAX_FILE, "scale the image down")?;
+        Image::of_file(bytes, path.display().to_string())
     }
 
     /// The frames of a video in files of their own, in order; a folder stands for its files in the order of their names, but
@@ -99,8 +105,10 @@ impl Image {
     /// The images in files, in order.
     ///
     /// # Errors
-    /// As [`Image::open`]; more pixels in all than fit into memory, which their heads tell before any is decoded. Spec: C4.14a
+    /// As [`Image::open`]; more than [`MAX_IMAGES`], or more pixels in all than fit into memory, which their heads tell before
+    /// any is decoded. Spec: C4.14a, C4.14e
     pub fn all(paths: &[PathBuf]) -> Result<Vec<Image>> {
+        few(paths)?;
         let mut together = 0;
         for path in paths {
             together += pixels_of(path)?;
@@ -119,9 +127,11 @@ impl Image {
     /// How many pixels the images in files and in folders have together, as far as their heads tell.
     ///
     /// # Errors
-    /// A head without end.
+    /// A head without end; more than [`MAX_IMAGES`].
     pub fn pixels(paths: &[PathBuf]) -> Result<u64> {
-        unfolded(paths).unwrap_or_default().iter().map(|path| pixels_of(path)).sum()
+        let paths = unfolded(paths).unwrap_or_default();
+        few(&paths)?;
+        paths.iter().map(|path| pixels_of(path)).sum()
     }
 
     /// The image in the bytes of a file; `label` names it in messages.

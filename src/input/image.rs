@@ -7,6 +7,9 @@ use sha2::{Digest, Sha256};
 /// The most pixels an image may have: where Pillow too refuses to decode (twice its warning limit). Spec: C4.14a
 pub const MAX_PIXELS: u64 = 2 * 89_478_485;
 
+/// The most images, or frames of a video, that a prompt may have: several times what any model was trained with. Spec: C4.14e
+pub const MAX_IMAGES: usize = 4096;
+
 /// An RGB image. Spec: D4.2
 #[derive(Debug, Clone)]
 pub struct Image {

@@ -87,8 +87,8 @@ fn source(i: usize, n_in: usize, n_out: usize) -> (usize, usize, f64) {
     (low, (low + 1).min(n_in - 1), (at - low as f64).clamp(0.0, 1.0))
 }
 
-/// The most rows of an image: far more than any prompt has, and few enough to be listed in memory.
-const MAX_ROWS: usize = 1 << 20;
+/// The most rows of an image or a video: twice what any published processor allows.
+const MAX_ROWS: usize = 1 << 16;
 
 impl Anyres {
     /// The rows of an image of `size` = (height, width); `tiled` where it is the only one of its prompt.

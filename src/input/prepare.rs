@@ -105,13 +105,23 @@ impl Processor {
         let placeholders = ids.iter().filter(|&&id| id == self.config.image_token()).count();
         // The text being right, it is the tokenizer that makes more or less of it.
         let written = marked.matches(&self.image_token).count();
-        let at = if written == images.len() { self.tokenizer.label() } else { "prompt" };
+        let said = |text: &str| text.contains(&self.image_token) || text.contains(MARK);
+        let (at, remedy) = match written == images.len() {
+            true => (self.tokenizer.label().into(), "it makes more or less of what the prompt holds".into()),
+            // Nobody but the template has written any then.
+            false if !said(prompt) && !system.is_some_and(said) => {
+                (self.dialogue.label(), "it drops images, or writes some that are not there".into())
+            }
+            false => {
+                ("prompt".into(), format!("write {} as often as there are images, or not at all", self.image_token))
+            }
+        };
         ensure!(
             placeholders == images.len(),
             at,
             format!("{} placeholders {}, one an image", images.len(), self.image_token),
             placeholders,
-            format!("write {} as often as there are images, or not at all", self.image_token)
+            remedy
         );
         // An error about "image" is about this one.
         let of = |image: &Image, e: Error| {

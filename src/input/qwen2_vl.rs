@@ -224,7 +224,10 @@ pub(super) fn given(config: &Qwen2VlConfig, given: GivenImage, film: bool) -> Re
     let patches = |grid: [usize; 3]| grid.iter().try_fold(1usize, |n, &side| n.checked_mul(side));
     let grid = grid.filter(whole).filter(|&g| patches(g).is_some_and(|n| n <= MAX_PATCHES));
     let wanted = format!("time, height and width in patches, both sides multiples of {}", v.merge);
-    let Some(grid) = grid else { return Err(crate::Error::new("grid", wanted, format!("{:?}", given.grid))) };
+    let Some(grid) = grid else {
+        let found = given.grid.map_or("none".into(), |grid| format!("{grid:?}"));
+        return Err(crate::Error::new("grid", wanted, found));
+    };
     let want = [grid.iter().product(), v.patch_numbers()];
     ensure!(
         pixels.shape() == want,

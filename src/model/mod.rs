@@ -17,8 +17,10 @@ use crate::decoder::Decoder;
 use crate::error::{Result, ensure};
 use crate::files::Files;
 use crate::input::Prepared;
+use crate::memory;
 use crate::num::{Grid, Real};
 use crate::pass::{Part, Pass, Stage};
+use crate::vision;
 use crate::weights::{Checkpoint, Names, names};
 use ndarray::Array2;
 
@@ -65,9 +67,9 @@ impl Model {
     /// The same model with its weights rounded to a type; none where that changes no number. Spec: R10.4
     ///
     /// # Errors
-    /// None that loading the model did not have.
+    /// No memory for a copy of the weights.
     pub fn rounded(&self, grid: Grid) -> Result<Option<Self>> {
-        let rounded = self.checkpoint.rounded(grid);
+        let rounded = self.checkpoint.rounded(grid)?;
         rounded.map(|checkpoint| Self::wired(self.config.clone(), self.generation.clone(), checkpoint)).transpose()
     }
 
@@ -96,8 +98,21 @@ impl Model {
         let rows = prompt.map_or(0, |p| p.ids.len());
         let cache = 2 * c.layers * c.kv_heads * c.head_dim;
         let layer = 3 * c.hidden + 2 * c.intermediate + (2 * c.heads + c.kv_heads) * c.head_dim;
-        let pixels: usize = prompt.map_or(0, |p| p.images.iter().map(|image| image.pixels.len()).sum());
-        self.checkpoint.bytes() + 4 * (rows as u64 * (cache + layer) as u64 + 8 * pixels as u64)
+        let images = prompt.map_or(&[][..], |p| &p.images);
+        let pixels: usize = images.iter().map(|image| image.pixels.len()).sum();
+        let [patch, width, wide] = self.config.vision_sizes();
+        let patches = images.iter().map(|image| vision::rows_at_once(image.pixels.shape(), patch)).max().unwrap_or(0);
+        let tower = patches as u64 * (6 * width + wide) as u64;
+        self.checkpoint.bytes() + 4 * (rows as u64 * (cache + layer) as u64 + 8 * pixels as u64 + tower)
+    }
+
+    /// Fails where there is less memory than a prompt [needs at the least](Self::forecast), beside weights that are there already.
+    ///
+    /// # Errors
+    /// As said.
+    pub fn fits(&self, prompt: &Prepared) -> Result<()> {
+        let weights = self.checkpoint.bytes() - self.checkpoint.mapped_bytes();
+        memory::check(self.checkpoint.label(), self.forecast(Some(prompt)).saturating_sub(weights))
     }
 
     /// The visual rows of the prompt's images, in prompt order: [n_v, d]. Spec: E5.1–E5.15

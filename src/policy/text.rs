@@ -108,7 +108,7 @@ impl fmt::Display for Policy {
 /// The JSON form: `{"name": …}` and any of the parts; `alpha` beside `"window": "elite"` is taken as well. Parts left
 /// out are the named preset's, or AirCache's. Keys that are not known are passed over. Spec: D9.6
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
+#[serde(default, expecting = "an object of a policy's parts")]
 pub(super) struct Form {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,

@@ -15,3 +15,4 @@ pub use pack::pack;
 pub use qwen2_vl::{Merger, Qwen2VlTower};
 pub use shuffle::{ShuffledProjector, shuffled};
 pub use siglip::Siglip;
+pub(crate) use tiles::rows_at_once;

@@ -9,6 +9,17 @@ use ndarray::{Array2, Array3, ArrayView4, s};
 /// Rows (tiles · tokens) that go through a tower at once, to bound its memory (C5.1a, C5.11a).
 const ROWS_AT_ONCE: usize = 1500;
 
+/// Rows of an image that a tower has in hand at once; pixels: the shape [tiles, 3, S, S], or [patches, …] of all rows.
+pub(crate) fn rows_at_once(pixels: &[usize], patch: usize) -> usize {
+    match *pixels {
+        [tiles, _, height, width] => {
+            let tile = (height / patch) * (width / patch);
+            (tiles * tile).min(ROWS_AT_ONCE.max(tile))
+        }
+        _ => pixels[0],
+    }
+}
+
 /// Puts tiles through a tower some at a time; all at once where the pass is watched, since stages are shown whole.
 ///
 /// pixels: [tiles, channels, S, S], `tower`: some of them → [their tokens, width] → [tiles, tokens, width].

@@ -5,6 +5,7 @@ use super::shards::{self, Shard};
 use super::{Dtype, Storage};
 use crate::error::{Error, Result};
 use crate::files::Files;
+use crate::memory;
 use crate::num::Grid;
 use half::{bf16, f16};
 use sha2::{Digest, Sha256};
@@ -110,6 +111,12 @@ impl Checkpoint {
         self.tensors().map(|t| t.data.len() as u64).sum::<u64>() + self.made_up.load(Ordering::Relaxed)
     }
 
+    /// Bytes of those that lie in mapped files, which take memory only as they are read.
+    pub fn mapped_bytes(&self) -> u64 {
+        let mapped = |place: &&Place| matches!(*self.shards[place.shard].storage, Storage::Mapped(_));
+        self.tensors.values().filter(mapped).map(|place| self.info(place).data.len() as u64).sum()
+    }
+
     /// Names of the tensors that no part of a model has asked for so far.
     pub fn unused(&self) -> impl Iterator<Item = &str> {
         let unasked = |(_, place): &(&String, &Place)| !place.asked.load(Ordering::Relaxed);
@@ -133,38 +140,38 @@ impl Checkpoint {
 
     /// The same checkpoint with every weight rounded to a type, as a program loads it that computes in that type; none
     /// where that changes no number. Spec: R10.4
-    pub fn rounded(&self, grid: Grid) -> Option<Checkpoint> {
+    ///
+    /// # Errors
+    /// No memory for a copy of the weights.
+    pub fn rounded(&self, grid: Grid) -> Result<Option<Checkpoint>> {
         let kept = |t: TensorInfo<'_>| match (grid, t.dtype) {
             (Grid::Native, _) | (Grid::Bf16, Dtype::Bf16) | (Grid::F16, Dtype::F16) => true,
             (_, Dtype::F32 | Dtype::Bf16 | Dtype::F16) => false,
             _ => true,
         };
         if self.tensors().all(kept) {
-            return None;
+            return Ok(None);
         }
+        memory::check(&self.label, self.bytes())?;
+        let rounded = |t: &Entry, bytes: &mut [u8]| match t.dtype {
+            Dtype::F32 => round(bytes, |b| grid.round(f32::from_le_bytes(b)).to_le_bytes()),
+            Dtype::Bf16 => round(bytes, |b| bf16::from_f32(grid.round(bf16::from_le_bytes(b).to_f32())).to_le_bytes()),
+            Dtype::F16 => round(bytes, |b| f16::from_f32(grid.round(f16::from_le_bytes(b).to_f32())).to_le_bytes()),
+            _ => {}
+        };
         let shards = self.shards.iter().map(|shard| {
-            let mut bytes = shard.storage.bytes().to_vec();
-            for t in &shard.header.tensors {
-                let bytes = &mut bytes[t.range.clone()];
-                match t.dtype {
-                    Dtype::F32 => round(bytes, |b| grid.round(f32::from_le_bytes(b)).to_le_bytes()),
-                    Dtype::Bf16 => {
-                        round(bytes, |b| bf16::from_f32(grid.round(bf16::from_le_bytes(b).to_f32())).to_le_bytes())
-                    }
-                    Dtype::F16 => {
-                        round(bytes, |b| f16::from_f32(grid.round(f16::from_le_bytes(b).to_f32())).to_le_bytes())
-                    }
-                    _ => {}
-                }
-            }
-            Shard { label: shard.label.clone(), storage: Arc::new(Storage::copy(&bytes)), header: shard.header.clone() }
+            let tensors = &shard.header.tensors;
+            let storage = Storage::edited(shard.storage.bytes(), |bytes| {
+                tensors.iter().for_each(|t| rounded(t, &mut bytes[t.range.clone()]));
+            });
+            Shard { label: shard.label.clone(), storage: Arc::new(storage), header: shard.header.clone() }
         });
         let shards = shards.collect();
         let place = |(name, p): (&String, &Place)| {
             (name.clone(), Place { shard: p.shard, entry: p.entry, asked: AtomicBool::new(false) })
         };
         let tensors = self.tensors.iter().map(place).collect();
-        Some(Checkpoint { label: self.label.clone(), shards, tensors, made_up: AtomicU64::new(0) })
+        Ok(Some(Checkpoint { label: self.label.clone(), shards, tensors, made_up: AtomicU64::new(0) }))
     }
 
     /// A tensor that a model asks for, with the storage it lies in.

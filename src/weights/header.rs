@@ -30,6 +30,8 @@ pub(crate) struct Entry {
 /// What the head says, checked against the length of the file: the tensors lie one behind another and fill it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Header {
+    /// Its own size as JSON.
+    pub(crate) bytes: usize,
     pub(crate) metadata: BTreeMap<String, String>,
     /// In the order of their bytes.
     pub(crate) tensors: Vec<Entry>,
@@ -105,7 +107,7 @@ pub(crate) fn read(bytes: &[u8], file: &str) -> Result<Header> {
         return Err(damaged(&format!("a safetensors header of {length} bytes"), format!("{} bytes", rest.len())));
     };
     let raw: Raw = serde_json::from_slice(json).map_err(|e| damaged("a valid safetensors header", e.to_string()))?;
-    let mut header = Header { metadata: raw.metadata.unwrap_or_default(), tensors: Vec::new() };
+    let mut header = Header { bytes: length, metadata: raw.metadata.unwrap_or_default(), tensors: Vec::new() };
     for (name, raw) in raw.tensors {
         header.tensors.push(entry(name, raw, file, 8 + length)?);
     }

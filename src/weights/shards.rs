@@ -1,7 +1,7 @@
 //! Which files a checkpoint consists of: `model.safetensors`, or those that `model.safetensors.index.json` lists.
 
 use super::Storage;
-use super::header::{self, Header, shortened};
+use super::header::{self, Header, MAX_HEADER, shortened};
 use crate::config::json::{self, kind};
 use crate::error::{Error, Result, ensure};
 use crate::files::Files;
@@ -42,15 +42,19 @@ pub(crate) fn open(files: &Files) -> Result<(String, Vec<Shard>)> {
         let at = || format!("{label}: weight_map.{}", shortened(tensor));
         let Value::String(file) = file else { return Err(Error::new(at(), "a file name", kind(file))) };
         files.path(file).map_err(|e| e.within(at()))?;
+        ensure!(file.ends_with(".safetensors"), at(), "a file name that ends in .safetensors", format!("{file:?}"));
         tensors_of.entry(file).or_default().push(tensor);
     }
     ensure!(!tensors_of.is_empty(), format!("{label}: weight_map"), "at least one tensor", "none");
-    let mut shards = Vec::new();
+    let (mut shards, mut heads) = (Vec::new(), 0);
     for (file, tensors) in tensors_of {
         let Some(shard) = shard(files, file)? else {
             let remedy = format!("{} lists it: the download may be incomplete", files.label(INDEX));
             return Err(Error::new(files.label(file), "a file of weights", "no such file").remedy(remedy));
         };
+        heads += shard.header.bytes;
+        let most = format!("headers of at most {MAX_HEADER} bytes in all files");
+        ensure!(heads <= MAX_HEADER, files.label(file), most, format!("{heads} with this one"));
         let held: std::collections::HashSet<&str> = shard.header.tensors.iter().map(|t| t.name.as_str()).collect();
         if let Some(absent) = tensors.iter().find(|t| !held.contains(*t)) {
             let at = format!("{}: {}", shard.label, shortened(absent));

@@ -94,6 +94,14 @@ fn c4_14a_bombs_are_refused_before_they_are_decoded() {
     assert!(e.contains("60000 × 60000") && e.contains("178956970"), "{e}");
 }
 
+#[test]
+fn c4_14e_more_images_than_any_prompt_has_are_refused_by_their_number() {
+    let none = std::path::PathBuf::from("/no/such/file");
+    let of = |n: usize| Image::all(&vec![none.clone(); n]).unwrap_err().to_string();
+    assert!(of(4097).contains("at most 4096 images, found 4097"), "{}", of(4097));
+    assert!(of(4096).contains("/no/such/file"), "{}", of(4096));
+}
+
 fn crc(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0u32, |crc, &b| {
         (0..8).fold(crc ^ u32::from(b), |c, _| (c >> 1) ^ (0xEDB88320 & !(c & 1).wrapping_sub(1)))

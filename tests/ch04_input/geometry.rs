@@ -133,6 +133,16 @@ fn d4_1_regions_of_a_worked_example() {
     assert_eq!((p.region(0), p.region(2 * 8)), (None, Some([0.0, 0.0, 8.0, 8.0])));
 }
 
+#[test]
+fn c4_4b_more_tiles_than_any_image_has_are_an_error() {
+    let of = |tiles: usize| {
+        let a = anyres("max2");
+        Anyres { pinpoints: vec![(tiles * a.tile, a.tile)], ..a }.grid((10_000, 10)).map_err(|e| e.to_string())
+    };
+    assert_eq!(of(1024), Ok((1024, 1)));
+    assert!(of(1025).unwrap_err().contains("at most 1024 whole tiles"));
+}
+
 proptest! {
     #[test]
     fn d4_1_regions_tile_the_image(h in 1usize..700, w in 1usize..700, set in prop::sample::select(vec!["demo", "hub", "max2"])) {

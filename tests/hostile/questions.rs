@@ -150,7 +150,7 @@ pub(super) fn cases() -> Vec<Case> {
             Want::Refused(&["max_position_embeddings"]),
             line(&"a".repeat(2_000_000)),
         ),
-        eval("a question of 20 MB", Want::Refused(&["template"]), line(&"Why is that so? ".repeat(1_250_000))),
+        eval("a question of 20 MB", Want::Refused(&["a line of at most"]), line(&"Why is that so? ".repeat(1_250_000))),
         eval("a line cut short", Want::Refused(&["q: line 2"]), format!("{}\n{}", line("x"), &line("y")[..10])),
         eval(
             "an answer of 1 MB",
