@@ -28,8 +28,8 @@ pub fn check(at: &str, need: u64) -> Result<()> {
     ensure!(
         need <= free,
         at,
-        format!("a need of no more memory than is free, {}", gb(free)),
-        format!("one of {}", gb(need)),
+        format!("{} of free memory", gb(need)),
+        gb(free),
         format!("end other programs; {VARIABLE}={}GB tries it all the same", need.div_ceil(1_000_000_000))
     );
     Ok(())

@@ -45,18 +45,22 @@ fn exhausted(bytes: Option<usize>) {
 unsafe impl GlobalAlloc for Told {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as the caller promises.
         given(unsafe { System.alloc(layout) }, layout.size())
     }
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as the caller promises.
         given(unsafe { System.alloc_zeroed(layout) }, layout.size())
     }
     #[inline]
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        // SAFETY: as the caller promises.
         given(unsafe { System.realloc(at, layout, bytes) }, bytes)
     }
     #[inline]
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises.
         unsafe { System.dealloc(at, layout) }
     }
 }

@@ -94,7 +94,7 @@ fn limits_on_address_space_count() {
     command.args(["-c", "ulimit -v 3000000; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_aircache"), "bench", "--quiet"]);
     let args = ["--shape", "qwen2-vl-2b", "--vocab", "16", "--weights", "f32"];
     command.args(args).current_dir(cli.folder.path());
-    fails_as(&cli, &mut command, &args, &["qwen2-vl-2b", "memory than is free, 2.", "AIRCACHE_MEMORY"]);
+    fails_as(&cli, &mut command, &args, &["qwen2-vl-2b", "of free memory, found 2.", "AIRCACHE_MEMORY"]);
 }
 
 /// Results of a bundle folder whose model has another family or other images, in quotes, both names told.

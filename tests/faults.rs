@@ -147,7 +147,7 @@ fn too_little_memory_is_forecast() {
         let small = |memory: &str, words: &[&str]| {
             fails_as(&cli, cli.command(&args).env("AIRCACHE_MEMORY", memory), &args, words);
         };
-        small("20000", &["model: expected", "free, 0.0 MB", "AIRCACHE_MEMORY=1GB"]);
+        small("20000", &["model: expected", "of free memory, found 0.0 MB", "AIRCACHE_MEMORY=1GB"]);
         small("much", &["AIRCACHE_MEMORY", "12GB", "much"]);
     }
     let output = cli.command(&["run", "--quiet", "--max-new-tokens", "1"]).env("AIRCACHE_MEMORY", "1GB").output();

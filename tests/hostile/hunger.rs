@@ -11,7 +11,7 @@ use std::path::Path;
 const COMPRESS: &[&str] = &["compress", "--quiet", "b", "--retain", "0.5", "--out", "f"];
 const MODEL: &[&str] = &["--model", "model", "--max-new-tokens", "2"];
 /// What a machine with 4 GB would say.
-const FREE: &str = "memory than is free, 4.0 GB";
+const FREE: &str = "of free memory, found 4.0 GB";
 
 /// The same on a machine with 4 GB.
 fn of_4_gb(case: Case) -> Case {
@@ -175,7 +175,7 @@ pub(super) fn cases() -> Vec<Case> {
             Want::Refused(&["question 1", FREE]),
             wide_mlp,
         )),
-        case("a tower's MLP of 2²² columns", &run, Want::Refused(&["model", "memory than is free, 1.0 GB"]), |p| {
+        case("a tower's MLP of 2²² columns", &run, Want::Refused(&["model", "of free memory, found 1.0 GB"]), |p| {
             let model = p.toy("llava/wide");
             edit(&model.join("config.json"), |c| c["vision_config"]["intermediate_size"] = json!(1 << 22));
             widened(&model, "mlp.fc", 1 << 22);

@@ -22,7 +22,7 @@ fn option(args: &str, words: &'static [&'static str]) -> Case {
 /// What needs more memory than it may take, and says so before it begins.
 fn bench(what: &str, args: &str) -> Case {
     let all: Vec<&str> = ["bench", "--json"].into_iter().chain(args.split(' ')).collect();
-    case(format!("bench: {what}"), &all, Want::Refused(&["memory than is free, 4.0 GB"]), |_| {})
+    case(format!("bench: {what}"), &all, Want::Refused(&["of free memory, found 4.0 GB"]), |_| {})
         .around("AIRCACHE_MEMORY=4GB exec \"$0\" \"$@\"")
 }
 
