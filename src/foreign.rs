@@ -40,6 +40,8 @@ pub struct Limits {
 impl Limits {
     /// For templates and tokenizers.
     pub const TEXT: Limits = Limits { seconds: 4, growth: 1 << 30 };
+    /// For a text that a tokenizer divides, which a question has done several times.
+    pub const ENCODING: Limits = Limits { seconds: 2, ..Limits::TEXT };
     /// For pictures, of which the largest allowed take gigabytes on the way.
     pub const PICTURE: Limits = Limits { seconds: 10, growth: 5 << 30 };
 }

@@ -6,8 +6,8 @@
 use super::pixels::Pixels;
 use super::processor::{Settings, sections};
 use super::section::Section;
-use super::sizes::MAX_PATCHES;
 pub use super::sizes::Sizes;
+use super::sizes::{MAX_FILM_PATCHES, MAX_PATCHES};
 use super::{GivenImage, Image, Packing, PreparedImage, image, video};
 use crate::config::{Qwen2VlConfig, Qwen2VlVisionConfig};
 use crate::error::{Result, ensure};
@@ -103,8 +103,14 @@ impl Reader {
         let size = read_at(&settings, &sizes, of)?;
         let times = frames.div_ceil(self.temporal);
         let patches = times.saturating_mul(size.0 / sizes.patch * (size.1 / sizes.patch));
-        let want = format!("at most {MAX_PATCHES} patches");
-        ensure!(patches <= MAX_PATCHES, "video", want, format!("{patches} of {frames} frames"), "give fewer frames");
+        let want = format!("at most {MAX_FILM_PATCHES} patches");
+        ensure!(
+            patches <= MAX_FILM_PATCHES,
+            "video",
+            want,
+            format!("{patches} of {frames} frames"),
+            "give fewer frames"
+        );
         Ok((settings, size, times))
     }
 
@@ -222,7 +228,8 @@ pub(super) fn given(config: &Qwen2VlConfig, given: GivenImage, film: bool) -> Re
     let GivenImage { pixels, size, grid } = given;
     let whole = |[t, h, w]: &[usize; 3]| *t > 0 && [h, w].iter().all(|n| **n > 0 && n.is_multiple_of(v.merge));
     let patches = |grid: [usize; 3]| grid.iter().try_fold(1usize, |n, &side| n.checked_mul(side));
-    let grid = grid.filter(whole).filter(|&g| patches(g).is_some_and(|n| n <= MAX_PATCHES));
+    let most = if film { MAX_FILM_PATCHES } else { MAX_PATCHES };
+    let grid = grid.filter(whole).filter(|&g| patches(g).is_some_and(|n| n <= most));
     let wanted = format!("time, height and width in patches, both sides multiples of {}", v.merge);
     let Some(grid) = grid else {
         let found = given.grid.map_or("none".into(), |grid| format!("{grid:?}"));

@@ -20,8 +20,10 @@ pub struct Sizes {
 
 /// The longest side may be at most this many times the shortest.
 const MOST_STRETCHED: f64 = 200.0;
-/// The most patches of an image, ours: twice what any published processor allows.
-pub(super) const MAX_PATCHES: usize = 1 << 17;
+/// The most patches of an image, ours: what the widest of published processors allows.
+pub(super) const MAX_PATCHES: usize = 1 << 16;
+/// The most patches of a video, whose frames look at themselves alone.
+pub(super) const MAX_FILM_PATCHES: usize = 1 << 17;
 
 impl Sizes {
     /// Side in pixels of what becomes one row: sizes are multiples of it.

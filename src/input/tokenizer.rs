@@ -122,7 +122,7 @@ impl Tokenizer {
             Inner::Json(inner) => inner.encode_fast(owned, add).map(|encoding| encoding.get_ids().to_vec()),
             Inner::Pieces(inner) => Ok(inner.encode(&owned, add)),
         };
-        watched(&self.at, ENCODES, Limits::TEXT, encode)?.map_err(|e| Error::new(&self.at, ENCODES, e))
+        watched(&self.at, ENCODES, Limits::ENCODING, encode)?.map_err(|e| Error::new(&self.at, ENCODES, e))
     }
 
     /// The text of ids, special tokens left out. Ids without a token say nothing.

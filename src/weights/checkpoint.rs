@@ -54,6 +54,11 @@ fn round<const N: usize>(bytes: &mut [u8], to: impl Fn([u8; N]) -> [u8; N]) {
 }
 
 impl TensorInfo<'_> {
+    /// Whether its numbers can be read where they lie.
+    pub(super) fn is_aligned(&self) -> bool {
+        (self.data.as_ptr() as usize).is_multiple_of((self.dtype.bits() / 8).max(1))
+    }
+
     /// Number of numbers.
     pub fn numbers(&self) -> usize {
         self.shape.iter().product()
@@ -64,7 +69,7 @@ impl Checkpoint {
     /// Opens `model.safetensors`, or the files that `model.safetensors.index.json` lists.
     ///
     /// # Errors
-    /// No weights, or damaged ones; the message names file and tensor. What a model needs of them is checked later, by
+    /// No weights, or damaged ones; the message names file and tensor. Weights that have to be copied, and no memory for that. What a model needs of them is checked later, by
     /// [`matrix`](Self::matrix) and [`vector`](Self::vector).
     pub fn open(files: &Files) -> Result<Checkpoint> {
         let (label, shards) = shards::open(files)?;
@@ -78,7 +83,11 @@ impl Checkpoint {
                 }
             }
         }
-        Ok(Checkpoint { label, shards, tensors, made_up: AtomicU64::new(0) })
+        let checkpoint = Checkpoint { label, shards, tensors, made_up: AtomicU64::new(0) };
+        // Tensors that lie between the places of their numbers are copied as they are asked for.
+        let copied = checkpoint.tensors().filter(|t| !t.is_aligned()).map(|t| t.data.len() as u64).sum();
+        memory::check(&checkpoint.label, copied)?;
+        Ok(checkpoint)
     }
 
     /// A checkpoint without tensors.

@@ -154,8 +154,7 @@ impl Checkpoint {
             format!("shape {shape:?}, as config.json says"),
             format!("shape {:?}", info.shape)
         );
-        let aligned = (info.data.as_ptr() as usize).is_multiple_of(info.dtype.bits() / 8);
-        let (storage, offset) = match aligned {
+        let (storage, offset) = match info.is_aligned() {
             true => (storage.clone(), entry.range.start),
             false => (Arc::new(Storage::copy(info.data)), 0),
         };

@@ -147,8 +147,8 @@ fn t4_11_where_settings_come_from() {
         assert!(e.contains(VIDEOS) && e.contains(key) && e.contains(words), "{e}");
     }
     // Without a word the defaults are the class's: 100352 pixels at least.
-    let few = json!({"patch_size": 1, "merge_size": 1, "temporal_patch_size": 2});
-    assert_eq!(sides(&[qwen(1), (IMAGES, plain(1)), (VIDEOS, few)]).unwrap(), [1, 317, 317]);
+    let few = json!({"patch_size": 2, "merge_size": 1, "temporal_patch_size": 2});
+    assert_eq!(sides(&[qwen(2), (IMAGES, plain(2)), (VIDEOS, few)]).unwrap(), [1, 159, 159]);
     let alone = json!({"image_processor": plain(1)});
     let e = sides(&[qwen(1), ("processor_config.json", alone)]).unwrap_err().to_string();
     assert!(e.contains(VIDEOS) && e.contains("no such file"), "{e}");

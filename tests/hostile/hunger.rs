@@ -5,6 +5,7 @@ use crate::raw::{claiming, file};
 use crate::{ASK, Case, Place, Want, case, toy_case};
 use aircache::golden::BundleWriter;
 use serde_json::{Value, json};
+use std::io::Read;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -77,6 +78,21 @@ fn wide_mlp(p: &Place) {
     widened(&model, "mlp.up_proj.weight", 1 << 22);
     widened(&model, "mlp.down_proj.weight", 1 << 22);
     p.write("q", json!({"question": "Why? ".repeat(200), "answer": "x"}).to_string());
+}
+
+/// The same with all tensors at odd places, where they cannot be read as they lie.
+fn wide_and_odd(p: &Place) {
+    wide_mlp(p);
+    let weights = p.path("model/model.safetensors");
+    let mut file = std::fs::File::options().read(true).write(true).open(&weights).unwrap();
+    let mut length = [0; 8];
+    file.read_exact(&mut length).unwrap();
+    let mut head = vec![0; u64::from_le_bytes(length) as usize];
+    file.read_exact(&mut head).unwrap();
+    let data = file.metadata().unwrap().len() - 8 - head.len() as u64;
+    head.resize((head.len() + 1) | 1, b' ');
+    std::fs::write(&weights, claiming(head.len() as u64, &head)).unwrap();
+    std::fs::File::options().write(true).open(&weights).unwrap().set_len(8 + head.len() as u64 + data).unwrap();
 }
 
 /// A candidate of a replay: ids, and a stage that says how its images lie.
@@ -175,6 +191,13 @@ pub(super) fn cases() -> Vec<Case> {
             Want::Refused(&["question 1", FREE]),
             wide_mlp,
         )),
+        case(
+            "weights that have to be copied",
+            &run,
+            Want::Refused(&["safetensors", "memory, found 200.0 MB"]),
+            wide_and_odd,
+        )
+        .around("AIRCACHE_MEMORY=200MB exec \"$0\" \"$@\""),
         case("a tower's MLP of 2²² columns", &run, Want::Refused(&["model", "of free memory, found 1.0 GB"]), |p| {
             let model = p.toy("llava/wide");
             edit(&model.join("config.json"), |c| c["vision_config"]["intermediate_size"] = json!(1 << 22));
