@@ -59,9 +59,19 @@ pub fn resident() -> Option<u64> {
 /// space (`ulimit -v`) says so.
 pub fn available() -> Option<u64> {
     let system = field(&std::fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:").map(|kib| kib * 1024);
-    let second = group("", ["memory.max", "memory.current", "inactive_file"]);
-    let first = group("memory/", ["memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"]);
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let second = within(&groups, "", "", ["memory.max", "memory.current", "inactive_file"]);
+    let first =
+        within(&groups, "memory", "/memory", ["memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"]);
     [system, second, first, space()].into_iter().flatten().min()
+}
+
+/// What the control group of a controller leaves, and each that it is in: of lines `number:controllers:/folder/in/folder`.
+fn within(groups: &str, controller: &str, mount: &str, names: [&str; 3]) -> Option<u64> {
+    let ours = |line: &&str| line.split(':').nth(1).is_some_and(|all| all.split(',').any(|one| one == controller));
+    let folder = groups.lines().find(ours).and_then(|line| line.splitn(3, ':').nth(2)).unwrap_or("/");
+    let outer = folder.match_indices('/').map(|(at, _)| &folder[..at]);
+    outer.chain([folder.trim_end_matches('/')]).filter_map(|folder| group(&format!("{mount}{folder}/"), names)).min()
 }
 
 /// What a limit on address space leaves. Mapped files are left out of what is in use: a need counts weights itself.
@@ -97,7 +107,7 @@ pub fn processor_time(name: &str) -> Option<Duration> {
 
 /// What a control group leaves: its limit less what it uses, without the files that it would drop first.
 fn group(folder: &str, [limit, used, files]: [&str; 3]) -> Option<u64> {
-    let read = |name: &str| std::fs::read_to_string(format!("/sys/fs/cgroup/{folder}{name}")).ok();
+    let read = |name: &str| std::fs::read_to_string(format!("/sys/fs/cgroup{folder}{name}")).ok();
     let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
     let files = read("memory.stat").and_then(|text| field(&text, files)).unwrap_or(0);
     Some(number(limit)?.saturating_sub(number(used)?.saturating_sub(files)))
@@ -120,6 +130,14 @@ mod tests {
             (field(text, "inactive_file"), field(text, "VmRSS:"), field(text, "VmR")),
             (Some(7), Some(123), None)
         );
+    }
+
+    #[test]
+    fn groups_are_asked_for_by_their_lines() {
+        // Nothing lies there, and nothing is known then.
+        let names = ["memory.max", "memory.current", "inactive_file"];
+        assert_eq!(within("0::/no/such/group\n3:cpu,memory:/nor/this", "memory", "/nowhere", names), None);
+        assert_eq!(within("", "", "/nowhere", names), None);
     }
 
     #[test]

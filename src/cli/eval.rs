@@ -7,7 +7,7 @@ use super::out::{Messages, Stdout};
 use super::places::Read;
 use super::{Common, Verdict};
 use aircache::eval::{Examiner, Grid, Header, Item, Journal, Questions, Results};
-use aircache::files::output::atomic_write;
+use aircache::files::output::write_together;
 use aircache::input::Processor;
 use aircache::kernel::resample::Resampler;
 use aircache::memory;
@@ -135,8 +135,8 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
 
     let results = Results::of(&journal, &questions);
     if let Some(out) = &args.out {
-        atomic_write(&out.with_extension("svg"), results.plot().svg().as_bytes())?;
-        atomic_write(out, results.json().as_bytes())?;
+        let plot = (out.with_extension("svg"), results.plot().svg().into_bytes().into());
+        write_together([plot, (out.clone(), results.json().into_bytes().into())])?;
         messages.say(&format!("wrote {}, {}", out.display(), out.with_extension("svg").display()));
     }
     Stdout::new().text(&if common.json { results.json() } else { results.table() })?;

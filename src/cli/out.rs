@@ -64,10 +64,11 @@ pub struct Messages {
 }
 
 impl Messages {
-    /// Says a line.
-    pub fn say(&self, line: &str) {
+    /// Says some lines, which hold no controls whatever a model has answered.
+    pub fn say(&self, lines: &str) {
         if !self.quiet {
-            let _ = writeln!(std::io::stderr().lock(), "{line}"); // a closed stderr is the reader's wish
+            let lines: String = lines.lines().map(|line| one_line(line) + "\n").collect();
+            let _ = std::io::stderr().lock().write_all(lines.as_bytes()); // a closed stderr is the reader's wish
         }
     }
 

@@ -20,6 +20,15 @@ pub const STACK: usize = 2 << 20;
 /// Set when a signal is about to end the process, which must then report nothing else.
 static ENDING: AtomicBool = AtomicBool::new(false);
 
+/// Whether nobody is ending the process yet; else gives whoever is the time to say why.
+fn first_to_end() -> bool {
+    let first = !ENDING.swap(true, Ordering::SeqCst);
+    if !first {
+        std::thread::sleep(std::time::Duration::from_secs(2));
+    }
+    first
+}
+
 /// What a command that did its work found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -33,7 +42,7 @@ pub enum Verdict {
 /// Makes signals and panics end as the contract says.
 pub fn prepare() {
     aircache::weights::on_lost_file(|file| {
-        if !ENDING.swap(true, Ordering::SeqCst) {
+        if first_to_end() {
             remove_temporaries();
             let e = Error::new(file, "a file that stays as it is while it is read", "bytes that are gone");
             report(&e.remedy("another program has cut it short, or its disk fails").to_string());
@@ -55,7 +64,7 @@ pub fn prepare() {
         if aircache::foreign::inside() {
             return; // becomes an error
         }
-        if !ENDING.swap(true, Ordering::SeqCst) {
+        if first_to_end() {
             remove_temporaries();
             let place = info.location().map_or(String::new(), |l| format!("{}:{}: ", l.file(), l.line()));
             let payload = info.payload();
@@ -141,5 +150,5 @@ fn report(message: &str) {
         0..=MOST => line.iter().collect(),
         n => line[..MOST / 2].iter().chain(&[' ', '…', ' ']).chain(&line[n - MOST / 2..]).collect(),
     };
-    let _ = writeln!(std::io::stderr().lock(), "aircache: {line}");
+    let _ = std::io::stderr().lock().write_all(format!("aircache: {line}\n").as_bytes()); // in one piece
 }

@@ -17,6 +17,7 @@ const MAX_BYTES: u64 = 256 << 20;
 
 /// What a journal answers; journals of the same evaluation have the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(expecting = "the first line of a journal")]
 pub struct Header {
     /// `aircache-eval`; `aircache-run` where a file is answered under one policy.
     pub format: String,
@@ -51,6 +52,17 @@ pub struct Journal {
     header: Header,
     answers: BTreeMap<usize, Vec<String>>,
     file: Option<(PathBuf, File)>,
+    /// Whether there was no such file before.
+    new: bool,
+}
+
+impl Drop for Journal {
+    /// What holds no answer is not worth keeping.
+    fn drop(&mut self) {
+        if let Some((path, _)) = self.file.as_ref().filter(|_| self.new && self.answers.is_empty()) {
+            let _ = std::fs::remove_file(path); // it stays where it cannot be removed
+        }
+    }
 }
 
 impl Header {
@@ -94,7 +106,7 @@ fn text(path: &Path) -> Result<String> {
 impl Journal {
     /// A journal that is kept in memory alone.
     pub fn in_memory(header: Header) -> Journal {
-        Journal { header, answers: BTreeMap::new(), file: None }
+        Journal { header, answers: BTreeMap::new(), file: None, new: false }
     }
 
     /// A journal at `path`: begun there, or gone on with. A torn last line is cut off.
@@ -103,10 +115,11 @@ impl Journal {
     /// The file cannot be read or written, or holds another evaluation.
     pub fn open(path: &Path, header: Header) -> Result<Journal> {
         let unusable = |e: std::io::Error| Error::new(path.display(), "a file that can be read and written", e);
-        let text = if path.exists() { text(path)? } else { String::new() };
+        let new = !path.exists();
+        let text = if new { String::new() } else { text(path)? };
         let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(unusable)?;
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
-        let mut journal = Journal::in_memory(header);
+        let mut journal = Journal { header, answers: BTreeMap::new(), file: None, new };
         if whole == 0 {
             let header = serde_json::to_string(&journal.header).unwrap_or_default();
             // A line that was torn is the start of ours; anything else is somebody's file.

@@ -5,6 +5,7 @@
 //! between the start of a write and its rename leaves one behind.
 
 use crate::error::{Error, Result, ensure};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -26,26 +27,30 @@ pub fn atomic_write(target: &Path, bytes: &[u8]) -> Result<()> {
     temporary.persist(target)
 }
 
+/// Writes whole files that belong together: all of them, or none.
+///
+/// # Errors
+/// As [`atomic_write`].
+pub fn write_together<'a>(files: impl IntoIterator<Item = (PathBuf, Cow<'a, [u8]>)>) -> Result<()> {
+    let mut written = Vec::new();
+    for (target, bytes) in files {
+        let mut temporary = Temporary::beside(&target)?;
+        temporary.file().write_all(&bytes).map_err(|e| unwritable(&target, e))?;
+        written.push((temporary, target));
+    }
+    written.into_iter().try_for_each(|(temporary, target)| temporary.persist(&target))
+}
+
 /// Writes whole files into a folder, which is made if it is missing: all of them, or none.
 ///
 /// # Errors
 /// As [`atomic_write`]; the folder cannot be made.
-pub fn write_folder<'a>(
-    folder: &Path,
-    files: impl IntoIterator<Item = (String, std::borrow::Cow<'a, [u8]>)>,
-) -> Result<()> {
+pub fn write_folder<'a>(folder: &Path, files: impl IntoIterator<Item = (String, Cow<'a, [u8]>)>) -> Result<()> {
     let missing: Vec<&Path> = folder.ancestors().take_while(|f| !f.as_os_str().is_empty() && !f.exists()).collect();
     let write = || {
         let made = std::fs::create_dir_all(folder);
         made.map_err(|e| Error::new(folder.display(), "a folder that can be made", e))?;
-        let mut written = Vec::new();
-        for (name, bytes) in files {
-            let target = folder.join(name);
-            let mut temporary = Temporary::beside(&target)?;
-            temporary.file().write_all(&bytes).map_err(|e| unwritable(&target, e))?;
-            written.push((temporary, target));
-        }
-        written.into_iter().try_for_each(|(temporary, target)| temporary.persist(&target))
+        write_together(files.into_iter().map(|(name, bytes)| (folder.join(name), bytes)))
     };
     write().inspect_err(|_| {
         for folder in missing {
@@ -64,7 +69,7 @@ pub fn writable(target: &Path) -> Result<()> {
     Temporary::beside(target).map(drop)
 }
 
-/// Removes all temporary files of this process, for a signal handler that is about to end it.
+/// Removes all temporary files of this process, and lets it make no more, for a handler that is about to end it.
 pub fn remove_temporaries() {
     // The list is held for moments only, unless by the very thread that the signal has stopped.
     for _ in 0..1000 {
@@ -79,6 +84,7 @@ pub fn remove_temporaries() {
         for path in std::mem::take(&mut *all) {
             let _ = std::fs::remove_file(path); // there is nobody left to tell
         }
+        std::mem::forget(all); // who makes another one now waits for the end
         return;
     }
 }
@@ -118,17 +124,17 @@ impl Temporary {
             let n = COUNT.fetch_add(1, Ordering::Relaxed);
             let short: String = name.to_string_lossy().chars().take(40).collect();
             let path = target.with_file_name(format!(".{short}.{}-{n}.tmp", std::process::id()));
-            // Registered first: a signal between the two lines must find it.
-            register(|all| all.insert(path.clone()));
-            match OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
+            // Made and registered at once: a handler comes before both, and then there is none, or after both.
+            let made: std::io::Result<File> = register(|all| {
+                let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+                all.insert(path.clone());
+                Ok(file)
+            });
+            match made {
                 Ok(file) => return Ok(Temporary { path, file }),
-                Err(e) => {
-                    register(|all| all.remove(&path));
-                    // A leftover of a process that was killed and had the same id.
-                    if e.kind() != ErrorKind::AlreadyExists {
-                        return Err(unwritable(target, e));
-                    }
-                }
+                // A leftover of a process that was killed and had the same id.
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(unwritable(target, e)),
             }
         }
     }
@@ -170,6 +176,6 @@ impl Drop for Temporary {
     }
 }
 
-fn register(change: impl FnOnce(&mut BTreeSet<PathBuf>) -> bool) -> bool {
+fn register<R>(change: impl FnOnce(&mut BTreeSet<PathBuf>) -> R) -> R {
     change(&mut TEMPORARIES.lock().unwrap_or_else(PoisonError::into_inner))
 }

@@ -71,6 +71,7 @@ pub fn check(golden: &Bundle, candidate: &Bundle) -> Result<Verdict> {
     );
     let precision = precision(candidate)?;
     same(golden, candidate)?;
+    noise::check(golden, precision)?;
     let policy = policy(golden)?;
     let scorer = scorer(golden, policy.as_ref());
     Judge { golden, candidate, precision, ground: None, scorer, policy, undecided: None, drifts: BTreeMap::new() }

@@ -38,7 +38,7 @@ impl Layout {
     }
 
     /// Numbers that one scale each has: [lead · width], or [lead] where columns are not judged.
-    fn scales(self) -> usize {
+    pub fn scales(self) -> usize {
         self.lead * if self.columns() { self.width } else { 1 }
     }
 

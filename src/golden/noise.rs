@@ -5,7 +5,7 @@ use super::measure::{Errors, Layout, flat};
 use super::rerun::{Rerun, Sink, ways};
 use super::{Bundle, BundleWriter, rows};
 use crate::cache::Cache;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ensure};
 use crate::input::Prepared;
 use crate::model::Model;
 use crate::num::{Grid, Real};
@@ -34,6 +34,27 @@ pub(super) fn read(golden: &Bundle, precision: Precision, stage: &str, layout: L
     let name = name(precision, stage);
     let flat = golden.get(&name).and_then(|_| golden.f64(&name).ok())?;
     Errors::unflatten(layout, flat.as_slice()?)
+}
+
+/// Fails where a golden has noise of a stage that is none: of another type or size, or in units that are not above 0.
+///
+/// # Errors
+/// As said.
+pub(super) fn check(golden: &Bundle, precision: Precision) -> Result<()> {
+    // Of decisions it has forms of its own.
+    for stage in golden.names().filter(|stage| !stage.starts_with("noise.") && !stage.starts_with("policy.")) {
+        let (name, shape) = (name(precision, stage), golden.stage(stage)?.shape);
+        let Some(found) = golden.get(&name) else { continue };
+        let layout = Layout::of(stage, shape);
+        ensure!(
+            read(golden, precision, stage, layout).is_some(),
+            format!("{}: {name}", golden.label()),
+            format!("{} numbers, the {} units above 0", layout.flat(), layout.scales()),
+            format!("{} {:?}", found.dtype, found.shape),
+            "record the golden again"
+        );
+    }
+    Ok(())
 }
 
 /// Compares what a run shows with the truth that waits in a bundle being written.

@@ -103,9 +103,9 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
         unnamed.then(|| "metadata policy and retain name none, so that nobody knows what it should be".into());
 
     // The truth of the replay, in a file that is gone with it.
-    let place = Temporary::beside(&std::env::temp_dir().join("aircache-replay.safetensors"));
-    let place = place
+    let place = Temporary::beside(&std::env::temp_dir().join("aircache-replay.safetensors"))
         .map_err(|e| e.remedy("a replay keeps its own numbers there for a while: set TMPDIR to a folder for them"))?;
+    let place = place.unnamed();
     let out = Recorder::create(place.path(), Precision::Truth, Selection::default())?;
     let rounded = model.rounded(precision.grid())?; // R10.4
     let weights = rounded.as_ref().unwrap_or(model);
@@ -120,6 +120,7 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
     let drifts = if half { drift::drifts(&run, candidate, kind, out.writer()?)? } else { Default::default() };
     out.finish(vec![("precision", "f64".into())])?;
     let golden = Bundle::open(place.path())?;
+    let _place = place.unnamed(); // where a mapped file keeps its name, until this is done
 
     let known = |name: &str| {
         candidate.get(name).is_some() || (prompt.is_some() && name.starts_with("input.")) || name == "input.ids"
@@ -164,7 +165,7 @@ fn prepared(model: &Model, candidate: &Bundle) -> Result<Prepared> {
     let image_token = model.config.visual_token(&ids);
     let visual = ids.iter().filter(|&&id| id == image_token).count();
     if visual == 0 {
-        return Prepared::from_ids(&model.config, &ids, vec![]);
+        return Prepared::from_ids(&model.config, &ids, vec![]).map_err(|e| e.within(at("input.ids")));
     }
     if candidate.get(images::shape(&model.config)).is_none() {
         // Without sizes nobody knows how the rows are packed: they are known from the projector on.

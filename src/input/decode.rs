@@ -20,6 +20,8 @@ const MAX_FILE: u64 = 1 << 30;
 const MAX_TOGETHER: u64 = 3 * MAX_PIXELS;
 /// Bytes a decoder may allocate: the largest image in 16 bits and four channels, and as much again. Spec: C4.14a
 const MAX_ALLOC: u64 = 16 * MAX_PIXELS;
+/// The same for a look at the head, where a colour profile may stand.
+const HEAD: u64 = 16 << 20;
 
 const CHANNELS: &str = "8 or 16 bits a channel";
 const KINDS: &str = "an image: PNG, JPEG, GIF, BMP, WebP or TIFF";
@@ -64,16 +66,16 @@ fn pixels_of(path: &Path) -> Result<u64> {
     let file = path.to_owned();
     let size = watched(&path.display().to_string(), KINDS, foreign::Limits::PICTURE, move || {
         let mut reader = ImageReader::open(file).ok()?.with_guessed_format().ok()?;
-        reader.limits(limits());
+        reader.limits(limits(HEAD));
         reader.into_dimensions().ok()
     })?;
     let pixels = size.map(|(width, height)| u64::from(width) * u64::from(height));
     Ok(pixels.filter(|&n| n <= MAX_PIXELS).unwrap_or(0))
 }
 
-fn limits() -> Limits {
+fn limits(bytes: u64) -> Limits {
     let mut limits = Limits::default();
-    limits.max_alloc = Some(MAX_ALLOC);
+    limits.max_alloc = Some(bytes);
     limits
 }
 
@@ -144,17 +146,19 @@ impl Image {
     }
 
     fn of_file(bytes: Vec<u8>, label: String) -> Result<Image> {
-        let at = label.clone();
-        watched(&at, KINDS, foreign::Limits::PICTURE, move || Image::decoded(&bytes, &label))?
+        let (at, hash) = (label.clone(), sha256(&bytes));
+        let bytes = if bytes.starts_with(b"\x89PNG") { formats::png_alone(bytes) } else { bytes };
+        watched(&at, KINDS, foreign::Limits::PICTURE, move || Image::decoded(&bytes, &label, hash))?
     }
 
-    fn decoded(bytes: &[u8], label: &str) -> Result<Image> {
-        let broken = |e: ::image::ImageError| Error::new(label, KINDS, e);
+    fn decoded(bytes: &[u8], label: &str, sha256: String) -> Result<Image> {
+        let broken =
+            |e: ::image::ImageError| Error::new(label, KINDS, e).remedy("is the file whole, and of such a kind?");
         let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
         let mut reader = reader.map_err(|e| Error::new(label, KINDS, e))?;
         let format = reader.format();
         ensure!(format.is_some(), label, KINDS, "bytes of no known kind");
-        reader.limits(limits());
+        reader.limits(limits(MAX_ALLOC));
         let decoder = reader.into_decoder().map_err(broken)?;
         let (width, height) = decoder.dimensions();
         let size = (height as usize, width as usize);
@@ -180,7 +184,7 @@ impl Image {
                 (size, rgb.ok_or_else(|| Error::new(label, CHANNELS, format!("{stored:?}")))?, was_rgb)
             }
         };
-        Image::new(label.to_owned(), size.0, size.1, pixels, sha256(bytes), was_rgb)
+        Image::new(label.to_owned(), size.0, size.1, pixels, sha256, was_rgb)
     }
 }
 

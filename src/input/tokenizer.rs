@@ -207,6 +207,7 @@ impl TokenStream<'_> {
 
 /// What is looked at before the crate reads the file.
 #[derive(serde::Deserialize)]
+#[serde(expecting = "an object")]
 struct Head {
     #[serde(default)]
     normalizer: Value,

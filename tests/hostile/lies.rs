@@ -85,8 +85,8 @@ pub(super) fn cases() -> Vec<Case> {
     add("tokens of −1", [NO, NO, NO], |h, d| integers(h, d, "output.ids", -1));
     add("tokens of 2⁴⁰", [NO, NO, NO], |h, d| integers(h, d, "output.ids", 1 << 40));
     add("logits of NaN", [NO, NO, NO], |h, d| bytes(h, d, "decoder.logits").fill(0xff));
-    add("every number 0xff", [B, NO, NO], |_, d| d.fill(0xff));
-    add("every number 0", [NO, NO, NO], |_, d| d.fill(0));
+    add("every number 0xff", [B, NO, B], |_, d| d.fill(0xff));
+    add("every number 0", [NO, NO, B], |_, d| d.fill(0));
     add("a precision of bf17", [B, B, B], |h, _| said(h, "precision", "bf17"));
     add("a policy that is no JSON", [B, B, B], |h, _| said(h, "policy", "{"));
     add("a policy of an unknown name", [B, B, B], |h, _| said(h, "policy", r#"{"name": "evil"}"#));
@@ -99,10 +99,15 @@ pub(super) fn cases() -> Vec<Case> {
     add("a version of a million", [NO, NO, NO], |h, _| said(h, "version", "1000000"));
     add("images that are no hashes", [NO, B, B], |h, _| said(h, "images", "\u{1b}[2J"));
     add("a prompt of 8 MB", [NO, B, B], |h, _| said(h, "prompt", &"x".repeat(8 << 20)));
-    add("noise of NaN", [NO, NO, NO], |h, d| noises(h, d, 0xff, 0));
-    add("noise of 0", [NO, NO, NO], |h, d| noises(h, d, 0, 0));
+    add("noise of NaN", [NO, NO, B], |h, d| noises(h, d, 0xff, 0));
+    add("noise of 0", [NO, NO, B], |h, d| noises(h, d, 0, 0));
+    add("noise of another type", [NO, NO, B], |h, _| {
+        for (_, info) in h.iter_mut().filter(|(name, _)| name.starts_with("noise.")) {
+            info["dtype"] = json!("U32");
+        }
+    });
     // The other side then tells the truth, and differs.
-    add("a wrong mix, with noise whose rows are NaN", [NO, NO, NO], |h, d| {
+    add("a wrong mix, with noise whose rows are NaN", [NO, NO, B], |h, d| {
         noises(h, d, 0xff, 16);
         bytes(h, d, "decoder.00.mix").fill(0);
     });
