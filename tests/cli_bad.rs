@@ -377,3 +377,16 @@ fn names_from_elsewhere_write_no_lines() {
     assert!(!report.contains('\u{1b}') && report.len() < 4000, "{report}");
     assert!(report.contains("93 more") && report.lines().all(|line| !line.starts_with("first divergence")), "{report}");
 }
+
+/// A journal is begun before the first answer, and is gone where there comes none.
+#[test]
+fn a_journal_without_answers_is_not_kept() {
+    let cli = Cli::new();
+    std::fs::write(cli.path("q"), r#"{"question": "x", "answer": "y"}"#).unwrap();
+    let eval = ["eval", "--quiet", "--data", "q", "--policies", "full", "--out", "r.json"];
+    fails(&cli, &[&eval[..], &["--merge", "none.json"]].concat(), &["none.journal.jsonl"]);
+    std::fs::write(cli.path("p.png"), "no picture").unwrap();
+    std::fs::write(cli.path("q"), r#"{"question": "x", "answer": "y", "image": "p.png"}"#).unwrap();
+    fails(&cli, &eval, &["question 1", "p.png"]);
+    fails(&cli, &["run", "--quiet", "--batch", "q", "--out", "r.jsonl"], &["question 1", "p.png"]);
+}

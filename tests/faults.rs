@@ -76,7 +76,7 @@ fn moments() -> impl Iterator<Item = u64> {
 #[test]
 fn signals_at_any_moment_leave_no_partial_file() {
     let cli = Cli::new();
-    for (name, code) in [("INT", Some(130)), ("TERM", Some(143)), ("KILL", None)] {
+    for (name, code) in [("INT", Some(130)), ("TERM", Some(143)), ("HUP", Some(129)), ("KILL", None)] {
         for ms in moments() {
             let mut child = cli.command(&RECORD).stderr(Stdio::piped()).spawn().unwrap();
             std::thread::sleep(Duration::from_millis(ms));
@@ -99,6 +99,19 @@ fn signals_at_any_moment_leave_no_partial_file() {
             }
         }
     }
+}
+
+/// What is begun to outlive its terminal, as by `nohup`, does.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_hangup_that_is_ignored_stays_so() {
+    let cli = Cli::new();
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' HUP; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_aircache")]).args(RECORD);
+    let mut child = command.current_dir(cli.folder.path()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    Command::new("kill").args(["-s", "HUP", &child.id().to_string()]).status().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
 /// A run that writes for ever, of which the first word has been read.

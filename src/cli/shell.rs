@@ -80,10 +80,12 @@ pub fn prepare() {
 /// Ends the process tidily where it is asked to end. Without a handler the signals would still end it.
 #[cfg(unix)]
 fn on_signals() {
-    use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
     // A file beyond the process's limit is then an error in writing, as a full disk is.
     let _ = signal_hook::flag::register(SIGXFSZ, std::sync::Arc::new(AtomicBool::new(false)));
-    let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]) else { return };
+    // A terminal that goes away ends what it began, unless that was begun to outlive it (`nohup`).
+    let asked = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|&signal| signal != SIGHUP || !is_ignored(SIGHUP));
+    let Ok(mut signals) = signal_hook::iterator::Signals::new(asked) else { return };
     // Of a size of its own: RUST_MIN_STACK may ask for more than there is.
     let thread = std::thread::Builder::new().stack_size(STACK).spawn(move || {
         if let Some(signal) = signals.forever().next() {
@@ -99,6 +101,14 @@ fn on_signals() {
             let _ = signal_hook::flag::register_conditional_default(signal, at_once);
         }
     }
+}
+
+/// Whether whoever began the process had a signal ignored; so it is taken where the system does not tell.
+#[cfg(unix)]
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    mask.is_none_or(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 #[cfg(not(unix))]
