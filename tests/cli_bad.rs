@@ -390,3 +390,13 @@ fn a_journal_without_answers_is_not_kept() {
     fails(&cli, &eval, &["question 1", "p.png"]);
     fails(&cli, &["run", "--quiet", "--batch", "q", "--out", "r.jsonl"], &["question 1", "p.png"]);
 }
+
+/// What else there is to say waits until no option is wrong.
+#[test]
+fn an_error_stands_alone() {
+    let cli = Cli::new();
+    fails(&cli, &["run", "--temperature", "nan"], &["--temperature"]);
+    fails(&cli, &["run", "--policy", "aircache", "--prompt", "x", "--model", "nowhere"], &["nowhere"]);
+    fails(&cli, &["record", "--temperature", "nan", "--out", "f"], &["--temperature"]);
+    fails(&cli, &["explain", "--format", "png", "--which", "99", "--out", "f"], &["--which"]);
+}

@@ -44,6 +44,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         out.json(&json!({"layers": layers.iter().map(Layer::json).collect::<Vec<_>>()}))?;
         return Ok(Verdict::Pass);
     }
+    common.messages().notes();
     out.line("layer   kept   lost | keys: leading   span   lead | values: leading   span   lead")?;
     for (l, layer) in layers.iter().enumerate() {
         let kept = layer.keys.first().map_or(0, |s| s.kept);

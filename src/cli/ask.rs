@@ -121,7 +121,7 @@ impl Ask {
             return Err(Error::new("--prompt", "a question about the image", "none"));
         };
         if images.is_empty() {
-            messages.say("note: no --image and no --video, so the model reads text only");
+            messages.note("note: no --image and no --video, so the model reads text only".into());
         }
         Ok((images, prompt, self.system.clone()))
     }
@@ -145,7 +145,7 @@ impl Ask {
         let picture = Image::from_bytes(image.png, &format!("bundled image {}", image.name))?;
         let system = || if self.prompt.is_none() { asked.system.clone() } else { None };
         let question = self.prompt.clone().unwrap_or_else(|| asked.question.clone());
-        messages.say(&format!("bundled image {}: {question}", image.name));
+        messages.note(format!("bundled image {}: {question}", image.name));
         Ok((vec![picture], question, self.system.clone().or_else(system)))
     }
 }

@@ -86,6 +86,7 @@ pub fn run(
         let lines: String = (0..questions.items.len()).filter_map(|q| line(&questions, &journal, q)).collect();
         atomic_write(out, lines.as_bytes())?;
     }
+    messages.notes();
     messages.say(&format!(
         "{} questions in {}, by {name} and {policy} at {retain}, {size} side by side",
         open.len(),

@@ -73,6 +73,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         _ => return Err(Error::new("check", "--model DIR CANDIDATE, or GOLDEN CANDIDATE", "--model and two bundles")),
     };
     drop(busy);
+    messages.notes();
     if let Some(page) = &args.html {
         let candidate = args.bundles.last().map(|path| path.display().to_string()).unwrap_or_default();
         atomic_write(page, verdict_page(&verdict, &candidate).as_bytes())?;

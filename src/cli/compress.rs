@@ -74,6 +74,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         write(writer, out, &plan, precision, &policy, retain, common)?;
     }
     drop(busy);
+    messages.notes();
     print(&plan, &policy, retain, common)?;
     Ok(Verdict::Pass)
 }

@@ -54,7 +54,7 @@ impl Eviction {
             policy = policy.with_alpha(a).map_err(|e| option("--alpha", e).remedy(elite))?;
         }
         if retain.is_none() && policy.name() != Some("full") {
-            messages.say("note: without --retain or --retain-tokens nothing is evicted");
+            messages.note("note: without --retain or --retain-tokens nothing is evicted".into());
         }
         Ok((policy, retain.unwrap_or(Retain::ALL)))
     }

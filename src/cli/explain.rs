@@ -97,6 +97,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     };
     drop(busy);
     atomic_write(&args.out, &written)?;
+    messages.notes();
     if common.json {
         let answers = explained.told.iter().map(
             |t| json!({"policy": t.cell.name, "retain": t.cell.retain, "text": t.answer, "kept": t.plan.entries()}),

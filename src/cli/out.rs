@@ -3,6 +3,7 @@
 use aircache::{Error, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// A text without what would end a line or turn it around: controls, separators of lines, marks of direction.
@@ -63,7 +64,21 @@ pub struct Messages {
     pub quiet: bool,
 }
 
+/// Notes that wait for [`Messages::notes`]. No result depends on them.
+static NOTES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
 impl Messages {
+    /// Says a line once the work has come so far that no option is wrong: an error stands alone.
+    pub fn note(&self, line: String) {
+        NOTES.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+    }
+
+    /// Says the notes that wait.
+    pub fn notes(&self) {
+        let notes = std::mem::take(&mut *NOTES.lock().unwrap_or_else(PoisonError::into_inner));
+        notes.iter().for_each(|note| self.say(note));
+    }
+
     /// Says some lines, which hold no controls whatever a model has answered.
     pub fn say(&self, lines: &str) {
         if !self.quiet {

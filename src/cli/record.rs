@@ -71,6 +71,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         stages,
         noise: !args.no_noise,
     };
+    messages.notes();
     let busy = messages.busy(&format!("recording {}", target.display()));
     let recorded =
         record(&asked.model, &asked.prompt, &how, target, |_| ControlFlow::Continue(())).map_err(at_stages)?;

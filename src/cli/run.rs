@@ -123,6 +123,7 @@ fn flow<T: Real>(job: &Job, args: &Args, common: &Common, out: &mut Stdout) -> R
     let mut sampler = Sampler::new(job.sampling)?;
     let mut pass = Pass::<T>::new(job.precision.grid());
 
+    messages.notes();
     let start = Instant::now();
     let busy = messages.busy(&format!("reading {} tokens", prompt.ids.len()));
     let mut prefilled = generate::prefill(model, &mut pass, prompt, &[job.policy])?;
