@@ -5,8 +5,7 @@
 //! whether work is begun.
 
 use crate::error::{Error, Result, ensure};
-use crate::os;
-pub use crate::os::Told;
+pub use crate::os::{Told, on_exhaustion};
 use std::time::Duration;
 
 /// The variable that says how much may be taken, instead of the system: `12GB`, `500MB`, or a number of bytes.
@@ -37,13 +36,6 @@ pub fn check(at: &str, need: u64) -> Result<()> {
         format!("end other programs; {VARIABLE}={}GB tries it all the same", need.div_ceil(1_000_000_000))
     );
     Ok(())
-}
-
-/// From now on, where memory that is needed is not there, `tell` is called with how many bytes were asked for, and the
-/// process ends with the code that it gives: for a program whose allocator is [`Told`]. Where a stack is full the standard
-/// library has said so, and nothing is asked for. Holds for the whole process; the first stays.
-pub fn on_exhaustion(tell: fn(Option<usize>) -> i32) {
-    os::on_exhaustion(tell);
 }
 
 /// `12GB`, `500MB` or a number of bytes.

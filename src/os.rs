@@ -65,9 +65,11 @@ unsafe impl GlobalAlloc for Told {
     }
 }
 
-/// From now on `tell` is called where memory of [`Told`] is not there, with what was asked for, or where the standard
-/// library aborts the process, as it does when a stack is full; the process ends with the code that it gives.
-pub(crate) fn on_exhaustion(tell: fn(Option<usize>) -> i32) {
+/// From now on, where memory that is needed is not there, `tell` is called with how many bytes were asked for, and the
+/// process ends with the code that it gives: for a program whose allocator is [`Told`]. Where the standard library ends
+/// the process, as it does when a stack is full, it has said why, and nothing was asked for. Holds for the whole process;
+/// the first stays.
+pub fn on_exhaustion(tell: fn(Option<usize>) -> i32) {
     let _ = EXHAUSTED.set(tell); // the first stays
     #[cfg(unix)]
     on_signal(libc::SIGABRT, |_| exhausted(None));

@@ -39,12 +39,12 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         args.eviction.policy.is_some() || args.eviction.retain.is_some() || args.eviction.retain_tokens.is_some();
     let (policy, retain) = args.eviction.resolve(common.messages())?;
     let layers = analyze(&Bundle::open(path)?, asked.then_some((&policy, retain)))?;
+    common.messages().notes();
     let mut out = Stdout::new();
     if common.json {
         out.json(&json!({"layers": layers.iter().map(Layer::json).collect::<Vec<_>>()}))?;
         return Ok(Verdict::Pass);
     }
-    common.messages().notes();
     out.line("layer   kept   lost | keys: leading   span   lead | values: leading   span   lead")?;
     for (l, layer) in layers.iter().enumerate() {
         let kept = layer.keys.first().map_or(0, |s| s.kept);

@@ -65,6 +65,7 @@ pub fn run(
     let rounded = model.rounded(precision.grid())?; // R10.4
     let model = rounded.as_ref().unwrap_or(&model);
     let batch = Batch { model, processor: &processor, policy, retain, precision, sampling, until };
+    messages.notes();
     let bar = messages.bar("questions", open.len());
     let (start, mut printed, mut stdout) = (Instant::now(), 0, Stdout::new());
     print(&questions, &journal, &mut printed, &mut stdout, &bar)?;
@@ -86,7 +87,6 @@ pub fn run(
         let lines: String = (0..questions.items.len()).filter_map(|q| line(&questions, &journal, q)).collect();
         atomic_write(out, lines.as_bytes())?;
     }
-    messages.notes();
     messages.say(&format!(
         "{} questions in {}, by {name} and {policy} at {retain}, {size} side by side",
         open.len(),

@@ -20,7 +20,7 @@ pub const STACK: usize = 2 << 20;
 /// Set when a signal is about to end the process, which must then report nothing else.
 static ENDING: AtomicBool = AtomicBool::new(false);
 
-/// Whether nobody is ending the process yet; else gives whoever is the time to say why.
+/// Whether nobody is ending the process yet; else gives whoever is the time to say why: threads fail together.
 fn first_to_end() -> bool {
     let first = !ENDING.swap(true, Ordering::SeqCst);
     if !first {
@@ -50,8 +50,7 @@ pub fn prepare() {
         std::process::exit(i32::from(BAD));
     });
     aircache::memory::on_exhaustion(|bytes| {
-        // What is missing here too ends the process at once.
-        if !ENDING.swap(true, Ordering::SeqCst) {
+        if first_to_end() {
             remove_temporaries();
             if let Some(bytes) = bytes {
                 let e = Error::new("memory", format!("{bytes} bytes more"), "less");

@@ -119,7 +119,8 @@ impl Journal {
         let text = if new { String::new() } else { text(path)? };
         let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(unusable)?;
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
-        let mut journal = Journal { header, answers: BTreeMap::new(), file: None, new };
+        let mut journal = Journal::in_memory(header);
+        journal.new = new;
         if whole == 0 {
             let header = serde_json::to_string(&journal.header).unwrap_or_default();
             // A line that was torn is the start of ours; anything else is somebody's file.

@@ -87,9 +87,12 @@ pub(super) fn given(config: &FamilyConfig, candidate: &Bundle, visual: usize, fi
 }
 
 /// Fails where there is no memory for pixels of these shapes, and for a copy.
-fn room<const N: usize>(at: &str, shapes: impl Iterator<Item = [usize; N]>) -> Result<()> {
+fn room<const N: usize>(at: &str, shapes: impl IntoIterator<Item = [usize; N]>) -> Result<()> {
     let numbers = |shape: [usize; N]| shape.iter().fold(1u64, |n, &side| n.saturating_mul(side as u64));
-    memory::check(at, shapes.map(numbers).fold(0, u64::saturating_add).saturating_mul(2 * size_of::<f32>() as u64))
+    memory::check(
+        at,
+        shapes.into_iter().map(numbers).fold(0, u64::saturating_add).saturating_mul(2 * size_of::<f32>() as u64),
+    )
 }
 
 /// Where the `n` rows of a prompt stand, of whose images nobody knows how they lie.
@@ -169,7 +172,7 @@ fn given_rows_of_tiles(config: &InternVlConfig, candidate: &Bundle) -> Result<Ve
     let count = |&[h, w]: &[usize; 2]| Ok(tiling.packing((h, w)).map_err(|e| e.within(at("input.sizes")))?.tiles);
     let counts = sizes.iter().map(count).collect::<Result<Vec<usize>>>()?;
     let shape = [counts.iter().sum(), 3, tiling.tile, tiling.tile];
-    room(&at("input.sizes"), [shape].into_iter())?;
+    room(&at("input.sizes"), [shape])?;
     let pixels = match candidate.get("input.pixels") {
         None => Array4::zeros(shape),
         Some(_) => {
@@ -202,7 +205,7 @@ fn given_patches(config: &Qwen2VlConfig, candidate: &Bundle) -> Result<Vec<Given
     let all = all.ok_or_else(|| Error::new(at("input.grid"), "sides of images", "more patches than any prompt has"))?;
     ensure!(sizes.len() == grids.len(), at("input.sizes"), format!("sizes of {} images", grids.len()), sizes.len());
     let shape = (all, v.patch_numbers());
-    room(&at("input.grid"), [[shape.0, shape.1]].into_iter())?;
+    room(&at("input.grid"), [[shape.0, shape.1]])?;
     let pixels = match candidate.get("input.pixels") {
         None => Array2::zeros(shape),
         Some(_) => {

@@ -104,8 +104,8 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
 
     // The truth of the replay, in a file that is gone with it.
     let place = Temporary::beside(&std::env::temp_dir().join("aircache-replay.safetensors"))
-        .map_err(|e| e.remedy("a replay keeps its own numbers there for a while: set TMPDIR to a folder for them"))?;
-    let place = place.unnamed();
+        .map_err(|e| e.remedy("a replay keeps its own numbers there for a while: set TMPDIR to a folder for them"))?
+        .unnamed();
     let out = Recorder::create(place.path(), Precision::Truth, Selection::default())?;
     let rounded = model.rounded(precision.grid())?; // R10.4
     let weights = rounded.as_ref().unwrap_or(model);

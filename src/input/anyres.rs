@@ -93,11 +93,9 @@ impl Anyres {
         }
         let chosen = best.map_or((0, 0), |b| b.0);
         let whole = |n: usize| n > 0 && self.tile > 0 && n.is_multiple_of(self.tile);
-        let tiles = |n: usize| n / self.tile.max(1);
-        let few = tiles(chosen.0).checked_mul(tiles(chosen.1)).is_some_and(|n| n <= MAX_TILES);
-        let bounded = chosen.0.checked_mul(chosen.1).is_some_and(|n| n <= MAX_CANVAS);
+        let squares = |side: usize| (chosen.0 / side).saturating_mul(chosen.1 / side);
         ensure!(
-            whole(chosen.0) && whole(chosen.1) && bounded && few,
+            whole(chosen.0) && whole(chosen.1) && squares(1) <= MAX_CANVAS && squares(self.tile) <= MAX_TILES,
             "image_grid_pinpoints",
             format!(
                 "resolutions of at most {MAX_TILES} whole tiles of {} pixels, {MAX_CANVAS} pixels in all",

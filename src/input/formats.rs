@@ -45,20 +45,25 @@ pub(super) fn gif(bytes: &[u8], check: impl FnOnce((usize, usize)) -> Result<()>
 
 /// A PNG without what a picture may say in compressed words beside its pixels, a colour profile above all: a megabyte of it may
 /// stand for gigabytes. What is no chain of chunks stays as it is.
-pub(super) fn png_alone(bytes: Vec<u8>) -> Vec<u8> {
+pub(super) fn png_alone(mut bytes: Vec<u8>) -> Vec<u8> {
     const BESIDE: [&[u8; 4]; 3] = [b"iCCP", b"iTXt", b"zTXt"];
-    let (mut kept, mut at) = (bytes.get(..8).unwrap_or_default().to_vec(), 8);
-    while let Some(head) = bytes.get(at..at + 8) {
-        let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
-        let end = at.saturating_add(12).saturating_add(length);
-        let Some(chunk) = bytes.get(at..end) else { break };
-        if !BESIDE.iter().any(|kind| kind[..] == head[4..]) {
-            kept.extend_from_slice(chunk);
+    // Chunks are moved up in place, over those that are left out.
+    let mut at = bytes.len().min(8);
+    let mut kept = at;
+    while let Some(&[a, b, c, d, ref kind @ ..]) = bytes.get(at..at + 8) {
+        let end = (at + 12).saturating_add(u32::from_be_bytes([a, b, c, d]) as usize);
+        if end > bytes.len() {
+            break;
+        }
+        if !BESIDE.iter().any(|beside| beside[..] == *kind) {
+            bytes.copy_within(at..end, kept);
+            kept += end - at;
         }
         at = end;
     }
-    kept.extend_from_slice(&bytes[at.min(bytes.len())..]);
-    if kept.len() == bytes.len() { bytes } else { kept }
+    bytes.copy_within(at.., kept);
+    bytes.truncate(kept + bytes.len() - at);
+    bytes
 }
 
 /// The pixels of a CMYK TIFF: [h, w, 3], from 0 (no ink) to 255, as `convert("RGB")` mixes them.

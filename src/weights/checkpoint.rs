@@ -69,8 +69,8 @@ impl Checkpoint {
     /// Opens `model.safetensors`, or the files that `model.safetensors.index.json` lists.
     ///
     /// # Errors
-    /// No weights, or damaged ones; the message names file and tensor. Weights that have to be copied, and no memory for that. What a model needs of them is checked later, by
-    /// [`matrix`](Self::matrix) and [`vector`](Self::vector).
+    /// No weights, or damaged ones; the message names file and tensor. Weights that have to be copied, and no memory for
+    /// that. What a model needs of them is checked later, by [`matrix`](Self::matrix) and [`vector`](Self::vector).
     pub fn open(files: &Files) -> Result<Checkpoint> {
         let (label, shards) = shards::open(files)?;
         let mut tensors = BTreeMap::new();

@@ -26,9 +26,13 @@ fn sparse(path: &Path, metadata: Value, stages: &[(&str, &str, &[u64], u64)]) {
         head[name] = json!({"dtype": dtype, "shape": shape, "data_offsets": [end, end + bytes]});
         end += bytes;
     }
-    let head = head.to_string();
-    std::fs::write(path, claiming(head.len() as u64, head.as_bytes())).unwrap();
-    std::fs::File::options().write(true).open(path).unwrap().set_len(8 + head.len() as u64 + end).unwrap();
+    holes(path, head.to_string().as_bytes(), end);
+}
+
+/// A safetensors file of this head and so many bytes, which are holes.
+fn holes(path: &Path, head: &[u8], data: u64) {
+    std::fs::write(path, claiming(head.len() as u64, head)).unwrap();
+    std::fs::File::options().write(true).open(path).unwrap().set_len(8 + head.len() as u64 + data).unwrap();
 }
 
 fn bundle(precision: &str) -> Value {
@@ -84,15 +88,14 @@ fn wide_mlp(p: &Place) {
 fn wide_and_odd(p: &Place) {
     wide_mlp(p);
     let weights = p.path("model/model.safetensors");
-    let mut file = std::fs::File::options().read(true).write(true).open(&weights).unwrap();
+    let mut file = std::fs::File::open(&weights).unwrap();
     let mut length = [0; 8];
     file.read_exact(&mut length).unwrap();
     let mut head = vec![0; u64::from_le_bytes(length) as usize];
     file.read_exact(&mut head).unwrap();
     let data = file.metadata().unwrap().len() - 8 - head.len() as u64;
     head.resize((head.len() + 1) | 1, b' ');
-    std::fs::write(&weights, claiming(head.len() as u64, &head)).unwrap();
-    std::fs::File::options().write(true).open(&weights).unwrap().set_len(8 + head.len() as u64 + data).unwrap();
+    holes(&weights, &head, data);
 }
 
 /// A candidate of a replay: ids, and a stage that says how its images lie.
