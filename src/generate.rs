@@ -1,41 +1,23 @@
 //! The whole flow on one screen: encode, merge, prefill; compress; decode.
+//!
+//! `run`, `record`, `check`, `eval` and `bench` all come through here. A single prompt is a batch of one. Nothing is padded, and
+//! no prompt's bits depend on what it is batched with (C6.1a).
 
-mod batch;
-
-pub use batch::{Continuation, Wanted, decode_batch, prefill_batch};
-
-use crate::cache::Cache;
-use crate::decoder::{Observer, Segment};
+use crate::decoder::{AT_ONCE, Observer, Sequence};
 use crate::error::Result;
 use crate::input::Prepared;
 use crate::model::Model;
 use crate::num::Real;
-use crate::pass::{Part, Pass, Stage};
+use crate::pass::Pass;
 use crate::policy::{LayerScores, Observed, Plan, Policy, Retain, Scorer};
-use crate::roles::Roles;
 use crate::sample::Sampler;
-use ndarray::{Array2, Array3, s};
+use ndarray::{Array2, Array3};
 use std::ops::ControlFlow;
 
-/// A prompt that has gone through all layers.
-#[derive(Debug, Clone)]
-pub struct Prefilled<T> {
-    /// Keys and values of every prompt row, until compressed.
-    pub cache: Cache<T>,
-    /// What the policies asked to see.
-    pub observer: Observer<T>,
-    /// Logits of the last prompt row: \[V\].
-    pub logits: Vec<T>,
-    /// The rotary position of the first generated token.
-    pub next_position: i64,
-    /// What each prompt row is.
-    pub roles: Roles,
-}
-
-/// Runs a prompt through the model; `policies` say what must be observed on the way. Spec: E6.1–E6.7
+/// Runs one prompt through the model; `policies` say what must be observed on the way. Spec: E6.1–E6.7
 ///
 /// # Errors
-/// A policy that does not fit the prompt (A8.13), visual rows that do not fit its placeholders, or too little memory.
+/// As [`prefill_batch`].
 ///
 /// ```
 /// # #[cfg(feature = "input")] {
@@ -45,11 +27,11 @@ pub struct Prefilled<T> {
 /// let image = Image::from_bytes(demo::samples()[0].png, "sample")?;
 /// let prompt = processor.prepare(&[image], "What does the top right box say?", None)?;
 /// let mut pass = Pass::<f32>::new(Grid::Native);
-/// let mut prefilled = generate::prefill(&model, &mut pass, &prompt, &[Policy::AIRCACHE])?;
-/// let plan = prefilled.plan(&Policy::AIRCACHE, "0.3".parse()?)?;
-/// let full = prefilled.cache.bytes();
-/// prefilled.cache.compact(&plan.kept);
-/// assert!(prefilled.cache.bytes() < full / 2);
+/// let mut sequence = generate::prefill(&model, &mut pass, &prompt, &[Policy::AIRCACHE])?;
+/// let plan = sequence.plan(&Policy::AIRCACHE, "0.3".parse()?)?;
+/// let full = sequence.cache.bytes();
+/// sequence.cache.compact(&plan.kept);
+/// assert!(sequence.cache.bytes() < full / 2);
 /// # }
 /// # Ok::<(), aircache::Error>(())
 /// ```
@@ -58,28 +40,60 @@ pub fn prefill<T: Real>(
     pass: &mut Pass<'_, T>,
     prompt: &Prepared,
     policies: &[Policy],
-) -> Result<Prefilled<T>> {
-    if !pass.is_watched() {
-        return batch::alone(model, pass, (prompt, policies)); // the same bits in less memory: C6.11a
-    }
-    model.fits(prompt)?;
-    let mut observer = batch::observer(prompt, policies)?;
-    let visual = model.encode(pass, prompt);
-    let merged = model.merge(pass, prompt, visual)?;
-    let next_position = prompt.positions.next();
-    let mut cache = model.decoder.cache();
-    let segment = Segment { cache: &mut cache, rows: prompt.ids.len(), observer: Some(&mut observer), length: None };
-    let x = model.decoder.forward(pass, merged, &prompt.positions, &mut [segment]);
-    let x = model.decoder.final_norm(pass, x.view());
-    let given = pass.show(Stage::at(Part::Decoder, "norm"), x.view()).map(|x| x.into_dimensionality());
-    let x = given.and_then(|x| x.ok()).unwrap_or(x);
-    let logits = model.decoder.logits(pass, x.slice(s![-1.., ..]));
-    pass.show(Stage::at(Part::Decoder, "logits"), logits.row(0));
-    Ok(Prefilled { cache, observer, logits: logits.row(0).to_vec(), next_position, roles: prompt.roles.clone() })
+) -> Result<Sequence<T>> {
+    let mut sequences = prefill_batch(model, pass, &[(prompt, policies)], AT_ONCE)?;
+    Ok(sequences.pop().unwrap_or_else(|| unreachable!("D6.11: one prompt gives one sequence")))
 }
 
-impl<T: Real> Prefilled<T> {
-    /// What every layer has to say to a policy; one observation serves any number of retentions.
+/// Runs prompts of any lengths through the model together, at most `at_once` rows at a time, each with the policies that must
+/// be able to decide about it. Spec: E6.1–E6.7, D6.11, C6.11a
+///
+/// # Errors
+/// A policy that does not fit its prompt (A8.13), visual rows that do not fit the placeholders, or too little memory.
+///
+/// # Panics
+/// Several prompts in a watched pass.
+pub fn prefill_batch<T: Real>(
+    model: &Model,
+    pass: &mut Pass<'_, T>,
+    prompts: &[(&Prepared, &[Policy])],
+    at_once: usize,
+) -> Result<Vec<Sequence<T>>> {
+    let mut merged = Vec::with_capacity(prompts.len());
+    let mut sequences = Vec::with_capacity(prompts.len());
+    for (prompt, policies) in prompts {
+        model.fits(prompt)?;
+        let observer = observer(prompt, policies)?;
+        let visual = model.encode(pass, prompt); // E5.1–E5.15
+        merged.push((model.merge(pass, prompt, visual)?, &prompt.positions)); // E6.1
+        sequences.push(Sequence { observer, roles: prompt.roles.clone(), ..Sequence::new(model.decoder.cache()) });
+    }
+    model.decoder.prefill(pass, &merged, &mut sequences, at_once); // E6.2–E6.7
+    Ok(sequences)
+}
+
+/// What the policies ask to see of a prompt.
+fn observer<T: Real>(prompt: &Prepared, policies: &[Policy]) -> Result<Observer<T>> {
+    let mut rows = Vec::new();
+    for policy in policies {
+        rows.extend_from_slice(Scorer::new(policy, &prompt.roles)?.rows());
+    }
+    rows.sort_unstable();
+    rows.dedup();
+    Ok(Observer::new(rows, policies.iter().any(Policy::needs_received)))
+}
+
+impl<T: Real> Sequence<T> {
+    /// Which rows of the prompt each KV head keeps. Spec: E8.1–E8.7
+    ///
+    /// # Errors
+    /// As [`Scorer::new`] and [`Scorer::observe`].
+    pub fn plan(&self, policy: &Policy, retain: Retain) -> Result<Plan> {
+        let scorer = Scorer::new(policy, &self.roles)?;
+        Ok(scorer.decide(retain, &self.scores(&scorer)?))
+    }
+
+    /// The scores of every layer; one observation serves any number of retentions.
     ///
     /// # Errors
     /// As [`Scorer::observe`].
@@ -92,9 +106,9 @@ impl<T: Real> Prefilled<T> {
     /// # Errors
     /// As `f`.
     pub fn observed<R>(&self, f: impl Fn(usize, &Observed<'_, T>) -> Result<R>) -> Result<Vec<R>> {
-        let layer = |(l, seen): (usize, &crate::decoder::LayerObserved<T>)| {
-            let heads = &self.cache.layers[l];
-            let (n, d) = (self.roles.len(), heads.first().map_or(0, |h| h.keys().ncols()));
+        let layers = self.observer.layers.iter().zip(&self.cache.layers).enumerate();
+        let each = layers.map(|(l, (seen, heads))| {
+            let (n, d) = (self.roles.len(), seen.queries.dim().2);
             let mut k = Array3::from_elem((heads.len(), n, d), T::ZERO);
             for (mut k, head) in k.outer_iter_mut().zip(heads) {
                 k.assign(&head.keys());
@@ -102,17 +116,8 @@ impl<T: Real> Prefilled<T> {
             let received = seen.received.as_ref().map(|r| Array2::from_shape_fn((r.len(), n), |(g, i)| r[g][i]));
             let received = received.as_ref().map(|r| r.view());
             f(l, &Observed { q: seen.queries.view(), rows: &self.observer.rows, k: k.view(), received })
-        };
-        self.observer.layers.iter().enumerate().map(layer).collect()
-    }
-
-    /// Which rows each KV head keeps. Spec: E8.1–E8.7
-    ///
-    /// # Errors
-    /// As [`Scorer::new`] and [`Scorer::observe`].
-    pub fn plan(&self, policy: &Policy, retain: Retain) -> Result<Plan> {
-        let scorer = Scorer::new(policy, &self.roles)?;
-        Ok(scorer.decide(retain, &self.scores(&scorer)?))
+        });
+        each.collect()
     }
 }
 
@@ -125,33 +130,62 @@ pub struct Until {
     pub max_new_tokens: usize,
 }
 
-/// Generates from a prefilled, perhaps compacted cache, at the positions after the prompt. Spec: E6.8
-///
-/// `each` sees every token as it is chosen and may break off. Returns the tokens, a stop token included; the last one is
-/// not fed (C6.8b).
+/// Generates from one prefilled, perhaps evicted sequence. `each` sees every token as it is chosen and may end the answer.
 ///
 /// # Errors
 /// Logits that are not numbers.
 pub fn decode<T: Real>(
     model: &Model,
     pass: &mut Pass<'_, T>,
-    prefilled: &mut Prefilled<T>,
+    sequence: &mut Sequence<T>,
     sampler: &mut Sampler,
     until: &Until,
     mut each: impl FnMut(u32) -> ControlFlow<()>,
 ) -> Result<Vec<u32>> {
-    let mut tokens = Vec::new();
-    let mut logits = prefilled.logits.clone();
-    while tokens.len() < until.max_new_tokens {
-        let token = sampler.next(&logits)?;
-        tokens.push(token);
-        if each(token).is_break() || until.stop.contains(&token) || tokens.len() == until.max_new_tokens {
+    let (sequences, samplers) = (std::slice::from_mut(sequence), std::slice::from_mut(sampler));
+    let mut tokens = decode_batch(model, pass, sequences, samplers, until, |_, token| each(token))?;
+    Ok(tokens.pop().unwrap_or_else(|| unreachable!("E6.8: one sequence gives one answer")))
+}
+
+/// Generates from several sequences side by side: one reading of the weights serves all of them. A sequence that ends makes no
+/// further steps. Spec: E6.8, C6.1a
+///
+/// samplers: one for each. `each` sees every token with its sequence's number as it is chosen, and may end that sequence.
+/// Returns the tokens of each, a stop token included; the last one is not fed (C6.8b).
+///
+/// # Errors
+/// Logits that are not numbers.
+///
+/// # Panics
+/// Several sequences in a watched pass.
+pub fn decode_batch<T: Real>(
+    model: &Model,
+    pass: &mut Pass<'_, T>,
+    sequences: &mut [Sequence<T>],
+    samplers: &mut [Sampler],
+    until: &Until,
+    mut each: impl FnMut(usize, u32) -> ControlFlow<()>,
+) -> Result<Vec<Vec<u32>>> {
+    assert!(!pass.is_watched() || sequences.len() < 2, "E6.8: stages are those of one sequence");
+    let mut tokens = vec![Vec::new(); sequences.len()];
+    let mut open: Vec<(usize, &mut Sequence<T>)> = sequences.iter_mut().enumerate().collect();
+    for t in 0..until.max_new_tokens {
+        let mut fed = Vec::with_capacity(open.len());
+        let mut going = Vec::with_capacity(open.len());
+        for (i, sequence) in open {
+            let token = samplers[i].next(&sequence.logits)?; // E6.9
+            tokens[i].push(token);
+            if each(i, token).is_continue() && !until.stop.contains(&token) && t + 1 < until.max_new_tokens {
+                fed.push(token);
+                going.push((i, sequence));
+            }
+        }
+        open = going;
+        if open.is_empty() {
             break;
         }
-        let fed = tokens.len() - 1;
-        let position = prefilled.next_position + fed as i64;
-        let next = model.decoder.step(pass, &[token], &[position], &mut [&mut prefilled.cache]);
-        logits = pass.put(Stage::layer(Part::Step, fed, "logits"), next.row(0).to_owned()).to_vec();
+        let mut sequences: Vec<&mut Sequence<T>> = open.iter_mut().map(|(_, sequence)| &mut **sequence).collect();
+        model.decoder.step(pass, t, &fed, &mut sequences); // E6.8
     }
     Ok(tokens)
 }

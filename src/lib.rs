@@ -14,7 +14,7 @@
 //!
 //! ```text
 //! images + prompt ─input→ Prepared ─vision→ features ─projector→ visual rows ─merge→ embeddings
-//!   ─prefill→ Prefilled {cache, observer, logits} ─policy→ Plan ─compact→ Cache ─step*→ ids ─decode→ text
+//!   ─prefill→ Sequence {cache, observer, logits} ─policy→ Plan ─compact→ Cache ─step*→ ids ─decode→ text
 //! ```
 //!
 //! [`generate`] is this diagram as code, on one screen.
@@ -40,14 +40,14 @@
 //! let prompt = processor.prepare(&[image], &asked.question, asked.system.as_deref())?;
 //!
 //! let mut pass = Pass::<f32>::new(Grid::Native); // f64 for truth, a grid for bf16 or f16
-//! let mut prefilled = generate::prefill(&model, &mut pass, &prompt, &[Policy::AIRCACHE])?;
-//! let plan = prefilled.plan(&Policy::AIRCACHE, "0.5".parse()?)?; // half of the visual entries
-//! prefilled.cache.compact(&plan.kept); // the others' memory is given back here
+//! let mut sequence = generate::prefill(&model, &mut pass, &prompt, &[Policy::AIRCACHE])?;
+//! let plan = sequence.plan(&Policy::AIRCACHE, "0.5".parse()?)?; // half of the visual entries
+//! sequence.cache.compact(&plan.kept); // the others' memory is given back here
 //!
 //! let until = Until { stop: model.generation.eos.clone(), max_new_tokens: 32 };
 //! let mut greedy = Sampler::new(Sampling::Greedy)?;
 //! let each = |_| ControlFlow::Continue(()); // sees every token as it comes
-//! let ids = generate::decode(&model, &mut pass, &mut prefilled, &mut greedy, &until, each)?;
+//! let ids = generate::decode(&model, &mut pass, &mut sequence, &mut greedy, &until, each)?;
 //! println!("{}", processor.tokenizer().decode(&ids)?);
 //! # }
 //! # Ok::<(), aircache::Error>(())
@@ -98,7 +98,7 @@
 //! |---|---|---|
 //! | 0 | `error` `os` `memory` `foreign` `roles` `num` `files` `config` | numbers and their orders of sums; what a file, a prompt row, a configuration is |
 //! | 1 | `kernel` | arithmetic on arrays; no model |
-//! | 2 | `pass` `weights` `input` | where a run rounds and who watches; checkpoints in place; pixels, ids, roles |
+//! | 2 | `stage` `pass` `weights` `input` | the places of the flow that have names; where a run rounds and who watches; checkpoints in place; pixels, ids, roles |
 //! | 3 | `layer` | weights joined to kernels |
 //! | 4 | `vision` `cache` `policy` `sample` | the parts of the flow, none of which knows another |
 //! | 5 | `decoder` | the language model |
@@ -138,6 +138,7 @@ pub mod roles;
 pub mod sample;
 #[cfg(feature = "input")]
 pub mod selftest;
+pub mod stage;
 pub mod vision;
 pub mod weights;
 

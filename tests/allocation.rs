@@ -49,10 +49,11 @@ fn asked(model: &Model, mut cache: Cache<f32>, len: usize) -> usize {
         }
     }
     cache.rows = len;
+    let mut sequence = Sequence { next_position: len as i64, ..Sequence::new(cache) };
     let mut pass = Pass::<f32>::new(Grid::Native);
     let mut step = |i: usize| {
         let before = ASKED.load(Relaxed);
-        model.decoder.step(&mut pass, &[20], &[(len + i) as i64], &mut [&mut cache]);
+        model.decoder.step(&mut pass, i, &[20], &mut [&mut sequence]);
         ASKED.load(Relaxed) - before
     };
     (0..4).map(&mut step).last().unwrap()

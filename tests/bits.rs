@@ -4,8 +4,7 @@
 #[path = "common/numbers.rs"]
 mod numbers;
 
-use aircache::cache::Cache;
-use aircache::decoder::{Observer, Sequence};
+use aircache::decoder::Sequence;
 use aircache::demo;
 use aircache::input::Positions;
 use aircache::kernel::simd::Isa;
@@ -30,35 +29,25 @@ fn add(hash: &mut u64, numbers: impl IntoIterator<Item = u64>) {
 /// Keys, values and logits of all prompts and of the steps after them.
 fn hash<T: Real>(model: &Model, grid: Grid, at_once: usize, batched: bool) -> u64 {
     let (decoder, mut pass) = (&model.decoder, Pass::<T>::new(grid));
-    let positions = LENGTHS.map(|n| Positions::Linear((0..n as i64).collect()));
-    let mut observers = LENGTHS.map(|_| Observer::new(Vec::new(), false));
-    let mut caches: Vec<Cache<T>> = LENGTHS.iter().map(|_| decoder.cache()).collect();
-    let mut sequences: Vec<Sequence<'_, T>> = LENGTHS
-        .iter()
-        .zip(&positions)
-        .zip(caches.iter_mut().zip(&mut observers))
-        .map(|((&n, positions), (cache, observer))| {
-            let x = pass.store(decoder.embed(&ids(model, n)));
-            Sequence { x, positions, cache, observer }
-        })
-        .collect();
+    let positions = LENGTHS.map(Positions::in_order);
+    let prompt = |(&n, at)| (pass.store(decoder.embed(&ids(model, n))), at);
+    let prompts: Vec<_> = LENGTHS.iter().zip(&positions).map(prompt).collect();
+    let mut sequences: Vec<Sequence<T>> = LENGTHS.iter().map(|_| Sequence::new(decoder.cache())).collect();
     let mut hash = 0xcbf2_9ce4_8422_2325;
     let groups = if batched { LENGTHS.len() } else { 1 };
-    for sequences in sequences.chunks_mut(groups) {
-        let last = decoder.prefill(&pass, sequences, at_once);
-        add(&mut hash, bits(&decoder.logits(&pass, decoder.final_norm(&pass, last.view()).view())));
+    for (prompts, sequences) in prompts.chunks(groups).zip(sequences.chunks_mut(groups)) {
+        decoder.prefill(&mut pass, prompts, sequences, at_once);
+        sequences.iter().for_each(|sequence| add(&mut hash, bits(&sequence.logits)));
     }
-    drop(sequences);
     for step in 0..STEPS {
-        for (group, caches) in caches.chunks_mut(groups).enumerate() {
-            let lengths = &LENGTHS[group * groups..][..caches.len()];
-            let at: Vec<i64> = lengths.iter().map(|&n| (n + step) as i64).collect();
+        for (group, sequences) in sequences.chunks_mut(groups).enumerate() {
+            let lengths = &LENGTHS[group * groups..][..sequences.len()];
             let tokens: Vec<u32> = lengths.iter().map(|&n| ids(model, n + step + 1)[n + step]).collect();
-            let logits = decoder.step(&mut pass, &tokens, &at, &mut caches.iter_mut().collect::<Vec<_>>());
-            add(&mut hash, bits(&logits));
+            decoder.step(&mut pass, step, &tokens, &mut sequences.iter_mut().collect::<Vec<_>>());
+            sequences.iter().for_each(|sequence| add(&mut hash, bits(&sequence.logits)));
         }
     }
-    for head in caches.iter().flat_map(|c| &c.layers).flatten() {
+    for head in sequences.iter().flat_map(|s| &s.cache.layers).flatten() {
         add(&mut hash, bits(&head.keys()));
         add(&mut hash, bits(&head.values()));
     }
@@ -70,28 +59,26 @@ fn row_by_row<T: Real>(model: &Model) -> Vec<u64> {
     let (decoder, mut pass) = (&model.decoder, Pass::<T>::new(Grid::Native));
     let mut found = Vec::new();
     for n in LENGTHS {
-        let (mut cache, mut logits) = (decoder.cache(), None);
+        let mut sequence = Sequence::new(decoder.cache());
         for (i, &id) in ids(model, n).iter().enumerate() {
-            logits = Some(decoder.step(&mut pass, &[id], &[i as i64], &mut [&mut cache]));
+            decoder.step(&mut pass, i, &[id], &mut [&mut sequence]);
         }
-        found.extend(bits(&logits.unwrap()));
-        cache.layers.iter().flatten().for_each(|head| found.extend(bits(&head.keys())));
+        found.extend(bits(&sequence.logits));
+        sequence.cache.layers.iter().flatten().for_each(|head| found.extend(bits(&head.keys())));
     }
     found
 }
 
 /// The same as one prefill.
 fn at_once<T: Real>(model: &Model) -> Vec<u64> {
-    let (decoder, pass) = (&model.decoder, Pass::<T>::new(Grid::Native));
+    let (decoder, mut pass) = (&model.decoder, Pass::<T>::new(Grid::Native));
     let mut found = Vec::new();
     for n in LENGTHS {
-        let (positions, mut observer) = (Positions::Linear((0..n as i64).collect()), Observer::new(Vec::new(), false));
-        let mut cache = decoder.cache();
-        let x = decoder.embed(&ids(model, n));
-        let sequence = Sequence { x, positions: &positions, cache: &mut cache, observer: &mut observer };
-        let last = decoder.prefill(&pass, &mut [sequence], usize::MAX);
-        found.extend(bits(&decoder.logits(&pass, decoder.final_norm(&pass, last.view()).view())));
-        cache.layers.iter().flatten().for_each(|head| found.extend(bits(&head.keys())));
+        let mut sequence = Sequence::new(decoder.cache());
+        let prompt = (decoder.embed(&ids(model, n)), &Positions::in_order(n));
+        decoder.prefill(&mut pass, &[prompt], std::slice::from_mut(&mut sequence), usize::MAX);
+        found.extend(bits(&sequence.logits));
+        sequence.cache.layers.iter().flatten().for_each(|head| found.extend(bits(&head.keys())));
     }
     found
 }

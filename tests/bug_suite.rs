@@ -13,7 +13,7 @@ mod bugs;
 mod lab;
 
 use aircache::golden::{Bundle, Verdict};
-use aircache::kernel::Way;
+use aircache::pass::Way;
 use aircache::pass::Precision::{self, Bf16, F16, Fast};
 use lab::{Backend, Dump, Lab};
 use rayon::prelude::*;

@@ -1,7 +1,7 @@
 //! Chapter 01: names.
 
-use aircache::pass::{Part, Stage};
 use aircache::roles::{Role, Roles};
+use aircache::stage::{From, Row, Site, Stage, TABLE};
 
 /// T1.1: every field or function that the table names stands in the file that it names.
 #[test]
@@ -44,9 +44,38 @@ fn c1_2a_visual_and_text_rows_together_are_all_rows() {
 
 #[test]
 fn d1_3_worked_examples() {
-    assert_eq!(Stage::layer(Part::Decoder, 7, "mix").to_string(), "decoder.07.mix");
-    assert_eq!(Stage::layer(Part::Step, 7, "logits").to_string(), "step.0007.logits");
-    assert_eq!(Stage::at(Part::Decoder, "norm").to_string(), "decoder.norm");
+    assert_eq!(Stage::layer(Site::Mix, 7).to_string(), "decoder.07.mix");
+    assert_eq!(Stage::step(Site::StepLogits, 7).to_string(), "step.0007.logits");
+    assert_eq!(Stage::of_step(Site::StepMix, 7, 3).to_string(), "step.0007.03.mix");
+    assert_eq!(Stage::once(Site::Norm).to_string(), "decoder.norm");
+}
+
+/// T1.2 as the table of stages says it.
+fn rows() -> Vec<String> {
+    let row = |row: &Row| {
+        let from: Vec<String> = row.from.iter().map(|from| From::words(*from)).collect();
+        format!(
+            "| `{}` | {}{} | {} | {} | {} | {} | {} |",
+            row.pattern(),
+            row.stored.map_or(String::new(), |stored| format!("{stored} ")),
+            row.shape,
+            row.kind.name(),
+            if from.is_empty() { "outside".into() } else { from.join(", ") },
+            if row.sampled { "yes" } else { "no" },
+            row.since,
+            row.what
+        )
+    };
+    TABLE.iter().map(row).collect()
+}
+
+#[test]
+fn t1_2_the_specification_shows_the_table_of_stages() {
+    let chapter = std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("spec/01-symbols.md"));
+    let chapter = chapter.unwrap();
+    let section = chapter.split("### T1.2 ").nth(1).unwrap().split("\n### ").next().unwrap();
+    let found: Vec<&str> = section.lines().filter(|line| line.starts_with("| `")).collect();
+    assert_eq!(found, rows(), "write these lines into T1.2:\n{}", rows().join("\n"));
 }
 
 /// T1.2, T1.3: what a recording holds and says stands in the tables, under its own name.

@@ -14,16 +14,19 @@ mod numbers;
 mod raw;
 #[path = "common/twin.rs"]
 mod twin;
+#[path = "common/decoding.rs"]
+mod decoding;
 
 use aircache::cache::Cache;
 use aircache::config::{Activation, DecoderConfig, FamilyConfig, Projections};
-use aircache::decoder::{Decoder, Segment};
+use aircache::decoder::Decoder;
 use aircache::generate::{self, Until};
 use aircache::input::{GivenImage, Packing, Positions, Prepared};
 use aircache::kernel::naive;
 use aircache::model::Model;
 use aircache::num::{Grid, Real, silu};
-use aircache::pass::{Pass, Precision, Stage, Tap};
+use aircache::pass::{Pass, Precision, Tap};
+use aircache::stage::Stage;
 use aircache::sample::{Sampler, Sampling};
 use aircache::weights::{Names, names};
 use ndarray::{Array2, Array4, ArrayD, ArrayViewD, array, s};
@@ -58,7 +61,7 @@ fn rows<T: Real>(n: usize, seed: u64) -> Array2<T> {
 fn feed<T: Real>(cache: &mut Cache<T>, x: Array2<T>, grid: Grid) -> Array2<T> {
     let (first, rows) = (cache.rows as i64, x.nrows());
     let positions = Positions::Linear((first..first + rows as i64).collect());
-    DEMO.decoder.forward(&mut Pass::new(grid), x, &positions, &mut [Segment::new(cache, rows)])
+    decoding::forward(&DEMO.decoder, &mut Pass::new(grid), x, &positions, &mut [(cache, rows)])
 }
 
 fn entries<T: Real>(cache: &Cache<T>) -> Vec<u64> {
@@ -124,8 +127,8 @@ fn e6_2_e6_3_e6_4_e6_5_e6_6_e6_7_worked_examples() {
     let decoder = Decoder::load(&Names::new(&checkpoint, names::llava_onevision), &config).unwrap();
     let (mut stages, mut cache) = (Stages::default(), decoder.cache::<f64>());
     let mut pass = Pass::watched(Grid::Native, &mut stages);
-    let segment = Segment::new(&mut cache, 1);
-    let out = decoder.forward(&mut pass, array![[1.0, 7.0]], &Positions::Linear(vec![5]), &mut [segment]);
+    let at = Positions::Linear(vec![5]);
+    let out = decoding::forward(&decoder, &mut pass, array![[1.0, 7.0]], &at, &mut [(&mut cache, 1)]);
     let logits = decoder.logits(&pass, decoder.final_norm(&pass, array![[1.0, 7.0]].view()).view());
     // Two norms, each C3.10a with d = 2, and a few roundings; the weight ln 3 / 1.4 is an f32.
     let near = |x: &ArrayD<f64>, want: [f64; 2], error: f64| {
@@ -249,18 +252,19 @@ fn c6_1a_a_batch_equals_its_members_one_by_one() {
             let mut cache = DEMO.decoder.cache();
             let out = feed(&mut cache, x.clone(), Grid::Native);
             let position = cache.rows as i64;
-            let step = DEMO.decoder.step(&mut Pass::new(Grid::Native), &[11], &[position], &mut [&mut cache]);
+            let step = decoding::step(&DEMO.decoder, &mut Pass::new(Grid::Native), &[11], &[position], &mut [&mut cache]);
             (cache, out, step)
         })
         .collect();
     let (mut a, mut b) = (DEMO.decoder.cache::<f32>(), DEMO.decoder.cache::<f32>());
     let x = ndarray::concatenate(ndarray::Axis(0), &[prompts[0].view(), prompts[1].view()]).unwrap();
     let positions = Positions::Linear((0..21).chain(0..40).collect());
-    let mut segments = [Segment::new(&mut a, 21), Segment::new(&mut b, 40)];
-    let out = DEMO.decoder.forward(&mut Pass::new(Grid::Native), x, &positions, &mut segments);
+    let mut caches = [(&mut a, 21), (&mut b, 40)];
+    let out = decoding::forward(&DEMO.decoder, &mut Pass::new(Grid::Native), x, &positions, &mut caches);
     assert_eq!(bits(out.slice(s![..21, ..])), bits(&alone[0].1));
     assert_eq!(bits(out.slice(s![21.., ..])), bits(&alone[1].1));
-    let step = DEMO.decoder.step(&mut Pass::new(Grid::Native), &[11, 11], &[21, 40], &mut [&mut a, &mut b]);
+    let mut pass = Pass::new(Grid::Native);
+    let step = decoding::step(&DEMO.decoder, &mut pass, &[11, 11], &[21, 40], &mut [&mut a, &mut b]);
     for (i, cache) in [&a, &b].into_iter().enumerate() {
         assert_eq!(bits(step.row(i)), bits(&alone[i].2));
         assert_eq!(entries(cache), entries(&alone[i].0));
@@ -319,8 +323,8 @@ fn c6_3a_a_key_depends_on_its_position_alone() {
     let (mut all, mut one) = (DEMO.decoder.cache(), DEMO.decoder.cache());
     feed(&mut all, x.clone(), Grid::Native);
     let row = x.slice(s![4..5, ..]).to_owned();
-    let segment = Segment::new(&mut one, 1);
-    DEMO.decoder.forward(&mut Pass::new(Grid::Native), row, &Positions::Linear(vec![4]), &mut [segment]);
+    let at = Positions::Linear(vec![4]);
+    decoding::forward(&DEMO.decoder, &mut Pass::new(Grid::Native), row, &at, &mut [(&mut one, 1)]);
     for (all, one) in all.layers[0].iter().zip(&one.layers[0]) {
         assert!(all.key(4).eq(one.key(0)) && all.value(4).eq(one.value(0)));
     }
@@ -375,11 +379,11 @@ fn e6_8_c6_8b_worked_example() {
     let tokens =
         generate::decode(&DEMO, &mut pass, &mut prefilled, &mut greedy, &until, |_| ControlFlow::Continue(())).unwrap();
     assert_eq!((tokens.len(), prefilled.cache.rows), (4, 8));
-    let steps: Vec<&String> = stages.0.keys().filter(|k| k.starts_with("step.")).collect();
+    let steps: Vec<&String> = stages.0.keys().filter(|k| k.starts_with("step.") && k.ends_with("logits")).collect();
     assert_eq!(steps, ["step.0000.logits", "step.0001.logits", "step.0002.logits"]);
     // Step 0 is the first token at position 5.
     let mut cache = before.cache;
-    let logits = DEMO.decoder.step(&mut Pass::<f32>::new(Grid::Native), &tokens[..1], &[5], &mut [&mut cache]);
+    let logits = decoding::step(&DEMO.decoder, &mut Pass::<f32>::new(Grid::Native), &tokens[..1], &[5], &mut [&mut cache]);
     assert!(logits.iter().zip(&stages.0["step.0000.logits"]).all(|(&a, &b)| a as f64 == b));
 }
 

@@ -4,9 +4,11 @@
 mod numbers;
 #[path = "common/twin.rs"]
 mod twin;
+#[path = "common/decoding.rs"]
+mod decoding;
 
 use aircache::cache::{Cache, HeadCache};
-use aircache::decoder::{Observer, Segment, Sequence};
+use aircache::decoder::{Observer, Sequence};
 use aircache::input::Positions;
 use aircache::kernel::{naive, scale};
 use aircache::model::Model;
@@ -200,14 +202,13 @@ fn prefilled<T: Real>(n: usize, seed: u64) -> Cache<T> {
     let ids: Vec<u32> = (0..n).map(|_| rng.below(480) as u32).collect();
     let (x, mut cache) = (DEMO.decoder.embed::<T>(&ids), DEMO.decoder.cache::<T>());
     let positions = Positions::in_order(n);
-    let segment = Segment::new(&mut cache, n);
-    DEMO.decoder.forward(&mut Pass::new(Grid::Native), x, &positions, &mut [segment]);
+    decoding::forward(&DEMO.decoder, &mut Pass::new(Grid::Native), x, &positions, &mut [(&mut cache, n)]);
     cache
 }
 
 fn steps<T: Real>(cache: &mut Cache<T>, tokens: &[u32], first: i64) -> Vec<Array2<T>> {
     let step = |(t, &token): (usize, &u32)| {
-        DEMO.decoder.step(&mut Pass::new(Grid::Native), &[token], &[first + t as i64], &mut [cache])
+        decoding::step(&DEMO.decoder, &mut Pass::new(Grid::Native), &[token], &[first + t as i64], &mut [cache])
     };
     tokens.iter().enumerate().map(step).collect()
 }
@@ -220,12 +221,13 @@ fn c6_11c_what_is_alive_does_not_grow_with_the_prompt() {
     // The most held on the way, less what is there in the end and the embeddings, which come in whole.
     let on_the_way = |n: usize, at_once: usize| {
         let (ids, positions) = (vec![7; n], Positions::in_order(n));
-        let (mut cache, mut observer) = (DEMO.decoder.cache::<f32>(), Observer::new(vec![n - 1], true));
+        let observer = Observer::new(vec![n - 1], true);
+        let mut sequence = Sequence { observer, ..Sequence::new(DEMO.decoder.cache()) };
         let x = DEMO.decoder.embed::<f32>(&ids);
         let before = HELD.with(|h| h.get()).0;
         HELD.with(|h| h.set((before, before)));
-        let sequence = Sequence { x, positions: &positions, cache: &mut cache, observer: &mut observer };
-        DEMO.decoder.prefill(&Pass::new(Grid::Native), &mut [sequence], at_once);
+        let sequences = std::slice::from_mut(&mut sequence);
+        DEMO.decoder.prefill(&mut Pass::new(Grid::Native), &[(x, &positions)], sequences, at_once);
         let (now, most) = HELD.with(|h| h.get());
         most - now - (n * d * 4) as isize
     };

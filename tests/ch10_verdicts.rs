@@ -7,7 +7,8 @@ mod lab;
 
 use aircache::golden::{Bundle, BundleWriter, Outcome, Selection, Verdict, check, replay};
 use aircache::kernel::{HeadView, MatrixView};
-use aircache::kernel::{Stores, Visible, Way, attention, linear, linear_in_order, push_key};
+use aircache::kernel::{Stores, Visible, attention, linear, linear_in_order, push_key};
+use aircache::pass::{Aside, Branch, Way};
 use aircache::num::Grid;
 use aircache::pass::Precision;
 use lab::{Backend, Dump, Lab};
@@ -642,14 +643,16 @@ fn r10_7_products_of_three_of_tf32_are_near_and_not_the_same() {
 
 #[test]
 fn d10_8_a_direction_is_a_run_off_on_purpose() {
-    use aircache::kernel::Aside;
     let of = |aside| aircache::pass::Pass::<f64>::new(Grid::Native).by(Way { aside, ..Way::default() });
     let x = ndarray::array![[3.0, 4.0], [1.0, 1.0]];
-    assert_eq!(of(None).epsilon(1e-6, x.view()), 1e-6);
+    let norm = |aside, eps| of(aside).norm(x.view(), &[1.0, 1.0], None, eps);
+    let exact = |eps| aircache::kernel::rms_norm(x.view(), &[1.0, 1.0], eps, Grid::Native);
+    assert_eq!(norm(None, 1e-6), exact(1e-6));
     // The smallest mean square is 1.
-    assert_eq!(of(Some(Aside::Epsilon)).epsilon(0.0, x.view()), Aside::SHARE);
-    assert_eq!(of(Some(Aside::Mlp)).aside(Aside::Mlp, x.clone())[[0, 1]], 4.0 * (1.0 + Aside::SHARE));
-    assert_eq!(of(Some(Aside::Mlp)).aside(Aside::Mix, x.clone()), x);
+    assert_eq!(norm(Some(Aside::Epsilon), 0.0), exact(Aside::SHARE));
+    let mlp = of(Some(Aside::Branch(Branch::Mlp)));
+    assert_eq!(mlp.branch(Branch::Mlp, x.clone())[[0, 1]], 4.0 * (1.0 + Aside::SHARE));
+    assert_eq!(mlp.branch(Branch::Attention, x.clone()), x);
 }
 
 #[test]

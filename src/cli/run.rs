@@ -126,24 +126,24 @@ fn flow<T: Real>(job: &Job, args: &Args, common: &Common, out: &mut Stdout) -> R
     messages.notes();
     let start = Instant::now();
     let busy = messages.busy(&format!("reading {} tokens", prompt.ids.len()));
-    let mut prefilled = generate::prefill(model, &mut pass, prompt, &[job.policy])?;
+    let mut sequence = generate::prefill(model, &mut pass, prompt, &[job.policy])?;
     let prefill = start.elapsed();
 
     let start = Instant::now();
-    let plan = prefilled.plan(&job.policy, job.retain)?;
-    let full = prefilled.cache.bytes();
+    let plan = sequence.plan(&job.policy, job.retain)?;
+    let full = sequence.cache.bytes();
     if !plan.is_full() {
-        prefilled.cache.compact(&plan.kept);
+        sequence.cache.compact(&plan.kept);
     }
     let compress = start.elapsed();
-    let kv_bytes = (full, prefilled.cache.bytes());
+    let kv_bytes = (full, sequence.cache.bytes());
     drop(busy);
 
     let start = Instant::now();
     let mut stream = processor.tokenizer().stream();
     let mut trouble = Ok(());
     let until = args.answer.until(&model.generation);
-    let tokens = generate::decode(model, &mut pass, &mut prefilled, &mut sampler, &until, |token| {
+    let tokens = generate::decode(model, &mut pass, &mut sequence, &mut sampler, &until, |token| {
         if let Some(piece) = stream.push(token).filter(|_| !common.json) {
             trouble = out.text(&piece);
         }

@@ -4,23 +4,26 @@
 //! its own cache holds. Since every kernel's order depends on nothing else, prefill n equals prefill n − 1 and one step,
 //! and a batch equals its members one by one, bit for bit (C6.1a).
 
+mod attend;
 mod block;
 mod observe;
 mod prefill;
 mod qkv;
 mod rotary;
+mod sequence;
 
 pub use observe::{LayerObserved, Observer};
-pub use prefill::{AT_ONCE, Sequence, packs};
+pub use prefill::{AT_ONCE, packs};
+pub use sequence::{Member, Sequence};
 
 use crate::cache::Cache;
-use crate::config::DecoderConfig;
+use crate::config::{DecoderConfig, NormKind};
 use crate::error::Result;
 use crate::input::Positions;
-use crate::kernel::rms_norm;
-use crate::layer::apply;
+use crate::layer::Norm;
 use crate::num::Real;
-use crate::pass::{Part, Pass, Stage};
+use crate::pass::{Pass, Stored};
+use crate::stage::Phase;
 use crate::weights::{Matrix, Names};
 use block::Block;
 use ndarray::{Array2, ArrayView2};
@@ -33,28 +36,9 @@ pub struct Decoder {
     pub config: DecoderConfig,
     embedding: Matrix,
     blocks: Vec<Block>,
-    norm: Vec<f32>,
+    norm: Norm,
     head: Matrix,
     rotary: Rotary,
-}
-
-/// Some rows of one sequence, about to be appended to its cache.
-pub struct Segment<'c, T> {
-    /// The sequence's cache.
-    pub cache: &'c mut Cache<T>,
-    /// How many of the batch's rows are this sequence's.
-    pub rows: usize,
-    /// Who sees the sequence's queries, if anybody does.
-    pub observer: Option<&'c mut Observer<T>>,
-    /// 1 + the largest position that the sequence will have when all of it is there; none: when these rows are. Spec: E6.12
-    pub length: Option<i64>,
-}
-
-impl<'c, T> Segment<'c, T> {
-    /// Rows that nobody observes.
-    pub fn new(cache: &'c mut Cache<T>, rows: usize) -> Self {
-        Segment { cache, rows, observer: None, length: None }
-    }
 }
 
 impl Decoder {
@@ -69,7 +53,7 @@ impl Decoder {
             config: config.clone(),
             embedding,
             blocks: (0..config.layers).map(|i| Block::load(ck, config, i)).collect::<Result<_>>()?,
-            norm: ck.vector("decoder.norm.weight", d)?,
+            norm: Norm::load(ck, "decoder.norm", NormKind::Rms, d, config.norm_eps)?,
             head,
             rotary: Rotary::new(config),
         })
@@ -90,7 +74,7 @@ impl Decoder {
 
     /// Bytes of weights that one step reads: every layer, the norms, the head once.
     pub fn step_bytes(&self) -> usize {
-        self.blocks.iter().map(Block::bytes).sum::<usize>() + 4 * self.norm.len() + self.head.bytes()
+        self.blocks.iter().map(Block::bytes).sum::<usize>() + self.norm.bytes() + self.head.bytes()
     }
 
     /// How the head's weights are stored, `BF16` as a checkpoint writes it.
@@ -110,61 +94,62 @@ impl Decoder {
     pub fn embed<T: Real>(&self, ids: &[u32]) -> Array2<T> {
         let mut x = Array2::from_elem((ids.len(), self.config.hidden), T::ZERO);
         for (mut row, &id) in x.outer_iter_mut().zip(ids) {
-            self.embedding.view().row_into(id as usize, row.as_slice_mut().unwrap_or_default());
+            let row = row.as_slice_mut().unwrap_or_else(|| unreachable!("E6.1: rows lie side by side"));
+            self.embedding.view().row_into(id as usize, row);
         }
         x
     }
 
-    /// Runs rows through all layers, appending their keys and values to their caches.
+    /// Runs rows through all layers and appends their keys and values to their sequences' caches.
     ///
-    /// x: [rows of all segments, d], positions: of as many rows → the residual stream after the last layer, [rows, d].
-    /// Spec: E6.2–E6.6
+    /// x: [rows, d], the rows of all members one after the other; positions: of as many rows → the residual stream after the
+    /// last layer, [rows, d]. Spec: E6.2–E6.6
     pub fn forward<T: Real>(
         &self,
         pass: &mut Pass<'_, T>,
+        phase: Phase,
         mut x: Array2<T>,
         positions: &Positions,
-        segments: &mut [Segment<'_, T>],
+        members: &mut [Member<'_, T>],
     ) -> Array2<T> {
-        let angles = self.rotary.angles(positions, segments.iter().map(|s| (s.rows, s.length)), pass.grid);
-        for (layer, block) in self.blocks.iter().enumerate() {
-            x = block.forward(pass, &self.config, layer, x, &angles, segments);
+        let mut first = 0;
+        for (sequence, rows) in members.iter_mut() {
+            sequence.next_position = sequence.next_position.max(positions.next_of(first..first + *rows));
+            first += *rows;
         }
-        for segment in segments {
-            segment.cache.rows += segment.rows;
+        let lengths = members.iter().map(|(sequence, rows)| (*rows, sequence.next_position));
+        let angles = self.rotary.angles(positions, lengths, pass.grid);
+        for (layer, block) in self.blocks.iter().enumerate() {
+            x = block.forward(pass, &self.config, phase.at(layer), x, &angles, members);
+        }
+        for (sequence, rows) in members {
+            sequence.cache.rows += *rows;
         }
         x
     }
 
-    /// The final norm: x: [n, d] → [n, d]. Spec: E6.7, R6.7
+    /// The final norm. x: [n, d] → [n, d]. Spec: E6.7, R6.7
     pub fn final_norm<T: Real>(&self, pass: &Pass<'_, T>, x: ArrayView2<'_, T>) -> Array2<T> {
-        pass.store(rms_norm(x, &self.norm, pass.epsilon(self.config.norm_eps, x), pass.grid))
+        self.norm.forward(pass, x)
     }
 
-    /// Logits of normed rows: x: [n, d] → [n, V]. Spec: E6.7, R6.7, C6.7a
+    /// Logits of normed rows. x: [n, d] → [n, V]. Spec: E6.7, R6.7, C6.7a
     pub fn logits<T: Real>(&self, pass: &Pass<'_, T>, x: ArrayView2<'_, T>) -> Array2<T> {
-        pass.store(apply(pass, x, self.head.view(), None))
+        pass.linear(x, self.head.view(), None, Stored::Once)
     }
 
-    /// One decode step of several sequences: a token each, appended to its cache → logits, [sequences, V].
+    /// Decode step t of several sequences: a token each, appended to its cache; its logits are those of the next token.
     ///
     /// A token stands at the position after its sequence's last row, evicted or not (C6.8a). Spec: E6.8, C6.8c
-    pub fn step<T: Real>(
-        &self,
-        pass: &mut Pass<'_, T>,
-        tokens: &[u32],
-        positions: &[i64],
-        caches: &mut [&mut Cache<T>],
-    ) -> Array2<T> {
-        let mut segments: Vec<_> = caches.iter_mut().map(|cache| Segment::new(cache, 1)).collect();
+    pub fn step<T: Real>(&self, pass: &mut Pass<'_, T>, t: usize, tokens: &[u32], sequences: &mut [&mut Sequence<T>]) {
+        let phase = Phase::Step(t);
+        let positions = Positions::Linear(sequences.iter().map(|s| s.next_position).collect()); // C6.10a
         let x = pass.store(self.embed(tokens)); // R6.1
-        let positions = Positions::Linear(positions.to_vec()); // C6.10a
-        let x = self.forward(&mut pass.unwatched(), x, &positions, &mut segments);
-        self.logits(pass, self.final_norm(pass, x.view()).view())
+        let mut members: Vec<Member<'_, T>> = sequences.iter_mut().map(|s| (&mut **s, 1)).collect();
+        let x = self.forward(pass, phase, x, &positions, &mut members);
+        let logits = self.logits(pass, self.final_norm(pass, x.view()).view());
+        for (sequence, logits) in sequences.iter_mut().zip(logits.outer_iter()) {
+            sequence.logits = pass.show(phase.logits(), logits.to_owned()).to_vec();
+        }
     }
-}
-
-/// The name of a layer's stage.
-fn stage(layer: usize, site: &'static str) -> Stage {
-    Stage::layer(Part::Decoder, layer, site)
 }

@@ -30,15 +30,8 @@ impl<T: Real> Observer<T> {
         Observer { rows, received, layers: Vec::new() }
     }
 
-    /// Takes a layer's queries of the sequence's rows from `first` on, q: [H, rows, d_h]; gives the sums that attention adds what
-    /// each entry receives to, [G][entries so far], if they are wanted.
-    pub(super) fn see(
-        &mut self,
-        layer: usize,
-        first: usize,
-        q: ArrayView3<'_, T>,
-        kv_heads: usize,
-    ) -> Option<&mut [Vec<T>]> {
+    /// Takes a layer's queries of the sequence's rows from `first` on. q: [H, rows, d_h].
+    pub(super) fn see(&mut self, layer: usize, first: usize, q: ArrayView3<'_, T>, kv_heads: usize) {
         let (heads, rows, d) = q.dim();
         if layer == self.layers.len() {
             let queries = Array3::from_elem((heads, self.rows.len(), d), T::ZERO);
@@ -50,8 +43,20 @@ impl<T: Real> Observer<T> {
         for (i, &row) in self.rows.iter().enumerate().skip(from).take_while(|(_, row)| **row < first + rows) {
             seen.queries.slice_mut(s![.., i, ..]).assign(&q.slice(s![.., row - first, ..]));
         }
-        let received = seen.received.as_deref_mut()?;
-        received.iter_mut().for_each(|sums| sums.resize(first + rows, T::ZERO));
-        Some(received)
+        for sums in seen.received.iter_mut().flatten() {
+            sums.resize(first + rows, T::ZERO);
+        }
+    }
+
+    /// The sums to which attention adds what each entry of a layer receives, [G][entries so far], if they are wanted.
+    pub(super) fn received(&mut self, layer: usize) -> Option<&mut [Vec<T>]> {
+        self.layers[layer].received.as_deref_mut()
+    }
+}
+
+impl<T> Default for Observer<T> {
+    /// An observer that nobody asked for anything.
+    fn default() -> Self {
+        Observer { rows: Vec::new(), received: false, layers: Vec::new() }
     }
 }

@@ -1,71 +1,73 @@
-//! Prefill of several sequences, packed side by side without padding, a bounded number of rows at a time.
+//! Prefill of several prompts, packed side by side without padding, a bounded number of rows at a time.
 
-use super::{Decoder, Observer, Segment};
-use crate::cache::Cache;
+use super::{Decoder, Member, Sequence};
 use crate::input::Positions;
 use crate::num::Real;
 use crate::pass::Pass;
+use crate::stage::{Phase, Site, Stage};
 use ndarray::{Array2, Axis, concatenate, s};
 use std::ops::Range;
 
-/// Rows that go through a layer at once: enough that reading the weights costs little beside using them, few enough that
-/// what is alive between two kernels stays far below the cache of a long prompt. Spec: D6.11
+/// Rows that go through a layer at once: enough that reading the weights costs little beside using them, few enough that the
+/// arrays between two kernels stay far below the cache of a long prompt. Spec: D6.11
 pub const AT_ONCE: usize = 1024;
 
 /// A chunk ends where a block of received attention does. Spec: E3.15
 const BLOCK: usize = 8;
 
-/// A prompt that is about to go through all layers.
-pub struct Sequence<'c, T> {
-    /// Its merged embeddings: [n, d].
-    pub x: Array2<T>,
-    /// Where its rows stand.
-    pub positions: &'c Positions,
-    /// Its cache, empty.
-    pub cache: &'c mut Cache<T>,
-    /// Who sees its queries.
-    pub observer: &'c mut Observer<T>,
-}
-
 impl Decoder {
-    /// Fills the caches of sequences, at most `at_once` rows at a time → the residual stream after the last layer of each
-    /// sequence's last row, [sequences, d]. The bits do not depend on `at_once`, nor on what a sequence is packed with.
-    /// Spec: D6.11, C6.11a, C6.11c
+    /// Fills sequences, each with the rows of its prompt, at most `at_once` rows at a time; a watched pass takes one prompt in one
+    /// piece. The bits do not depend on `at_once`, nor on what a prompt is packed with. Spec: E6.7, D6.11, C6.11a, C6.11c
+    ///
+    /// prompts: merged embeddings [n, d] and positions of each sequence.
     ///
     /// # Panics
-    /// A sequence without rows.
-    pub fn prefill<T: Real>(&self, pass: &Pass<'_, T>, sequences: &mut [Sequence<'_, T>], at_once: usize) -> Array2<T> {
-        let lengths: Vec<usize> = sequences.iter().map(|s| s.x.nrows()).collect();
-        assert!(!lengths.contains(&0), "D6.11: a sequence has rows");
-        sequences.iter_mut().for_each(|s| s.cache.reserve(s.x.nrows()));
-        let mut last = Array2::from_elem((lengths.len(), self.config.hidden), T::ZERO);
-        for pack in packs(&lengths, at_once) {
-            let rows: Vec<_> = pack.iter().map(|(i, rows)| sequences[*i].x.slice(s![rows.clone(), ..])).collect();
+    /// A prompt without rows; several prompts in a watched pass.
+    pub fn prefill<T: Real>(
+        &self,
+        pass: &mut Pass<'_, T>,
+        prompts: &[(Array2<T>, &Positions)],
+        sequences: &mut [Sequence<T>],
+        at_once: usize,
+    ) {
+        let watched = pass.is_watched();
+        let lengths: Vec<usize> = prompts.iter().map(|(x, _)| x.nrows()).collect();
+        assert!(!lengths.contains(&0) && lengths.len() == sequences.len(), "D6.11: every sequence has rows");
+        assert!(!watched || lengths.len() == 1, "D6.11: stages are those of one prompt");
+        for (sequence, (x, positions)) in sequences.iter_mut().zip(prompts) {
+            sequence.cache.reserve(x.nrows());
+            sequence.next_position = positions.next();
+        }
+        for pack in packs(&lengths, if watched { usize::MAX } else { at_once }) {
+            let rows: Vec<_> = pack.iter().map(|(i, rows)| prompts[*i].0.slice(s![rows.clone(), ..])).collect();
             let x = concatenate(Axis(0), &rows).unwrap_or_else(|_| unreachable!("D6.11: rows of one width"));
-            let positions = Positions::joined(pack.iter().map(|(i, rows)| (sequences[*i].positions, rows.clone())));
-            let mut members = pack.iter().peekable();
-            let mut segments = Vec::with_capacity(pack.len());
-            for (i, sequence) in sequences.iter_mut().enumerate() {
-                if let Some((_, rows)) = members.next_if(|(at, _)| *at == i) {
-                    let (observer, length) = (Some(&mut *sequence.observer), Some(sequence.positions.next()));
-                    segments.push(Segment { cache: &mut *sequence.cache, rows: rows.len(), observer, length });
-                }
-            }
-            let x = self.forward(&mut pass.unwatched(), x, &positions, &mut segments);
+            let positions = Positions::joined(pack.iter().map(|(i, rows)| (prompts[*i].1, rows.clone())));
+            let mut parts = pack.iter().peekable();
+            let packed = sequences.iter_mut().enumerate();
+            let mut members: Vec<Member<'_, T>> = packed
+                .filter_map(|(i, sequence)| Some((sequence, parts.next_if(|(at, _)| *at == i)?.1.len())))
+                .collect();
+            let x = self.forward(pass, Phase::Prefill, x, &positions, &mut members);
+
+            // The logits of a prompt are those of its last row; the norm of the others is formed for those who watch.
             let mut end = 0;
-            for (i, rows) in pack {
-                end += rows.len();
-                if rows.end == lengths[i] {
-                    last.row_mut(i).assign(&x.row(end - 1));
-                }
+            let ends = pack.iter().map(|(i, rows)| (*i, (end += rows.len(), end - 1).1, rows.end == lengths[*i]));
+            let (ended, last): (Vec<usize>, Vec<usize>) = ends.filter(|e| e.2).map(|(i, row, _)| (i, row)).unzip();
+            let h = if watched {
+                let h = self.final_norm(pass, x.view());
+                pass.show(Stage::once(Site::Norm), h).select(Axis(0), &last)
+            } else {
+                self.final_norm(pass, x.select(Axis(0), &last).view())
+            };
+            for (i, logits) in ended.into_iter().zip(self.logits(pass, h.view()).outer_iter()) {
+                sequences[i].logits = pass.show(Phase::Prefill.logits(), logits.to_owned()).to_vec();
             }
         }
-        last
     }
 }
 
-/// How sequences of these lengths are packed: lists of (sequence, its rows), each of at most `at_once` rows (at least 8), in
-/// order. A sequence is cut at multiples of 8 rows only. Spec: D6.11
+/// How prompts of these lengths are packed: lists of (prompt, its rows), each of at most `at_once` rows (at least 8), in
+/// order. A prompt is cut at multiples of 8 rows only. Spec: D6.11
 ///
 /// ```
 /// use aircache::decoder::packs;

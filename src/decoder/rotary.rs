@@ -44,20 +44,20 @@ impl Rotary {
         }
     }
 
-    /// The angles of rows at `positions`, segment by segment: what one sequence is turned by depends on its own length (C6.12b),
-    /// and only where it is longer than the model was trained for (C6.12a). Spec: E3.12, E6.10, E6.12
+    /// The angles of rows at `positions`; sequences: how many rows are each one's, and 1 + its largest position. A sequence's
+    /// angles depend on its own length (C6.12b), and only past the length that the model was trained for (C6.12a).
+    /// Spec: E3.12, E6.10, E6.12
     pub fn angles<T: Real>(
         &self,
         positions: &Positions,
-        segments: impl Iterator<Item = (usize, Option<i64>)>,
+        sequences: impl Iterator<Item = (usize, i64)>,
         grid: Grid,
     ) -> Angles<T> {
         let mut first = 0;
-        let each = segments.map(|(rows, whole)| {
+        let each = sequences.map(|(rows, length)| {
             let of = first..first + rows;
             first = of.end;
-            let so_far = || of.clone().map(|row| positions.at(row, 0) + 1).max();
-            let length = whole.or_else(so_far).unwrap_or(0).max(0) as usize;
+            let length = length.max(0) as usize;
             let scaled = self.scaled.filter(|scaled| length > scaled.trained).map(|scaled| scaled.frequencies(length));
             let frequencies = scaled.as_deref().unwrap_or(&self.frequencies);
             Angles::new(rows, frequencies, |row, i| positions.at(of.start + row, self.axes[i]), grid)

@@ -57,23 +57,23 @@ impl Examiner<'_> {
         let by_policy: Vec<(Policy, Vec<usize>)> = self.grid.policies().into_iter().map(fitted).collect();
         let policies: Vec<Policy> = by_policy.iter().map(|(policy, _)| *policy).collect();
         let mut pass = Pass::<T>::new(self.precision.grid());
-        let prefilled = generate::prefill(self.model, &mut pass, prompt, &policies)?;
+        let sequence = generate::prefill(self.model, &mut pass, prompt, &policies)?;
 
         let mut caches = vec![None; self.grid.cells.len()];
         for (policy, places) in &by_policy {
             let scorer = Scorer::new(policy, &prompt.roles)?;
-            let scores = prefilled.scores(&scorer)?;
+            let scores = sequence.scores(&scorer)?;
             for &place in places {
                 let plan = scorer.decide(self.grid.cells[place].fraction, &scores);
-                caches[place] = Some(prefilled.continued(prefilled.cache.picked(&plan.kept)));
+                caches[place] = Some(sequence.with_cache(sequence.cache.picked(&plan.kept)));
                 told(place, plan);
             }
         }
-        let caches: Vec<_> = caches.into_iter().flatten().collect();
+        let mut caches: Vec<_> = caches.into_iter().flatten().collect();
         let mut greedy = vec![Sampler::new(Sampling::Greedy)?; caches.len()];
         let until = Until { stop: self.model.generation.eos.clone(), max_new_tokens: self.max_new_tokens };
         let each = |_, _| ControlFlow::Continue(());
-        let tokens = generate::decode_batch(self.model, &mut pass, caches, &mut greedy, &until, each)?;
+        let tokens = generate::decode_batch(self.model, &mut pass, &mut caches, &mut greedy, &until, each)?;
         tokens.iter().map(|tokens| self.processor.tokenizer().decode(tokens)).collect()
     }
 }

@@ -1,9 +1,9 @@
 //! A file of questions under one policy: prompts packed into one prefill, their evicted caches decoded side by side.
 
 use super::Item;
-use crate::decoder::AT_ONCE;
+use crate::decoder::{AT_ONCE, Observer};
 use crate::error::{Error, Result};
-use crate::generate::{self, Until, Wanted};
+use crate::generate::{self, Until};
 use crate::input::Processor;
 use crate::model::Model;
 use crate::num::Real;
@@ -71,12 +71,11 @@ impl Batch<'_> {
                 rows <= AT_ONCE
             };
             let (now, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
-            let wanted: Vec<Wanted<'_>> = now.iter().map(|(prompt, policy)| (prompt, &policy[..])).collect();
-            for (prefilled, (_, [policy])) in
-                generate::prefill_batch(self.model, &mut pass, &wanted, AT_ONCE)?.into_iter().zip(now)
-            {
-                let plan = prefilled.plan(policy, self.retain)?;
-                let mut sequence = prefilled.into_continuation();
+            let wanted: Vec<_> = now.iter().map(|(prompt, policy)| (prompt, &policy[..])).collect();
+            let prefilled = generate::prefill_batch(self.model, &mut pass, &wanted, AT_ONCE)?;
+            for (mut sequence, (_, [policy])) in prefilled.into_iter().zip(now) {
+                let plan = sequence.plan(policy, self.retain)?;
+                sequence.observer = Observer::default();
                 if !plan.is_full() {
                     sequence.cache.compact(&plan.kept);
                 }
@@ -86,7 +85,7 @@ impl Batch<'_> {
         }
         let mut samplers = vec![Sampler::new(self.sampling)?; batch.len()];
         let each = |_, _| ControlFlow::Continue(());
-        let tokens = generate::decode_batch(self.model, &mut pass, batch, &mut samplers, &self.until, each)?;
+        let tokens = generate::decode_batch(self.model, &mut pass, &mut batch, &mut samplers, &self.until, each)?;
         tokens.iter().map(|tokens| self.processor.tokenizer().decode(tokens)).collect()
     }
 }

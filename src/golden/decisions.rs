@@ -8,31 +8,28 @@ use super::given::window;
 use super::judge::Judge;
 use super::measure::{Errors, Layout};
 use super::numbers::margins;
-use super::order::split;
 use super::verdict::{Outcome, StageVerdict};
 use super::{Bundle, copies, noise, ranks, shares, tokens};
 use crate::policy::{Heads, Policy, Window};
+use crate::stage::{Site, Stage};
 
 /// The verdict on a stage that is a decision or hangs on one; none for plain numbers.
-pub(super) fn judge(j: &Judge<'_>, name: &str) -> Option<StageVerdict> {
-    let (part, index, site) = split(name)?;
-    match (part, index, site) {
-        ("input", _, "pixels") => None,
-        ("input", ..) => Some(exact(j, name)),
-        ("policy", Some(l), "window") => Some(windows(j, name, l)),
-        ("policy", Some(l), "importance") if !same_window(j, l) => {
-            Some(StageVerdict::plain(name, Outcome::NotJudged, "seen through another window than the golden's"))
+pub(super) fn judge(j: &Judge<'_>, at: Stage, name: &str) -> Option<StageVerdict> {
+    let l = at.layer;
+    Some(match at.site {
+        Site::Sizes | Site::Grid | Site::Ids | Site::Roles | Site::Positions => exact(j, name),
+        Site::Window => windows(j, name, l),
+        Site::Importance if !same_window(j, l) => {
+            StageVerdict::plain(name, Outcome::NotJudged, "seen through another window than the golden's")
         }
-        ("policy", None, "strength" | "skewness") => Some(shares::statistics(j, name)),
-        ("policy", None, "budget") => Some(shares::budget(j, name)),
-        ("policy", Some(l), "kept") => Some(ranks::judge(j, name, l)),
-        ("cache", Some(l), _) => Some(copies::judge(j, name, l)),
-        ("step", Some(t), _) => {
-            tokens::other_prefix(j, t).map(|why| StageVerdict::plain(name, Outcome::NotJudged, why))
-        }
-        ("output", ..) => Some(tokens::judge(j, name)),
-        _ => None,
-    }
+        Site::Strength | Site::Skewness => shares::statistics(j, name),
+        Site::Budget => shares::budget(j, name),
+        Site::Kept => ranks::judge(j, name, l),
+        Site::CachePositions | Site::CacheKey | Site::CacheValue => copies::judge(j, name, l),
+        Site::OutputIds => tokens::judge(j, name),
+        _ if at.is_step() => StageVerdict::plain(name, Outcome::NotJudged, tokens::other_prefix(j, at.step)?),
+        _ => return None,
+    })
 }
 
 /// What an honest program may be off by in pixels: the few operations of a normalisation, in f32. Spec: E10.7

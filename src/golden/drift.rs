@@ -9,9 +9,9 @@ use super::numbers::{DRIFT, roundoff};
 use super::{Bundle, BundleWriter, alike, noise};
 use crate::error::{Error, Result};
 use crate::generate;
-use crate::kernel::{Aside, Way};
 use crate::num::{Grid, Real};
-use crate::pass::{Pass, Precision, Stage, Tap};
+use crate::pass::{Aside, Branch, Pass, Precision, Tap, Way};
+use crate::stage::{Site, Stage};
 use ndarray::ArrayViewD;
 use std::collections::BTreeMap;
 
@@ -24,8 +24,8 @@ const ASIDES: [Aside; 9] = [
     Aside::Activation(1),
     Aside::Activation(2),
     Aside::Epsilon,
-    Aside::Mix,
-    Aside::Mlp,
+    Aside::Branch(Branch::Attention),
+    Aside::Branch(Branch::Mlp),
 ];
 
 /// Errors along a direction: how far, and by how much that may be off by chance.
@@ -180,8 +180,8 @@ fn strongest(
     let u = roundoff(precision);
     let (name, least) = match aside {
         None => ("the truth", u),
-        Some(Aside::Mix) => ("what attention adds", u),
-        Some(Aside::Mlp) => ("what the MLP adds", u),
+        Some(Aside::Branch(Branch::Attention)) => ("what attention adds", u),
+        Some(Aside::Branch(Branch::Mlp)) => ("what the MLP adds", u),
         Some(_) => ("one over the size of a row: another ε in a norm?", u / 4.0),
     };
     let rows = layout.rows as f64;
@@ -199,8 +199,8 @@ impl<T: Real> Tap<T> for Aslant<'_> {
     /// What the direction can move, its own inputs given: what it cannot move need not be computed.
     fn wants(&self, at: Stage) -> bool {
         let moved = match self.aside {
-            Some(Aside::Epsilon) => at.site != "mix",
-            _ => at.site == "out",
+            Some(Aside::Epsilon) => at.site != Site::Mix,
+            _ => matches!(at.site, Site::VisionOut | Site::Projected | Site::Out),
         };
         moved && self.failed.is_none()
     }
@@ -226,11 +226,11 @@ pub(super) fn drifts(
         let mut sink = Aslant { truth, candidate, precision, aside, known, hats, found, failed: None };
         if aside.is_none() {
             // Along the truth nothing has to run.
-            let passes = |n: &&str| ["vision.", "projector.", "decoder."].iter().any(|part| n.starts_with(part));
-            for stage in super::order::sorted(candidate.names()).into_iter().filter(passes) {
-                let shape = candidate.stage(stage)?.shape;
-                if sink.truth.shape(stage) == Some(shape) {
-                    sink.see(stage, shape, None)?;
+            let passes = |at: &Stage| matches!(at.row().part, "vision" | "projector" | "decoder");
+            for stage in Stage::sorted(candidate.names()).into_iter().filter(passes).map(|at| at.to_string()) {
+                let shape = candidate.stage(&stage)?.shape;
+                if sink.truth.shape(&stage) == Some(shape) {
+                    sink.see(&stage, shape, None)?;
                 }
             }
             continue;

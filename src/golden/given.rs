@@ -3,8 +3,9 @@
 
 use super::Bundle;
 use crate::num::Real;
-use crate::pass::{Source, Stage};
+use crate::pass::Source;
 use crate::policy::{Heads, Plan, Policy};
+use crate::stage::Stage;
 use ndarray::{Array2, ArrayD};
 
 /// A bundle's values, in the shapes asked for. Spec: D10.7

@@ -8,21 +8,14 @@ use crate::input::tiling::Tiling;
 use crate::input::{Anyres, GivenImage, Positions, Prepared, PreparedImage};
 use crate::memory;
 use crate::policy::Values;
+use crate::stage::{Site, Stage};
 use ndarray::{Array2, Array4, ArrayD, Axis, IxDyn, Slice, concatenate, s};
 
 /// The stage that pixels cannot be understood without.
-pub(super) fn shape(config: &FamilyConfig) -> &'static str {
+pub(super) fn shape(config: &FamilyConfig) -> Site {
     match config {
-        FamilyConfig::LlavaOnevision(_) | FamilyConfig::InternVl(_) => "input.sizes",
-        FamilyConfig::Qwen2Vl(_) => "input.grid",
-    }
-}
-
-/// Sites of the inputs that only some families have.
-pub(super) fn shapes(config: &FamilyConfig) -> &'static [&'static str] {
-    match config {
-        FamilyConfig::LlavaOnevision(_) | FamilyConfig::InternVl(_) => &[],
-        FamilyConfig::Qwen2Vl(_) => &["grid"],
+        FamilyConfig::LlavaOnevision(_) | FamilyConfig::InternVl(_) => Site::Sizes,
+        FamilyConfig::Qwen2Vl(_) => Site::Grid,
     }
 }
 
@@ -75,8 +68,8 @@ fn joined(images: &[PreparedImage]) -> ArrayD<f32> {
 /// # Errors
 /// Shapes that do not fit, or sizes that the family does not take; more images than placeholders, or than memory holds.
 pub(super) fn given(config: &FamilyConfig, candidate: &Bundle, visual: usize, film: bool) -> Result<Vec<GivenImage>> {
-    let name = shape(config);
-    let images = candidate.stage(name)?.shape.first().copied().unwrap_or(0);
+    let name = Stage::once(shape(config)).to_string();
+    let images = candidate.stage(&name)?.shape.first().copied().unwrap_or(0);
     let at = || format!("{}: {name}", candidate.label());
     ensure!(images <= visual, at(), format!("at most an image for each of {visual} placeholders"), images);
     match config {

@@ -6,7 +6,7 @@ use super::drift::Drift;
 use super::map::{Map, worst};
 use super::measure::Layout;
 use super::numbers::{self, Numbers};
-use super::order::{Ground, sorted, split};
+use super::ground::Ground;
 use super::rows::{self, Sample};
 use super::said::{policy, precision, same, scorer};
 use super::verdict::{Outcome, StageVerdict, Verdict};
@@ -14,6 +14,7 @@ use super::{Bundle, noise};
 use crate::error::{Result, ensure};
 use crate::pass::Precision;
 use crate::policy::{Policy, Retain, Scorer};
+use crate::stage::{Site, Stage};
 use crate::weights::header::shortened;
 use std::collections::BTreeMap;
 
@@ -84,7 +85,7 @@ impl Judge<'_> {
     /// # Errors
     /// A candidate without any stage; stages that memory cannot hold.
     pub fn verdict(&self, mode: &'static str) -> Result<Verdict> {
-        let known = sorted(self.candidate.names());
+        let known = Stage::sorted(self.candidate.names());
         ensure!(
             !known.is_empty(),
             self.candidate.label(),
@@ -95,9 +96,10 @@ impl Judge<'_> {
         // Of both, and of errors beside them.
         self.golden.fits(3)?;
         self.candidate.fits(6)?;
-        let missing = sorted(self.golden.names()).into_iter().filter(|name| self.candidate.get(name).is_none());
+        let missing = Stage::sorted(self.golden.names()).into_iter().map(|at| at.to_string());
+        let missing = missing.filter(|name| self.candidate.get(name).is_none());
         let unknown: Vec<&str> =
-            self.candidate.names().filter(|n| super::order::rank(n).is_none() && !n.starts_with("noise.")).collect();
+            self.candidate.names().filter(|n| Stage::parse(n).is_none() && !n.starts_with("noise.")).collect();
         let mut notes = vec![];
         if !unknown.is_empty() {
             let mut few: Vec<String> = unknown.iter().take(8).map(|name| shortened(name)).collect();
@@ -109,7 +111,7 @@ impl Judge<'_> {
         {
             notes.push(format!("pixels were resized by {theirs} in the candidate, by {ours} in the golden"));
         }
-        let stages: Vec<StageVerdict> = known.iter().map(|name| self.stage(name)).collect();
+        let stages: Vec<StageVerdict> = known.iter().map(|&at| self.stage(at)).collect();
         let map = worst(&stages).and_then(|name| self.with_numbers(name, Map::of).ok());
         Ok(Verdict {
             mode,
@@ -118,26 +120,26 @@ impl Judge<'_> {
                 other => other.bundle_name(),
             },
             stages,
-            missing: if mode == "golden" { missing.map(String::from).collect() } else { vec![] },
+            missing: if mode == "golden" { missing.collect() } else { vec![] },
             notes,
             map,
         })
     }
 
     /// Judges one stage.
-    fn stage(&self, name: &str) -> StageVerdict {
+    fn stage(&self, at: Stage) -> StageVerdict {
+        let (name, part) = (&at.to_string()[..], at.row().part);
         if let Some(ground) = &self.ground {
-            let judged = name.starts_with("input.") || ground.reaches(name);
+            let judged = part == "input" || ground.reaches(at);
             if !judged {
                 let words = "what it is computed from is not in the bundle";
                 return StageVerdict::plain(name, Outcome::NotJudged, words);
             }
         }
-        let evicted = ["policy.", "cache.", "step."].iter().any(|part| name.starts_with(part));
-        if let Some(why) = self.undecided.as_ref().filter(|_| evicted) {
+        if let Some(why) = self.undecided.as_ref().filter(|_| matches!(part, "policy" | "cache" | "step")) {
             return StageVerdict::plain(name, Outcome::NotJudged, why);
         }
-        match decisions::judge(self, name) {
+        match decisions::judge(self, at, name) {
             Some(verdict) => verdict,
             None => self.numbers(name),
         }
@@ -169,7 +171,7 @@ impl Judge<'_> {
     ) -> std::result::Result<R, Box<StageVerdict>> {
         let not_judged = |words: &str| Err(Box::new(StageVerdict::plain(name, Outcome::NotJudged, words)));
         let Some(ours) = self.golden.get(name) else {
-            let input = name.starts_with("input.") && self.ground.is_some();
+            let input = Stage::parse(name).is_some_and(|at| at.row().part == "input") && self.ground.is_some();
             return not_judged(if input {
                 "give --image and --prompt to have it judged"
             } else {
@@ -204,7 +206,8 @@ impl Judge<'_> {
         };
         let layout = Layout::of(name, &shape);
         let noise = noise::read(self.golden, self.precision, name, layout);
-        let pixels = name == "input.pixels";
+        let at = Stage::parse(name);
+        let pixels = at.is_some_and(|at| at.site == Site::Pixels);
         if noise.is_none() && !pixels {
             return not_judged("the golden holds no noise for it");
         }
@@ -214,7 +217,7 @@ impl Judge<'_> {
         }
         let precision = if pixels { numbers::shown(self.precision, got) } else { self.precision };
         let noise = noise.or_else(|| Some(decisions::pixel_noise(layout, truth)));
-        let query = split(name).and_then(|(_, l, _)| self.golden.get(&format!("decoder.{:02}.query", l.unwrap_or(0))));
+        let query = at.and_then(|at| self.golden.get(&Stage::layer(Site::Query, at.layer).to_string()));
         let heads = query.map_or(1, |q| q.shape.first().copied().unwrap_or(1));
         let independent = self.ground.is_some();
         Ok(what(&Numbers {

@@ -1,8 +1,8 @@
 //! How far a stage is off, in numbers that say where: whole, by head, by row, by column, and along the truth itself.
 //! Not here: how far it may be off.
 
-use super::order::split;
 use crate::num::Real;
+use crate::stage::Stage;
 use ndarray::ArrayViewD;
 
 /// A stage seen as [lead, rows, width]: heads (or 1), rows of the prompt, numbers of a row. Spec: D10.2
@@ -22,9 +22,10 @@ const ROWS_FOR_COLUMNS: usize = 16;
 impl Layout {
     /// The layout of a stage of this name and shape.
     pub fn of(name: &str, shape: &[usize]) -> Layout {
-        let heads = matches!(split(name), Some(("decoder" | "cache", ..)));
+        let heads = Stage::parse(name).filter(|at| at.row().by_head());
         let (lead, width) = match *shape {
-            [lead, _, width] if heads => (lead, width),
+            [lead, _, width] if heads.is_some_and(|at| !at.is_step()) => (lead, width),
+            [lead, width] if heads.is_some_and(Stage::is_step) => (lead, width),
             [.., width] => (1, width),
             [] => (1, 1),
         };

@@ -8,7 +8,7 @@
 //! compress       the algorithm alone on anybody's bundle
 //! rows           some rows of a huge stage, and hashes of all of them
 //! stages         what is recorded beside the passes: inputs, the cache after eviction, metadata
-//! order          the causal order of stages
+//! ground         which stages a bundle's own values reach
 //! measure        how far a stage is off, whole and in every part
 //! rerun, given   the flow once more, by another honest way or from another's values
 //! noise          the ruler: what honest computations show against the truth
@@ -32,13 +32,13 @@ mod decisions;
 mod drift;
 mod fit;
 mod given;
+mod ground;
 mod images;
 mod judge;
 mod map;
 mod measure;
 mod noise;
 mod numbers;
-mod order;
 mod place;
 mod ranks;
 mod record;

@@ -9,8 +9,9 @@ use crate::error::{Error, Result, ensure};
 use crate::input::Prepared;
 use crate::model::Model;
 use crate::num::{Grid, Real};
-use crate::pass::{Precision, Stage, Tap};
+use crate::pass::{Precision, Tap};
 use crate::policy::{Plan, Policy, Retain, Values};
+use crate::stage::Stage;
 use ndarray::ArrayViewD;
 use std::collections::BTreeMap;
 
@@ -42,7 +43,7 @@ pub(super) fn read(golden: &Bundle, precision: Precision, stage: &str, layout: L
 /// As said.
 pub(super) fn check(golden: &Bundle, precision: Precision) -> Result<()> {
     // Of decisions it has forms of its own.
-    for stage in golden.names().filter(|stage| !stage.starts_with("noise.") && !stage.starts_with("policy.")) {
+    for stage in golden.names().filter(|stage| Stage::parse(stage).is_some_and(|at| at.row().part != "policy")) {
         let (name, shape) = (name(precision, stage), golden.stage(stage)?.shape);
         let Some(found) = golden.get(&name) else { continue };
         let layout = Layout::of(stage, shape);
@@ -73,7 +74,7 @@ impl Comparison<'_> {
         let Some(values) = rows::as_kept(stage, shape, &kept, values) else { return Ok(()) };
         let (layout, shape) = (Layout::of(stage, &kept), &kept[..]);
         let Some(truth) = self.truth.numbers(stage)? else { return Ok(()) };
-        if let Some(k) = self.kept.filter(|_| !stage.starts_with("policy.")) {
+        if let Some(k) = self.kept.filter(|_| Stage::parse(stage).is_some_and(|at| at.row().part != "policy")) {
             // Stored in the type already: two bytes hold them.
             let (name, bf16) = (way(k, stage), |&v: &f64| half::bf16::from_f64(v));
             match self.precision {

@@ -1,7 +1,7 @@
 //! Where a stage is wrong, in words a kernel engineer uses.
 
 use super::measure::Layout;
-use super::order::split;
+use crate::stage::{Site, Stage};
 
 /// The place of a failure: `wrong(0, i)` says whether row i is, `wrong(1, i)` column i, `wrong(2, i)` head i.
 /// Spec: D10.6
@@ -25,7 +25,7 @@ pub(super) fn place(name: &str, layout: Layout, heads: usize, wrong: impl Fn(usi
     }
     let columns: Vec<usize> = if layout.columns() { (0..width).filter(|&c| wrong(1, c)).collect() } else { vec![] };
     if !columns.is_empty() && columns.len() < width {
-        let mix = matches!(split(name), Some(("decoder", Some(_), "mix"))) && heads > 1 && width.is_multiple_of(heads);
+        let mix = Stage::parse(name).is_some_and(|at| at.site == Site::Mix) && heads > 1 && width.is_multiple_of(heads);
         if mix {
             let mut of: Vec<usize> = columns.iter().map(|c| c / (width / heads)).collect();
             of.dedup();

@@ -8,13 +8,15 @@ use super::rows;
 use super::stages::{cache, inputs, metadata, possible};
 use super::{BundleWriter, Selection};
 use crate::error::{Error, Result};
+use crate::decoder::Sequence;
 use crate::generate::{self, Until};
 use crate::input::Prepared;
 use crate::model::Model;
 use crate::num::Real;
-use crate::pass::{Pass, Precision, Stage, Tap};
+use crate::pass::{Pass, Precision, Tap};
 use crate::policy::{Heads, Policy, Retain, Scorer, Values};
 use crate::sample::{Sampler, Sampling};
+use crate::stage::Stage;
 use half::{bf16, f16};
 use ndarray::{Array1, Array2, ArrayViewD};
 use std::ops::ControlFlow;
@@ -229,9 +231,9 @@ pub fn record(
 }
 
 /// The attention that elites are read off, a stage a layer.
-fn attention<T: Real>(prefilled: &generate::Prefilled<T>, policy: &Policy) -> Result<Vec<(String, Values)>> {
-    let scorer = Scorer::new(policy, &prefilled.roles)?;
-    let layers = prefilled.observed(|l, seen| Ok((l, scorer.text_attention(l, seen)?)))?;
+fn attention<T: Real>(sequence: &Sequence<T>, policy: &Policy) -> Result<Vec<(String, Values)>> {
+    let scorer = Scorer::new(policy, &sequence.roles)?;
+    let layers = sequence.observed(|l, seen| Ok((l, scorer.text_attention(l, seen)?)))?;
     let stage =
         |(l, a): (usize, Option<Array2<f64>>)| Some((format!("policy.{l:02}.attention"), Values::F64(a?.into_dyn())));
     Ok(layers.into_iter().filter_map(stage).collect())
@@ -253,16 +255,16 @@ fn flow<T: Real>(
 
     inputs(&mut out, &model.config, prompt)?;
     let mut pass = Pass::<T>::watched(grid, &mut out);
-    let mut prefilled = generate::prefill(model, &mut pass, prompt, &[how.policy])?;
+    let mut sequence = generate::prefill(model, &mut pass, prompt, &[how.policy])?;
     out.check()?;
-    let plan = prefilled.plan(&how.policy, how.retain)?;
-    for (name, values) in attention(&prefilled, &how.policy)?.into_iter().chain(plan.tensors()) {
+    let plan = sequence.plan(&how.policy, how.retain)?;
+    for (name, values) in attention(&sequence, &how.policy)?.into_iter().chain(plan.tensors()) {
         out.values(&name, &values)?;
     }
-    prefilled.cache.compact(&plan.kept);
-    cache(&mut out, &prefilled.cache, &prompt.positions, how.policy.heads == Heads::Kv)?;
+    sequence.cache.compact(&plan.kept);
+    cache(&mut out, &sequence.cache, &prompt.positions, how.policy.heads == Heads::Kv)?;
     let mut pass = Pass::<T>::watched(grid, &mut out);
-    let tokens = generate::decode(model, &mut pass, &mut prefilled, &mut sampler, &how.until, each)?;
+    let tokens = generate::decode(model, &mut pass, &mut sequence, &mut sampler, &how.until, each)?;
     out.values("output.ids", &Values::I64(tokens.iter().map(|&t| i64::from(t)).collect::<Array1<_>>().into_dyn()))?;
 
     let mut metadata = metadata(original, prompt, how);

@@ -3,7 +3,7 @@
 
 use super::given::{Decided, Values as Given};
 use super::judge::Judge;
-use super::order::Ground;
+use super::ground::Ground;
 use super::record::Recorder;
 use super::rerun::{Rerun, Sink};
 use super::said::{policy, precision, scorer};
@@ -13,11 +13,11 @@ use crate::cache::Cache;
 use crate::error::{Error, Result, ensure};
 use crate::files::output::Temporary;
 use crate::input::{Positions, Prepared};
-use crate::kernel::Way;
 use crate::model::Model;
 use crate::num::{Grid, Real};
-use crate::pass::{Precision, Stage, Tap};
+use crate::pass::{Precision, Tap, Way};
 use crate::policy::{Retain, Values, preset};
+use crate::stage::{Facts, Site, Stage};
 use ndarray::ArrayViewD;
 
 /// A recorder that also takes the cache.
@@ -65,7 +65,7 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
         ensure!(theirs == ours, at, format!("{ours:?}, as the model's"), format!("{shown:?}"), remedy);
     }
     ensure!(
-        candidate.names().any(|name| super::order::rank(name).is_some()),
+        candidate.names().any(|name| Stage::parse(name).is_some()),
         candidate.label(),
         "at least one stage",
         "none",
@@ -97,7 +97,7 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
     ensure!(decided.tokens.len() <= longest, at, want, decided.tokens.len());
     let given = Given(candidate);
 
-    let evicts = |name: &str| name.starts_with("policy.") || name.starts_with("cache.");
+    let evicts = |name: &str| Stage::parse(name).is_some_and(|at| matches!(at.row().part, "policy" | "cache"));
     let unnamed = policy.is_none() && candidate.names().any(evicts);
     let unnamed =
         unnamed.then(|| "metadata policy and retain name none, so that nobody knows what it should be".into());
@@ -122,23 +122,23 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
     let golden = Bundle::open(place.path())?;
     let _place = place.unnamed(); // where a mapped file keeps its name, until this is done
 
-    let known = |name: &str| {
-        candidate.get(name).is_some() || (prompt.is_some() && name.starts_with("input.")) || name == "input.ids"
+    let known = |at: Stage| {
+        let outside = at.site == Site::Ids || (prompt.is_some() && at.row().part == "input");
+        outside || candidate.get(&at.to_string()).is_some()
     };
-    let ground = Ground {
-        has: &known,
+    let facts = Facts {
         layers: config.layers,
-        placed: model.config.text().mrope.is_some(),
-        shape: images::shape(&model.config),
         vision_layers: model.config.vision_layers(),
+        lie: images::shape(&model.config),
+        placed: model.config.text().mrope.is_some(),
         visual: !read.roles.visual().is_empty(),
-        known: Default::default(),
     };
+    let ground = Ground { has: &known, facts, known: Default::default() };
     let scorer = scorer(&golden, policy.as_ref());
     let judge =
         Judge { golden: &golden, candidate, precision, ground: Some(ground), scorer, policy, undecided, drifts };
     let mut verdict = judge.verdict("replay")?;
-    if policy.is_none() && judge.undecided.is_none() && candidate.names().any(|name| name.starts_with("step.")) {
+    if policy.is_none() && judge.undecided.is_none() && candidate.names().any(|name| Stage::parse(name).is_some_and(Stage::is_step)) {
         verdict
             .notes
             .push("steps are replayed with the full cache: metadata policy and retain name no eviction".into());
@@ -167,7 +167,7 @@ fn prepared(model: &Model, candidate: &Bundle) -> Result<Prepared> {
     if visual == 0 {
         return Prepared::from_ids(&model.config, &ids, vec![]).map_err(|e| e.within(at("input.ids")));
     }
-    if candidate.get(images::shape(&model.config)).is_none() {
+    if candidate.get(&Stage::once(images::shape(&model.config)).to_string()).is_none() {
         // Without sizes nobody knows how the rows are packed: they are known from the projector on.
         let mut text = ids.clone();
         text.retain(|&id| id != image_token);

@@ -3,13 +3,14 @@
 
 use super::given::{Decided, Values as Given};
 use crate::error::{Error, Result};
+use crate::decoder::Sequence;
 use crate::generate;
 use crate::input::Prepared;
-use crate::kernel::Way;
 use crate::model::Model;
 use crate::num::{Grid, Real};
-use crate::pass::{Part, Pass, Precision, Source, Stage, Tap};
+use crate::pass::{Pass, Precision, Source, Tap, Way};
 use crate::policy::{Heads, LayerScores, Plan, Policy, Retain, Scorer, Values, over_sets, skewness, strength};
+use crate::stage::{Site, Stage};
 use ndarray::{Array1, ArrayD};
 
 /// Takes what a run shows.
@@ -69,51 +70,54 @@ impl Rerun<'_> {
     /// As the flow's parts, and as the sink.
     pub fn run<T: Real, S: Sink<T>>(&self, grid: Grid, way: Way, policy_grid: Grid, sink: &mut S) -> Result<()> {
         let Rerun { model, prompt, policy, decided, .. } = self;
-        let prefilled = {
-            let mut pass = Pass::<T>::watched(grid, &mut *sink).by(way);
-            if let Some(given) = self.given {
-                pass = pass.replaying(given);
-            }
+        let mut sequence = {
+            let mut pass = self.pass(grid, way, sink);
             generate::prefill(model, &mut pass, prompt, &[*policy])?
         };
-        let mut cache = prefilled.cache.clone();
         if !prompt.roles.visual().is_empty() {
             let scorer = Scorer::new(policy, &prompt.roles)?.storing(policy_grid);
             // Queries and keys that are not finite decide nothing.
-            match self.decide(&prefilled, &scorer, sink) {
-                Ok(plan) => cache.compact(&plan),
+            match self.decide(&sequence, &scorer, sink) {
+                Ok(plan) => sequence.cache.compact(&plan),
                 Err(why) => {
                     sink.undecided(&why);
                     return Ok(());
                 }
             };
         }
-        sink.cache(&cache)?;
+        sink.cache(&sequence.cache)?;
         if let Some(given) = self.given {
-            go_on_with(&mut cache, given);
+            continue_with(&mut sequence.cache, given);
         }
         for (t, pair) in decided.tokens.windows(2).enumerate() {
             if pair[0] as usize >= model.decoder.config.vocab {
                 break;
             }
-            let mut pass = Pass::<T>::new(grid).by(way);
-            let position = prefilled.next_position + t as i64;
-            let logits = model.decoder.step(&mut pass, &pair[..1], &[position], &mut [&mut cache]);
-            Pass::<T>::watched(grid, &mut *sink).show(Stage::layer(Part::Step, t, "logits"), logits.row(0));
+            let mut pass = self.pass(grid, way, sink);
+            model.decoder.step(&mut pass, t, &pair[..1], &mut [&mut sequence]);
         }
         Ok(())
+    }
+
+    /// A pass that the sink watches, and that continues with what is given.
+    fn pass<'p, T: Real, S: Sink<T>>(&'p self, grid: Grid, way: Way, sink: &'p mut S) -> Pass<'p, T> {
+        let pass = Pass::<T>::watched(grid, sink).by(way);
+        match self.given {
+            Some(given) => pass.replaying(given),
+            None => pass,
+        }
     }
 
     /// Shows what the policy would decide at every stage, each from what is given before it; returns the rows kept.
     fn decide<T: Real, S: Sink<T>>(
         &self,
-        prefilled: &generate::Prefilled<T>,
+        sequence: &Sequence<T>,
         scorer: &Scorer,
         sink: &mut S,
     ) -> Result<Vec<Vec<Vec<usize>>>> {
         let d = self.decided;
         // A layer's scores through its own window, and through the one given.
-        let layers = prefilled.observed(|l, seen| {
+        let layers = sequence.observed(|l, seen| {
             let (attention, own) = (scorer.text_attention(l, seen)?, scorer.observe(l, seen)?);
             let given = d.window.get(l).cloned().flatten();
             let through = given.and_then(|window| scorer.observe_through(l, seen, window).ok());
@@ -168,13 +172,13 @@ impl Rerun<'_> {
 }
 
 /// Puts a bundle's keys and values after eviction into a cache of the same shape.
-fn go_on_with<T: Real>(cache: &mut crate::cache::Cache<T>, given: &Given<'_>) {
+fn continue_with<T: Real>(cache: &mut crate::cache::Cache<T>, given: &Given<'_>) {
     for (l, heads) in cache.layers.iter_mut().enumerate() {
         let (len, d) = heads.first().map_or((0, 0), |h| h.keys().dim());
-        let of = |site: &'static str| -> Option<ArrayD<T>> {
-            given.given(Stage::layer(Part::Cache, l, site), &[heads.len(), len, d])
+        let of = |site: Site| -> Option<ArrayD<T>> {
+            given.given(Stage::layer(site, l), &[heads.len(), len, d])
         };
-        let (Some(keys), Some(values)) = (of("key"), of("value")) else { continue };
+        let (Some(keys), Some(values)) = (of(Site::CacheKey), of(Site::CacheValue)) else { continue };
         for (g, head) in heads.iter_mut().enumerate() {
             let mut filled = crate::cache::HeadCache::new(d);
             filled.reserve(len);

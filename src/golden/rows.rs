@@ -3,15 +3,15 @@
 use super::Bundle;
 use super::measure::Layout;
 use super::numbers::unravel;
-use super::order::split;
 use crate::num::Grid;
+use crate::stage::Stage;
 use crate::weights::Dtype;
 use half::{bf16, f16};
 use sha2::{Digest, Sha256};
 
 /// Whether a stage of this name may be sampled: what decisions are read off, and logits, are kept whole. Spec: D10.10
 pub(super) fn may_be_sampled(name: &str) -> bool {
-    matches!(split(name), Some(("vision" | "projector" | "decoder", _, site)) if site != "logits")
+    Stage::parse(name).is_some_and(|at| at.row().sampled)
 }
 
 /// `most` of `rows` rows, ascending: the first, the last, and one somewhere in each of `most` − 2 equal parts between

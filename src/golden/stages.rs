@@ -10,6 +10,7 @@ use crate::input::{Positions, Prepared};
 use crate::model::Model;
 use crate::num::Real;
 use crate::policy::Values;
+use crate::stage::{Place, Site, Stage, TABLE};
 use ndarray::Array1;
 
 /// What a replay knows of a prompt: roles and positions, and where it did not come from the candidate, all of it.
@@ -76,27 +77,23 @@ fn positions(at: &Positions, rows: &[&[usize]], per_head: bool) -> Values {
 
 /// The names of all stages that a recording may hold, in causal order: what globs are checked against beforehand.
 pub(super) fn possible(model: &Model, max_new_tokens: usize) -> Vec<String> {
-    let mut names: Vec<String> = ["ids", "roles", "positions", "pixels", "sizes"]
-        .iter()
-        .chain(images::shapes(&model.config))
-        .map(|site| format!("input.{site}"))
-        .collect();
-    let layers = |part: &str, layers: usize, sites: &[&str]| -> Vec<String> {
-        (0..layers).flat_map(|l| sites.iter().map(move |site| format!("{part}.{l:02}.{site}"))).collect()
-    };
-    let depth = model.decoder.config.layers;
-    names.extend(layers("vision", model.config.vision_layers(), &["out"]));
-    names.extend(["vision.features", "projector.out", "decoder.embed"].map(String::from));
-    names.extend(layers("decoder", depth, &["query", "key", "value", "mix", "out"]));
-    names.extend(
-        ["decoder.norm", "decoder.logits", "policy.strength", "policy.skewness", "policy.budget"].map(String::from),
-    );
-    names.extend(layers("policy", depth, &["attention", "window", "importance", "kept"]));
-    names.extend(layers("cache", depth, &["key", "value", "positions"]));
+    let (depth, tower) = (model.decoder.config.layers, model.config.vision_layers());
     // More steps than anybody names one by one are not listed; `step.*` is found among these.
-    names.extend((0..max_new_tokens.saturating_sub(1).min(10_000)).map(|t| format!("step.{t:04}.logits")));
-    names.push("output.ids".into());
-    names
+    let steps = max_new_tokens.saturating_sub(1).min(10_000);
+    let grids = images::shape(&model.config) == Site::Grid;
+    let rows = TABLE.iter().map(|row| row.site).filter(|&site| site != Site::Grid || grids);
+    let stages = rows.flat_map(|site| -> Vec<Stage> {
+        match Stage::once(site).row().place {
+            Place::Once => vec![Stage::once(site)],
+            Place::VisionLayer => (0..tower).map(|l| Stage::layer(site, l)).collect(),
+            Place::Layer => (0..depth).map(|l| Stage::layer(site, l)).collect(),
+            Place::Step => (0..steps).map(|t| Stage::step(site, t)).collect(),
+            Place::StepLayer => {
+                (0..steps).flat_map(|t| (0..depth).map(move |l| Stage::of_step(site, t, l))).collect()
+            }
+        }
+    });
+    stages.map(|stage| stage.to_string()).collect()
 }
 
 /// What the bundle says of itself. Spec: T1.3

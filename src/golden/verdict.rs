@@ -1,7 +1,7 @@
 //! Verdicts: what is said of a stage, and of a candidate as a whole.
 
 use super::map::Map;
-use super::order::rank;
+use crate::stage::Stage;
 use serde_json::{Value, json};
 
 /// What is said of a stage. Spec: T10.2
@@ -129,7 +129,7 @@ impl Verdict {
     /// The first stage in causal order that failed. Spec: D10.4
     pub fn first_divergence(&self) -> Option<&StageVerdict> {
         let failed = self.stages.iter().filter(|s| s.outcome == Outcome::Fail);
-        failed.min_by_key(|s| rank(&s.stage))
+        failed.min_by_key(|s| Stage::parse(&s.stage))
     }
 
     /// The contract's form of it.

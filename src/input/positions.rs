@@ -42,4 +42,9 @@ impl Positions {
         };
         largest.map_or(0, |p| p + 1)
     }
+
+    /// The same of some of the rows.
+    pub fn next_of(&self, rows: Range<usize>) -> i64 {
+        rows.flat_map(|row| (0..3).map(move |axis| self.at(row, axis))).max().map_or(0, |p| p + 1)
+    }
 }

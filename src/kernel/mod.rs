@@ -28,7 +28,6 @@ pub mod simd;
 mod softmax;
 mod stream;
 mod vector;
-mod way;
 
 pub use activation::{activate, store};
 pub use attention::{Visible, attention, attention_over, scale};
@@ -42,4 +41,3 @@ pub use patch::patches;
 pub use rotary::{Angles, inverse_frequencies};
 pub use scratch::recycle;
 pub use softmax::softmax;
-pub use way::{Aside, Way};

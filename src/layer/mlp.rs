@@ -2,10 +2,10 @@
 
 use super::Linear;
 use crate::config::Activation;
-use crate::kernel::{Aside, activate, recycle};
+use crate::kernel::recycle;
 use crate::num::Real;
-use crate::pass::Pass;
-use ndarray::{Array2, ArrayView2, Zip};
+use crate::pass::{Branch, Pass};
+use ndarray::{Array2, ArrayView2};
 
 /// fc2(f(fc1(x))). Spec: E5.4
 #[derive(Debug, Clone)]
@@ -16,19 +16,15 @@ pub struct Mlp {
     pub activation: Activation,
     /// The second layer.
     pub fc2: Linear,
-    /// Whether the first layer's product is stored before its bias is added (R10.6).
-    pub bias_apart: bool,
 }
 
 impl Mlp {
     /// x: [n, d] → [n, outputs of fc2].
     pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, x: ArrayView2<'_, T>) -> Array2<T> {
-        let hidden = if self.bias_apart { self.fc1.forward_apart(pass, x) } else { self.fc1.forward(pass, x) };
-        let hidden = activated(pass, hidden, self.activation);
-        let hidden = pass.store(hidden);
+        let hidden = pass.activate(self.fc1.forward(pass, x), self.activation);
         let y = self.fc2.forward(pass, hidden.view());
         recycle(hidden);
-        pass.aside(Aside::Mlp, y)
+        pass.branch(Branch::Mlp, y)
     }
 }
 
@@ -48,26 +44,10 @@ pub struct GatedMlp {
 impl GatedMlp {
     /// x: [n, d] → [n, d].
     pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, x: ArrayView2<'_, T>) -> Array2<T> {
-        let mut product = pass.store(activated(pass, self.gate.forward(pass, x), self.activation));
-        let up = self.up.forward(pass, x);
-        Zip::from(&mut product).and(&up).par_for_each(|g, &u| *g *= u);
-        recycle(up);
-        let product = pass.store(product);
+        let gate = pass.activate(self.gate.forward(pass, x), self.activation);
+        let product = pass.multiply(gate, self.up.forward(pass, x));
         let y = self.down.forward(pass, product.view());
         recycle(product);
-        pass.aside(Aside::Mlp, y)
+        pass.branch(Branch::Mlp, y)
     }
-}
-
-/// f(x), not stored; where the way says so, off by a share of a hat over numbers near some knot. Spec: D10.8
-fn activated<T: Real>(pass: &Pass<'_, T>, mut x: Array2<T>, f: Activation) -> Array2<T> {
-    let Some(Aside::Activation(knot)) = pass.way.aside else {
-        activate(&mut x, f);
-        return x;
-    };
-    let knot = T::of(f64::from(knot));
-    let hat = x.mapv(|x| (T::ONE - (x - knot).max(knot - x)).max(T::ZERO));
-    activate(&mut x, f);
-    x.scaled_add(T::of(Aside::SHARE), &hat);
-    x
 }

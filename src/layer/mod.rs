@@ -1,7 +1,9 @@
-//! Layers: weights joined to kernels.
+//! Layers: weights joined to the operations of a pass.
 
 mod linear;
 mod mlp;
+mod norm;
 
-pub use linear::{Linear, apply};
+pub use linear::Linear;
 pub use mlp::{GatedMlp, Mlp};
+pub use norm::Norm;

@@ -5,7 +5,8 @@ use crate::config::InternVlConfig;
 use crate::error::Result;
 use crate::input::Prepared;
 use crate::num::Real;
-use crate::pass::{Part, Pass, Stage};
+use crate::pass::Pass;
+use crate::stage::{Site, Stage};
 use crate::vision::{InternVit, ShuffledProjector, shuffled};
 use crate::weights::Names;
 use ndarray::{Array2, Axis, concatenate};
@@ -43,11 +44,10 @@ impl InternVl {
         };
         let state = self.tower.features(pass, pixels.view());
         let features = shuffled(state.view(), self.merge, self.transposed); // E5.14
-        let given = pass.show(Stage::at(Part::Vision, "features"), features.view()).map(|f| f.into_dimensionality());
-        let features = given.and_then(|f| f.ok()).unwrap_or(features);
+        let features = pass.show(Stage::once(Site::Features), features);
         let (tiles, rows, width) = features.dim();
         let features = features.to_shape((tiles * rows, width)).unwrap_or_else(|_| unreachable!("E5.14: whole tiles"));
         let rows = self.projector.forward(pass, features.view()); // E5.15
-        pass.put(Stage::at(Part::Projector, "out"), rows)
+        pass.put(Stage::once(Site::Projected), rows)
     }
 }

@@ -6,7 +6,8 @@ use crate::error::Result;
 use crate::input::Prepared;
 use crate::layer::{Linear, Mlp};
 use crate::num::Real;
-use crate::pass::{Part, Pass, Stage};
+use crate::pass::{Pass, Stored};
+use crate::stage::{Site, Stage};
 use crate::vision::{Siglip, pack};
 use crate::weights::Names;
 use ndarray::{Array2, Axis, concatenate, s};
@@ -33,11 +34,13 @@ impl LlavaOnevision {
         Ok(LlavaOnevision {
             tower: Siglip::load(names, &config.vision, used)?,
             projector: Mlp {
-                fc1: linear("linear_1", config.vision.hidden * config.feature_layers.len())?,
+                fc1: Linear {
+                    // transformers hands over the features of one layer as a strided view, whose bias is added apart (R10.6).
+                    stored: if config.feature_layers.len() == 1 { Stored::Twice } else { Stored::Once },
+                    ..linear("linear_1", config.vision.hidden * config.feature_layers.len())?
+                },
                 activation: config.projector_activation,
                 fc2: linear("linear_2", d)?,
-                // The features of one layer come as a strided view.
-                bias_apart: config.feature_layers.len() == 1,
             },
             newline: names.vector("newline", d)?,
             config: config.clone(),
@@ -52,9 +55,8 @@ impl LlavaOnevision {
             return super::rows_alone(pass, prompt, d);
         };
         let features = self.tower.features(pass, pixels.view(), &self.config.feature_layers); // E5.1
-        let features = features.slice(s![.., usize::from(self.config.drop_first).., ..]);
-        let given = pass.show(Stage::at(Part::Vision, "features"), features).map(|f| f.into_dimensionality());
-        let features = given.and_then(|f| f.ok()).unwrap_or_else(|| features.to_owned());
+        let features = features.slice_move(s![.., usize::from(self.config.drop_first).., ..]);
+        let features = pass.show(Stage::once(Site::Features), features);
 
         let (tiles, tokens, width) = features.dim();
         let features = features.to_shape((tiles * tokens, width)).unwrap_or_else(|_| unreachable!("E5.5: whole tiles"));
@@ -70,6 +72,6 @@ impl LlavaOnevision {
         }
         let views: Vec<_> = packed.iter().map(|p| p.view()).collect();
         let rows = concatenate(Axis(0), &views).unwrap_or_else(|_| unreachable!("E5.6: rows of one width"));
-        pass.put(Stage::at(Part::Projector, "out"), rows)
+        pass.put(Stage::once(Site::Projected), rows)
     }
 }

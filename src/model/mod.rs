@@ -19,7 +19,8 @@ use crate::files::Files;
 use crate::input::Prepared;
 use crate::memory;
 use crate::num::{Grid, Real};
-use crate::pass::{Part, Pass, Stage};
+use crate::pass::Pass;
+use crate::stage::{Site, Stage};
 use crate::vision;
 use crate::weights::{Checkpoint, Names, names};
 use ndarray::Array2;
@@ -141,14 +142,14 @@ impl Model {
         for (&row, from) in rows.iter().zip(visual.outer_iter()) {
             x.row_mut(row).assign(&from);
         }
-        Ok(pass.put(Stage::at(Part::Decoder, "embed"), x))
+        Ok(pass.put(Stage::once(Site::Embed), x))
     }
 }
 
 /// The visual rows of a prompt that came without pixels: none, unless a replay knows the rows alone. → [n_v, d]
 fn rows_alone<T: Real>(pass: &mut Pass<'_, T>, prompt: &Prepared, d: usize) -> Array2<T> {
     let rows = Array2::from_elem((prompt.roles.visual().len(), d), T::ZERO);
-    if rows.is_empty() { rows } else { pass.put(Stage::at(Part::Projector, "out"), rows) }
+    if rows.is_empty() { rows } else { pass.put(Stage::once(Site::Projected), rows) }
 }
 
 /// Takes everything that a model needs from a checkpoint.

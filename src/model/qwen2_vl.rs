@@ -5,7 +5,8 @@ use crate::config::Qwen2VlConfig;
 use crate::error::Result;
 use crate::input::Prepared;
 use crate::num::Real;
-use crate::pass::{Part, Pass, Stage};
+use crate::pass::Pass;
+use crate::stage::{Site, Stage};
 use crate::vision::{Merger, Qwen2VlTower};
 use crate::weights::Names;
 use ndarray::{Array2, Axis, concatenate};
@@ -45,12 +46,11 @@ impl Qwen2Vl {
             let patches = concatenate(Axis(0), &pixels).ok().and_then(|p| p.into_dimensionality().ok());
             let patches = patches.unwrap_or_else(|| unreachable!("D4.5: patches of one length"));
             let features = self.tower.features(pass, patches.view(), grids);
-            let given = pass.show(Stage::at(Part::Vision, "features"), features.view());
-            let features = given.and_then(|f| f.into_dimensionality().ok()).unwrap_or(features);
+            let features = pass.show(Stage::once(Site::Features), features);
             rows.push(self.merger.forward(pass, features.view())); // E5.10
         }
         let views: Vec<_> = rows.iter().map(|rows| rows.view()).collect();
         let rows = concatenate(Axis(0), &views).unwrap_or_else(|_| unreachable!("E5.10: rows of one width"));
-        pass.put(Stage::at(Part::Projector, "out"), rows)
+        pass.put(Stage::once(Site::Projected), rows)
     }
 }

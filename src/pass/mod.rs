@@ -1,52 +1,20 @@
-//! A pass: how one run of the model rounds, and who watches it.
+//! A pass: how one run of the model rounds, which honest way it takes, and who watches it.
 //!
-//! One name serves rounding site, bundle tensor, GPU export and report line: [`Pass::put`] rounds a value where a GPU of
-//! the pass's precision would store it, then shows it to a read-only [`Tap`]. A tap cannot change a number. A replay gives
-//! the pass a [`Source`] beside it: what the source has of a stage is what the pass goes on with, after its own value was
-//! shown.
+//! The model's equations call the operations of `ops.rs`: each may round, and each is written once for all honest ways. A stage
+//! goes through [`Pass::put`], which rounds it where a GPU of the pass's precision would store it and shows it to a read-only
+//! [`Tap`]. A tap cannot change a number. A replay adds a [`Source`]: the pass continues with the source's value of a stage.
 
-mod stage;
+mod ops;
+mod precision;
+mod way;
 
-pub use stage::{Part, Stage};
+pub use ops::{Attention, Stored};
+pub use precision::Precision;
+pub use way::{Aside, Branch, Way};
 
-use crate::kernel::{Aside, Stores, Way, store};
 use crate::num::{Grid, Real};
-use ndarray::{Array, ArrayD, ArrayView, ArrayView2, ArrayViewD, Dimension, Ix1};
-
-/// How a pass computes. Spec: T6.1
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Precision {
-    /// float64 throughout.
-    Truth,
-    /// float32 throughout.
-    #[default]
-    Fast,
-    /// What an honest GPU computes in bfloat16: float32 inside kernels, rounded at stores.
-    Bf16,
-    /// The same in IEEE half precision.
-    F16,
-}
-
-impl Precision {
-    /// The grid that stores round to.
-    pub fn grid(self) -> Grid {
-        match self {
-            Precision::Truth | Precision::Fast => Grid::Native,
-            Precision::Bf16 => Grid::Bf16,
-            Precision::F16 => Grid::F16,
-        }
-    }
-
-    /// The value of the bundle's `precision` key.
-    pub fn bundle_name(self) -> &'static str {
-        match self {
-            Precision::Truth => "f64",
-            Precision::Fast => "f32",
-            Precision::Bf16 => "bf16",
-            Precision::F16 => "f16",
-        }
-    }
-}
+use crate::stage::Stage;
+use ndarray::{Array, Array2, ArrayD, ArrayView3, ArrayViewD, Axis, Dimension};
 
 /// A read-only observer of named stages (C1.3a).
 pub trait Tap<T> {
@@ -56,9 +24,9 @@ pub trait Tap<T> {
     fn see(&mut self, at: Stage, value: ArrayViewD<'_, T>);
 }
 
-/// Values of stages from elsewhere, which a replay goes on with instead of its own. Spec: D10.7
+/// Values of stages from elsewhere, with which a replay continues in place of its own. Spec: D10.7
 pub trait Source<T> {
-    /// The stage in the shape the bundle gives it; none where the source has none of this shape.
+    /// The stage, if the source has it in the shape the bundle gives it.
     fn given(&self, at: Stage, shape: &[usize]) -> Option<ArrayD<T>>;
 }
 
@@ -88,71 +56,106 @@ impl<'t, T: Real> Pass<'t, T> {
         Pass { way, ..self }
     }
 
-    /// The same pass, going on with what `source` has. Spec: D10.7
+    /// The same pass, which continues with the values of `source`. Spec: D10.7
     pub fn replaying(self, source: &'t dyn Source<T>) -> Self {
         Pass { source: Some(source), ..self }
     }
 
-    /// A pass that computes as this one does, and that nobody watches.
-    pub fn unwatched<'u>(&self) -> Pass<'u, T> {
-        Pass::new(self.grid).by(self.way)
+    /// Whether a tap or a source needs whole stages: then a prompt goes through in one piece.
+    pub fn is_watched(&self) -> bool {
+        self.tap.is_some() || self.source.is_some()
     }
 
-    /// What attention stores.
-    pub fn stores(&self) -> Stores {
-        Stores { grid: self.grid, fused: self.way.fused, split: self.way.in_order }
-    }
-
-    /// Rounds where the precision rounds, at a site without a name.
-    pub fn store<D: Dimension>(&self, mut a: Array<T, D>) -> Array<T, D> {
-        match a.as_slice_memory_order_mut() {
-            Some(all) => store(all, self.grid),
-            None => a.mapv_inplace(|v| self.grid.round(v)),
-        }
-        a
-    }
-
-    /// Rounds where the precision rounds, then shows the value; gives back what the pass goes on with.
+    /// Stores a stage and shows it; gives back the value that the pass continues with.
     pub fn put<D: Dimension>(&mut self, at: Stage, a: Array<T, D>) -> Array<T, D> {
         let a = self.store(a);
-        match self.show(at, a.view()).map(|given| given.into_dimensionality()) {
-            Some(Ok(given)) => given,
-            _ => a,
-        }
+        self.show(at, a)
     }
 
-    /// Shows a value that is stored already; `a` is a view in the shape that the bundle gives it. What comes back, if
-    /// anything, is what a replay goes on with, in the same shape.
-    pub fn show<D: Dimension>(&mut self, at: Stage, a: ArrayView<'_, T, D>) -> Option<ArrayD<T>> {
+    /// Shows a stage that is stored already; gives back the value that the pass continues with.
+    pub fn show<D: Dimension>(&mut self, at: Stage, a: Array<T, D>) -> Array<T, D> {
+        let given = self.exchange(at, a.view().into_dyn());
+        given.map_or(a, |given| given.into_dimensionality().unwrap_or_else(|_| unreachable!("D10.7: the shape asked for")))
+    }
+
+    /// The same with the shape that the stage has in a bundle, of as many numbers.
+    pub fn show_as<const N: usize>(&mut self, at: Stage, shape: [usize; N], a: Array2<T>) -> Array2<T> {
+        let (dim, whole) = (a.dim(), "T1.2: as many numbers in another shape");
+        let a = a.into_shape_with_order(shape.to_vec()).unwrap_or_else(|_| unreachable!("{whole}"));
+        self.show(at, a).into_shape_with_order(dim).unwrap_or_else(|_| unreachable!("{whole}"))
+    }
+
+    /// Rows that cost much: computed, unless a replay knows them and nobody watches; then stored and shown as [n, width], or
+    /// \[width\] in a decode step.
+    pub fn put_rows(
+        &mut self,
+        at: Stage,
+        (n, width): (usize, usize),
+        compute: impl FnOnce(&Self) -> Array2<T>,
+    ) -> Array2<T> {
+        let shape = if at.is_step() { vec![n * width] } else { vec![n, width] };
+        let known = self.known(at, &shape).unwrap_or_else(|| {
+            let rows = self.store(compute(self));
+            let shown = rows.into_shape_with_order(shape).unwrap_or_else(|_| unreachable!("T1.2: one row a step"));
+            self.show(at, shown)
+        });
+        known.into_shape_with_order((n, width)).unwrap_or_else(|_| unreachable!("T1.2: rows of one width"))
+    }
+
+    /// Queries, keys or values, computed together unless a replay knows all of them and nobody watches.
+    ///
+    /// at: each stage with its number of heads; every array [n, heads · d_h] is shown as [heads, n, d_h], or [heads, d_h] in a
+    /// decode step.
+    pub fn put_heads<const N: usize>(
+        &mut self,
+        at: [(Stage, usize); N],
+        (n, d_h): (usize, usize),
+        compute: impl FnOnce(&Self) -> [Array2<T>; N],
+    ) -> [Array2<T>; N] {
+        let shape = |(at, heads): (Stage, usize)| if at.is_step() { vec![heads, d_h] } else { vec![heads, n, d_h] };
+        let known: Vec<ArrayD<T>> = at.iter().map_while(|&stage| self.known(stage.0, &shape(stage))).collect();
+        if let Ok(known) = <[ArrayD<T>; N]>::try_from(known) {
+            return known.map(|known| by_row(known, n, d_h));
+        }
+        let mut at = at.into_iter();
+        compute(self).map(|x| {
+            let Some((at, heads)) = at.next() else { unreachable!("a stage for each") };
+            let shown = by_head(&x, heads);
+            let shown = if at.is_step() { shown.index_axis_move(Axis(1), 0).into_dyn() } else { shown.into_dyn() };
+            match self.exchange(at, shown) {
+                Some(given) => by_row(given, n, d_h),
+                None => x,
+            }
+        })
+    }
+
+    /// Shows a stage, and asks the source for its value of it.
+    fn exchange(&mut self, at: Stage, a: ArrayViewD<'_, T>) -> Option<ArrayD<T>> {
         let given = self.source.and_then(|source| source.given(at, a.shape()));
-        if let Some(tap) = self.tap.as_deref_mut().filter(|t| t.wants(at)) {
-            tap.see(at, a.into_dyn());
+        if let Some(tap) = self.tap.as_deref_mut().filter(|tap| tap.wants(at)) {
+            tap.see(at, a);
         }
         given
     }
 
-    /// What a replay goes on with at a stage that nobody wants to see: it need not be computed. Spec: D10.7
-    pub fn unseen(&self, at: Stage, shape: &[usize]) -> Option<ArrayD<T>> {
+    /// What a replay continues with at a stage that nobody wants to see, so that it need not be computed. Spec: D10.7
+    fn known(&self, at: Stage, shape: &[usize]) -> Option<ArrayD<T>> {
         let wanted = self.tap.as_deref().is_some_and(|tap| tap.wants(at));
         self.source.filter(|_| !wanted).and_then(|source| source.given(at, shape))
     }
+}
 
-    /// A result that the way may be off in on purpose. Spec: D10.8
-    pub fn aside<D: Dimension>(&self, at: Aside, a: Array<T, D>) -> Array<T, D> {
-        if self.way.aside == Some(at) { a.mapv_into(|v| v * T::of(1.0 + Aside::SHARE)) } else { a }
-    }
+/// [n, heads · d_h] seen as [heads, n, d_h].
+pub fn by_head<T>(x: &Array2<T>, heads: usize) -> ArrayView3<'_, T> {
+    let (n, width) = x.dim();
+    let view = x.view().into_shape_with_order((n, heads, width / heads));
+    view.unwrap_or_else(|_| unreachable!("E6.3: whole heads")).permuted_axes([1, 0, 2])
+}
 
-    /// ε of a norm over rows x: \[n, d\], which the way may be off in on purpose. Spec: D10.8
-    pub fn epsilon(&self, eps: f64, x: ArrayView2<'_, T>) -> f64 {
-        if self.way.aside != Some(Aside::Epsilon) {
-            return eps;
-        }
-        let size = |row: ArrayView<'_, T, Ix1>| row.iter().map(|v| v.to_f64().powi(2)).sum::<f64>() / row.len() as f64;
-        eps + Aside::SHARE * x.rows().into_iter().map(size).fold(f64::INFINITY, f64::min)
-    }
-
-    /// Whether anybody watches, or gives values to go on with: then stages are made whole.
-    pub fn is_watched(&self) -> bool {
-        self.tap.is_some() || self.source.is_some()
-    }
+/// [heads, n, d_h], or [heads, d_h] of one row, as [n, heads · d_h].
+fn by_row<T: Real>(x: ArrayD<T>, n: usize, d_h: usize) -> Array2<T> {
+    let heads = x.shape()[0];
+    let shaped = x.into_shape_with_order((heads, n, d_h)).map(|x| x.permuted_axes([1, 0, 2]));
+    let rows = shaped.map(|x| x.as_standard_layout().into_owned().into_shape_with_order((n, heads * d_h)));
+    rows.and_then(|rows| rows).unwrap_or_else(|_| unreachable!("E6.3: whole heads"))
 }

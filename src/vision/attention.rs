@@ -1,6 +1,6 @@
 //! Attention of a vision tower: rows see all rows of their own tile, image or frame, and no other.
 
-use crate::kernel::{HeadView, Visible, attention, push_key};
+use crate::kernel::{HeadView, push_key};
 use crate::num::Real;
 use crate::pass::Pass;
 use ndarray::{Array2, s};
@@ -29,10 +29,15 @@ pub fn attention_within<T: Real>(
             })
             .collect();
         let views: Vec<HeadView<'_, T>> =
-            stored.iter().map(|(keys, v)| HeadView { keys, values: v.as_slice().unwrap_or_default() }).collect();
-        let q = q.slice(s![first..first + length, ..]);
-        mix.extend(attention(q.as_slice().unwrap_or_default(), heads, &views, d, Visible::All, pass.stores(), None));
+            stored.iter().map(|(keys, v)| HeadView { keys, values: flat(v) }).collect();
+        let q = &flat(q)[first * q.ncols()..][..length * q.ncols()];
+        mix.extend(pass.attention().all(q, (heads, d), &views));
         first += length;
     }
     Array2::from_shape_vec(q.dim(), mix).unwrap_or_else(|_| unreachable!("E5.3: one row a query"))
+}
+
+/// The numbers of an array, row-major.
+fn flat<T>(x: &Array2<T>) -> &[T] {
+    x.as_slice().unwrap_or_else(|| unreachable!("E5.3: rows lie side by side"))
 }

@@ -2,14 +2,12 @@
 //! Source: InternVL2's `modeling_intern_vit.py`; transformers `modeling_internvl.py`.
 
 use super::attention_within;
-use super::norm::Norm;
 use super::tiles::{embedded, in_groups, shown};
 use crate::config::{InternVitConfig, NormKind};
 use crate::error::Result;
-use crate::kernel::Aside;
-use crate::layer::{Linear, Mlp};
+use crate::layer::{Linear, Mlp, Norm};
 use crate::num::Real;
-use crate::pass::Pass;
+use crate::pass::{Branch, Pass, Stored};
 use crate::weights::{Matrix, Names};
 use ndarray::{Array2, Array3, ArrayView4, s};
 
@@ -59,22 +57,24 @@ impl InternVit {
         let layers = (0..used).map(|i| {
             let at = |part: &str| format!("vision.layers.{i}.{part}");
             let one = |part: &str| linear(at(part), d, d, c.qkv_bias);
-            let rms = |part: &str| Norm::of(NormKind::Rms, ck, &at(part), d);
+            let norm = |part: &str, kind, eps| Norm::load(ck, &at(part), kind, d, eps);
             Ok(Layer {
-                norm1: Norm::of(c.norm, ck, &at("norm1"), d)?,
+                norm1: norm("norm1", c.norm, c.norm_eps)?,
                 qkv: match c.fused {
                     true => Qkv::Fused(linear(at("qkv"), 3 * d, d, c.qkv_bias)?),
                     false => Qkv::Apart(Box::new([one("query")?, one("key")?, one("value")?])),
                 },
-                qk_norm: if c.qk_norm.is_some() { Some([rms("q_norm")?, rms("k_norm")?]) } else { None },
+                qk_norm: match c.qk_norm {
+                    Some(eps) => Some([norm("q_norm", NormKind::Rms, eps)?, norm("k_norm", NormKind::Rms, eps)?]),
+                    None => None,
+                },
                 out: linear(at("out"), d, d, true)?,
                 scale1: ck.vector(&at("scale1"), d)?,
-                norm2: Norm::of(c.norm, ck, &at("norm2"), d)?,
+                norm2: norm("norm2", c.norm, c.norm_eps)?,
                 mlp: Mlp {
                     fc1: linear(at("mlp.fc1"), c.intermediate, d, true)?,
                     activation: c.activation,
                     fc2: linear(at("mlp.fc2"), d, c.intermediate, true)?,
-                    bias_apart: false,
                 },
                 scale2: ck.vector(&at("scale2"), d)?,
             })
@@ -85,11 +85,15 @@ impl InternVit {
             patch_embedding: Linear {
                 weight: ck.kernel("vision.patch.weight", d, 3, c.patch)?,
                 bias: Some(ck.vector("vision.patch.bias", d)?),
+                stored: Stored::AsConvolution,
             },
             class: ck.batch_of_one("vision.class", 1, d)?,
             positions: ck.batch_of_one("vision.positions", 1 + c.side() * c.side(), d)?,
             layers,
-            last: if c.last_norm { Some(Norm::load(ck, "vision.norm", d)?) } else { None },
+            last: match c.last_norm {
+                true => Some(Norm::load(ck, "vision.norm", NormKind::Layer, d, c.norm_eps)?),
+                false => None,
+            },
         })
     }
 
@@ -112,7 +116,7 @@ impl InternVit {
             x = shown(pass, i, x, self.tokens());
         }
         match &self.last {
-            Some(norm) => pass.store(norm.forward(pass, x.view(), self.config.norm_eps)),
+            Some(norm) => norm.forward(pass, x.view()),
             None => x,
         }
     }
@@ -154,18 +158,16 @@ impl Qkv {
 impl Layer {
     /// x: [tiles · tokens, d_v] → the same. Spec: E5.12, E5.13, R5.12, C5.12a
     fn forward<T: Real>(&self, pass: &mut Pass<'_, T>, x: Array2<T>, c: &InternVitConfig, tokens: usize) -> Array2<T> {
-        let h = pass.store(self.norm1.forward(pass, x.view(), c.norm_eps));
+        let h = self.norm1.forward(pass, x.view());
         let [mut q, mut k, v] = self.qkv.forward(pass, &h);
-        if let (Some([of_q, of_k]), Some(eps)) = (&self.qk_norm, c.qk_norm) {
-            q = pass.store(of_q.forward(pass, q.view(), eps));
-            k = pass.store(of_k.forward(pass, k.view(), eps));
+        if let Some([of_q, of_k]) = &self.qk_norm {
+            (q, k) = (of_q.forward(pass, q.view()), of_k.forward(pass, k.view()));
         }
         let mix = attention_within(pass, &q, &k, &v, c.heads, &vec![tokens; x.nrows() / tokens]);
-        let mixed = pass.aside(Aside::Mix, self.out.forward(pass, mix.view()));
-        let x = pass.store(x + scaled(pass, mixed, &self.scale1));
-        let h = pass.store(self.norm2.forward(pass, x.view(), c.norm_eps));
-        let mlp = self.mlp.forward(pass, h.view());
-        pass.store(x + scaled(pass, mlp, &self.scale2))
+        let mix = pass.branch(Branch::Attention, self.out.forward(pass, mix.view()));
+        let x = pass.add(x, scaled(pass, mix, &self.scale1));
+        let h = self.norm2.forward(pass, x.view());
+        pass.add(x, scaled(pass, self.mlp.forward(pass, h.view()), &self.scale2))
     }
 }
 

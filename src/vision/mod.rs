@@ -2,7 +2,6 @@
 
 mod attention;
 mod intern_vit;
-mod norm;
 mod pack;
 mod qwen2_vl;
 mod shuffle;

@@ -2,13 +2,13 @@
 //! and the merger, which makes one row of each square of patches. Source: transformers `modeling_qwen2_vl.py`.
 
 use super::attention_within;
-use super::norm::Norm;
-use crate::config::{Activation, Qwen2VlVisionConfig};
+use crate::config::{Activation, NormKind, Qwen2VlVisionConfig};
 use crate::error::Result;
-use crate::kernel::{Angles, Aside, inverse_frequencies};
-use crate::layer::{Linear, Mlp};
+use crate::kernel::{Angles, inverse_frequencies};
+use crate::layer::{Linear, Mlp, Norm};
 use crate::num::{Grid, Real};
-use crate::pass::{Part, Pass, Stage};
+use crate::pass::{Branch, Pass, Stored};
+use crate::stage::{Site, Stage};
 use crate::weights::Names;
 use ndarray::{Array2, ArrayView2, s};
 
@@ -46,15 +46,14 @@ impl Qwen2VlTower {
         let layers = (0..c.layers).map(|i| {
             let at = |part: &str| format!("vision.blocks.{i}.{part}");
             Ok(Layer {
-                norm1: Norm::load(names, &at("norm1"), d)?,
+                norm1: Norm::load(names, &at("norm1"), NormKind::Layer, d, EPS)?,
                 qkv: Linear::load(names, &at("attn.qkv"), 3 * d, d, true)?,
                 out: Linear::load(names, &at("attn.proj"), d, d, true)?,
-                norm2: Norm::load(names, &at("norm2"), d)?,
+                norm2: Norm::load(names, &at("norm2"), NormKind::Layer, d, EPS)?,
                 mlp: Mlp {
                     fc1: Linear::load(names, &at("mlp.fc1"), c.intermediate, d, true)?,
                     activation: c.activation,
                     fc2: Linear::load(names, &at("mlp.fc2"), d, c.intermediate, true)?,
-                    bias_apart: false,
                 },
             })
         });
@@ -63,6 +62,7 @@ impl Qwen2VlTower {
             patch_embedding: Linear {
                 weight: names.kernel_3d("vision.patch_embed.proj.weight", d, [3, c.temporal, c.patch])?,
                 bias: None,
+                stored: Stored::Once,
             },
             layers: layers.collect::<Result<_>>()?,
             frequencies: inverse_frequencies(c.rope_theta, d / c.heads / 2).repeat(2),
@@ -88,8 +88,7 @@ impl Qwen2VlTower {
         let frames: Vec<usize> = grids.iter().flat_map(|&[t, h, w]| std::iter::repeat_n(h * w, t)).collect();
         for (i, layer) in self.layers.iter().enumerate() {
             x = layer.forward(pass, x, self.config.heads, &angles, &frames);
-            let given = pass.show(Stage::layer(Part::Vision, i, "out"), x.view()).map(|x| x.into_dimensionality());
-            x = given.and_then(|x| x.ok()).unwrap_or(x);
+            x = pass.show(Stage::layer(Site::VisionOut, i), x);
         }
         x
     }
@@ -117,18 +116,14 @@ impl Layer {
         frames: &[usize],
     ) -> Array2<T> {
         let d = x.ncols();
-        let h = pass.store(self.norm1.forward(pass, x.view(), EPS));
+        let h = self.norm1.forward(pass, x.view());
         let qkv = self.qkv.forward(pass, h.view());
-        let part = |i: usize| qkv.slice(s![.., i * d..(i + 1) * d]).to_owned();
-        let turned = |mut x: Array2<T>| {
-            angles.rotate(x.view_mut(), d / heads, Grid::Native); // E5.8
-            pass.store(x)
-        };
-        let (q, k, v) = (turned(part(0)), turned(part(1)), part(2));
+        let [q, k, v] = [0, 1, 2].map(|i| qkv.slice(s![.., i * d..(i + 1) * d]).to_owned());
+        let [q, k] = [q, k].map(|x| pass.rotate_wide(x, angles, d / heads)); // E5.8
         let mix = attention_within(pass, &q, &k, &v, heads, frames); // E5.9, C5.9a
-        let x = pass.store(x + pass.aside(Aside::Mix, self.out.forward(pass, mix.view())));
-        let h = pass.store(self.norm2.forward(pass, x.view(), EPS));
-        pass.store(x + self.mlp.forward(pass, h.view()))
+        let x = pass.add(x, pass.branch(Branch::Attention, self.out.forward(pass, mix.view())));
+        let h = self.norm2.forward(pass, x.view());
+        pass.add(x, self.mlp.forward(pass, h.view()))
     }
 }
 
@@ -147,19 +142,18 @@ impl Merger {
     pub fn load(names: &Names<'_>, config: &Qwen2VlVisionConfig, width: usize) -> Result<Self> {
         let square = config.hidden * config.merge * config.merge;
         Ok(Merger {
-            norm: Norm::load(names, "vision.merger.ln_q", config.hidden)?,
+            norm: Norm::load(names, "vision.merger.ln_q", NormKind::Layer, config.hidden, EPS)?,
             mlp: Mlp {
                 fc1: Linear::load(names, "vision.merger.mlp.0", square, square, true)?,
                 activation: Activation::GeluErf,
                 fc2: Linear::load(names, "vision.merger.mlp.2", width, square, true)?,
-                bias_apart: false,
             },
         })
     }
 
     /// features: [n, d_v], squares of patches together → [n / m², d]. Spec: E5.10, R5.10
     pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, features: ArrayView2<'_, T>) -> Array2<T> {
-        let h = pass.store(self.norm.forward(pass, features, EPS));
+        let h = self.norm.forward(pass, features);
         let (n, d) = h.dim();
         let square = self.mlp.fc1.weight.cols();
         let Ok(h) = h.into_shape_with_order((n * d / square, square)) else { unreachable!("E5.10: whole squares") };

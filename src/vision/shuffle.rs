@@ -1,10 +1,9 @@
 //! Pixel shuffle, which puts the patches of a square side by side, and the projector behind it.
 //! Source: InternVL2's `modeling_internvl_chat.py` (`pixel_shuffle`, `mlp1`); transformers `modeling_internvl.py`.
 
-use super::norm::Norm;
-use crate::config::InternVlConfig;
+use crate::config::{InternVlConfig, NormKind};
 use crate::error::Result;
-use crate::layer::{Linear, Mlp};
+use crate::layer::{Linear, Mlp, Norm};
 use crate::num::Real;
 use crate::pass::Pass;
 use crate::weights::Names;
@@ -47,19 +46,18 @@ impl ShuffledProjector {
         let (square, d) = (config.vision.hidden * config.merge * config.merge, config.text.hidden);
         let linear = |name: &str, inputs| Linear::load(names, &format!("projector.{name}"), d, inputs, true);
         Ok(ShuffledProjector {
-            norm: Norm::load(names, "projector.norm", square)?,
+            norm: Norm::load(names, "projector.norm", NormKind::Layer, square, EPS)?,
             mlp: Mlp {
                 fc1: linear("fc1", square)?,
                 activation: config.activation,
                 fc2: linear("fc2", d)?,
-                bias_apart: false,
             },
         })
     }
 
     /// features: [rows, m² · d_v] → [rows, d]. Spec: E5.15, R5.15
     pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, features: ArrayView2<'_, T>) -> Array2<T> {
-        let h = pass.store(self.norm.forward(pass, features, EPS));
+        let h = self.norm.forward(pass, features);
         self.mlp.forward(pass, h.view())
     }
 }

@@ -3,14 +3,12 @@
 //! features before it (C5.1b).
 
 use super::attention_within;
-use super::norm::Norm;
 use super::tiles::{embedded, in_groups, shown};
-use crate::config::SiglipConfig;
+use crate::config::{NormKind, SiglipConfig};
 use crate::error::Result;
-use crate::kernel::Aside;
-use crate::layer::{Linear, Mlp};
+use crate::layer::{Linear, Mlp, Norm};
 use crate::num::Real;
-use crate::pass::Pass;
+use crate::pass::{Branch, Pass, Stored};
 use crate::weights::{Matrix, Names};
 use ndarray::{Array2, Array3, ArrayView2, ArrayView4, Axis, concatenate};
 
@@ -44,7 +42,7 @@ impl Siglip {
     pub fn load(ck: &Names<'_>, config: &SiglipConfig, used: usize) -> Result<Self> {
         let (d, mlp, c) = (config.hidden, config.intermediate, config);
         let linear = |name: String, outputs, inputs| Linear::load(ck, &name, outputs, inputs, true);
-        let norm = |name: String| Norm::load(ck, &name, d);
+        let norm = |name: String| Norm::load(ck, &name, NormKind::Layer, d, c.norm_eps);
         let layers = (0..used).map(|i| {
             let at = |part: &str| format!("vision.encoder.layers.{i}.{part}");
             Ok(Layer {
@@ -58,7 +56,6 @@ impl Siglip {
                     fc1: linear(at("mlp.fc1"), mlp, d)?,
                     activation: c.activation,
                     fc2: linear(at("mlp.fc2"), d, mlp)?,
-                    bias_apart: false,
                 },
             })
         });
@@ -67,6 +64,7 @@ impl Siglip {
             patch_embedding: Linear {
                 weight: ck.kernel("vision.embeddings.patch_embedding.weight", d, c.channels, c.patch)?,
                 bias: Some(ck.vector("vision.embeddings.patch_embedding.bias", d)?),
+                stored: Stored::AsConvolution,
             },
             position_embedding: ck.matrix("vision.embeddings.position_embedding.weight", c.side() * c.side(), d)?,
             layers: layers.collect::<Result<_>>()?,
@@ -123,13 +121,11 @@ impl Siglip {
 impl Layer {
     /// x: [tiles · tokens, d_v] → the same. Spec: E5.2–E5.4, C5.2a, R5.2
     fn forward<T: Real>(&self, pass: &mut Pass<'_, T>, x: Array2<T>, c: &SiglipConfig, tokens: usize) -> Array2<T> {
-        let h = pass.store(self.norm1.forward(pass, x.view(), c.norm_eps));
-        let q = self.query.forward(pass, h.view());
-        let k = self.key.forward(pass, h.view());
-        let v = self.value.forward(pass, h.view());
+        let h = self.norm1.forward(pass, x.view());
+        let [q, k, v] = [&self.query, &self.key, &self.value].map(|linear| linear.forward(pass, h.view()));
         let mix = attention_within(pass, &q, &k, &v, c.heads, &vec![tokens; x.nrows() / tokens]);
-        let x = pass.store(x + pass.aside(Aside::Mix, self.out.forward(pass, mix.view())));
-        let h = pass.store(self.norm2.forward(pass, x.view(), c.norm_eps));
-        pass.store(x + self.mlp.forward(pass, h.view()))
+        let x = pass.add(x, pass.branch(Branch::Attention, self.out.forward(pass, mix.view())));
+        let h = self.norm2.forward(pass, x.view());
+        pass.add(x, self.mlp.forward(pass, h.view()))
     }
 }

@@ -3,7 +3,8 @@
 use crate::kernel::patches;
 use crate::layer::Linear;
 use crate::num::Real;
-use crate::pass::{Part, Pass, Stage};
+use crate::pass::Pass;
+use crate::stage::{Site, Stage};
 use ndarray::{Array2, Array3, ArrayView4, s};
 
 /// Rows (tiles · tokens) that go through a tower at once, to bound its memory (C5.1a, C5.11a).
@@ -44,7 +45,7 @@ pub(super) fn in_groups<T: Real>(
     features
 }
 
-/// Each patch through the embedding, stored as the pass's way has it: [tiles · patches, d_v]. Spec: E5.1, E5.11, R3.14, R10.2
+/// Each patch through the embedding: [tiles · patches, d_v]. Spec: E5.1, E5.11, R3.14, R10.2
 pub(super) fn embedded<T: Real>(
     pass: &Pass<'_, T>,
     embedding: &Linear,
@@ -52,16 +53,11 @@ pub(super) fn embedded<T: Real>(
     patch: usize,
 ) -> Array2<T> {
     let patches = pass.store(patches(pixels, patch));
-    match pass.way.bias_fused {
-        true => embedding.forward(pass, patches.view()),
-        false => embedding.forward_apart(pass, patches.view()),
-    }
+    embedding.forward(pass, patches.view())
 }
 
-/// Shows the state after a layer; gives back what the pass goes on with. x: [tiles · tokens, d_v] → the same.
+/// Shows the state after a layer; gives back what the pass continues with. x: [tiles · tokens, d_v] → the same.
 pub(super) fn shown<T: Real>(pass: &mut Pass<'_, T>, layer: usize, x: Array2<T>, tokens: usize) -> Array2<T> {
-    let dim = x.dim();
-    let shaped = x.to_shape((dim.0 / tokens, tokens, dim.1));
-    let given = shaped.ok().and_then(|out| pass.show(Stage::layer(Part::Vision, layer, "out"), out.view()));
-    given.and_then(|given| given.into_shape_with_order(dim).ok()).unwrap_or(x)
+    let (rows, d) = x.dim();
+    pass.show_as(Stage::layer(Site::VisionOut, layer), [rows / tokens, tokens, d], x)
 }

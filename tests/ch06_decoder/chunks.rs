@@ -2,8 +2,8 @@
 
 use super::numbers::{Rng, bits, cases};
 use super::{DEMO, IMAGE, Stages, config, entries, sha};
-use aircache::decoder::{AT_ONCE, packs};
-use aircache::generate::{self, Continuation, Prefilled, Until, decode_batch, prefill_batch};
+use aircache::decoder::{AT_ONCE, Sequence, packs};
+use aircache::generate::{self, Until, decode_batch, prefill_batch};
 use aircache::input::{GivenImage, Prepared};
 use aircache::num::{Grid, Real};
 use aircache::pass::Pass;
@@ -32,7 +32,7 @@ fn policies() -> Vec<Policy> {
 }
 
 /// Everything that a prefill leaves behind.
-fn hash<T: Real>(p: &Prefilled<T>) -> Vec<u8> {
+fn hash<T: Real>(p: &Sequence<T>) -> Vec<u8> {
     let mut all = [bits(&p.logits), entries(&p.cache), vec![p.next_position as u64]].concat();
     for layer in &p.observer.layers {
         all.extend(bits(&layer.queries));
@@ -113,23 +113,23 @@ fn c6_11b_queries_of_a_window_alone_are_kept() {
 fn c6_1a_decoding_side_by_side_is_decoding_one_by_one() {
     let prompts = [prompt(3, 30, 1), prompt(20, 9, 2), prompt(1, 61, 3), prompt(2, 17, 5)];
     let policy = preset("aircache").unwrap().policy;
-    let evicted: Vec<Continuation<f32>> = prompts
+    let evicted: Vec<Sequence<f32>> = prompts
         .iter()
         .zip(["1", "0.3", "0.05", "0.6"])
         .map(|(p, r)| {
             let prefilled = generate::prefill(&DEMO, &mut Pass::new(Grid::Native), p, &[policy]).unwrap();
             let plan = prefilled.plan(&policy, r.parse().unwrap()).unwrap();
-            prefilled.continued(prefilled.cache.picked(&plan.kept))
+            prefilled.with_cache(prefilled.cache.picked(&plan.kept))
         })
         .collect();
     for sampling in [Sampling::Greedy, Sampling::Draw { temperature: 1.5, top_k: 0, top_p: 1.0, seed: 3 }] {
         let mut pass = Pass::new(Grid::Native);
         let until = Until { stop: vec![], max_new_tokens: 12 };
         // The third sequence is broken off at its fifth token.
-        let run = |pass: &mut Pass<'_, f32>, batch: Vec<Continuation<f32>>, which: &[usize], until: &Until| {
+        let run = |pass: &mut Pass<'_, f32>, mut batch: Vec<Sequence<f32>>, which: &[usize], until: &Until| {
             let mut samplers: Vec<_> = which.iter().map(|_| Sampler::new(sampling).unwrap()).collect();
             let mut seen = vec![0; which.len()];
-            decode_batch(&DEMO, pass, batch, &mut samplers, until, |i, _| {
+            decode_batch(&DEMO, pass, &mut batch, &mut samplers, until, |i, _| {
                 seen[i] += 1;
                 if which[i] == 2 && seen[i] == 5 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })
@@ -147,12 +147,10 @@ fn c6_1a_decoding_side_by_side_is_decoding_one_by_one() {
         assert!(run(&mut pass, evicted.clone(), &[0, 1, 2, 3], &none).iter().all(Vec::is_empty));
     }
     // The logits of a step of all four, by hash.
-    let step = |batch: &mut [Continuation<f32>]| {
-        let positions: Vec<i64> = batch.iter().map(|c| c.position).collect();
-        let mut caches: Vec<_> = batch.iter_mut().map(|c| &mut c.cache).collect();
-        let logits =
-            DEMO.decoder.step(&mut Pass::new(Grid::Native), &vec![9; positions.len()], &positions, &mut caches);
-        logits.outer_iter().map(|row| sha(&bits(row))).collect::<Vec<_>>()
+    let step = |batch: &mut [Sequence<f32>]| {
+        let tokens = vec![9; batch.len()];
+        DEMO.decoder.step(&mut Pass::new(Grid::Native), 0, &tokens, &mut batch.iter_mut().collect::<Vec<_>>());
+        batch.iter().map(|sequence| sha(&bits(&sequence.logits))).collect::<Vec<_>>()
     };
     let together = step(&mut evicted.clone());
     for (i, one) in evicted.iter().enumerate() {

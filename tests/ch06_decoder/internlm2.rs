@@ -69,10 +69,9 @@ fn e6_13_worked_example() {
     };
     let decoder = Decoder::load(&Names::new(&checkpoint, names::internvl_internlm2), &config).unwrap();
     let (mut stages, mut cache) = (Stages::default(), decoder.cache::<f64>());
-    let segment = Segment::new(&mut cache, 1);
     let x = Array2::from_elem((1, 16), 1.0);
     let mut pass = Pass::watched(Grid::Native, &mut stages);
-    decoder.forward(&mut pass, x, &Positions::Linear(vec![0]), &mut [segment]);
+    decoding::forward(&decoder, &mut pass, x, &Positions::Linear(vec![0]), &mut [(&mut cache, 1)]);
     // Head i of y holds 2·i and 2·i + 1.
     let heads = |stage: &str| stages.0[stage].iter().step_by(2).map(|v| *v as usize / 2).collect::<Vec<_>>();
     assert_eq!(heads("decoder.00.query"), [0, 1, 4, 5]);
@@ -102,9 +101,9 @@ fn c6_13a_c6_12a_the_decoder_equals_its_twin() {
         for rows in [0..n, n..n + 1, n + 1..n + 2] {
             let positions: Vec<i64> = (rows.start as i64..rows.end as i64).collect();
             let x: Array2<T> = decoder.embed(&ids[rows.clone()]);
-            let segment = Segment::new(&mut cache, rows.len());
             let at = Positions::Linear(positions.clone());
-            let got = decoder.forward(&mut Pass::new(grid), x.clone(), &at, &mut [segment]);
+            let mut caches = [(&mut cache, rows.len())];
+            let got = decoding::forward(&decoder, &mut Pass::new(grid), x.clone(), &at, &mut caches);
             let want = twin.decoder(c, x, &positions, &mut heads, &attend);
             assert_eq!(bits(&got), bits(&want), "rows {rows:?}, trained {trained}, {grid:?}");
         }
@@ -130,15 +129,14 @@ fn c6_12b_a_batch_has_frequencies_for_each() {
         .iter()
         .map(|&rows| {
             let mut cache = decoder.cache();
-            let segment = Segment::new(&mut cache, rows);
-            let x = decoder.embed(&vec![7; rows]);
-            decoder.forward(&mut Pass::new(Grid::Native), x, &Positions::in_order(rows), &mut [segment]);
+            let (x, at) = (decoder.embed(&vec![7; rows]), Positions::in_order(rows));
+            decoding::forward(&decoder, &mut Pass::new(Grid::Native), x, &at, &mut [(&mut cache, rows)]);
             cache
         })
         .collect();
     let step = |caches: &mut [Cache<f32>], at: &[i64]| {
         let mut all: Vec<&mut Cache<f32>> = caches.iter_mut().collect();
-        decoder.step(&mut Pass::new(Grid::Native), &vec![9; at.len()], at, &mut all)
+        decoding::step(&decoder, &mut Pass::new(Grid::Native), &vec![9; at.len()], at, &mut all)
     };
     let at = lengths.map(|n| n as i64);
     let together = step(&mut caches.clone(), &at);
@@ -155,13 +153,11 @@ fn c6_12a_chunks_of_a_long_prompt_know_its_length() {
     let decoder = Decoder::load(&toy.names(), &toy.config).unwrap();
     let ids: Vec<u32> = (0..37).map(|i| 7 * i % 400).collect();
     let run = |at_once: usize| {
-        let (mut cache, mut observer) = (decoder.cache::<f32>(), aircache::decoder::Observer::new(vec![], false));
-        let positions = Positions::in_order(ids.len());
-        let (cache_of, observer) = (&mut cache, &mut observer);
-        let sequence =
-            aircache::decoder::Sequence { x: decoder.embed(&ids), positions: &positions, cache: cache_of, observer };
-        let last = decoder.prefill(&Pass::new(Grid::Native), &mut [sequence], at_once);
-        (bits(&last), entries(&cache))
+        let mut sequence = Sequence::<f32>::new(decoder.cache());
+        let prompt = (decoder.embed(&ids), &Positions::in_order(ids.len()));
+        let mut pass = Pass::new(Grid::Native);
+        decoder.prefill(&mut pass, &[prompt], std::slice::from_mut(&mut sequence), at_once);
+        (bits(&sequence.logits), entries(&sequence.cache))
     };
     assert!(ids.len() > toy.config.max_positions);
     assert!(run(8) == run(1024) && run(16) == run(1024));

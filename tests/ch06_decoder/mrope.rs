@@ -53,8 +53,8 @@ fn e6_10_c6_10a_the_decoder_equals_its_twin() {
         let ids: Vec<u32> = (0..n).map(|_| rng.below(480) as u32).collect();
         let run = |positions: &Positions| {
             let mut cache = decoder.cache::<T>();
-            let segment = Segment::new(&mut cache, n);
-            let out = decoder.forward(&mut Pass::new(grid), decoder.embed(&ids), positions, &mut [segment]);
+            let (mut pass, x) = (Pass::new(grid), decoder.embed(&ids));
+            let out = decoding::forward(&decoder, &mut pass, x, positions, &mut [(&mut cache, n)]);
             (bits(&out), entries(&cache))
         };
         let got = run(&Positions::Mrope(axes.clone()));
@@ -110,11 +110,10 @@ fn c6_10b_evictions_move_nobody() {
         }
     }
     // The token that is fed is turned to the next position in all three axes.
-    model.decoder.step(&mut pass, &[7], &[next], &mut [&mut prefilled.cache]);
+    decoding::step(&model.decoder, &mut pass, &[7], &[next], &mut [&mut prefilled.cache]);
     let mut alone = model.decoder.cache::<f64>();
     let at = Positions::Mrope(std::array::from_fn(|_| vec![next]));
-    let segment = Segment::new(&mut alone, 1);
-    model.decoder.forward(&mut pass, model.decoder.embed(&[7]), &at, &mut [segment]);
+    decoding::forward(&model.decoder, &mut pass, model.decoder.embed(&[7]), &at, &mut [(&mut alone, 1)]);
     let last = |cache: &Cache<f64>| bits(cache.layers[0][0].keys().rows().into_iter().next_back().unwrap());
     assert_eq!(last(&prefilled.cache), last(&alone));
 }

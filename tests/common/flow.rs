@@ -1,13 +1,15 @@
 //! Running the model in a test: every stage seen, greedy tokens, distances.
 #![allow(dead_code)]
 
-use aircache::generate::{self, Prefilled, Until};
+use aircache::decoder::Sequence;
+use aircache::generate::{self, Until};
 use aircache::input::Prepared;
 use aircache::model::Model;
 use aircache::num::{Grid, Real};
-use aircache::pass::{Pass, Stage, Tap};
+use aircache::pass::{Pass, Tap};
 use aircache::policy::{Policy, Retain};
 use aircache::sample::{Sampler, Sampling};
+use aircache::stage::Stage;
 use ndarray::{ArrayD, ArrayViewD};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -38,7 +40,7 @@ pub fn relative(a: &ArrayD<f64>, b: &ArrayD<f64>, what: &str) -> f64 {
 pub fn greedy<T: Real>(
     model: &Model,
     pass: &mut Pass<'_, T>,
-    mut prefilled: Prefilled<T>,
+    mut prefilled: Sequence<T>,
     compression: Option<(&Policy, Retain)>,
     until: &Until,
 ) -> Vec<u32> {

@@ -1,17 +1,20 @@
 //! A small laboratory for backends: a run whose every stage is a table that can be changed, and written as a candidate.
 #![allow(dead_code)]
 
+#[path = "decoding.rs"]
+mod decoding;
+
 use aircache::demo;
 use aircache::files::Files;
 use aircache::generate;
 use aircache::golden::{Bundle, BundleWriter, Recording, Selection, Verdict, check, record, replay};
 use aircache::input::{Image, Prepared, Processor};
-use aircache::kernel::Way;
 use aircache::model::Model;
 use aircache::num::Grid;
-use aircache::pass::{Pass, Precision, Source, Stage, Tap};
+use aircache::pass::{Pass, Precision, Source, Tap, Way};
 use aircache::policy::{Policy, Retain, Scorer, Values};
 use aircache::sample::Sampling;
+use aircache::stage::Stage;
 use ndarray::{ArrayD, ArrayViewD};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -189,7 +192,7 @@ impl Lab {
         for t in 0..TOKENS - 1 {
             let mut pass = Pass::<f32>::new(grid).by(how.way);
             let position = prefilled.next_position + t as i64 + how.shift;
-            let logits = model.decoder.step(&mut pass, &tokens[t..], &[position], &mut [&mut *cache]);
+            let logits = decoding::step(&model.decoder, &mut pass, &tokens[t..], &[position], &mut [&mut *cache]);
             let name = format!("step.{t:04}.logits");
             let logits = match how.instead.numbers.get(&name) {
                 Some(other) => other.clone(),

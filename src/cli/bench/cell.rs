@@ -5,7 +5,6 @@ use aircache::Result;
 use aircache::config::FamilyConfig;
 use aircache::decoder::{AT_ONCE, Observer, Sequence};
 use aircache::eval;
-use aircache::generate::Prefilled;
 use aircache::input::{GivenImage, Positions, Prepared};
 use aircache::model::Model;
 use aircache::num::Grid;
@@ -61,53 +60,45 @@ impl<'m> Prompts<'m> {
     /// Prefills the prompt as `policy` observes it; narrow: keys and values are kept in bf16.
     pub fn prefill(&self, policy: &Policy, narrow: bool) -> Result<Timed<'_>> {
         let (decoder, n) = (&self.model.decoder, self.ids.len());
-        let pass = Pass::<f32>::new(Grid::Native);
         let scorer = Scorer::new(policy, &self.roles)?;
-        let mut observer = Observer::new(scorer.rows().to_vec(), policy.needs_received());
-        let positions = Positions::Linear((0..n as i64).collect());
-        let mut cache = if narrow { decoder.cache_in_bf16() } else { decoder.cache() };
+        let cache = if narrow { decoder.cache_in_bf16() } else { decoder.cache() };
+        let observer = Observer::new(scorer.rows().to_vec(), policy.needs_received());
+        let mut sequence = Sequence { observer, roles: self.roles.clone(), ..Sequence::new(cache) };
 
         let start = Instant::now();
-        let sequence =
-            Sequence { x: decoder.embed(&self.ids), positions: &positions, cache: &mut cache, observer: &mut observer };
-        let last = decoder.prefill(&pass, &mut [sequence], AT_ONCE);
-        let logits = decoder.logits(&pass, decoder.final_norm(&pass, last.view()).view());
-        let prefill_s = start.elapsed().as_secs_f64();
-
-        let logits = logits.row(0).to_vec();
-        let prefilled = Prefilled { cache, observer, logits, next_position: n as i64, roles: self.roles.clone() };
-        Ok(Timed { model: self.model, prefilled, prefill_s })
+        let prompt = (decoder.embed(&self.ids), &Positions::in_order(n));
+        decoder.prefill(&mut Pass::new(Grid::Native), &[prompt], std::slice::from_mut(&mut sequence), AT_ONCE);
+        Ok(Timed { model: self.model, sequence, prefill_s: start.elapsed().as_secs_f64() })
     }
 }
 
 /// A prompt that was prefilled, and how long that took.
 pub struct Timed<'m> {
     model: &'m Model,
-    prefilled: Prefilled<f32>,
+    sequence: Sequence<f32>,
     prefill_s: f64,
 }
 
 impl Timed<'_> {
     /// Measures one retention of the policy, decoded in a batch.
     pub fn cell(&self, wanted: &eval::Cell, batch: usize, steps: usize) -> Result<Cell> {
-        let (decoder, n) = (&self.model.decoder, self.prefilled.roles.0.len());
-        let mut cache = self.prefilled.cache.clone();
+        let (decoder, n) = (&self.model.decoder, self.sequence.roles.len());
+        let mut cache = self.sequence.cache.clone();
         let start = Instant::now();
-        let plan = self.prefilled.plan(&wanted.policy, wanted.fraction)?;
+        let plan = self.sequence.plan(&wanted.policy, wanted.fraction)?;
         if !plan.is_full() {
             cache.compact(&plan.kept);
         }
         let compress_s = start.elapsed().as_secs_f64();
 
-        // As many caches as the batch has sequences, each in memory of its own.
-        let mut caches = vec![cache; batch];
+        // As many sequences as the batch has, each with a cache of its own.
+        let mut sequences = vec![self.sequence.with_cache(cache); batch];
         let mut pass = Pass::<f32>::new(Grid::Native);
         let tokens = random(batch, self.model.config.text().vocab);
         let mut times: Vec<f64> = (0..=steps)
             .map(|step| {
-                let positions = vec![(n + step) as i64; batch];
                 let start = Instant::now();
-                decoder.step(&mut pass, &tokens, &positions, &mut caches.iter_mut().collect::<Vec<_>>());
+                decoder.step(&mut pass, step, &tokens, &mut sequences.iter_mut().collect::<Vec<_>>());
                 start.elapsed().as_secs_f64() * 1e3
             })
             .skip(1) // the first finds nothing where it will be
@@ -122,7 +113,7 @@ impl Timed<'_> {
             compress_s,
             decode_ms: times[times.len() / 2],
             step_weight_bytes: decoder.step_bytes(),
-            kv_bytes: caches.iter().map(|c| c.bytes()).sum(),
+            kv_bytes: sequences.iter().map(|s| s.cache.bytes()).sum(),
         })
     }
 }

@@ -1,0 +1,57 @@
+//! Attention in the decoder: each sequence's keys and values go to its cache, then its queries see all of the cache.
+
+use super::{Member, Sequence};
+use crate::config::DecoderConfig;
+use crate::num::Real;
+use crate::pass::{Pass, by_head};
+use crate::stage::LayerStages;
+use ndarray::{Array2, Axis, s};
+use rayon::prelude::*;
+
+/// q: [rows, H·d_h], k, v: [rows, G·d_h], the rows of all members one after the other → mix: [rows, H·d_h].
+/// Spec: E6.4, C6.4a, C6.4b
+pub(super) fn attend<T: Real>(
+    pass: &mut Pass<'_, T>,
+    c: &DecoderConfig,
+    at: LayerStages,
+    [q, k, v]: [&Array2<T>; 3],
+    members: &mut [Member<'_, T>],
+) -> Array2<T> {
+    let (layer, prefill) = (at.mix.layer, !at.mix.is_step());
+    let mut end = 0;
+    let ends: Vec<usize> = members.iter().map(|(_, rows)| (end += rows, end).1).collect();
+    // Sequences are independent of each other.
+    members.par_iter_mut().zip(&ends).for_each(|((sequence, rows), end)| {
+        let own = end - *rows..*end;
+        if prefill {
+            let seen = by_head(q, c.heads).slice_move(s![.., own.clone(), ..]);
+            sequence.observer.see(layer, sequence.cache.rows, seen, c.kv_heads);
+        }
+        for (g, head) in sequence.cache.layers[layer].iter_mut().enumerate() {
+            if *rows > 1 {
+                head.reserve(*rows);
+            }
+            for (i, row) in own.clone().enumerate() {
+                let of = |x: &Array2<T>| x.slice(s![row, g * c.head_dim..(g + 1) * c.head_dim]).to_vec();
+                head.push(sequence.cache.rows + i, of(k).into_iter(), of(v).into_iter());
+            }
+        }
+    });
+    pass.put_rows(at.mix, q.dim(), |pass| {
+        let mut mix = Array2::from_elem(q.dim(), T::ZERO);
+        let mut rest = mix.view_mut();
+        let mut tasks = Vec::with_capacity(members.len());
+        for ((Sequence { cache, observer, .. }, rows), end) in members.iter_mut().zip(&ends) {
+            let (own, others) = rest.split_at(Axis(0), *rows);
+            let received = if prefill { observer.received(layer) } else { None };
+            tasks.push((q.slice(s![end - *rows..*end, ..]), &*cache, received, own));
+            rest = others;
+        }
+        let attention = pass.attention();
+        tasks.into_par_iter().for_each(|(q, cache, received, mut own)| {
+            let (Some(q), Some(own)) = (q.as_slice(), own.as_slice_mut()) else { unreachable!("E6.4: rows lie side by side") };
+            own.copy_from_slice(&attention.causal(q, (c.heads, c.head_dim), &cache.heads(layer), received));
+        });
+        mix
+    })
+}

@@ -1,0 +1,44 @@
+//! A norm with its weights: a layer norm, or an RMS norm.
+
+use crate::config::NormKind;
+use crate::error::Result;
+use crate::num::Real;
+use crate::pass::Pass;
+use crate::weights::Names;
+use ndarray::{Array2, ArrayView2};
+
+/// A norm over rows of width d. Spec: E3.10, E3.11
+#[derive(Debug, Clone)]
+pub struct Norm {
+    /// w: \[d\].
+    pub weight: Vec<f32>,
+    /// b: \[d\]; none in an RMS norm.
+    pub bias: Option<Vec<f32>>,
+    /// ε, added under the root.
+    pub eps: f64,
+}
+
+impl Norm {
+    /// A norm of a kind, of `name.weight` and, in a layer norm, `name.bias`: \[d\].
+    ///
+    /// # Errors
+    /// As [`Names::vector`].
+    pub fn load(names: &Names<'_>, name: &str, kind: NormKind, d: usize, eps: f64) -> Result<Norm> {
+        let vector = |part: &str| names.vector(&format!("{name}.{part}"), d);
+        let bias = match kind {
+            NormKind::Layer => Some(vector("bias")?),
+            NormKind::Rms => None,
+        };
+        Ok(Norm { weight: vector("weight")?, bias, eps })
+    }
+
+    /// Bytes of the weights.
+    pub fn bytes(&self) -> usize {
+        4 * (self.weight.len() + self.bias.as_ref().map_or(0, Vec::len))
+    }
+
+    /// x: [n, d] → [n, d], stored.
+    pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, x: ArrayView2<'_, T>) -> Array2<T> {
+        pass.norm(x, &self.weight, self.bias.as_deref(), self.eps)
+    }
+}

@@ -1,0 +1,142 @@
+//! The operations of the forward pass that can round or differ between honest ways. Shapes and rounding sites stand here; what
+//! is computed stands in the kernels.
+
+use super::{Aside, Branch, Pass};
+use crate::config::Activation;
+use crate::kernel::{
+    Angles, HeadView, Heads, MatrixView, Stores, Visible, activate, attention, attention_over, layer_norm, linear, linear_in_order, recycle,
+    rms_norm, store,
+};
+use crate::num::{Grid, Real};
+use ndarray::{Array, Array2, ArrayView, ArrayView2, Dimension, Ix1, Zip};
+
+/// How often a linear layer is stored. Spec: R3.3, R10.2, R10.6
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Stored {
+    /// Once, after the bias; twice where the way says so.
+    #[default]
+    Once,
+    /// Twice: before the bias and after it.
+    Twice,
+    /// Twice, as convolutions do; once where the way says so.
+    AsConvolution,
+}
+
+impl<T: Real> Pass<'_, T> {
+    /// Rounds where the precision rounds, at a site without a name.
+    pub fn store<D: Dimension>(&self, mut a: Array<T, D>) -> Array<T, D> {
+        match a.as_slice_memory_order_mut() {
+            Some(all) => store(all, self.grid),
+            None => a.mapv_inplace(|v| self.grid.round(v)),
+        }
+        a
+    }
+
+    /// A norm with its weight, stored; a layer norm where there is a bias, else an RMS norm. x: [n, d] → [n, d].
+    /// Spec: E3.10, E3.11, R3.10, R3.11
+    pub fn norm(&self, x: ArrayView2<'_, T>, weight: &[f32], bias: Option<&[f32]>, eps: f64) -> Array2<T> {
+        let eps = self.epsilon(eps, x);
+        self.store(match bias {
+            Some(bias) => layer_norm(x, weight, bias, eps),
+            None => rms_norm(x, weight, eps, self.grid),
+        })
+    }
+
+    /// y = x · wᵀ + b, stored. x: [n, inputs], w: [outputs, inputs] → [n, outputs]. Spec: E3.3, R3.3, R10.2, R10.6
+    pub fn linear(&self, x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Option<&[f32]>, stored: Stored) -> Array2<T> {
+        let product = |b| if self.way.in_order { linear_in_order(x, w, b) } else { linear(x, w, b) };
+        let twice = match stored {
+            Stored::Once => self.way.bias_apart,
+            Stored::Twice => true,
+            Stored::AsConvolution => !self.way.bias_fused,
+        };
+        let Some(bias) = b.filter(|_| twice) else { return self.store(product(b)) };
+        let mut y = self.store(product(None));
+        y.outer_iter_mut().for_each(|mut y| y.iter_mut().zip(bias).for_each(|(y, &b)| *y += T::of_f32(b)));
+        self.store(y)
+    }
+
+    /// f(x), stored. Spec: E3.7–E3.9, R3.6
+    pub fn activate(&self, mut x: Array2<T>, f: Activation) -> Array2<T> {
+        if let Some(Aside::Activation(knot)) = self.way.aside {
+            let knot = T::of(f64::from(knot));
+            let bump = x.mapv(|x| (T::ONE - (x - knot).max(knot - x)).max(T::ZERO));
+            activate(&mut x, f);
+            x.scaled_add(T::of(Aside::SHARE), &bump);
+        } else {
+            activate(&mut x, f);
+        }
+        self.store(x)
+    }
+
+    /// Every head of x turned by the angles of its row; products and sums are stored. x: [n, heads · d_h] → the same.
+    /// Spec: E3.13, R3.13
+    pub fn rotate(&self, mut x: Array2<T>, angles: &Angles<T>, d_h: usize) -> Array2<T> {
+        angles.rotate(x.view_mut(), d_h, self.grid);
+        x
+    }
+
+    /// The same in full width, stored once. Spec: E5.8, R5.8
+    pub fn rotate_wide(&self, mut x: Array2<T>, angles: &Angles<T>, d_h: usize) -> Array2<T> {
+        angles.rotate(x.view_mut(), d_h, Grid::Native);
+        self.store(x)
+    }
+
+    /// Attention as this pass computes it.
+    pub fn attention(&self) -> Attention {
+        Attention(Stores { grid: self.grid, fused: self.way.fused, split: self.way.in_order })
+    }
+
+    /// x + y, stored. Spec: R5.2, R6.5
+    pub fn add(&self, x: Array2<T>, y: Array2<T>) -> Array2<T> {
+        self.store(x + y)
+    }
+
+    /// x ⊙ y, stored. Spec: E6.6, R6.6
+    pub fn multiply(&self, mut x: Array2<T>, y: Array2<T>) -> Array2<T> {
+        Zip::from(&mut x).and(&y).par_for_each(|x, &y| *x *= y);
+        recycle(y);
+        self.store(x)
+    }
+
+    /// What a branch of a layer gives, on its way to the residual stream.
+    pub fn branch<D: Dimension>(&self, of: Branch, y: Array<T, D>) -> Array<T, D> {
+        match self.way.aside == Some(Aside::Branch(of)) {
+            true => y.mapv_into(|v| v * T::of(1.0 + Aside::SHARE)),
+            false => y,
+        }
+    }
+
+    /// ε of a norm over rows x: \[n, d\], which the way may change on purpose. Spec: D10.8
+    fn epsilon(&self, eps: f64, x: ArrayView2<'_, T>) -> f64 {
+        if self.way.aside != Some(Aside::Epsilon) {
+            return eps;
+        }
+        let size = |row: ArrayView<'_, T, Ix1>| row.iter().map(|v| v.to_f64().powi(2)).sum::<f64>() / row.len() as f64;
+        eps + Aside::SHARE * x.rows().into_iter().map(size).fold(f64::INFINITY, f64::min)
+    }
+}
+
+/// Attention as a pass computes it, for any thread. Spec: E3.5, R3.5, R10.3
+#[derive(Debug, Clone, Copy)]
+pub struct Attention(Stores);
+
+impl Attention {
+    /// The last queries of a sequence, each of which sees the entries up to its own. q: [n, H · d_h] row-major → the same shape.
+    ///
+    /// received: the attention that each entry receives is added to it. Spec: E3.15
+    pub fn causal<T: Real>(
+        self,
+        q: &[T],
+        (heads, d_h): (usize, usize),
+        entries: &Heads<'_, T>,
+        received: Option<&mut [Vec<T>]>,
+    ) -> Vec<T> {
+        attention_over(q, heads, entries, d_h, Visible::Causal, self.0, received)
+    }
+
+    /// Queries that see every entry, as in a vision tower. q: [n, heads · d_h] row-major → the same shape. Spec: E5.3
+    pub fn all<T: Real>(self, q: &[T], (heads, d_h): (usize, usize), entries: &[HeadView<'_, T>]) -> Vec<T> {
+        attention(q, heads, entries, d_h, Visible::All, self.0, None)
+    }
+}

@@ -1,0 +1,114 @@
+//! What a stage is computed from, for a model of some size. Not here: who has which stage.
+
+use super::{Place, Row, Site, Stage};
+
+/// A part of what a stage is computed from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    /// The other stage of the same layer and step.
+    Here(Site),
+    /// The stage one layer before; in the first layer the other one.
+    Before(Site, Site),
+    /// The stage of the last layer; without layers the other one.
+    Last(Site, Site),
+    /// The stage of every layer.
+    Every(Site),
+    /// The stage, where images decide where rows stand (M-RoPE).
+    Placed(Site),
+    /// The stage, where the prompt has visual rows.
+    Visual(Site),
+    /// The stage that tells how pixels lie: sizes, or grids.
+    Lie,
+}
+
+impl From {
+    /// In words, for tables.
+    pub fn words(self) -> String {
+        let name = |site: Site| format!("`{}`", Stage::once(site).row().pattern());
+        match self {
+            From::Here(site) => name(site),
+            From::Before(site, first) => format!("{} of the layer before, else {}", name(site), name(first)),
+            From::Last(site, _) => format!("{} of the last layer", name(site)),
+            From::Every(site) => format!("{} of all layers", name(site)),
+            From::Placed(site) => format!("{} (M-RoPE)", name(site)),
+            From::Visual(site) => format!("{} (images)", name(site)),
+            From::Lie => "`input.sizes` or `input.grid`".into(),
+        }
+    }
+}
+
+/// What of a model and a prompt decides what stages are computed from.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts {
+    /// Decoder layers.
+    pub layers: usize,
+    /// Vision layers that are computed.
+    pub vision_layers: usize,
+    /// The stage that tells how pixels lie.
+    pub lie: Site,
+    /// Whether images decide where rows stand (M-RoPE).
+    pub placed: bool,
+    /// Whether the prompt has visual rows.
+    pub visual: bool,
+}
+
+impl Facts {
+    /// What a stage is computed from; none for a stage that comes from outside, or of a layer that the model lacks.
+    pub fn origins(&self, stage: Stage) -> Option<Vec<Stage>> {
+        let layers = |row: &Row| if row.place == Place::VisionLayer { self.vision_layers } else { self.layers };
+        let row = stage.row();
+        let has_layer = matches!(row.place, Place::VisionLayer | Place::Layer | Place::StepLayer);
+        let outside = row.from.is_empty() || (row.site == Site::Positions && !self.placed);
+        if outside || (has_layer && stage.layer >= layers(row)) {
+            return None;
+        }
+        let at = |site: Site, layer: usize| match Stage::once(site).row().place {
+            Place::Once => Stage::once(site),
+            Place::VisionLayer | Place::Layer => Stage::layer(site, layer),
+            Place::Step => Stage::step(site, stage.step),
+            Place::StepLayer => Stage::of_step(site, stage.step, layer),
+        };
+        let origins = row.from.iter().flat_map(|from| match *from {
+            From::Here(site) => vec![at(site, stage.layer)],
+            From::Before(site, first) => match stage.layer {
+                0 => vec![at(first, 0)],
+                layer => vec![at(site, layer - 1)],
+            },
+            From::Last(site, none) => match layers(Stage::once(site).row()) {
+                0 => vec![at(none, 0)],
+                layers => vec![at(site, layers - 1)],
+            },
+            From::Every(site) => (0..self.layers).map(|layer| at(site, layer)).collect(),
+            From::Placed(site) if self.placed => vec![at(site, 0)],
+            From::Visual(site) if self.visual => vec![at(site, 0)],
+            From::Placed(_) | From::Visual(_) => vec![],
+            // Later layers of a tower stand behind the first, which tells how pixels lie.
+            From::Lie if row.place == Place::VisionLayer && stage.layer > 0 => vec![],
+            From::Lie if row.site == Site::Features && self.vision_layers > 0 => vec![],
+            From::Lie => vec![Stage::once(self.lie)],
+        });
+        Some(origins.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn d10_7_origins() {
+        let facts = Facts { layers: 2, vision_layers: 1, lie: Site::Grid, placed: true, visual: true };
+        let of = |name: &str| {
+            let origins = facts.origins(Stage::parse(name).unwrap());
+            origins.map(|o| o.iter().map(Stage::to_string).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(of("decoder.01.query").unwrap(), "decoder.00.out input.positions");
+        assert_eq!(of("decoder.00.out").unwrap(), "decoder.embed decoder.00.mix");
+        assert_eq!(of("vision.00.out").unwrap(), "input.pixels input.grid");
+        assert_eq!(of("vision.features").unwrap(), "vision.00.out");
+        assert_eq!(of("policy.00.kept").unwrap(), "policy.00.importance policy.01.importance");
+        assert_eq!(of("step.0003.logits").unwrap(), "step.0003.01.out");
+        assert_eq!(of("step.0003.00.query").unwrap(), "output.ids");
+        assert_eq!([of("input.ids"), of("decoder.02.mix"), of("vision.01.out")], [None, None, None]);
+    }
+}

@@ -1,0 +1,143 @@
+//! The table of stages, in causal order: a line each. Spec: T1.2
+
+use super::From::{Before, Every, Here, Last, Lie, Placed, Visual};
+use super::Kind::{Integers, Numbers, Set};
+use super::Place::{Layer, Once, Step, StepLayer, VisionLayer};
+use super::{From, Kind, Place};
+
+/// Which row of the table a stage belongs to.
+#[allow(missing_docs, reason = "the table says what each is")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Site {
+    Sizes,
+    Grid,
+    Pixels,
+    Ids,
+    Roles,
+    Positions,
+    VisionOut,
+    Features,
+    Projected,
+    Embed,
+    Query,
+    Key,
+    Value,
+    Mix,
+    Out,
+    Norm,
+    Logits,
+    Attention,
+    Window,
+    Importance,
+    Strength,
+    Skewness,
+    Budget,
+    Kept,
+    CachePositions,
+    CacheKey,
+    CacheValue,
+    StepQuery,
+    StepKey,
+    StepValue,
+    StepMix,
+    StepOut,
+    StepLogits,
+    OutputIds,
+}
+
+/// What is known of a stage.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// The row's own place in the table.
+    pub site: Site,
+    /// The first word of the name.
+    pub part: &'static str,
+    /// The last word of the name.
+    pub name: &'static str,
+    /// How many there are, and so which numbers stand in the name.
+    pub place: Place,
+    /// The shape in the symbols of T1.1, slowest index first; other shapes of the same stage after it.
+    pub shape: &'static str,
+    /// The type in a bundle; none: the type of the run.
+    pub stored: Option<&'static str>,
+    /// How a value is compared.
+    pub kind: Kind,
+    /// What the stage is computed from; nothing: it comes from outside.
+    pub from: &'static [From],
+    /// Whether a golden may hold some of the rows only (D10.10).
+    pub sampled: bool,
+    /// The version of this library that recorded it first.
+    pub since: &'static str,
+    /// What it is.
+    pub what: &'static str,
+}
+
+/// A row of numbers in the type of the run.
+const fn numbers(
+    site: Site,
+    (part, name): (&'static str, &'static str),
+    place: Place,
+    shape: &'static str,
+    from: &'static [From],
+    what: &'static str,
+) -> Row {
+    Row { site, part, name, place, shape, stored: None, kind: Numbers, from, sampled: false, since: "0.1", what }
+}
+
+impl Row {
+    /// The same row, of which a golden may hold some rows only.
+    const fn sampled(self) -> Row {
+        Row { sampled: true, ..self }
+    }
+
+    /// The same row in a type of its own.
+    const fn stored(self, stored: &'static str, kind: Kind) -> Row {
+        Row { stored: Some(stored), kind, ..self }
+    }
+
+    /// The same row, recorded since a later version.
+    const fn since(self, since: &'static str) -> Row {
+        Row { since, ..self }
+    }
+}
+
+use Site as S;
+
+/// Every stage. A row stands at the number of its site (tested).
+#[rustfmt::skip]
+pub const TABLE: [Row; 34] = [
+    numbers(S::Sizes, ("input", "sizes"), Once, "[images, 2]", &[], "height and width of each image as decoded").stored("I64", Integers),
+    numbers(S::Grid, ("input", "grid"), Once, "[images, 3]", &[], "Qwen2-VL: t, h, w in patches").stored("I64", Integers),
+    numbers(S::Pixels, ("input", "pixels"), Once, "as the family's processor gives them", &[], "normalised pixels").stored("F32", Numbers),
+    numbers(S::Ids, ("input", "ids"), Once, "[n]", &[], "token ids, placeholders expanded").stored("I64", Integers),
+    numbers(S::Roles, ("input", "roles"), Once, "[n]", &[], "0 text, 1 visual (D1.2)").stored("U8", Integers),
+    numbers(S::Positions, ("input", "positions"), Once, "[n] or [3, n] (M-RoPE)", &[Placed(S::Ids), Lie], "rotary positions").stored("I64", Integers),
+    numbers(S::VisionOut, ("vision", "out"), VisionLayer, "[tiles, tokens, d_v] or [patches, d_v]", &[Before(S::VisionOut, S::Pixels), Lie], "after each vision layer").sampled(),
+    numbers(S::Features, ("vision", "features"), Once, "[tiles, tokens, d_v] or [patches, d_v]", &[Last(S::VisionOut, S::Pixels), Lie], "what the projector reads").sampled(),
+    numbers(S::Projected, ("projector", "out"), Once, "[n_v, d]", &[Here(S::Features), Lie], "visual rows in prompt order").sampled(),
+    numbers(S::Embed, ("decoder", "embed"), Once, "[n, d]", &[Here(S::Ids), Visual(S::Projected)], "merged embeddings").sampled(),
+    numbers(S::Query, ("decoder", "query"), Layer, "[H, n, d_h]", &[Before(S::Out, S::Embed), Placed(S::Positions)], "after rotary").sampled(),
+    numbers(S::Key, ("decoder", "key"), Layer, "[G, n, d_h]", &[Before(S::Out, S::Embed), Placed(S::Positions)], "after rotary, as prefill caches it").sampled(),
+    numbers(S::Value, ("decoder", "value"), Layer, "[G, n, d_h]", &[Before(S::Out, S::Embed)], "as prefill caches it").sampled(),
+    numbers(S::Mix, ("decoder", "mix"), Layer, "[n, H·d_h]", &[Here(S::Query), Here(S::Key), Here(S::Value)], "attention output before the output projection").sampled(),
+    numbers(S::Out, ("decoder", "out"), Layer, "[n, d]", &[Before(S::Out, S::Embed), Here(S::Mix)], "residual stream after the layer").sampled(),
+    numbers(S::Norm, ("decoder", "norm"), Once, "[n, d]", &[Last(S::Out, S::Embed)], "after the final norm").sampled(),
+    numbers(S::Logits, ("decoder", "logits"), Once, "[V]", &[Here(S::Norm)], "logits of the last prompt token"),
+    numbers(S::Attention, ("policy", "attention"), Layer, "[1, text rows], [H, …] (`heads=union`) or [G, …] (`heads=kv`)", &[Here(S::Query), Here(S::Key)], "where `window=elite`: what the last text row gives the text rows (E8.1)").stored("F64", Numbers),
+    numbers(S::Window, ("policy", "window"), Layer, "[w], or U8 [G, n] (`heads=kv`)", &[Here(S::Query), Here(S::Key)], "prompt rows that vote").stored("I64", Set),
+    numbers(S::Importance, ("policy", "importance"), Layer, "[n_v] or [G, n_v]", &[Here(S::Query), Here(S::Key)], "E8.3, E8.4").stored("F64", Numbers),
+    numbers(S::Strength, ("policy", "strength"), Once, "[L]", &[Every(S::Importance)], "before clamp and ′").stored("F64", Numbers),
+    numbers(S::Skewness, ("policy", "skewness"), Once, "[L]", &[Every(S::Importance)], "before clamp and ′").stored("F64", Numbers),
+    numbers(S::Budget, ("policy", "budget"), Once, "[L]", &[Every(S::Importance)], "visual entries kept").stored("I64", Integers),
+    numbers(S::Kept, ("policy", "kept"), Layer, "[b] or [G, b]", &[Every(S::Importance)], "kept visual tokens, ascending").stored("I64", Set),
+    numbers(S::CachePositions, ("cache", "positions"), Layer, "[len], [3, len] or [G, len]", &[Here(S::Key), Here(S::Value), Here(S::Kept)], "where the kept entries stood").stored("I64", Integers),
+    numbers(S::CacheKey, ("cache", "key"), Layer, "[G, len, d_h]", &[Here(S::Key), Here(S::Value), Here(S::Kept)], "after eviction, before the first step"),
+    numbers(S::CacheValue, ("cache", "value"), Layer, "[G, len, d_h]", &[Here(S::Key), Here(S::Value), Here(S::Kept)], "after eviction, before the first step"),
+    numbers(S::StepQuery, ("step", "query"), StepLayer, "[H, d_h]", &[Before(S::StepOut, S::OutputIds)], "of the token fed, after rotary").since("0.2"),
+    numbers(S::StepKey, ("step", "key"), StepLayer, "[G, d_h]", &[Before(S::StepOut, S::OutputIds)], "what the step appends to the cache, after rotary").since("0.2"),
+    numbers(S::StepValue, ("step", "value"), StepLayer, "[G, d_h]", &[Before(S::StepOut, S::OutputIds)], "what the step appends to the cache").since("0.2"),
+    numbers(S::StepMix, ("step", "mix"), StepLayer, "[H·d_h]", &[Here(S::StepQuery), Here(S::StepKey), Here(S::StepValue), Here(S::CacheKey), Here(S::CacheValue)], "attention output before the output projection").since("0.2"),
+    numbers(S::StepOut, ("step", "out"), StepLayer, "[d]", &[Before(S::StepOut, S::OutputIds), Here(S::StepMix)], "residual stream after the layer").since("0.2"),
+    numbers(S::StepLogits, ("step", "logits"), Step, "[V]", &[Last(S::StepOut, S::OutputIds)], "after feeding generated token TTTT"),
+    numbers(S::OutputIds, ("output", "ids"), Once, "[T]", &[Here(S::Logits)], "generated tokens").stored("I64", Integers),
+];
