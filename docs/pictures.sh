@@ -1,6 +1,6 @@
 #!/bin/sh
 # The book's pictures, made by the project's own commands: sh docs/pictures.sh docs/pictures
-# tests/book.rs runs this and compares.
+# tests/house/book.rs runs this and compares.
 set -eu
 explain() { aircache explain --quiet "$@"; }
 explain --sample 18 --policies aircache --retain 0.1 --layer 5 --format png --out "$1/kept-18.png"

@@ -92,7 +92,7 @@
 //! # Modules, in layer order
 //!
 //! A module imports from layers above its own in this table, or from modules that stand before it in its own row; never from
-//! below. `tests/layers.rs` reads the table and every import, and keeps it so.
+//! below. `tests/house/layers.rs` reads the table and every import, and keeps it so.
 //!
 //! | layer | modules | what they know |
 //! |---|---|---|

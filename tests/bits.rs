@@ -1,8 +1,7 @@
 //! One hash, whatever computes it: any number of threads, any instruction set, alone or in a batch, a prefill in chunks of any
 //! size or row by row. One test, because the set is chosen for the whole process.
 
-#[path = "common/numbers.rs"]
-mod numbers;
+mod common;
 
 use aircache::decoder::Sequence;
 use aircache::demo;
@@ -11,7 +10,7 @@ use aircache::kernel::simd::Isa;
 use aircache::model::Model;
 use aircache::num::{Grid, Real};
 use aircache::pass::Pass;
-use numbers::{bits, threads};
+use common::numbers::{bits, threads};
 
 /// Prompts of lengths that fill no block, and what is fed after them.
 const LENGTHS: [usize; 3] = [41, 7, 290];

@@ -7,15 +7,13 @@
 //! The bugs are in `tests/common/bugs.rs`; the checker knows nothing of them.
 #![cfg(feature = "input")]
 
-#[path = "common/bugs.rs"]
-mod bugs;
-#[path = "common/lab.rs"]
-mod lab;
+mod common;
 
 use aircache::golden::{Bundle, Verdict};
-use aircache::pass::Way;
 use aircache::pass::Precision::{self, Bf16, F16, Fast};
-use lab::{Backend, Dump, Lab};
+use aircache::pass::Way;
+use common::bugs;
+use common::lab::{Backend, Dump, Lab};
 use rayon::prelude::*;
 
 /// The question that bugs are planted in, and those that honest backends read.

@@ -1,20 +1,17 @@
 //! An outside judge of the arithmetic: OpenBLAS' products and LAPACK's singular values. Feature `lapack`.
 #![cfg(all(feature = "lapack", feature = "cli"))]
 
-#[path = "common/cli.rs"]
-mod cli;
-#[path = "common/numbers.rs"]
-mod numbers;
+mod common;
 
 use aircache::analyze::spectrum;
 use aircache::demo;
 use aircache::kernel::{HeadView, MatrixView, Visible, attention, linear, push_key};
 use aircache::num::Real;
 use aircache::weights::Checkpoint;
-use cli::{Cli, fails};
+use common::cli::{Cli, fails};
+use common::numbers::{Rng, gamma, unit};
 use ndarray::{Array2, Axis, array};
 use ndarray_linalg::SVD;
-use numbers::{Rng, gamma, unit};
 
 /// Our linear layer against BLAS: both are within γ_k Σ|x||w| of the truth, so within twice that of each other.
 #[test]

@@ -1,5 +1,5 @@
 //! What the fuzz targets check of any bytes, kept apart from the fuzzer so that `cargo test` replays every seed and every
-//! input that once broke something (`tests/fuzz_corpus.rs`).
+//! input that once broke something (`tests/files/fuzz_corpus.rs`).
 //!
 //! A body panics where something is wrong: where two readers disagree, where a promise of the documentation is not kept.
 //! Bad input is an `Err` somewhere, and fine.

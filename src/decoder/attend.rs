@@ -49,7 +49,9 @@ pub(super) fn attend<T: Real>(
         }
         let attention = pass.attention();
         tasks.into_par_iter().for_each(|(q, cache, received, mut own)| {
-            let (Some(q), Some(own)) = (q.as_slice(), own.as_slice_mut()) else { unreachable!("E6.4: rows lie side by side") };
+            let (Some(q), Some(own)) = (q.as_slice(), own.as_slice_mut()) else {
+                unreachable!("E6.4: rows lie side by side")
+            };
             own.copy_from_slice(&attention.causal(q, (c.heads, c.head_dim), &cache.heads(layer), received));
         });
         mix

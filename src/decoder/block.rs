@@ -1,8 +1,8 @@
 //! One decoder layer: norm, projections, rotary, attention, output, residual; norm, gated MLP, residual.
 
+use super::Member;
 use super::attend::attend;
 use super::qkv::Qkv;
-use super::Member;
 use crate::config::{DecoderConfig, NormKind, Projections};
 use crate::error::Result;
 use crate::kernel::Angles;

@@ -3,10 +3,10 @@
 
 use super::decisions;
 use super::drift::Drift;
+use super::ground::Ground;
 use super::map::{Map, worst};
 use super::measure::Layout;
 use super::numbers::{self, Numbers};
-use super::ground::Ground;
 use super::rows::{self, Sample};
 use super::said::{policy, precision, same, scorer};
 use super::verdict::{Outcome, StageVerdict, Verdict};

@@ -2,8 +2,8 @@
 //! type from the same inputs; then judged as by any golden.
 
 use super::given::{Decided, Values as Given};
-use super::judge::Judge;
 use super::ground::Ground;
+use super::judge::Judge;
 use super::record::Recorder;
 use super::rerun::{Rerun, Sink};
 use super::said::{policy, precision, scorer};
@@ -138,7 +138,10 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
     let judge =
         Judge { golden: &golden, candidate, precision, ground: Some(ground), scorer, policy, undecided, drifts };
     let mut verdict = judge.verdict("replay")?;
-    if policy.is_none() && judge.undecided.is_none() && candidate.names().any(|name| Stage::parse(name).is_some_and(Stage::is_step)) {
+    if policy.is_none()
+        && judge.undecided.is_none()
+        && candidate.names().any(|name| Stage::parse(name).is_some_and(Stage::is_step))
+    {
         verdict
             .notes
             .push("steps are replayed with the full cache: metadata policy and retain name no eviction".into());

@@ -2,8 +2,8 @@
 //! and what a replay is. Decisions that are given are gone on with; what would have been decided is shown first.
 
 use super::given::{Decided, Values as Given};
-use crate::error::{Error, Result};
 use crate::decoder::Sequence;
+use crate::error::{Error, Result};
 use crate::generate;
 use crate::input::Prepared;
 use crate::model::Model;
@@ -175,9 +175,7 @@ impl Rerun<'_> {
 fn continue_with<T: Real>(cache: &mut crate::cache::Cache<T>, given: &Given<'_>) {
     for (l, heads) in cache.layers.iter_mut().enumerate() {
         let (len, d) = heads.first().map_or((0, 0), |h| h.keys().dim());
-        let of = |site: Site| -> Option<ArrayD<T>> {
-            given.given(Stage::layer(site, l), &[heads.len(), len, d])
-        };
+        let of = |site: Site| -> Option<ArrayD<T>> { given.given(Stage::layer(site, l), &[heads.len(), len, d]) };
         let (Some(keys), Some(values)) = (of(Site::CacheKey), of(Site::CacheValue)) else { continue };
         for (g, head) in heads.iter_mut().enumerate() {
             let mut filled = crate::cache::HeadCache::new(d);

@@ -88,9 +88,7 @@ pub(super) fn possible(model: &Model, max_new_tokens: usize) -> Vec<String> {
             Place::VisionLayer => (0..tower).map(|l| Stage::layer(site, l)).collect(),
             Place::Layer => (0..depth).map(|l| Stage::layer(site, l)).collect(),
             Place::Step => (0..steps).map(|t| Stage::step(site, t)).collect(),
-            Place::StepLayer => {
-                (0..steps).flat_map(|t| (0..depth).map(move |l| Stage::of_step(site, t, l))).collect()
-            }
+            Place::StepLayer => (0..steps).flat_map(|t| (0..depth).map(move |l| Stage::of_step(site, t, l))).collect(),
         }
     });
     stages.map(|stage| stage.to_string()).collect()

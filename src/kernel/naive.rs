@@ -3,7 +3,7 @@
 //! No threads, no blocks, no packing: each twin is short enough to believe at sight. They are generic over the container,
 //! so they serve twice: in the kernel's own container, with the order of sums that the spec names, they are what the
 //! kernel must equal bit for bit; in f64 they are the mathematics that its error is measured against. The forward pass
-//! never calls them. Tests: `tests/ch03_kernels.rs`.
+//! never calls them. Tests: `tests/spec/ch03_kernels.rs`.
 
 use super::scale;
 use crate::num::{Grid, LANES, Real, dot_in_order, fold};

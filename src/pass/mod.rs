@@ -75,7 +75,9 @@ impl<'t, T: Real> Pass<'t, T> {
     /// Shows a stage that is stored already; gives back the value that the pass continues with.
     pub fn show<D: Dimension>(&mut self, at: Stage, a: Array<T, D>) -> Array<T, D> {
         let given = self.exchange(at, a.view().into_dyn());
-        given.map_or(a, |given| given.into_dimensionality().unwrap_or_else(|_| unreachable!("D10.7: the shape asked for")))
+        given.map_or(a, |given| {
+            given.into_dimensionality().unwrap_or_else(|_| unreachable!("D10.7: the shape asked for"))
+        })
     }
 
     /// The same with the shape that the stage has in a bundle, of as many numbers.

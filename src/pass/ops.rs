@@ -4,8 +4,8 @@
 use super::{Aside, Branch, Pass};
 use crate::config::Activation;
 use crate::kernel::{
-    Angles, HeadView, Heads, MatrixView, Stores, Visible, activate, attention, attention_over, layer_norm, linear, linear_in_order, recycle,
-    rms_norm, store,
+    Angles, HeadView, Heads, MatrixView, Stores, Visible, activate, attention, attention_over, layer_norm, linear,
+    linear_in_order, recycle, rms_norm, store,
 };
 use crate::num::{Grid, Real};
 use ndarray::{Array, Array2, ArrayView, ArrayView2, Dimension, Ix1, Zip};

@@ -208,8 +208,9 @@ impl Phase {
     /// The stages of a layer.
     pub fn at(self, layer: usize) -> LayerStages {
         let [query, key, value, mix, out] = match self {
-            Phase::Prefill => [Site::Query, Site::Key, Site::Value, Site::Mix, Site::Out]
-                .map(|site| Stage::layer(site, layer)),
+            Phase::Prefill => {
+                [Site::Query, Site::Key, Site::Value, Site::Mix, Site::Out].map(|site| Stage::layer(site, layer))
+            }
             Phase::Step(step) => [Site::StepQuery, Site::StepKey, Site::StepValue, Site::StepMix, Site::StepOut]
                 .map(|site| Stage::of_step(site, step, layer)),
         };

@@ -28,8 +28,7 @@ pub fn attention_within<T: Real>(
                 (keys, of(v, h))
             })
             .collect();
-        let views: Vec<HeadView<'_, T>> =
-            stored.iter().map(|(keys, v)| HeadView { keys, values: flat(v) }).collect();
+        let views: Vec<HeadView<'_, T>> = stored.iter().map(|(keys, v)| HeadView { keys, values: flat(v) }).collect();
         let q = &flat(q)[first * q.ncols()..][..length * q.ncols()];
         mix.extend(pass.attention().all(q, (heads, d), &views));
         first += length;

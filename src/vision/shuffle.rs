@@ -47,11 +47,7 @@ impl ShuffledProjector {
         let linear = |name: &str, inputs| Linear::load(names, &format!("projector.{name}"), d, inputs, true);
         Ok(ShuffledProjector {
             norm: Norm::load(names, "projector.norm", NormKind::Layer, square, EPS)?,
-            mlp: Mlp {
-                fc1: linear("fc1", square)?,
-                activation: config.activation,
-                fc2: linear("fc2", d)?,
-            },
+            mlp: Mlp { fc1: linear("fc1", square)?, activation: config.activation, fc2: linear("fc2", d)? },
         })
     }
 

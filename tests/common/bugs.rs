@@ -1,5 +1,4 @@
 //! Realistic bugs of backends, each with the stage where it first shows. The checker knows nothing of this file.
-#![allow(dead_code)]
 
 use super::lab::{Backend, Dump, Lab, altered, stored};
 use aircache::input::Positions;

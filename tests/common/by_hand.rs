@@ -1,7 +1,5 @@
 //! Checkpoints small enough for pencil and paper: the towers and layers of the worked examples.
 
-#![allow(dead_code)] // each test file uses some of it
-
 use aircache::files::Files;
 use aircache::weights::Checkpoint;
 

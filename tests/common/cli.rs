@@ -1,5 +1,4 @@
 //! Running the binary in a test, and checkpoints that are broken on purpose.
-#![allow(dead_code)] // each test file uses some of it
 
 use aircache::golden::Bundle;
 use serde_json::{Map, Value};

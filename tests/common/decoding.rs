@@ -1,5 +1,4 @@
 //! A decoder run over bare caches: what tests of single rows, steps and chunks ask for.
-#![allow(dead_code)]
 
 use aircache::cache::Cache;
 use aircache::decoder::{Decoder, Member, Sequence};

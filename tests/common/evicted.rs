@@ -1,8 +1,7 @@
 //! The policies on a model's own prefill against the independent Python twin: scores, budgets, kept sets, tokens after
 //! eviction.
-#![allow(dead_code)]
 
-use crate::flow::greedy;
+use super::flow::greedy;
 use aircache::generate::{self, Until};
 use aircache::golden::Bundle;
 use aircache::input::Prepared;

@@ -1,5 +1,4 @@
 //! Running the model in a test: every stage seen, greedy tokens, distances.
-#![allow(dead_code)]
 
 use aircache::decoder::Sequence;
 use aircache::generate::{self, Until};

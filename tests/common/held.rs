@@ -1,5 +1,4 @@
 //! What every family's toys are held to beside their goldens: steps that equal prefills, honest recordings that pass.
-#![allow(dead_code)]
 
 use super::toys::Case;
 use aircache::generate::{self, Until};

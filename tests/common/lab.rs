@@ -1,9 +1,6 @@
 //! A small laboratory for backends: a run whose every stage is a table that can be changed, and written as a candidate.
-#![allow(dead_code)]
 
-#[path = "decoding.rs"]
-mod decoding;
-
+use super::decoding;
 use aircache::demo;
 use aircache::files::Files;
 use aircache::generate;

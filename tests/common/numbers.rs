@@ -1,7 +1,5 @@
 //! What the tests of chapters 02 to 07 share: unit roundoffs, error bounds, numbers that look random.
 
-#![allow(dead_code)] // each test file uses some of it
-
 use aircache::num::Real;
 use ndarray::Array2;
 

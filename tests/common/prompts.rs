@@ -1,5 +1,4 @@
 //! Small prompts for the policy chapters: roles from a pattern, queries and keys by hand or at random.
-#![allow(dead_code)]
 
 use aircache::num::Real;
 use aircache::policy::{LayerScores, Observed, Plan, Policy, Retain, Scorer, skewness, strength};

@@ -1,7 +1,5 @@
 //! Safetensors files made by hand, good and bad, for the tests of readers.
 
-#![allow(dead_code)] // each test file uses some of it
-
 use aircache::files::Files;
 use std::path::Path;
 

@@ -1,5 +1,4 @@
 //! The toy checkpoints of a family with their prompts, and what an outside program made of them.
-#![allow(dead_code)]
 
 use super::flow::{relative, watched};
 use aircache::files::Files;

@@ -1,7 +1,6 @@
 //! The decoder and the vision tower once more, out of the kernels' naive twins: row after row, head after head, no cache
 //! layout, no batches, no threads. Generic over the container and the grid, so the model must equal it bit for bit.
 
-#![allow(dead_code)] // each test file uses some of it
 #![allow(clippy::needless_range_loop)] // a twin counts as its equation does
 
 use aircache::config::{

@@ -1,7 +1,7 @@
 //! Bundles as `compress`, `check` and replay read them: stages that are missing, of another shape or type, or not finite.
 
-use crate::cli::edit_weights;
-use crate::raw::{bad_heads, claiming, file};
+use crate::common::cli::edit_weights;
+use crate::common::raw::{bad_heads, claiming, file};
 use crate::{Case, Place, Want, case};
 use aircache::golden::BundleWriter;
 use serde_json::json;

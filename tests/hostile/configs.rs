@@ -1,6 +1,6 @@
 //! Configurations: JSON that is none, fields out of range or of another type, sizes that ask for everything.
 
-use crate::cli::edit;
+use crate::common::cli::edit;
 use crate::{Case, Want, broken, toy_case};
 use serde_json::{Value, json};
 use std::path::Path;

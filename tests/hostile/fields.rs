@@ -1,6 +1,6 @@
 //! Fields of Qwen2-VL's and InternVL2's files, of processors and of generation, out of range or at odds with each other.
 
-use crate::cli::edit;
+use crate::common::cli::edit;
 use crate::{Case, Want, broken, toy_case};
 use serde_json::{Value, json};
 use std::path::Path;

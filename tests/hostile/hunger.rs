@@ -1,7 +1,7 @@
 //! What asks for more memory or time than there is: sparse files, numbers that multiply, files that the system makes up.
 
-use crate::cli::{edit, edit_weights};
-use crate::raw::{claiming, file};
+use crate::common::cli::{edit, edit_weights};
+use crate::common::raw::{claiming, file};
 use crate::{ASK, Case, Place, Want, case, toy_case};
 use aircache::golden::BundleWriter;
 use serde_json::{Value, json};

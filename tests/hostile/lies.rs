@@ -1,7 +1,7 @@
 //! Bundles of a toy, recorded whole, of which one stage or one word of the metadata then lies: as candidates of a replay and of
 //! a golden, and as goldens.
 
-use crate::cli::{Cli, edit_weights, toy_of};
+use crate::common::cli::{Cli, edit_weights, toy_of};
 use crate::{Case, Place, Want, case};
 use serde_json::{Map, Value, json};
 use std::sync::OnceLock;

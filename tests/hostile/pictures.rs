@@ -1,6 +1,6 @@
 //! Pictures that claim sizes, break off, lead in circles, or are none.
 
-use crate::cli::{claiming_png, golden};
+use crate::common::cli::{claiming_png, golden};
 use crate::{Case, Place, Want, case};
 use image::{DynamicImage, GrayImage, ImageFormat, RgbImage};
 use std::io::Cursor;

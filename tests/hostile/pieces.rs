@@ -1,6 +1,6 @@
 //! InternVL2's files: `tokenizer.model`, a protocol buffer, and the tables beside it.
 
-use crate::cli::edit;
+use crate::common::cli::edit;
 use crate::{Case, Want, toy_case};
 use serde_json::json;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! Files that are none, outputs onto what is no file, streams that are closed, surroundings without a home.
 
-use crate::cli::golden;
+use crate::common::cli::golden;
 use crate::{ASK, Case, Place, Want, case};
 use std::os::unix::fs::symlink;
 

@@ -1,6 +1,6 @@
 //! Templates that never end or never stop growing, tokenizers and processors that are none or lie.
 
-use crate::cli::edit;
+use crate::common::cli::edit;
 use crate::{Case, Want, broken, toy_case};
 use serde_json::{Value, json};
 use std::path::Path;

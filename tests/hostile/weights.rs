@@ -1,7 +1,7 @@
 //! Weights that lie: heads, offsets, types, indices, links.
 
-use crate::cli::{edit, edit_weights};
-use crate::raw::{bad_heads, claiming, file};
+use crate::common::cli::{edit, edit_weights};
+use crate::common::raw::{bad_heads, claiming, file};
 use crate::{Case, Want, broken, case, toy_case};
 use serde_json::{Value, json};
 use std::os::unix::fs::symlink;

@@ -1,0 +1,38 @@
+//! The forward pass against what transformers computed for 29 toy checkpoints: `tests/golden/llava`.
+
+use crate::common::toys::{Case, all_equal, toys};
+use ndarray::Axis;
+
+fn cases() -> Vec<Case> {
+    toys("llava", 29)
+}
+
+/// Ids, roles, positions and pixels are equal.
+#[test]
+fn toys_read_what_transformers_reads() {
+    for Case { name, prompt, golden, .. } in cases() {
+        let ids: Vec<i64> = prompt.ids.iter().map(|&id| id as i64).collect();
+        assert_eq!(ids, golden.i64("input.ids").unwrap().into_raw_vec_and_offset().0, "{name}");
+        let roles: Vec<i64> = prompt.roles.0.iter().map(|&r| r as i64).collect();
+        assert_eq!(roles, golden.i64("input.roles").unwrap().into_raw_vec_and_offset().0, "{name}");
+        if prompt.images.is_empty() {
+            continue;
+        }
+        let pixels = golden.f32("input.pixels").unwrap();
+        for (image, want) in prompt.images.iter().zip(pixels.axis_iter(Axis(0))) {
+            let (tiles, padding) = want.split_at(Axis(0), image.pixels.shape()[0]);
+            assert_eq!(image.pixels.view(), tiles, "{name}");
+            assert!(padding.iter().all(|&v| v == 0.0), "{name}: shorter images are padded with zero tiles");
+        }
+    }
+}
+
+#[test]
+fn toys_equal_transformers_in_f64() {
+    all_equal::<f64>(cases(), 1e-5);
+}
+
+#[test]
+fn toys_equal_transformers_in_f32() {
+    all_equal::<f32>(cases(), 1e-4);
+}

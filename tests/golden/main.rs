@@ -1,0 +1,22 @@
+//! Our numbers against those of outside programs. The goldens lie beside the tests; README.md says what made them.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+#[cfg(feature = "input")]
+mod candidates;
+#[cfg(feature = "input")]
+mod demo;
+#[cfg(feature = "input")]
+mod internvl;
+#[cfg(feature = "input")]
+mod internvl2;
+#[cfg(feature = "input")]
+mod llava;
+mod policy;
+#[cfg(feature = "input")]
+mod qwen2_vl;
+#[cfg(feature = "input")]
+mod sentencepiece;
+#[cfg(feature = "input")]
+mod video;

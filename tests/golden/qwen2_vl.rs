@@ -1,0 +1,136 @@
+//! The forward pass of Qwen2-VL against what transformers computed for toy checkpoints: `tests/golden/qwen2_vl`.
+
+use crate::common::evicted;
+use crate::common::held::{self, recorded};
+use crate::common::toys::{Case, all_equal, toys};
+use aircache::generate::Until;
+use aircache::golden::{Bundle, BundleWriter, Outcome, Verdict, replay};
+use aircache::input::{GivenImage, Positions, Prepared};
+use aircache::pass::Precision;
+use ndarray::Axis;
+use std::path::Path;
+
+fn cases() -> Vec<Case> {
+    toys("qwen2_vl", 15)
+}
+
+/// Ids, roles, positions, grids, sizes and pixels are equal, value for value; A4.5 with `three-images-placed`.
+#[test]
+fn toys_read_what_transformers_reads() {
+    cases().iter().for_each(held::reads_what_transformers_reads);
+}
+
+/// The same prompt comes of transformers' ids and pixels, with and without placeholders expanded.
+#[test]
+fn ids_and_pixels_of_transformers_pass_the_core_door() {
+    held::pass_the_core_door(cases(), |image, pixels| {
+        GivenImage::patches(pixels.into_dimensionality().unwrap(), image.size, image.grid.unwrap())
+    });
+}
+
+#[test]
+fn toys_equal_transformers_in_f64() {
+    let cases = cases();
+    cases.iter().for_each(|c| assert_eq!(c.model.generation.eos, [488, 486], "{}", c.name));
+    all_equal::<f64>(cases, 1e-5);
+}
+
+#[test]
+fn toys_equal_transformers_in_f32() {
+    all_equal::<f32>(cases(), 1e-4);
+}
+
+/// Elite sets, budgets and kept sets equal, importances to 1e-9, tokens after eviction equal.
+#[test]
+fn policies_on_a_prefill_equal_the_twin() {
+    let case = cases().into_iter().find(|c| c.name == "hub-bf16").unwrap();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/policy/qwen2_vl/hub-bf16.safetensors");
+    let golden = Bundle::open(&file).unwrap();
+    let tail: usize = golden.metadata("tail").unwrap().parse().unwrap();
+    assert_eq!(case.processor.tail(&case.prompt, &case.question), tail);
+    let until = Until { stop: vec![], max_new_tokens: 16 };
+    evicted::equal_the_twin(&case.model, &case.prompt, golden, &until, &case.name);
+}
+
+#[test]
+fn c6_1a_a_prefill_is_one_row_less_and_a_step() {
+    held::a_prefill_is_one_row_less_and_a_step(&cases());
+}
+
+#[test]
+fn e10_5_d10_7_honest_candidates_pass() {
+    held::honest_candidates_pass(&cases(), &held::GPU);
+}
+
+/// What ports get wrong is found where it is.
+#[test]
+fn wrong_positions_grids_and_patches_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let case = cases().into_iter().find(|c| c.name == "hub-bf16").unwrap();
+    let golden = recorded(&case, &case.prompt, Precision::Truth, true, &path("golden"));
+    let bug = |change: &dyn Fn(&mut Prepared)| held::found(&case, &golden, &path("candidate"), change);
+    let positions = |p: &mut Prepared, change: &dyn Fn(&mut [Vec<i64>; 3])| {
+        let Positions::Mrope(axes) = &mut p.positions else { panic!() };
+        change(axes);
+    };
+    let at = ("input.positions".to_string(), "input.positions".to_string());
+    assert_eq!(bug(&|p| positions(p, &|axes| axes.swap(1, 2))), at, "height and width exchanged");
+    assert_eq!(
+        bug(&|p| positions(p, &|axes| *axes = std::array::from_fn(|_| (0..53).collect()))),
+        at,
+        "one position a row"
+    );
+    assert_eq!(bug(&|p| positions(p, &|axes| axes.iter_mut().for_each(|a| a[52] += 1))), at, "the last row moved");
+    // The same number of patches in another order, and the grid on its side.
+    let (golden_says, replay_says) = bug(&|p| {
+        let pixels = &mut p.images[0].pixels;
+        *pixels = pixels.select(Axis(0), &(0..pixels.shape()[0]).rev().collect::<Vec<_>>());
+    });
+    assert_eq!(
+        (golden_says.as_str(), replay_says.as_str()),
+        ("input.pixels", "none"),
+        "replay takes pixels as they are"
+    );
+    let (golden_says, _) = bug(&|p| p.images[0].grid = p.images[0].grid.map(|[t, h, w]| [t, w, h]));
+    assert_eq!(golden_says, "input.grid");
+}
+
+/// Stages alone: replay knows where rows stand from the grid or from the positions, and says what it lacks.
+#[test]
+fn d10_7_a_candidate_of_a_few_stages_is_replayed() {
+    let folder = tempfile::tempdir().unwrap();
+    let case = cases().into_iter().find(|c| c.name == "hub-bf16").unwrap();
+    let whole = recorded(&case, &case.prompt, Precision::Fast, false, &folder.path().join("whole"));
+    let some = |names: &[&str]| {
+        let path = folder.path().join("some");
+        let mut w = BundleWriter::create(&path).unwrap();
+        for name in names {
+            match name.starts_with("input.") && *name != "input.pixels" {
+                true => {
+                    let a = whole.i64(name).unwrap();
+                    w.put_i64(name, a.shape(), &a.iter().copied().collect::<Vec<_>>()).unwrap();
+                }
+                false => {
+                    let a = whole.f32(name).unwrap();
+                    w.put_f32(name, a.shape(), &a.iter().copied().collect::<Vec<_>>()).unwrap();
+                }
+            }
+        }
+        w.finish([("precision", "f32")]).unwrap();
+        replay(&case.model, None, &Bundle::open(&path).unwrap())
+    };
+    let judged = |v: Verdict| {
+        v.stages.iter().filter(|s| s.outcome == Outcome::Pass).map(|s| s.stage.clone()).collect::<Vec<_>>()
+    };
+    let layer = ["decoder.00.out", "decoder.01.query", "decoder.01.key", "decoder.01.value"];
+    let with = |first: &'static [&'static str]| [first, &layer[..]].concat();
+    let v = judged(some(&with(&["input.ids", "input.positions"])).unwrap());
+    assert_eq!(v, ["input.positions", "decoder.01.query", "decoder.01.key", "decoder.01.value"]);
+    let v = judged(some(&with(&["input.ids", "input.grid"])).unwrap());
+    assert_eq!(v, ["decoder.01.query", "decoder.01.key", "decoder.01.value"]);
+    let e = some(&with(&["input.ids"])).unwrap_err().to_string();
+    assert!(e.contains("input.positions") && e.contains("input.grid"), "{e}");
+    let v = judged(some(&["input.ids", "input.grid", "vision.00.out", "vision.01.out", "projector.out"]).unwrap());
+    assert_eq!(v, ["vision.01.out", "projector.out"], "vision.features is the last layer's");
+}

@@ -1,0 +1,75 @@
+//! Lists of frames against what transformers makes of them, in both families that read videos: `tests/golden/video`.
+
+use crate::common::held::{self, recorded};
+use crate::common::toys::{Case, all_equal, toys};
+use aircache::input::{GivenImage, PackedRow, Positions, Prepared};
+use aircache::pass::Precision;
+
+fn cases() -> Vec<Case> {
+    toys("video", 7)
+}
+
+fn case(name: &str) -> Case {
+    cases().into_iter().find(|c| c.name == name).unwrap()
+}
+
+/// D4.8, T4.11, E4.22, E4.23: ids, roles, positions, grids, sizes and pixels are equal, value for value.
+#[test]
+fn frames_are_read_as_transformers_reads_them() {
+    cases().iter().for_each(held::reads_what_transformers_reads);
+}
+
+#[test]
+fn ids_and_frames_of_transformers_pass_the_core_door() {
+    held::pass_the_core_door(cases(), |video, pixels| match video.grid {
+        Some(grid) => GivenImage::patches(pixels.into_dimensionality().unwrap(), video.size, grid),
+        None => GivenImage::tiles(pixels.into_dimensionality().unwrap(), video.size),
+    });
+}
+
+#[test]
+fn frames_equal_transformers_in_f64() {
+    all_equal::<f64>(cases(), 1e-5);
+}
+
+#[test]
+fn frames_equal_transformers_in_f32() {
+    all_equal::<f32>(cases(), 1e-4);
+}
+
+#[test]
+fn c6_1a_a_prefill_is_one_row_less_and_a_step() {
+    held::a_prefill_is_one_row_less_and_a_step(&cases());
+}
+
+#[test]
+fn e10_5_d10_7_honest_candidates_pass() {
+    held::honest_candidates_pass(&cases(), &held::GPU);
+}
+
+/// What ports get wrong is found where it is.
+#[test]
+fn wrong_times_and_pools_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let found = |case: &Case, change: &dyn Fn(&mut Prepared)| {
+        let golden = recorded(case, &case.prompt, Precision::Truth, true, &path("golden"));
+        held::found(case, &golden, &path("candidate"), change)
+    };
+    let both = |stage: &str| (stage.to_string(), stage.to_string());
+    let still = |p: &mut Prepared| {
+        let Positions::Mrope(axes) = &mut p.positions else { panic!() };
+        let visual = p.roles.visual();
+        let first = axes[0][visual[0]];
+        axes[0][visual[0]..=visual[visual.len() - 1]].fill(first);
+    };
+    assert_eq!(found(&case("qwen2-vl-odd"), &still), both("input.positions"), "time stands still");
+    let nearest = |p: &mut Prepared| {
+        for row in &mut p.images[0].packing.rows {
+            if let PackedRow::Blend([(tile, token, _), ..]) = *row {
+                *row = PackedRow::Token { tile, token };
+            }
+        }
+    };
+    assert_eq!(found(&case("llava-even"), &nearest), both("projector.out"), "every second token instead of a mean");
+}

@@ -1,0 +1,7 @@
+//! The repository itself: imports, labels, dependencies, the README and the book.
+
+#[cfg(feature = "cli")]
+mod book;
+mod dependencies;
+mod layers;
+mod spec_index;

@@ -1,0 +1,979 @@
+//! Chapter 03: every kernel against its naive twin, bit for bit, and the twin against the mathematics, within its bound.
+
+use crate::common::numbers::{Rng, bits, cases, exp_error, gamma, threads, unit, widen};
+use aircache::config::Activation;
+use aircache::kernel::naive;
+use aircache::kernel::simd::Isa;
+use aircache::kernel::{
+    Angles, HeadView, MatrixView, Values, Visible, activate, attention, inverse_frequencies, key_at, layer_norm,
+    linear, patches, push_key, rms_norm, scale, softmax,
+};
+use aircache::num::{BLOCK, Grid, LANES, Real};
+use half::{bf16, f16};
+use ndarray::{Array2, Array4, Axis, array, s};
+use proptest::prelude::*;
+
+const GRIDS: [Grid; 3] = [Grid::Native, Grid::Bf16, Grid::F16];
+
+/// Head sizes that models have, and odd ones.
+fn head_dims() -> impl Strategy<Value = usize> {
+    prop_oneof![Just(1usize), Just(2), Just(64), Just(72), Just(80), Just(128), 1usize..40]
+}
+
+mod linear_layer {
+    use super::*;
+
+    struct Case<T> {
+        x: Array2<T>,
+        w: Vec<f32>,
+        b: Vec<f32>,
+        n: usize,
+    }
+
+    fn case<T: Real>(m: usize, k: usize, n: usize, seed: u64) -> Case<T> {
+        let mut rng = Rng(seed);
+        Case { x: rng.matrix(m, k, 4.0), w: rng.row(n * k, 0.5), b: rng.row(n, 1.0), n }
+    }
+
+    impl<T: Real> Case<T> {
+        fn run(&self, x: &Array2<T>) -> Array2<T> {
+            linear(x.view(), MatrixView::f32(&self.w, self.n, x.ncols()), Some(&self.b))
+        }
+    }
+
+    /// C3.3a's shapes, E3.3 = twin, C3.3b, C3.3c.
+    fn holds<T: Real>(m: usize, k: usize, n: usize, seed: u64) {
+        let c = case::<T>(m, k, n, seed);
+        let (y, w) = (c.run(&c.x), Array2::from_shape_fn((n, k), |(o, i)| T::of_f32(c.w[o * k + i])));
+        let b: Vec<T> = c.b.iter().map(|&b| T::of_f32(b)).collect();
+        assert_eq!(y.dim(), (m, n));
+        assert_eq!(bits(&y), bits(&naive::linear(c.x.view(), w.view(), Some(&b))), "E3.3: {m} {k} {n}");
+        for row in 0..m {
+            let alone = c.run(&c.x.slice(s![row..row + 1, ..]).to_owned());
+            assert_eq!(bits(&alone), bits(y.row(row)), "C3.3b: row {row} of {m}, {k} {n}");
+        }
+        let (x, w) = (widen(&c.x), widen(&w));
+        let (exact, size) = (x.dot(&w.t()), x.mapv(f64::abs).dot(&w.mapv(f64::abs).t()));
+        for ((i, o), &y) in y.indexed_iter() {
+            // The f64 reference has an error of its own, of the same form.
+            let (b, j) = (c.b[o] as f64, 2 * k.div_ceil(BLOCK) + 5);
+            let allowed = (gamma::<T>(j) + gamma::<f64>(k + 1)) * (size[[i, o]] + b.abs());
+            assert!((y.to_f64() - (exact[[i, o]] + b)).abs() <= allowed, "C3.3c: {m} {k} {n}");
+        }
+    }
+
+    #[test]
+    fn e3_3_worked_example() {
+        let y = linear(
+            array![[1.0, 2.0], [0.0, 1.0]].view(),
+            MatrixView::f32(&[3.0, 4.0, 5.0, 6.0], 2, 2),
+            Some(&[0.5, -1.0]),
+        );
+        assert_eq!(y, array![[11.5, 16.0], [4.5, 5.0]]);
+    }
+
+    #[test]
+    #[should_panic(expected = "C3.3a")]
+    fn c3_3a_other_widths_are_a_bug() {
+        linear(array![[1.0, 2.0]].view(), MatrixView::f32(&[3.0], 1, 1), None);
+    }
+
+    proptest! {
+        #![proptest_config(cases(40))]
+        #[test]
+        fn c3_3b_c3_3c_equals_its_twin_row_by_row(m in 0usize..32, k in 0usize..150, n in 0usize..70, seed: u64) {
+            holds::<f32>(m, k, n, seed);
+            holds::<f64>(m, k, n, seed);
+        }
+    }
+
+    /// Long sums, past any blocking over k.
+    #[test]
+    fn c3_3c_holds_for_long_rows() {
+        for m in (1..=9).chain([13, 23, 24, 25]) {
+            holds::<f32>(m, 4864 + 7, 37, m as u64); // few rows go a range of inputs at a time
+        }
+        holds::<f32>(31, 5000, 37, 1);
+        holds::<f64>(3, 4303, 35, 3);
+    }
+
+    /// D3.2, C2.1a: bf16 and f16 weights give the bits of the same numbers stored as f32.
+    #[test]
+    fn d3_2_weights_are_widened_exactly() {
+        assert_eq!((bf16::from_bits(0x3fc0).to_f32(), f16::from_bits(0x3e00).to_f32()), (1.5, 1.5));
+        let mut rng = Rng(5);
+        let (n, k) = (37, 131);
+        for (m, k) in [(1, k), (7, k), (7, 2000), (13, 2000), (29, 2000)] {
+            let x = rng.matrix::<f32>(m, k, 4.0);
+            let b: Vec<bf16> = (0..n * k).map(|_| bf16::from_f32(rng.number(0.5))).collect();
+            let h: Vec<f16> = (0..n * k).map(|_| f16::from_f32(rng.number(0.5))).collect();
+            let wide_b: Vec<f32> = b.iter().map(|v| v.to_f32()).collect();
+            let wide_h: Vec<f32> = h.iter().map(|v| v.to_f32()).collect();
+            for (values, wide) in [(Values::Bf16(&b), &wide_b), (Values::F16(&h), &wide_h)] {
+                let narrow = MatrixView { values, rows: n, cols: k };
+                let want = linear(x.view(), MatrixView::f32(wide, n, k), None);
+                assert_eq!(bits(&linear(x.view(), narrow, None)), bits(&want));
+                let (x, want) = (widen(&x), linear(widen(&x).view(), MatrixView::f32(wide, n, k), None));
+                assert_eq!(bits(&linear(x.view(), narrow, None)), bits(&want));
+            }
+        }
+    }
+
+    /// A bf16 of any significand, of one of several kinds of size; now and then 0.
+    fn any_bf16(rng: &mut Rng, kind: u64) -> bf16 {
+        let exponent = match (kind, rng.bits() % 16) {
+            (_, 0) => return bf16::from_f32(-0.0),
+            (0, _) => 120 + rng.bits() % 14, // as weights are
+            (1, _) => 60 + rng.bits() % 14,  // products around the smallest normal number
+            (2, _) => rng.bits() % 3,        // subnormal, or nearly so
+            (3, 1) => 255,                   // infinite, or NaN
+            _ => rng.bits() % 255,
+        };
+        bf16::from_bits((rng.bits() % 128 + exponent * 128 + rng.bits() % 2 * 32768) as u16)
+    }
+
+    /// D3.3, C3.3d: rows and weights in bf16 give the bits of the twin, whatever their size. More rows than read weights in place.
+    #[test]
+    fn c3_3d_pairs_of_bf16_give_the_same_bits() {
+        let mut rng = Rng(11);
+        for case in 0..250u64 {
+            let (m, k, n) = (25 + case as usize % 9, 1 + rng.bits() as usize % 200, 1 + rng.bits() as usize % 40);
+            // Rows of other sizes beside each other: a panel goes its own way. So do outputs, in every other case: a task goes by
+            // the smallest of its own.
+            let x = Array2::from_shape_fn((m, k), |(i, _)| any_bf16(&mut rng, (case + i as u64 / 6) % 5).to_f32());
+            let w: Vec<bf16> =
+                (0..n * k).map(|i| any_bf16(&mut rng, (case / 5 + (i / k / 4) as u64 * (case % 2)) % 5)).collect();
+            let wide: Vec<f32> = w.iter().map(|v| v.to_f32()).collect();
+            let narrow = MatrixView { values: Values::Bf16(&w), rows: n, cols: k };
+            let (y, want) = (
+                linear(x.view(), narrow, None),
+                naive::linear(x.view(), Array2::from_shape_vec((n, k), wide).unwrap().view(), None),
+            );
+            for (y, want) in y.iter().zip(&want) {
+                assert!(
+                    y.to_bits() == want.to_bits() || y.is_nan() && want.is_nan(),
+                    "{case}: {m} {k} {n}: {y} {want}"
+                );
+            }
+        }
+    }
+
+    /// C3.3c, D3.3: long rows too, past any blocking over k.
+    #[test]
+    fn c3_3d_long_rows_of_pairs() {
+        let mut rng = Rng(12);
+        let (m, k, n) = (27, 6001, 9);
+        let x = Array2::from_shape_fn((m, k), |_| any_bf16(&mut rng, 0).to_f32());
+        let w: Vec<bf16> = (0..n * k).map(|_| any_bf16(&mut rng, 0)).collect();
+        let wide = Array2::from_shape_fn((n, k), |(o, i)| w[o * k + i].to_f32());
+        let narrow = MatrixView { values: Values::Bf16(&w), rows: n, cols: k };
+        assert_eq!(bits(&linear(x.view(), narrow, None)), bits(&naive::linear(x.view(), wide.view(), None)));
+    }
+
+    /// R3.3: a layer stores its output once, after the bias.
+    #[test]
+    fn r3_3_a_layer_stores_once_after_the_bias() {
+        use aircache::{layer::Linear, pass::Pass, weights::Matrix};
+        let layer = Linear {
+            weight: Matrix::of_f32(&[1.0], 1, 1),
+            bias: Some(vec![2f32.powi(-8)]),
+            stored: Default::default(),
+        };
+        let y = |x: f32| layer.forward(&Pass::new(Grid::Bf16), array![[x]].view())[[0, 0]];
+        // Stored before the bias, 1 + 2^-8 would be 1 and the sum, 1 + 2^-8, be 1 again.
+        assert_eq!(y(1.0 + 2f32.powi(-8)), 1.0 + 2f32.powi(-7));
+    }
+}
+
+mod soft_max {
+    use super::*;
+    use aircache::kernel::Stores;
+
+    #[test]
+    fn e3_2_worked_example() {
+        let mut p = [0.0, 3f64.ln(), f64::NEG_INFINITY];
+        softmax(&mut p);
+        let allowed = 3.0 * unit::<f64>() + 2.0 * exp_error::<f64>();
+        assert!((p[0] - 0.25).abs() <= allowed && (p[1] - 0.75).abs() <= allowed && p[2] == 0.0, "{p:?}");
+    }
+
+    #[test]
+    fn c3_2a_masked_everywhere_is_zeros() {
+        for n in [0, 1, 15, 16, 17, 100] {
+            let mut p = vec![f32::NEG_INFINITY; n];
+            softmax(&mut p);
+            assert_eq!(bits(&p), bits(&vec![0f32; n]));
+            assert_eq!(bits(&naive::softmax(&vec![f32::NEG_INFINITY; n])), bits(&p));
+        }
+    }
+
+    /// Ways of attention to store.
+    fn stores() -> [Stores; 6] {
+        let of = |grid, fused, split| Stores { grid, fused, split };
+        [
+            of(Grid::Native, false, false),
+            of(Grid::Native, true, false),
+            of(Grid::Native, false, true),
+            of(Grid::Bf16, false, false),
+            of(Grid::Bf16, true, false),
+            of(Grid::F16, false, false),
+        ]
+    }
+
+    /// A NaN is never taken for a mask, whatever else the row holds.
+    #[test]
+    fn c3_2c_a_nan_makes_the_whole_row_nan() {
+        for n in [1, 15, 16, 17, 100] {
+            for other in [0.5, f32::NEG_INFINITY, f32::NAN] {
+                for at in [0, n / 2, n - 1] {
+                    let mut p = vec![other; n];
+                    p[at] = f32::NAN;
+                    assert!(naive::softmax(&p).iter().all(|p| p.is_nan()), "{n} {other} {at}");
+                    softmax(&mut p);
+                    assert!(p.iter().all(|p| p.is_nan()), "{n} {other} {at}");
+                }
+            }
+        }
+        let (keys, values) = (vec![1f32; 32], vec![7f32; 32]);
+        let mut broken = keys.clone();
+        broken[5] = f32::NAN;
+        for (keys, q) in [(&keys, f32::NAN), (&broken, 1.0)] {
+            let heads = [HeadView { keys, values: &values }];
+            for stores in stores() {
+                let mix = attention(&[q], 1, &heads, 1, Visible::All, stores, None);
+                assert!(mix[0].is_nan(), "{stores:?}");
+            }
+        }
+    }
+
+    /// Scores that overflow to −∞ in every entry leave zeros and no NaN, however attention stores.
+    #[test]
+    fn c3_2a_attention_over_nothing_is_zeros() {
+        let (keys, values) = (vec![-1e30f32; 32], vec![7f32; 32]);
+        let heads = [HeadView { keys: &keys, values: &values }];
+        for stores in stores() {
+            for rows in [1, 5] {
+                let q = vec![1e30f32; rows];
+                let mut received = vec![vec![0f32; 32]];
+                let mix = attention(&q, 1, &heads, 1, Visible::All, stores, None);
+                assert_eq!(bits(&mix), bits(&vec![0f32; rows]), "{stores:?}");
+                let mix = attention(&q, 1, &heads, 1, Visible::All, stores, Some(&mut received));
+                assert_eq!(
+                    (bits(&mix), bits(&received[0])),
+                    (bits(&vec![0f32; rows]), bits(&vec![0f32; 32])),
+                    "{stores:?}"
+                );
+            }
+        }
+    }
+
+    fn holds<T: Real>(n: usize, masked: usize, seed: u64) {
+        let mut rng = Rng(seed);
+        let mut s: Vec<T> = rng.row(n, 16.0);
+        (0..masked).for_each(|_| s[rng.below(n)] = T::NEG_INFINITY);
+        let mut p = s.clone();
+        softmax(&mut p);
+        assert_eq!(bits(&p), bits(&naive::softmax(&s)), "E3.2: {n}");
+        let real: Vec<f64> = s.iter().map(|v| v.to_f64()).collect();
+        let (exact, reference) = (naive::softmax(&real), if T::NAME == "f64" { 2.0 } else { 1.01 });
+        let finite = || real.iter().filter(|v| v.is_finite());
+        let (m, low) = finite().fold((f64::MIN, f64::MAX), |(m, l), &v| (m.max(v), l.min(v)));
+        let delta = unit::<T>() * (m - low).max(0.0) + exp_error::<T>(); // all masked: C3.2a
+        let allowed = reference * (2.0 * delta + gamma::<T>(n.div_ceil(LANES) + 4) + unit::<T>());
+        for (p, e) in p.iter().zip(exact) {
+            assert!((p.to_f64() - e).abs() <= allowed * e, "C3.2b: {p} for {e}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(cases(128))]
+        #[test]
+        fn c3_2b_equals_its_twin_within_the_bound(n in 1usize..300, masked in 0usize..40, seed: u64) {
+            holds::<f32>(n, masked, seed);
+            holds::<f64>(n, masked, seed);
+        }
+    }
+}
+
+mod attend {
+    use super::*;
+
+    /// Queries and KV heads of one sequence.
+    struct Case<T> {
+        q: Array2<T>,
+        heads: Vec<(Array2<T>, Array2<T>)>,
+        d: usize,
+        causal: bool,
+    }
+
+    /// Keys in blocks, as the cache holds them. Spec: D3.4
+    fn blocked<T: Real>(keys: &Array2<T>) -> Vec<T> {
+        let mut blocks = Vec::new();
+        keys.outer_iter().enumerate().for_each(|(i, key)| push_key(&mut blocks, i, key.iter().copied()));
+        blocks
+    }
+
+    fn case<T: Real>(rows: usize, d: usize, group: usize, lens: &[usize], causal: bool, seed: u64) -> Case<T> {
+        let mut rng = Rng(seed);
+        let q = rng.matrix(rows, d * group * lens.len(), 2.0);
+        let heads = lens.iter().map(|&len| (rng.matrix(len, d, 2.0), rng.matrix(len, d, 4.0))).collect();
+        Case { q, heads, d, causal }
+    }
+
+    impl<T: Real> Case<T> {
+        fn run(&self, q: &Array2<T>, grid: Grid, received: Option<&mut [Vec<T>]>) -> Array2<T> {
+            let keys: Vec<Vec<T>> = self.heads.iter().map(|(k, _)| blocked(k)).collect();
+            let views: Vec<HeadView<'_, T>> = keys
+                .iter()
+                .zip(&self.heads)
+                .map(|(keys, (_, v))| HeadView { keys, values: v.as_slice().unwrap() })
+                .collect();
+            let visible = if self.causal { Visible::Causal } else { Visible::All };
+            let mix = attention(q.as_slice().unwrap(), q.ncols() / self.d, &views, self.d, visible, grid, received);
+            Array2::from_shape_vec(q.dim(), mix).unwrap()
+        }
+
+        fn zeros(&self) -> Vec<Vec<T>> {
+            self.heads.iter().map(|(k, _)| vec![T::ZERO; k.nrows()]).collect()
+        }
+    }
+
+    /// E3.4, E3.5, E3.15 = twins on every grid; C3.5b; C3.15a; C3.5c.
+    fn holds<T: Real>(c: &Case<T>) {
+        for grid in GRIDS {
+            let (want, want_received) = naive::attention(c.q.view(), &c.heads, c.causal, grid);
+            let mix = c.run(&c.q, grid, None);
+            assert_eq!(bits(&mix), bits(&want), "E3.5 on {grid:?}");
+            let mut received = c.zeros();
+            assert_eq!(bits(&c.run(&c.q, grid, Some(&mut received))), bits(&want), "C3.15a on {grid:?}");
+            assert_eq!(bits(received.iter().flatten()), bits(want_received.iter().flatten()), "E3.15 on {grid:?}");
+        }
+        let mix = c.run(&c.q, Grid::Native, None);
+        if !c.causal {
+            for row in 0..c.q.nrows() {
+                let alone = c.run(&c.q.slice(s![row..row + 1, ..]).to_owned(), Grid::Native, None);
+                assert_eq!(bits(&alone), bits(mix.row(row)), "C3.5b: row {row}");
+            }
+        }
+        within_bound(c, &mix);
+    }
+
+    /// C3.4a, C3.5c against f64.
+    fn within_bound<T: Real>(c: &Case<T>, mix: &Array2<T>) {
+        let (group, root) = (c.q.ncols() / c.d / c.heads.len(), (c.d as f64).sqrt());
+        for (row, h) in (0..c.q.nrows()).flat_map(|row| (0..c.q.ncols() / c.d).map(move |h| (row, h))) {
+            let (keys, values) = &c.heads[h / group];
+            let seen = if c.causal { keys.nrows() + row + 1 - c.q.nrows() } else { keys.nrows() };
+            let q: Vec<f64> = c.q.slice(s![row, h * c.d..(h + 1) * c.d]).iter().map(|v| v.to_f64()).collect();
+            let keys = widen(keys);
+            let (mut s, mut largest) = (Vec::with_capacity(seen), 0f64);
+            for k in keys.slice(s![..seen, ..]).outer_iter() {
+                s.push(naive::score(&q, k.as_slice().unwrap()) / root);
+                largest = largest.max(q.iter().zip(k).map(|(q, k)| (q * k).abs()).sum::<f64>() / root);
+            }
+            let spread = s.iter().fold(f64::MIN, |m, &v| m.max(v)) - s.iter().fold(f64::MAX, |m, &v| m.min(v));
+            let error = gamma::<T>(c.d + 2) * largest + unit::<T>() * spread + exp_error::<T>();
+            let j = seen.div_ceil(LANES) + seen.div_ceil(256) + 256 + 6;
+            let p = naive::softmax(&s);
+            for i in 0..c.d {
+                let v = |e: usize| values[[e, i]].to_f64();
+                let (exact, total) = (0..seen).fold((0.0, 0.0), |(x, t), e| (x + p[e] * v(e), t + p[e] * v(e).abs()));
+                let twice = if T::NAME == "f64" { 2.0 } else { 1.0 }; // the reference then errs as much
+                let allowed = twice * ((2.0 * error).exp_m1() + gamma::<T>(j)) * total;
+                let got = mix[[row, h * c.d + i]];
+                assert!((got.to_f64() - exact).abs() <= allowed, "C3.5c: {got} for {exact}, allowed {allowed:e}");
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(cases(24))]
+
+        #[test]
+        fn e3_5_e3_15_equal_their_twins_over_a_prefill(
+            rows in 1usize..24, before in 0usize..40, d in head_dims(), group in 1usize..4, g in 1usize..3, seed: u64,
+        ) {
+            let lens = vec![before + rows; g];
+            holds::<f32>(&case(rows, d, group, &lens, true, seed));
+            holds::<f64>(&case(rows, d, group, &lens, true, seed));
+        }
+
+        #[test]
+        fn e3_5_equals_its_twin_over_a_ragged_cache(
+            lens in prop::collection::vec(0usize..600, 1..3), rows in 1usize..4, d in head_dims(), group in 1usize..4, seed: u64,
+        ) {
+            holds::<f32>(&case(rows, d, group, &lens, false, seed));
+            holds::<f64>(&case(rows, d, group, &lens, false, seed));
+        }
+    }
+
+    /// D3.5: a row over thousands of entries, which threads share, beside a head that has few.
+    #[test]
+    fn e3_5_equals_its_twin_over_a_long_cache() {
+        for (rows, d, group, causal) in [(1, 64, 7, true), (3, 72, 2, false), (2, 24, 9, true)] {
+            let lens = if causal { [4801; 2] } else { [4801, 30] };
+            holds::<f32>(&case(rows, d, group, &lens, causal, 7));
+            holds::<f64>(&case(rows, d, group, &lens, causal, 8));
+        }
+    }
+
+    #[test]
+    fn e3_5_worked_example() {
+        let c = Case {
+            q: array![[1.0]],
+            heads: vec![(array![[0.0], [3f64.ln()]], array![[4.0], [8.0]])],
+            d: 1,
+            causal: true,
+        };
+        let mix = c.run(&c.q, Grid::Native, None);
+        assert!((mix[[0, 0]] - 7.0).abs() <= 7.0 * (2.0 * exp_error::<f64>() + gamma::<f64>(6)), "{mix}");
+    }
+
+    /// R3.5a–R3.5d: what is stored is stored, and nothing else: with 0.75 + 2⁻⁹ … each rounding shows.
+    #[test]
+    fn r3_5_a_gpu_stores_scores_weights_and_mix() {
+        let grid = Grid::Bf16;
+        let (q, k) = (1.0 + 2f32.powi(-7), [1.0 + 2f32.powi(-7), 0.5, 0.25]);
+        let v = [1.0f32, 2.0, 3.0];
+        let r = |x: f32| bf16::from_f32(x).to_f32();
+        let s = k.map(|k| r(r(q * k) * 1.0)); // R3.5a, R3.5b
+        let e = s.map(|s| Real::exp(s - s.max(r(r(q * k[0]) * 1.0))));
+        let total = (e[0] + e[1]) + e[2]; // lanes 0, 1, 2: lane 0 meets lane 2 first
+        let total_in_order = (e[0] + e[2]) + e[1];
+        assert!((total - total_in_order).abs() <= 2.0 * f32::EPSILON);
+        let m = s[0];
+        let e = s.map(|s| Real::exp(s - m));
+        let total = (e[0] + e[2]) + e[1];
+        let p = e.map(|e| r(e / total)); // R3.5c
+        let mix = r(p[2].mul_add(v[2], p[1].mul_add(v[1], p[0] * v[0]))); // R3.5d
+        let keys = Array2::from_shape_vec((3, 1), k.to_vec()).unwrap();
+        let values = Array2::from_shape_vec((3, 1), v.to_vec()).unwrap();
+        let c = Case { q: array![[q]], heads: vec![(keys, values)], d: 1, causal: true };
+        assert_eq!(c.run(&c.q, grid, None)[[0, 0]], mix);
+    }
+
+    /// More query heads a KV head than a block has rows, as multi-query models have them.
+    #[test]
+    fn e3_5_equals_its_twin_for_large_groups() {
+        for (rows, group) in [(1, 8), (1, 9), (3, 16), (17, 33)] {
+            holds::<f32>(&case(rows, 6, group, &[40, 40], true, 5));
+        }
+    }
+
+    #[test]
+    fn e3_4_worked_example() {
+        let allowed = |size: f64| gamma::<f64>(4) * size; // C3.4a
+        let s = [[3.0, 4.0], [1.0, 0.0]].map(|k| naive::score(&[1.0, 2.0], &k) * scale::<f64>(2));
+        assert!((s[0] - 11.0 / 2f64.sqrt()).abs() <= allowed(s[0]) && (s[1] - 0.5f64.sqrt()).abs() <= allowed(s[1]));
+    }
+
+    #[test]
+    fn e3_15_worked_example() {
+        let heads = vec![(array![[1.0], [2.0]], array![[0.0], [0.0]])];
+        let c = Case { q: array![[0.0], [0.0]], heads, d: 1, causal: true };
+        let mut received = c.zeros();
+        c.run(&c.q, Grid::Native, Some(&mut received));
+        assert_eq!(received, [[1.5, 0.5]]);
+    }
+
+    #[test]
+    fn d3_4_worked_example() {
+        let keys = blocked(&array![[1.0, 2.0], [3.0, 4.0]]);
+        let mut want = vec![0.0; 32];
+        (want[0], want[1], want[16], want[17]) = (1.0, 3.0, 2.0, 4.0);
+        assert_eq!(keys, want);
+        let mut rng = Rng(9);
+        for (len, d) in [(1, 1), (16, 3), (17, 64), (40, 5)] {
+            let rows = rng.matrix::<f32>(len, d, 1.0);
+            let keys = blocked(&rows);
+            assert_eq!(keys.len(), len.div_ceil(LANES) * d * LANES);
+            rows.indexed_iter().for_each(|((e, i), &v)| assert_eq!(key_at(&keys, d, e, i), v));
+        }
+    }
+
+    #[test]
+    fn d3_5_worked_example() {
+        let mut values = Array2::from_elem((258, 1), 0f32);
+        (values[[0, 0]], values[[256, 0]], values[[257, 0]]) = (2f32.powi(24), 1.0, 1.0);
+        assert_eq!(naive::mix(&[1.0; 258], &values.column(0).to_vec()), 2f32.powi(24) + 2.0);
+        // Equal scores: weights exp(0) = 1, so the kernel's mix is that sum over 258.
+        let c = Case { q: array![[0f32]], heads: vec![(Array2::from_elem((258, 1), 0.0), values)], d: 1, causal: true };
+        assert_eq!(c.run(&c.q, Grid::Native, None)[[0, 0]], (2f32.powi(24) + 2.0) / 258.0);
+    }
+
+    #[test]
+    fn c3_5a_a_row_that_sees_nothing_gives_zeros() {
+        for grid in GRIDS {
+            let c = case::<f32>(3, 8, 2, &[0, 5], false, 1);
+            let mix = c.run(&c.q, grid, Some(&mut c.zeros()));
+            assert!(mix.slice(s![.., ..16]).iter().all(|v| v.to_bits() == 0));
+            assert!(mix.slice(s![.., 16..]).iter().all(|v| *v != 0.0));
+        }
+        assert!(case::<f64>(0, 8, 1, &[4], false, 1).run(&Array2::zeros((0, 8)), Grid::Native, None).is_empty());
+    }
+
+    /// C3.5b: the last rows of a causal call, computed by themselves, see the same entries and give the same bits.
+    #[test]
+    fn c3_5b_chunks_of_a_prefill_give_the_bits_of_the_whole() {
+        let c = case::<f32>(50, 72, 3, &[50, 50], true, 4);
+        for grid in GRIDS {
+            let whole = c.run(&c.q, grid, None);
+            for first in [0, 1, 7, 8, 33, 49] {
+                let rows = c.run(&c.q.slice(s![first.., ..]).to_owned(), grid, None);
+                assert_eq!(bits(&rows), bits(whole.slice(s![first.., ..])), "from row {first}");
+            }
+        }
+    }
+
+    /// Online softmax over blocks of 64 keys, for A3.5.
+    fn online(q: &[f32], keys: &Array2<f32>, values: &Array2<f32>) -> Vec<f32> {
+        let (mut m, mut total, mut out) = (f32::NEG_INFINITY, 0f32, vec![0f32; q.len()]);
+        for first in (0..keys.nrows()).step_by(64) {
+            let range = first..keys.nrows().min(first + 64);
+            let s: Vec<f32> =
+                range.clone().map(|e| naive::score(q, &keys.row(e).to_vec()) * scale::<f32>(q.len())).collect();
+            let grown = s.iter().fold(m, |m, &s| m.max(s));
+            let shrink = Real::exp(m - grown);
+            let e: Vec<f32> = s.iter().map(|&s| Real::exp(s - grown)).collect();
+            total = total * shrink + naive::sum(&e);
+            for (i, o) in out.iter_mut().enumerate() {
+                let column: Vec<f32> = range.clone().map(|e| values[[e, i]]).collect();
+                *o = *o * shrink + naive::mix(&e, &column);
+            }
+            m = grown;
+        }
+        out.iter().map(|o| o / total).collect()
+    }
+
+    #[test]
+    fn a3_5_two_sweeps_against_online() {
+        let c = case::<f32>(64, 64, 1, &[1000], false, 11);
+        let wide = Case {
+            q: widen(&c.q),
+            heads: c.heads.iter().map(|(k, v)| (widen(k), widen(v))).collect(),
+            d: 64,
+            causal: false,
+        };
+        let exact = wide.run(&wide.q, Grid::Native, None);
+        let (two, size) = (c.run(&c.q, Grid::Native, None), exact.iter().fold(0f64, |m, v| m.max(v.abs())));
+        let (keys, values) = &c.heads[0];
+        let mut worst = [0f64; 2];
+        for (row, q) in c.q.outer_iter().enumerate() {
+            let one = online(&q.to_vec(), keys, values);
+            for i in 0..64 {
+                let off = |v: f32| (v as f64 - exact[[row, i]]).abs() / size;
+                worst = [worst[0].max(off(two[[row, i]])), worst[1].max(off(one[i]))];
+            }
+        }
+        println!("relative to the largest: two sweeps {:.1e}, online {:.1e}", worst[0], worst[1]);
+        within_bound(&c, &two);
+        assert!(worst[0] <= 2.0 * worst[1], "the choice costs no accuracy: {worst:?}");
+    }
+}
+
+mod norms {
+    use super::*;
+
+    #[test]
+    fn e3_10_worked_example() {
+        let y = rms_norm(array![[1.0, 7.0]].view(), &[1.0, 2.0], 0.0, Grid::Native);
+        let near = |y: f64, want: f64| (y - want).abs() <= gamma::<f64>(13) * want; // C3.10a
+        assert!(near(y[[0, 0]], 0.2) && near(y[[0, 1]], 2.8), "{y}");
+    }
+
+    #[test]
+    fn e3_11_worked_example() {
+        let y = layer_norm(array![[1.0, 3.0]].view(), &[1.0, 2.0], &[0.0, 1.0], 0.0);
+        assert_eq!(y, array![[-1.0, 3.0]]);
+    }
+
+    /// R3.10: the normalised element is stored before the weight, the product is not.
+    #[test]
+    fn r3_10_the_normalised_element_is_stored_before_the_weight() {
+        let x = array![[1f32, 0.3]];
+        let y = rms_norm(x.view(), &[3.0, 3.0], 0.0, Grid::Bf16);
+        let scale = 1.0 / ((1f32 + 0.3 * 0.3) / 2.0).sqrt();
+        assert_eq!(y[[0, 1]], bf16::from_f32(0.3 * scale).to_f32() * 3.0);
+    }
+
+    fn holds<T: Real>(rows: usize, d: usize, seed: u64) {
+        let mut rng = Rng(seed);
+        let (x, shift) = (rng.matrix::<T>(rows, d, 4.0), rng.number::<T>(2.0));
+        let x = x.mapv(|v| v + shift);
+        let (w, b): (Vec<f32>, Vec<f32>) = (rng.row(d, 2.0), rng.row(d, 1.0));
+        let of = |v: &[f32]| v.iter().map(|&v| T::of_f32(v)).collect::<Vec<T>>();
+        let f64s = |v: &[f32]| v.iter().map(|&v| v as f64).collect::<Vec<f64>>();
+        let (eps, eps64) = (1e-6, T::of(1e-6).to_f64());
+        let layer = layer_norm(x.view(), &w, &b, eps);
+        for grid in GRIDS {
+            let y = rms_norm(x.view(), &w, eps, grid);
+            for (y, x) in y.outer_iter().zip(x.outer_iter()) {
+                assert_eq!(bits(y), bits(&naive::rms_norm(&x.to_vec(), &of(&w), eps, grid)), "E3.10 on {grid:?}");
+            }
+        }
+        let root = rms_norm(x.view(), &w, eps, Grid::Native);
+        let twice = if T::NAME == "f64" { 2.0 } else { 1.01 }; // the reference's own error
+        for (i, row) in x.outer_iter().enumerate() {
+            assert_eq!(bits(layer.row(i)), bits(&naive::layer_norm(&row.to_vec(), &of(&w), &of(&b), eps)), "E3.11");
+            let x: Vec<f64> = row.iter().map(|v| v.to_f64()).collect();
+            let exact = naive::rms_norm(&x, &f64s(&w), eps64, Grid::Native);
+            for (y, e) in root.row(i).iter().zip(exact) {
+                let allowed = twice * gamma::<T>(d.div_ceil(LANES) + 12) * e.abs();
+                assert!((y.to_f64() - e).abs() <= allowed, "C3.10a: {y} for {e}");
+            }
+            let n = d as f64;
+            let mean = x.iter().sum::<f64>() / n;
+            let c = 1.0 / (x.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n + eps64).sqrt();
+            let j = d.div_ceil(LANES) + 6;
+            let largest = x.iter().fold(0f64, |m, v| m.max(v.abs()));
+            let error = gamma::<T>(j) * x.iter().map(|v| v.abs()).sum::<f64>() / n + unit::<T>() * largest;
+            // To first order: where the deviation drowns in the error (d = 1, equal elements) there is no statement.
+            if error * c > 1e-3 {
+                continue;
+            }
+            for (k, e) in naive::layer_norm(&x, &f64s(&w), &f64s(&b), eps64).into_iter().enumerate() {
+                let (w, deviation) = ((w[k] as f64).abs(), (x[k] - mean).abs() * c);
+                let allowed =
+                    4.0 * error * c * w * (1.0 + deviation) + gamma::<T>(j + 9) * (deviation * w + b[k].abs() as f64);
+                assert!((layer[[i, k]].to_f64() - e).abs() <= twice * allowed, "C3.11a: {} for {e}", layer[[i, k]]);
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(cases(64))]
+        #[test]
+        fn c3_10a_c3_11a_norms_equal_their_twins_within_the_bound(rows in 0usize..5, d in 1usize..300, seed: u64) {
+            holds::<f32>(rows, d, seed);
+            holds::<f64>(rows, d, seed);
+        }
+    }
+
+    /// A3.10, A3.2: what the other reading, f32 inside an f64 run, does to a norm and to a softmax is f32's own rounding error, and no
+    /// more: the bounds C3.10a and C3.2b.
+    #[test]
+    fn a3_10_a3_2_the_other_reading_differs_by_f32_rounding() {
+        let mut rng = Rng(31);
+        let (x, w) = (rng.matrix::<f64>(4, 192, 4.0), rng.row::<f32>(192, 2.0));
+        let truth = rms_norm(x.view(), &w, 0.0, Grid::Native);
+        let cast = rms_norm(x.mapv(|v| v as f32).view(), &w, 0.0, Grid::Native);
+        let off =
+            truth.iter().zip(&cast).map(|(&t, &c)| (c as f64 - t).abs() / t.abs().max(1e-300)).fold(0.0, f64::max);
+        assert!(off > unit::<f64>() * 100.0 && off <= 1.01 * gamma::<f32>(192 / 16 + 12), "norm: {off:e}");
+        let (mut p, mut narrow) = (x.row(0).to_vec(), x.row(0).mapv(|v| v as f32).to_vec());
+        softmax(&mut p);
+        softmax(&mut narrow);
+        let delta = 8.0 * unit::<f32>() + exp_error::<f32>();
+        let allowed = 1.01 * (2.0 * delta + gamma::<f32>(192 / 16 + 4) + unit::<f32>());
+        let worst = p.iter().zip(&narrow).map(|(&p, &n)| (n as f64 - p).abs() / p).fold(0.0, f64::max);
+        println!("relative difference: norm {off:.1e}, softmax {worst:.1e}");
+        assert!(worst > unit::<f64>() * 100.0 && worst <= allowed, "softmax: {worst:e}");
+    }
+
+    /// R3.11: the layer norm itself stores nothing; the tower stores its result.
+    #[test]
+    fn r3_11_a_layer_norm_is_stored_by_its_layer() {
+        let y = layer_norm(array![[1f32, 2.0, 4.0]].view(), &[1.0; 3], &[0.0; 3], 0.0);
+        let stored = aircache::pass::Pass::new(Grid::Bf16).store(y.clone());
+        assert!(y.iter().zip(&stored).all(|(y, s)| bf16::from_f32(*y).to_f32() == *s));
+        assert!(y.iter().zip(&stored).any(|(y, s)| y != s));
+    }
+}
+
+mod activations {
+    use super::*;
+
+    const ALL: [Activation; 5] =
+        [Activation::Silu, Activation::QuickGelu, Activation::GeluTanh, Activation::GeluErf, Activation::Relu];
+
+    fn run<T: Real>(x: &[T], activation: Activation) -> Vec<T> {
+        let mut y = Array2::from_shape_vec((1, x.len()), x.to_vec()).unwrap();
+        activate(&mut y, activation);
+        y.into_raw_vec_and_offset().0
+    }
+
+    /// C3.6a, C3.7a, C3.8a, C3.9a: twin and bound of an activation at x; none where the statement says nothing.
+    fn bound<T: Real>(x: f64, activation: Activation) -> Option<(f64, f64)> {
+        let (u, f64_too) = (unit::<T>(), T::NAME == "f64");
+        // In f64 the reference, a few correctly rounded libm steps, errs as well: 5 u and its exponent's 3 u |z|.
+        let (most, few, reference) = if f64_too { (708.0, 7.0 + 5.0, 3.0) } else { (88.0, 5.0, 0.0) };
+        let t = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x);
+        let (value, z, per) = match activation {
+            Activation::Silu => (naive::silu(x), -x, 0.0),
+            Activation::QuickGelu => (naive::quick_gelu(x), -1.702 * x, 2.0 + reference),
+            // tanh form: 1 + tanh t cancels in the reference below 0, so take e^t / (e^t + e^-t) there.
+            Activation::GeluTanh => (x / (1.0 + libm::exp(-2.0 * t)), -2.0 * t, 10.0 + reference),
+            Activation::GeluErf => return Some((naive::gelu_erf(x), (if f64_too { 6.0 } else { 4.0 }) * u * x.abs())),
+            Activation::Relu => return Some((x.max(0.0), 0.0)),
+        };
+        (z <= most).then(|| (value, (per * z.abs() + few) * u * value.abs()))
+    }
+
+    fn holds<T: Real>(x: &[T], activation: Activation) -> f64 {
+        let mut worst = 0f64;
+        for (&x, y) in x.iter().zip(run(x, activation)) {
+            let Some((value, allowed)) = bound::<T>(x.to_f64(), activation) else {
+                assert!(y.to_f64() <= 0.0 && y.to_f64() >= -6e-37, "{activation:?}({x}) = {y}");
+                continue;
+            };
+            let off = (y.to_f64() - value).abs();
+            assert!(off <= allowed, "{activation:?}({x}) = {y}, not {value}: {off:e} over {allowed:e}");
+            worst = if value == 0.0 { worst } else { worst.max(off / value.abs() / unit::<T>()) };
+        }
+        worst
+    }
+
+    #[test]
+    fn c3_6a_c3_7a_c3_8a_c3_9a_activations_are_within_their_bounds() {
+        let mut rng = Rng(21);
+        for activation in ALL {
+            for size in [2f64.powi(-30), 0.25, 8.0, 128.0, 1024.0] {
+                let worst = holds::<f32>(&rng.row(20_001, size), activation);
+                let worst64 = holds::<f64>(&rng.row(20_001, size), activation);
+                println!("{activation:?} to ±{size}: worst relative error {worst:.2} u in f32, {worst64:.2} u in f64");
+            }
+        }
+        assert_eq!(bits(&[aircache::num::silu(-100f32)]), bits(&[-0f32]), "C3.6a: past the exponential's range");
+    }
+
+    /// T3.6: worked examples of E3.6–E3.9; relu keeps what is above 0.
+    #[test]
+    fn e3_6_e3_7_e3_8_e3_9_t3_6_worked_examples() {
+        let ln3 = 3f64.ln();
+        let near = |y: f64, want: f64| (y - want).abs() <= 1e-15;
+        assert!(near(run(&[ln3], Activation::Silu)[0], 0.75 * ln3));
+        assert!(near(run(&[ln3 / 1.702], Activation::QuickGelu)[0], 0.75 * ln3 / 1.702));
+        assert!(run(&[1.0], Activation::GeluTanh)[0].to_string().starts_with("0.841191"));
+        assert!(run(&[1.0], Activation::GeluErf)[0].to_string().starts_with("0.841344"));
+        assert_eq!(run(&[-2.0, 0.0, 3.0], Activation::Relu), [0.0, 0.0, 3.0]);
+        assert!(near(naive::gelu_tanh(1.0), run(&[1.0], Activation::GeluTanh)[0]));
+    }
+
+    /// A transposed array is no slice; the numbers are the same.
+    #[test]
+    fn e3_6_does_not_depend_on_the_layout() {
+        let mut rng = Rng(22);
+        let x = rng.matrix::<f32>(37, 5, 4.0);
+        for activation in ALL {
+            let (mut rows, mut columns) = (x.clone(), x.t().as_standard_layout().reversed_axes().to_owned());
+            activate(&mut rows, activation);
+            activate(&mut columns, activation);
+            assert_eq!(bits(&rows), bits(&columns));
+        }
+    }
+
+    /// R3.6: the function itself stores nothing; the MLP stores its result.
+    #[test]
+    fn r3_6_activations_are_stored_by_the_mlp() {
+        use aircache::{layer::Linear, layer::Mlp, pass::Pass, weights::Matrix};
+        let one = || Linear { weight: Matrix::of_f32(&[1.0], 1, 1), bias: None, stored: Default::default() };
+        let mlp = Mlp { fc1: one(), activation: Activation::Silu, fc2: one() };
+        let y = mlp.forward(&Pass::<f32>::new(Grid::Bf16), array![[1.5]].view())[[0, 0]];
+        assert_eq!(y, bf16::from_f32(aircache::num::silu(1.5f32)).to_f32());
+        assert_ne!(y, aircache::num::silu(1.5f32));
+    }
+}
+
+mod rotary {
+    use super::*;
+
+    #[test]
+    fn e3_12_worked_example() {
+        assert_eq!(inverse_frequencies(10000.0, 4), [1.0, 0.01]);
+        let angles = Angles::<f64>::new(1, &[1.0, 0.01], |_, _| 3, Grid::Native);
+        assert_eq!(angles.cos[[0, 0]], libm::cos(3.0));
+        assert_eq!(angles.sin[[0, 1]], libm::sin((3.0f32 * 0.01) as f64));
+    }
+
+    #[test]
+    fn c3_12a_frequencies_equal_transformers() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/rotary/inv_freq.json");
+        let cases: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        let (mut numbers, mut other) = (0, 0);
+        for case in cases.as_array().unwrap() {
+            let got = inverse_frequencies(case["theta"].as_f64().unwrap(), case["dim"].as_u64().unwrap() as usize);
+            let want: Vec<u32> = case["bits"].as_array().unwrap().iter().map(|b| b.as_u64().unwrap() as u32).collect();
+            assert_eq!(got.len(), want.len());
+            for (got, want) in got.iter().zip(want) {
+                assert!(got.to_bits().abs_diff(want) <= 1, "{case}");
+                numbers += 1;
+                other += usize::from(got.to_bits() != want);
+            }
+        }
+        println!("{other} of {numbers} frequencies one ULP away");
+        assert!(numbers == 696 && other <= 2, "{other} of {numbers}");
+    }
+
+    /// A3.12, C3.12b: the angles are f32 numbers in both containers; real angles would differ by what the choice says.
+    #[test]
+    fn c3_12b_a3_12_angles_are_the_same_numbers_in_every_precision() {
+        let f = inverse_frequencies(1e6, 128);
+        let fast = Angles::<f32>::new(4096, &f, |row, _| row as i64, Grid::Native);
+        let truth = Angles::<f64>::new(4096, &f, |row, _| row as i64, Grid::Native);
+        assert!(fast.cos.iter().zip(&truth.cos).all(|(&a, &b)| a == b as f32));
+        assert!(fast.sin.iter().zip(&truth.sin).all(|(&a, &b)| a == b as f32));
+        let real = |row: usize, i: usize| row as f64 / libm::pow(1e6, 2.0 * i as f64 / 128.0);
+        let off = |row: usize| (0..64).fold(0f64, |m, i| m.max((truth.sin[[row, i]] - real(row, i).sin()).abs()));
+        let worst = (0..=700).map(off).fold(0.0, f64::max);
+        println!("to position 700, sines of f32 angles are off from real ones by up to {worst:.1e}");
+        assert!(worst > 1e-6 && worst < 1e-4, "{worst:e}");
+    }
+
+    #[test]
+    fn r3_12_cosines_are_stored() {
+        let angles = Angles::<f32>::new(3, &[1.0], |row, _| row as i64, Grid::Bf16);
+        assert_eq!(angles.cos[[2, 0]], bf16::from_f64(libm::cos(2.0)).to_f32());
+        assert_eq!(angles.sin[[2, 0]], bf16::from_f64(libm::sin(2.0)).to_f32());
+    }
+
+    #[test]
+    fn e3_13_worked_example() {
+        let angles = Angles { cos: array![[0.6]], sin: array![[0.8]] };
+        let mut x = array![[5.0, 10.0]];
+        angles.rotate(x.view_mut(), 2, Grid::Native);
+        assert_eq!(x, array![[-5.0, 10.0]]);
+    }
+
+    /// R3.13: four products and two sums.
+    #[test]
+    fn r3_13_products_are_stored_before_they_are_added() {
+        let r = |x: f32| bf16::from_f32(x).to_f32();
+        let (c, s, a, b) = (r(0.6), r(0.8), r(1.7), r(-2.3));
+        let angles = Angles { cos: array![[c]], sin: array![[s]] };
+        let mut x = array![[a, b]];
+        angles.rotate(x.view_mut(), 2, Grid::Bf16);
+        assert_eq!(x, array![[r(r(a * c) - r(b * s)), r(r(b * c) + r(a * s))]]);
+    }
+
+    fn holds<T: Real>(rows: usize, heads: usize, half: usize, seed: u64) {
+        let (mut rng, d) = (Rng(seed), 2 * half);
+        let x = rng.matrix::<T>(rows, heads * d, 4.0);
+        for grid in GRIDS {
+            let angles = Angles::new(rows, &inverse_frequencies(1e4, d), |row, _| 17 * row as i64, grid);
+            let mut y = x.clone();
+            angles.rotate(y.view_mut(), d, grid);
+            for (row, y) in y.outer_iter().enumerate() {
+                let (cos, sin) = (angles.cos.row(row).to_vec(), angles.sin.row(row).to_vec());
+                for h in 0..heads {
+                    let head = x.slice(s![row, h * d..(h + 1) * d]).to_vec();
+                    let got = y.slice(s![h * d..(h + 1) * d]);
+                    assert_eq!(bits(got), bits(&naive::rotate(&head, &cos, &sin, grid)), "E3.13 on {grid:?}");
+                    if grid == Grid::Native {
+                        for i in 0..half {
+                            let [a, b, c, s] = [head[i], head[half + i], cos[i], sin[i]].map(Real::to_f64);
+                            let twice = if T::NAME == "f64" { 2.0 } else { 1.0 };
+                            let near = |y: T, exact: f64, size: f64| {
+                                assert!((y.to_f64() - exact).abs() <= twice * gamma::<T>(2) * size, "C3.13a");
+                            };
+                            near(got[i], a * c - b * s, (a * c).abs() + (b * s).abs());
+                            near(got[half + i], b * c + a * s, (b * c).abs() + (a * s).abs());
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(cases(64))]
+        #[test]
+        fn c3_13a_rotation_equals_its_twin(rows in 0usize..9, heads in 1usize..4, half in 1usize..65, seed: u64) {
+            holds::<f32>(rows, heads, half, seed);
+            holds::<f64>(rows, heads, half, seed);
+        }
+    }
+}
+
+mod patch {
+    use super::*;
+
+    #[test]
+    fn e3_14_worked_example() {
+        let pixels = Array4::from_shape_fn((1, 1, 2, 4), |(_, _, y, x)| (4 * y + x) as f32);
+        assert_eq!(patches::<f64>(pixels.view(), 2), array![[0.0, 1.0, 4.0, 5.0], [2.0, 3.0, 6.0, 7.0]]);
+    }
+
+    proptest! {
+        #![proptest_config(cases(64))]
+        /// C3.14a: sides that are no multiple of the patch leave a rest unread.
+        #[test]
+        fn c3_14a_patches_equal_their_twin(
+            tiles in 0usize..3, c in 1usize..4, h in 1usize..20, w in 1usize..20, p in 1usize..8,
+        ) {
+            let pixels = Array4::from_shape_fn((tiles, c, h, w), |(t, c, y, x)| (((t * 3 + c) * 20 + y) * 20 + x) as f32);
+            let (got, want) = (patches::<f32>(pixels.view(), p), naive::patches::<f32>(pixels.view(), p));
+            prop_assert_eq!(got.dim(), (tiles * (h / p) * (w / p), c * p * p));
+            prop_assert!(got.axis_iter(Axis(0)).zip(&want).all(|(got, want)| got.iter().eq(want)));
+        }
+    }
+
+    /// R3.14: the tower stores its pixels before the embedding reads them.
+    #[test]
+    fn r3_14_patches_are_stored() {
+        let pixels = Array4::from_elem((1, 1, 1, 1), 1.0 + 2f32.powi(-8));
+        let pass = aircache::pass::Pass::<f32>::new(Grid::Bf16);
+        assert_eq!(pass.store(patches::<f32>(pixels.view(), 1))[[0, 0]], 1.0);
+    }
+}
+
+/// One run of every kernel, as bits; big enough that all blocks, tiles and remainders occur.
+fn everything<T: Real>() -> Vec<u64> {
+    let mut rng = Rng(77);
+    let mut all = Vec::new();
+    for (m, k, n) in [(1, 300, 77), (13, 2500, 70)] {
+        let (x, w) = (rng.matrix::<T>(m, k, 2.0), rng.row::<f32>(n * k, 0.25));
+        all.extend(bits(&linear(x.view(), MatrixView::f32(&w, n, k), None)));
+    }
+    let (x, w) = (rng.matrix::<T>(9, 173, 2.0), rng.row::<f32>(173, 2.0));
+    all.extend(bits(&rms_norm(x.view(), &w, 1e-6, Grid::Native)));
+    all.extend(bits(&layer_norm(x.view(), &w, &w, 1e-6)));
+    for activation in [Activation::Silu, Activation::QuickGelu, Activation::GeluTanh, Activation::GeluErf] {
+        let mut y = x.clone();
+        activate(&mut y, activation);
+        all.extend(bits(&y));
+    }
+    for rows in [1, 40] {
+        let (d, q) = (72, rng.matrix::<T>(rows, 4 * 72, 2.0));
+        let heads: Vec<(Vec<T>, Array2<T>)> = (0..2)
+            .map(|_| {
+                let (keys, values) = (rng.matrix::<T>(313, d, 1.0), rng.matrix::<T>(313, d, 1.0));
+                let mut blocks = Vec::new();
+                keys.outer_iter().enumerate().for_each(|(i, k)| push_key(&mut blocks, i, k.iter().copied()));
+                (blocks, values)
+            })
+            .collect();
+        let views: Vec<_> = heads.iter().map(|(keys, v)| HeadView { keys, values: v.as_slice().unwrap() }).collect();
+        for grid in GRIDS {
+            let q = q.as_slice().unwrap();
+            all.extend(bits(&attention(q, 4, &views, d, Visible::Causal, grid, None)));
+            let mut received = vec![vec![T::ZERO; 313]; 2];
+            all.extend(bits(&attention(q, 4, &views, d, Visible::Causal, grid, Some(&mut received))));
+            all.extend(bits(received.iter().flatten()));
+        }
+    }
+    let mut s = x.row(0).to_vec();
+    softmax(&mut s);
+    all.extend(bits(&s));
+    let angles = Angles::new(9, &inverse_frequencies(1e4, 2), |row, _| row as i64, Grid::Native);
+    let mut x = x.slice(s![.., ..172]).to_owned();
+    angles.rotate(x.view_mut(), 2, Grid::Native);
+    all.extend(bits(&x));
+    all
+}
+
+/// C3.1a, C3.1b. One test, because the set is chosen for the whole process; the others are indifferent to it.
+#[test]
+fn d3_1_c3_1a_c3_1b_every_instruction_set_and_any_number_of_threads_give_the_same_bits() {
+    let want = (everything::<f32>(), everything::<f64>());
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+        isa.force().unwrap();
+        assert!((everything::<f32>(), everything::<f64>()) == want, "C3.1a: {}", isa.name());
+    }
+    Isa::ALL.into_iter().filter(|isa| isa.available()).max().unwrap().force().unwrap();
+    for n in [1, 2, 3, 5] {
+        assert!(threads(n, || (everything::<f32>(), everything::<f64>())) == want, "C3.1b: {n} threads");
+    }
+    for isa in Isa::ALL.into_iter().filter(|isa| !isa.available()) {
+        assert!(isa.force().unwrap_err().expected.contains("this CPU"));
+    }
+}

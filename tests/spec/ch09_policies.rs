@@ -1,0 +1,468 @@
+//! Chapter 09: the parts of the other methods, and the methods themselves.
+
+use crate::common::prompts::{Prompt, budget, decide, kept, policy, prompts, retain, retentions, roles, said};
+use aircache::policy::*;
+use ndarray::{Array2, Array3};
+use proptest::prelude::*;
+
+fn close(a: f64, b: f64) {
+    assert!((a - b).abs() <= 1e-12 * b.abs().max(1e-3), "{a} is not {b}");
+}
+
+/// All queries and keys 0: attention is uniform over whatever it sees.
+fn uniform(pattern: &str) -> Prompt {
+    Prompt::one(pattern, &vec![0.0; pattern.len()], &vec![0.0; pattern.len()])
+}
+
+fn importance(p: &Prompt, written: &str) -> Vec<f64> {
+    p.observe(&policy(written)).unwrap()[0].importance.row(0).to_vec()
+}
+
+// Parts
+
+#[test]
+fn d9_1_worked_example() {
+    let roles = roles("TVVTT");
+    let rows = |w: &str| policy(&format!("window={w}")).rows(&roles).unwrap();
+    assert_eq!(rows("last-text:1"), [4]);
+    assert_eq!(rows("last-visual:1"), [2]);
+    assert_eq!(rows("last:3"), [2, 3, 4]);
+    assert_eq!(rows("all-queries"), [0, 1, 2, 3, 4]); // with keys=elite, the queries themselves
+    assert!(policy("window=all-queries,keys=causal").rows(&roles).unwrap().is_empty());
+}
+
+#[test]
+fn c9_1a_a_window_takes_what_there_is() {
+    let roles = roles("TVVTT");
+    for (asked, rows) in [("last-text:9", vec![3, 4]), ("last-visual:9", vec![1, 2]), ("last:9", vec![0, 1, 2, 3, 4])] {
+        assert_eq!(policy(&format!("window={asked}")).rows(&roles).unwrap(), rows);
+        assert!(asked.replace('9', "0").parse::<Window>().is_ok());
+        assert!(format!("window={}", asked.replace('9', "0")).parse::<Policy>().is_err());
+    }
+}
+
+#[test]
+fn d9_2_worked_example() {
+    close(importance(&uniform("TVVTT"), "all-text,keys=causal")[0], 9.0 / 40.0);
+    close(importance(&uniform("TVVTT"), "all-text,keys=causal,score=sum")[0], 9.0 / 20.0);
+}
+
+#[test]
+fn d9_3_worked_example() {
+    let layers = [said(&[0.1; 4]), said(&[0.2; 4]), said(&[0.3; 4])];
+    assert_eq!(budget(&decide("budget=uniform", "0.5", &layers)), [2, 2, 2]);
+    assert_eq!(budget(&decide("budget=strength", "0.5", &layers)), [1, 2, 3]);
+    assert_eq!(budget(&decide("full", "0.5", &layers)), [4, 4, 4]);
+}
+
+#[test]
+fn d9_4_what_is_kept_by_importance_alone() {
+    assert_eq!(kept(&decide("aircache", "0.5", &[said(&[0.1, 0.9, 0.2, 0.8])])), [1, 3]);
+    assert_eq!("top".parse::<Keep>().unwrap(), Keep::TOP);
+    let all = Keep { first: 4, last: 1, window: true, recent: "0.25".parse().unwrap() };
+    assert_eq!("top+first:4+last:1+window+recent:0.25".parse::<Keep>().unwrap(), all);
+    assert_eq!("top+recent".parse::<Keep>().unwrap().recent, "0.5".parse().unwrap());
+}
+
+#[test]
+fn d9_5_c9_5a_c9_5b_scope_all() {
+    let p = uniform("TVVT");
+    for (preset, written) in presets().iter().map(|p| (p.name, p.policy)).filter(|(name, _)| *name != "full") {
+        let plan = p.plan(&Policy { scope: Scope::All, ..written }, retain("0.25")).unwrap();
+        let expected = if written.keep.first > 0 { 0 } else { 3 };
+        assert_eq!(plan.kept, [[[expected]]], "{preset}");
+        let decisions = plan.decisions.unwrap();
+        assert_eq!((decisions.budget[0], &decisions.kept[0][0][..]), (1, &[expected][..]));
+        assert_eq!(decisions.layers[0].importance.ncols(), 4);
+    }
+}
+
+#[test]
+fn d9_6_worked_example() {
+    let parts = Policy { window: Window::LastText(32), budget: Budget::Uniform, ..Policy::AIRCACHE };
+    assert_eq!(policy("window=last-text:32,budget=uniform"), parts);
+    assert_eq!(policy("snapkv,heads=mean"), Policy { heads: Heads::Mean, ..preset("snapkv").unwrap().policy });
+    assert_eq!(policy("snapkv,heads=mean").name(), None);
+    assert_eq!(policy("keep=top+recent").keep.recent, "0.5".parse().unwrap());
+    let json = |text: &str| serde_json::from_str::<Policy>(text).map_err(|e| e.to_string());
+    assert_eq!(json(r#"{"name": "aircache"}"#), Ok(Policy::AIRCACHE));
+    let elite = Policy { window: Window::Elite { alpha: 0.5 }, ..Policy::AIRCACHE };
+    assert_eq!(json(r#"{"name": "aircache", "window": "elite", "alpha": 0.5}"#), Ok(elite));
+    assert_eq!(json(r#"{"window": "elite:0.5", "note": [1]}"#), Ok(elite));
+    assert_eq!(json(r#"{"name": "custom", "heads": "kv", "mask": null}"#), Ok(policy("heads=kv")));
+    for bad in
+        [r#"{"name": "nobody"}"#, r#"{"heads": 3}"#, r#"{"heads": "many"}"#, r#"{"name": "h2o", "alpha": 0.1}"#, "[]"]
+    {
+        assert!(json(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn c9_6b_parts_that_do_not_go_together() {
+    for (bad, says) in [
+        ("window=none", "score"),
+        ("score=pool:4", "odd"),
+        ("score=pool:0", "odd"),
+        ("budget=pyramid:0.5", "beta"),
+        ("window=elite:1.1", "alpha"),
+        ("window=elite:nan", "alpha"),
+        ("window=elite:-0.1", "alpha"),
+        ("window=last-text:0", "at least 1"),
+        ("keep=top+recent:1.5", "at most 1"),
+        ("streaming,budget=sparsity", "attention"),
+        ("budget=sparsity:2", "p <= 1"),
+        ("aircache,snapkv", "part=value"),
+        ("colour=red", "one of the parts window"),
+        ("nobody", "aircache, snapkv"),
+        ("", "aircache, snapkv"),
+        ("heads=all", "mean, union or kv"),
+        ("window=last-text", "last-text:N"),
+        ("keep=recent", "top"),
+    ] {
+        let error = bad.parse::<Policy>().unwrap_err().to_string();
+        assert!(error.contains(says), "{bad}: {error}");
+    }
+    assert!(policy("snapkv").with_alpha(0.5).is_err() && Policy::AIRCACHE.with_alpha(1.5).is_err());
+}
+
+// Equations
+
+#[test]
+fn e9_1_worked_example() {
+    let zeros = Array3::<f64>::zeros((1, 3, 2));
+    let received = received(zeros.view(), zeros.view());
+    received.iter().zip([11.0 / 6.0, 5.0 / 6.0, 1.0 / 3.0]).for_each(|(&r, e)| close(r, e));
+}
+
+#[test]
+fn e9_2_worked_example() {
+    importance(&uniform("TVVTT"), "vl-cache").iter().for_each(|&i| close(i, 9.0 / 20.0));
+}
+
+#[test]
+fn e9_3_worked_example() {
+    let pooled = importance(&uniform("TVVVT"), "snapkv");
+    pooled.iter().zip([4.0 / 25.0, 4.0 / 25.0, 3.0 / 25.0]).for_each(|(&p, e)| close(p, e));
+}
+
+#[test]
+fn c9_3b_outside_and_window_count_nothing() {
+    // Three voting rows, one of them visual: only columns 0 … 2 are left to pool.
+    let pooled = importance(&uniform("VVVVTT"), "snapkv,window=last:3,keys=all");
+    pooled.iter().zip([3.0, 3.0, 3.0, 2.0]).for_each(|(&p, e)| close(p, e / 6.0 / 5.0));
+}
+
+#[test]
+fn e9_4_worked_example() {
+    assert_eq!(
+        kept(&uniform(&format!("{}T", "V".repeat(10))).plan(&policy("streaming"), retain("0.6")).unwrap()),
+        [0, 1, 2, 3, 8, 9]
+    );
+}
+
+#[test]
+fn c9_4a_a_random_draw_is_its_seeds_and_smaller_ones_are_within_it() {
+    let p = uniform(&format!("{}T", "V".repeat(100)));
+    let draw = |written: &str, r: &str| kept(&p.plan(&policy(written), retain(r)).unwrap());
+    assert_eq!(draw("random", "0.05"), [16, 23, 45, 67, 68]); // pinned: results elsewhere rely on it
+    assert_ne!(draw("random,score=random:1", "0.05"), draw("random", "0.05"));
+    let large = draw("random", "0.5");
+    assert!(draw("random", "0.05").iter().all(|i| large.contains(i)));
+}
+
+#[test]
+fn e9_5_worked_example() {
+    let layers = vec![said(&[0.1; 100]); 3];
+    assert_eq!(budget(&decide("aircache-pyramid", "0.1", &layers)), [19, 10, 1]);
+    assert_eq!(budget(&decide("aircache-pyramid", "0.6", &layers)), [100, 60, 20]);
+    assert_eq!(budget(&decide("aircache-pyramid", "0.6", &layers[..1])), [60]);
+    assert_eq!(budget(&decide("budget=pyramid:1", "0.6", &layers)), [60, 60, 60]);
+}
+
+#[test]
+fn e9_6_worked_example() {
+    let layers = [said(&[0.1, 0.8, 0.1]), said(&[0.3, 0.3, 0.4])];
+    let plan =
+        Scorer::new(&policy("budget=prefix"), &roles("VVVT")).unwrap().decide(Retain::tokens(2).unwrap(), &layers);
+    assert_eq!(budget(&plan), [1, 3]);
+}
+
+#[test]
+fn c9_6c_ties_go_to_the_lower_layer() {
+    // c = 0, 1/2 in both.
+    let layers = [said(&[0.5, 0.5]), said(&[0.125, 0.125])];
+    assert_eq!(budget(&decide("budget=prefix", "0.75", &layers)), [2, 1]);
+}
+
+#[test]
+fn c9_6d_shares_compare_exactly() {
+    // c(j) = j/49 in both, though 49 additions of 0.1 round otherwise than of 0.7.
+    for n in [3, 10, 49] {
+        let layers = [said(&vec![0.7; n]), said(&vec![0.1; n]), said(&vec![0.0; n])];
+        for total in 0..3 * n {
+            let b = budget(&decide("budget=prefix", &format!("{}", (total as f64 + 0.25) / (3 * n) as f64), &layers));
+            let total = retain(&format!("{}", (total as f64 + 0.25) / (3 * n) as f64)).total(n, 3);
+            assert_eq!(b, [total.div_ceil(3), (total + 1) / 3, total / 3]);
+        }
+    }
+}
+
+#[test]
+fn e9_7_worked_example() {
+    let weights: [f64; 3] = [180.0, 19.0, 1.0];
+    let p = Prompt::<f64>::one("VVT", &[0.0, 0.0, 1.0], &weights.map(f64::ln));
+    close(p.observe(&policy("aircache-sparsity")).unwrap()[0].density, 2.0 / 3.0);
+    let causal = p.observe(&policy("window=last-visual:1,keys=causal,budget=sparsity")).unwrap();
+    close(causal[0].density, 1.0); // row 1 sees 2 keys alike; the third is no entry
+}
+
+/// Two query heads of one KV head, and one of them sees one key alone: 1 % is the least.
+#[test]
+fn a9_5_density_is_clipped() {
+    let n = 400;
+    let mut k = Array3::zeros((1, n, 1));
+    k[[0, 0, 0]] = 100.0;
+    let q = Array3::<f64>::ones((1, n, 1));
+    let p = Prompt { roles: roles(&format!("{}T", "V".repeat(n - 1))), q: vec![q], k: vec![k] };
+    assert_eq!(p.observe(&policy("aircache-sparsity")).unwrap()[0].density, 0.01);
+}
+
+#[test]
+fn e9_8_worked_example() {
+    let layers = [said(&[0.1, 0.9, 0.2, 0.8, 0.3])];
+    assert_eq!(kept(&decide("keep=top+first:1+recent:0.5", "0.8", &layers)), [0, 1, 3, 4]);
+}
+
+#[test]
+fn c9_8a_what_is_always_kept_counts() {
+    let layers = [said(&[0.1, 0.9, 0.2, 0.8, 0.3])];
+    assert_eq!(kept(&decide("keep=top+first:3+last:1", "0.4", &layers)), [0, 1]);
+    assert_eq!(kept(&decide("keep=top+first:3+last:2", "0.8", &layers)), [0, 1, 2, 4]);
+    assert_eq!(kept(&decide("keep=top+first:9+last:9", "0.2", &layers)), [0]);
+    let window = LayerScores { window: vec![vec![0, 2]], ..said(&[0.1, 0.9, 0.2, 0.8, 0.3]) };
+    assert_eq!(kept(&decide("keep=top+window", "0.2", std::slice::from_ref(&window))), [2]);
+    assert_eq!(kept(&decide("keep=top+window", "0.6", std::slice::from_ref(&window))), [0, 1, 2]);
+    assert_eq!(kept(&decide("keep=top", "0.6", &[window])), [1, 3, 4]);
+}
+
+// Presets and choices
+
+#[test]
+fn t9_1_presets_are_what_the_table_says() {
+    let rows = [
+        ("full", "window=none,score=position,budget=full"),
+        (
+            "aircache",
+            "window=elite:0.9,score=mean,budget=both,keep=top,scope=visual,text=after,heads=mean,keys=elite,mask=none",
+        ),
+        ("snapkv", "window=last-text:32,score=pool:5,budget=uniform,keep=top+window,heads=kv,keys=causal"),
+        ("h2o", "window=all-queries,score=sum,budget=uniform,keep=top+recent,keys=causal"),
+        ("pyramidkv", "window=last-text:32,score=pool,budget=pyramid,keep=top+window,heads=kv,keys=causal"),
+        ("prefixkv", "window=all-queries,score=sum,budget=prefix,keep=top+first:4+last:1,keys=causal"),
+        ("vl-cache", "window=all-text,score=sum,budget=sparsity,keep=top+recent:0.1,keys=causal"),
+        ("streaming", "window=none,score=position,budget=uniform,keep=top+first:4"),
+        ("random", "window=none,score=random,budget=uniform"),
+        ("last16", "window=last-text:16"),
+        ("last32", "window=last-text:32"),
+        ("all-text", "window=all-text"),
+        ("last32-visual", "window=last-visual:32"),
+        ("aircache-h2o", "window=all-queries,score=sum,keys=causal"),
+        ("aircache-uniform", "budget=uniform"),
+        ("aircache-pyramid", "budget=pyramid:20"),
+        ("aircache-prefix", "budget=prefix"),
+        ("aircache-sparsity", "budget=sparsity:0.01"),
+        ("aircache-strength", "budget=strength"),
+        ("aircache-skewness", "budget=skewness"),
+        ("aircache-union", "heads=union"),
+        ("aircache-kv", "heads=kv"),
+        ("aircache-masked", "mask=causal"),
+        ("aircache-all-keys", "keys=all"),
+        ("aircache-text-all", "text=all"),
+        ("aircache-evict-text", "scope=all"),
+    ];
+    assert_eq!(presets().len(), rows.len());
+    for (preset, (name, parts)) in presets().iter().zip(rows) {
+        assert_eq!((preset.name, preset.policy), (name, policy(parts)));
+        assert_eq!(preset.policy.name(), Some(name), "no two presets are the same");
+        assert!(!preset.line.is_empty());
+    }
+}
+
+#[test]
+fn a9_1_snapkv_beside_a_short_question() {
+    let p = uniform(&format!("{}TTT", "V".repeat(40)));
+    assert_eq!(policy("snapkv").rows(&p.roles).unwrap(), [40, 41, 42]);
+    let rows = policy("snapkv,window=last:32").rows(&p.roles).unwrap();
+    assert_eq!(rows, (11..43).collect::<Vec<_>>());
+    let plan = p.plan(&policy("snapkv,window=last:32"), retain("0.5")).unwrap();
+    assert_eq!(kept(&plan), (20..40).collect::<Vec<_>>()); // the window's latest 20 of 29 visual rows
+}
+
+#[test]
+fn a9_2_heads_of_the_methods() {
+    let per_head = |name: &str| preset(name).unwrap().policy.heads == Heads::Kv;
+    assert!(per_head("snapkv") && per_head("pyramidkv"));
+    assert!(!per_head("h2o") && !per_head("prefixkv") && !per_head("vl-cache"));
+}
+
+#[test]
+fn a9_3_always_kept_among_the_candidates() {
+    let p = Prompt::<f64>::one("TTVVVVVVVVT", &[0.0; 11], &[0.0; 11]);
+    // Early keys receive most: the heavy half is the first, the recent half the last.
+    assert_eq!(kept(&p.plan(&policy("h2o"), retain("0.5")).unwrap()), [0, 1, 6, 7]);
+    assert_eq!(kept(&p.plan(&policy("h2o"), retain("0.375")).unwrap()), [0, 1, 7]);
+    assert_eq!(kept(&p.plan(&policy("prefixkv"), retain("0.75")).unwrap()), [0, 1, 2, 3, 4, 7]);
+    assert_eq!(kept(&p.plan(&policy("vl-cache"), retain("0.5")).unwrap()), [0, 1, 2, 3]); // a tenth of 4 is none
+}
+
+#[test]
+fn a9_4_the_pyramid_falls_back_where_its_foot_is_too_wide() {
+    let layers = vec![said(&[0.1; 20]); 5];
+    // b̄ = 10.2, max = 19.89: not yet. b̄ = 10.4, max = 20.28: 20 … 0.8.
+    assert_eq!(budget(&decide("aircache-pyramid", "0.51", &layers)), [20, 15, 10, 5, 1]);
+    assert_eq!(budget(&decide("aircache-pyramid", "0.52", &layers)), [20, 15, 10, 6, 1]);
+    assert_eq!(budget(&decide("aircache-pyramid", "1", &layers)), [20; 5]);
+}
+
+#[test]
+fn a9_6_text_competes_by_importance() {
+    let p = Prompt::<f64>::one("TVVTT", &[1.0; 5], &[5.0, 1.0, 4.0, -9.0, 0.0]);
+    let evict = |written: &str| p.plan(&policy(written), retain("0.6")).unwrap().kept;
+    assert_eq!(evict("window=last-text:2,scope=all"), [[[0, 2, 4]]]);
+    assert_eq!(evict("window=last-text:2,scope=all,keep=top+window"), [[[0, 3, 4]]]);
+}
+
+// Properties
+
+fn policies() -> impl Strategy<Value = Policy> {
+    let n = 1..100usize;
+    let share = || (0..=100u64).prop_map(|s| Decimal::new(s, 2));
+    let window = prop_oneof![
+        Just(Window::AllQueries),
+        Just(Window::AllText),
+        n.clone().prop_map(Window::Last),
+        n.clone().prop_map(Window::LastText),
+        n.clone().prop_map(Window::LastVisual),
+        (0.0..=1.0f64).prop_map(|alpha| Window::Elite { alpha }),
+    ];
+    let score = prop_oneof![
+        Just(Score::Mean),
+        Just(Score::Sum),
+        (0..5usize).prop_map(|k| Score::Pool(2 * k + 1)),
+        Just(Score::Position),
+        any::<u64>().prop_map(Score::Random),
+    ];
+    let budget = prop_oneof![
+        Just(Budget::Full),
+        Just(Budget::Uniform),
+        (100..9999u64).prop_map(|b| Budget::Pyramid { beta: Decimal::new(b, 2) }),
+        Just(Budget::Prefix),
+        (0.0..=1.0f64).prop_map(|p| Budget::Sparsity { p }),
+        Just(Budget::Strength),
+        Just(Budget::Skewness),
+        Just(Budget::Both),
+    ];
+    let keep = (0..5usize, 0..5usize, any::<bool>(), share()).prop_map(|(first, last, window, recent)| Keep {
+        first,
+        last,
+        window,
+        recent,
+    });
+    let text = prop_oneof![Just(Text::After), Just(Text::All), Just(Text::Question { tail: Some(0) })];
+    let open = (
+        prop::sample::select(vec![Scope::Visual, Scope::All]),
+        text,
+        prop::sample::select(vec![Heads::Mean, Heads::Union, Heads::Kv]),
+        prop::sample::select(vec![Keys::Elite, Keys::All, Keys::Causal]),
+        prop::sample::select(vec![Mask::None, Mask::Causal]),
+    );
+    (window, score, budget, keep, open)
+        .prop_map(|(window, score, budget, keep, (scope, text, heads, keys, mask))| Policy {
+            window,
+            score,
+            budget,
+            keep,
+            scope,
+            text,
+            heads,
+            keys,
+            mask,
+        })
+        .prop_filter("parts that go together", |p| p.check().is_ok())
+}
+
+/// E9.1 as loops over its definition.
+fn received_naive(q: &Array3<f64>, k: &Array3<f64>) -> Array2<f64> {
+    let ((heads, n, d), kv_heads) = (q.dim(), k.shape()[0]);
+    let mut out = Array2::zeros((kv_heads, n));
+    for h in 0..heads {
+        let g = h * kv_heads / heads;
+        for i in 0..n {
+            let e = |j: usize| ((0..d).map(|t| q[[h, i, t]] * k[[g, j, t]]).sum::<f64>() / (d as f64).sqrt()).exp();
+            let total: f64 = (0..=i).map(e).sum();
+            (0..=i).for_each(|j| out[[g, j]] += e(j) / total);
+        }
+    }
+    out
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn c9_6a_what_is_written_reads_back(p in policies()) {
+        prop_assert_eq!(p.to_string().parse::<Policy>().unwrap(), p);
+        prop_assert_eq!(serde_json::from_str::<Policy>(&serde_json::to_string(&p).unwrap()).unwrap(), p);
+        let every: Vec<String> = p.parts().iter().map(|(part, value)| format!("{part}={value}")).collect();
+        prop_assert_eq!(every.join(",").parse::<Policy>().unwrap(), p);
+        prop_assert_eq!(Policy::list(&format!("h2o;{p}")).unwrap()[1].1, p);
+    }
+
+    #[test]
+    fn c9_6b_no_text_panics(text in "[a-z=:,.0-9+-]{0,40}") {
+        let _ = text.parse::<Policy>();
+        let _ = Policy::list(&text);
+    }
+
+    #[test]
+    fn c9_3a_any_mixture_fills_its_budgets(policy in policies(), p in prompts(), r in retentions()) {
+        let plan = p.plan(&policy, r).unwrap();
+        let n_c = if policy.scope == Scope::All { p.roles.len() } else { p.roles.visual().len() };
+        let decisions = plan.decisions.as_ref().unwrap();
+        let total = if policy.budget == Budget::Full { n_c * p.q.len() } else { r.total(n_c, p.q.len()) };
+        prop_assert_eq!(decisions.budget.iter().sum::<usize>(), total);
+        prop_assert!(decisions.budget.iter().all(|&b| b <= n_c));
+        prop_assert!(total < p.q.len() || decisions.budget.iter().all(|&b| b > 0));
+        for (l, heads) in plan.kept.iter().enumerate() {
+            let text = p.roles.len() - n_c;
+            prop_assert!(heads.iter().all(|rows| rows.len() == decisions.budget[l] + text));
+            prop_assert!(heads.iter().all(|rows| rows.windows(2).all(|w| w[0] < w[1])));
+        }
+        prop_assert!(p.plan(&policy, Retain::ALL).unwrap().is_full());
+    }
+
+    #[test]
+    fn c9_1b_elite_0_is_all_text(p in prompts(), r in retentions(), heads in prop::sample::select(vec!["mean", "union", "kv"])) {
+        let plan = |window: &str| p.plan(&policy(&format!("window={window},heads={heads}")), r).unwrap();
+        let (elite, all) = (plan("elite:0"), plan("all-text"));
+        prop_assert_eq!(&elite.kept, &all.kept);
+        prop_assert_eq!(&elite.decisions.unwrap().layers, &all.decisions.unwrap().layers);
+    }
+
+    #[test]
+    fn e9_1_equals_its_naive_twin(p in prompts()) {
+        for (q, k) in p.q.iter().zip(&p.k) {
+            received(q.view(), k.view()).iter().zip(&received_naive(q, k)).for_each(|(&a, &b)| close(a, b));
+        }
+    }
+
+    #[test]
+    fn e9_1_received_is_the_sum_of_single_votes(p in prompts()) {
+        // The same judge, asked for the sum in prefill and row by row.
+        let rows = Policy { budget: Budget::Sparsity { p: 0.01 }, ..policy("h2o") };
+        prop_assert!(!rows.needs_received());
+        for (a, b) in p.observe(&policy("h2o")).unwrap().iter().zip(p.observe(&rows).unwrap()) {
+            a.importance.iter().zip(&b.importance).for_each(|(&a, &b)| close(a, b));
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The specification's chapters, a file each: every worked example, constraint and rounding site, by its label.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod ch01_symbols;
+mod ch02_numbers;
+mod ch03_kernels;
+mod ch04_input;
+mod ch05_vision;
+mod ch06_decoder;
+mod ch07_cache;
+mod ch08_aircache;
+mod ch09_policies;
+#[cfg(feature = "input")]
+mod ch10_verdicts;
