@@ -152,4 +152,6 @@ mod book {
     struct Readme;
     #[doc = include_str!("../docs/aircache.md")]
     struct Aircache;
+    #[doc = include_str!("../docs/library.md")]
+    struct Library;
 }
