@@ -56,44 +56,44 @@ static PRESETS: [Preset; 26] = [
     table(
         "aircache",
         AIRCACHE,
-        "elite text judges; layers share by strength and skewness",
+        "elite text rows vote; layers share by strength and skewness",
         OURS,
-        "no public code exists; A8.1 to A8.13 say how the paper is read",
+        "no public code exists; A8.1 to A8.13 are our readings of the paper",
     ),
     table(
         "snapkv",
         SNAPKV,
-        "the last 32 text rows judge, pooled over 5 positions, per KV head; layers alike",
+        "the last 32 text rows vote, pooled over 5 positions, for each KV head; equal layers",
         "SnapKV, arXiv 2404.14469",
-        "window of 32 here and in the paper, 64 in kvpress; SnapKV's own code pools by average or maximum and keeps a set per \
-         query head (its cache holds repeated keys), here as in kvpress the group's query heads are averaged; on visual entries \
-         the window is at most the text after the image (A9.1)",
+        "the window has 32 rows here and in the paper, 64 in kvpress; SnapKV's own code pools by average or maximum, \
+         and keeps a set for each query head, because its cache holds repeated keys; here the query heads of a group \
+         are averaged, as in kvpress; on visual entries, the window is at most the text after the image (A9.1)",
     ),
     table(
         "h2o",
         Policy { keep: Keep { recent: Decimal::new(5, 1), ..Keep::TOP }, ..RECEIVED },
-        "attention received from all queries; half of the budget to the most recent; layers alike",
+        "attention from all queries; the most recent entries get half of the budget; equal layers",
         "H2O, arXiv 2306.14048",
-        "H2O's own code keeps a set per head and evicts while decoding as well; here heads are averaged (h2o,heads=kv keeps a \
-         set per KV head) and eviction is once, after prefill; kvpress divides by the number of queries that could look and \
-         has no recent half",
+        "H2O's own code keeps a set for each head and also evicts while decoding; here heads are averaged \
+         (h2o,heads=kv keeps a set for each KV head), and eviction happens once, after prefill; kvpress divides by \
+         the number of queries that see a key, and does not reserve half of the budget for recent entries",
     ),
     table(
         "pyramidkv",
         Policy { budget: PYRAMID, ..SNAPKV },
         "SnapKV's votes; budgets fall linearly from the first layer to the last",
         "PyramidKV, arXiv 2406.02069",
-        "public code rounds each layer by itself, so that totals differ; where the first layer would exceed all tokens, all \
-         versions lower it and raise the last; kvpress returns to equal budgets where the last layer's is below the window; \
-         KVCache-Factory keeps everything in prompts shorter than the capacity",
+        "public code rounds each layer alone, so totals differ; if the first layer would exceed all tokens, all \
+         versions lower it and raise the last; kvpress uses equal budgets if the last layer's budget is below the \
+         window; KVCache-Factory keeps everything if the prompt is shorter than the capacity",
     ),
     table(
         "prefixkv",
         Policy { budget: Budget::Prefix, keep: Keep { first: 4, last: 1, ..Keep::TOP }, ..RECEIVED },
-        "attention received from all queries; one cumulative share for all layers",
+        "attention from all queries; one cumulative share for all layers",
         "PrefixKV, arXiv 2412.03409",
-        "its code searches the share by bisection and stops within 5 entries of the total, on profiles averaged over samples; \
-         here the share is exact, and of this prompt",
+        "its code searches the share by bisection and stops within 5 entries of the total, on profiles averaged over \
+         samples; here the share is exact, and it is that of the prompt",
     ),
     table(
         "vl-cache",
@@ -104,35 +104,39 @@ static PRESETS: [Preset; 26] = [
             keep: Keep { recent: Decimal::new(1, 1), ..Keep::TOP },
             ..CAUSAL
         },
-        "all text after the image judges; layers share by how dense their attention is; 10 % to the most recent",
+        "all text after the image votes; layers share by the density of their attention; 10 % to the most recent",
         "VL-Cache, arXiv 2410.23317",
-        "no public code is known; its budgets are clipped to 1 % to 100 % of the tokens, here the densities are, and caps \
-         follow A8.8",
+        "no public code is known; the paper clips budgets to 1 % to 100 % of the tokens, here the densities are \
+         clipped, and caps follow A8.8",
     ),
     table(
         "streaming",
         Policy { keep: Keep { first: 4, ..Keep::TOP }, ..UNATTENDED },
-        "the first 4 and the most recent; nobody judges",
+        "the first 4 and the most recent entries; no row votes",
         "StreamingLLM, arXiv 2309.17453",
-        "its own code moves the kept entries to new positions; here they keep their own",
+        "its own code moves the kept entries to new positions; here they keep their positions",
     ),
     table(
         "random",
         Policy { score: Score::Random(0), ..UNATTENDED },
-        "a seeded random choice: the floor that any method must beat",
+        "a seeded random choice: the control for every other method",
         "",
-        "random:SEED is a score, so score=random:1 is another draw",
+        "random:SEED is a score, so score=random:1 gives another random choice",
     ),
-    ablation("last16", Policy { window: Window::LastText(16), ..AIRCACHE }, "AirCache, the last 16 text rows judge"),
-    ablation("last32", Policy { window: Window::LastText(32), ..AIRCACHE }, "AirCache, the last 32 text rows judge"),
-    ablation("all-text", Policy { window: Window::AllText, ..AIRCACHE }, "AirCache, all text after the image judges"),
+    ablation("last16", Policy { window: Window::LastText(16), ..AIRCACHE }, "AirCache, the last 16 text rows vote"),
+    ablation("last32", Policy { window: Window::LastText(32), ..AIRCACHE }, "AirCache, the last 32 text rows vote"),
+    ablation("all-text", Policy { window: Window::AllText, ..AIRCACHE }, "AirCache, all text after the image votes"),
     ablation(
         "last32-visual",
         Policy { window: Window::LastVisual(32), ..AIRCACHE },
-        "AirCache, the last 32 visual rows judge",
+        "AirCache, the last 32 visual rows vote",
     ),
-    ablation("aircache-h2o", Policy { budget: Budget::Both, ..RECEIVED }, "AirCache's budgets, all queries judge"),
-    ablation("aircache-uniform", Policy { budget: Budget::Uniform, ..AIRCACHE }, "AirCache, layers alike"),
+    ablation("aircache-h2o", Policy { budget: Budget::Both, ..RECEIVED }, "AirCache's budgets, all queries vote"),
+    ablation(
+        "aircache-uniform",
+        Policy { budget: Budget::Uniform, ..AIRCACHE },
+        "AirCache, equal budgets in all layers",
+    ),
     ablation("aircache-pyramid", Policy { budget: PYRAMID, ..AIRCACHE }, "AirCache, budgets falling linearly"),
     ablation(
         "aircache-prefix",
@@ -153,9 +157,9 @@ static PRESETS: [Preset; 26] = [
     ablation(
         "aircache-union",
         Policy { heads: Heads::Union, ..AIRCACHE },
-        "AirCache, the union of the heads' elites (A8.2)",
+        "AirCache, the union of the elites of all heads (A8.2)",
     ),
-    ablation("aircache-kv", Policy { heads: Heads::Kv, ..AIRCACHE }, "AirCache, a kept set per KV head (A8.2)"),
+    ablation("aircache-kv", Policy { heads: Heads::Kv, ..AIRCACHE }, "AirCache, a kept set for each KV head (A8.2)"),
     ablation(
         "aircache-masked",
         Policy { mask: super::Mask::Causal, ..AIRCACHE },
@@ -165,7 +169,7 @@ static PRESETS: [Preset; 26] = [
     ablation(
         "aircache-text-all",
         Policy { text: super::Text::All, ..AIRCACHE },
-        "AirCache, text before the image counts (A8.1)",
+        "AirCache, text before the image votes too (A8.1)",
     ),
     ablation("aircache-evict-text", Policy { scope: Scope::All, ..AIRCACHE }, "AirCache, text may be evicted too"),
 ];
