@@ -6,12 +6,12 @@ use clap::{CommandFactory, Parser, Subcommand};
 use cli::{Common, shell};
 use std::process::ExitCode;
 
-/// Where there is no memory left, one line is said and the process ends: [`shell::prepare`].
+/// If memory runs out, the process prints one line and ends: [`shell::prepare`].
 #[global_allocator]
 static MEMORY: aircache::memory::Told = aircache::memory::Told;
 
-/// Reads pictures with a vision-language model on the CPU while most of its visual KV cache is evicted (AirCache), and
-/// records and checks such runs number by number.
+/// Answers questions about pictures with a vision-language model on the CPU, evicts most of its visual KV cache (AirCache),
+/// and records and checks every number of a run.
 #[derive(Debug, Parser)]
 #[command(name = "aircache", version, max_term_width = 110, after_help = cli::FIRST)]
 struct Cli {

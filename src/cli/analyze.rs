@@ -1,4 +1,4 @@
-//! `analyze`: spectra of a bundle's keys and values, and what an eviction costs by them; feature `lapack`.
+//! `analyze`: spectra of a bundle's keys and values, and the loss of an eviction; feature `lapack`.
 
 use super::eviction::Eviction;
 use super::out::Stdout;
@@ -9,18 +9,18 @@ use aircache::{Error, Result};
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Spectra of keys and values per layer, and how much of what was evicted lies in the span of what stayed
+/// Spectra of the keys and values of each layer, and the share of the evicted rows in the span of the kept rows
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   aircache record --retain 0.05 --no-noise --out golden.safetensors
-  aircache analyze golden.safetensors                                 by the eviction in the bundle
-  aircache analyze golden.safetensors --policy snapkv --retain 0.05   by another
+  aircache analyze golden.safetensors                                 the eviction of the bundle
+  aircache analyze golden.safetensors --policy snapkv --retain 0.05   another eviction
 
 The bundle holds input.roles, decoder.LL.key, decoder.LL.value and policy.LL.kept (with --policy: decoder.LL.query instead).
-lost: the share of the last prompt row's attention that evicted rows had (needs decoder.LL.query; mean over query heads).
-leading: directions that hold 99 % of the energy of all visual rows. span, lead: the share of the evicted rows' energy in
-the span of the kept rows, and in the leading directions of the kept rows. Means over KV heads; --json has each.")]
+lost: the share of the last prompt row's attention that went to evicted rows (needs decoder.LL.query; mean over heads).
+leading: the number of directions with 99 % of the energy of all visual rows. span, lead: the share of the energy of the
+evicted rows in the span of the kept rows, and in the leading directions of the kept rows. Means over KV heads; --json has each.")]
 pub struct Args {
     /// The bundle to read
     #[arg(value_name = "BUNDLE", required_unless_present = "policy")]

@@ -1,4 +1,4 @@
-//! Options that say how the answer is generated.
+//! Options of the generation.
 
 use super::common::PrecisionName;
 use super::eviction::number;
@@ -14,37 +14,37 @@ pub struct Answer {
     /// How numbers are computed
     #[arg(long, value_enum, value_name = "P")]
     pub precision: Option<PrecisionName>,
-    /// Tokens generated at most
+    /// The largest number of generated tokens
     #[arg(long, value_name = "N", default_value_t = 256, allow_negative_numbers = true, value_parser = tokens::<0>)]
     pub max_new_tokens: usize,
-    /// Goes on after the checkpoint's end-of-text tokens
+    /// Continues after the end-of-text tokens of the checkpoint
     #[arg(long)]
     pub ignore_eos: bool,
-    /// Draws tokens, from logits divided by T; 0 takes the most probable one, which is the default
+    /// Samples tokens, from logits divided by T; 0 selects the most probable token, which is the default
     #[arg(long, value_name = "T", allow_hyphen_values = true)]
     pub temperature: Option<String>,
-    /// Draws from the K most probable tokens, 0 = all [default: the checkpoint's]
+    /// Samples from the K most probable tokens, 0 = all [default: the checkpoint's]
     #[arg(long, value_name = "K", allow_negative_numbers = true)]
     pub top_k: Option<usize>,
-    /// Draws from the most probable tokens that together reach the probability P [default: the checkpoint's]
+    /// Samples from the most probable tokens that together reach the probability P [default: the checkpoint's]
     #[arg(long, value_name = "P", allow_hyphen_values = true)]
     pub top_p: Option<String>,
-    /// Which sequence of draws: the same seed draws the same tokens, on every machine [default: 0]
+    /// The seed of the sampling: the same seed gives the same tokens on every machine [default: 0]
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
     pub seed: Option<u64>,
 }
 
-/// The most tokens that anybody may ask for: far more than any model's positions.
+/// The largest number that --max-new-tokens takes: far more than the positions of any model.
 const MOST_TOKENS: usize = 1 << 24;
 
-/// What --max-new-tokens takes, in every command.
+/// Parses --max-new-tokens, in every command.
 pub fn tokens<const LEAST: usize>(text: &str) -> std::result::Result<usize, String> {
     let found = text.parse().ok().filter(|n| (LEAST..=MOST_TOKENS).contains(n));
     found.ok_or_else(|| format!("expected a whole number from {LEAST} to {MOST_TOKENS}"))
 }
 
 impl Answer {
-    /// How tokens are chosen; what is not said is the checkpoint's advice.
+    /// The sampling; options that are not given come from the checkpoint.
     ///
     /// # Errors
     /// A number out of range.

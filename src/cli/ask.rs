@@ -1,4 +1,4 @@
-//! Options that say what goes in: the model, the images and the prompt; without any, a bundled question.
+//! Options of the input: the model, the images and the prompt; without any of them, a bundled question.
 
 use super::out::Messages;
 use super::places::Read;
@@ -12,32 +12,32 @@ use aircache::policy::Policy;
 use aircache::{Error, Result};
 use std::path::PathBuf;
 
-/// The bundled question that is asked where nothing else is said: its place in the list.
+/// The default question: its index in the list of bundled questions.
 const DEFAULT_QUESTION: usize = 105;
 
-/// What goes in.
+/// Options of the input.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Input")]
 pub struct Ask {
-    /// A Hugging Face checkpoint folder; demo, where there is no such folder, is the embedded model [default: demo]
+    /// A Hugging Face checkpoint folder; `demo` is the embedded model, unless a folder has this name [default: demo]
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
-    /// An image file; may be given several times, in order
+    /// An image file; repeat the option for several images, in order
     #[arg(long, value_name = "FILE", conflicts_with = "sample")]
     pub image: Vec<PathBuf>,
-    /// The frames of a video, in order, or a folder of them in the order of their names; frames are images of one size
+    /// The frames of a video in order, or a folder of frames, ordered by name; all frames have one size
     #[arg(long, value_name = "FRAME", num_args = 1.., conflicts_with_all = ["sample", "image"])]
     pub video: Vec<PathBuf>,
-    /// The question; the model's own chat template places it after the images, unless it says <image> where each belongs
+    /// The question; the model's chat template puts it after the images; write <image> in it to place an image yourself
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub prompt: Option<String>,
-    /// A system turn before it
+    /// The text of a system turn before the question
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub system: Option<String>,
-    /// A bundled image instead of a file: 00 to 39; without --prompt its first bundled question is asked
+    /// A bundled image instead of a file, 00 to 39; without --prompt, the first bundled question on it is asked
     #[arg(long, value_name = "NN")]
     pub sample: Option<String>,
-    /// Whose arithmetic resizes images: torchvision, pillow (13) or pillow-12
+    /// The program whose arithmetic resizes images: torchvision, pillow (13) or pillow-12
     #[arg(long, value_name = "NAME", value_parser = resampler)]
     pub resampler: Option<Resampler>,
 }
@@ -48,7 +48,7 @@ pub fn resampler(name: &str) -> std::result::Result<Resampler, String> {
     found.ok_or_else(|| format!("expected one of {}", known.join(", ")))
 }
 
-/// A loaded model and what it is asked.
+/// A loaded model, and its question.
 pub struct Asked {
     /// The model.
     pub model: Model,
@@ -56,16 +56,16 @@ pub struct Asked {
     pub processor: Processor,
     /// The images in prompt order, or the frames of the video.
     pub images: Vec<Image>,
-    /// What the model reads.
+    /// The prompt that the model reads.
     pub prompt: Prepared,
     /// The question alone.
     pub question: String,
-    /// What the model is called in messages.
+    /// The name of the model in messages.
     pub name: String,
 }
 
 impl Ask {
-    /// The checkpoint's files, and what to call it.
+    /// The files of the checkpoint, and its name in messages.
     pub fn files(model: Option<&PathBuf>) -> (Files, String) {
         match model.filter(|dir| dir.as_os_str() != "demo" || dir.exists()) {
             Some(dir) => (Files::Folder(dir.clone()), dir.display().to_string()),
@@ -73,7 +73,7 @@ impl Ask {
         }
     }
 
-    /// The files that are read.
+    /// The input files of the command.
     pub fn read(&self) -> Read {
         Read::new().model(self.model.as_ref()).files(self.image.iter().chain(&self.video))
     }
@@ -93,7 +93,7 @@ impl Ask {
         Ok(Asked { model, processor, images, prompt, question, name })
     }
 
-    /// Loads the model and its processor; gives what to call it beside them.
+    /// Loads the model and its processor, and gives its name in messages.
     ///
     /// # Errors
     /// Anything wrong with the checkpoint.
@@ -151,7 +151,7 @@ impl Ask {
 }
 
 impl Asked {
-    /// The policy, told what only the template knows: how many rows come after the question.
+    /// The policy with the number of rows after the question, which only the template knows.
     pub fn fitted(&self, policy: Policy) -> Policy {
         policy.with_tail(self.processor.tail(&self.prompt, &self.question))
     }

@@ -1,4 +1,4 @@
-//! `run --batch`: a file of questions, answered several at a time; goes on where a killed run stopped.
+//! `run --batch`: a file of questions, answered several at a time; continues where a killed run stopped.
 
 use super::answer::Answer;
 use super::ask::Ask;
@@ -13,19 +13,19 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// The options of `run` that say how a file is answered.
+/// The options of `run` for a file of questions.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "A file of questions")]
 pub struct File {
-    /// Answers the questions of a file as `eval` has them ("answer" may be missing), several at a time: a JSON line each
+    /// Answers a file of questions in the form of `eval --data` ("answer" may be missing), with one JSON line for each
     #[arg(long, value_name = "FILE", conflicts_with_all = ["image", "video", "prompt", "system", "sample"])]
     pub batch: Option<PathBuf>,
-    /// How many questions are decoded side by side; the answers do not depend on it
+    /// The number of questions that are decoded side by side; the answers do not depend on it
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
     pub batch_size: u16,
 }
 
-/// Answers `data`; with `out`, answers are kept in a journal beside it as they come.
+/// Answers `data`; with `out`, a journal beside it gets every answer at once.
 pub fn run(
     (data, size): (&Path, usize),
     (ask, eviction, answer): (&Ask, &Eviction, &Answer),
@@ -77,7 +77,7 @@ pub fn run(
             bar.step();
         }
         print(&questions, &journal, &mut printed, &mut stdout, &bar)?;
-        // With nobody left to read them, answers are worth computing only for the file.
+        // If stdout is closed, only a file needs more answers.
         if stdout.is_closed() && out.is_none() {
             return Ok(Verdict::Pass);
         }
@@ -88,14 +88,14 @@ pub fn run(
         atomic_write(out, lines.as_bytes())?;
     }
     messages.say(&format!(
-        "{} questions in {}, by {name} and {policy} at {retain}, {size} side by side",
+        "{} questions in {}, with {name}, {policy} at {retain}, {size} side by side",
         open.len(),
         seconds(start.elapsed())
     ));
     Ok(Verdict::Pass)
 }
 
-/// Prints the answers that are next in the file's order and there.
+/// Prints the answers that are ready, in the order of the file.
 fn print(questions: &Questions, journal: &Journal, printed: &mut usize, out: &mut Stdout, bar: &Bar) -> Result<()> {
     while let Some(line) = line(questions, journal, *printed) {
         bar.aside(|| out.text(&line))?;
@@ -104,7 +104,7 @@ fn print(questions: &Questions, journal: &Journal, printed: &mut usize, out: &mu
     Ok(())
 }
 
-/// A question and its answer; none where there is none yet.
+/// A question and its answer; none if it has no answer yet.
 fn line(questions: &Questions, journal: &Journal, question: usize) -> Option<String> {
     let text = journal.answers().get(&question)?.first()?;
     let item = questions.items.get(question)?;

@@ -1,4 +1,4 @@
-//! `bench`: how long prefill, compression and decode take, full cache against policies, beside what the machine can do.
+//! `bench`: times of prefill, compression and decode, with the full cache and with policies, and the limits of the machine.
 
 mod cell;
 mod machine;
@@ -27,39 +27,39 @@ Examples:
   aircache bench --shape llava-ov-0.5b --vocab 32000 --weights bf16 --prompt-len 1024,4096 --batch 1,8 \\
                  --policies full,aircache --retain 0.1 --json
 
-A prompt is random tokens of which nine in ten count as visual. prefill_s is that of one prompt, without vision and
-compression, once for all retentions and batches of a policy; vision_s is one image, decode_ms the median step of the whole
-batch. roofline_decode_ms is what a step takes if it does nothing but read step_weight_bytes and the batch's kv_bytes at
-read_gb_s, measured here and now.")]
+A prompt has random tokens; 90 % of them are visual. prefill_s is the time of one prompt, without vision and
+compression; it is measured once for all retentions and batches of a policy. vision_s is the time of one image, decode_ms
+that of the median step of the whole batch. roofline_decode_ms is the time to read step_weight_bytes and the kv_bytes of the
+batch at read_gb_s, which is measured in the same run.")]
 pub struct Args {
     /// A Hugging Face checkpoint folder [default: the embedded demo model]
     #[arg(long, value_name = "DIR", conflicts_with = "shape")]
     model: Option<PathBuf>,
-    /// Random weights of a public model's shape: llava-ov-0.5b, llava-ov-7b, qwen2-vl-2b, qwen2-vl-7b, internvl2-1b, internvl2-8b
+    /// Random weights with the shape of a public model: llava-ov-0.5b, llava-ov-7b, qwen2-vl-2b, qwen2-vl-7b, internvl2-1b, internvl2-8b
     #[arg(long, value_name = "NAME")]
     shape: Option<String>,
     /// Cuts the vocabulary of a shape
     #[arg(long, value_name = "N", requires = "shape", value_parser = clap::value_parser!(u32).range(16..))]
     vocab: Option<u32>,
-    /// How a shape's weights are stored
+    /// The type of the weights of a shape
     #[arg(long, value_name = "TYPE", requires = "shape", value_parser = ["f32", "bf16"])]
     weights: Option<String>,
-    /// How keys and values are stored
+    /// The type of keys and values in the cache
     #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = ["f32", "bf16"])]
     kv: String,
-    /// Tokens of a prompt
+    /// Numbers of tokens of a prompt
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "512", value_parser = clap::value_parser!(u32).range(20..))]
     prompt_len: Vec<u32>,
-    /// Sequences decoded side by side
+    /// Numbers of sequences that are decoded side by side
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..=4096))]
     batch: Vec<u32>,
-    /// Which methods evict, as eval has them
+    /// The eviction methods, as in `eval`
     #[arg(long, value_name = "LIST", default_value = "full,aircache")]
     policies: String,
     /// Shares of the visual KV entries that are kept
     #[arg(long, value_name = "LIST", default_value = "0.1")]
     retain: String,
-    /// Decode steps that are timed
+    /// The number of decode steps that are measured
     #[arg(long, value_name = "N", default_value_t = 16, allow_negative_numbers = true, value_parser = tokens::<1>)]
     max_new_tokens: usize,
 }

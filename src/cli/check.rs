@@ -1,4 +1,4 @@
-//! `check`: the verdict on a candidate, by a golden or by replay.
+//! `check`: the verdict on a candidate, with a golden or by replay.
 
 use super::ask::Ask;
 use super::out::Stdout;
@@ -10,28 +10,28 @@ use aircache::report::verdict_page;
 use aircache::{Error, Result};
 use std::path::PathBuf;
 
-/// Judges a GPU backend's numbers stage by stage, in causal order, by what honest computations in its type show
+/// Judges the numbers of a GPU backend, stage by stage in causal order, by the errors of honest computations in its type
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  aircache check golden.safetensors candidate.safetensors          by a golden, as `record` writes it; no model needed
+  aircache check golden.safetensors candidate.safetensors          with a golden of `record`; no model is needed
   aircache check --model DIR candidate.safetensors                 replay: every stage from the candidate's own inputs
-  aircache check --model demo candidate.safetensors                the same on the embedded demo model
+  aircache check --model demo candidate.safetensors                the same with the embedded demo model
   aircache check --model DIR --image page.png --prompt 'What is the total?' candidate.safetensors
                                                                    ids and pixels are judged as well
   aircache check --model demo --html verdict.html candidate.safetensors
-                                                                   the same, drawn: errors over depth, the worst stage
+                                                                   also draws the errors over depth, and the worst stage
 
 A candidate is a safetensors file with the metadata `format` = aircache-bundle and `precision` (f32, bf16, f16), and any
-of the stages that `record` writes. Exit code 1 means that some stage is farther from the truth than an honest
-computation in that type would be.")]
+of the stages that `record` writes. Exit code 1 means that the error of some stage is larger than that of an honest
+computation in this type.")]
 pub struct Args {
-    /// The golden, and the candidate; with --model the candidate alone
+    /// The golden and the candidate; with --model, only the candidate
     #[arg(required = true, num_args = 1..=2, value_name = "BUNDLE")]
     bundles: Vec<PathBuf>,
     #[command(flatten)]
     ask: Ask,
-    /// Also draws the verdict: a page that loads nothing; replaced whole, at the end
+    /// Also draws the verdict, as a page that loads nothing; the file is replaced at the end
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 }
@@ -51,8 +51,8 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         ([golden, candidate], None) => {
             let (golden, candidate) = (Bundle::open(golden)?, Bundle::open(candidate)?);
             if asked {
-                return Err(Error::new("--image, --prompt", "--model beside them", "a golden")
-                    .remedy("a golden has its own prompt"));
+                return Err(Error::new("--image, --prompt", "--model with them", "a golden")
+                    .remedy("leave them out: a golden has its own prompt"));
             }
             golden::check(&golden, &candidate)?
         }
@@ -77,7 +77,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     if let Some(page) = &args.html {
         let candidate = args.bundles.last().map(|path| path.display().to_string()).unwrap_or_default();
         atomic_write(page, verdict_page(&verdict, &candidate).as_bytes())?;
-        messages.say(&format!("drawn in {}", page.display()));
+        messages.say(&format!("wrote {}", page.display()));
     }
     let mut out = Stdout::new();
     if common.json {

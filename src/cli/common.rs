@@ -20,7 +20,7 @@ pub struct Common {
     pub json: bool,
 }
 
-/// The most threads: every kernel wakes all of them, and thousands would do nothing but wake each other.
+/// The most threads: every kernel wakes all threads, and thousands of threads would only wake each other.
 fn most_threads() -> usize {
     (4 * cores()).max(256)
 }
@@ -35,7 +35,7 @@ fn threads(text: &str) -> std::result::Result<usize, String> {
     found.ok_or_else(|| format!("expected a whole number from 1 to {}", most_threads()))
 }
 
-/// A pool of so many threads, of which RUST_MIN_STACK says nothing.
+/// A pool of this many threads; RUST_MIN_STACK does not change their stacks.
 pub fn pool(threads: usize) -> rayon::ThreadPoolBuilder {
     rayon::ThreadPoolBuilder::new().num_threads(threads).stack_size(STACK)
 }
@@ -44,7 +44,7 @@ impl Common {
     /// Sets up threads and kernels.
     pub fn apply(&self) -> Result<()> {
         if std::env::var_os("AIRCACHE_ISA").is_some_and(|name| name.to_str().is_none()) {
-            return Err(Error::new("AIRCACHE_ISA", "avx512, avx2 or portable", "bytes that are no UTF-8"));
+            return Err(Error::new("AIRCACHE_ISA", "avx512, avx2 or portable", "bytes that are not UTF-8"));
         }
         Isa::force_from_env()?;
         // This thread works too: it need not wake another one for every kernel, which takes longer than a small one runs.
@@ -53,13 +53,15 @@ impl Common {
         Ok(())
     }
 
-    /// How many threads: as the option says, else RAYON_NUM_THREADS, which may be meant for other programs and is cut to
-    /// what is of use; else one for each core.
+    /// The number of threads: that of the option, else RAYON_NUM_THREADS (which may be meant for other programs, so it is
+    /// limited to the largest useful number), else one for each core.
     fn threads(&self) -> usize {
         let variable = || std::env::var("RAYON_NUM_THREADS").ok()?.parse().ok().filter(|n| *n > 0);
         let wanted = self.threads.or_else(variable).unwrap_or_else(cores);
         if wanted > most_threads() {
-            self.messages().say(&format!("note: RAYON_NUM_THREADS={wanted} is taken as {}", most_threads()));
+            let most = most_threads();
+            self.messages()
+                .say(&format!("note: RAYON_NUM_THREADS={wanted} is more than {most}: {most} threads are used"));
         }
         wanted.min(most_threads())
     }

@@ -1,4 +1,4 @@
-//! `compress`: the algorithm alone, on somebody's queries, keys and roles; no model is needed.
+//! `compress`: the algorithm alone, on given queries, keys and roles; no model is needed.
 
 use super::eviction::Eviction;
 use super::out::Stdout;
@@ -11,7 +11,7 @@ use aircache::{Error, Result};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
-/// The algorithm alone: from a bundle's queries, keys and roles to what each layer keeps
+/// Runs the eviction alone, on the queries, keys and roles of a bundle; no model is needed
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -26,15 +26,15 @@ pub struct Args {
     bundle: Option<PathBuf>,
     #[command(flatten)]
     eviction: Eviction,
-    /// Whether sums are formed in float64 (truth) or float32 (fast)
+    /// The type of all sums: float64 (truth) or float32 (fast)
     #[arg(long, value_enum, value_name = "P", default_value = "truth")]
     precision: Sums,
-    /// Where the policy.* stages go, as a bundle; left out, they are only printed
+    /// Writes the policy.* stages to a bundle; without this option they are only printed
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
 
-/// How sums are formed: the bundle's numbers are taken as they are, so no other precision has a meaning.
+/// The type of all sums. The numbers of the bundle are used as they are, so no other precision has a meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Sums {
     /// float64
@@ -63,7 +63,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         Sums::Fast => Precision::Fast,
     };
     let bundle = Bundle::open(path)?;
-    // Made before the work: a target that cannot be written fails at once.
+    // Created before the work, so that a file that cannot be written is an error at once.
     let writer = args.out.as_deref().map(|out| Recorder::create(out, precision, Selection::default())).transpose()?;
     let busy = messages.busy(&format!("compressing {}", path.display()));
     let plan = match args.precision {
@@ -102,7 +102,7 @@ fn write(
     Ok(())
 }
 
-/// What each layer keeps.
+/// Prints what each layer keeps.
 fn print(plan: &Plan, policy: &Policy, retain: Retain, common: &Common) -> Result<()> {
     let Some(d) = &plan.decisions else { return Ok(()) };
     let mut out = Stdout::new();

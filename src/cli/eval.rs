@@ -17,7 +17,7 @@ use aircache::{Error, Result};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 
-/// Weights up to this many bytes: several questions are answered side by side, each on one thread.
+/// A model with at most this many bytes of weights answers several questions side by side, each on one thread.
 const SMALL: u64 = 256 << 20;
 
 /// Measures accuracy against retention: every policy at every retention on a file of questions
@@ -28,10 +28,11 @@ Examples:
   aircache eval --data questions.jsonl --shard 1/4 --out shard1.json      (one of four jobs)
   aircache eval --data questions.jsonl --merge shard1.json,shard2.json,shard3.json,shard4.json --out results.json
 
---data holds JSON lines: {\"image\": path or list of paths, relative to the file, \"question\": …, \"answer\": string or
-list of accepted strings, \"system\": optional}; \"video\" instead of \"image\": frames, or a folder of them. Beside results.json stand results.svg (accuracy against retention) and
-results.journal.jsonl (every answer, as it came): the same command goes on where a killed run stopped. Policies that are
-parts alone are set off by semicolons: 'aircache;window=last-text:32,budget=uniform'.")]
+--data has JSON lines: {\"image\": path or list of paths, relative to the file, \"question\": …, \"answer\": string or
+list of accepted strings, \"system\": optional}; \"video\" instead of \"image\": frames, or a folder of frames. The command also
+writes results.svg (accuracy against retention) and results.journal.jsonl (every answer at once) beside results.json, and
+continues where a killed run stopped. If a policy has only parts, separate the policies by semicolons:
+'aircache;window=last-text:32,budget=uniform'.")]
 pub struct Args {
     /// The questions: JSON lines
     #[arg(long, value_name = "FILE")]
@@ -52,19 +53,19 @@ pub struct Args {
     /// How numbers are computed
     #[arg(long, value_name = "NAME", default_value = "fast")]
     precision: PrecisionName,
-    /// Whose arithmetic resizes images: torchvision, pillow (13) or pillow-12
+    /// The program whose arithmetic resizes images: torchvision, pillow (13) or pillow-12
     #[arg(long, value_name = "NAME", value_parser = super::ask::resampler)]
     resampler: Option<Resampler>,
-    /// Tokens an answer may have
+    /// The largest number of tokens of an answer
     #[arg(long, value_name = "N", default_value_t = 64, allow_negative_numbers = true, value_parser = tokens::<1>)]
     max_new_tokens: usize,
     /// Answers only every n-th question, from the i-th on: 1/n … n/n
     #[arg(long, value_name = "i/n", conflicts_with = "merge")]
     shard: Option<Shard>,
-    /// Merges the results of shards, given by their --out; questions that none has answered are answered now
+    /// Merges the results of shards (the files of their --out); questions without an answer are answered now
     #[arg(long, value_name = "FILES", value_delimiter = ',')]
     merge: Vec<PathBuf>,
-    /// Where the figures go, as JSON; left out, nothing is written
+    /// Writes the results as JSON; without this option nothing is written
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
@@ -91,7 +92,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     let questions = Questions::read(&args.data)?;
     if let Some(out) = &args.out {
         let (plot, journal) = (out.with_extension("svg"), journal_of(out));
-        // What an earlier run of the same name has answered is gone on with, and may be merged as well.
+        // The journal of an earlier run with the same name is continued, and may be among the merged ones.
         let shards: Vec<_> = args.merge.iter().map(|s| journal_of(s)).filter(|s| *s != journal).collect();
         let read = Read::new().model(args.model.as_ref()).files([&args.data]).files(&shards).questions(&questions);
         read.apart(&[("--out", out), ("--out", &plot), ("--out", &journal)])?;
@@ -148,7 +149,7 @@ fn journal_of(out: &Path) -> PathBuf {
     out.with_extension("journal.jsonl")
 }
 
-/// Answers what the journal lacks of the shard, a few questions at a time, in the order of the file.
+/// Answers the questions of the shard that the journal lacks, a few at a time, in the order of the file.
 fn answer(
     examiner: &Examiner<'_>,
     questions: &Questions,

@@ -1,30 +1,30 @@
-//! Options that say what is evicted: `--policy`, `--retain`, `--retain-tokens`, `--alpha`.
+//! Options of the eviction: `--policy`, `--retain`, `--retain-tokens`, `--alpha`.
 
 use super::out::Messages;
 use aircache::Result;
 use aircache::policy::{Policy, Retain, preset};
 
-/// What is evicted.
+/// Options of the eviction.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Eviction")]
 pub struct Eviction {
-    /// Which method evicts: a name, parts (window=last-text:32,budget=uniform), or a name and the parts that differ;
-    /// `help` lists them [default: full; aircache where --retain or --retain-tokens is given]
+    /// The eviction method: a name, parts (window=last-text:32,budget=uniform), or a name and the parts that differ;
+    /// `help` lists them [default: aircache with --retain or --retain-tokens, otherwise full]
     #[arg(long, value_name = "NAME")]
     pub policy: Option<String>,
     /// Share of the visual KV entries that is kept, over all layers: 0 < R <= 1
     #[arg(long, value_name = "R", allow_hyphen_values = true, conflicts_with = "retain_tokens")]
     pub retain: Option<String>,
-    /// Visual KV entries kept in a layer, on average
+    /// The mean number of visual KV entries that a layer keeps
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub retain_tokens: Option<String>,
-    /// How much of the favourite's attention makes a text token elite: 0 <= A <= 1 [default: 0.9]
+    /// A text token is elite if its attention is at least A times the largest: 0 <= A <= 1 [default: 0.9]
     #[arg(long, value_name = "A", allow_hyphen_values = true)]
     pub alpha: Option<String>,
 }
 
 impl Eviction {
-    /// Whether the policies should be listed instead.
+    /// True if the policies are to be listed instead.
     pub fn wants_list(&self) -> bool {
         self.policy.as_deref() == Some("help")
     }
@@ -50,7 +50,7 @@ impl Eviction {
             if !(0.0..=1.0).contains(&a) {
                 return Err(aircache::Error::new("--alpha", expected, alpha));
             }
-            let elite = "alpha belongs to window=elite, as in --policy aircache";
+            let elite = "--alpha needs window=elite, as in --policy aircache";
             policy = policy.with_alpha(a).map_err(|e| option("--alpha", e).remedy(elite))?;
         }
         if retain.is_none() && policy.name() != Some("full") {

@@ -1,4 +1,4 @@
-//! `explain`: a page, or a picture, of what a policy kept.
+//! `explain`: a page or a picture of the kept patches.
 
 use super::answer::tokens;
 use super::ask::Ask;
@@ -12,7 +12,7 @@ use aircache::{Error, Result};
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Shows what a policy kept: a page that draws the kept patches over the image, or a picture of them
+/// Draws the patches that a policy keeps over the image, as a page or as a picture
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -21,18 +21,18 @@ Examples:
   aircache explain --sample 07 --policies aircache,snapkv,h2o --retain 0.05 --out page.html
   aircache explain --sample 07 --format png --layer 3 --out kept.png
 
-The page is one file that loads nothing: images, decisions and answers are inside. A slider goes through the layers.
-A picture shows the first policy and one image (--which), all layers together unless --layer says one.")]
+The page is one file that loads nothing: images, decisions and answers are inside. A slider selects the layer.
+A picture shows the first policy and one image (--which). It shows all layers together, or one layer (--layer).")]
 pub struct Args {
     #[command(flatten)]
     ask: Ask,
-    /// Policies to switch between, as in `eval`; the first is shown first
+    /// Policies of the page, as in `eval`; the first is shown first
     #[arg(long, value_name = "LIST", default_value = "aircache,snapkv,h2o,vl-cache,random", help_heading = "Eviction")]
     policies: String,
     /// Share of the visual KV entries that is kept, over all layers: 0 < R <= 1
     #[arg(long, value_name = "R", default_value = "0.1", allow_hyphen_values = true, help_heading = "Eviction")]
     retain: String,
-    /// What is written
+    /// The form of the output
     #[arg(long, value_enum, value_name = "F", default_value_t = Format::Html)]
     format: Format,
     /// The layer that a picture shows, from 0 [default: all together]
@@ -41,15 +41,15 @@ pub struct Args {
     /// The image, or the frame, that a picture shows, from 0 [default: 0]
     #[arg(long, value_name = "N")]
     which: Option<usize>,
-    /// Tokens of an answer at most
+    /// The largest number of tokens of an answer
     #[arg(long, value_name = "N", default_value_t = 64, allow_negative_numbers = true, value_parser = tokens::<0>)]
     max_new_tokens: usize,
-    /// The file; replaced whole, at the end
+    /// The output file; it is replaced at the end
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }
 
-/// What is written.
+/// The form of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
     /// The page
@@ -69,7 +69,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     }
     let picked = [("--layer", args.layer), ("--which", args.which)].into_iter().find(|(_, n)| n.is_some());
     if let (Format::Html, Some((option, _))) = (args.format, picked) {
-        let e = Error::new(option, "--format svg or png beside it", "a page, which shows all of them");
+        let e = Error::new(option, "--format svg or png with it", "a page, which shows all layers and images");
         return Err(e);
     }
     args.ask.read().apart(&[("--out", &args.out)])?;
@@ -110,13 +110,13 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         }))?;
     } else {
         messages.say(&format!(
-            "{}: {}; the full cache says: {}",
+            "{}: {}; the full cache answers: {}",
             args.out.display(),
             bytes(written.len() as u64),
             explained.full
         ));
         for told in &explained.told {
-            messages.say(&format!("{} at {} says: {}", told.cell.name, told.cell.retain, told.answer));
+            messages.say(&format!("{} at {} answers: {}", told.cell.name, told.cell.retain, told.answer));
         }
     }
     Ok(Verdict::Pass)

@@ -1,4 +1,4 @@
-//! `inspect`: what a checkpoint is, what it needs, and everything that is wrong with it.
+//! `inspect`: the sizes of a checkpoint, the memory that it needs, and every problem in it.
 
 use super::ask::Ask;
 use super::inspect_input::{self, Reading};
@@ -13,21 +13,21 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-/// Unused tensors that are named; --json names all.
+/// The number of unused tensors that are named; --json names all.
 const NAMED: usize = 6;
 
-/// Says what a checkpoint is, what it needs to run, and everything that is wrong with it
+/// Reports the family and the sizes of a checkpoint, the memory that it needs, and every problem in it
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example: aircache inspect --model llava-onevision-qwen2-7b-ov-hf
 
-Every number of the weights is looked at (for NaN and infinities), so the whole checkpoint is read.
-Exit code 0 where `run` can use the checkpoint, 2 where it cannot; all problems are listed, not only the first.")]
+inspect reads all weights, to find NaN and infinities. Exit code 0: `run` can use the checkpoint. Exit code 2: it cannot;
+all problems are listed, not only the first.")]
 pub struct Args {
     /// A Hugging Face checkpoint folder [default: the embedded demo model]
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
-    /// The same, without the option's name
+    /// The same as --model
     #[arg(value_name = "DIR", conflicts_with = "model")]
     folder: Option<PathBuf>,
 }
@@ -39,7 +39,7 @@ struct Report {
     reading: Reading,
     /// Names of tensors that no part of the model reads.
     unused: Vec<String>,
-    /// Tensors with numbers that are not finite, and how many, also where nothing reads them.
+    /// Tensors with numbers that are not finite, and the count of these numbers; unused tensors too.
     not_finite: Vec<(String, usize)>,
     problems: Vec<Error>,
     notes: Vec<String>,
@@ -95,10 +95,10 @@ fn look(files: &Files, name: String, common: &Common) -> Report {
         if g.do_sample {
             let (t, k, p) = (g.temperature, g.top_k, g.top_p);
             notes.push(format!(
-                "the makers advise sampling (--temperature {t} --top-k {k} --top-p {p}); `run` is greedy unless told so"
+                "the checkpoint advises sampling (--temperature {t} --top-k {k} --top-p {p}); `run` is greedy without these options"
             ));
         }
-        notes.extend(g.not_followed.iter().map(|setting| format!("not followed: {setting}")));
+        notes.extend(g.not_followed.iter().map(|setting| format!("ignored setting: {setting}")));
     }
     if !unused.is_empty() {
         let named = unused.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -139,13 +139,13 @@ impl Report {
             if let Some(sections) = &t.mrope {
                 let sections = sections.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
                 out.line(&format!(
-                    "positions    M-RoPE: of the {} frequencies of a head {sections} in turn for time, height and width",
+                    "positions    M-RoPE: the {} frequencies of a head in sections of {sections}, for time, height and width in turn",
                     t.head_dim / 2
                 ))?;
             }
             if let Some(factor) = t.ntk {
                 out.line(&format!(
-                    "positions    dynamic NTK scaling of factor {factor}: past {} rows angles turn more slowly, and no prompt is too long",
+                    "positions    dynamic NTK scaling of factor {factor}: after {} rows the angles grow more slowly; a prompt may be longer",
                     t.max_positions
                 ))?;
             }

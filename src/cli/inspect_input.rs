@@ -1,4 +1,4 @@
-//! What `inspect` finds on the input side: tokenizer, chat template and image settings, each looked at by itself, then
+//! The input side of `inspect`: tokenizer, chat template and image settings, each checked alone, then
 //! together on a small prompt.
 
 use aircache::Error;
@@ -8,25 +8,25 @@ use aircache::input::dialogue::Dialogue;
 use aircache::input::template::DEFAULT_DATE;
 use aircache::input::{Image, Processor, Reader, Tokenizer};
 
-/// Sizes (height, width) whose cost is told.
+/// Sizes (height, width) whose cost is reported.
 const SIZES: [(usize, usize); 5] = [(224, 224), (480, 640), (768, 1024), (1080, 1920), (1754, 1240)];
 
-/// What was found.
+/// The findings.
 #[derive(Default)]
 pub struct Reading {
     /// Where the chat template is.
     pub template: Option<String>,
-    /// What is wrong.
+    /// The problems.
     pub problems: Vec<Error>,
-    /// What is worth knowing.
+    /// The notes.
     pub notes: Vec<String>,
     /// How an image becomes prompt rows.
     pub images: Option<String>,
-    /// What images of a few sizes (height, width) cost in tokens.
+    /// The tokens of images of a few sizes (height, width).
     pub costs: Vec<((usize, usize), usize)>,
     /// How a video becomes prompt rows, in families that read videos.
     pub video: Option<String>,
-    /// What a video of one frame, and of two, of a few sizes (height, width) costs in tokens.
+    /// The tokens of videos of one frame and of two frames, of a few sizes (height, width).
     pub frames: Vec<((usize, usize), [usize; 2])>,
     tokenizer: Option<Tokenizer>,
 }
@@ -37,13 +37,13 @@ impl Reading {
         self.tokenizer.as_ref()?.token(id)
     }
 
-    /// What went well; what did not is a problem.
+    /// The value, or none; an error becomes a problem.
     fn noted<V>(&mut self, found: aircache::Result<V>) -> Option<V> {
         found.map_err(|e| self.problems.push(e)).ok()
     }
 }
 
-/// Looks at all of it; with a configuration also at whether they agree.
+/// Checks all parts; with a configuration, also that they agree with it.
 pub fn look(files: &Files, config: Option<&FamilyConfig>) -> Reading {
     let mut reading = Reading::default();
     let tokenizer = Tokenizer::load(files);
@@ -54,13 +54,13 @@ pub fn look(files: &Files, config: Option<&FamilyConfig>) -> Reading {
     let reader = Reader::load(files, config);
     if let Some(reader) = reading.noted(reader) {
         let resampler = reader.settings().pixels.resampler.name();
-        reading.notes.push(format!("images are resized as {resampler} does (--resampler changes it)"));
+        reading.notes.push(format!("images are resized with the arithmetic of {resampler} (--resampler changes it)"));
         reading.images = Some(reader.line());
         let cost = |size| Some((size, reader.packing(size, 1).ok()?.rows.len()));
         reading.costs = SIZES.into_iter().filter_map(cost).collect();
         match reader.video_line() {
             Ok(line) => reading.video = line,
-            Err(e) => reading.notes.push(format!("videos are not read: {e}")),
+            Err(e) => reading.notes.push(format!("videos cannot be read: {e}")),
         }
         let rows = |size, frames| Some(reader.video_packing(frames, size).ok()?.rows.len());
         let cost = |size| Some((size, [rows(size, 1)?, rows(size, 2)?]));

@@ -1,4 +1,4 @@
-//! `completions` and `man`: what shells and manual readers need, from the argument parser itself.
+//! `completions` and `man`: shell completions and manual pages, made from the argument parser.
 
 use super::out::Stdout;
 use super::{Common, Verdict};
@@ -32,7 +32,7 @@ pub struct Manual {
     /// The page of a command [default: the page of aircache]
     #[arg(value_name = "COMMAND")]
     page: Option<String>,
-    /// A folder for all pages; made if it is missing
+    /// A folder for all pages; it is created if it is missing
     #[arg(long, value_name = "DIR", conflicts_with = "page")]
     out: Option<PathBuf>,
 }

@@ -40,7 +40,7 @@ pub use shell::Verdict;
 
 use aircache::Result;
 
-/// What `--help` ends with, and what `aircache` alone prints.
+/// The end of `--help`, and the output of `aircache` alone.
 pub const FIRST: &str = "\
 Start with   aircache run --retain 0.3       a bundled model answers a question about a bundled picture
 Then         aircache run --image FILE --prompt TEXT
@@ -49,7 +49,7 @@ Then         aircache run --image FILE --prompt TEXT
 
 Exit codes: 0 done (and the verdict is pass), 1 the verdict is fail, 2 bad usage or input, 130 interrupted.
 AIRCACHE_ISA=avx512|avx2|portable forces the kernels of an instruction set; results never depend on it.
-AIRCACHE_MEMORY=12GB says how much memory may be needed, instead of what is free.";
+AIRCACHE_MEMORY=12GB sets the memory that a run may need; the default is the free memory.";
 
 /// `aircache` without a command: what to do first; it is no error.
 pub fn first() -> Result<Verdict> {

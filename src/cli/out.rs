@@ -1,4 +1,4 @@
-//! What is printed: results on a stdout that may be closed at any time, messages and progress on stderr.
+//! Output: results on a stdout that can be closed at any time, messages and progress on stderr.
 
 use aircache::{Error, Result};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -6,7 +6,7 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// A text without what would end a line or turn it around: controls, separators of lines, marks of direction.
+/// A text without characters that end a line or change its direction: controls, line separators, direction marks.
 pub fn one_line(text: &str) -> String {
     let breaks = |c: char| {
         c.is_control()
@@ -15,7 +15,7 @@ pub fn one_line(text: &str) -> String {
     text.chars().map(|c| if breaks(c) { ' ' } else { c }).collect()
 }
 
-/// Stdout. A reader that has gone (`| head -1`) is no error: what follows goes nowhere.
+/// Stdout. A reader that ends early (`| head -1`) is not an error: later output is dropped.
 #[derive(Debug, Default)]
 pub struct Stdout {
     closed: bool,
@@ -27,7 +27,7 @@ impl Stdout {
         Stdout::default()
     }
 
-    /// Whether nobody reads any more.
+    /// True if stdout has no reader any more.
     pub fn is_closed(&self) -> bool {
         self.closed
     }
@@ -46,7 +46,7 @@ impl Stdout {
         Ok(())
     }
 
-    /// Writes a line, which stays one whatever names from elsewhere it holds.
+    /// Writes a line; names from outside cannot break it into several lines.
     pub fn line(&mut self, line: &str) -> Result<()> {
         self.text(&format!("{}\n", one_line(line)))
     }
@@ -57,10 +57,10 @@ impl Stdout {
     }
 }
 
-/// Messages on stderr, which `--quiet` stills; errors do not come this way.
+/// Messages on stderr; `--quiet` turns them off. Errors are printed elsewhere.
 #[derive(Debug, Clone, Copy)]
 pub struct Messages {
-    /// Whether they are stilled.
+    /// True if messages are turned off.
     pub quiet: bool,
 }
 
@@ -68,18 +68,18 @@ pub struct Messages {
 static NOTES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 impl Messages {
-    /// Says a line once the work has come so far that no option is wrong: an error stands alone.
+    /// Keeps a line until the options are known to be right, so that an error stands alone.
     pub fn note(&self, line: String) {
         NOTES.lock().unwrap_or_else(PoisonError::into_inner).push(line);
     }
 
-    /// Says the notes that wait.
+    /// Prints the kept lines.
     pub fn notes(&self) {
         let notes = std::mem::take(&mut *NOTES.lock().unwrap_or_else(PoisonError::into_inner));
         notes.iter().for_each(|note| self.say(note));
     }
 
-    /// Says some lines, which hold no controls whatever a model has answered.
+    /// Prints lines, without the control characters that a model may have written.
     pub fn say(&self, lines: &str) {
         if !self.quiet {
             let lines: String = lines.lines().map(|line| one_line(line) + "\n").collect();
@@ -87,7 +87,7 @@ impl Messages {
         }
     }
 
-    /// A known number of steps; shown only on a terminal, gone when dropped.
+    /// A bar for a known number of steps; shown only on a terminal, removed when dropped.
     pub fn bar(&self, what: &str, steps: usize) -> Bar {
         if self.quiet || !std::io::stderr().is_terminal() {
             return Bar(None);
@@ -100,7 +100,7 @@ impl Messages {
         Bar(Some(bar))
     }
 
-    /// Something that takes a while; shown only on a terminal, gone when dropped.
+    /// A spinner for a long task; shown only on a terminal, removed when dropped.
     pub fn busy(&self, what: &str) -> Busy {
         if self.quiet || !std::io::stderr().is_terminal() {
             return Busy(None);
@@ -114,14 +114,14 @@ impl Messages {
     }
 }
 
-/// Redraws as time goes; not where its thread cannot be started, which indicatif panics at.
+/// Redraws at intervals. If the thread cannot be started, indicatif panics, and the bar is not redrawn.
 fn ticking(bar: &ProgressBar, milliseconds: u64) {
     let _ = aircache::foreign::caught("progress", "a thread", || {
         bar.enable_steady_tick(Duration::from_millis(milliseconds));
     });
 }
 
-/// A bar with the time left, if there is somebody to see it.
+/// A bar with the time left, or nothing without a terminal.
 #[derive(Debug)]
 pub struct Bar(Option<ProgressBar>);
 
@@ -133,7 +133,7 @@ impl Bar {
         }
     }
 
-    /// Does something that prints, the bar out of the way.
+    /// Hides the bar while something prints.
     pub fn aside<R>(&self, f: impl FnOnce() -> R) -> R {
         match &self.0 {
             Some(bar) => bar.suspend(f),
@@ -150,7 +150,7 @@ impl Drop for Bar {
     }
 }
 
-/// A spinner, if there is somebody to see it.
+/// A spinner, or nothing without a terminal.
 #[derive(Debug)]
 pub struct Busy(Option<ProgressBar>);
 

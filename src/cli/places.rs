@@ -1,4 +1,4 @@
-//! Where results go: places that can be written, apart from each other and from every file that is read.
+//! The outputs of a command: each can be written, and differs from every other output and from every input.
 
 use aircache::eval::Questions;
 use aircache::files::{self, output};
@@ -15,7 +15,7 @@ impl Read {
         Read::default()
     }
 
-    /// These files too; of a folder (frames) all that it holds.
+    /// Adds these files; of a folder (frames), all files in it.
     pub fn files<'a>(mut self, files: impl IntoIterator<Item = &'a PathBuf>) -> Self {
         for file in files {
             match std::fs::read_dir(file) {
@@ -26,7 +26,7 @@ impl Read {
         self
     }
 
-    /// The files of a checkpoint folder too: those that it has, and those that it would have.
+    /// Adds the files of a checkpoint folder: those that it has, and the known names that it does not have.
     pub fn model(mut self, folder: Option<&PathBuf>) -> Self {
         let Some(folder) = folder else { return self };
         self.0.extend(files::NAMES.iter().map(|name| folder.join(name)));
@@ -38,25 +38,24 @@ impl Read {
         self
     }
 
-    /// The pictures of a question file too.
+    /// Adds the pictures of a question file.
     pub fn questions(self, questions: &Questions) -> Self {
         let all = questions.items.iter();
         self.files(all.flat_map(|item| item.images.iter().chain(&item.video)))
     }
 
-    /// Fails where one of the outputs, each named by its option, is a file that is read or the same as another, by whatever name, or
-    /// cannot be written: before the work, not after it.
+    /// Checks the outputs before the work; each has the name of its option.
     ///
     /// # Errors
-    /// As said.
+    /// An output is an input or another output (links are followed), or it cannot be written.
     pub fn apart(&self, outputs: &[(&str, &Path)]) -> Result<()> {
         let mut taken = Vec::new();
         for (option, path) in outputs {
             output::writable(path)?;
             let found = place(path);
             if taken.contains(&found) {
-                return Err(Error::new(option, "names for files apart from each other", path.display())
-                    .remedy("two files would get this name"));
+                return Err(Error::new(option, "another name for each output", path.display())
+                    .remedy("two outputs would have this name"));
             }
             taken.push(found);
         }
@@ -64,15 +63,15 @@ impl Read {
             let found = place(file);
             if let Some(i) = taken.iter().position(|place| *place == found) {
                 let (option, path) = outputs[i];
-                let e = Error::new(option, "another file than those that are read", file.display());
-                return Err(e.remedy(format!("{} would take its place", path.display())));
+                let e = Error::new(option, "a file that is not an input", file.display());
+                return Err(e.remedy(format!("{} would replace this input", path.display())));
             }
         }
         Ok(())
     }
 }
 
-/// Where a path leads: by its own links if it is there, else by its folder's.
+/// The place of a path, with its links followed if it exists, else with the links of its folder followed.
 fn place(path: &Path) -> PathBuf {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let new = || Some(folder.canonicalize().ok()?.join(path.file_name()?));

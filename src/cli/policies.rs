@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 #[command(after_help = "\
 Example: aircache run --policy snapkv,heads=mean --retain 0.3
 
-Parts may be combined freely; those left out are AirCache's:
+Parts can be combined; missing parts are AirCache's:
   window=elite:A|last-text:N|all-text|last-visual:N|last:N|all-queries|none
   score=mean|sum|pool:KERNEL|position|random:SEED    budget=uniform|pyramid:BETA|prefix|sparsity:P|strength|skewness|both|full
   keep=top[+first:N][+last:N][+window][+recent:SHARE]  scope=visual|all  text=after|all|question

@@ -12,7 +12,7 @@ use serde_json::json;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-/// Writes every stage of a run to a golden bundle, in float64 unless told otherwise
+/// Writes every stage of a run to a golden bundle, in float64 unless --precision says otherwise
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -30,16 +30,16 @@ pub struct Args {
     eviction: Eviction,
     #[command(flatten)]
     answer: Answer,
-    /// Which stages are written: globs over whole names, * and ?, separated by commas [default: all]
+    /// The stages to write: patterns of whole names, with * and ?, separated by commas [default: all]
     #[arg(long, value_name = "GLOBS")]
     stages: Option<String>,
-    /// Of a stage of more than N rows, only N are written, and a hash of all of them
+    /// Writes only N rows of a stage with more than N rows, and a hash of all its rows
     #[arg(long, value_name = "N")]
     rows: Option<usize>,
-    /// Leaves out the noise that honest f32, bf16 and f16 computations show against the truth, which `check` judges by
+    /// Omits the noise of honest f32, bf16 and f16 computations, from which `check` makes its rulers
     #[arg(long)]
     no_noise: bool,
-    /// The bundle; replaced whole, at the end
+    /// The bundle; the file is replaced at the end
     #[arg(long, value_name = "FILE", required_unless_present = "policy")]
     out: Option<PathBuf>,
 }
@@ -77,7 +77,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         record(&asked.model, &asked.prompt, &how, target, |_| ControlFlow::Continue(())).map_err(at_stages)?;
     drop(busy);
     for glob in how.stages.idle(&recorded.stages) {
-        messages.say(&format!("note: this run had no stage {glob:?}"));
+        messages.say(&format!("note: no stage of this run matches {glob:?}"));
     }
     let text = asked.processor.tokenizer().decode(&recorded.tokens)?;
     if common.json {

@@ -1,4 +1,4 @@
-//! `run`: images and a prompt to text, streamed; what it took on stderr.
+//! `run`: images and a prompt to text, streamed; a summary on stderr.
 
 use super::answer::Answer;
 use super::ask::{Ask, Asked};
@@ -28,7 +28,7 @@ Examples:
   aircache run --sample 07 --policy snapkv --retain-tokens 40 --json
   aircache run --batch questions.jsonl --retain 0.3 --out answers.jsonl
 
-With --out, --batch keeps answers.journal.jsonl beside the file: the same command goes on where a killed run stopped.")]
+With --out, --batch writes answers.journal.jsonl beside the file, and continues where a killed run stopped.")]
 pub struct Args {
     #[command(flatten)]
     ask: Ask,
@@ -49,7 +49,7 @@ pub struct Args {
     save_samples: Option<PathBuf>,
 }
 
-/// What a run is made of, once the options are understood.
+/// The parts of a run, after its options are read.
 struct Job {
     asked: Asked,
     policy: Policy,
@@ -58,11 +58,11 @@ struct Job {
     sampling: Sampling,
 }
 
-/// What it came to.
+/// The outcome of a run.
 struct Outcome {
     text: String,
     tokens: Vec<u32>,
-    /// Visual entries kept in each layer, by each kept set, and how many there were.
+    /// The visual entries that each kept set of each layer keeps, and their number before the eviction.
     budget: Option<(Vec<usize>, usize)>,
     prefill: Duration,
     compress: Duration,
@@ -147,7 +147,7 @@ fn flow<T: Real>(job: &Job, args: &Args, common: &Common, out: &mut Stdout) -> R
         if let Some(piece) = stream.push(token).filter(|_| !common.json) {
             trouble = out.text(&piece);
         }
-        // With nobody left to read it, an answer is worth computing only for the file.
+        // If stdout is closed, only a file needs the rest of the answer.
         if trouble.is_err() || (out.is_closed() && args.out.is_none()) {
             return ControlFlow::Break(());
         }
@@ -168,7 +168,7 @@ fn budget(plan: &Plan) -> Option<(Vec<usize>, usize)> {
     Some((d.budget.clone(), d.layers.first()?.importance.ncols()))
 }
 
-/// Tokens per second, of those that needed a step of their own.
+/// Tokens per second; the first token needs no step and does not count.
 fn rate(outcome: &Outcome) -> Option<f64> {
     let steps = outcome.tokens.len().checked_sub(1).filter(|&n| n > 0)?;
     Some(steps as f64 / outcome.decode.as_secs_f64()).filter(|r| r.is_finite())
@@ -206,7 +206,7 @@ fn result(job: &Job, o: &Outcome) -> serde_json::Value {
     })
 }
 
-/// What it took, for people.
+/// The summary for people.
 fn summary(job: &Job, o: &Outcome, common: &Common) {
     let messages = common.messages();
     let prompt = &job.asked.prompt;
@@ -238,7 +238,7 @@ fn summary(job: &Job, o: &Outcome, common: &Common) {
     ));
     let positions = job.asked.model.config.text().max_positions;
     if n + o.tokens.len() > positions + 1 {
-        messages.say(&format!("note: the answer goes past max_position_embeddings = {positions}"));
+        messages.say(&format!("note: the answer is longer than max_position_embeddings = {positions}"));
     }
     let (before, after) = o.kv_bytes;
     messages.say(&format!("KV cache  {} before eviction, {} after", bytes(before as u64), bytes(after as u64)));

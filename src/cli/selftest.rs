@@ -1,4 +1,4 @@
-//! `selftest`: whether this machine computes the same bits as every other.
+//! `selftest`: compares the bits of this machine with those of every other machine.
 
 use super::out::Stdout;
 use super::{Common, Verdict};
@@ -7,17 +7,17 @@ use aircache::selftest::{self, Difference, Line};
 use aircache::{Error, Result};
 use serde_json::json;
 
-/// Computes what the demo model reads, keeps and says, and compares every bit with the table that comes with the program
+/// Runs the demo model and compares every bit of its input, its kept entries and its answers with a table in the program
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Four bundled images, six policies, four precisions; by every instruction set that the CPU has (or that AIRCACHE_ISA
-forces), on one thread and on all. Exit code 1 means that something differs: then this machine, its compiler or a change to the
-source computes other numbers, and the first stage that does is named.")]
+selftest uses four bundled images, six policies and four precisions. It uses every instruction set of the CPU (or the one
+that AIRCACHE_ISA forces), on one thread and on all threads. Exit code 1 means that a run differs: this machine, its compiler
+or a change to the source computes other numbers. selftest names the first stage that differs.")]
 pub struct Args {
-    /// Prints the table as computed now, by the fastest instruction set alone, and compares nothing
+    /// Computes and prints the table, with the fastest instruction set only, and compares nothing
     #[arg(long)]
     print: bool,
-    /// Only these of the four images: the portable kernels take a minute and more for each
+    /// Uses only these of the four images; the portable kernels take more than a minute for each
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_values = selftest::SAMPLES, value_parser = selftest::SAMPLES, hide_possible_values = true)]
     samples: Vec<String>,
 }
@@ -82,6 +82,9 @@ fn tell(out: &mut Stdout, isa: Isa, threads: usize, runs: usize, differ: &[Diffe
     let same = runs - differ.len().min(runs);
     out.line(&format!("{:<9} {threads:>3} threads: {same} of {runs} runs have the bits of the table", isa.name()))?;
     differ.iter().try_for_each(|d| {
-        out.line(&format!("    {}: {} is the first to differ: expected {}, got {}", d.run, d.stage, d.expected, d.got))
+        out.line(&format!(
+            "    {}: the first stage that differs is {}: expected {}, got {}",
+            d.run, d.stage, d.expected, d.got
+        ))
     })
 }

@@ -20,7 +20,8 @@ pub const STACK: usize = 2 << 20;
 /// Set when a signal is about to end the process, which must then report nothing else.
 static ENDING: AtomicBool = AtomicBool::new(false);
 
-/// Whether nobody is ending the process yet; else gives whoever is the time to say why: threads fail together.
+/// True for the first thread that ends the process. Threads fail together, so every other thread waits until the first has
+/// printed its message.
 fn first_to_end() -> bool {
     let first = !ENDING.swap(true, Ordering::SeqCst);
     if !first {
@@ -29,23 +30,23 @@ fn first_to_end() -> bool {
     first
 }
 
-/// What a command that did its work found.
+/// The outcome of a command that did its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Done; nothing to complain about: exit code 0.
+    /// Done, and the verdict is pass: exit code 0.
     Pass,
-    /// Judged, and found wanting: exit code 1.
+    /// The verdict is fail: exit code 1.
     #[allow(dead_code)] // for `check`
     Fail,
 }
 
-/// Makes signals and panics end as the contract says.
+/// Sets up the end of the process after signals and panics: message, temporary files, exit code.
 pub fn prepare() {
     aircache::weights::on_lost_file(|file| {
         if first_to_end() {
             remove_temporaries();
-            let e = Error::new(file, "a file that stays as it is while it is read", "bytes that are gone");
-            report(&e.remedy("another program has cut it short, or its disk fails").to_string());
+            let e = Error::new(file, "a file that does not change while it is read", "missing bytes");
+            report(&e.remedy("another program has shortened it, or the disk has failed").to_string());
         }
         std::process::exit(i32::from(BAD));
     });
@@ -53,8 +54,8 @@ pub fn prepare() {
         if first_to_end() {
             remove_temporaries();
             if let Some(bytes) = bytes {
-                let e = Error::new("memory", format!("{bytes} bytes more"), "less");
-                report(&e.remedy("give smaller files, or end other programs; is `ulimit -v` set?").to_string());
+                let e = Error::new("memory", format!("{bytes} more bytes"), "less free memory");
+                report(&e.remedy("use smaller files, or end other programs; check `ulimit -v`").to_string());
             }
         }
         i32::from(BAD)
@@ -76,16 +77,16 @@ pub fn prepare() {
     on_signals();
 }
 
-/// Ends the process tidily where it is asked to end. Without a handler the signals would still end it.
+/// Removes temporary files when a signal ends the process. Without a handler, the signals would still end it.
 #[cfg(unix)]
 fn on_signals() {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
     // A file beyond the process's limit is then an error in writing, as a full disk is.
     let _ = signal_hook::flag::register(SIGXFSZ, std::sync::Arc::new(AtomicBool::new(false)));
-    // A terminal that goes away ends what it began, unless that was begun to outlive it (`nohup`).
+    // A closed terminal ends the process, unless the process was started with `nohup`.
     let asked = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|&signal| signal != SIGHUP || !is_ignored(SIGHUP));
     let Ok(mut signals) = signal_hook::iterator::Signals::new(asked) else { return };
-    // Of a size of its own: RUST_MIN_STACK may ask for more than there is.
+    // With its own stack size: RUST_MIN_STACK may ask for more memory than there is.
     let thread = std::thread::Builder::new().stack_size(STACK).spawn(move || {
         if let Some(signal) = signals.forever().next() {
             ENDING.store(true, Ordering::SeqCst);
@@ -94,7 +95,7 @@ fn on_signals() {
         }
     });
     if thread.is_err() {
-        // Nobody tidies up then; the signals end the process all the same.
+        // Temporary files then stay; the signals still end the process.
         for signal in [SIGINT, SIGTERM] {
             let at_once = std::sync::Arc::new(AtomicBool::new(true));
             let _ = signal_hook::flag::register_conditional_default(signal, at_once);
@@ -102,7 +103,7 @@ fn on_signals() {
     }
 }
 
-/// Whether whoever began the process had a signal ignored; so it is taken where the system does not tell.
+/// True if the parent of the process ignores a signal, or if the system does not tell.
 #[cfg(unix)]
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -119,7 +120,7 @@ fn on_signals() {
     });
 }
 
-/// The exit code of what a command came to; an error is printed on one line.
+/// The exit code of a finished command; an error is printed on one line.
 pub fn end(done: Result<Verdict>) -> ExitCode {
     match done {
         Ok(Verdict::Pass) => ExitCode::SUCCESS,
@@ -134,7 +135,7 @@ pub fn end(done: Result<Verdict>) -> ExitCode {
     }
 }
 
-/// The end of a command line that clap would not take: help is no error, everything else is one line.
+/// The end of a command line that clap refuses: help is printed, an error is one line.
 pub fn usage(e: &clap::Error) -> ExitCode {
     let text = e.render().to_string();
     // Cut off at its end: what the user wrote stands before it and may look the same.
@@ -152,7 +153,7 @@ pub fn usage(e: &clap::Error) -> ExitCode {
 /// Letters of the error line: hostile names are megabytes long.
 const MOST: usize = 1600;
 
-/// One line on stderr, whatever the message holds. A closed stderr takes it too.
+/// Prints one line on stderr, for any message. A closed stderr is not an error.
 fn report(message: &str) {
     let line: Vec<char> = one_line(message).chars().collect();
     let line: String = match line.len() {

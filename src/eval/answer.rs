@@ -1,4 +1,4 @@
-//! One question under all cells: one prefill, a plan a cell, all cells decoded together.
+//! One question for all cells: one prefill, one plan for each cell, and all cells decoded together.
 
 use super::{Grid, Item};
 use crate::error::Result;

@@ -1,4 +1,4 @@
-//! A file of questions under one policy: prompts packed into one prefill, their evicted caches decoded side by side.
+//! A file of questions with one policy: prompts are packed into one prefill, and their evicted caches are decoded together.
 
 use super::Item;
 use crate::decoder::{AT_ONCE, Observer};
@@ -13,7 +13,7 @@ use crate::sample::{Sampler, Sampling};
 use rayon::prelude::*;
 use std::ops::ControlFlow;
 
-/// Answers questions side by side, each as it would be answered alone (C6.1a).
+/// Answers questions side by side. Each answer equals the answer of the question alone (C6.1a).
 #[derive(Debug, Clone)]
 pub struct Batch<'a> {
     /// The model.

@@ -9,9 +9,9 @@ use sha2::{Digest, Sha256};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-/// Question files may not be larger: some 600,000 questions.
+/// The largest size of a question file: some 600,000 questions.
 const MAX_BYTES: u64 = 64 << 20;
-/// A question may not be longer, everything told: no prompt is.
+/// The largest size of a line: longer than any prompt.
 const MAX_LINE: usize = 4 << 20;
 
 /// One question.
@@ -128,7 +128,7 @@ impl Questions {
             ensure!(line.len() <= MAX_LINE, at(), format!("a line of at most {MAX_LINE} bytes"), line.len());
             let line: Line = serde_json::from_str(line).map_err(|e| {
                 Error::new(at(), "an object with \"image\", \"question\" and \"answer\"", e)
-                    .remedy("one JSON object a line; \"answer\" is a string or a list of accepted strings")
+                    .remedy("write one JSON object on each line; \"answer\" is a string or a list of accepted strings")
             })?;
             let answers: Vec<String> = line.answer.map_or(vec![], Vec::from);
             ensure!(

@@ -1,4 +1,4 @@
-//! Which policies are tried at which retentions.
+//! The grid of an evaluation: pairs of policy and retention.
 
 use crate::error::{Error, Result, ensure};
 use crate::policy::{Policy, Retain};
@@ -16,10 +16,10 @@ pub struct Cell {
     pub fraction: Retain,
 }
 
-/// The most cells of a grid: a question is answered as often.
+/// The largest number of cells of a grid; each question is answered once for each cell.
 const MOST: usize = 4096;
 
-/// All cells, a policy's side by side; the full cache stands in it once, at retention 1.
+/// All cells, grouped by policy. The full cache has one cell, at retention 1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Grid {
     /// The cells, policies in the order given, retentions likewise.
@@ -45,7 +45,7 @@ impl Grid {
     pub fn parse(policies: &str, retain: &str) -> Result<Grid> {
         let retains: Vec<&str> = retain.split(',').map(str::trim).collect();
         let (many, names) = (retains.len(), names(policies));
-        let most = format!("at most {MOST} policies at retentions");
+        let most = format!("at most {MOST} pairs of policy and retention");
         ensure!(many.saturating_mul(names.len()) <= MOST, "--policies, --retain", most, names.len() * many);
         let mut cells: Vec<Cell> = Vec::new();
         let full = crate::policy::preset("full")?.policy;
@@ -59,7 +59,7 @@ impl Grid {
                 ensure!(
                     !twice,
                     "--policies, --retain",
-                    "every policy and retention once",
+                    "each policy and retention once",
                     format!("{name} at {retain} twice")
                 );
                 cells.push(cell);
@@ -82,7 +82,7 @@ impl Grid {
     }
 }
 
-/// The policies of a list, parts joined to the policy before them.
+/// The policies of a list. A part belongs to the policy before it.
 fn names(list: &str) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for group in list.split(';') {

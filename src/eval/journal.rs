@@ -1,7 +1,8 @@
-//! Answers as they come: one JSON line a question, appended and flushed, behind a line that says what is being answered.
+//! The journal of answers: a header line that describes the evaluation, then one JSON line for each question, appended and
+//! flushed at once.
 //!
-//! A run that is killed leaves whole lines and perhaps one torn one, which is cut off when the run goes on. Shards write
-//! journals of their own, and [`Journal::absorb`] merges them.
+//! A killed run leaves whole lines, and perhaps one incomplete line, which is removed when the run continues. Each shard
+//! writes its own journal, and [`Journal::absorb`] merges them.
 
 use super::Grid;
 use crate::error::{Error, Result, ensure};
@@ -12,10 +13,10 @@ use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// Journals may not be larger.
+/// The largest size of a journal.
 const MAX_BYTES: u64 = 256 << 20;
 
-/// What a journal answers; journals of the same evaluation have the same.
+/// The header of a journal. Journals of the same evaluation have the same header.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(expecting = "the first line of a journal")]
 pub struct Header {
@@ -92,12 +93,12 @@ impl Header {
         match fields(self).into_iter().zip(fields(other)).find(|(ours, theirs)| ours != theirs) {
             None => Ok(()),
             Some(((field, ours), (_, theirs))) => Err(Error::new(format!("{}: {field}", at.display()), ours, theirs)
-                .remedy("these are answers of another evaluation: choose another --out, or delete the file")),
+                .remedy("the file has the answers of another evaluation: choose another --out, or delete the file")),
         }
     }
 }
 
-/// What is in a journal.
+/// The content of a journal.
 fn text(path: &Path) -> Result<String> {
     const WHAT: &str = "a journal of answers";
     String::from_utf8(read_text(path, WHAT, MAX_BYTES)?).map_err(|e| Error::new(path.display(), WHAT, e))
@@ -124,7 +125,12 @@ impl Journal {
         if whole == 0 {
             let header = serde_json::to_string(&journal.header).unwrap_or_default();
             // A line that was torn is the start of ours; anything else is somebody's file.
-            ensure!(header.starts_with(&text), path.display(), "a journal of answers, or no file", "another file");
+            ensure!(
+                header.starts_with(&text),
+                path.display(),
+                "a journal of answers, or no file",
+                "a file of another kind"
+            );
             file.set_len(0).map_err(unusable)?;
             file.seek(SeekFrom::Start(0)).map_err(unusable)?;
             journal.file = Some((path.to_path_buf(), file));
@@ -167,10 +173,13 @@ impl Journal {
             let at = || format!("{}: line {}", path.display(), i + 1);
             let line: Line = serde_json::from_str(line).map_err(|e| bad(i + 1, &e))?;
             let fits = line.question < self.header.questions && line.answers.len() == self.header.cells.len();
-            ensure!(fits, at(), "an answer a cell to a question of the file", "another");
+            let wanted = format!("a question below {} with {} answers", self.header.questions, self.header.cells.len());
+            ensure!(fits, at(), wanted, format!("question {} with {} answers", line.question, line.answers.len()));
             let before = self.answers.get(&line.question).or(answers.get(&line.question));
-            let agrees = before.is_none_or(|before| *before == line.answers);
-            ensure!(agrees, at(), format!("the same answers to question {} as elsewhere", line.question), "others");
+            if let Some(before) = before.filter(|before| **before != line.answers) {
+                let wanted = format!("the same answers to question {} as elsewhere: {before:?}", line.question);
+                return Err(Error::new(at(), wanted, format!("{:?}", line.answers)));
+            }
             answers.insert(line.question, line.answers);
         }
         Ok(answers)

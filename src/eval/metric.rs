@@ -1,9 +1,9 @@
-//! Scores of answers, and how sure a mean of them is. Source: the DocVQA challenge (ANLS), E. B. Wilson 1927.
+//! Scores of answers, and the confidence interval of their mean. Source: the DocVQA challenge (ANLS), E. B. Wilson 1927.
 
 /// z of a two-sided 95 % interval.
 const Z: f64 = 1.959_963_984_540_054;
 
-/// Whether the answer equals an accepted string after trimming white space; case counts.
+/// True if the answer equals an accepted string after trimming white space. Case matters.
 ///
 /// ```
 /// assert!(aircache::eval::exact_match(" 48\n", &["48".into()]));
@@ -14,7 +14,7 @@ pub fn exact_match(answer: &str, accepted: &[String]) -> bool {
 }
 
 /// Average normalised Levenshtein similarity: 1 − distance / the longer length, over characters; 0 where that is below ½;
-/// the best over the accepted strings. Case and the amount of white space do not count, as in the challenge's own code.
+/// the best over the accepted strings. Case and the amount of white space do not matter, as in the challenge's own code.
 ///
 /// ```
 /// assert_eq!(aircache::eval::anls("Rome", &["rome".into()]), 1.0);

@@ -1,17 +1,17 @@
-//! Accuracy against retention: every question under every policy at every retention, from one prefill a question.
+//! Accuracy against retention: every question with every policy at every retention, with one prefill for each question.
 //!
 //! ```text
 //! data      the question file
 //! metric    exact match, ANLS, and their 95 % intervals
-//! grid      which policies at which retentions
-//! answer    one question: a prefill, a plan a cell, a batch of decodes
-//! batch     many questions under one policy, side by side
-//! journal   answers as they come, so that a killed run goes on where it stopped, and shards merge
-//! results   from answers to figures, JSON and a table
+//! grid      pairs of policy and retention
+//! answer    one question: a prefill, a plan for each cell, a batch of decodes
+//! batch     many questions with one policy, side by side
+//! journal   every answer at once, so that a killed run continues where it stopped, and shards merge
+//! results   the results of the answers, as JSON and as a table
 //! ```
 //!
-//! Figures are computed from the answers in the journal alone, in the order of the questions, so that an undisturbed
-//! run, a resumed one and merged shards give the same bytes.
+//! Results are computed only from the answers in the journal, in the order of the questions. So a complete run, a
+//! continued run and merged shards give the same bytes.
 
 mod answer;
 mod batch;

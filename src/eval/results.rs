@@ -1,11 +1,11 @@
-//! From answers to figures: a line a cell, as JSON and as a table.
+//! The results of an evaluation: one line for each cell, as JSON and as a table.
 
 use super::{Header, Journal, Questions, anls, exact_match, mean_interval, wilson};
 use crate::report::{Line, Plot};
 use serde::Serialize;
 use std::fmt::Write as _;
 
-/// The figures of a policy at a retention.
+/// The results of a policy at a retention.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CellResult {
     /// The policy as written.
@@ -24,7 +24,7 @@ pub struct CellResult {
     pub anls_ci95: (f64, f64),
 }
 
-/// The figures of an evaluation, and what was evaluated.
+/// The results of an evaluation, and a description of the evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Results {
     /// A line a cell, in the grid's order.

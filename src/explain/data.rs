@@ -1,4 +1,4 @@
-//! What the page draws from, as JSON: small enough to embed, exact enough to read values off.
+//! The data of the page as JSON: small enough to embed, exact enough to read values.
 
 use super::{Explained, Told};
 use crate::roles::Role;

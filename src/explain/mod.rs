@@ -1,7 +1,7 @@
-//! Which visual tokens a policy kept, in pictures: a page that explains itself, and an overlay for papers and issues.
+//! Pictures of the visual tokens that a policy keeps: a page, and an overlay for papers and issues.
 //!
-//! One prefill serves all policies; each answers from its own cache. Where a token lies in the image comes from
-//! [`Packing::region`](crate::input::Packing::region), so what is drawn is exact for every family.
+//! One prefill serves all policies; each policy answers from its own cache. [`Packing::region`](crate::input::Packing::region)
+//! gives the place of a token in the image, so the drawing is exact for every family.
 
 mod data;
 mod overlay;
@@ -14,7 +14,7 @@ use crate::eval::{Cell, Examiner, Grid};
 use crate::input::{Image, Prepared};
 use crate::policy::Plan;
 
-/// A prompt, and what policies made of it.
+/// A prompt, and the decisions and answers of several policies.
 #[derive(Debug)]
 pub struct Explained {
     /// What the model is called.
@@ -33,7 +33,7 @@ pub struct Explained {
     pub told: Vec<Told>,
 }
 
-/// What one policy decided, and the answer after eviction.
+/// The decisions of one policy, and the answer after its eviction.
 #[derive(Debug)]
 pub struct Told {
     /// The policy and the retention.

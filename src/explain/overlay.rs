@@ -1,4 +1,4 @@
-//! The image with what was kept lit and the rest dimmed: SVG for papers, PNG for issues.
+//! The image with bright kept patches and dimmed evicted patches: SVG for papers, PNG for issues.
 
 use super::{Explained, Told};
 use crate::error::{Error, Result, ensure};
@@ -9,14 +9,14 @@ use image::{ExtendedColorType, ImageEncoder, RgbImage, codecs::png::PngEncoder, 
 use ndarray::Array2;
 use std::fmt::Write;
 
-/// How much of the light stays where nothing was kept.
+/// The brightness of evicted patches.
 const DIM: f64 = 0.22;
 /// Longest side of an image inside a page.
 const SHOWN: u32 = 1600;
 /// Above this, a picture in a page is a JPEG.
 const BULKY: usize = 1 << 20;
 
-/// Which layers are drawn.
+/// The layers that are drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lit {
     /// One layer, from 0.
@@ -25,10 +25,10 @@ pub enum Lit {
     All,
 }
 
-/// Whether a picture of one image can be lit so.
+/// Checks that the image and the layer exist.
 ///
 /// # Errors
-/// The number of images, or of layers, is smaller.
+/// There is no such image or no such layer.
 pub fn check_shown(image: usize, images: usize, lit: Lit, layers: usize) -> Result<()> {
     ensure!(image < images, "--which", from_0("an image", images), image);
     match lit {
@@ -106,10 +106,10 @@ impl Explained {
     }
 }
 
-/// What a number that counts from 0 may be.
+/// The allowed values of an index from 0.
 fn from_0(what: &str, count: usize) -> String {
     match count {
-        0 | 1 => format!("0, {what} being the only one"),
+        0 | 1 => "0, because there is only one".into(),
         _ => format!("{what} from 0 to {}", count - 1),
     }
 }
@@ -120,7 +120,7 @@ fn pixels(from: f64, to: f64, n: usize) -> std::ops::Range<usize> {
     at(from)..at(to).max(at(from))
 }
 
-/// An image as a data URI, at most [`SHOWN`] pixels on a side: PNG, or JPEG where that would be bulky.
+/// An image as a data URI, at most [`SHOWN`] pixels on a side: PNG, or JPEG if the PNG would be large.
 pub(super) fn embedded(image: &Image) -> Result<String> {
     let (height, width) = image.size();
     let bytes: Vec<u8> = image.rgb().iter().copied().collect();

@@ -59,11 +59,11 @@ function draw() {
   });
   const hidden = data.tokens.reduce((n, t, v) => n + (t.length === 1 ? kept[v] : 0), 0);
   const all = data.tokens.filter((t) => t.length === 1).length;
-  const of = state.layer < 0 ? "a layer, on average" : "this layer";
+  const of = state.layer < 0 ? "a layer (mean)" : "this layer";
   $("legend").textContent = (state.view === "kept"
-    ? "Lit: the patches whose entries stay; over all layers, the brighter the more layers keep them. "
-    : "Importance: how much the voting text attends to each patch (square root, relative to the largest). ")
-    + (all ? `Not in the picture: ${hidden.toFixed(1).replace(/\.0$/, "")} of ${all} newline and padding rows stay in ${of}.` : "");
+    ? "Bright: the patches whose entries are kept. Over all layers, a patch is brighter if more layers keep it. "
+    : "Importance: the attention of the voting text to each patch (square root, relative to the largest). ")
+    + (all ? `Not in the picture: ${hidden.toFixed(1).replace(/\.0$/, "")} of ${all} newline and padding rows are kept in ${of}.` : "");
 }
 
 function bars() {
@@ -73,7 +73,7 @@ function bars() {
     + (p.votes ? `<td>${p.strength[l].toFixed(3)}</td><td>${p.skewness[l].toFixed(2)}</td>` : "") + "</tr>");
   $("budgets").innerHTML = p.budget.length
     ? `<table><tr><th>layer</th><th></th><th>kept of ${count}</th>${p.votes ? "<th>strength</th><th>skewness</th>" : ""}</tr>${rows.join("")}</table>`
-    : "Everything stays.";
+    : "All entries are kept.";
   $("budgets").querySelectorAll("tr[data-layer]").forEach((row) => {
     row.onclick = () => choose({ layer: state.layer === Number(row.dataset.layer) ? -1 : Number(row.dataset.layer) });
   });
@@ -99,8 +99,8 @@ function words() {
     }
     box.append(span);
   }
-  $("elite").textContent = !p.votes ? "Nobody votes: this policy does not look at attention."
-    : state.layer < 0 ? "Marked: the tokens that vote, the stronger the more layers they vote in."
+  $("elite").textContent = !p.votes ? "No token votes: this policy uses no attention."
+    : state.layer < 0 ? "Marked: the tokens that vote. The mark is stronger if a token votes in more layers."
     : `Marked: the tokens that vote in layer ${state.layer}.`;
 }
 
@@ -132,7 +132,7 @@ function buttons(where, key, choices) {
 }
 
 buttons("policies", "policy", policies.map((p, i) => [i, p.name]));
-buttons("views", "view", [["kept", "what stays"], ["importance", "importance"]]);
+buttons("views", "view", [["kept", "kept patches"], ["importance", "importance"]]);
 if (data.tokens.some((t) => t[5] === 1)) buttons("sizes", "size", [["both", "all tokens"], ["coarse", "whole image"], ["fine", "tiles"]]);
 $("layer").oninput = (e) => choose({ layer: Number(e.target.value) - 1 });
 document.querySelectorAll("tr[data-policy]").forEach((r) => { r.onclick = () => choose({ policy: Number(r.dataset.policy) }); });
@@ -147,7 +147,7 @@ document.querySelectorAll(".image").forEach((figure) => {
     data.tokens.forEach((t, v) => {
       if (!shown(t) || !saw(t, i) || y < t[1] || y >= t[3] || x < t[2] || x >= t[4]) return;
       const in_layers = [...Array(p.layers).keys()].filter((l) => p.kept[l * count + v] > 0);
-      let line = `visual token ${v}: stays in ${in_layers.length ? "layer " + in_layers.join(", ") : "no layer"}`;
+      let line = `visual token ${v}: kept in ${in_layers.length ? "layer " + in_layers.join(", ") : "no layer"}`;
       if (p.votes && state.layer >= 0) line += `; importance ${((p.importance[state.layer * count + v] / 255) * p.peak[state.layer]).toPrecision(2)}`;
       lines.push(line);
     });

@@ -41,7 +41,7 @@ pub(super) fn page(explained: &Explained) -> Result<String> {
     Ok(fill(PAGE, &filled))
 }
 
-/// The answers, a row each; the full cache's first.
+/// The answers, one row for each; that of the full cache comes first.
 fn answers(explained: &Explained) -> String {
     let full = escape(explained.full.trim());
     let mut rows =
@@ -60,7 +60,7 @@ fn answers(explained: &Explained) -> String {
     rows
 }
 
-/// Visual entries kept, and how many there were, over all layers; a head of G counts as 1/G.
+/// The kept visual entries and all visual entries, over all layers; one of G heads counts as 1/G.
 fn entries(explained: &Explained, told: usize) -> (f64, f64) {
     let kept = explained.kept(&explained.told[told]);
     (kept.sum(), kept.len() as f64)

@@ -1,5 +1,4 @@
-//! Error over depth as SVG: every stage in the order of computation, the ruler behind it, and what it used up of what is
-//! allowed.
+//! Error over depth as SVG: every stage in the order of computation, its ruler, and its error as a share of the limit.
 
 use super::page::escape;
 use super::verdict::class;
@@ -13,10 +12,10 @@ const RIGHT: f64 = 1180.0;
 const ERRORS: [f64; 2] = [12.0, 250.0];
 const SHARES: [f64; 2] = [274.0, 384.0];
 const OUTCOMES: [f64; 2] = [398.0, 412.0];
-/// How many rulers a whole stage may be off. Spec: T10.3
+/// The limit of a whole stage, in rulers. Spec: T10.3
 const ALLOWED: f64 = 2.0;
 
-/// A logarithmic axis: lower and upper power of ten, and where they lie.
+/// A logarithmic axis: the lower and upper power of ten, and their places.
 struct Axis {
     powers: [f64; 2],
     ends: [f64; 2],
@@ -87,7 +86,7 @@ pub(super) fn svg(stages: &[StageVerdict]) -> String {
         svg,
         "<path d=\"M{LEFT} {limit:.1}H{RIGHT}\" stroke=\"#1c1d20\"/><text transform=\"translate(13 {:.1}) rotate(-90)\" \
          text-anchor=\"middle\">relative error</text><text transform=\"translate(13 {:.1}) rotate(-90)\" \
-         text-anchor=\"middle\">of the allowed</text>",
+         text-anchor=\"middle\">share of the limit</text>",
         (ERRORS[0] + ERRORS[1]) / 2.0,
         (SHARES[0] + SHARES[1]) / 2.0
     );

@@ -1,10 +1,10 @@
-//! The worst stage as a heat map: rows down, numbers of a row across, a panel a head; as SVG.
+//! The worst stage as a heat map in SVG: rows down, the numbers of a row across, one panel for each head.
 
 use super::page::escape;
 use crate::golden::Map;
 use std::fmt::Write;
 
-/// Shares of what is allowed at which colours change, and the colours: blues are honest, reds are not.
+/// Shares of the limit at which colours change, and the colours: blue is within the limit, red is not.
 const LEVELS: [(f64, &str, &str); 7] = [
     (0.125, "#dbe9f4", "1/8"),
     (0.25, "#a9cce3", "1/4"),
@@ -14,7 +14,7 @@ const LEVELS: [(f64, &str, &str); 7] = [
     (8.0, "#c92a2a", "8x"),
     (64.0, "#641e16", "64x"),
 ];
-/// A number that is none.
+/// The colour of NaN.
 const NONE: &str = "#d100d1";
 const WIDTH: f64 = 1190.0;
 
@@ -22,7 +22,7 @@ const WIDTH: f64 = 1190.0;
 pub(super) fn section(map: &Map) -> String {
     let [heads, rows, width] = map.sides;
     let what = match (map.folded, heads) {
-        (true, _) => "its numbers in reading order".to_string(),
+        (true, _) => "the numbers of the stage in reading order".to_string(),
         (_, 1) => format!("{rows} rows down, {width} numbers of a row across"),
         _ => format!("a panel for each of {heads} heads, {rows} rows down, {width} numbers across"),
     };
@@ -35,8 +35,8 @@ pub(super) fn section(map: &Map) -> String {
     }
     legend += "</span>";
     format!(
-        "<h2>{}, part by part</h2>\n<p class=\"small\">{what}. A cell has the largest error of its numbers, as a share of what one number is \
-         allowed ({} of its row's rulers); from {legend}</p>\n{}",
+        "<h2>{}, part by part</h2>\n<p class=\"small\">{what}. A cell shows the largest error of its numbers, as a share of the limit of one number \
+         ({} rulers of its row); from {legend}</p>\n{}",
         escape(&map.stage),
         map.allowed,
         svg(map)
@@ -83,7 +83,7 @@ fn svg(map: &Map) -> String {
     svg + "</svg>"
 }
 
-/// The cells of each colour as one path, neighbours in a line joined.
+/// The cells of each colour as one path; neighbours in a line are joined.
 fn paths(svg: &mut String, panel: &[f64], map: &Map) {
     let across = map.cells[1];
     // 0: nothing to see; 1 …: a level; one more: no number.

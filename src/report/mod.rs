@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! plot           shares against retention, as SVG
-//! verdict        a verdict as a page: depth and heat are its pictures
-//! page           what pages are made with
+//! verdict        a verdict as a page, with the pictures of depth and heat
+//! page           templates and escaping of pages
 //! ```
 
 mod depth;

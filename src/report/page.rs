@@ -5,7 +5,7 @@ pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// A template with its marks replaced; what is put in is not searched for marks again.
+/// A template with its marks replaced. Inserted text is not searched for marks again.
 pub(crate) fn fill(template: &str, filled: &[(&str, String)]) -> String {
     let mut out = String::new();
     let mut rest = template;

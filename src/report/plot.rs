@@ -1,4 +1,4 @@
-//! A line plot as SVG: shares against retention on a logarithmic axis. No script, no font but the reader's own.
+//! A line plot as SVG: shares against retention on a logarithmic axis. It has no script and uses the reader's own font.
 
 use super::page::escape;
 use std::fmt::Write as _;

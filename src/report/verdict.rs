@@ -17,7 +17,7 @@ pub fn page(verdict: &Verdict, candidate: &str) -> String {
         "{}, rulers of {}: {} stages pass, {} admissible, {} fail, {} not judged{}",
         match verdict.mode {
             "replay" => "by replay: every stage from the candidate's own inputs",
-            _ => "by a golden",
+            _ => "with a golden",
         },
         verdict.precision,
         count(Outcome::Pass),

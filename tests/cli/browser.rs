@@ -26,7 +26,7 @@ press("snapkv"); note("button");
 document.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight", bubbles: true }));
 document.body.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight", bubbles: true })); note("key");
 press("importance"); note("importance");
-document.querySelector("tr[data-policy='0']").click(); slide(0); press("what stays"); note("row");
+document.querySelector("tr[data-policy='0']").click(); slide(0); press("kept patches"); note("row");
 document.querySelector("#budgets tr[data-layer='1']").click(); note("budget");
 const out = document.createElement("pre");
 out.id = "log";

@@ -176,7 +176,7 @@ fn families_and_settings_without_videos_are_named() {
     edit(&model.join("processor_config.json"), |c| c["video_processor"]["do_center_crop"] = true.into());
     fails(&cli, &ask, &["processor_config.json: video_processor: do_center_crop"]);
     let text = cli.ok(&["inspect", "model"]);
-    assert!(text.contains("videos are not read: ") && text.contains("do_center_crop"), "{text}");
+    assert!(text.contains("videos cannot be read: ") && text.contains("do_center_crop"), "{text}");
     cli.ok(&[
         "run",
         "--model",
