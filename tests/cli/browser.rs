@@ -71,7 +71,8 @@ fn the_page_does_what_it_is_asked_for() {
 
     // What the address asks for is what is shown.
     let shown = dom(&browser, &at("page.html"), "#policy=1&layer=3&view=importance");
-    for there in ["<output id=\"which\">layer 3</output>", "<tr data-layer=\"3\" class=\"on\">", "Importance: how much"]
+    for there in
+        ["<output id=\"which\">layer 3</output>", "<tr data-layer=\"3\" class=\"on\">", "Importance: the attention"]
     {
         assert!(shown.contains(there), "{there}");
     }
