@@ -1,7 +1,7 @@
 """The digest that bundles call `model`, without any library of ours: python3 digest.py FILE.safetensors ...
 
 sha-256 over all tensors sorted by name, each as name, line feed, dtype, line feed, shape joined by commas, line feed,
-raw bytes. Several files are the shards of one checkpoint. The value in tests/weights.rs comes from
+raw bytes. Several files are the shards of one checkpoint. The value in tests/files/weights.rs comes from
     python3 tests/golden/scripts/digest.py src/demo/model/model.safetensors
 """
 
