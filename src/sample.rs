@@ -1,7 +1,7 @@
 //! Choosing the next token from logits: the greatest, or a draw. Spec: E6.9
 
 use crate::error::{Error, Result, ensure};
-use crate::num::Real;
+use crate::num::{Random, Real};
 
 /// How the next token is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -27,7 +27,7 @@ pub enum Sampling {
 #[derive(Debug, Clone)]
 pub struct Sampler {
     sampling: Sampling,
-    state: u64,
+    random: Random,
 }
 
 impl Sampler {
@@ -36,13 +36,13 @@ impl Sampler {
     /// # Errors
     /// A temperature that is not positive, a `top_p` outside 0 < p ≤ 1.
     pub fn new(sampling: Sampling) -> Result<Self> {
-        let mut state = 0;
+        let mut random = Random::new(0);
         if let Sampling::Draw { temperature, top_p, seed, .. } = sampling {
             ensure!(temperature > 0.0 && temperature.is_finite(), "temperature", "a positive number", temperature);
             ensure!(top_p > 0.0 && top_p <= 1.0, "top_p", "0 < p <= 1", top_p);
-            state = seed;
+            random = Random::new(seed);
         }
-        Ok(Sampler { sampling, state })
+        Ok(Sampler { sampling, random })
     }
 
     /// The next token. logits: \[V\].
@@ -64,6 +64,7 @@ impl Sampler {
         let mut order: Vec<usize> = (0..logits.len()).collect();
         order.sort_by(|&a, &b| logits[b].to_f64().total_cmp(&logits[a].to_f64()).then(a.cmp(&b)));
         order.truncate(if top_k == 0 { order.len() } else { top_k });
+        // Not the softmax of E3.2: in f64, divided by a temperature, and added from the most probable token on (E6.9).
         let top = logits[best].to_f64();
         let weights: Vec<f64> = order.iter().map(|&id| Real::exp((logits[id].to_f64() - top) / temperature)).collect();
         let total: f64 = weights.iter().sum();
@@ -73,20 +74,12 @@ impl Sampler {
             mass >= top_p
         });
         let kept = &weights[..enough.map_or(weights.len(), |last| last + 1)];
-        let mut left = self.uniform() * kept.iter().sum::<f64>();
+        let mut left = self.random.unit() * kept.iter().sum::<f64>();
         let drawn = kept.iter().position(|w| {
             left -= w;
             left < 0.0
         });
+        // What rounding leaves of the mass is the last one's.
         Ok(order[drawn.unwrap_or(kept.len() - 1)] as u32)
-    }
-
-    /// The next number of the sequence in [0, 1): SplitMix64.
-    fn uniform(&mut self) -> f64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
     }
 }

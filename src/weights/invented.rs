@@ -2,7 +2,7 @@
 
 use super::tensors::Float;
 use super::{Matrix, Storage};
-use crate::num::Grid;
+use crate::num::{Grid, Random};
 use half::{bf16, f16};
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -30,13 +30,8 @@ impl Matrix {
         let size = (3.0 / cols.max(1) as f32).sqrt();
         let mut words = vec![0u64; hollow.bytes().div_ceil(8)];
         words.par_chunks_mut(CHUNK).enumerate().for_each(|(i, words)| {
-            let mut state = seed ^ (i as u64 + 1).wrapping_mul(0xd129_42f4_c0a6_3d5b) | 1;
-            let mut number = || {
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                ((state >> 40) as f32 / 8_388_608.0 - 1.0) * size
-            };
+            let mut random = Random::new(seed ^ (i as u64 + 1).wrapping_mul(0xd129_42f4_c0a6_3d5b));
+            let mut number = || ((random.bits() >> 40) as f32 / 8_388_608.0 - 1.0) * size;
             match float {
                 Float::F32 => bytemuck::cast_slice_mut::<u64, f32>(words).fill_with(number),
                 Float::Bf16 => bytemuck::cast_slice_mut(words).fill_with(|| bf16::from_f32(number())),
