@@ -2,7 +2,7 @@
 
 use aircache::kernel::limits::{OPERATIONS, multiply, read};
 use aircache::kernel::simd::Isa;
-use aircache::kernel::{HeadView, MatrixView, Values, Visible, attention, linear, recycle};
+use aircache::kernel::{Elements, HeadView, MatrixView, Visible, attention, linear, recycle};
 use aircache::num::Grid;
 use half::bf16;
 use ndarray::Array2;
@@ -77,7 +77,7 @@ fn linear_layers() {
         let x = Array2::from_shape_fn((m, k), |(i, j)| ((i * 7 + j * 13) % 64) as f32 / 32.0 - 1.0); // each of them a bf16
         let w = random(n * k, 2);
         let narrow: Vec<bf16> = w.iter().map(|&v| bf16::from_f32(v)).collect();
-        let pairs = MatrixView { values: Values::Bf16(&narrow), rows: n, cols: k };
+        let pairs = MatrixView { values: Elements::Bf16(&narrow), rows: n, cols: k };
         let [a, b, peak] = in_turn([
             &mut || recycle(black_box(linear(x.view(), MatrixView::f32(&w, n, k), None))),
             &mut || recycle(black_box(linear(x.view(), pairs, None))),
@@ -106,7 +106,7 @@ fn few_rows() {
                 },
                 &mut || {
                     for w in narrow.chunks_exact(n * k) {
-                        black_box(linear(x.view(), MatrixView { values: Values::Bf16(w), rows: n, cols: k }, None));
+                        black_box(linear(x.view(), MatrixView { values: Elements::Bf16(w), rows: n, cols: k }, None));
                     }
                 },
                 &mut || _ = black_box(read(&wide)),

@@ -1,8 +1,10 @@
 //! Policies on any scores, retentions, rounding to a type, and kernels against their naive twins.
 
 use super::Bytes;
-use aircache::eval::Grid as Cells;
-use aircache::kernel::{HeadView, MatrixView, Values, Visible, attention, linear, naive, push_key, rms_norm, softmax};
+use aircache::eval::Cells;
+use aircache::kernel::{
+    Elements, HeadView, MatrixView, Visible, attention, linear, naive, push_key, rms_norm, softmax,
+};
 use aircache::num::{Grid, Real};
 use aircache::policy::{Decimal, Observed, Plan, Policy, Retain, apportion, compress};
 use aircache::{Role, Roles};
@@ -64,7 +66,7 @@ pub fn grid(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (policies, retain) = text.split_once('\n').unwrap_or((&text, "0.5"));
     if let Ok(cells) = Cells::parse(policies, retain) {
-        assert!(!cells.cells.is_empty());
+        assert!(!cells.all.is_empty());
         let again = Cells::parse(policies, retain).expect("read once");
         assert_eq!(cells, again);
     }
@@ -120,7 +122,7 @@ pub fn kernels(data: &[u8]) {
     let bias = bytes.f32s(outputs, tame);
     let stored: Vec<bf16> = w.iter().map(|&w| bf16::from_f32(w)).collect();
     let wide: Vec<f32> = stored.iter().map(|w| w.to_f32()).collect();
-    for (values, wide) in [(Values::F32(&w), &w), (Values::Bf16(&stored), &wide)] {
+    for (values, wide) in [(Elements::F32(&w), &w), (Elements::Bf16(&stored), &wide)] {
         let fast = linear(x.view(), MatrixView { values, rows: outputs, cols: inputs }, Some(&bias));
         let matrix = Array2::from_shape_vec((outputs, inputs), wide.clone()).expect("as many numbers");
         same(fast.iter(), naive::linear(x.view(), matrix.view(), Some(&bias)).iter(), tame, "linear");

@@ -4,7 +4,7 @@ mod head;
 
 pub use head::HeadCache;
 
-use crate::kernel::Heads;
+use crate::kernel::HeadViews;
 use crate::num::Real;
 
 /// Keys and values of every layer and KV head. Spec: D7.1, C7.1c
@@ -37,12 +37,13 @@ impl<T: Real> Cache<T> {
     }
 
     /// What the attention kernel reads of a layer.
-    pub fn heads(&self, layer: usize) -> Heads<'_, T> {
+    pub fn heads(&self, layer: usize) -> HeadViews<'_, T> {
         let heads = &self.layers[layer];
-        let own: Vec<_> = heads.iter().filter_map(HeadCache::own).collect();
-        match own.len() == heads.len() {
-            true => Heads::Own(own),
-            false => Heads::Bf16(heads.iter().filter_map(HeadCache::narrow).collect()),
+        let own: Option<Vec<_>> = heads.iter().map(HeadCache::own).collect();
+        let narrow = || heads.iter().map(HeadCache::narrow).collect::<Option<Vec<_>>>();
+        match own.map(HeadViews::Own).or_else(|| narrow().map(HeadViews::Bf16)) {
+            Some(views) => views,
+            None => unreachable!("D7.4: all heads keep the same type"),
         }
     }
 

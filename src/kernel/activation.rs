@@ -23,27 +23,24 @@ pub fn store<T: Real>(x: &mut [T], grid: Grid) {
 
 /// Applies the function to every element, in place; the caller stores the result (R3.6). Spec: E3.6–E3.9
 pub fn activate<T: Real>(x: &mut Array2<T>, activation: Activation) {
-    let Some(x) = x.as_slice_mut() else { return x.mapv_inplace(|v| scalar(v, activation)) };
-    x.par_chunks_mut(AT_ONCE).for_each(|x| {
-        vectorize(
-            #[inline(always)]
-            || match activation {
-                Activation::Silu => x.iter_mut().for_each(|x| *x = silu(*x)),
-                Activation::GeluErf => x.iter_mut().for_each(|x| *x = gelu_erf(*x)),
-                Activation::GeluTanh => x.iter_mut().for_each(|x| *x = gelu_tanh(*x)),
-                Activation::QuickGelu => x.iter_mut().for_each(|x| *x = quick_gelu(*x)),
-                Activation::Relu => x.iter_mut().for_each(|x| *x = x.max(T::ZERO)),
-            },
-        )
-    });
+    match x.as_slice_memory_order_mut() {
+        Some(all) => all.par_chunks_mut(AT_ONCE).for_each(|x| {
+            vectorize(
+                #[inline(always)]
+                || each(x, activation),
+            )
+        }),
+        None => x.iter_mut().for_each(|x| each(std::slice::from_mut(x), activation)),
+    }
 }
 
-fn scalar<T: Real>(x: T, activation: Activation) -> T {
+#[inline(always)]
+fn each<T: Real>(x: &mut [T], activation: Activation) {
     match activation {
-        Activation::Silu => silu(x),
-        Activation::GeluErf => gelu_erf(x),
-        Activation::GeluTanh => gelu_tanh(x),
-        Activation::QuickGelu => quick_gelu(x),
-        Activation::Relu => x.max(T::ZERO),
+        Activation::Silu => x.iter_mut().for_each(|x| *x = silu(*x)),
+        Activation::GeluErf => x.iter_mut().for_each(|x| *x = gelu_erf(*x)),
+        Activation::GeluTanh => x.iter_mut().for_each(|x| *x = gelu_tanh(*x)),
+        Activation::QuickGelu => x.iter_mut().for_each(|x| *x = quick_gelu(*x)),
+        Activation::Relu => x.iter_mut().for_each(|x| *x = x.max(T::ZERO)),
     }
 }

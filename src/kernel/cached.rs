@@ -14,19 +14,19 @@ pub struct HeadView<'a, S> {
 
 /// The KV heads of a layer, by what their cache keeps. Spec: D7.4
 #[derive(Debug, Clone)]
-pub enum Heads<'a, T> {
+pub enum HeadViews<'a, T> {
     /// Numbers of the container.
     Own(Vec<HeadView<'a, T>>),
     /// bf16.
     Bf16(Vec<HeadView<'a, bf16>>),
 }
 
-impl<T> Heads<'_, T> {
+impl<T> HeadViews<'_, T> {
     /// Number of heads.
     pub fn len(&self) -> usize {
         match self {
-            Heads::Own(heads) => heads.len(),
-            Heads::Bf16(heads) => heads.len(),
+            HeadViews::Own(heads) => heads.len(),
+            HeadViews::Bf16(heads) => heads.len(),
         }
     }
 

@@ -29,7 +29,7 @@ pub fn linear_in_order<T: Real>(x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Opti
             }
             let mut y = Array2::from_elem((m, LANES), T::ZERO);
             for (x, mut y) in x.outer_iter().zip(y.outer_iter_mut()) {
-                let x = x.to_slice().unwrap_or_default();
+                let Some(x) = x.to_slice() else { unreachable!("C3.3a: x is row-major") };
                 let sums = vectorize(
                     #[inline(always)]
                     || {

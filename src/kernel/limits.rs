@@ -15,30 +15,26 @@ pub fn multiply() -> f32 {
     let threads = rayon::current_num_threads();
     let sums = (0..threads).into_par_iter().map(|_| {
         let mut sum = [0.0; 16];
-        f32::run(Multiply { rounds: ROUNDS, sum: &mut sum });
+        f32::run(Multiply(&mut sum));
         sum[0]
     });
     sums.sum()
 }
 
-/// 16 · 12 multiply-adds a round, or as many of pairs; `sum` depends on all of them.
-pub(super) struct Multiply<'a> {
-    pub(super) rounds: usize,
-    pub(super) sum: &'a mut [f32; 16],
-}
+struct Multiply<'a>(&'a mut [f32; 16]);
 
 impl Kernel<f32> for Multiply<'_> {
     #[inline(always)]
     fn run<V: Vector<Number = f32>, const R: usize, const O: usize>(self) {
         let (a, b) = (V::splat(black_box(0.999)), V::splat(black_box(0.001)));
         let mut sums = [V::splat(black_box(1.0)); 12];
-        for _ in 0..self.rounds * 16 / V::WIDTH {
+        for _ in 0..ROUNDS * 16 / V::WIDTH {
             for sum in &mut sums {
                 *sum = a.fma(*sum, b);
             }
         }
         for sum in sums {
-            sum.store(black_box(&mut *self.sum));
+            sum.store(black_box(&mut *self.0));
         }
     }
 }

@@ -7,7 +7,7 @@
 
 #![allow(clippy::needless_range_loop)] // loops over registers read as the equations do, by index
 
-use super::matrix::{MatrixView, Values};
+use super::matrix::{Elements, MatrixView};
 use super::pairs;
 use super::panel::{Panels, numbers, pack, run};
 use super::scratch::{self, LINE, Scratch};
@@ -43,8 +43,8 @@ pub fn linear<T: Real>(x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Option<&[f32]
     if w.cols == 0 {
         // An empty sum, and the bias.
         let mut y = Array2::from_elem((x.nrows(), w.rows), T::ZERO);
-        for (o, y) in b.unwrap_or_default().iter().zip(y.columns_mut()) {
-            y.into_iter().for_each(|y| *y = T::of(f64::from(*o)));
+        if let Some(b) = b {
+            b.iter().zip(y.columns_mut()).for_each(|(&b, mut y)| y.fill(T::of_f32(b)));
         }
         return y;
     }
@@ -53,13 +53,12 @@ pub fn linear<T: Real>(x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Option<&[f32]
         many => scratch::array(many, w.rows),
     };
     let rows = x.as_standard_layout();
-    if let (Some(x), Some(y)) = (rows.as_slice(), y.as_slice_mut()) {
-        // Two containers, and code for both here: what calls this need not compile it again.
-        if TypeId::of::<T>() == TypeId::of::<f32>() {
-            of_f32(bytemuck::cast_slice(x), w, b, bytemuck::cast_slice_mut(y));
-        } else {
-            of_f64(bytemuck::cast_slice(x), w, b, bytemuck::cast_slice_mut(y));
-        }
+    let (Some(x), Some(to)) = (rows.as_slice(), y.as_slice_mut()) else { unreachable!("E3.3: x and y are row-major") };
+    // Two containers, and code for both here: what calls this need not compile it again.
+    if TypeId::of::<T>() == TypeId::of::<f32>() {
+        of_f32(bytemuck::cast_slice(x), w, b, bytemuck::cast_slice_mut(to));
+    } else {
+        of_f64(bytemuck::cast_slice(x), w, b, bytemuck::cast_slice_mut(to));
     }
     y
 }
@@ -72,7 +71,7 @@ fn few() -> usize {
 fn of_f32(x: &[f32], w: MatrixView<'_>, b: Option<&[f32]>, y: &mut [f32]) {
     match y.len() / w.rows.max(1) {
         rows if (1..=few()).contains(&rows) => stream::few(x, w, b, y),
-        _ => many(x, w, b, y, matches!(w.values, Values::Bf16(_)) && pairs::serve() && pairs::hold(x)),
+        _ => many(x, w, b, y, matches!(w.values, Elements::Bf16(_)) && pairs::serve() && pairs::hold(x)),
     }
 }
 
@@ -131,9 +130,9 @@ impl<T: Registers> Kernel<T> for Block<'_, T> {
         let mut packed = Scratch::new(tiles * O * numbers(&(0..k), V::PAIRED));
         let range = self.first * k..(self.first + outputs) * k;
         match self.w.values {
-            Values::F32(w) => pack::<V, _, O>(&w[range], k, &self.x.depths, tiles, packed.get_mut()),
-            Values::Bf16(w) => pack::<V, _, O>(&w[range], k, &self.x.depths, tiles, packed.get_mut()),
-            Values::F16(w) => pack::<V, _, O>(&w[range], k, &self.x.depths, tiles, packed.get_mut()),
+            Elements::F32(w) => pack::<V, _, O>(&w[range], k, &self.x.depths, tiles, packed.get_mut()),
+            Elements::Bf16(w) => pack::<V, _, O>(&w[range], k, &self.x.depths, tiles, packed.get_mut()),
+            Elements::F16(w) => pack::<V, _, O>(&w[range], k, &self.x.depths, tiles, packed.get_mut()),
         }
         let least = if V::PAIRED { pairs::exponent(packed.get()) } else { 0 };
         let mut lanes = Scratch::new(tiles * R * O * LANES);
@@ -142,7 +141,8 @@ impl<T: Registers> Kernel<T> for Block<'_, T> {
         for (i, mut y) in self.y.axis_chunks_iter_mut(Axis(0), R).enumerate() {
             let mut rows: [&mut [T]; R] = std::array::from_fn(|_| &mut [][..]);
             for (to, row) in rows.iter_mut().zip(y.rows_mut()) {
-                *to = row.into_slice().unwrap_or_default();
+                let Some(row) = row.into_slice() else { unreachable!("E3.3: y is row-major") };
+                *to = row;
             }
             let x = self.x.from::<R>(i);
             // Decided here, not tile by tile: two sorts of tiles in one loop would not find registers enough.
@@ -180,7 +180,7 @@ fn rows_of<V: Vector, const R: usize, const O: usize, const APART: bool>(
                         *sum = V::load(&lanes[sweep * V::WIDTH..]);
                     }
                 }
-                // R tiles ask for all that comes after x.
+                // R tiles ask for all that comes after x; after the last there is nothing to ask for.
                 let next = xs.get(j % R * row..).unwrap_or_default();
                 tile::<V, R, O, APART>(x, w, next, &mut sums);
                 if last {

@@ -5,7 +5,7 @@ use half::{bf16, f16};
 
 /// The stored numbers of a matrix.
 #[derive(Debug, Clone, Copy)]
-pub enum Values<'a> {
+pub enum Elements<'a> {
     /// IEEE single precision.
     F32(&'a [f32]),
     /// bfloat16.
@@ -18,7 +18,7 @@ pub enum Values<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct MatrixView<'a> {
     /// rows · cols numbers.
-    pub values: Values<'a>,
+    pub values: Elements<'a>,
     /// Number of rows (outputs).
     pub rows: usize,
     /// Number of columns (inputs).
@@ -32,7 +32,7 @@ impl<'a> MatrixView<'a> {
     /// Unless `values` holds rows · cols numbers.
     pub fn f32(values: &'a [f32], rows: usize, cols: usize) -> Self {
         assert_eq!(values.len(), rows * cols, "D3.2: a matrix holds rows · cols numbers");
-        MatrixView { values: Values::F32(values), rows, cols }
+        MatrixView { values: Elements::F32(values), rows, cols }
     }
 
     /// Row `i`, widened exactly; out: \[cols\].
@@ -42,9 +42,9 @@ impl<'a> MatrixView<'a> {
     pub fn row_into<T: Real>(&self, i: usize, out: &mut [T]) {
         let range = i * self.cols..(i + 1) * self.cols;
         match self.values {
-            Values::F32(v) => out.iter_mut().zip(&v[range]).for_each(|(o, &v)| *o = T::of_f32(v)),
-            Values::Bf16(v) => out.iter_mut().zip(&v[range]).for_each(|(o, &v)| *o = T::of_f32(widen_bf16(v))),
-            Values::F16(v) => out.iter_mut().zip(&v[range]).for_each(|(o, &v)| *o = T::of_f32(widen_f16(v))),
+            Elements::F32(v) => out.iter_mut().zip(&v[range]).for_each(|(o, &v)| *o = T::of_f32(v)),
+            Elements::Bf16(v) => out.iter_mut().zip(&v[range]).for_each(|(o, &v)| *o = T::of_f32(widen_bf16(v))),
+            Elements::F16(v) => out.iter_mut().zip(&v[range]).for_each(|(o, &v)| *o = T::of_f32(widen_f16(v))),
         }
     }
 }

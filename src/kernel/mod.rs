@@ -7,9 +7,7 @@
 
 mod activation;
 mod attention;
-mod attention_entries;
-mod attention_ways;
-mod entries;
+mod cached;
 mod in_order;
 mod isa;
 pub mod limits;
@@ -17,7 +15,6 @@ mod linear;
 mod matrix;
 pub mod naive;
 mod norm;
-mod outer;
 mod pairs;
 mod panel;
 mod patch;
@@ -30,14 +27,14 @@ mod stream;
 mod vector;
 
 pub use activation::{activate, store};
-pub use attention::{Visible, attention, attention_over, scale};
-pub use attention_ways::{Stores, tf32};
-pub use entries::{HeadView, Heads, key_at, push_key};
+pub use attention::{Stores, Visible, attention, attention_over, scale, tf32};
+pub use cached::{HeadView, HeadViews, key_at, push_key};
 pub use in_order::linear_in_order;
 pub use linear::linear;
-pub use matrix::{MatrixView, Values};
+pub use matrix::{Elements, MatrixView};
 pub use norm::{layer_norm, rms_norm};
 pub use patch::patches;
 pub use rotary::{Angles, inverse_frequencies};
 pub use scratch::recycle;
 pub use softmax::softmax;
+pub(crate) use softmax::weights;

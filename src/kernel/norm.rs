@@ -37,13 +37,12 @@ pub fn layer_norm<T: Real>(x: ArrayView2<'_, T>, w: &[f32], b: &[f32], eps: f64)
 fn rows<T: Real>(x: ArrayView2<'_, T>, f: impl Fn(&mut [T]) + Sync) -> Array2<T> {
     let mut y = x.as_standard_layout().into_owned();
     let d = y.ncols().max(1);
-    if let Some(y) = y.as_slice_mut() {
-        y.par_chunks_mut(d).for_each(|row| {
-            vectorize(
-                #[inline(always)]
-                || f(row),
-            )
-        });
-    }
+    let Some(all) = y.as_slice_mut() else { unreachable!("E3.10: y is row-major") };
+    all.par_chunks_mut(d).for_each(|row| {
+        vectorize(
+            #[inline(always)]
+            || f(row),
+        )
+    });
     y
 }

@@ -46,9 +46,9 @@ impl<T: Registers> Panels<T> {
         &self.numbers.get()[R * i * self.row..]
     }
 
-    /// The smallest exponent in panel i, where it is of pairs.
+    /// The smallest exponent in panel i, which is of pairs.
     pub fn exponent(&self, i: usize) -> u32 {
-        self.exponents.get(i).copied().unwrap_or(0)
+        self.exponents[i]
     }
 }
 

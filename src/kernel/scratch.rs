@@ -21,12 +21,15 @@ thread_local! {
 /// An array to write to before it is read: [rows, cols] numbers of any value, in memory that was [`recycle`]d if there is
 /// such. Fresh memory costs more than writing to it does: the system clears it page by page.
 pub fn array<T: Real>(rows: usize, cols: usize) -> Array2<T> {
-    let recycled =
-        RECYCLED.with_borrow_mut(|all| all.iter().position(|a| a.is::<Vec<T>>()).map(|i| all.swap_remove(i)));
-    let mut numbers = recycled.and_then(|a| a.downcast::<Vec<T>>().ok()).map_or_else(Vec::new, |a| *a);
-    if numbers.capacity() < rows * cols {
-        numbers = Vec::new(); // what is there need not be copied
-    }
+    let mut numbers = Vec::new();
+    RECYCLED.with_borrow_mut(|all| {
+        if let Some(i) = all.iter().position(|a| a.is::<Vec<T>>())
+            && let Ok(recycled) = all.swap_remove(i).downcast::<Vec<T>>()
+            && recycled.capacity() >= rows * cols
+        {
+            numbers = *recycled;
+        }
+    });
     numbers.resize(rows * cols, T::ZERO);
     Array2::from_shape_vec((rows, cols), numbers).unwrap_or_else(|_| unreachable!("as many numbers as the shape says"))
 }

@@ -91,6 +91,19 @@ macro_rules! registers {
 registers!(f32, x86::F32x8, x86::F32x16, x86::Bf16x32);
 registers!(f64, x86::F64x4, x86::F64x8);
 
+/// Whether the processor says that AMD made it.
+#[allow(unsafe_code, unused_unsafe)] // `__cpuid` is safe from Rust 1.94 on
+pub(super) fn is_amd() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        // SAFETY: every x86-64 CPU has CPUID and its leaf 0.
+        let maker = unsafe { std::arch::x86_64::__cpuid(0) };
+        [maker.ebx, maker.edx, maker.ecx].map(u32::to_le_bytes).as_flattened() == b"AuthenticAMD"
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 /// The registers themselves. Only [`Registers`] names them, after the CPU was asked: that is what makes them safe.
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]

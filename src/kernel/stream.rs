@@ -5,7 +5,7 @@
 
 #![allow(clippy::needless_range_loop)] // loops over registers read as the equations do, by index
 
-use super::matrix::{MatrixView, Values};
+use super::matrix::{Elements, MatrixView};
 use super::scratch::{LINE, Scratch};
 use super::simd::{Registers, vectorize};
 use super::vector::{Kernel, Stored, Vector};
@@ -36,7 +36,7 @@ pub fn few(x: &[f32], w: MatrixView<'_>, b: Option<&[f32]>, y: &mut [f32]) {
         || pack_rows(x, k, rows, packed),
     );
     let bytes = match w.values {
-        Values::F32(_) => 4,
+        Elements::F32(_) => 4,
         _ => 2,
     };
     let threads = rayon::current_num_threads();
@@ -74,9 +74,9 @@ impl Kernel<f32> for Few<'_> {
     #[inline(always)]
     fn run<V: Vector<Number = f32>, const R: usize, const O: usize>(self) {
         match self.w.values {
-            Values::F32(w) => self.outputs::<V, _>(w),
-            Values::Bf16(w) => self.outputs::<V, _>(w),
-            Values::F16(w) => self.outputs::<V, _>(w),
+            Elements::F32(w) => self.outputs::<V, _>(w),
+            Elements::Bf16(w) => self.outputs::<V, _>(w),
+            Elements::F16(w) => self.outputs::<V, _>(w),
         }
     }
 }
@@ -118,7 +118,7 @@ impl Few<'_> {
             for output in (0..n).step_by(O) {
                 // The weights of a tile stay in the first cache for the rows that follow.
                 for row in (0..m).step_by(R) {
-                    let lanes = tiles.next().unwrap_or_default();
+                    let lanes = tiles.next().unwrap_or_default(); // none where all inputs are summed in one go
                     let sums = self.tile::<V, S, R, O, H>(w, row, output, &depth, lanes);
                     if depth.end == k {
                         self.put(&sums, row, output);

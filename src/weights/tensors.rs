@@ -3,7 +3,7 @@
 use super::checkpoint::{Checkpoint, TensorInfo};
 use super::{Dtype, Storage};
 use crate::error::{Error, Result, ensure};
-use crate::kernel::{MatrixView, Values};
+use crate::kernel::{Elements, MatrixView};
 use half::{bf16, f16};
 use std::ops::Range;
 use std::sync::Arc;
@@ -76,9 +76,9 @@ impl Matrix {
     pub fn view(&self) -> MatrixView<'_> {
         let bytes = &self.storage.bytes()[self.offset..self.offset + self.bytes()];
         let values = match self.float {
-            Float::F32 => Values::F32(bytemuck::cast_slice(bytes)),
-            Float::Bf16 => Values::Bf16(bytemuck::cast_slice::<u8, bf16>(bytes)),
-            Float::F16 => Values::F16(bytemuck::cast_slice::<u8, f16>(bytes)),
+            Float::F32 => Elements::F32(bytemuck::cast_slice(bytes)),
+            Float::Bf16 => Elements::Bf16(bytemuck::cast_slice::<u8, bf16>(bytes)),
+            Float::F16 => Elements::F16(bytemuck::cast_slice::<u8, f16>(bytes)),
         };
         MatrixView { values, rows: self.rows, cols: self.cols }
     }

@@ -4,7 +4,7 @@ use crate::common::raw;
 use aircache::Result;
 use aircache::config::FamilyConfig;
 use aircache::files::Files;
-use aircache::kernel::Values;
+use aircache::kernel::Elements;
 use aircache::weights::{Checkpoint, Names, names};
 
 /// Asks for every tensor that the forward pass needs, as the model wiring does.
@@ -79,7 +79,7 @@ fn the_demo_model_loads_in_place() -> Result<()> {
     assert!(ck.scan().is_empty());
     let n = Names::new(&ck, names::llava_onevision);
     let matrix = n.matrix("decoder.layers.0.mlp.up_proj.weight", 448, 192)?;
-    let Values::Bf16(values) = matrix.view().values else { panic!("stored as bf16") };
+    let Elements::Bf16(values) = matrix.view().values else { panic!("stored as bf16") };
     let info = ck.tensors().find(|t| t.name.ends_with("layers.0.mlp.up_proj.weight")).unwrap();
     assert_eq!(values.as_ptr().cast(), info.data.as_ptr(), "used in place");
     Ok(())

@@ -5,7 +5,7 @@ use aircache::config::Activation;
 use aircache::kernel::naive;
 use aircache::kernel::simd::Isa;
 use aircache::kernel::{
-    Angles, HeadView, MatrixView, Values, Visible, activate, attention, inverse_frequencies, key_at, layer_norm,
+    Angles, Elements, HeadView, MatrixView, Visible, activate, attention, inverse_frequencies, key_at, layer_norm,
     linear, patches, push_key, rms_norm, scale, softmax,
 };
 use aircache::num::{BLOCK, Grid, LANES, Real};
@@ -109,7 +109,7 @@ mod linear_layer {
             let h: Vec<f16> = (0..n * k).map(|_| f16::from_f32(rng.number(0.5))).collect();
             let wide_b: Vec<f32> = b.iter().map(|v| v.to_f32()).collect();
             let wide_h: Vec<f32> = h.iter().map(|v| v.to_f32()).collect();
-            for (values, wide) in [(Values::Bf16(&b), &wide_b), (Values::F16(&h), &wide_h)] {
+            for (values, wide) in [(Elements::Bf16(&b), &wide_b), (Elements::F16(&h), &wide_h)] {
                 let narrow = MatrixView { values, rows: n, cols: k };
                 let want = linear(x.view(), MatrixView::f32(wide, n, k), None);
                 assert_eq!(bits(&linear(x.view(), narrow, None)), bits(&want));
@@ -144,7 +144,7 @@ mod linear_layer {
             let w: Vec<bf16> =
                 (0..n * k).map(|i| any_bf16(&mut rng, (case / 5 + (i / k / 4) as u64 * (case % 2)) % 5)).collect();
             let wide: Vec<f32> = w.iter().map(|v| v.to_f32()).collect();
-            let narrow = MatrixView { values: Values::Bf16(&w), rows: n, cols: k };
+            let narrow = MatrixView { values: Elements::Bf16(&w), rows: n, cols: k };
             let (y, want) = (
                 linear(x.view(), narrow, None),
                 naive::linear(x.view(), Array2::from_shape_vec((n, k), wide).unwrap().view(), None),
@@ -166,7 +166,7 @@ mod linear_layer {
         let x = Array2::from_shape_fn((m, k), |_| any_bf16(&mut rng, 0).to_f32());
         let w: Vec<bf16> = (0..n * k).map(|_| any_bf16(&mut rng, 0)).collect();
         let wide = Array2::from_shape_fn((n, k), |(o, i)| w[o * k + i].to_f32());
-        let narrow = MatrixView { values: Values::Bf16(&w), rows: n, cols: k };
+        let narrow = MatrixView { values: Elements::Bf16(&w), rows: n, cols: k };
         assert_eq!(bits(&linear(x.view(), narrow, None)), bits(&naive::linear(x.view(), wide.view(), None)));
     }
 

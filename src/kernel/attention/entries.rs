@@ -1,13 +1,12 @@
 //! Attention of one row over many entries, which threads share: a decode step over a long cache. The bits are those of a
 //! thread that does it all. Spec: E3.5
 
-use super::attention::scale;
-use super::attention_ways::Stores;
-use super::entries::HeadView;
 use super::outer::{CHUNK, add_mix, fill_scores};
-use super::scratch::Scratch;
-use super::simd::{Registers, vectorize};
-use super::vector::{Kept, Kernel, Vector};
+use super::stores::{Stores, scale};
+use crate::kernel::cached::HeadView;
+use crate::kernel::scratch::Scratch;
+use crate::kernel::simd::{Registers, vectorize};
+use crate::kernel::vector::{Kept, Kernel, Vector};
 use crate::num::LANES;
 use rayon::prelude::*;
 

@@ -5,18 +5,32 @@
 //! position in the cache alone: not on the number of rows, threads or prefill chunks. That is the reason for two sweeps
 //! where others rescale on line (A3.5): the result is the textbook softmax, and the emulated GPU types round what it
 //! names.
+//!
+//! ```text
+//! mod       splits the work over threads: rows and KV heads, or (entries) the entries of one long row
+//! rows      one task: some rows of queries over the entries of one KV head
+//! entries   one row over many entries, which threads share
+//! outer     the two products, scores and mix, with sums in registers
+//! stores    what is stored in between: R3.5, R10.3
+//! ```
 //! Naive twin: [`super::naive::attention`]. Spec: E3.5
 
-use super::attention_entries::{ENTRIES, over_entries};
-use super::attention_ways::Stores;
-use super::entries::{HeadView, Heads};
-use super::outer::{TILE, add_mix, fill_scores};
-use super::scratch::Scratch;
+mod entries;
+mod outer;
+mod rows;
+mod stores;
+
+pub use stores::{Stores, scale, tf32};
+
+use super::cached::{HeadView, HeadViews};
 use super::simd::Registers;
-use super::vector::{Kept, Kernel, Vector};
-use crate::num::{Grid, LANES, Real};
+use super::vector::Kept;
+use crate::num::{LANES, Real};
+use entries::{ENTRIES, over_entries};
 use half::bf16;
+use outer::TILE;
 use rayon::prelude::*;
+use rows::Rows;
 use std::any::TypeId;
 
 /// Rows of queries after which received attention is added up (E3.15), and the fewest that a task of a prefill takes.
@@ -51,7 +65,7 @@ pub fn attention<T: Real>(
     stores: impl Into<Stores>,
     received: Option<&mut [Vec<T>]>,
 ) -> Vec<T> {
-    attention_over(q, query_heads, &Heads::Own(heads.to_vec()), head_dim, visible, stores.into(), received)
+    attention_over(q, query_heads, &HeadViews::Own(heads.to_vec()), head_dim, visible, stores.into(), received)
 }
 
 /// The same over what a cache keeps in the container or in bf16, which is widened as it is read. Spec: E3.5, D7.4
@@ -61,7 +75,7 @@ pub fn attention<T: Real>(
 pub fn attention_over<T: Real>(
     q: &[T],
     query_heads: usize,
-    heads: &Heads<'_, T>,
+    heads: &HeadViews<'_, T>,
     head_dim: usize,
     visible: Visible,
     stores: Stores,
@@ -77,13 +91,13 @@ pub fn attention_over<T: Real>(
     // Two containers, and functions of their own for both: what calls this need not compile them again.
     let (q, to) = (bytemuck::cast_slice(q), bytemuck::cast_slice_mut(&mut mix));
     match heads {
-        Heads::Own(heads) if TypeId::of::<T>() == TypeId::of::<f32>() => {
+        HeadViews::Own(heads) if TypeId::of::<T>() == TypeId::of::<f32>() => {
             shape.of_f32(q, &cast(heads), to, sums(received));
         }
-        Heads::Own(heads) => {
+        HeadViews::Own(heads) => {
             shape.of_f64(bytemuck::cast_slice(q), &cast(heads), bytemuck::cast_slice_mut(to), sums(received));
         }
-        Heads::Bf16(heads) => {
+        HeadViews::Bf16(heads) => {
             assert!(TypeId::of::<T>() == TypeId::of::<f32>(), "C7.4a: bf16 is kept of f32 alone");
             shape.of_bf16(q, heads, to, sums(received));
         }
@@ -101,11 +115,6 @@ fn cast<'a, T: Real, U: Real>(heads: &[HeadView<'a, T>]) -> Vec<HeadView<'a, U>>
 /// The received sums, whose container has another name.
 fn sums<T: Real, U: Real>(received: Option<&mut [Vec<T>]>) -> Option<Vec<&mut [U]>> {
     received.map(|received| received.iter_mut().map(|r| bytemuck::cast_slice_mut(r)).collect())
-}
-
-/// 1/√d_h, the scale of the scores.
-pub fn scale<T: Real>(head_dim: usize) -> T {
-    T::of(1.0 / (head_dim as f64).sqrt())
 }
 
 #[derive(Clone, Copy)]
@@ -240,51 +249,5 @@ impl Shape {
             sums,
         };
         T::run(rows);
-    }
-}
-
-/// Queries that share a KV head, head by head; q, outs: rows of d_h.
-pub(super) struct Rows<'a, T, S> {
-    pub(super) q: Vec<&'a [T]>,
-    pub(super) seen: Vec<usize>,
-    pub(super) head: HeadView<'a, S>,
-    pub(super) stores: Stores,
-    pub(super) outs: Vec<&'a mut [T]>,
-    pub(super) sums: Option<&'a mut [T]>,
-}
-
-impl<T: Registers, S: Kept<T>> Kernel<T> for Rows<'_, T, S> {
-    /// Scores, weights, mix. Spec: E3.5
-    #[inline(always)]
-    fn run<V: Vector<Number = T>, const R: usize, const O: usize>(mut self) {
-        let native = self.stores.grid == Grid::Native;
-        if native && self.sums.is_some() {
-            (self.stores.fused, self.stores.split) = (false, false);
-        }
-        let most = self.seen.iter().fold(0, |m, &s| m.max(s));
-        let stride = most.next_multiple_of(LANES);
-        let mut scores = Scratch::new(self.q.len() * stride);
-        let scores = scores.get_mut();
-        if native && self.stores.split {
-            return self.split(scores, stride);
-        }
-        let scale = scale::<T>(self.q[0].len());
-        let mut scaled = Vec::new();
-        let mut q = self.q;
-        if native && self.stores.fused {
-            scaled.extend(q.iter().flat_map(|q| q.iter().map(|&q| q * scale)));
-            q = scaled.chunks_exact(q[0].len()).collect();
-        }
-        let at_once = self.stores.at_once(scale);
-        fill_scores::<T, S, V>(&q, self.head.keys, at_once, scores, stride);
-        let mut totals = vec![T::ZERO; q.len()];
-        for (r, total) in totals.iter_mut().enumerate() {
-            *total = self.stores.weights(&mut scores[r * stride..][..self.seen[r]], scale);
-        }
-        add_mix::<T, S, V>(scores, stride, &self.seen, self.head.values, &mut self.outs);
-        for (r, out) in self.outs.iter_mut().enumerate() {
-            let p = &mut scores[r * stride..][..self.seen[r]];
-            self.stores.finish(p, totals[r], out, self.sums.as_deref_mut());
-        }
     }
 }

@@ -3,8 +3,8 @@
 
 #![allow(clippy::needless_range_loop)] // loops over registers read as the equations do, by index
 
-use super::simd::Registers;
-use super::vector::{Kept, Vector};
+use crate::kernel::simd::Registers;
+use crate::kernel::vector::{Kept, Vector};
 use crate::num::{LANES, Real};
 
 /// Entries after which partial mixes are added up; counted from cache position 0. Spec: D3.5
@@ -216,7 +216,7 @@ fn mix_tile<T: Registers, S: Kept<T>, V: Vector<Number = T>, const R: usize, con
     for r in 0..R {
         rows[r] = &p[r][..common];
     }
-    let parts = outer::<V, S, R, N>(&rows, values.get(at..).unwrap_or_default(), (d, V::WIDTH), next);
+    let parts = outer::<V, S, R, N>(&rows, &values[at..], (d, V::WIDTH), next);
     for r in 0..outs.len() {
         let mut lanes = [T::ZERO; 4 * LANES];
         for i in 0..N {

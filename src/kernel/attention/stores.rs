@@ -1,10 +1,6 @@
 //! What attention stores: operation by operation as eager programs do, or as one kernel; and an honest way in full width.
 
-use super::attention::{Rows, scale};
-use super::entries::key_at;
-use super::simd::Registers;
-use super::softmax::weights;
-use super::vector::Kept;
+use crate::kernel::softmax::weights;
 use crate::num::{Grid, Real};
 
 /// What attention stores in a GPU's type. Spec: R3.5, R10.3
@@ -25,27 +21,19 @@ impl From<Grid> for Stores {
     }
 }
 
+/// 1/√d_h, the scale of the scores.
+pub fn scale<T: Real>(head_dim: usize) -> T {
+    T::of(1.0 / (head_dim as f64).sqrt())
+}
+
 /// A number to 10 bits after the first, ties away from zero, as tensor cores read f32.
 pub fn tf32(x: f32) -> f32 {
     if x.is_finite() { f32::from_bits((x.to_bits() + 0x1000) & !0x1FFF) } else { x }
 }
 
-/// A number as the sum of two of TF32, nearly.
-fn split<T: Real>(x: T) -> (T, T) {
-    let high = T::of_f32(tf32(x.to_f32()));
-    (high, T::of_f32(tf32((x - high).to_f32())))
-}
-
 /// What weights are divided by: a row masked everywhere has none, and stays zeros (C3.2a).
 fn divisor<T: Real>(total: T) -> T {
     if total == T::ZERO { T::ONE } else { total }
-}
-
-/// A product without that of the lower halves, which may have the other sign: where the upper ones overflow, that is all.
-#[inline(always)]
-fn three<T: Real>(a: (T, T), b: (T, T)) -> T {
-    let upper = a.0 * b.0;
-    if upper.is_finite() { a.1 * b.0 + a.0 * b.1 + upper } else { upper }
 }
 
 impl Stores {
@@ -91,32 +79,6 @@ impl Stores {
         match divide {
             true => sums.iter_mut().zip(p.iter()).for_each(|(s, &p)| *s += p / total),
             false => sums.iter_mut().zip(p.iter()).for_each(|(s, &p)| *s += p),
-        }
-    }
-}
-
-impl<T: Registers, S: Kept<T>> Rows<'_, T, S> {
-    /// The same with sums from the last product to the first, each product out of three of TF32. Only noise is measured
-    /// with it. Spec: R10.7
-    pub(super) fn split(self, scores: &mut [T], stride: usize) {
-        let d = self.q[0].len();
-        let halves = |x: &[T]| x.iter().map(|&x| split(x)).collect::<Vec<_>>();
-        let kept = |x: &[S]| x.iter().map(|&x| split(x.widen())).collect::<Vec<_>>();
-        let (keys, values) = (kept(self.head.keys), kept(self.head.values));
-        for (r, out) in self.outs.into_iter().enumerate() {
-            let (q, p) = (halves(self.q[r]), &mut scores[r * stride..][..self.seen[r]]);
-            for (i, p) in p.iter_mut().enumerate() {
-                *p = (0..d).rev().fold(T::ZERO, |sum, c| sum + three(q[c], key_at(&keys, d, i, c))) * scale(d);
-            }
-            let total = weights(p);
-            out.fill(T::ZERO);
-            for (&p, v) in p.iter().zip(values.chunks(d)).rev() {
-                let p = split(p);
-                out.iter_mut().zip(v).for_each(|(o, &v)| *o += three(p, v));
-            }
-            if total != T::ZERO {
-                out.iter_mut().for_each(|o| *o = *o / total);
-            }
         }
     }
 }
