@@ -118,7 +118,7 @@ pub(super) fn floor_of_one(mut budget: Vec<usize>, total: usize) -> Vec<usize> {
     if total >= budget.len() {
         for empty in 0..budget.len() {
             if budget[empty] == 0 {
-                let fullest = (0..budget.len()).max_by_key(|&l| (budget[l], l)).unwrap_or(empty);
+                let fullest = (0..budget.len()).fold(0, |most, l| if budget[l] >= budget[most] { l } else { most });
                 budget[fullest] -= 1;
                 budget[empty] = 1;
             }

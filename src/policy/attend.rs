@@ -2,7 +2,8 @@
 //! multiply-add with the keys as lanes, the softmax sum is the canonical one. No n × n matrix ever exists.
 
 use crate::kernel::simd::vectorize;
-use crate::num::{Grid, LANES, Real, sum};
+use crate::kernel::weights;
+use crate::num::{Grid, LANES, Real};
 use ndarray::ArrayView2;
 
 /// The keys of one KV head at chosen prompt rows, packed for [`Panel::attend`]. Spec: E8.3
@@ -43,7 +44,9 @@ impl<T: Real> Panel<T> {
             #[inline(always)]
             || {
                 self.scores(q, p);
-                softmax(&mut p[..seen]);
+                // The softmax of E3.2, but for a row of scores that are all −∞, an overflow: its 0/0 is NaN, which is reported.
+                let total = weights(&mut p[..seen]);
+                p[..seen].iter_mut().for_each(|p| *p = *p / total);
                 self.grid.round_all(p);
                 p[seen..].fill(T::ZERO);
             },
@@ -62,13 +65,4 @@ impl<T: Real> Panel<T> {
             s.iter_mut().zip(acc).for_each(|(s, a)| *s = self.grid.round(self.grid.round(a) * self.scale));
         }
     }
-}
-
-/// exp(s − max s) / Σ, in place; a NaN anywhere makes every entry NaN.
-#[inline(always)]
-fn softmax<T: Real>(s: &mut [T]) {
-    let m = s.iter().copied().fold(T::NEG_INFINITY, T::max);
-    s.iter_mut().for_each(|v| *v = (*v - m).exp());
-    let total = sum(s);
-    s.iter_mut().for_each(|v| *v = *v / total);
 }

@@ -57,7 +57,7 @@ impl Decimal {
 
     /// The nearest double.
     pub fn to_f64(self) -> f64 {
-        self.to_string().parse().unwrap_or(f64::NAN)
+        self.to_string().parse().unwrap_or_else(|_| unreachable!("D9.6: a decimal is a number"))
     }
 }
 

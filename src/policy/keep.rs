@@ -2,7 +2,7 @@
 
 use super::{Keep, Scope};
 
-/// Candidates by importance descending, then index ascending. importance: \[N_c\], no NaN. Spec: A8.10
+/// Candidates by importance descending, then index ascending. importance: \[N_c\], no NaN (C8.4e). Spec: A8.10
 ///
 /// ```
 /// assert_eq!(aircache::policy::ranking(&[0.1, 0.4, 0.1, 0.4]), [1, 3, 0, 2]);
@@ -10,8 +10,8 @@ use super::{Keep, Scope};
 // ANCHOR: ranking
 pub fn ranking(importance: &[f64]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..importance.len()).collect();
-    // Stable, so equal importances stay in index order; −0 and 0 are equal.
-    order.sort_by(|&a, &b| importance[b].partial_cmp(&importance[a]).unwrap_or(std::cmp::Ordering::Equal));
+    // The sort is stable, so equal importances stay in index order; + 0 makes −0 and 0 equal.
+    order.sort_by(|&a, &b| (importance[b] + 0.0).total_cmp(&(importance[a] + 0.0)));
     order
 }
 // ANCHOR_END: ranking

@@ -1,6 +1,6 @@
 //! The plan: which prompt rows each KV head of each layer keeps, and the decisions that led there.
 
-use super::{LayerScores, Policy};
+use super::Policy;
 use crate::roles::Roles;
 use ndarray::{Array1, Array2, ArrayD};
 
@@ -27,6 +27,25 @@ pub struct Decisions {
     pub budget: Vec<usize>,
     /// Layer, kept set: the candidates kept, ascending, counted 0 … N_c − 1.
     pub kept: Vec<Vec<Vec<usize>>>,
+}
+
+/// What one layer has to say: small, so that the queries and keys can go before the next layer comes.
+///
+/// S = 1 kept set, or one per KV head under `heads=kv`; N_c candidates (under scope visual the N_v visual tokens).
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerScores {
+    /// G: KV heads of the layer.
+    pub kv_heads: usize,
+    /// The prompt rows that voted: `[S][w]`, ascending. Spec: E8.2
+    pub window: Vec<Vec<usize>>,
+    /// I_v: [S, N_c], finite. Spec: E8.4
+    pub importance: Array2<f64>,
+    /// s_t, the mean over S. Spec: E8.5
+    pub strength: f64,
+    /// s_k before any clamp, the mean over S. Spec: E8.6, A8.6
+    pub skewness: f64,
+    /// The share of attention entries of some weight, in 0.01 … 1; 1 unless the budget is sparsity. Spec: E9.7
+    pub density: f64,
 }
 
 /// Values of a bundle tensor.

@@ -1,31 +1,13 @@
 //! How votes become importances, and what else a layer has to say before the budgets are shared out.
 
 use super::attend::Panel;
+use super::sight::Sight;
 use super::window::select;
-use super::{Budget, Heads, Keys, Observed, Score, Scorer, stats};
+use super::{Budget, Keys, LayerScores, Observed, Score, stats};
 use crate::error::{Error, Result};
-use crate::num::Real;
+use crate::num::{Random, Real};
 use ndarray::{Array2, s};
 use rayon::prelude::*;
-
-/// What one layer has to say: small, so that the queries and keys can go before the next layer comes.
-///
-/// S = 1 kept set, or one per KV head under `heads=kv`; N_c candidates (under scope visual the N_v visual tokens).
-#[derive(Debug, Clone, PartialEq)]
-pub struct LayerScores {
-    /// G: KV heads of the layer.
-    pub kv_heads: usize,
-    /// The prompt rows that voted: `[S][w]`, ascending. Spec: E8.2
-    pub window: Vec<Vec<usize>>,
-    /// I_v: [S, N_c], finite. Spec: E8.4
-    pub importance: Array2<f64>,
-    /// s_t, the mean over S. Spec: E8.5
-    pub strength: f64,
-    /// s_k before any clamp, the mean over S. Spec: E8.6, A8.6
-    pub skewness: f64,
-    /// The share of attention entries of some weight, in 0.01 … 1; 1 unless the budget is sparsity. Spec: E9.7
-    pub density: f64,
-}
 
 /// The attention of one query head's window, summed over the window's rows.
 struct Votes<T> {
@@ -37,15 +19,15 @@ struct Votes<T> {
 
 /// Scores one layer; NaN names the layer and the token. Spec: E8.3, E8.4, C8.4e, D9.2, C9.1b
 pub(super) fn score<T: Real>(
-    scorer: &Scorer,
+    sight: &Sight,
     layer: usize,
     seen: &Observed<'_, T>,
     given: Option<Vec<Vec<usize>>>,
 ) -> Result<LayerScores> {
-    let (policy, sight) = (&scorer.policy, &scorer.sight);
+    let policy = &sight.policy;
     seen.check(layer, sight.n, &sight.rows)?;
     let kv_heads = seen.k.shape()[0];
-    let sets = if policy.heads == Heads::Kv { kv_heads } else { 1 };
+    let sets = policy.sets(kv_heads);
     let mut window = vec![vec![]; sets];
     let mut density = 1.0;
     let mut importance = Array2::zeros((sets, sight.candidates.len()));
@@ -56,9 +38,9 @@ pub(super) fn score<T: Real>(
     } else {
         window = match given {
             Some(window) => window,
-            None => select(scorer, layer, seen)?,
+            None => select(sight, layer, seen)?,
         };
-        let (attention, dense) = attention(scorer, layer, seen, &window)?;
+        let (attention, dense) = attention(sight, layer, seen, &window)?;
         density = dense;
         for (set, a) in attention.into_iter().enumerate() {
             let a = match policy.score {
@@ -81,12 +63,12 @@ pub(super) fn score<T: Real>(
 
 /// The importance of every prompt row, [S][n], and the density. Spec: E8.4, C8.4d, E9.1, E9.7
 fn attention<T: Real>(
-    scorer: &Scorer,
+    sight: &Sight,
     layer: usize,
     seen: &Observed<'_, T>,
     window: &[Vec<usize>],
 ) -> Result<(Vec<Vec<T>>, f64)> {
-    let (policy, sight) = (&scorer.policy, &scorer.sight);
+    let policy = &sight.policy;
     let (kv_heads, group, sets) = (seen.k.shape()[0], seen.group(), window.len());
     let set = |g: usize| if sets == 1 { 0 } else { g };
     let mut sums = vec![vec![T::ZERO; sight.n]; sets];
@@ -98,7 +80,7 @@ fn attention<T: Real>(
         }
     } else {
         let votes: Vec<Vec<Votes<T>>> =
-            (0..kv_heads).into_par_iter().map(|g| votes(scorer, seen, g, &window[set(g)])).collect();
+            (0..kv_heads).into_par_iter().map(|g| votes(sight, seen, g, &window[set(g)])).collect();
         for (g, head) in votes.iter().enumerate().flat_map(|(g, heads)| heads.iter().map(move |head| (g, head))) {
             sums[set(g)].iter_mut().zip(&head.sum).for_each(|(s, &v)| *s += v);
             dense[set(g)] = (dense[set(g)].0 + head.dense.0, dense[set(g)].1 + head.dense.1);
@@ -118,8 +100,8 @@ fn attention<T: Real>(
 
 /// The votes of the query heads of KV head `g`. Spec: E8.3, A8.3, A8.4
 // ANCHOR: votes
-fn votes<T: Real>(scorer: &Scorer, seen: &Observed<'_, T>, g: usize, window: &[usize]) -> Vec<Votes<T>> {
-    let (policy, sight) = (&scorer.policy, &scorer.sight);
+fn votes<T: Real>(sight: &Sight, seen: &Observed<'_, T>, g: usize, window: &[usize]) -> Vec<Votes<T>> {
+    let policy = &sight.policy;
     let cols = match policy.keys {
         Keys::All | Keys::Causal => (0..sight.n).collect(),
         Keys::Elite => {
@@ -130,7 +112,7 @@ fn votes<T: Real>(scorer: &Scorer, seen: &Observed<'_, T>, g: usize, window: &[u
         }
     };
     let causal = policy.causal();
-    let panel = Panel::new(seen.k.slice(s![g, .., ..]), cols, scorer.grid);
+    let panel = Panel::new(seen.k.slice(s![g, .., ..]), cols, sight.grid);
     let mut p = vec![T::ZERO; panel.cols.len()];
     let mut heads = Vec::with_capacity(seen.group());
     for h in g * seen.group()..(g + 1) * seen.group() {
@@ -172,14 +154,9 @@ fn pool<T: Real>(mut a: Vec<T>, window: &[usize], kernel: usize) -> Vec<T> {
 fn unattended(score: Score, layer: usize, set: usize, i: usize) -> f64 {
     match score {
         Score::Random(seed) => {
-            // splitmix64, folded over what names the entry.
-            let mixed = [layer as u64, set as u64, i as u64].iter().fold(seed, |state, &part| {
-                let mut z = (state ^ part).wrapping_add(0x9e37_79b9_7f4a_7c15);
-                z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-                z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-                z ^ (z >> 31)
-            });
-            ((mixed >> 11) + 1) as f64 / (1u64 << 53) as f64
+            let parts = [layer as u64, set as u64, i as u64];
+            let z = parts.iter().fold(seed, |z, part| Random::new(z ^ part).bits());
+            ((z >> 11) + 1) as f64 / (1u64 << 53) as f64
         }
         _ => (i + 1) as f64,
     }

@@ -1,7 +1,8 @@
 //! A policy at work on one prompt: each layer observed, then budgets, then kept sets; every step also from decisions that
 //! were made elsewhere, which a replay goes on with.
 
-use super::{Decisions, Heads, LayerScores, Observed, Plan, Policy, Retain, Window, budget, keep, score, window};
+use super::sight::Sight;
+use super::{Decisions, LayerScores, Observed, Plan, Policy, Retain, Window, budget, keep, score, window};
 use crate::error::{Result, ensure};
 use crate::num::{Grid, Real};
 use crate::roles::Roles;
@@ -11,9 +12,7 @@ use ndarray::Array2;
 /// observation serves any number of retentions. Spec: D8.1
 #[derive(Debug, Clone)]
 pub struct Scorer {
-    pub(super) policy: Policy,
-    pub(super) sight: window::Sight,
-    pub(super) grid: Grid,
+    sight: Sight,
 }
 
 impl Scorer {
@@ -23,12 +22,12 @@ impl Scorer {
     /// Parts that do not go together; a window that needs text which the prompt does not have (A8.13).
     pub fn new(policy: &Policy, roles: &Roles) -> Result<Self> {
         policy.check()?;
-        Ok(Scorer { policy: *policy, sight: window::Sight::new(policy, roles)?, grid: Grid::Native })
+        Ok(Scorer { sight: Sight::new(policy, roles)? })
     }
 
     /// The same scorer storing scores and weights in a GPU's type, as an implementation in that type may. Spec: R10.5
     pub fn storing(self, grid: Grid) -> Self {
-        Scorer { grid, ..self }
+        Scorer { sight: Sight { grid, ..self.sight } }
     }
 
     /// The prompt rows whose queries must be observed, ascending.
@@ -41,7 +40,7 @@ impl Scorer {
     /// # Errors
     /// Shapes that do not fit, queries that are missing, NaN.
     pub fn observe<T: Real>(&self, layer: usize, seen: &Observed<'_, T>) -> Result<LayerScores> {
-        score::score(self, layer, seen, None)
+        score::score(&self.sight, layer, seen, None)
     }
 
     /// The same, with a window from elsewhere, \[S\]\[w\], instead of the one that the policy would choose. Spec: D10.7
@@ -54,11 +53,11 @@ impl Scorer {
         seen: &Observed<'_, T>,
         window: Vec<Vec<usize>>,
     ) -> Result<LayerScores> {
-        let sets = if self.policy.heads == Heads::Kv { seen.k.shape()[0] } else { 1 };
+        let sets = self.sight.policy.sets(seen.k.shape()[0]);
         let votes = |w: &Vec<usize>| !w.is_empty() && w.iter().all(|r| seen.rows.binary_search(r).is_ok());
         let fits = window.len() == sets && (window.iter().all(votes) || self.sight.candidates.is_empty());
         ensure!(fits, format!("layer {layer}: window"), format!("{sets} sets of rows that may vote"), "others");
-        score::score(self, layer, seen, Some(window))
+        score::score(&self.sight, layer, seen, Some(window))
     }
 
     /// The attention that an elite is read off: \[A\]\[N_t\] over the text rows that count, A = 1, or G under `heads=kv`, or H
@@ -68,17 +67,17 @@ impl Scorer {
     /// Shapes that do not fit, queries that are missing.
     pub fn text_attention<T: Real>(&self, layer: usize, seen: &Observed<'_, T>) -> Result<Option<Array2<f64>>> {
         seen.check(layer, self.sight.n, &self.sight.rows)?;
-        let elite = matches!(self.policy.window, Window::Elite { .. });
-        if !elite || !self.policy.votes() || self.sight.candidates.is_empty() {
+        let elite = matches!(self.sight.policy.window, Window::Elite { .. });
+        if !elite || !self.sight.policy.votes() || self.sight.candidates.is_empty() {
             return Ok(None);
         }
-        let rows = window::attention(self, seen);
+        let rows = window::attention(&self.sight, seen);
         Ok(Some(Array2::from_shape_fn((rows.len(), self.sight.rows.len()), |(a, j)| rows[a][j].to_f64())))
     }
 
     /// How many candidates each layer keeps: \[L\]. Spec: E8.7
     pub fn budget(&self, retain: Retain, layers: &[LayerScores]) -> Vec<usize> {
-        budget::budgets(self.policy.budget, retain, layers, self.sight.candidates.len())
+        budget::budgets(self.sight.policy.budget, retain, layers, self.sight.candidates.len())
     }
 
     /// The plan, from what all layers had to say: `layers` come from [`Scorer::observe`], in order.
@@ -97,7 +96,7 @@ impl Scorer {
     /// Spec: E9.8, D8.4
     pub fn keep(&self, budget: Vec<usize>, layers: &[LayerScores]) -> Plan {
         let candidates = &self.sight.candidates;
-        let keep = self.policy.keep.within(self.policy.scope);
+        let keep = self.sight.policy.keep.within(self.sight.policy.scope);
         let kept: Vec<Vec<Vec<usize>>> = layers
             .iter()
             .zip(&budget)
@@ -112,7 +111,7 @@ impl Scorer {
         Plan {
             kept: layers.iter().zip(&kept).map(|(layer, sets)| self.rows_kept(sets, layer.kv_heads)).collect(),
             rows: self.sight.n,
-            decisions: Some(Decisions { policy: self.policy, layers: layers.to_vec(), budget, kept }),
+            decisions: Some(Decisions { policy: self.sight.policy, layers: layers.to_vec(), budget, kept }),
         }
     }
 }

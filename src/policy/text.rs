@@ -109,13 +109,25 @@ impl fmt::Display for Policy {
 /// out are the named preset's, or AirCache's. Keys that are not known are passed over. Spec: D9.6
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 #[serde(default, expecting = "an object of a policy's parts")]
-pub(super) struct Form {
+struct Form {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     alpha: Option<f64>,
     #[serde(flatten)]
     parts: std::collections::BTreeMap<String, serde_json::Value>,
+}
+
+impl serde::Serialize for Policy {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        Form::from(*self).serialize(to)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Policy {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        Form::deserialize(from)?.try_into().map_err(serde::de::Error::custom)
+    }
 }
 
 impl From<Policy> for Form {
