@@ -10,7 +10,7 @@ use crate::generate::{self, Until};
 use crate::input::{Image, Processor};
 use crate::model::Model;
 use crate::num::Real;
-use crate::pass::{Pass, Precision};
+use crate::pass::{Pass, Precision, Work};
 use crate::policy::{Policy, Retain};
 use crate::sample::{Sampler, Sampling};
 use ndarray::ArrayView2;
@@ -28,7 +28,6 @@ pub const STAGES: [&str; 4] = ["input", "prefill", "kept", "output"];
 pub const SAMPLES: [&str; 4] = ["00", "07", "18", "31"];
 const POLICIES: [(&str, &str); 6] =
     [("full", "1"), ("aircache", "0.3"), ("aircache", "0.05"), ("snapkv", "0.1"), ("h2o", "0.2"), ("prefixkv", "0.2")];
-const PRECISIONS: [Precision; 4] = [Precision::Truth, Precision::Fast, Precision::Bf16, Precision::F16];
 const NEW_TOKENS: usize = 6;
 
 /// A run and its hashes, one a stage.
@@ -69,64 +68,75 @@ pub fn run(samples: &[String]) -> Result<Vec<Line>> {
     let processor = Processor::load(&demo::files(), &model.config)?;
     let mut lines = Vec::new();
     for sample in samples {
-        for precision in PRECISIONS {
-            lines.extend(match precision {
-                Precision::Truth => runs::<f64>(&model, &processor, sample, precision)?,
-                _ => runs::<f32>(&model, &processor, sample, precision)?,
-            });
+        for precision in Precision::ALL {
+            lines.extend(precision.run(Runs { model: &model, processor: &processor, sample, precision })?);
         }
     }
     Ok(lines)
 }
 
 /// Every policy on one sample at one precision.
-fn runs<T: Real>(model: &Model, processor: &Processor, sample: &str, precision: Precision) -> Result<Vec<Line>> {
-    let absent = || Error::new("sample", "a bundled image with a question", sample);
-    let picture = demo::sample(sample).ok_or_else(absent)?;
-    let asked = demo::questions().iter().find(|q| q.sample() == picture.name).ok_or_else(absent)?;
-    let image = Image::from_bytes(picture.png, picture.name)?;
-    let prompt = processor.prepare(&[image], &asked.question, asked.system.as_deref())?;
-    let policies: Vec<(Policy, Retain)> = POLICIES
-        .iter()
-        .map(|(policy, retain)| {
-            Ok((policy.parse::<Policy>()?.with_tail(processor.tail(&prompt, &asked.question)), retain.parse()?))
-        })
-        .collect::<Result<_>>()?;
-    let mut pass = Pass::<T>::new(precision.grid());
-    let prefilled = generate::prefill(model, &mut pass, &prompt, &policies.iter().map(|p| p.0).collect::<Vec<_>>())?;
+struct Runs<'a> {
+    model: &'a Model,
+    processor: &'a Processor,
+    sample: &'a str,
+    precision: Precision,
+}
 
-    let input = hash(|h| {
-        prompt.ids.iter().for_each(|id| h.update(id.to_le_bytes()));
-        prompt.images.iter().flat_map(|image| &image.pixels).for_each(|v| h.update(v.to_le_bytes()));
-    });
-    let all = |h: &mut Sha256, cache: &crate::cache::Cache<T>| {
-        for head in cache.layers.iter().flatten() {
-            numbers(h, head.keys().view());
-            numbers(h, head.values().view());
-        }
-    };
-    let prefill = hash(|h| {
-        all(h, &prefilled.cache);
-        h.update(bytemuck::cast_slice::<T, u8>(&prefilled.logits));
-    });
-    let line = |((policy, retain), (name, written)): (&(Policy, Retain), &(&str, &str))| {
-        let plan = prefilled.plan(policy, *retain)?;
-        let kept = hash(|h| plan.kept.iter().flatten().flatten().for_each(|row| h.update((*row as u64).to_le_bytes())));
-        let mut evicted = prefilled.clone();
-        evicted.cache.compact(&plan.kept);
-        let until = Until { stop: Vec::new(), max_new_tokens: NEW_TOKENS };
-        let mut greedy = Sampler::new(Sampling::Greedy)?;
+impl Work for Runs<'_> {
+    type Output = Result<Vec<Line>>;
+
+    fn run<T: Real>(self) -> Self::Output {
+        let Runs { model, processor, sample, precision } = self;
+        let absent = || Error::new("sample", "a bundled image with a question", sample);
+        let picture = demo::sample(sample).ok_or_else(absent)?;
+        let asked = demo::questions().iter().find(|q| q.sample() == picture.name).ok_or_else(absent)?;
+        let image = Image::from_bytes(picture.png, picture.name)?;
+        let prompt = processor.prepare(&[image], &asked.question, asked.system.as_deref())?;
+        let policies: Vec<(Policy, Retain)> = POLICIES
+            .iter()
+            .map(|(policy, retain)| {
+                Ok((policy.parse::<Policy>()?.with_tail(processor.tail(&prompt, &asked.question)), retain.parse()?))
+            })
+            .collect::<Result<_>>()?;
         let mut pass = Pass::<T>::new(precision.grid());
-        let each = |_| ControlFlow::Continue(());
-        let tokens = generate::decode(model, &mut pass, &mut evicted, &mut greedy, &until, each)?;
-        let output = hash(|h| {
-            tokens.iter().for_each(|id| h.update(id.to_le_bytes()));
-            all(h, &evicted.cache);
+        let prefilled =
+            generate::prefill(model, &mut pass, &prompt, &policies.iter().map(|p| p.0).collect::<Vec<_>>())?;
+
+        let input = hash(|h| {
+            prompt.ids.iter().for_each(|id| h.update(id.to_le_bytes()));
+            prompt.images.iter().flat_map(|image| &image.pixels).for_each(|v| h.update(v.to_le_bytes()));
         });
-        let run = format!("{sample} {name} {written} {}", precision.bundle_name());
-        Ok(Line { run, hashes: [input.clone(), prefill.clone(), kept, output] })
-    };
-    policies.iter().zip(&POLICIES).map(line).collect()
+        let all = |h: &mut Sha256, cache: &crate::cache::Cache<T>| {
+            for head in cache.layers.iter().flatten() {
+                numbers(h, head.keys().view());
+                numbers(h, head.values().view());
+            }
+        };
+        let prefill = hash(|h| {
+            all(h, &prefilled.cache);
+            h.update(bytemuck::cast_slice::<T, u8>(&prefilled.logits));
+        });
+        let line = |((policy, retain), (name, written)): (&(Policy, Retain), &(&str, &str))| {
+            let plan = prefilled.plan(policy, *retain)?;
+            let kept =
+                hash(|h| plan.kept.iter().flatten().flatten().for_each(|row| h.update((*row as u64).to_le_bytes())));
+            let mut evicted = prefilled.clone();
+            evicted.cache.compact(&plan.kept);
+            let until = Until { stop: Vec::new(), max_new_tokens: NEW_TOKENS };
+            let mut greedy = Sampler::new(Sampling::Greedy)?;
+            let mut pass = Pass::<T>::new(precision.grid());
+            let each = |_| ControlFlow::Continue(());
+            let tokens = generate::decode(model, &mut pass, &mut evicted, &mut greedy, &until, each)?;
+            let output = hash(|h| {
+                tokens.iter().for_each(|id| h.update(id.to_le_bytes()));
+                all(h, &evicted.cache);
+            });
+            let run = format!("{sample} {name} {written} {}", precision.bundle_name());
+            Ok(Line { run, hashes: [input.clone(), prefill.clone(), kept, output] })
+        };
+        policies.iter().zip(&POLICIES).map(line).collect()
+    }
 }
 
 fn numbers<T: Real>(hash: &mut Sha256, array: ArrayView2<'_, T>) {

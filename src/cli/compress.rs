@@ -5,7 +5,8 @@ use super::out::Stdout;
 use super::places::Read;
 use super::{Common, Verdict, policies};
 use aircache::golden::{Bundle, Recorder, Selection, compress};
-use aircache::pass::Precision;
+use aircache::num::Real;
+use aircache::pass::{Precision, Work};
 use aircache::policy::{Plan, Policy, Retain};
 use aircache::{Error, Result};
 use serde_json::json;
@@ -66,10 +67,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     // Created before the work, so that a file that cannot be written is an error at once.
     let writer = args.out.as_deref().map(|out| Recorder::create(out, precision, Selection::default())).transpose()?;
     let busy = messages.busy(&format!("compressing {}", path.display()));
-    let plan = match args.precision {
-        Sums::Truth => compress::<f64>(&bundle, &policy, retain)?,
-        Sums::Fast => compress::<f32>(&bundle, &policy, retain)?,
-    };
+    let plan = precision.run(Compress { bundle: &bundle, policy: &policy, retain })?;
     if let (Some(out), Some(writer)) = (args.out.as_deref(), writer) {
         write(writer, out, &plan, precision, &policy, retain, common)?;
     }
@@ -77,6 +75,21 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     messages.notes();
     print(&plan, &policy, retain, common)?;
     Ok(Verdict::Pass)
+}
+
+/// What the plan is made of.
+struct Compress<'a> {
+    bundle: &'a Bundle,
+    policy: &'a Policy,
+    retain: Retain,
+}
+
+impl Work for Compress<'_> {
+    type Output = Result<Plan>;
+
+    fn run<T: Real>(self) -> Self::Output {
+        compress::<T>(self.bundle, self.policy, self.retain)
+    }
 }
 
 fn write(

@@ -10,7 +10,7 @@ use aircache::files::atomic_write;
 use aircache::generate;
 use aircache::kernel::simd::Isa;
 use aircache::num::Real;
-use aircache::pass::{Pass, Precision};
+use aircache::pass::{Pass, Precision, Work};
 use aircache::policy::{Plan, Policy, Retain};
 use aircache::sample::{Sampler, Sampling};
 use serde_json::json;
@@ -99,10 +99,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     let sampling = args.answer.sampling(&asked.model.generation)?;
     let job = Job { asked, policy, retain, precision, sampling };
     let mut out = Stdout::new();
-    let outcome = match precision {
-        Precision::Truth => flow::<f64>(&job, &args, common, &mut out)?,
-        Precision::Fast | Precision::Bf16 | Precision::F16 => flow::<f32>(&job, &args, common, &mut out)?,
-    };
+    let outcome = precision.run(Flow { job: &job, args: &args, common, out: &mut out })?;
     let result = result(&job, &outcome);
     if common.json {
         out.json(&result)?;
@@ -117,50 +114,63 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     Ok(Verdict::Pass)
 }
 
-fn flow<T: Real>(job: &Job, args: &Args, common: &Common, out: &mut Stdout) -> Result<Outcome> {
-    let Asked { model, processor, prompt, .. } = &job.asked;
-    let messages = common.messages();
-    let mut sampler = Sampler::new(job.sampling)?;
-    let mut pass = Pass::<T>::new(job.precision.grid());
+/// A job, and where its text goes.
+struct Flow<'a> {
+    job: &'a Job,
+    args: &'a Args,
+    common: &'a Common,
+    out: &'a mut Stdout,
+}
 
-    messages.notes();
-    let start = Instant::now();
-    let busy = messages.busy(&format!("reading {} tokens", prompt.ids.len()));
-    let mut sequence = generate::prefill(model, &mut pass, prompt, &[job.policy])?;
-    let prefill = start.elapsed();
+impl Work for Flow<'_> {
+    type Output = Result<Outcome>;
 
-    let start = Instant::now();
-    let plan = sequence.plan(&job.policy, job.retain)?;
-    let full = sequence.cache.bytes();
-    if !plan.is_full() {
-        sequence.cache.compact(&plan.kept);
-    }
-    let compress = start.elapsed();
-    let kv_bytes = (full, sequence.cache.bytes());
-    drop(busy);
+    fn run<T: Real>(self) -> Self::Output {
+        let Flow { job, args, common, out } = self;
+        let Asked { model, processor, prompt, .. } = &job.asked;
+        let messages = common.messages();
+        let mut sampler = Sampler::new(job.sampling)?;
+        let mut pass = Pass::<T>::new(job.precision.grid());
 
-    let start = Instant::now();
-    let mut stream = processor.tokenizer().stream();
-    let mut trouble = Ok(());
-    let until = args.answer.until(&model.generation);
-    let tokens = generate::decode(model, &mut pass, &mut sequence, &mut sampler, &until, |token| {
-        if let Some(piece) = stream.push(token).filter(|_| !common.json) {
-            trouble = out.text(&piece);
+        messages.notes();
+        let start = Instant::now();
+        let busy = messages.busy(&format!("reading {} tokens", prompt.ids.len()));
+        let mut sequence = generate::prefill(model, &mut pass, prompt, &[job.policy])?;
+        let prefill = start.elapsed();
+
+        let start = Instant::now();
+        let plan = sequence.plan(&job.policy, job.retain)?;
+        let full = sequence.cache.bytes();
+        if !plan.is_full() {
+            sequence.cache.compact(&plan.kept);
         }
-        // If stdout is closed, only a file needs the rest of the answer.
-        if trouble.is_err() || (out.is_closed() && args.out.is_none()) {
-            return ControlFlow::Break(());
+        let compress = start.elapsed();
+        let kv_bytes = (full, sequence.cache.bytes());
+        drop(busy);
+
+        let start = Instant::now();
+        let mut stream = processor.tokenizer().stream();
+        let mut trouble = Ok(());
+        let until = args.answer.until(&model.generation);
+        let tokens = generate::decode(model, &mut pass, &mut sequence, &mut sampler, &until, |token| {
+            if let Some(piece) = stream.push(token).filter(|_| !common.json) {
+                trouble = out.text(&piece);
+            }
+            // If stdout is closed, only a file needs the rest of the answer.
+            if trouble.is_err() || (out.is_closed() && args.out.is_none()) {
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        })?;
+        trouble?;
+        let decode = start.elapsed();
+        if !common.json {
+            out.text(&stream.finish().unwrap_or_default())?;
+            out.text("\n")?;
         }
-        ControlFlow::Continue(())
-    })?;
-    trouble?;
-    let decode = start.elapsed();
-    if !common.json {
-        out.text(&stream.finish().unwrap_or_default())?;
-        out.text("\n")?;
+        let text = processor.tokenizer().decode(&tokens)?;
+        Ok(Outcome { text, tokens, budget: budget(&plan), prefill, compress, decode, kv_bytes })
     }
-    let text = processor.tokenizer().decode(&tokens)?;
-    Ok(Outcome { text, tokens, budget: budget(&plan), prefill, compress, decode, kv_bytes })
 }
 
 fn budget(plan: &Plan) -> Option<(Vec<usize>, usize)> {

@@ -7,7 +7,7 @@ use crate::generate::{self, Until};
 use crate::input::Processor;
 use crate::model::Model;
 use crate::num::Real;
-use crate::pass::{Pass, Precision};
+use crate::pass::{Pass, Precision, Work};
 use crate::policy::{Policy, Retain, Scorer};
 use crate::sample::{Sampler, Sampling};
 use rayon::prelude::*;
@@ -41,17 +41,22 @@ impl Batch<'_> {
     /// # Errors
     /// An image that cannot be read, a prompt that is too long, a policy that does not fit it; the message names the question.
     pub fn answers(&self, items: &[(usize, &Item)]) -> Result<Vec<String>> {
-        match self.precision {
-            Precision::Truth => self.answers_in::<f64>(items),
-            Precision::Fast | Precision::Bf16 | Precision::F16 => self.answers_in::<f32>(items),
-        }
+        self.precision.run(Answers(self, items))
     }
+}
 
-    fn answers_in<T: Real>(&self, items: &[(usize, &Item)]) -> Result<Vec<String>> {
+/// The answers to questions, in order; each with its number in the file.
+struct Answers<'a, 'i>(&'a Batch<'a>, &'a [(usize, &'i Item)]);
+
+impl Work for Answers<'_, '_> {
+    type Output = Result<Vec<String>>;
+
+    fn run<T: Real>(self) -> Self::Output {
+        let Answers(batch, items) = self;
         let prepared = |&(i, item): &(usize, &Item)| {
             let prepare = || {
-                let prompt = item.prepare(self.processor)?;
-                let policy = self.policy.with_tail(self.processor.tail(&prompt, &item.question));
+                let prompt = item.prepare(batch.processor)?;
+                let policy = batch.policy.with_tail(batch.processor.tail(&prompt, &item.question));
                 Scorer::new(&policy, &prompt.roles)?;
                 Ok((prompt, [policy]))
             };
@@ -61,8 +66,8 @@ impl Batch<'_> {
         for run in Item::side_by_side(items, |&(_, item)| item)? {
             prompts.extend(run.par_iter().map(prepared).collect::<Result<Vec<_>>>()?);
         }
-        let mut pass = Pass::<T>::new(self.precision.grid());
-        let mut batch = Vec::with_capacity(prompts.len());
+        let mut pass = Pass::<T>::new(batch.precision.grid());
+        let mut sequences = Vec::with_capacity(prompts.len());
         let mut rest = &prompts[..];
         while !rest.is_empty() {
             let mut rows = 0;
@@ -72,20 +77,20 @@ impl Batch<'_> {
             };
             let (now, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
             let wanted: Vec<_> = now.iter().map(|(prompt, policy)| (prompt, &policy[..])).collect();
-            let prefilled = generate::prefill_batch(self.model, &mut pass, &wanted, AT_ONCE)?;
+            let prefilled = generate::prefill_batch(batch.model, &mut pass, &wanted, AT_ONCE)?;
             for (mut sequence, (_, [policy])) in prefilled.into_iter().zip(now) {
-                let plan = sequence.plan(policy, self.retain)?;
+                let plan = sequence.plan(policy, batch.retain)?;
                 sequence.observer = Observer::default();
                 if !plan.is_full() {
                     sequence.cache.compact(&plan.kept);
                 }
-                batch.push(sequence);
+                sequences.push(sequence);
             }
             rest = later;
         }
-        let mut samplers = vec![Sampler::new(self.sampling)?; batch.len()];
+        let mut samplers = vec![Sampler::new(batch.sampling)?; sequences.len()];
         let each = |_, _| ControlFlow::Continue(());
-        let tokens = generate::decode_batch(self.model, &mut pass, &mut batch, &mut samplers, &self.until, each)?;
-        tokens.iter().map(|tokens| self.processor.tokenizer().decode(tokens)).collect()
+        let tokens = generate::decode_batch(batch.model, &mut pass, &mut sequences, &mut samplers, &batch.until, each)?;
+        tokens.iter().map(|tokens| batch.processor.tokenizer().decode(tokens)).collect()
     }
 }

@@ -13,7 +13,7 @@ use crate::generate::{self, Until};
 use crate::input::Prepared;
 use crate::model::Model;
 use crate::num::Real;
-use crate::pass::{Pass, Precision, Tap};
+use crate::pass::{Pass, Precision, Tap, Work};
 use crate::policy::{Heads, Policy, Retain, Scorer, Values};
 use crate::sample::{Sampler, Sampling};
 use crate::stage::Stage;
@@ -224,10 +224,7 @@ pub fn record(
     target: &Path,
     each: impl FnMut(u32) -> ControlFlow<()>,
 ) -> Result<Recorded> {
-    match how.precision {
-        Precision::Truth => flow::<f64>(model, prompt, how, target, each),
-        Precision::Fast | Precision::Bf16 | Precision::F16 => flow::<f32>(model, prompt, how, target, each),
-    }
+    how.precision.run(Flow { model, prompt, how, target, each })
 }
 
 /// The attention that elites are read off, a stage a layer.
@@ -239,12 +236,25 @@ fn attention<T: Real>(sequence: &Sequence<T>, policy: &Policy) -> Result<Vec<(St
     Ok(layers.into_iter().filter_map(stage).collect())
 }
 
+/// What [`record`] is given.
+struct Flow<'a, F> {
+    model: &'a Model,
+    prompt: &'a Prepared,
+    how: &'a Recording,
+    target: &'a Path,
+    each: F,
+}
+
+impl<F: FnMut(u32) -> ControlFlow<()>> Work for Flow<'_, F> {
+    type Output = Result<Recorded>;
+
+    fn run<T: Real>(self) -> Self::Output {
+        flow::<T>(self)
+    }
+}
+
 fn flow<T: Real>(
-    model: &Model,
-    prompt: &Prepared,
-    how: &Recording,
-    target: &Path,
-    each: impl FnMut(u32) -> ControlFlow<()>,
+    Flow { model, prompt, how, target, each }: Flow<'_, impl FnMut(u32) -> ControlFlow<()>>,
 ) -> Result<Recorded> {
     let (original, rounded) = (model, model.rounded(how.precision.grid())?); // R10.4
     let model = rounded.as_ref().unwrap_or(model);

@@ -12,8 +12,7 @@ use crate::roles::{Role, Roles};
 /// It says none, or none that is known. Spec: C10.1b
 pub(super) fn precision(candidate: &Bundle) -> Result<Precision> {
     let word = candidate.required("precision").map_err(|e| e.remedy("f32, bf16, f16 or f64: it selects the ruler"))?;
-    let all = [Precision::Truth, Precision::Fast, Precision::Bf16, Precision::F16];
-    let found = all.into_iter().find(|p| p.bundle_name() == word);
+    let found = Precision::ALL.into_iter().find(|p| p.bundle_name() == word);
     found.ok_or_else(|| {
         let shown: String = word.chars().take(40).collect();
         Error::new(format!("{}: metadata precision", candidate.label()), "f64, f32, bf16 or f16", format!("{shown:?}"))

@@ -9,7 +9,7 @@ mod precision;
 mod way;
 
 pub use ops::{Attention, Stored};
-pub use precision::Precision;
+pub use precision::{Precision, Work};
 pub use way::{Aside, Branch, Way};
 
 use crate::num::{Grid, Real};

@@ -1,6 +1,6 @@
-//! The four ways to compute: a container and what stores round to. Spec: T6.1
+//! What a run computes in: the container of its sums, and the grid that its stores round to. Spec: T6.1
 
-use crate::num::Grid;
+use crate::num::{Grid, Real};
 
 /// How a pass computes. Spec: T6.1
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -17,6 +17,9 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// Every precision, the truth first.
+    pub const ALL: [Precision; 4] = [Precision::Truth, Precision::Fast, Precision::Bf16, Precision::F16];
+
     /// The grid that stores round to.
     pub fn grid(self) -> Grid {
         match self {
@@ -35,4 +38,33 @@ impl Precision {
             Precision::F16 => "f16",
         }
     }
+
+    /// Does a piece of work in the container that sums are formed in: float64 for the truth, float32 for all others.
+    pub fn run<W: Work>(self, work: W) -> W::Output {
+        match self {
+            Precision::Truth => work.run::<f64>(),
+            Precision::Fast | Precision::Bf16 | Precision::F16 => work.run::<f32>(),
+        }
+    }
+}
+
+/// Work that is written once for both containers; [`Precision::run`] does it in one of them.
+///
+/// ```
+/// use aircache::{num::Real, pass::{Precision, Work}};
+/// struct Third;
+/// impl Work for Third {
+///     type Output = f64;
+///     fn run<T: Real>(self) -> f64 {
+///         (T::ONE / T::of(3.0)).to_f64()
+///     }
+/// }
+/// assert_eq!(Precision::Truth.run(Third), 1.0 / 3.0);
+/// assert_eq!(Precision::Bf16.run(Third), f64::from(1.0f32 / 3.0));
+/// ```
+pub trait Work {
+    /// What comes of it.
+    type Output;
+    /// Does the work in the container `T`.
+    fn run<T: Real>(self) -> Self::Output;
 }
