@@ -10,12 +10,13 @@ use super::out::{Stdout, bytes};
 use super::{Common, Verdict};
 use aircache::Result;
 use aircache::config::FamilyConfig;
-use aircache::eval::Grid as Cells;
+use aircache::eval::Cells;
 use aircache::memory;
 use aircache::model::Model;
 use aircache::num::Grid;
-use cell::{Cell, Prompts};
+use cell::{Measured, Prompts};
 use machine::Machine;
+use need::Largest;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -64,6 +65,17 @@ pub struct Args {
     max_new_tokens: usize,
 }
 
+impl Args {
+    fn largest(&self) -> Largest {
+        Largest {
+            prompt: self.prompt_len.iter().max().copied().unwrap_or(1),
+            batch: self.batch.iter().max().copied().unwrap_or(1),
+            steps: self.max_new_tokens,
+            number: if self.kv == "bf16" { 2 } else { 4 },
+        }
+    }
+}
+
 /// The command.
 pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     let messages = common.messages();
@@ -76,12 +88,12 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         out.line(HEAD)?;
     }
     let vision_s = cell::vision(&model)?;
-    let combinations = args.prompt_len.len() * args.batch.len() * cells.cells.len();
+    let combinations = args.prompt_len.len() * args.batch.len() * cells.all.len();
     let bar = messages.bar("cells", combinations);
     let mut done = Vec::with_capacity(combinations);
     for &prompt in &args.prompt_len {
         let prompts = Prompts::new(&model, prompt as usize)?;
-        for of_policy in cells.cells.chunk_by(|a, b| a.name == b.name) {
+        for of_policy in cells.all.chunk_by(|a, b| a.name == b.name) {
             let prefilled = prompts.prefill(&of_policy[0].policy, args.kv == "bf16")?;
             for &batch in &args.batch {
                 for wanted in of_policy {
@@ -96,7 +108,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         }
     }
     if common.json {
-        let of = |c: &Cell| {
+        let of = |c: &Measured| {
             json!({
                 "model": name, "weights": weights, "kv": args.kv, "policy": c.policy, "retain": number(&c.retain),
                 "batch": c.batch, "prompt": c.prompt, "vision_s": vision_s, "prefill_s": c.prefill_s,
@@ -124,7 +136,7 @@ const HEAD: &str =
     "prompt  batch  policy            retain  prefill tok/s  compress ms  decode ms  roofline ms  share      KV";
 
 /// A line of the table.
-fn row(c: &Cell, machine: &Machine) -> String {
+fn row(c: &Measured, machine: &Machine) -> String {
     let roofline = c.roofline_ms(machine);
     format!(
         "{:>6}  {:>5}  {:<16}  {:>6}  {:>13.0}  {:>11.1}  {:>9.2}  {:>11.2}  {:>5.2}  {:>8}",
@@ -147,12 +159,15 @@ fn load(args: &Args, cells: &Cells) -> Result<(String, String, Model)> {
         let config = FamilyConfig::shape(shape, args.vocab.map(|v| v as usize))?;
         let weights = args.weights.as_deref().unwrap_or("f32");
         let stored = if weights == "bf16" { Grid::Bf16 } else { Grid::Native };
-        memory::check(shape, Model::invented_bytes(&config, stored)?.saturating_add(need::most(&config, args, cells)))?;
+        memory::check(
+            shape,
+            Model::invented_bytes(&config, stored)?.saturating_add(need::most(&config, args.largest(), cells)),
+        )?;
         return Ok((shape.clone(), weights.to_string(), Model::invented(config, stored)?));
     }
     let (files, name) = Ask::files(args.model.as_ref());
     let model = Model::load(&files)?;
-    memory::check(&name, model.forecast(None).saturating_add(need::most(&model.config, args, cells)))?;
+    memory::check(&name, model.forecast(None).saturating_add(need::most(&model.config, args.largest(), cells)))?;
     let weights = model.decoder.weights().to_lowercase();
     Ok((name, weights, model))
 }

@@ -6,7 +6,7 @@ use super::common::PrecisionName;
 use super::out::{Messages, Stdout};
 use super::places::Read;
 use super::{Common, Verdict};
-use aircache::eval::{Examiner, Grid, Header, Item, Journal, Questions, Results};
+use aircache::eval::{Cells, Examiner, Header, Item, Journal, Questions, Results};
 use aircache::files::output::write_together;
 use aircache::input::Processor;
 use aircache::kernel::resample::Resampler;
@@ -97,7 +97,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         let read = Read::new().model(args.model.as_ref()).files([&args.data]).files(&shards).questions(&questions);
         read.apart(&[("--out", out), ("--out", &plot), ("--out", &journal)])?;
     }
-    let grid = Grid::parse(&args.policies, &args.retain)?;
+    let cells = Cells::parse(&args.policies, &args.retain)?;
     let (files, name) = Ask::files(args.model.as_ref());
     let model = {
         let _busy = messages.busy(&format!("loading {name}"));
@@ -118,7 +118,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         preprocess: processor.settings().pixels.resampler.name().into(),
         max_new_tokens: args.max_new_tokens,
         how: String::new(),
-        cells: Header::cells(&grid),
+        cells: Header::cells(&cells),
     };
     let mut journal = match &args.out {
         Some(out) => Journal::open(&journal_of(out), header)?,
@@ -130,7 +130,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     let rounded = model.rounded(precision.grid())?; // R10.4
     let model = rounded.as_ref().unwrap_or(&model);
     let examiner =
-        Examiner { model, processor: &processor, grid: &grid, precision, max_new_tokens: args.max_new_tokens };
+        Examiner { model, processor: &processor, cells: &cells, precision, max_new_tokens: args.max_new_tokens };
     let shard = args.shard.unwrap_or(Shard { i: 1, n: 1 });
     answer(&examiner, &questions, shard, &mut journal, messages)?;
 

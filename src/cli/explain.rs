@@ -4,7 +4,7 @@ use super::answer::tokens;
 use super::ask::Ask;
 use super::out::{Stdout, bytes};
 use super::{Common, Verdict};
-use aircache::eval::{Examiner, Grid};
+use aircache::eval::{Cells, Examiner};
 use aircache::explain::{Explained, Lit, check_shown};
 use aircache::files::atomic_write;
 use aircache::pass::Precision;
@@ -63,7 +63,7 @@ enum Format {
 /// The command.
 pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     let messages = common.messages();
-    let grid = Grid::parse(&args.policies, &args.retain)?;
+    let cells = Cells::parse(&args.policies, &args.retain)?;
     if args.retain.contains(',') {
         return Err(Error::new("--retain", "one retention", format!("{:?}", args.retain)));
     }
@@ -85,7 +85,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     let examiner = Examiner {
         model: &asked.model,
         processor: &asked.processor,
-        grid: &grid,
+        cells: &cells,
         precision: Precision::Fast,
         max_new_tokens: args.max_new_tokens,
     };

@@ -1,12 +1,12 @@
 //! One question for all cells: one prefill, one plan for each cell, and all cells decoded together.
 
-use super::{Grid, Item};
+use super::{Cells, Item};
 use crate::error::Result;
 use crate::generate::{self, Until};
 use crate::input::{Prepared, Processor};
 use crate::model::Model;
 use crate::num::Real;
-use crate::pass::{Pass, Precision};
+use crate::pass::{Pass, Precision, Work};
 use crate::policy::{Plan, Policy, Scorer};
 use crate::sample::{Sampler, Sampling};
 use std::ops::ControlFlow;
@@ -19,7 +19,7 @@ pub struct Examiner<'a> {
     /// What makes prompts for it.
     pub processor: &'a Processor,
     /// The policies and retentions to answer under.
-    pub grid: &'a Grid,
+    pub cells: &'a Cells,
     /// How to compute.
     pub precision: Precision,
     /// Tokens an answer may have.
@@ -32,14 +32,7 @@ impl Examiner<'_> {
     /// # Errors
     /// An image that cannot be read, a prompt that is too long, a policy that does not fit it.
     pub fn answers(&self, item: &Item) -> Result<Vec<String>> {
-        match self.precision {
-            Precision::Truth => self.answers_in::<f64>(item),
-            Precision::Fast | Precision::Bf16 | Precision::F16 => self.answers_in::<f32>(item),
-        }
-    }
-
-    fn answers_in<T: Real>(&self, item: &Item) -> Result<Vec<String>> {
-        self.try_all::<T>(&item.prepare(self.processor)?, &item.question, |_, _| {})
+        self.precision.run(Answers(self, item))
     }
 
     /// The greedy answers of all cells to a prompt, in their order; `told` is given each cell's place and plan.
@@ -54,17 +47,17 @@ impl Examiner<'_> {
     ) -> Result<Vec<String>> {
         let tail = self.processor.tail(prompt, question);
         let fitted = |(policy, places): (Policy, Vec<usize>)| (policy.with_tail(tail), places);
-        let by_policy: Vec<(Policy, Vec<usize>)> = self.grid.policies().into_iter().map(fitted).collect();
+        let by_policy: Vec<(Policy, Vec<usize>)> = self.cells.policies().into_iter().map(fitted).collect();
         let policies: Vec<Policy> = by_policy.iter().map(|(policy, _)| *policy).collect();
         let mut pass = Pass::<T>::new(self.precision.grid());
         let sequence = generate::prefill(self.model, &mut pass, prompt, &policies)?;
 
-        let mut caches = vec![None; self.grid.cells.len()];
+        let mut caches = vec![None; self.cells.all.len()];
         for (policy, places) in &by_policy {
             let scorer = Scorer::new(policy, &prompt.roles)?;
             let scores = sequence.scores(&scorer)?;
             for &place in places {
-                let plan = scorer.decide(self.grid.cells[place].fraction, &scores);
+                let plan = scorer.decide(self.cells.all[place].fraction, &scores);
                 caches[place] = Some(sequence.with_cache(sequence.cache.picked(&plan.kept)));
                 told(place, plan);
             }
@@ -75,5 +68,17 @@ impl Examiner<'_> {
         let each = |_, _| ControlFlow::Continue(());
         let tokens = generate::decode_batch(self.model, &mut pass, &mut caches, &mut greedy, &until, each)?;
         tokens.iter().map(|tokens| self.processor.tokenizer().decode(tokens)).collect()
+    }
+}
+
+/// The answers to a question, under all cells.
+struct Answers<'a>(&'a Examiner<'a>, &'a Item);
+
+impl Work for Answers<'_> {
+    type Output = Result<Vec<String>>;
+
+    fn run<T: Real>(self) -> Self::Output {
+        let Answers(examiner, item) = self;
+        examiner.try_all::<T>(&item.prepare(examiner.processor)?, &item.question, |_, _| {})
     }
 }

@@ -21,12 +21,12 @@ const MOST: usize = 4096;
 
 /// All cells, grouped by policy. The full cache has one cell, at retention 1.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Grid {
+pub struct Cells {
     /// The cells, policies in the order given, retentions likewise.
-    pub cells: Vec<Cell>,
+    pub all: Vec<Cell>,
 }
 
-impl Grid {
+impl Cells {
     /// Every policy at every retention, `full` once.
     ///
     /// `policies`: names or parts. Separated by commas a part belongs to the policy before it
@@ -34,20 +34,20 @@ impl Grid {
     /// (`aircache;window=last-text:32,budget=uniform;h2o`). `retain`: decimals separated by commas.
     ///
     /// ```
-    /// let grid = aircache::eval::Grid::parse("full,aircache,snapkv,heads=mean", "0.5,0.1")?;
-    /// let names: Vec<_> = grid.cells.iter().map(|c| format!("{}@{}", c.name, c.retain)).collect();
+    /// let cells = aircache::eval::Cells::parse("full,aircache,snapkv,heads=mean", "0.5,0.1")?;
+    /// let names: Vec<_> = cells.all.iter().map(|c| format!("{}@{}", c.name, c.retain)).collect();
     /// assert_eq!(names, ["full@1", "aircache@0.5", "aircache@0.1", "snapkv,heads=mean@0.5", "snapkv,heads=mean@0.1"]);
     /// # Ok::<(), aircache::Error>(())
     /// ```
     ///
     /// # Errors
     /// A policy or retention that cannot be read, or stands there twice; more than 4096 cells.
-    pub fn parse(policies: &str, retain: &str) -> Result<Grid> {
+    pub fn parse(policies: &str, retain: &str) -> Result<Cells> {
         let retains: Vec<&str> = retain.split(',').map(str::trim).collect();
         let (many, names) = (retains.len(), names(policies));
         let most = format!("at most {MOST} pairs of policy and retention");
         ensure!(many.saturating_mul(names.len()) <= MOST, "--policies, --retain", most, names.len() * many);
-        let mut cells: Vec<Cell> = Vec::new();
+        let mut all: Vec<Cell> = Vec::new();
         let full = crate::policy::preset("full")?.policy;
         for name in names {
             let policy: Policy = name.parse().map_err(|e: Error| e.within("--policies"))?;
@@ -55,24 +55,24 @@ impl Grid {
             for &retain in retains {
                 let fraction = retain.parse().map_err(|e: Error| e.within("--retain"))?;
                 let cell = Cell { name: name.clone(), policy, retain: retain.to_string(), fraction };
-                let twice = cells.iter().any(|c| (c.policy, c.fraction) == (policy, fraction));
+                let twice = all.iter().any(|c| (c.policy, c.fraction) == (policy, fraction));
                 ensure!(
                     !twice,
                     "--policies, --retain",
                     "each policy and retention once",
                     format!("{name} at {retain} twice")
                 );
-                cells.push(cell);
+                all.push(cell);
             }
         }
-        ensure!(!cells.is_empty(), "--policies", "at least one policy", "none");
-        Ok(Grid { cells })
+        ensure!(!all.is_empty(), "--policies", "at least one policy", "none");
+        Ok(Cells { all })
     }
 
     /// The policies, each with its cells' places.
     pub(super) fn policies(&self) -> Vec<(Policy, Vec<usize>)> {
         let mut policies: Vec<(Policy, Vec<usize>)> = Vec::new();
-        for (i, cell) in self.cells.iter().enumerate() {
+        for (i, cell) in self.all.iter().enumerate() {
             match policies.iter_mut().find(|(p, _)| *p == cell.policy) {
                 Some((_, places)) => places.push(i),
                 None => policies.push((cell.policy, vec![i])),

@@ -4,7 +4,7 @@
 //! A killed run leaves whole lines, and perhaps one incomplete line, which is removed when the run continues. Each shard
 //! writes its own journal, and [`Journal::absorb`] merges them.
 
-use super::Grid;
+use super::Cells;
 use crate::error::{Error, Result, ensure};
 use crate::files::read_text;
 use serde::{Deserialize, Serialize};
@@ -70,9 +70,9 @@ impl Header {
     /// The value of `format`.
     pub const FORMAT: &'static str = "aircache-eval";
 
-    /// Names of a grid's cells.
-    pub fn cells(grid: &Grid) -> Vec<(String, String)> {
-        grid.cells.iter().map(|c| (c.name.clone(), c.retain.clone())).collect()
+    /// The names of cells.
+    pub fn cells(cells: &Cells) -> Vec<(String, String)> {
+        cells.all.iter().map(|c| (c.name.clone(), c.retain.clone())).collect()
     }
 
     /// Fails naming the first field in which `other`, read from `at`, is another evaluation.

@@ -3,7 +3,7 @@
 //! ```text
 //! data      the question file
 //! metric    exact match, ANLS, and their 95 % intervals
-//! grid      pairs of policy and retention
+//! cells     pairs of policy and retention
 //! answer    one question: a prefill, a plan for each cell, a batch of decodes
 //! batch     many questions with one policy, side by side
 //! journal   every answer at once, so that a killed run continues where it stopped, and shards merge
@@ -15,16 +15,16 @@
 
 mod answer;
 mod batch;
+mod cells;
 mod data;
-mod grid;
 mod journal;
 mod metric;
 mod results;
 
 pub use answer::Examiner;
 pub use batch::Batch;
+pub use cells::{Cell, Cells};
 pub use data::{Item, Questions};
-pub use grid::{Cell, Grid};
 pub use journal::{Header, Journal};
 pub use metric::{anls, exact_match, mean_interval, wilson};
 pub use results::{CellResult, Results};

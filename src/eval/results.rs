@@ -27,7 +27,7 @@ pub struct CellResult {
 /// The results of an evaluation, and a description of the evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Results {
-    /// A line a cell, in the grid's order.
+    /// A line a cell, in the order of the cells.
     pub cells: Vec<CellResult>,
     /// sha-256 of the model's tensors.
     pub model: String,

@@ -10,7 +10,7 @@ mod page;
 pub use overlay::{Lit, check_shown};
 
 use crate::error::Result;
-use crate::eval::{Cell, Examiner, Grid};
+use crate::eval::{Cell, Cells, Examiner};
 use crate::input::{Image, Prepared};
 use crate::policy::Plan;
 
@@ -45,7 +45,7 @@ pub struct Told {
 }
 
 impl Explained {
-    /// What the cells of an examiner's grid make of a prompt, and the whole cache beside them; in f32.
+    /// What an examiner's cells make of a prompt, and the whole cache beside them; in f32.
     ///
     /// name: of the model; images: of the prompt, or its frames; question: the question alone.
     ///
@@ -58,14 +58,14 @@ impl Explained {
         (question, prompt): (&str, Prepared),
     ) -> Result<Explained> {
         let tokenizer = examiner.processor.tokenizer();
-        let mut grid = Grid::parse("full", "1")?;
-        grid.cells.extend_from_slice(&examiner.grid.cells);
-        let examiner = Examiner { grid: &grid, ..*examiner };
-        let mut plans = vec![None; grid.cells.len()];
+        let mut cells = Cells::parse("full", "1")?;
+        cells.all.extend_from_slice(&examiner.cells.all);
+        let examiner = Examiner { cells: &cells, ..*examiner };
+        let mut plans = vec![None; cells.all.len()];
         let mut answers =
             examiner.try_all::<f32>(&prompt, question, |place, plan| plans[place] = Some(plan))?.into_iter();
         let full = answers.next().unwrap_or_default();
-        let told = grid.cells.iter().zip(plans).skip(1).zip(answers);
+        let told = cells.all.iter().zip(plans).skip(1).zip(answers);
         let told = told.filter_map(|((cell, plan), answer)| Some(Told { cell: cell.clone(), plan: plan?, answer }));
         let told = told.collect();
         let words = prompt.ids.iter().zip(&prompt.roles.0).map(|(&id, role)| match role {
@@ -79,13 +79,5 @@ impl Explained {
         let words = words.collect::<Result<_>>()?;
         let (model, question) = (name.to_string(), question.to_string());
         Ok(Explained { model, question, images, prompt, words, full, told })
-    }
-
-    /// The page: one HTML file that loads nothing.
-    ///
-    /// # Errors
-    /// An image that cannot be encoded.
-    pub fn page(&self) -> Result<String> {
-        page::page(self)
     }
 }

@@ -10,35 +10,41 @@ const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-pub(super) fn page(explained: &Explained) -> Result<String> {
-    let mut images = String::new();
-    let film = explained.prompt.images.iter().any(|image| image.packing.moment.is_some());
-    let kind = if film { "frame" } else { "image" };
-    for (i, image) in explained.images.iter().enumerate() {
-        let (height, width) = image.size();
-        let _ = write!(
-            images,
-            "<figure class=\"image\" data-image=\"{i}\" style=\"aspect-ratio:{width}/{height}\"><img alt=\"{kind} {}: {}\" \
-             src=\"{}\"><canvas></canvas></figure>",
-            i + 1,
-            escape(image.label()),
-            embedded(image)?
-        );
+impl Explained {
+    /// The page: one HTML file that loads nothing.
+    ///
+    /// # Errors
+    /// An image that cannot be encoded.
+    pub fn page(&self) -> Result<String> {
+        let mut images = String::new();
+        let film = self.prompt.images.iter().any(|image| image.packing.moment.is_some());
+        let kind = if film { "frame" } else { "image" };
+        for (i, image) in self.images.iter().enumerate() {
+            let (height, width) = image.size();
+            let _ = write!(
+                images,
+                "<figure class=\"image\" data-image=\"{i}\" style=\"aspect-ratio:{width}/{height}\"><img alt=\"{kind} {}: {}\" \
+                 src=\"{}\"><canvas></canvas></figure>",
+                i + 1,
+                escape(image.label()),
+                embedded(image)?
+            );
+        }
+        let (rows, visual) = (self.prompt.ids.len(), self.prompt.roles.visual().len());
+        let data = self.json().to_string().replace("</", "<\\/");
+        let filled = [
+            ("@STYLE@", STYLE.to_string()),
+            ("@QUESTION@", escape(&self.question)),
+            ("@MODEL@", escape(&self.model)),
+            ("@ROWS@", rows.to_string()),
+            ("@VISUAL@", visual.to_string()),
+            ("@ANSWERS@", answers(self)),
+            ("@IMAGES@", images),
+            ("@DATA@", data),
+            ("@SCRIPT@", SCRIPT.to_string()),
+        ];
+        Ok(fill(PAGE, &filled))
     }
-    let (rows, visual) = (explained.prompt.ids.len(), explained.prompt.roles.visual().len());
-    let data = explained.json().to_string().replace("</", "<\\/");
-    let filled = [
-        ("@STYLE@", STYLE.to_string()),
-        ("@QUESTION@", escape(&explained.question)),
-        ("@MODEL@", escape(&explained.model)),
-        ("@ROWS@", rows.to_string()),
-        ("@VISUAL@", visual.to_string()),
-        ("@ANSWERS@", answers(explained)),
-        ("@IMAGES@", images),
-        ("@DATA@", data),
-        ("@SCRIPT@", SCRIPT.to_string()),
-    ];
-    Ok(fill(PAGE, &filled))
 }
 
 /// The answers, one row for each; that of the full cache comes first.

@@ -1,7 +1,6 @@
 //! Error over depth as SVG: every stage in the order of computation, its ruler, and its error as a share of the limit.
 
-use super::page::escape;
-use super::verdict::class;
+use super::page::{class, escape};
 use crate::golden::{Outcome, StageVerdict};
 use std::fmt::Write;
 

@@ -1,4 +1,6 @@
-//! Pages that load nothing: text made safe, templates filled.
+//! Pages that load nothing: text made safe, templates filled, outcomes as classes of the style sheet.
+
+use crate::golden::Outcome;
 
 /// Text for HTML or SVG.
 pub(crate) fn escape(text: &str) -> String {
@@ -17,4 +19,9 @@ pub(crate) fn fill(template: &str, filled: &[(&str, String)]) -> String {
         rest = &rest[at + mark.len()..];
     }
     out + rest
+}
+
+/// A class of the style sheet.
+pub(super) fn class(outcome: Outcome) -> &'static str {
+    if outcome == Outcome::NotJudged { "not" } else { outcome.name() }
 }

@@ -1,6 +1,6 @@
 //! A verdict as a page: one file that loads nothing and needs no script.
 
-use super::page::{escape, fill};
+use super::page::{class, escape, fill};
 use super::{depth, heat};
 use crate::golden::{Outcome, StageVerdict, Verdict};
 use std::fmt::Write;
@@ -50,11 +50,6 @@ pub fn page(verdict: &Verdict, candidate: &str) -> String {
             ("@ROWS@", verdict.stages.iter().map(row).collect::<String>()),
         ],
     )
-}
-
-/// A class of the style sheet.
-pub(super) fn class(outcome: Outcome) -> &'static str {
-    if outcome == Outcome::NotJudged { "not" } else { outcome.name() }
 }
 
 fn row(s: &StageVerdict) -> String {

@@ -4,10 +4,10 @@ use super::machine::Machine;
 use aircache::Result;
 use aircache::config::FamilyConfig;
 use aircache::decoder::{AT_ONCE, Observer, Sequence};
-use aircache::eval;
+use aircache::eval::Cell;
 use aircache::input::{GivenImage, Positions, Prepared};
 use aircache::model::Model;
-use aircache::num::Grid;
+use aircache::num::{Grid, Random};
 use aircache::pass::Pass;
 use aircache::policy::{Policy, Scorer};
 use aircache::{Role, Roles};
@@ -17,8 +17,8 @@ use std::time::Instant;
 /// Of twenty rows of a prompt this many are text before and after the visual ones.
 const TEXT: usize = 20;
 
-/// What a cell came to.
-pub struct Cell {
+/// What was measured of a cell.
+pub struct Measured {
     pub policy: String,
     pub retain: String,
     pub prompt: usize,
@@ -30,7 +30,7 @@ pub struct Cell {
     pub kv_bytes: usize,
 }
 
-impl Cell {
+impl Measured {
     /// Tokens a second, of all sequences together.
     pub fn tokens_s(&self) -> f64 {
         self.batch as f64 * 1e3 / self.decode_ms
@@ -81,7 +81,7 @@ pub struct Timed<'m> {
 
 impl Timed<'_> {
     /// Measures one retention of the policy, decoded in a batch.
-    pub fn cell(&self, wanted: &eval::Cell, batch: usize, steps: usize) -> Result<Cell> {
+    pub fn cell(&self, wanted: &Cell, batch: usize, steps: usize) -> Result<Measured> {
         let (decoder, n) = (&self.model.decoder, self.sequence.roles.len());
         let mut cache = self.sequence.cache.clone();
         let start = Instant::now();
@@ -104,7 +104,7 @@ impl Timed<'_> {
             .skip(1) // the first finds nothing where it will be
             .collect();
         times.sort_by(f64::total_cmp);
-        Ok(Cell {
+        Ok(Measured {
             policy: wanted.name.clone(),
             retain: wanted.retain.clone(),
             prompt: n,
@@ -148,12 +148,6 @@ pub fn vision(model: &Model) -> Result<Option<f64>> {
 
 /// Tokens of a vocabulary, the same for the same number.
 fn random(n: usize, vocab: usize) -> Vec<u32> {
-    let mut state = 0x9e37_79b9_7f4a_7c15u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % vocab as u64) as u32
-    };
-    (0..n).map(|_| next()).collect()
+    let mut random = Random::new(0);
+    (0..n).map(|_| (random.bits() % vocab as u64) as u32).collect()
 }

@@ -1,28 +1,37 @@
 //! The memory that a bench needs beside its weights: that of its largest cell.
 
-use super::Args;
 use super::machine;
 use aircache::config::{DecoderConfig, FamilyConfig};
 use aircache::decoder::AT_ONCE;
-use aircache::eval::{Cell, Grid};
+use aircache::eval::{Cell, Cells};
 
 /// Entries that a head of a cache makes room for at once.
 const GROWTH: u128 = 256;
 
+/// The sizes of the largest cell.
+#[derive(Clone, Copy)]
+pub struct Largest {
+    /// Tokens of its prompt.
+    pub prompt: u32,
+    /// Sequences that are decoded side by side.
+    pub batch: u32,
+    /// Steps of a decode.
+    pub steps: usize,
+    /// Bytes of a number of its caches.
+    pub number: u8,
+}
+
 /// Bytes that the largest cell needs at the least, weights apart.
-pub fn most(config: &FamilyConfig, args: &Args, cells: &Grid) -> u64 {
-    let number = if args.kv == "bf16" { 2 } else { 4 };
-    let batch = args.batch.iter().max().copied().unwrap_or(1).into();
-    let prompt = args.prompt_len.iter().max().copied().unwrap_or(1).into();
-    let of = |cell: &Cell| needed(config.text(), cell, prompt, batch, args.max_new_tokens as u128, number);
-    let cells = cells.cells.iter().map(of).max().unwrap_or(0);
+pub fn most(config: &FamilyConfig, largest: Largest, cells: &Cells) -> u64 {
+    let cells = cells.all.iter().map(|cell| needed(config.text(), cell, largest)).max().unwrap_or(0);
     u64::try_from(cells).unwrap_or(u64::MAX).max(machine::BYTES)
 }
 
-/// Bytes of one cell; number: those of a number of its caches. A cell grows with all three, so the largest one has the most
-/// of each.
-fn needed(c: &DecoderConfig, cell: &Cell, prompt: u128, batch: u128, steps: u128, number: u128) -> u128 {
+/// Bytes of one cell. A cell grows with each of its sizes, so the largest one has the most of each.
+fn needed(c: &DecoderConfig, cell: &Cell, largest: Largest) -> u128 {
     let wide = |n: usize| n as u128;
+    let (prompt, batch) = (u128::from(largest.prompt), u128::from(largest.batch));
+    let (steps, number) = (wide(largest.steps), u128::from(largest.number));
     // Keys, values, and where the entry stood.
     let entry = wide(c.layers * c.kv_heads) * (2 * wide(c.head_dim) * number + 8);
     let share = if cell.name == "full" { 1.0 } else { cell.retain.parse().unwrap_or(1.0) };
