@@ -13,8 +13,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// let e = aircache::Error::new("config.json: num_attention_heads", "a divisor of hidden_size 192", 7);
 /// assert_eq!(e.to_string(), "config.json: num_attention_heads: expected a divisor of hidden_size 192, found 7");
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{at}: expected {expected}, found {got}{}", .remedy.as_ref().map(|r| format!(" ({r})")).unwrap_or_default())]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     /// The file, and the tensor or field in it; or the option or argument.
     pub at: String,
@@ -25,6 +24,16 @@ pub struct Error {
     /// What the user can do about it, if anything is known to help.
     pub remedy: Option<String>,
 }
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Error { at, expected, got, remedy } = self;
+        write!(f, "{at}: expected {expected}, found {got}")?;
+        remedy.iter().try_for_each(|remedy| write!(f, " ({remedy})"))
+    }
+}
+
+impl std::error::Error for Error {}
 
 impl Error {
     /// An error at `at`, where `expected` was wanted and `got` was found.

@@ -7,7 +7,7 @@ use aircache::files::Files;
 use aircache::golden::{self, Bundle};
 use aircache::input::Reader;
 use aircache::model::{Model, Survey};
-use aircache::weights::Checkpoint;
+use aircache::weights::{Checkpoint, bytes_of};
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -36,7 +36,7 @@ pub fn header(data: &[u8]) {
     let length = u64::from_le_bytes(*data.first_chunk().expect("a length")) as usize;
     assert_eq!(checkpoint.bytes() as usize, data.len() - 8 - length, "the tensors fill the file");
     for t in checkpoint.tensors() {
-        assert_eq!(t.dtype.bytes(t.shape), Some(t.data.len()), "{}", t.name);
+        assert_eq!(bytes_of(t.dtype, t.shape), Some(t.data.len()), "{}", t.name);
         let names = [t.name.to_string()];
         assert_eq!(checkpoint.find(&names).map(|found| found.data.as_ptr()), Some(t.data.as_ptr()));
         let [rows, cols] = *t.shape else { continue };

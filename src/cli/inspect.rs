@@ -110,10 +110,10 @@ fn look(files: &Files, name: String, common: &Common) -> Report {
 }
 
 /// dtype: tensors, numbers, bytes.
-fn dtypes(checkpoint: &Checkpoint) -> BTreeMap<&'static str, (usize, usize, usize)> {
+fn dtypes(checkpoint: &Checkpoint) -> BTreeMap<String, (usize, usize, usize)> {
     let mut all = BTreeMap::new();
     for t in checkpoint.tensors() {
-        let entry: &mut (usize, usize, usize) = all.entry(t.dtype.name()).or_default();
+        let entry: &mut (usize, usize, usize) = all.entry(t.dtype.to_string()).or_default();
         *entry = (entry.0 + 1, entry.1 + t.numbers(), entry.2 + t.data.len());
     }
     all

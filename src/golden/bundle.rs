@@ -2,11 +2,10 @@
 
 use crate::error::{Error, Result, ensure};
 use crate::memory;
-use crate::weights::header::{self, Entry, shortened};
+use crate::weights::file::{TensorFile, shortened};
 use crate::weights::{Dtype, Storage, TensorInfo};
 use half::{bf16, f16};
 use ndarray::{ArrayD, IxDyn};
-use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The metadata's `format`.
@@ -17,12 +16,7 @@ const MAX_METADATA: usize = 16 << 20;
 
 /// An opened bundle, mapped into memory.
 #[derive(Debug)]
-pub struct Bundle {
-    label: String,
-    storage: Storage,
-    metadata: BTreeMap<String, String>,
-    stages: BTreeMap<String, Entry>,
-}
+pub struct Bundle(TensorFile);
 
 impl Bundle {
     /// Opens a file and checks its head.
@@ -30,10 +24,9 @@ impl Bundle {
     /// # Errors
     /// The file is missing, damaged, or no bundle (`format` in the metadata).
     pub fn open(path: &Path) -> Result<Bundle> {
-        let label = path.display().to_string();
-        let storage = Storage::open(path)?;
-        let head = header::read(storage.bytes(), &label)?;
-        let found = head.metadata.get("format").map_or("none".into(), |s| format!("{:?}", shortened(s)));
+        let file = TensorFile::read(Storage::open(path)?, path.display().to_string())?;
+        let label = &file.label;
+        let found = file.metadata.get("format").map_or("none".into(), |s| format!("{:?}", shortened(s)));
         ensure!(
             found == format!("{FORMAT:?}"),
             format!("{label}: metadata format"),
@@ -41,21 +34,24 @@ impl Bundle {
             found,
             "give a bundle as `record` writes it; an export sets this metadata, and `precision`"
         );
-        let metadata = head.metadata.values().map(String::len).sum::<usize>();
-        let at = format!("{label}: metadata");
-        ensure!(metadata <= MAX_METADATA, at, format!("at most {MAX_METADATA} bytes"), metadata);
-        let stages = head.tensors.into_iter().map(|t| (t.name.clone(), t)).collect();
-        Ok(Bundle { label, storage, metadata: head.metadata, stages })
+        let metadata = file.metadata.values().map(String::len).sum::<usize>();
+        ensure!(
+            metadata <= MAX_METADATA,
+            format!("{label}: metadata"),
+            format!("at most {MAX_METADATA} bytes"),
+            metadata
+        );
+        Ok(Bundle(file))
     }
 
     /// The path, for messages.
     pub fn label(&self) -> &str {
-        &self.label
+        &self.0.label
     }
 
     /// A value of the metadata.
     pub fn metadata(&self, key: &str) -> Option<&str> {
-        self.metadata.get(key).map(String::as_str)
+        self.0.metadata.get(key).map(String::as_str)
     }
 
     /// A value of the metadata that has to be there.
@@ -63,7 +59,7 @@ impl Bundle {
     /// # Errors
     /// It is not.
     pub fn required(&self, key: &str) -> Result<&str> {
-        self.metadata(key).ok_or_else(|| Error::new(format!("{}: metadata {key}", self.label), "a value", "none"))
+        self.metadata(key).ok_or_else(|| Error::new(self.at(&format!("metadata {key}")), "a value", "none"))
     }
 
     /// Fails where there is no memory for so many copies of the largest stage, in f64.
@@ -71,25 +67,19 @@ impl Bundle {
     /// # Errors
     /// As said.
     pub(super) fn fits(&self, copies: u64) -> Result<()> {
-        let stage = self.stages.values().filter_map(|t| self.get(&t.name)).max_by_key(TensorInfo::numbers);
+        let stage = self.names().filter_map(|name| self.get(name)).max_by_key(TensorInfo::numbers);
         let Some(t) = stage else { return Ok(()) };
         memory::check(&self.at(t.name), copies * size_of::<f64>() as u64 * t.numbers() as u64)
     }
 
     /// The names of the stages, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.stages.keys().map(String::as_str)
+        self.0.tensors.keys().map(String::as_str)
     }
 
     /// A stage's type, shape and bytes; `None` if the bundle does not hold it.
     pub fn get(&self, name: &str) -> Option<TensorInfo<'_>> {
-        self.stages.get(name).map(|t| TensorInfo {
-            name: &t.name,
-            dtype: t.dtype,
-            shape: &t.shape,
-            data: &self.storage.bytes()[t.range.clone()],
-            file: &self.label,
-        })
+        self.0.get(name)
     }
 
     /// A stage that has to be there.
@@ -97,7 +87,7 @@ impl Bundle {
     /// # Errors
     /// It is not.
     pub fn stage(&self, name: &str) -> Result<TensorInfo<'_>> {
-        self.get(name).ok_or_else(|| Error::new(format!("{}: {name}", self.label), "this stage", "none"))
+        self.get(name).ok_or_else(|| Error::new(self.at(name), "this stage", "none"))
     }
 
     /// A stage of numbers, widened exactly.
@@ -118,7 +108,7 @@ impl Bundle {
         Ok(match t.dtype {
             Dtype::F64 => numbers(t.data, f64::from_le_bytes),
             Dtype::F32 => numbers(t.data, |b| f32::from_le_bytes(b).into()),
-            Dtype::Bf16 => numbers(t.data, |b| bf16::from_le_bytes(b).to_f64()),
+            Dtype::BF16 => numbers(t.data, |b| bf16::from_le_bytes(b).to_f64()),
             Dtype::F16 => numbers(t.data, |b| f16::from_le_bytes(b).to_f64()),
             other => return Err(Error::new(self.at(name), "dtype F64, F32, BF16 or F16", other)),
         })
@@ -133,7 +123,7 @@ impl Bundle {
         let values = match t.dtype {
             Dtype::F64 => numbers(t.data, |b| f64::from_le_bytes(b) as f32),
             Dtype::F32 => numbers(t.data, f32::from_le_bytes),
-            Dtype::Bf16 => numbers(t.data, |b| bf16::from_le_bytes(b).to_f32()),
+            Dtype::BF16 => numbers(t.data, |b| bf16::from_le_bytes(b).to_f32()),
             Dtype::F16 => numbers(t.data, |b| f16::from_le_bytes(b).to_f32()),
             other => return Err(Error::new(self.at(name), "dtype F64, F32, BF16 or F16", other)),
         };
@@ -150,14 +140,14 @@ impl Bundle {
             Dtype::I64 => numbers(t.data, i64::from_le_bytes),
             Dtype::I32 => numbers(t.data, |b| i32::from_le_bytes(b).into()),
             Dtype::U32 => numbers(t.data, |b| u32::from_le_bytes(b).into()),
-            Dtype::U8 | Dtype::Bool => numbers(t.data, |[b]: [u8; 1]| b.into()),
+            Dtype::U8 | Dtype::BOOL => numbers(t.data, |[b]: [u8; 1]| b.into()),
             other => return Err(Error::new(self.at(name), "dtype I64, I32, U32, U8 or BOOL", other)),
         };
         self.shaped(name, t.shape, values)
     }
 
     fn at(&self, name: &str) -> String {
-        format!("{}: {name}", self.label)
+        format!("{}: {name}", self.0.label)
     }
 
     /// Gives numbers their shape; fails on shapes such as [0, 2⁶³], which hold nothing and still overflow.

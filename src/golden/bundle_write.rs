@@ -6,10 +6,12 @@
 use super::bundle::FORMAT;
 use crate::error::{Result, ensure};
 use crate::files::output::{Temporary, unwritable};
-use crate::weights::Dtype;
-use crate::weights::header::{self, Entry};
+use crate::weights::file::{self, Entry};
+use crate::weights::{Dtype, bytes_of};
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Slot;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -34,9 +36,8 @@ use std::path::{Path, PathBuf};
 pub struct BundleWriter {
     target: PathBuf,
     spool: BufWriter<SpoolFile>,
-    /// In the order put; `range` counts from the start of the spool.
-    entries: Vec<Entry>,
-    names: HashSet<String>,
+    /// By name; `data_offsets` count from the start of the spool.
+    entries: BTreeMap<String, Entry>,
     length: usize,
 }
 
@@ -60,7 +61,7 @@ impl BundleWriter {
     /// The folder is missing or not writable, or the target is there and no regular file.
     pub fn create(target: &Path) -> Result<BundleWriter> {
         let spool = BufWriter::with_capacity(1 << 20, SpoolFile(Temporary::beside(target)?.unnamed()));
-        Ok(BundleWriter { target: target.into(), spool, entries: Vec::new(), names: HashSet::new(), length: 0 })
+        Ok(BundleWriter { target: target.into(), spool, entries: BTreeMap::new(), length: 0 })
     }
 
     /// Adds a stage: its numbers row-major, little-endian.
@@ -71,18 +72,18 @@ impl BundleWriter {
     /// # Panics
     /// Where the bytes do not fill the shape or the name was put before: bugs of the caller.
     pub fn put(&mut self, name: &str, dtype: Dtype, shape: &[usize], bytes: &[u8]) -> Result<()> {
-        assert_eq!(dtype.bytes(shape), Some(bytes.len()), "T1.2: {name}: the bytes fill the shape {shape:?}");
-        assert!(self.names.insert(name.to_string()), "T1.2: {name}: a stage is put once");
+        assert_eq!(bytes_of(dtype, shape), Some(bytes.len()), "T1.2: {name}: the bytes fill the shape {shape:?}");
+        let Slot::Vacant(slot) = self.entries.entry(name.into()) else { panic!("T1.2: {name}: a stage is put once") };
         self.spool.write_all(bytes).map_err(|e| unwritable(&self.target, e))?;
-        let range = self.length..self.length + bytes.len();
-        self.length = range.end;
-        self.entries.push(Entry { name: name.into(), dtype, shape: shape.into(), range });
+        let data_offsets = (self.length, self.length + bytes.len());
+        self.length = data_offsets.1;
+        slot.insert(Entry { dtype, shape: shape.into(), data_offsets });
         Ok(())
     }
 
     /// The shape of a stage that was put before.
     pub(super) fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.entries.iter().find(|e| e.name == name).map(|e| &e.shape[..])
+        self.entries.get(name).map(|entry| &entry.shape[..])
     }
 
     /// A stage of numbers that was put before; none where there is none of this name.
@@ -90,23 +91,21 @@ impl BundleWriter {
     /// # Errors
     /// The waiting file cannot be read.
     pub fn numbers(&mut self, name: &str) -> Result<Option<Vec<f64>>> {
-        let number = |d: Dtype| matches!(d, Dtype::F64 | Dtype::F32 | Dtype::Bf16 | Dtype::F16);
-        let known = |e: &&Entry| e.name == name && number(e.dtype);
-        let Some((range, dtype)) = self.entries.iter().find(known).map(|e| (e.range.clone(), e.dtype)) else {
-            return Ok(None);
-        };
-        let mut bytes = vec![0u8; range.len()];
+        let number = |d: Dtype| matches!(d, Dtype::F64 | Dtype::F32 | Dtype::BF16 | Dtype::F16);
+        let known = self.entries.get(name).filter(|entry| number(entry.dtype));
+        let Some(&Entry { dtype, data_offsets: (from, to), .. }) = known else { return Ok(None) };
+        let mut bytes = vec![0u8; to - from];
         let mut read = |spool: &mut BufWriter<SpoolFile>| {
             spool.flush()?;
             let file = spool.get_mut().0.file();
-            file.seek(SeekFrom::Start(range.start as u64))?;
+            file.seek(SeekFrom::Start(from as u64))?;
             file.read_exact(&mut bytes)?;
             file.seek(SeekFrom::End(0))
         };
         read(&mut self.spool).map_err(|e| unwritable(&self.target, e))?;
         Ok(Some(match dtype {
             Dtype::F64 => bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
-            Dtype::Bf16 => bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f64()).collect(),
+            Dtype::BF16 => bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f64()).collect(),
             Dtype::F16 => bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f64()).collect(),
             _ => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b).into()).collect(),
         }))
@@ -117,30 +116,38 @@ impl BundleWriter {
     /// # Errors
     /// The disk is full or the like; the head would be longer than the format allows.
     pub fn finish<K: Into<String>, V: Into<String>>(self, metadata: impl IntoIterator<Item = (K, V)>) -> Result<()> {
-        let BundleWriter { target, spool, mut entries, .. } = self;
+        let BundleWriter { target, spool, entries, .. } = self;
         let failed = |e: std::io::Error| unwritable(&target, e);
         let SpoolFile(mut spool) = spool.into_inner().map_err(|e| failed(e.into_error()))?;
         let mut metadata: BTreeMap<String, String> = metadata.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
         metadata.insert("format".into(), FORMAT.into());
-        entries.sort_by(|a, b| b.dtype.bits().cmp(&a.dtype.bits()).then_with(|| a.name.cmp(&b.name)));
-        let head = header::write(&metadata, &entries);
-        ensure!(head.len() - 8 <= header::MAX_HEADER, target.display(), "a header within 100 MB", head.len());
+        let mut entries: Vec<(String, Entry)> = entries.into_iter().collect();
+        entries.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.dtype.bitsize())); // stable: by name where as wide
+        let mut end = 0;
+        let waiting = entries.iter_mut().map(|(_, entry)| {
+            let (from, to) = entry.data_offsets;
+            entry.data_offsets = (end, end + to - from);
+            end = entry.data_offsets.1;
+            (from as u64, (to - from) as u64)
+        });
+        let waiting: Vec<(u64, u64)> = waiting.collect();
+        let head = file::head(&metadata, entries.clone());
+        ensure!(head.len() - 8 <= file::MAX_HEADER, target.display(), "a header within 100 MB", head.len());
 
         let mut file = Temporary::beside(&target)?;
         file.file().write_all(&head).map_err(failed)?;
-        for entry in &entries {
-            spool.file().seek(SeekFrom::Start(entry.range.start as u64)).map_err(failed)?;
-            let copied =
-                std::io::copy(&mut spool.file().take(entry.range.len() as u64), file.file()).map_err(failed)?;
-            let at = || format!("{}: {}", target.display(), entry.name);
-            ensure!(copied == entry.range.len() as u64, at(), "the bytes that were put", "a temporary file cut short");
+        for ((name, _), (from, length)) in entries.iter().zip(waiting) {
+            spool.file().seek(SeekFrom::Start(from)).map_err(failed)?;
+            let copied = std::io::copy(&mut spool.file().take(length), file.file()).map_err(failed)?;
+            let at = || format!("{}: {name}", target.display());
+            ensure!(copied == length, at(), "the bytes that were put", "a temporary file cut short");
         }
         file.persist(&target)
     }
 }
 
 macro_rules! put {
-    ($($name:ident $type:ty, $dtype:ident;)*) => {
+    ($($name:ident $type:ty, $dtype:ident $(, $bits:ident)?;)*) => {
         impl BundleWriter {
             $(
                 #[doc = concat!("Adds a stage stored as ", stringify!($dtype), ". See [`put`](Self::put).")]
@@ -151,7 +158,7 @@ macro_rules! put {
                 /// # Panics
                 /// As [`put`](Self::put).
                 pub fn $name(&mut self, name: &str, shape: &[usize], values: &[$type]) -> Result<()> {
-                    self.put(name, Dtype::$dtype, shape, bytemuck::cast_slice(values))
+                    self.put(name, Dtype::$dtype, shape, bytemuck::cast_slice(values$(.$bits())?))
                 }
             )*
         }
@@ -160,8 +167,8 @@ macro_rules! put {
 put! {
     put_f64 f64, F64;
     put_f32 f32, F32;
-    put_bf16 bf16, Bf16;
-    put_f16 f16, F16;
+    put_bf16 bf16, BF16, reinterpret_cast;
+    put_f16 f16, F16, reinterpret_cast;
     put_i64 i64, I64;
     put_u8 u8, U8;
 }

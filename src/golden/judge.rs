@@ -15,7 +15,7 @@ use crate::error::{Result, ensure};
 use crate::pass::Precision;
 use crate::policy::{Policy, Retain, Scorer};
 use crate::stage::{Site, Stage};
-use crate::weights::header::shortened;
+use crate::weights::file::shortened;
 use std::collections::BTreeMap;
 
 /// What a candidate is judged by.

@@ -107,7 +107,7 @@ impl Sample {
         let Some(got) = candidate.get(name) else { return false };
         let kind = match got.dtype {
             Dtype::F32 => "f32",
-            Dtype::Bf16 => "bf16",
+            Dtype::BF16 => "bf16",
             Dtype::F16 => "f16",
             _ => return false,
         };

@@ -70,7 +70,8 @@ impl Model {
     /// # Errors
     /// No memory for a copy of the weights.
     pub fn rounded(&self, grid: Grid) -> Result<Option<Self>> {
-        let rounded = self.checkpoint.rounded(grid)?;
+        memory::check(self.checkpoint.label(), self.checkpoint.rounded_bytes(grid))?;
+        let rounded = self.checkpoint.rounded(grid);
         rounded.map(|checkpoint| Self::wired(self.config.clone(), self.generation.clone(), checkpoint)).transpose()
     }
 

@@ -4,7 +4,7 @@
 use super::{Aside, Branch, Pass};
 use crate::config::Activation;
 use crate::kernel::{
-    Angles, HeadView, Heads, MatrixView, Stores, Visible, activate, attention, attention_over, layer_norm, linear,
+    Angles, HeadView, HeadViews, MatrixView, Stores, Visible, activate, attention, attention_over, layer_norm, linear,
     linear_in_order, recycle, rms_norm, store,
 };
 use crate::num::{Grid, Real};
@@ -129,7 +129,7 @@ impl Attention {
         self,
         q: &[T],
         (heads, d_h): (usize, usize),
-        entries: &Heads<'_, T>,
+        entries: &HeadViews<'_, T>,
         received: Option<&mut [Vec<T>]>,
     ) -> Vec<T> {
         attention_over(q, heads, entries, d_h, Visible::Causal, self.0, received)

@@ -1,13 +1,13 @@
 //! All tensors of a checkpoint by name.
 
-use super::header::{Entry, shortened};
-use super::shards::{self, Shard};
-use super::{Dtype, Storage};
+use super::file::{TensorFile, TensorInfo, shortened};
+use super::{Storage, shards};
 use crate::error::{Error, Result};
 use crate::files::Files;
 use crate::memory;
 use crate::num::Grid;
 use half::{bf16, f16};
+use safetensors::Dtype;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -19,33 +19,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub struct Checkpoint {
     /// What messages call the checkpoint as a whole.
     label: String,
-    shards: Vec<Shard>,
+    files: Vec<TensorFile>,
     tensors: BTreeMap<String, Place>,
     /// Bytes of tensors that were made up for want of any.
     pub(super) made_up: AtomicU64,
 }
 
-/// Where a tensor is, and whether any part of the model has asked for it.
+/// In which file a tensor is, and whether any part of the model has asked for it.
 #[derive(Debug)]
 struct Place {
-    shard: usize,
-    entry: usize,
+    file: usize,
     asked: AtomicBool,
-}
-
-/// What a checkpoint says of one tensor.
-#[derive(Debug, Clone, Copy)]
-pub struct TensorInfo<'a> {
-    /// Its name in the checkpoint.
-    pub name: &'a str,
-    /// How its numbers are stored.
-    pub dtype: Dtype,
-    /// Its sides, the outermost first.
-    pub shape: &'a [usize],
-    /// Its raw bytes, row-major, little-endian.
-    pub data: &'a [u8],
-    /// The file it is in.
-    pub file: &'a str,
 }
 
 /// Rounds numbers of N bytes in place.
@@ -53,51 +37,36 @@ fn round<const N: usize>(bytes: &mut [u8], to: impl Fn([u8; N]) -> [u8; N]) {
     bytes.as_chunks_mut::<N>().0.iter_mut().for_each(|b| *b = to(*b));
 }
 
-impl TensorInfo<'_> {
-    /// Whether its numbers can be read where they lie.
-    pub(super) fn is_aligned(&self) -> bool {
-        (self.data.as_ptr() as usize).is_multiple_of((self.dtype.bits() / 8).max(1))
-    }
-
-    /// Number of numbers.
-    pub fn numbers(&self) -> usize {
-        self.shape.iter().product()
-    }
-}
-
 impl Checkpoint {
     /// Opens `model.safetensors`, or the files that `model.safetensors.index.json` lists.
     ///
     /// # Errors
-    /// No weights, or damaged ones; the message names file and tensor. Weights that have to be copied, and no memory for
-    /// that. What a model needs of them is checked later, by [`matrix`](Self::matrix) and [`vector`](Self::vector).
+    /// No weights, or damaged ones; the message names file and tensor. What a model needs of them is checked later, by
+    /// [`matrix`](Self::matrix) and [`vector`](Self::vector).
     pub fn open(files: &Files) -> Result<Checkpoint> {
-        let (label, shards) = shards::open(files)?;
+        let (label, files) = shards::open(files)?;
         let mut tensors = BTreeMap::new();
-        for (s, shard) in shards.iter().enumerate() {
-            for (e, entry) in shard.header.tensors.iter().enumerate() {
-                let place = Place { shard: s, entry: e, asked: AtomicBool::new(false) };
-                if let Some(Place { shard: other, .. }) = tensors.insert(entry.name.clone(), place) {
-                    let at = format!("{}: {}", shard.label, shortened(&entry.name));
-                    return Err(Error::new(at, "a tensor in one file", format!("another in {}", shards[other].label)));
+        for (i, file) in files.iter().enumerate() {
+            for name in file.tensors.keys() {
+                let place = Place { file: i, asked: AtomicBool::new(false) };
+                if let Some(other) = tensors.insert(name.clone(), place) {
+                    let at = format!("{}: {}", file.label, shortened(name));
+                    return Err(Error::new(
+                        at,
+                        "a tensor in one file",
+                        format!("another in {}", files[other.file].label),
+                    ));
                 }
             }
         }
-        let checkpoint = Checkpoint { label, shards, tensors, made_up: AtomicU64::new(0) };
-        // Tensors that lie between the places of their numbers are copied as they are asked for.
-        let copied = checkpoint.tensors().filter(|t| !t.is_aligned()).map(|t| t.data.len() as u64).sum();
-        memory::check(&checkpoint.label, copied)?;
+        let checkpoint = Checkpoint { label, files, tensors, made_up: AtomicU64::new(0) };
+        memory::check(&checkpoint.label, checkpoint.copied_bytes())?;
         Ok(checkpoint)
     }
 
     /// A checkpoint without tensors.
     pub(crate) fn empty(label: &str) -> Checkpoint {
-        Checkpoint {
-            label: label.to_string(),
-            shards: Vec::new(),
-            tensors: BTreeMap::new(),
-            made_up: AtomicU64::new(0),
-        }
+        Checkpoint { label: label.to_string(), files: Vec::new(), tensors: BTreeMap::new(), made_up: AtomicU64::new(0) }
     }
 
     /// The path of the weights or of their index, for messages.
@@ -107,12 +76,12 @@ impl Checkpoint {
 
     /// Every tensor, sorted by name.
     pub fn tensors(&self) -> impl Iterator<Item = TensorInfo<'_>> {
-        self.tensors.values().map(|place| self.info(place))
+        self.tensors.iter().map(|(name, place)| self.info(name, place))
     }
 
     /// The first tensor that has one of these names.
     pub fn find(&self, names: &[String]) -> Option<TensorInfo<'_>> {
-        self.place(names).map(|place| self.info(place))
+        self.place(names).map(|(name, place)| self.info(name, place))
     }
 
     /// Bytes of all tensors together, made-up ones included.
@@ -122,8 +91,14 @@ impl Checkpoint {
 
     /// Bytes of those that lie in mapped files, which take memory only as they are read.
     pub fn mapped_bytes(&self) -> u64 {
-        let mapped = |place: &&Place| matches!(*self.shards[place.shard].storage, Storage::Mapped(_));
-        self.tensors.values().filter(mapped).map(|place| self.info(place).data.len() as u64).sum()
+        let mapped = |file: &&TensorFile| matches!(*file.storage, Storage::Mapped(_));
+        let bytes = |file: &TensorFile| (file.storage.bytes().len() - file.start) as u64;
+        self.files.iter().filter(mapped).map(bytes).sum()
+    }
+
+    /// Bytes of the tensors that lie between the places of their numbers: a model copies them as it asks for them.
+    pub fn copied_bytes(&self) -> u64 {
+        self.tensors().filter(|t| !t.is_aligned()).map(|t| t.data.len() as u64).sum()
     }
 
     /// Names of the tensors that no part of a model has asked for so far.
@@ -147,48 +122,48 @@ impl Checkpoint {
         })
     }
 
+    /// Bytes of the copy that [`rounded`](Self::rounded) makes; 0 where it changes no number.
+    pub fn rounded_bytes(&self, grid: Grid) -> u64 {
+        let changes = |t: TensorInfo<'_>| match (grid, t.dtype) {
+            (Grid::Native, _) | (Grid::Bf16, Dtype::BF16) | (Grid::F16, Dtype::F16) => false,
+            (_, dtype) => matches!(dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16),
+        };
+        if self.tensors().any(changes) { self.bytes() } else { 0 }
+    }
+
     /// The same checkpoint with every weight rounded to a type, as a program loads it that computes in that type; none
     /// where that changes no number. Spec: R10.4
-    ///
-    /// # Errors
-    /// No memory for a copy of the weights.
-    pub fn rounded(&self, grid: Grid) -> Result<Option<Checkpoint>> {
-        let kept = |t: TensorInfo<'_>| match (grid, t.dtype) {
-            (Grid::Native, _) | (Grid::Bf16, Dtype::Bf16) | (Grid::F16, Dtype::F16) => true,
-            (_, Dtype::F32 | Dtype::Bf16 | Dtype::F16) => false,
-            _ => true,
-        };
-        if self.tensors().all(kept) {
-            return Ok(None);
+    pub fn rounded(&self, grid: Grid) -> Option<Checkpoint> {
+        if self.rounded_bytes(grid) == 0 {
+            return None;
         }
-        memory::check(&self.label, self.bytes())?;
-        let rounded = |t: &Entry, bytes: &mut [u8]| match t.dtype {
+        let rounded = |dtype: Dtype, bytes: &mut [u8]| match dtype {
             Dtype::F32 => round(bytes, |b| grid.round(f32::from_le_bytes(b)).to_le_bytes()),
-            Dtype::Bf16 => round(bytes, |b| bf16::from_f32(grid.round(bf16::from_le_bytes(b).to_f32())).to_le_bytes()),
+            Dtype::BF16 => round(bytes, |b| bf16::from_f32(grid.round(bf16::from_le_bytes(b).to_f32())).to_le_bytes()),
             Dtype::F16 => round(bytes, |b| f16::from_f32(grid.round(f16::from_le_bytes(b).to_f32())).to_le_bytes()),
             _ => {}
         };
-        let shards = self.shards.iter().map(|shard| {
-            let tensors = &shard.header.tensors;
-            let storage = Storage::edited(shard.storage.bytes(), |bytes| {
-                tensors.iter().for_each(|t| rounded(t, &mut bytes[t.range.clone()]));
+        let files = self.files.iter().map(|file| {
+            let storage = Storage::edited(file.storage.bytes(), |bytes| {
+                for entry in file.tensors.values() {
+                    rounded(entry.dtype, &mut bytes[file.range(entry)]);
+                }
             });
-            Shard { label: shard.label.clone(), storage: Arc::new(storage), header: shard.header.clone() }
+            TensorFile { storage: Arc::new(storage), ..file.clone() }
         });
-        let shards = shards.collect();
-        let place = |(name, p): (&String, &Place)| {
-            (name.clone(), Place { shard: p.shard, entry: p.entry, asked: AtomicBool::new(false) })
+        let unasked = |(name, place): (&String, &Place)| {
+            (name.clone(), Place { file: place.file, asked: AtomicBool::new(false) })
         };
-        let tensors = self.tensors.iter().map(place).collect();
-        Ok(Some(Checkpoint { label: self.label.clone(), shards, tensors, made_up: AtomicU64::new(0) }))
+        let tensors = self.tensors.iter().map(unasked).collect();
+        Some(Checkpoint { label: self.label.clone(), files: files.collect(), tensors, made_up: AtomicU64::new(0) })
     }
 
-    /// A tensor that a model asks for, with the storage it lies in.
+    /// A tensor that a model asks for, with the storage it lies in and its first byte there.
     ///
     /// # Errors
     /// No tensor has one of these names.
-    pub(crate) fn ask(&self, names: &[String]) -> Result<(TensorInfo<'_>, &Arc<Storage>, &Entry)> {
-        let Some(place) = self.place(names) else {
+    pub(super) fn ask(&self, names: &[String]) -> Result<(TensorInfo<'_>, &Arc<Storage>, usize)> {
+        let Some((name, place)) = self.place(names) else {
             let first = names.first().map_or("", String::as_str);
             let tried =
                 names.get(1..).filter(|rest| !rest.is_empty()).map(|rest| format!(", nor {}", rest.join(", nor ")));
@@ -197,23 +172,15 @@ impl Checkpoint {
                 .remedy("the checkpoint is incomplete, or config.json describes another model"));
         };
         place.asked.store(true, Ordering::Relaxed);
-        let shard = &self.shards[place.shard];
-        Ok((self.info(place), &shard.storage, &shard.header.tensors[place.entry]))
+        let file = &self.files[place.file];
+        Ok((self.info(name, place), &file.storage, file.range(&file.tensors[name]).start))
     }
 
-    fn place(&self, names: &[String]) -> Option<&Place> {
-        names.iter().find_map(|name| self.tensors.get(name))
+    fn place(&self, names: &[String]) -> Option<(&String, &Place)> {
+        names.iter().find_map(|name| self.tensors.get_key_value(name))
     }
 
-    fn info(&self, place: &Place) -> TensorInfo<'_> {
-        let shard = &self.shards[place.shard];
-        let entry = &shard.header.tensors[place.entry];
-        TensorInfo {
-            name: &entry.name,
-            dtype: entry.dtype,
-            shape: &entry.shape,
-            data: &shard.storage.bytes()[entry.range.clone()],
-            file: &shard.label,
-        }
+    fn info(&self, name: &str, place: &Place) -> TensorInfo<'_> {
+        self.files[place.file].get(name).unwrap_or_else(|| unreachable!("D3.2: {name} was read from this file"))
     }
 }

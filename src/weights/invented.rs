@@ -34,8 +34,8 @@ impl Matrix {
             let mut number = || ((random.bits() >> 40) as f32 / 8_388_608.0 - 1.0) * size;
             match float {
                 Float::F32 => bytemuck::cast_slice_mut::<u64, f32>(words).fill_with(number),
-                Float::Bf16 => bytemuck::cast_slice_mut(words).fill_with(|| bf16::from_f32(number())),
-                Float::F16 => bytemuck::cast_slice_mut(words).fill_with(|| f16::from_f32(number())),
+                Float::Bf16 => bytemuck::cast_slice_mut(words).fill_with(|| bf16::from_f32(number()).to_bits()),
+                Float::F16 => bytemuck::cast_slice_mut(words).fill_with(|| f16::from_f32(number()).to_bits()),
             }
         });
         Matrix { storage: Arc::new(Storage::Owned(words)), ..hollow }

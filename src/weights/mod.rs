@@ -2,8 +2,7 @@
 //!
 //! ```text
 //! mmap     the bytes of a file: mapped, embedded, or owned
-//! dtype    the number formats that a safetensors file may hold
-//! header   the head of a safetensors file, read from distrusted bytes, and written
+//! file     a safetensors file, which the crate of that name reads behind a guard
 //! shards   which files a checkpoint consists of: one, or those of an index
 //! checkpoint  all tensors by name
 //! tensors  a tensor as a matrix or vector, its shape and type checked
@@ -16,8 +15,7 @@
 //! Nothing is widened as a whole: a [`Matrix`] is a window on the file, and a kernel widens the row that it reads.
 
 mod checkpoint;
-mod dtype;
-pub(crate) mod header;
+pub(crate) mod file;
 mod invented;
 mod mmap;
 mod named;
@@ -26,10 +24,11 @@ mod scan;
 pub(crate) mod shards;
 mod tensors;
 
-pub use checkpoint::{Checkpoint, TensorInfo};
-pub use dtype::Dtype;
+pub use checkpoint::Checkpoint;
+pub use file::{TensorInfo, bytes_of};
 pub use mmap::{Mapping, Storage, on_lost_file};
 pub use named::Names;
+pub use safetensors::Dtype;
 pub use tensors::Matrix;
 
 #[cfg(target_endian = "big")]

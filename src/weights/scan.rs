@@ -1,9 +1,10 @@
 //! What a look at every number of a checkpoint finds; for `inspect`, not done when loading.
 
-use super::Dtype;
-use super::checkpoint::{Checkpoint, TensorInfo};
+use super::Checkpoint;
+use super::file::TensorInfo;
 use half::{bf16, f16};
 use rayon::prelude::*;
+use safetensors::Dtype;
 
 impl Checkpoint {
     /// The tensors that hold NaN or ±∞, by name, with the number of such entries. It reads the whole checkpoint.
@@ -24,7 +25,7 @@ fn not_finite(t: &TensorInfo<'_>) -> usize {
     match t.dtype {
         Dtype::F64 => count(t.data, |b| f64::from_le_bytes(b).is_finite()),
         Dtype::F32 => count(t.data, |b| f32::from_le_bytes(b).is_finite()),
-        Dtype::Bf16 => count(t.data, |b| bf16::from_le_bytes(b).is_finite()),
+        Dtype::BF16 => count(t.data, |b| bf16::from_le_bytes(b).is_finite()),
         Dtype::F16 => count(t.data, |b| f16::from_le_bytes(b).is_finite()),
         _ => 0,
     }

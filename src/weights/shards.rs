@@ -1,33 +1,23 @@
 //! Which files a checkpoint consists of: `model.safetensors`, or those that `model.safetensors.index.json` lists.
 
 use super::Storage;
-use super::header::{self, Header, MAX_HEADER, shortened};
+use super::file::{MAX_HEADER, TensorFile, shortened};
 use crate::config::json::{self, kind};
 use crate::error::{Error, Result, ensure};
 use crate::files::Files;
 use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 const ONE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
-
-/// One file of weights.
-#[derive(Debug)]
-pub(crate) struct Shard {
-    /// Its path, for messages.
-    pub(crate) label: String,
-    pub(crate) storage: Arc<Storage>,
-    pub(crate) header: Header,
-}
 
 /// Opens all files of a checkpoint; also gives the name that messages about missing tensors use.
 ///
 /// # Errors
 /// No weights in the folder, or in another format; a shard that is missing, damaged, or outside the folder; a tensor
 /// that the index puts into a shard that does not hold it.
-pub(crate) fn open(files: &Files) -> Result<(String, Vec<Shard>)> {
+pub(crate) fn open(files: &Files) -> Result<(String, Vec<TensorFile>)> {
     if let Some(shard) = shard(files, ONE)? {
         return Ok((shard.label.clone(), vec![shard]));
     }
@@ -52,11 +42,10 @@ pub(crate) fn open(files: &Files) -> Result<(String, Vec<Shard>)> {
             let remedy = format!("{} lists it: the download may be incomplete", files.label(INDEX));
             return Err(Error::new(files.label(file), "a file of weights", "no such file").remedy(remedy));
         };
-        heads += shard.header.bytes;
+        heads += shard.start - 8;
         let most = format!("headers of at most {MAX_HEADER} bytes in all files");
         ensure!(heads <= MAX_HEADER, files.label(file), most, format!("{heads} with this one"));
-        let held: std::collections::HashSet<&str> = shard.header.tensors.iter().map(|t| t.name.as_str()).collect();
-        if let Some(absent) = tensors.iter().find(|t| !held.contains(*t)) {
+        if let Some(absent) = tensors.into_iter().find(|name| !shard.tensors.contains_key(*name)) {
             let at = format!("{}: {}", shard.label, shortened(absent));
             return Err(Error::new(at, format!("a tensor of this name, as {label} says"), "none"));
         }
@@ -75,7 +64,7 @@ pub(crate) fn missing(files: &Files) -> Vec<String> {
 }
 
 /// One file of weights; `None` if there is no such file.
-fn shard(files: &Files, name: &str) -> Result<Option<Shard>> {
+fn shard(files: &Files, name: &str) -> Result<Option<TensorFile>> {
     let storage = match files.path(name)? {
         Some(path) if path.symlink_metadata().is_err() => return Ok(None),
         Some(path) => Storage::open(&path)?,
@@ -85,9 +74,7 @@ fn shard(files: &Files, name: &str) -> Result<Option<Shard>> {
             None => return Ok(None),
         },
     };
-    let label = files.label(name);
-    let header = header::read(storage.bytes(), &label)?;
-    Ok(Some(Shard { label, storage: Arc::new(storage), header }))
+    TensorFile::read(storage, files.label(name)).map(Some)
 }
 
 /// What to say where there is neither file.

@@ -1,10 +1,11 @@
 //! A tensor as the matrix or vector that a model needs, its shape and type checked.
 
-use super::checkpoint::{Checkpoint, TensorInfo};
-use super::{Dtype, Storage};
+use super::file::TensorInfo;
+use super::{Checkpoint, Storage};
 use crate::error::{Error, Result, ensure};
 use crate::kernel::{Elements, MatrixView};
-use half::{bf16, f16};
+use half::slice::HalfBitsSliceExt;
+use safetensors::Dtype;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -57,7 +58,7 @@ impl Matrix {
     pub fn dtype(&self) -> Dtype {
         match self.float {
             Float::F32 => Dtype::F32,
-            Float::Bf16 => Dtype::Bf16,
+            Float::Bf16 => Dtype::BF16,
             Float::F16 => Dtype::F16,
         }
     }
@@ -77,8 +78,8 @@ impl Matrix {
         let bytes = &self.storage.bytes()[self.offset..self.offset + self.bytes()];
         let values = match self.float {
             Float::F32 => Elements::F32(bytemuck::cast_slice(bytes)),
-            Float::Bf16 => Elements::Bf16(bytemuck::cast_slice::<u8, bf16>(bytes)),
-            Float::F16 => Elements::F16(bytemuck::cast_slice::<u8, f16>(bytes)),
+            Float::Bf16 => Elements::Bf16(bytemuck::cast_slice::<u8, u16>(bytes).reinterpret_cast()),
+            Float::F16 => Elements::F16(bytemuck::cast_slice::<u8, u16>(bytes).reinterpret_cast()),
         };
         MatrixView { values, rows: self.rows, cols: self.cols }
     }
@@ -95,7 +96,7 @@ impl Matrix {
 
     /// Bytes of a number.
     fn size(&self) -> usize {
-        self.dtype().bits() / 8
+        self.dtype().bitsize() / 8
     }
 }
 
@@ -146,7 +147,7 @@ impl Checkpoint {
     }
 
     fn reshaped(&self, names: &[String], shape: &[usize], rows: usize, cols: usize) -> Result<Matrix> {
-        let (info, storage, entry) = self.ask(names)?;
+        let (info, storage, offset) = self.ask(names)?;
         let float = float(&info)?;
         ensure!(
             info.shape == shape,
@@ -155,7 +156,7 @@ impl Checkpoint {
             format!("shape {:?}", info.shape)
         );
         let (storage, offset) = match info.is_aligned() {
-            true => (storage.clone(), entry.range.start),
+            true => (storage.clone(), offset),
             false => (Arc::new(Storage::copy(info.data)), 0),
         };
         Ok(Matrix { storage, float, offset, rows, cols })
@@ -169,7 +170,7 @@ fn at(info: &TensorInfo<'_>) -> String {
 fn float(info: &TensorInfo<'_>) -> Result<Float> {
     match info.dtype {
         Dtype::F32 => Ok(Float::F32),
-        Dtype::Bf16 => Ok(Float::Bf16),
+        Dtype::BF16 => Ok(Float::Bf16),
         Dtype::F16 => Ok(Float::F16),
         other => Err(Error::new(at(info), "dtype F32, BF16 or F16", other)
             .remedy("load the model in transformers in one of these types and save it again")),

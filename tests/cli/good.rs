@@ -181,7 +181,7 @@ fn recordings_of_other_kinds() {
     assert_eq!(kept[0], 2);
     assert_eq!(b.stage("policy.00.window").unwrap().shape, [2, 219]);
     assert_eq!(b.stage("cache.00.positions").unwrap().shape, [2, 19 + kept[1]]);
-    assert_eq!((b.stage("cache.00.key").unwrap().dtype.name(), b.metadata("precision")), ("F16", Some("f16")));
+    assert_eq!((&*b.stage("cache.00.key").unwrap().dtype.to_string(), b.metadata("precision")), ("F16", Some("f16")));
     assert!(b.names().all(|n| n.starts_with("policy.0") || n.starts_with("cache.00.")));
 
     // The toy's own golden: what transformers computed, with several images and without any.

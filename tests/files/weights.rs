@@ -117,7 +117,7 @@ fn matrices_are_views_at_any_place_in_each_type() -> Result<()> {
             let matrix = ck.matrix(&["v".into(), "w".into()], 4, 2)?;
             drop(ck); // the matrix keeps the file mapped
             let rows = matrix.slice_rows(1..3);
-            assert_eq!((rows.rows(), rows.cols(), rows.dtype().name()), (2, 2, dtype));
+            assert_eq!((rows.rows(), rows.cols(), rows.dtype().to_string()), (2, 2, dtype.to_string()));
             let mut row = [0f64; 2];
             rows.view().row_into(1, &mut row);
             assert_eq!(row, [0.5, 1.5], "{dtype} at {before}");

@@ -1,6 +1,5 @@
 //! The tree: imports only go down the layers that `src/lib.rs` tells of, never in a circle, and a file holds one thing.
 
-#[path = "layers/circles.rs"]
 mod circles;
 
 use std::collections::BTreeMap;
