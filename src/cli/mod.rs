@@ -34,6 +34,7 @@ pub mod run;
 pub mod samples;
 pub mod selftest;
 pub mod shell;
+pub mod stages;
 
 pub use common::Common;
 pub use shell::Verdict;

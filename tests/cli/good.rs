@@ -84,6 +84,10 @@ fn listings() {
     let cli = Cli::new();
     assert_eq!(cli.ok(&["policies"]), cli.ok(&["run", "--policy", "help"]));
     assert!(cli.ok(&["record", "--policy", "help"]).contains("snapkv"));
+    let stages = cli.json(&["stages", "--json"]);
+    let mix = stages.as_array().unwrap().iter().find(|s| s["stage"] == "step.TTTT.LL.mix").unwrap();
+    assert_eq!((&mix["shape"], &mix["since"]), (&"[H·d_h]".into(), &"0.2".into()));
+    assert!(cli.ok(&["stages"]).contains("decoder.LL.query        [H, n, d_h]: after rotary"));
     let policies = cli.json(&["policies", "--json"]);
     assert!(policies.as_array().unwrap().iter().any(|p| p["name"] == "vl-cache" && p["parts"]["window"] == "all-text"));
     let samples = cli.json(&["run", "--list-samples", "--json"]);
