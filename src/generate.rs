@@ -21,7 +21,7 @@ use std::ops::ControlFlow;
 ///
 /// ```
 /// # #[cfg(feature = "input")] {
-/// use aircache::{demo, generate, input::{Image, Processor}, model::Model, num::Grid, pass::Pass, policy::Policy};
+/// use aircache::{demo, generate, input::Image, model::Model, num::Grid, pass::Pass, policy::Policy, processor::Processor};
 /// let model = Model::load(&demo::files())?;
 /// let processor = Processor::load(&demo::files(), &model.config)?;
 /// let image = Image::from_bytes(demo::samples()[0].png, "sample")?;

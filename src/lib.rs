@@ -13,7 +13,7 @@
 //! # The flow, one type per arrow
 //!
 //! ```text
-//! images + prompt ─input→ Prepared ─vision→ features ─projector→ visual rows ─merge→ embeddings
+//! images + prompt ─processor→ Prepared ─vision→ features ─projector→ visual rows ─merge→ embeddings
 //!   ─prefill→ Sequence {cache, observer, logits} ─policy→ Plan ─compact→ Cache ─step*→ ids ─decode→ text
 //! ```
 //!
@@ -27,9 +27,9 @@
 //! ```
 //! # #[cfg(feature = "input")] {
 //! use aircache::generate::{self, Until};
-//! use aircache::input::{Image, Processor};
+//! use aircache::input::Image;
 //! use aircache::sample::{Sampler, Sampling};
-//! use aircache::{demo, model::Model, num::Grid, pass::Pass, policy::Policy};
+//! use aircache::{demo, model::Model, num::Grid, pass::Pass, policy::Policy, processor::Processor};
 //! use std::ops::ControlFlow;
 //!
 //! let model = Model::load(&demo::files())?;
@@ -101,8 +101,8 @@
 //! | 2 | `stage` `pass` `weights` `input` | the places of the flow that have names; where a run rounds and who watches; checkpoints in place; pixels, ids, roles |
 //! | 3 | `layer` | weights joined to kernels |
 //! | 4 | `vision` `cache` `policy` `sample` | the parts of the flow, none of which knows another |
-//! | 5 | `decoder` | the language model |
-//! | 6 | `model` | a family's wiring |
+//! | 5 | `decoder` `family` | the language model; what comes before it, a folder a family |
+//! | 6 | `processor` `model` | what the model reads; the model |
 //! | 7 | `generate` | the whole flow |
 //! | 8 | `demo` `golden` `report` `eval` `explain` `selftest` `analyze` | what is done with it |
 //! | 9 | `cli` | the binary |
@@ -120,6 +120,7 @@ pub mod error;
 pub mod eval;
 #[cfg(feature = "input")]
 pub mod explain;
+pub mod family;
 pub mod files;
 pub mod foreign;
 pub mod generate;
@@ -133,6 +134,7 @@ pub mod num;
 mod os;
 pub mod pass;
 pub mod policy;
+pub mod processor;
 pub mod report;
 pub mod roles;
 pub mod sample;

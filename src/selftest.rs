@@ -7,11 +7,12 @@
 use crate::demo;
 use crate::error::{Error, Result};
 use crate::generate::{self, Until};
-use crate::input::{Image, Processor};
+use crate::input::Image;
 use crate::model::Model;
 use crate::num::Real;
 use crate::pass::{Pass, Precision, Work};
 use crate::policy::{Policy, Retain};
+use crate::processor::Processor;
 use crate::sample::{Sampler, Sampling};
 use ndarray::ArrayView2;
 use sha2::{Digest, Sha256};

@@ -1,11 +1,10 @@
 //! Files of a checkpoint, bundles and question files, as any bytes.
 
-use aircache::config::FamilyConfig;
 use aircache::demo;
 use aircache::eval::Questions;
+use aircache::family;
 use aircache::files::Files;
 use aircache::golden::{self, Bundle};
-use aircache::input::Reader;
 use aircache::model::{Model, Survey};
 use aircache::weights::{Checkpoint, bytes_of};
 use std::cell::RefCell;
@@ -67,7 +66,7 @@ pub fn index(data: &[u8]) {
 /// A `config.json`: loading and surveying agree; what loads has sizes that fit each other.
 pub fn config(data: &[u8]) {
     let files = Files::Folder(folder(&[("config.json", data), ("generation_config.json", data)]));
-    let loaded = FamilyConfig::load(&files);
+    let loaded = family::load(&files);
     let survey = Survey::of(&files);
     assert_eq!(survey.config.is_some(), loaded.is_ok(), "{loaded:?}");
     if let Err(e) = &loaded {
@@ -79,14 +78,14 @@ pub fn config(data: &[u8]) {
     assert_eq!(c.heads % c.kv_heads, 0);
     assert_eq!(c.axes().len(), c.head_dim / 2);
     assert!((config.image_token() as usize) < c.vocab);
-    let _ = (config.vision_layers(), config.vision_json());
+    let _ = (config.tower(), config.vision_json());
 }
 
 /// A `processor_config.json` of the demo model: what is accepted turns levels into finite numbers.
 pub fn processor(data: &[u8]) {
-    let config = FamilyConfig::load(&demo::files()).expect("the demo model");
+    let config = family::load(&demo::files()).expect("the demo model");
     for name in ["processor_config.json", "preprocessor_config.json"] {
-        let Ok(reader) = Reader::load(&Files::Folder(folder(&[(name, data)])), &config) else { continue };
+        let Ok(reader) = config.reader(&Files::Folder(folder(&[(name, data)]))) else { continue };
         let pixels = &reader.settings().pixels;
         let sane = pixels.std.iter().all(|s| s.abs() > 1e-6) && pixels.rescale.is_none_or(|r| r.abs() > 1e-6);
         let tame = pixels.mean.iter().chain(&pixels.std).chain(&pixels.rescale).all(|v| v.abs() < 1e6);

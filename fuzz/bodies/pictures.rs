@@ -1,19 +1,16 @@
 //! Image files of any bytes, and the arithmetic of tiles and tokens at any size.
 
 use super::Bytes;
-use aircache::config::FamilyConfig;
 use aircache::demo;
-use aircache::input::qwen2_vl::Sizes;
-use aircache::input::{Anyres, Image, Reader};
+use aircache::family::{self, Reader};
+use aircache::input::sizes::Sizes;
+use aircache::input::{Anyres, Image};
 use std::sync::OnceLock;
 
-fn demo_model() -> &'static (FamilyConfig, Reader) {
-    static DEMO: OnceLock<(FamilyConfig, Reader)> = OnceLock::new();
-    DEMO.get_or_init(|| {
-        let config = FamilyConfig::load(&demo::files()).expect("the demo model");
-        let reader = Reader::load(&demo::files(), &config).expect("the demo model");
-        (config, reader)
-    })
+fn demo_reader() -> &'static dyn Reader {
+    static DEMO: OnceLock<Box<dyn Reader>> = OnceLock::new();
+    let load = || family::load(&demo::files())?.reader(&demo::files());
+    &**DEMO.get_or_init(|| load().expect("the demo model"))
 }
 
 /// An image file: decoded twice the same, and tiled as its size says.
@@ -29,7 +26,7 @@ pub fn image(data: &[u8]) {
     }
     let again = Image::from_bytes(data, "image").expect("decoded once");
     assert_eq!((image.rgb(), image.sha256()), (again.rgb(), again.sha256()));
-    let reader = &demo_model().1;
+    let reader = demo_reader();
     for of in [1, 2] {
         let Ok(prepared) = reader.prepare(&image, of) else { continue };
         assert_eq!(prepared.pixels.shape()[0], prepared.packing.tiles);

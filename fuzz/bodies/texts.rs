@@ -1,9 +1,10 @@
 //! Templates, tokenizers and prompts.
 
-use aircache::config::FamilyConfig;
 use aircache::demo;
+use aircache::family;
 use aircache::input::template::{DEFAULT_DATE, Template, Turn};
-use aircache::input::{Image, Processor, Tokenizer};
+use aircache::input::{Image, Tokenizer};
+use aircache::processor::Processor;
 use std::sync::OnceLock;
 
 /// A template: it renders or fails within its bounds, and twice the same.
@@ -43,7 +44,7 @@ fn pieces(tokenizer: &Tokenizer, ids: &[u32]) {
 fn processor() -> &'static Processor {
     static PROCESSOR: OnceLock<Processor> = OnceLock::new();
     PROCESSOR.get_or_init(|| {
-        let config = FamilyConfig::load(&demo::files()).expect("the demo model");
+        let config = family::load(&demo::files()).expect("the demo model");
         Processor::load(&demo::files(), &config).expect("the demo model")
     })
 }

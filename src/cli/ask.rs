@@ -4,11 +4,12 @@ use super::out::Messages;
 use super::places::Read;
 use aircache::demo;
 use aircache::files::Files;
-use aircache::input::{Image, Prepared, Processor};
+use aircache::input::{Image, Prepared};
 use aircache::kernel::resample::Resampler;
 use aircache::memory;
 use aircache::model::Model;
 use aircache::policy::Policy;
+use aircache::processor::Processor;
 use aircache::{Error, Result};
 use std::path::PathBuf;
 

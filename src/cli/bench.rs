@@ -9,8 +9,8 @@ use super::ask::Ask;
 use super::out::{Stdout, bytes};
 use super::{Common, Verdict};
 use aircache::Result;
-use aircache::config::FamilyConfig;
 use aircache::eval::Cells;
+use aircache::family;
 use aircache::memory;
 use aircache::model::Model;
 use aircache::num::Grid;
@@ -36,8 +36,7 @@ pub struct Args {
     /// A Hugging Face checkpoint folder [default: the embedded demo model]
     #[arg(long, value_name = "DIR", conflicts_with = "shape")]
     model: Option<PathBuf>,
-    /// Random weights with the shape of a public model: llava-ov-0.5b, llava-ov-7b, qwen2-vl-2b, qwen2-vl-7b, internvl2-1b, internvl2-8b
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help = format!("Random weights with the shape of a public model: {}", family::shapes().join(", ")))]
     shape: Option<String>,
     /// Cuts the vocabulary of a shape
     #[arg(long, value_name = "N", requires = "shape", value_parser = clap::value_parser!(u32).range(16..))]
@@ -121,8 +120,10 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         out.json(&json!({"machine": machine.json(), "cells": done.iter().map(of).collect::<Vec<_>>()}))?;
     } else {
         let peak = machine::peak_rss().map_or("unknown".into(), bytes);
-        let vision = vision_s.map_or(String::new(), |s| format!("one image through the tower {s:.3} s, "));
-        out.line(&format!("{vision}weights {}, peak memory {peak}", bytes(model.checkpoint.bytes())))?;
+        out.line(&format!(
+            "one image through the tower {vision_s:.3} s, weights {}, peak memory {peak}",
+            bytes(model.checkpoint.bytes())
+        ))?;
     }
     Ok(Verdict::Pass)
 }
@@ -156,18 +157,18 @@ fn row(c: &Measured, machine: &Machine) -> String {
 /// The model's name, how its weights are stored, and the model, once there is memory for it and for every cell.
 fn load(args: &Args, cells: &Cells) -> Result<(String, String, Model)> {
     if let Some(shape) = &args.shape {
-        let config = FamilyConfig::shape(shape, args.vocab.map(|v| v as usize))?;
+        let config = family::shape(shape, args.vocab.map(|v| v as usize))?;
         let weights = args.weights.as_deref().unwrap_or("f32");
         let stored = if weights == "bf16" { Grid::Bf16 } else { Grid::Native };
         memory::check(
             shape,
-            Model::invented_bytes(&config, stored)?.saturating_add(need::most(&config, args.largest(), cells)),
+            Model::invented_bytes(&*config, stored)?.saturating_add(need::most(config.text(), args.largest(), cells)),
         )?;
         return Ok((shape.clone(), weights.to_string(), Model::invented(config, stored)?));
     }
     let (files, name) = Ask::files(args.model.as_ref());
     let model = Model::load(&files)?;
-    memory::check(&name, model.forecast(None).saturating_add(need::most(&model.config, args.largest(), cells)))?;
+    memory::check(&name, model.forecast(None).saturating_add(need::most(model.config.text(), args.largest(), cells)))?;
     let weights = model.decoder.weights().to_lowercase();
     Ok((name, weights, model))
 }

@@ -4,7 +4,7 @@ use super::ask::Ask;
 use super::inspect_input::{self, Reading};
 use super::out::{Stdout, bytes};
 use super::{Common, Verdict};
-use aircache::config::FamilyConfig;
+use aircache::family::Family;
 use aircache::files::Files;
 use aircache::model::Survey;
 use aircache::weights::Checkpoint;
@@ -120,7 +120,7 @@ fn dtypes(checkpoint: &Checkpoint) -> BTreeMap<String, (usize, usize, usize)> {
 }
 
 /// Bytes of the KV cache for a token in float32.
-fn kv_bytes(config: &FamilyConfig) -> u64 {
+fn kv_bytes(config: &dyn Family) -> u64 {
     let c = config.text();
     2 * 4 * (c.layers * c.kv_heads * c.head_dim) as u64
 }
@@ -161,7 +161,7 @@ impl Report {
                 ))?;
             }
             if let Some(config) = &self.survey.config {
-                let (kv, n) = (kv_bytes(config), config.text().max_positions as u64);
+                let (kv, n) = (kv_bytes(&**config), config.text().max_positions as u64);
                 out.line(&format!(
                     "memory       weights {} (mapped, shared, not copied), KV cache {} a token in float32, {} for the longest prompt",
                     bytes(checkpoint.bytes()),
@@ -203,21 +203,21 @@ impl Report {
     }
 
     fn json(&self) -> Value {
-        let config = self.survey.config.as_ref();
+        let config = self.survey.config.as_deref();
         let checkpoint = self.survey.checkpoint.as_ref();
-        let text = config.map(FamilyConfig::text);
+        let text = config.map(|c| c.text());
         json!({
             "checkpoint": self.name,
             "usable": self.problems.is_empty(),
             "problems": self.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "notes": self.notes,
-            "family": config.map(FamilyConfig::name),
+            "family": config.map(|c| c.name()),
             "decoder": text.map(|t| json!({
                 "layers": t.layers, "hidden": t.hidden, "heads": t.heads, "kv_heads": t.kv_heads, "head_dim": t.head_dim,
                 "intermediate": t.intermediate, "vocab": t.vocab, "max_positions": t.max_positions, "tied": t.tied,
                 "rope_theta": t.rope_theta, "mrope_section": t.mrope, "dynamic_ntk": t.ntk,
             })),
-            "vision": config.map(FamilyConfig::vision_json),
+            "vision": config.map(|c| c.vision_json()),
             "parameters": checkpoint.map(|c| c.tensors().map(|t| t.numbers()).sum::<usize>()),
             "dtypes": checkpoint.map(|c| dtypes(c).into_iter().map(|(dtype, (tensors, numbers, bytes))| {
                 (dtype, json!({"tensors": tensors, "numbers": numbers, "bytes": bytes}))

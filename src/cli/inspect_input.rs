@@ -2,11 +2,13 @@
 //! together on a small prompt.
 
 use aircache::Error;
-use aircache::config::FamilyConfig;
+use aircache::family::Family;
 use aircache::files::Files;
 use aircache::input::dialogue::Dialogue;
 use aircache::input::template::DEFAULT_DATE;
-use aircache::input::{Image, Processor, Reader, Tokenizer};
+use aircache::input::{Image, Tokenizer};
+use aircache::processor::Processor;
+use std::sync::Arc;
 
 /// Sizes (height, width) whose cost is reported.
 const SIZES: [(usize, usize); 5] = [(224, 224), (480, 640), (768, 1024), (1080, 1920), (1754, 1240)];
@@ -44,30 +46,31 @@ impl Reading {
 }
 
 /// Checks all parts; with a configuration, also that they agree with it.
-pub fn look(files: &Files, config: Option<&FamilyConfig>) -> Reading {
+pub fn look(files: &Files, family: Option<&Arc<dyn Family>>) -> Reading {
     let mut reading = Reading::default();
     let tokenizer = Tokenizer::load(files);
     reading.tokenizer = reading.noted(tokenizer);
-    let dialogue = Dialogue::load(files, config, DEFAULT_DATE);
+    let named = family.map_or(Ok(None), |family| family.conversation(files));
+    let dialogue = named.and_then(|named| Dialogue::load(files, named, DEFAULT_DATE));
     reading.template = reading.noted(dialogue).map(|d| d.label());
-    let Some(config) = config else { return reading };
-    let reader = Reader::load(files, config);
+    let Some(family) = family else { return reading };
+    let reader = family.reader(files);
     if let Some(reader) = reading.noted(reader) {
         let resampler = reader.settings().pixels.resampler.name();
         reading.notes.push(format!("images are resized with the arithmetic of {resampler} (--resampler changes it)"));
         reading.images = Some(reader.line());
         let cost = |size| Some((size, reader.packing(size, 1).ok()?.rows.len()));
         reading.costs = SIZES.into_iter().filter_map(cost).collect();
-        match reader.video_line() {
+        match reader.videos().map(|videos| videos.line()).transpose() {
             Ok(line) => reading.video = line,
             Err(e) => reading.notes.push(format!("videos cannot be read: {e}")),
         }
-        let rows = |size, frames| Some(reader.video_packing(frames, size).ok()?.rows.len());
+        let rows = |size, frames| Some(reader.videos()?.packing(frames, size).ok()?.rows.len());
         let cost = |size| Some((size, [rows(size, 1)?, rows(size, 2)?]));
         reading.frames = SIZES.into_iter().filter_map(cost).collect();
     }
     if reading.problems.is_empty() {
-        let tried = Processor::load(files, config).and_then(|processor| try_out(&processor));
+        let tried = Processor::load(files, family).and_then(|processor| try_out(&processor));
         reading.noted(tried);
     }
     reading

@@ -1,11 +1,12 @@
 //! The language model's configuration: a `text_config` or `llm_config` of one of the kinds in [`super::defaults`].
 //!
-//! Source: transformers 5.17, `models/{qwen2,qwen2_vl,llama}/configuration_*.py` and `modeling_rope_utils.py` (where θ is
-//! looked for); InternLM2's own `configuration_internlm2.py`.
+//! Source: transformers 5.17, `models/{qwen2,llama}/configuration_*.py` and `modeling_rope_utils.py` (where θ is looked
+//! for); InternLM2's own `configuration_internlm2.py`.
 
+use super::activation::Activation;
 use super::defaults::{Biases, Defaults};
 use super::json::{Scope, integer, kind};
-use super::{Activation, MAX_HEADS};
+use super::projections::Projections;
 use crate::error::{Error, Result, ensure};
 use serde_json::{Map, Value};
 
@@ -48,15 +49,6 @@ pub struct DecoderConfig {
     pub mrope: Option<Vec<usize>>,
 }
 
-/// How a checkpoint stores the projections to queries, keys and values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Projections {
-    /// A matrix each.
-    Apart,
-    /// One matrix: for each KV head the rows of its query heads, then of its key, then of its value. Spec: E6.13
-    Grouped,
-}
-
 impl DecoderConfig {
     /// Reads a `text_config`; absent fields take the family's defaults. `tied` is the `text_config`'s own word on the head.
     ///
@@ -65,10 +57,10 @@ impl DecoderConfig {
     /// sliding windows).
     pub(crate) fn read(scope: &Scope<'_>, default: &Defaults) -> Result<DecoderConfig> {
         scope.model_type(default.model_types[0], default.model_types)?;
-        let heads = scope.size("num_attention_heads", default.heads, (1, MAX_HEADS))?;
+        let heads = scope.heads("num_attention_heads", default.heads)?;
         let kv_heads = match scope.get("num_key_value_heads") {
             Some(Value::Null) => heads,
-            _ => scope.size("num_key_value_heads", default.kv_heads.unwrap_or(heads), (1, MAX_HEADS))?,
+            _ => scope.heads("num_key_value_heads", default.kv_heads.unwrap_or(heads))?,
         };
         let hidden = scope.size("hidden_size", default.hidden, (1, 1 << 20))?;
         ensure!(
@@ -96,7 +88,7 @@ impl DecoderConfig {
         if let Some(all) = default.window_layers {
             full_attention(scope, layers, all, default.mrope.is_some())?;
         }
-        // Qwen2-VL's attention divides the width by the heads whatever `head_dim` says.
+        // The kind with M-RoPE divides the width by the heads whatever `head_dim` says.
         ensure!(
             default.mrope.is_none() || head_dim * heads == hidden,
             scope.at("head_dim"),
@@ -208,12 +200,12 @@ fn mrope_section(rope: &Scope<'_>, default: &[usize], head_dim: usize) -> Result
 }
 
 /// Fails where a layer attends to a sliding window instead of the whole prompt.
-/// `lax`: `null` says no, as in Qwen2-VL.
+/// `lax`: `null` says no.
 fn full_attention(scope: &Scope<'_>, layers: usize, window_layers: usize, lax: bool) -> Result<()> {
     const ALL: &str = "full attention in every layer (sliding windows are not supported)";
     match scope.get("layer_types") {
         None | Some(Value::Null) => {
-            // transformers 5.17: Qwen2's configuration is strict about the type, Qwen2-VL's is not, and null is false.
+            // transformers 5.17: Qwen2's configuration is strict about the type; that with M-RoPE is not, and null is false.
             let null = lax && matches!(scope.get("use_sliding_window"), Some(Value::Null));
             let windowed = !null
                 && scope.boolean("use_sliding_window", false)?

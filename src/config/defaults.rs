@@ -1,9 +1,9 @@
 //! What a `text_config` of each kind of decoder is where it says nothing. Spec: T6.2
 //!
-//! Source: transformers 5.17, `models/{qwen2,qwen2_vl,llama}/configuration_*.py`; InternLM2's own
-//! `configuration_internlm2.py`.
+//! A kind that only one family has stands in that family's folder. Source: transformers 5.17,
+//! `models/{qwen2,llama}/configuration_*.py`; InternLM2's own `configuration_internlm2.py`.
 
-use super::decoder::Projections;
+use super::projections::Projections;
 
 /// Whether the attention's projections have biases.
 pub(crate) enum Biases {
@@ -50,21 +50,6 @@ impl Defaults {
         mrope: None,
         biases: Biases::Qkv,
         projections: Projections::Apart,
-    };
-
-    pub const QWEN2_VL: Defaults = Defaults {
-        model_types: &["qwen2_vl_text", "qwen2_vl"],
-        hidden: 8192,
-        layers: 80,
-        heads: 64,
-        kv_heads: Some(8),
-        intermediate: 29568,
-        vocab: 152_064,
-        norm_eps: 1e-5,
-        theta: 1e6,
-        window_layers: Some(80),
-        mrope: Some([16, 24, 24]),
-        ..Defaults::QWEN2
     };
 
     pub const LLAMA: Defaults = Defaults {

@@ -3,7 +3,6 @@
 //! Source: transformers 5.17, `generation/configuration_utils.py`; without the file its values come from `config.json`
 //! (`from_model_config`: the outermost object, then `text_config`).
 
-use super::internvl;
 use super::json::{self, Scope, integer, kind};
 use crate::error::{Error, Result};
 use crate::files::Files;
@@ -65,14 +64,6 @@ impl GenerationConfig {
     /// # Errors
     /// A file is no JSON, or a field is of the wrong type or out of range. Fields that are `null` count as absent.
     pub fn load(files: &Files) -> Result<GenerationConfig> {
-        let mut found = Self::of(files)?;
-        // InternVL2's own code stops where its conversation template ends a turn, whatever the files say.
-        let end = internvl::end(files)?.filter(|end| !found.eos.contains(end));
-        found.eos.extend(end);
-        Ok(found)
-    }
-
-    fn of(files: &Files) -> Result<GenerationConfig> {
         if let Some(map) = json::load(files, FILE)? {
             return Self::read(&[Scope::new(&files.label(FILE), &map)]);
         }

@@ -1,20 +1,12 @@
-//! InternViT, as InternVL2's own code configures it (`intern_vit_6b`) and as transformers does (`internvl_vision`).
+//! InternViT, as its makers' own code configures it (`intern_vit_6b`) and as transformers does (`internvl_vision`).
 //!
-//! Source: InternVL2's `configuration_intern_vit.py`; transformers 5.17, `models/internvl/configuration_internvl.py`.
+//! Source: OpenGVLab's `configuration_intern_vit.py`; transformers 5.17, `InternVLVisionConfig`.
 
+use super::activation::Activation;
 use super::json::{Scope, integer, kind};
-use super::{Activation, MAX_HEADS};
+use super::norm::NormKind;
 use crate::error::{Error, Result, ensure};
 use serde_json::Value;
-
-/// Which norm a layer begins with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NormKind {
-    /// `layer_norm`
-    Layer,
-    /// `rms_norm`
-    Rms,
-}
 
 /// Sizes and constants of an InternViT. Spec: T5.5
 #[derive(Debug, Clone, PartialEq)]
@@ -88,7 +80,7 @@ const TRANSFORMERS: Form = Form {
 };
 
 impl InternVitConfig {
-    /// Reads a `vision_config` of InternVL2's own code.
+    /// Reads a `vision_config` of the makers' own code.
     ///
     /// # Errors
     /// A field of the wrong type or size.
@@ -112,7 +104,7 @@ impl InternVitConfig {
     fn read(scope: &Scope<'_>, form: &Form) -> Result<InternVitConfig> {
         scope.model_type(form.model_type, &[form.model_type])?;
         let hidden = scope.size("hidden_size", form.hidden, (1, 1 << 20))?;
-        let heads = scope.size("num_attention_heads", form.heads, (1, MAX_HEADS))?;
+        let heads = scope.heads("num_attention_heads", form.heads)?;
         let at = scope.at("num_attention_heads");
         ensure!(hidden % heads == 0, at, format!("a divisor of hidden_size {hidden}"), heads);
         let image = side(scope, "image_size", form.image, 1 << 14)?;

@@ -8,6 +8,9 @@ use crate::error::{Error, Result, ensure};
 use crate::files::Files;
 use serde_json::{Map, Value};
 
+/// The most heads of a layer: several times what any model has.
+const MAX_HEADS: usize = 1 << 10;
+
 /// A JSON object and the place it stands at.
 #[derive(Debug, Clone)]
 pub(crate) struct Scope<'a> {
@@ -92,6 +95,11 @@ impl<'a> Scope<'a> {
     pub(crate) fn size(&self, key: &str, default: usize, range: (usize, usize)) -> Result<usize> {
         let Some(value) = self.get(key) else { return Ok(default) };
         integer(value, &self.at(key), range)
+    }
+
+    /// A number of heads, `default` if absent.
+    pub(crate) fn heads(&self, key: &str, default: usize) -> Result<usize> {
+        self.size(key, default, (1, MAX_HEADS))
     }
 
     /// A number that `allowed` lets pass, `default` if absent; `expected` is what a message calls such a number.

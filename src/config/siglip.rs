@@ -2,8 +2,8 @@
 //!
 //! Source: transformers 5.17, `models/siglip/configuration_siglip.py`.
 
+use super::activation::Activation;
 use super::json::Scope;
-use super::{Activation, MAX_HEADS};
 use crate::error::{Result, ensure};
 
 /// Sizes and constants of a SigLIP vision tower. Spec: T5.1
@@ -30,19 +30,6 @@ pub struct SiglipConfig {
 }
 
 impl SiglipConfig {
-    /// The tower that transformers gives a LLaVA-OneVision configuration without a `vision_config`.
-    pub(crate) const LLAVA_ONEVISION: SiglipConfig = SiglipConfig {
-        hidden: 1152,
-        layers: 26,
-        heads: 16,
-        intermediate: 4304,
-        image: 384,
-        patch: 14,
-        channels: 3,
-        norm_eps: 1e-6,
-        activation: Activation::GeluTanh,
-    };
-
     /// Reads a `vision_config`; absent fields take SigLIP's defaults.
     ///
     /// # Errors
@@ -50,7 +37,7 @@ impl SiglipConfig {
     pub(crate) fn read(scope: &Scope<'_>) -> Result<SiglipConfig> {
         scope.model_type("siglip_vision_model", &["siglip_vision_model"])?;
         let hidden = scope.size("hidden_size", 768, (1, 1 << 20))?;
-        let heads = scope.size("num_attention_heads", 12, (1, MAX_HEADS))?;
+        let heads = scope.heads("num_attention_heads", 12)?;
         ensure!(
             hidden % heads == 0,
             scope.at("num_attention_heads"),

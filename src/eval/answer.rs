@@ -3,11 +3,12 @@
 use super::{Cells, Item};
 use crate::error::Result;
 use crate::generate::{self, Until};
-use crate::input::{Prepared, Processor};
+use crate::input::Prepared;
 use crate::model::Model;
 use crate::num::Real;
 use crate::pass::{Pass, Precision, Work};
 use crate::policy::{Plan, Policy, Scorer};
+use crate::processor::Processor;
 use crate::sample::{Sampler, Sampling};
 use std::ops::ControlFlow;
 

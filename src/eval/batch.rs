@@ -1,14 +1,14 @@
 //! A file of questions with one policy: prompts are packed into one prefill, and their evicted caches are decoded together.
 
 use super::Item;
-use crate::decoder::{AT_ONCE, Observer};
+use crate::decoder::AT_ONCE;
 use crate::error::{Error, Result};
 use crate::generate::{self, Until};
-use crate::input::Processor;
 use crate::model::Model;
 use crate::num::Real;
 use crate::pass::{Pass, Precision, Work};
 use crate::policy::{Policy, Retain, Scorer};
+use crate::processor::Processor;
 use crate::sample::{Sampler, Sampling};
 use rayon::prelude::*;
 use std::ops::ControlFlow;

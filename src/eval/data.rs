@@ -3,7 +3,8 @@
 use crate::error::{Error, Result, ensure};
 use crate::files::read_text;
 use crate::input::image::{MAX_IMAGES, MAX_PIXELS};
-use crate::input::{Image, Prepared, Processor};
+use crate::input::{Image, Prepared};
+use crate::processor::Processor;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;

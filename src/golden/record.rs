@@ -198,7 +198,7 @@ impl<T: Real> Tap<T> for Recorder {
 /// # let folder = tempfile::tempdir().unwrap();
 /// # let path = folder.path().join("run.safetensors");
 /// use aircache::{demo, generate::Until, golden::{Bundle, Recording, Selection, record}};
-/// use aircache::{input::{Image, Processor}, model::Model, pass::Precision, policy::Policy, sample::Sampling};
+/// use aircache::{input::Image, model::Model, pass::Precision, policy::Policy, processor::Processor, sample::Sampling};
 /// let model = Model::load(&demo::files())?;
 /// let processor = Processor::load(&demo::files(), &model.config)?;
 /// let image = Image::from_bytes(demo::samples()[0].png, "sample")?;
@@ -263,7 +263,7 @@ fn flow<T: Real>(
     let mut out = Recorder::create(target, how.precision, how.stages.clone())?;
     let grid = how.precision.grid();
 
-    inputs(&mut out, &model.config, prompt)?;
+    inputs(&mut out, &*model.config, prompt)?;
     let mut pass = Pass::<T>::watched(grid, &mut out);
     let mut sequence = generate::prefill(model, &mut pass, prompt, &[how.policy])?;
     out.check()?;

@@ -111,7 +111,7 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
     let weights = rounded.as_ref().unwrap_or(model);
     let run = Rerun { model: weights, prompt: read, policy: rule, retain, decided: &decided, given: Some(&given) };
     let mut truth = Truth { out, positions: &read.positions, per_head: run.per_head(), undecided: unnamed };
-    stages::prompt(&mut truth.out, &model.config, read, prompt.is_some())?;
+    stages::prompt(&mut truth.out, &*model.config, read, prompt.is_some())?;
     run.run::<f64, _>(Grid::Native, Way::default(), Grid::Native, &mut truth)?;
     let Truth { mut out, undecided, .. } = truth;
     let kind = if precision == Precision::Truth { Precision::Fast } else { precision };
@@ -128,8 +128,8 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
     };
     let facts = Facts {
         layers: config.layers,
-        vision_layers: model.config.vision_layers(),
-        lie: images::shape(&model.config),
+        vision_layers: model.config.tower().layers,
+        lie: images::shape(&*model.config),
         placed: model.config.text().mrope.is_some(),
         visual: !read.roles.visual().is_empty(),
     };
@@ -168,22 +168,22 @@ fn prepared(model: &Model, candidate: &Bundle) -> Result<Prepared> {
     let image_token = model.config.visual_token(&ids);
     let visual = ids.iter().filter(|&&id| id == image_token).count();
     if visual == 0 {
-        return Prepared::from_ids(&model.config, &ids, vec![]).map_err(|e| e.within(at("input.ids")));
+        return Prepared::from_ids(&*model.config, &ids, vec![]).map_err(|e| e.within(at("input.ids")));
     }
-    if candidate.get(&Stage::once(images::shape(&model.config)).to_string()).is_none() {
+    if candidate.get(&Stage::once(images::shape(&*model.config)).to_string()).is_none() {
         // Without sizes nobody knows how the rows are packed: they are known from the projector on.
         let mut text = ids.clone();
         text.retain(|&id| id != image_token);
-        let mut prompt = Prepared::from_ids(&model.config, &text, vec![])?;
+        let mut prompt = Prepared::from_ids(&*model.config, &text, vec![])?;
         let role = |&id: &u32| if id == image_token { crate::Role::Visual } else { crate::Role::Text };
         prompt.roles = crate::Roles(ids.iter().map(role).collect());
-        prompt.positions = images::positions(&model.config, candidate, ids.len())?;
+        prompt.positions = images::positions(&*model.config, candidate, ids.len())?;
         prompt.ids = ids;
         return Ok(prompt);
     }
     let film = image_token != model.config.image_token();
-    let images = images::given(&model.config, candidate, visual, film)?;
-    let prompt = Prepared::from_ids(&model.config, &ids, images).map_err(|e| e.within(candidate.label()))?;
+    let images = images::given(&*model.config, candidate, visual, film)?;
+    let prompt = Prepared::from_ids(&*model.config, &ids, images).map_err(|e| e.within(candidate.label()))?;
     ensure!(
         prompt.ids.len() == ids.len(),
         at("input.ids"),

@@ -4,8 +4,8 @@
 use super::images;
 use super::record::{Recorder, Recording};
 use crate::cache::Cache;
-use crate::config::FamilyConfig;
 use crate::error::Result;
+use crate::family::Family;
 use crate::input::{Positions, Prepared};
 use crate::model::Model;
 use crate::num::Real;
@@ -14,9 +14,9 @@ use crate::stage::{Place, Site, Stage, TABLE};
 use ndarray::Array1;
 
 /// What a replay knows of a prompt: roles and positions, and where it did not come from the candidate, all of it.
-pub(super) fn prompt(out: &mut Recorder, config: &FamilyConfig, prompt: &Prepared, outside: bool) -> Result<()> {
+pub(super) fn prompt(out: &mut Recorder, family: &dyn Family, prompt: &Prepared, outside: bool) -> Result<()> {
     if outside {
-        return inputs(out, config, prompt);
+        return inputs(out, family, prompt);
     }
     out.values("input.roles", &Values::U8(prompt.roles.0.iter().map(|&r| r as u8).collect::<Array1<_>>().into_dyn()))?;
     let rows: Vec<usize> = (0..prompt.ids.len()).collect();
@@ -24,7 +24,7 @@ pub(super) fn prompt(out: &mut Recorder, config: &FamilyConfig, prompt: &Prepare
 }
 
 /// Everything under `input.`; a prompt without images has neither sizes nor pixels.
-pub(super) fn inputs(out: &mut Recorder, config: &FamilyConfig, prompt: &Prepared) -> Result<()> {
+pub(super) fn inputs(out: &mut Recorder, family: &dyn Family, prompt: &Prepared) -> Result<()> {
     let whole = |values: Array1<i64>| Values::I64(values.into_dyn());
     out.values("input.ids", &whole(prompt.ids.iter().map(|&id| i64::from(id)).collect()))?;
     out.values("input.roles", &Values::U8(prompt.roles.0.iter().map(|&r| r as u8).collect::<Array1<_>>().into_dyn()))?;
@@ -33,7 +33,7 @@ pub(super) fn inputs(out: &mut Recorder, config: &FamilyConfig, prompt: &Prepare
     if prompt.images.is_empty() {
         return Ok(());
     }
-    images::put(out, config, prompt)
+    images::put(out, family, prompt)
 }
 
 /// Everything under `cache.`: keys and values [G, len, d_h], positions \[len\], or [G, len] where each KV head keeps rows
@@ -77,10 +77,10 @@ fn positions(at: &Positions, rows: &[&[usize]], per_head: bool) -> Values {
 
 /// The names of all stages that a recording may hold, in causal order: what globs are checked against beforehand.
 pub(super) fn possible(model: &Model, max_new_tokens: usize) -> Vec<String> {
-    let (depth, tower) = (model.decoder.config.layers, model.config.vision_layers());
+    let (depth, tower) = (model.decoder.config.layers, model.config.tower().layers);
     // More steps than anybody names one by one are not listed; `step.*` is found among these.
     let steps = max_new_tokens.saturating_sub(1).min(10_000);
-    let grids = images::shape(&model.config) == Site::Grid;
+    let grids = images::shape(&*model.config) == Site::Grid;
     let rows = TABLE.iter().map(|row| row.site).filter(|&site| site != Site::Grid || grids);
     let stages = rows.flat_map(|site| -> Vec<Stage> {
         match Stage::once(site).row().place {

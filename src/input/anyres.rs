@@ -1,11 +1,10 @@
-//! LLaVA-OneVision's geometry: which grid of tiles an image gets, and how many tokens are left of it.
+//! Anyres, the geometry of the LLaVA family: which grid of tiles an image gets, and how many tokens are left of it.
 //!
 //! The arithmetic is Python's (float64, `//`, `round(x, 7)`), because a token more or less is another prompt. Nothing here
-//! touches pixels or features: [`super::pixels`] cuts the tiles, [`super::packing`] lists the rows.
+//! touches pixels or features: [`super::pixels`] cuts the tiles, `anyres_rows.rs` lists the rows.
 //! Source: transformers 5.17 `select_best_resolution`, `get_patch_output_size`, `unpad_image`, `pack_image_features`,
-//! `LlavaOnevisionProcessor._get_unpadded_features`. Spec: E4.4–E4.7
+//! `_get_unpadded_features`. Spec: E4.4–E4.7
 
-use crate::config::LlavaOnevisionConfig;
 use crate::error::{Result, ensure};
 
 /// What decides over tiles and tokens. Spec: T4.3
@@ -52,17 +51,6 @@ pub struct TokenGrid {
 }
 
 impl Anyres {
-    /// The geometry of a checkpoint.
-    pub fn from(config: &LlavaOnevisionConfig) -> Anyres {
-        Anyres {
-            pinpoints: config.pinpoints.clone(),
-            tile: config.vision.image,
-            patch: config.vision.patch,
-            max_tiles: config.max_tiles,
-            drop_first: config.drop_first,
-        }
-    }
-
     /// Tokens along a side of a tile.
     pub fn side(&self) -> usize {
         self.tile / self.patch

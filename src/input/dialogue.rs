@@ -4,35 +4,33 @@
 
 use super::conversation::Conversation;
 use super::template::{Template, Turn};
-use crate::config::FamilyConfig;
 use crate::error::{Error, Result};
 use crate::files::Files;
 
 /// What a question may say where an image belongs, in any family.
-pub(super) const MARK: &str = "<image>";
+pub(crate) const MARK: &str = "<image>";
 
 /// A checkpoint's way to write prompts.
 #[derive(Debug, Clone)]
 pub enum Dialogue {
     /// A chat template of its files.
     Template(Template),
-    /// One of InternVL2's own code, and where it is named.
+    /// One that the checkpoint names, and where.
     Conversation(Conversation, String),
 }
 
 impl Dialogue {
-    /// That of a checkpoint; `date` is what templates are told that ask for it.
+    /// That of a checkpoint: the conversation template that it names, or else the chat template in its files; `date` is what
+    /// chat templates are told that ask for it.
     ///
     /// # Errors
-    /// As [`Template::load`] and [`Conversation::named`].
-    pub fn load(files: &Files, config: Option<&FamilyConfig>, date: (i32, u32, u32)) -> Result<Dialogue> {
-        let named = match config {
-            Some(FamilyConfig::InternVl(c)) => c.template.as_ref(),
-            Some(FamilyConfig::LlavaOnevision(_) | FamilyConfig::Qwen2Vl(_)) | None => None,
-        };
-        let Some(name) = named else { return Ok(Dialogue::Template(Template::load(files, date)?)) };
-        let at = format!("{}: template", files.label("config.json"));
-        Ok(Dialogue::Conversation(Conversation::named(name, &at)?, at))
+    /// As [`Template::load`].
+    pub fn load(files: &Files, named: Option<Conversation>, date: (i32, u32, u32)) -> Result<Dialogue> {
+        let at = || format!("{}: template", files.label("config.json"));
+        match named {
+            Some(conversation) => Ok(Dialogue::Conversation(conversation, at())),
+            None => Ok(Dialogue::Template(Template::load(files, date)?)),
+        }
     }
 
     /// Where it comes from.

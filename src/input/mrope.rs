@@ -1,7 +1,7 @@
 //! M-RoPE: where the rows of a prompt stand in time, height and width. Source: transformers 5.17
-//! `Qwen2VLModel.get_rope_index`. Spec: E4.14
+//! `get_rope_index`. Spec: E4.14
 
-use super::Positions;
+use super::positions::Positions;
 
 /// Positions of a prompt whose placeholders are expanded: ids \[n\] → 3 × \[n\].
 ///

@@ -146,7 +146,7 @@ impl Pixels {
 }
 
 /// tiles: [S, S, 3] each → [tiles, 3, S, S] through the level tables.
-pub(super) fn normalised(levels: &[[f32; 256]; 3], tiles: &[ArrayView3<'_, u8>], side: usize) -> Array4<f32> {
+pub(crate) fn normalised(levels: &[[f32; 256]; 3], tiles: &[ArrayView3<'_, u8>], side: usize) -> Array4<f32> {
     let mut out = Array4::zeros((tiles.len(), 3, side, side));
     for (mut planes, tile) in out.outer_iter_mut().zip(tiles) {
         for (c, level) in levels.iter().enumerate() {

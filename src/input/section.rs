@@ -5,7 +5,7 @@ use crate::files::Files;
 use serde_json::{Map, Value};
 
 /// A JSON object of a file, and the name of both in messages.
-pub(super) struct Section {
+pub(crate) struct Section {
     pub at: String,
     pub fields: Map<String, Value>,
 }

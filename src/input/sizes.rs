@@ -1,8 +1,9 @@
-//! The size at which Qwen2-VL reads a picture, and the rows that come of it. Nothing here touches pixels.
+//! Smart resize: the size at which a picture is read in whole squares of patches, and the rows that come of it. Nothing here
+//! touches pixels.
 //!
 //! The arithmetic is Python's float64. Source: transformers 5.17 `smart_resize`. Spec: E4.12, D4.5, C4.15a
 
-use super::{Moment, PackedRow, Packing};
+use super::packing::{Moment, PackedRow, Packing};
 use crate::error::{Result, ensure};
 
 /// Which sizes images are read at. Spec: E4.12
@@ -21,9 +22,9 @@ pub struct Sizes {
 /// The longest side may be at most this many times the shortest.
 const MOST_STRETCHED: f64 = 200.0;
 /// The most patches of an image, ours: what the widest of published processors allows.
-pub(super) const MAX_PATCHES: usize = 1 << 16;
+pub(crate) const MAX_PATCHES: usize = 1 << 16;
 /// The most patches of a video, whose frames look at themselves alone.
-pub(super) const MAX_FILM_PATCHES: usize = 1 << 17;
+pub(crate) const MAX_FILM_PATCHES: usize = 1 << 17;
 
 impl Sizes {
     /// Side in pixels of what becomes one row: sizes are multiples of it.
@@ -67,7 +68,7 @@ impl Sizes {
 
     /// The rows of an image of `size` that is read at `read`: squares of patches, row by row. Of a video: moment by moment, of
     /// so many times so many frames. Spec: D4.5
-    pub(super) fn packing(
+    pub(crate) fn packing(
         &self,
         size: (usize, usize),
         read: (usize, usize),

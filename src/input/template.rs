@@ -3,8 +3,8 @@
 //! A template is a program from the checkpoint, so it runs on fuel. Not here: token ids and placeholders.
 //! Source: transformers 5.17 `ProcessorMixin.get_processor_dict`, `chat_template_utils`. Spec: T4.5, A4.1, C4.13
 
-use super::processor::PROCESSOR;
 use super::section::Section;
+use super::settings::PROCESSOR;
 use super::{jinja, methods, program};
 use crate::error::{Error, Result, ensure};
 use crate::files::Files;

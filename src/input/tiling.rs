@@ -1,10 +1,9 @@
 //! Which grid of tiles an image gets, and the prompt rows that come of it.
 //!
-//! The arithmetic is Python's float64. Nothing here touches pixels. Source: InternVL2's `find_closest_aspect_ratio`,
+//! The arithmetic is Python's float64. Nothing here touches pixels. Source: OpenGVLab's `find_closest_aspect_ratio`,
 //! `dynamic_preprocess`; transformers 5.17 `get_optimal_tiled_canvas`. Spec: E4.15, E4.16
 
-use super::{PackedRow, Packing};
-use crate::config::InternVlConfig;
+use super::packing::{PackedRow, Packing};
 use crate::error::{Result, ensure};
 
 /// What decides over tiles and rows. Spec: T4.8
@@ -28,18 +27,6 @@ pub struct Tiling {
 const MAX_CANVAS: usize = 1 << 28;
 
 impl Tiling {
-    /// The geometry of a checkpoint.
-    pub fn of(config: &InternVlConfig) -> Tiling {
-        Tiling {
-            tile: config.vision.image,
-            unit: config.vision.patch * config.merge,
-            along: config.rows_along(),
-            transposed: config.transposed,
-            tiles: config.tiles,
-            thumbnail: config.thumbnail,
-        }
-    }
-
     /// The grid of an image of `size` = (height, width): (tiles high, tiles wide).
     ///
     /// # Errors

@@ -1,66 +1,17 @@
 //! Videos as lists of frames: what families that read them share. Nothing here decodes a film or picks frames from one.
 //!
 //! A video stands in a prompt as one image does, in the place of its own placeholder; its frames are of one size, in order.
-//! Source: transformers 5.17 `BaseVideoProcessor`, `Qwen2VLVideoProcessor`, `LlavaOnevisionVideoProcessor`. Spec: D4.8, T4.11
+//! Source: transformers 5.17 `BaseVideoProcessor`. Spec: D4.8, T4.11
 
-use super::processor::{PREPROCESSOR, PROCESSOR};
+use super::image::Image;
 use super::section::Section;
-use super::{Image, Packing, PreparedImage, Reader, image};
+use super::settings::{PREPROCESSOR, PROCESSOR};
 use crate::error::{Error, Result, ensure};
 use crate::files::Files;
 use serde_json::Value;
 
 /// The file of transformers 4 with the video processor's settings.
 const VIDEO: &str = "video_preprocessor_config.json";
-
-/// What a family says that reads no videos.
-fn unread() -> Error {
-    Error::new("video", "a family that reads videos here: LLaVA-OneVision, Qwen2-VL", "InternVL2")
-        .remedy("give the frames as images (--image), and say in the question that they are frames")
-}
-
-impl Reader {
-    /// The rows of a video of `frames` frames of `size` = (height, width).
-    ///
-    /// # Errors
-    /// A family that reads no videos; what is wrong with the video processor's settings; a size that the family does not take.
-    /// Spec: E4.22, E4.23
-    pub fn video_packing(&self, frames: usize, size: (usize, usize)) -> Result<Packing> {
-        match self {
-            Reader::LlavaOnevision(reader) => reader.video_packing(frames, size),
-            Reader::Qwen2Vl(reader) => reader.video_packing(frames, size),
-            Reader::InternVl(_) => Err(unread()),
-        }
-    }
-
-    /// A video, ready for the vision tower: frames of one size, in order.
-    ///
-    /// # Errors
-    /// As [`one_size`] and [`video_packing`](Self::video_packing). Spec: E4.22, E4.23
-    pub fn video(&self, frames: &[Image]) -> Result<PreparedImage> {
-        let size = one_size(frames)?;
-        let (pixels, grid) = match self {
-            Reader::LlavaOnevision(reader) => (reader.video(frames)?, None),
-            Reader::Qwen2Vl(reader) => reader.video(frames).map(|(pixels, grid)| (pixels, Some(grid)))?,
-            Reader::InternVl(_) => return Err(unread()),
-        };
-        let hashes: String = frames.iter().map(Image::sha256).collect();
-        let packing = self.video_packing(frames.len(), size)?;
-        Ok(PreparedImage { size, grid, pixels, packing, sha256: image::sha256(hashes.as_bytes()) })
-    }
-
-    /// How a video becomes prompt rows, in a line; none where the family reads no videos.
-    ///
-    /// # Errors
-    /// What is wrong with the video processor's settings.
-    pub fn video_line(&self) -> Result<Option<String>> {
-        match self {
-            Reader::LlavaOnevision(reader) => reader.video_line().map(Some),
-            Reader::Qwen2Vl(reader) => reader.video_line().map(Some),
-            Reader::InternVl(_) => Ok(None),
-        }
-    }
-}
 
 /// The size (height, width) of all frames. Spec: D4.8
 ///
@@ -80,7 +31,7 @@ pub fn one_size(frames: &[Image]) -> Result<(usize, usize)> {
 ///
 /// # Errors
 /// None of these; one that is no JSON object; a setting that would change pixels in a way that is not supported.
-pub(super) fn section(files: &Files) -> Result<Section> {
+pub(crate) fn section(files: &Files) -> Result<Section> {
     let nested = Section::read(files, PROCESSOR)?.and_then(|p| match p.get("video_processor")? {
         Value::Object(fields) => Some(Ok(Section { at: format!("{}: video_processor", p.at), fields: fields.clone() })),
         _ => Some(Err(p.wrong("video_processor", "a JSON object"))),

@@ -1,20 +1,14 @@
 //! Models: wiring only. A family says how its pixels become visual rows; everything else is shared.
 
-mod internvl;
-mod llava_onevision;
-mod qwen2_vl;
-mod shape;
+mod invented;
 mod survey;
 
-pub use internvl::InternVl;
-pub use llava_onevision::LlavaOnevision;
-pub use qwen2_vl::Qwen2Vl;
-pub use shape::SHAPES;
 pub use survey::Survey;
 
-use crate::config::{FamilyConfig, GenerationConfig, Projections};
+use crate::config::GenerationConfig;
 use crate::decoder::Decoder;
 use crate::error::{Result, ensure};
+use crate::family::{self, Encoder, Family};
 use crate::files::Files;
 use crate::input::Prepared;
 use crate::memory;
@@ -22,8 +16,9 @@ use crate::num::{Grid, Real};
 use crate::pass::Pass;
 use crate::stage::{Site, Stage};
 use crate::vision;
-use crate::weights::{Checkpoint, Names, names};
+use crate::weights::{Checkpoint, Names};
 use ndarray::Array2;
+use std::sync::Arc;
 
 /// A loaded model: its weights stay where they are, mapped or embedded.
 ///
@@ -35,22 +30,14 @@ use ndarray::Array2;
 #[derive(Debug)]
 pub struct Model {
     /// What `config.json` says.
-    pub config: FamilyConfig,
-    /// What `generation_config.json` says.
+    pub config: Arc<dyn Family>,
+    /// What `generation_config.json` says, and the family's own code.
     pub generation: GenerationConfig,
     /// The language model.
     pub decoder: Decoder,
     /// The checkpoint's tensors.
     pub checkpoint: Checkpoint,
-    vision: Vision,
-}
-
-/// What comes before the language model, a variant a family.
-#[derive(Debug)]
-enum Vision {
-    LlavaOnevision(Box<LlavaOnevision>),
-    Qwen2Vl(Box<Qwen2Vl>),
-    InternVl(Box<InternVl>),
+    encoder: Box<dyn Encoder>,
 }
 
 impl Model {
@@ -60,8 +47,8 @@ impl Model {
     /// A file that is missing or damaged, a configuration that is not supported, a tensor that is missing or has another
     /// shape or type than the configuration says.
     pub fn load(files: &Files) -> Result<Self> {
-        let config = FamilyConfig::load(files)?;
-        let generation = GenerationConfig::load(files)?;
+        let config = family::load(files)?;
+        let generation = generation(files, Some(&*config))?;
         Self::wired(config, generation, Checkpoint::open(files)?)
     }
 
@@ -75,22 +62,9 @@ impl Model {
         rounded.map(|checkpoint| Self::wired(self.config.clone(), self.generation.clone(), checkpoint)).transpose()
     }
 
-    fn wired(config: FamilyConfig, generation: GenerationConfig, checkpoint: Checkpoint) -> Result<Self> {
-        let (decoder, vision) = parts(&config, &Self::names(&config, &checkpoint))?;
-        Ok(Model { config, generation, decoder, checkpoint, vision })
-    }
-
-    /// How a family's checkpoints name tensors.
-    fn names<'a>(config: &FamilyConfig, checkpoint: &'a Checkpoint) -> Names<'a> {
-        match config {
-            FamilyConfig::LlavaOnevision(_) => Names::new(checkpoint, names::llava_onevision),
-            FamilyConfig::Qwen2Vl(_) => Names::new(checkpoint, names::qwen2_vl),
-            FamilyConfig::InternVl(c) => match (&c.template, c.text.projections) {
-                (None, _) => Names::new(checkpoint, names::internvl),
-                (Some(_), Projections::Apart) => Names::new(checkpoint, names::internvl_chat),
-                (Some(_), Projections::Grouped) => Names::new(checkpoint, names::internvl_internlm2),
-            },
-        }
+    fn wired(config: Arc<dyn Family>, generation: GenerationConfig, checkpoint: Checkpoint) -> Result<Self> {
+        let (decoder, encoder) = parts(&*config, &Names::new(&checkpoint, config.names()))?;
+        Ok(Model { config, generation, decoder, checkpoint, encoder })
     }
 
     /// Bytes of memory that a prompt of this model needs at the least, in f32: its weights, keys and values of all rows,
@@ -102,9 +76,9 @@ impl Model {
         let layer = 3 * c.hidden + 2 * c.intermediate + (2 * c.heads + c.kv_heads) * c.head_dim;
         let images = prompt.map_or(&[][..], |p| &p.images);
         let pixels: usize = images.iter().map(|image| image.pixels.len()).sum();
-        let [patch, width, wide] = self.config.vision_sizes();
-        let patches = images.iter().map(|image| vision::rows_at_once(image.pixels.shape(), patch)).max().unwrap_or(0);
-        let tower = patches as u64 * (6 * width + wide) as u64;
+        let sizes = self.config.tower();
+        let patches = images.iter().map(|i| vision::rows_at_once(i.pixels.shape(), sizes.patch)).max().unwrap_or(0);
+        let tower = patches as u64 * (6 * sizes.hidden + sizes.intermediate) as u64;
         self.checkpoint.bytes() + 4 * (rows as u64 * (cache + layer) as u64 + 8 * pixels as u64 + tower)
     }
 
@@ -119,11 +93,12 @@ impl Model {
 
     /// The visual rows of the prompt's images, in prompt order: [n_v, d]. Spec: E5.1–E5.15
     pub fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared) -> Array2<T> {
-        match &self.vision {
-            Vision::LlavaOnevision(parts) => parts.encode(pass, prompt),
-            Vision::Qwen2Vl(parts) => parts.encode(pass, prompt),
-            Vision::InternVl(parts) => parts.encode(pass, prompt),
-        }
+        let rows = match prompt.images.is_empty() {
+            false => self.encoder.encode(pass, prompt),
+            // A prompt that came without pixels has no rows, unless a replay knows the rows alone.
+            true => Array2::from_elem((prompt.roles.visual().len(), self.config.text().hidden), T::ZERO),
+        };
+        if rows.is_empty() { rows } else { pass.put(Stage::once(Site::Projected), rows) }
     }
 
     /// The prompt's embeddings with the visual rows in their places: ids: \[n\], visual: [n_v, d] → [n, d].
@@ -147,19 +122,15 @@ impl Model {
     }
 }
 
-/// The visual rows of a prompt that came without pixels: none, unless a replay knows the rows alone. → [n_v, d]
-fn rows_alone<T: Real>(pass: &mut Pass<'_, T>, prompt: &Prepared, d: usize) -> Array2<T> {
-    let rows = Array2::from_elem((prompt.roles.visual().len(), d), T::ZERO);
-    if rows.is_empty() { rows } else { pass.put(Stage::once(Site::Projected), rows) }
+/// How to generate: what the files say, and where they name one, what ends an answer in the family's own code.
+fn generation(files: &Files, family: Option<&dyn Family>) -> Result<GenerationConfig> {
+    let mut found = GenerationConfig::load(files)?;
+    let end = family.map_or(Ok(None), |family| family.end(files))?;
+    found.eos.extend(end.filter(|end| !found.eos.contains(end)));
+    Ok(found)
 }
 
 /// Takes everything that a model needs from a checkpoint.
-fn parts(config: &FamilyConfig, names: &Names<'_>) -> Result<(Decoder, Vision)> {
-    let decoder = Decoder::load(names, config.text())?;
-    let vision = match config {
-        FamilyConfig::LlavaOnevision(c) => Vision::LlavaOnevision(Box::new(LlavaOnevision::load(names, c)?)),
-        FamilyConfig::Qwen2Vl(c) => Vision::Qwen2Vl(Box::new(Qwen2Vl::load(names, c)?)),
-        FamilyConfig::InternVl(c) => Vision::InternVl(Box::new(InternVl::load(names, c)?)),
-    };
-    Ok((decoder, vision))
+fn parts(config: &dyn Family, names: &Names<'_>) -> Result<(Decoder, Box<dyn Encoder>)> {
+    Ok((Decoder::load(names, config.text())?, config.encoder(names)?))
 }

@@ -1,17 +1,18 @@
 //! A look at a checkpoint that does not stop at the first thing wrong with it; nothing is computed.
 
-use super::{Model, parts};
-use crate::config::{FamilyConfig, GenerationConfig};
+use super::{generation, parts};
+use crate::config::GenerationConfig;
 use crate::error::Error;
+use crate::family::{self, Family};
 use crate::files::Files;
-use crate::weights::{Checkpoint, shards};
-use std::sync::{Mutex, PoisonError};
+use crate::weights::{Checkpoint, Names, shards};
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// What a checkpoint says of itself, and everything for which [`Model::load`] would refuse it.
+/// What a checkpoint says of itself, and everything for which [`Model::load`](super::Model::load) would refuse it.
 #[derive(Debug)]
 pub struct Survey {
     /// The configuration, where nothing is wrong with it.
-    pub config: Option<FamilyConfig>,
+    pub config: Option<Arc<dyn Family>>,
     /// How to generate, where nothing is wrong with that.
     pub generation: Option<GenerationConfig>,
     /// The weights, where they can be opened; [`Checkpoint::unused`] is told what the model would ask for.
@@ -33,8 +34,8 @@ impl Survey {
     /// assert_eq!(survey.problems.len(), 3); // two fields, no weights
     /// ```
     pub fn of(files: &Files) -> Survey {
-        let (config, mut problems) = FamilyConfig::survey(files);
-        let generation = GenerationConfig::load(files);
+        let (config, mut problems) = family::survey(files);
+        let generation = generation(files, config.as_deref());
         let told = generation.as_ref().err().filter(|e| !problems.contains(e)).cloned();
         problems.extend(told);
         let checkpoint = match Checkpoint::open(files) {
@@ -50,7 +51,7 @@ impl Survey {
         };
         if let (Some(config), Some(checkpoint)) = (&config, &checkpoint) {
             let found = Mutex::new(Vec::new());
-            let stopped = parts(config, &Model::names(config, checkpoint).surveying(&found)).err();
+            let stopped = parts(&**config, &Names::new(checkpoint, config.names()).surveying(&found)).err();
             problems.extend(found.into_inner().unwrap_or_else(PoisonError::into_inner));
             problems.extend(stopped);
         }

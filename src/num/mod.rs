@@ -14,6 +14,6 @@ mod sum;
 pub use activation::{gelu_erf, gelu_tanh, quick_gelu, silu};
 pub use grid::Grid;
 pub use random::Random;
-pub use real::Real;
+pub use real::{ByContainer, Real};
 pub(crate) use sum::sum_of;
 pub use sum::{BLOCK, LANES, Lanes, dot, dot_in_order, fma, fold, pack, sum};

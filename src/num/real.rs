@@ -60,6 +60,8 @@ pub trait Real:
     fn erf(self) -> Self;
     /// Whether this is neither infinite nor NaN.
     fn is_finite(self) -> bool;
+    /// Of two things, one for each container, the one for this container.
+    fn pick<W: ByContainer>(single: W::In<f32>, double: W::In<f64>) -> W::In<Self>;
 
     /// The larger of the two; `other` where self is NaN.
     #[inline(always)]
@@ -68,8 +70,14 @@ pub trait Real:
     }
 }
 
+/// A kind of thing that exists once for each container: see [`Real::pick`].
+pub trait ByContainer {
+    /// The one for `T`.
+    type In<T: Real>;
+}
+
 macro_rules! real {
-    ($t:ty, $name:literal, $exp:path, $erf:path) => {
+    ($t:ty, $name:literal, $exp:path, $erf:path, ($single:ident, $double:ident) => $picked:ident) => {
         impl Real for $t {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -111,8 +119,11 @@ macro_rules! real {
             fn is_finite(self) -> bool {
                 <$t>::is_finite(self)
             }
+            fn pick<W: ByContainer>($single: W::In<f32>, $double: W::In<f64>) -> W::In<Self> {
+                $picked
+            }
         }
     };
 }
-real!(f64, "f64", exp::exp_f64, libm::erf);
-real!(f32, "f32", exp::exp_f32, exp::erf_f32);
+real!(f64, "f64", exp::exp_f64, libm::erf, (_single, double) => double);
+real!(f32, "f32", exp::exp_f32, exp::erf_f32, (single, _double) => single);

@@ -3,7 +3,6 @@
 mod attention;
 mod intern_vit;
 mod pack;
-mod qwen2_vl;
 mod shuffle;
 mod siglip;
 mod tiles;
@@ -11,7 +10,6 @@ mod tiles;
 pub use attention::attention_within;
 pub use intern_vit::InternVit;
 pub use pack::pack;
-pub use qwen2_vl::{Merger, Qwen2VlTower};
 pub use shuffle::{ShuffledProjector, shuffled};
 pub use siglip::Siglip;
 pub(crate) use tiles::rows_at_once;

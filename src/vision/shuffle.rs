@@ -1,7 +1,7 @@
 //! Pixel shuffle, which puts the patches of a square side by side, and the projector behind it.
-//! Source: InternVL2's `modeling_internvl_chat.py` (`pixel_shuffle`, `mlp1`); transformers `modeling_internvl.py`.
+//! Source: OpenGVLab's `pixel_shuffle` and `mlp1`; transformers' `pixel_shuffle` and `InternVLMultiModalProjector`.
 
-use crate::config::{InternVlConfig, NormKind};
+use crate::config::{Activation, NormKind};
 use crate::error::Result;
 use crate::layer::{Linear, Mlp, Norm};
 use crate::num::Real;
@@ -38,16 +38,15 @@ pub struct ShuffledProjector {
 }
 
 impl ShuffledProjector {
-    /// Takes the projector's weights from a checkpoint.
+    /// Takes the projector's weights from a checkpoint; square: m² · d_v, d: the language model's width.
     ///
     /// # Errors
     /// A tensor that is missing or has another shape than the configuration says.
-    pub fn load(names: &Names<'_>, config: &InternVlConfig) -> Result<Self> {
-        let (square, d) = (config.vision.hidden * config.merge * config.merge, config.text.hidden);
+    pub fn load(names: &Names<'_>, square: usize, d: usize, activation: Activation) -> Result<Self> {
         let linear = |name: &str, inputs| Linear::load(names, &format!("projector.{name}"), d, inputs, true);
         Ok(ShuffledProjector {
             norm: Norm::load(names, "projector.norm", NormKind::Layer, square, EPS)?,
-            mlp: Mlp { fc1: linear("fc1", square)?, activation: config.activation, fc2: linear("fc2", d)? },
+            mlp: Mlp { fc1: linear("fc1", square)?, activation, fc2: linear("fc2", d)? },
         })
     }
 

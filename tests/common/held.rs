@@ -55,7 +55,7 @@ pub fn pass_the_core_door(cases: Vec<Case>, given: impl Fn(&PreparedImage, Array
         let token = model.config.visual_token(&prompt.ids);
         short.dedup_by(|b, a| a == b && *a == token);
         for ids in [&short, &prompt.ids] {
-            let again = Prepared::from_ids(&model.config, ids, images.clone()).unwrap();
+            let again = Prepared::from_ids(&*model.config, ids, images.clone()).unwrap();
             assert_eq!((&again.ids, &again.roles), (&prompt.ids, &prompt.roles), "{name}");
             assert_eq!(again.positions, prompt.positions, "{name}");
             assert!(again.images.iter().zip(&prompt.images).all(|(a, b)| a.packing == b.packing), "{name}");

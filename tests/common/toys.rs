@@ -4,9 +4,10 @@ use super::flow::{relative, watched};
 use aircache::files::Files;
 use aircache::generate::Until;
 use aircache::golden::Bundle;
-use aircache::input::{Image, Prepared, Processor};
+use aircache::input::{Image, Prepared};
 use aircache::model::Model;
 use aircache::num::Real;
+use aircache::processor::Processor;
 use std::path::Path;
 
 /// A toy and its golden.

@@ -3,10 +3,8 @@
 
 #![allow(clippy::needless_range_loop)] // a twin counts as its equation does
 
-use aircache::config::{
-    Activation, DecoderConfig, InternVitConfig, InternVlConfig, NormKind, Projections, Qwen2VlVisionConfig,
-    SiglipConfig,
-};
+use aircache::config::{Activation, DecoderConfig, InternVitConfig, NormKind, Projections, SiglipConfig};
+use aircache::family::{internvl::InternVlConfig, qwen2_vl::Qwen2VlVisionConfig};
 use aircache::kernel::{Angles, inverse_frequencies, naive};
 use aircache::num::{Grid, Real, gelu_erf, gelu_tanh, quick_gelu, silu};
 use aircache::weights::Names;

@@ -2,13 +2,13 @@
 
 use crate::common::raw::embedded as files;
 use aircache::Result;
-use aircache::config::{Activation, FamilyConfig, GenerationConfig, LlavaOnevisionConfig, SiglipConfig};
+use aircache::config::{Activation, GenerationConfig, SiglipConfig};
+use aircache::family::{self, llava_onevision::LlavaOnevisionConfig};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 fn load(config: &str) -> Result<LlavaOnevisionConfig> {
-    let FamilyConfig::LlavaOnevision(c) = FamilyConfig::load(&files(&[("config.json", config)]))? else { panic!() };
-    Ok(c)
+    Ok(family::load(&files(&[("config.json", config)]))?.as_a::<LlavaOnevisionConfig>().unwrap().clone())
 }
 
 /// A small good configuration with one field replaced; the field is given by its JSON pointer, `remove` takes it out.
@@ -218,7 +218,7 @@ fn files_that_are_no_json_objects_are_refused() {
         let e = GenerationConfig::load(&files(&[("generation_config.json", text)])).unwrap_err();
         assert_eq!(e.at, "demo model: generation_config.json", "{e}");
     }
-    let e = FamilyConfig::load(&files(&[])).unwrap_err();
+    let e = family::load(&files(&[])).unwrap_err();
     assert!(e.to_string().contains("no such file"), "{e}");
     let e = load(r#"{"model_type": "qwen3_vl"}"#).unwrap_err().to_string();
     assert!(e.contains("llava_onevision") && e.contains("qwen3_vl"), "{e}");

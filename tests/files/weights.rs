@@ -2,16 +2,17 @@
 
 use crate::common::raw;
 use aircache::Result;
-use aircache::config::FamilyConfig;
+use aircache::family::{self, llava_onevision::LlavaOnevisionConfig, llava_onevision::names};
 use aircache::files::Files;
 use aircache::kernel::Elements;
-use aircache::weights::{Checkpoint, Names, names};
+use aircache::weights::{Checkpoint, Names};
 
 /// Asks for every tensor that the forward pass needs, as the model wiring does.
 fn read_all(files: &Files) -> Result<Checkpoint> {
-    let FamilyConfig::LlavaOnevision(c) = FamilyConfig::load(files)? else { panic!() };
+    let family = family::load(files)?;
+    let c = family.as_a::<LlavaOnevisionConfig>().unwrap();
     let ck = Checkpoint::open(files)?;
-    let n = Names::new(&ck, names::llava_onevision);
+    let n = Names::new(&ck, names);
     let (t, v) = (&c.text, &c.vision);
     n.embedding_and_head(t.vocab, t.hidden, t.tied)?;
     n.vector("decoder.norm.weight", t.hidden)?;
@@ -77,7 +78,7 @@ fn the_demo_model_loads_in_place() -> Result<()> {
     assert_eq!(unused, ["vision_tower.post_layernorm.bias", "vision_tower.post_layernorm.weight"]);
     assert_eq!(ck.bytes(), 7_494_016);
     assert!(ck.scan().is_empty());
-    let n = Names::new(&ck, names::llava_onevision);
+    let n = Names::new(&ck, names);
     let matrix = n.matrix("decoder.layers.0.mlp.up_proj.weight", 448, 192)?;
     let Elements::Bf16(values) = matrix.view().values else { panic!("stored as bf16") };
     let info = ck.tensors().find(|t| t.name.ends_with("layers.0.mlp.up_proj.weight")).unwrap();

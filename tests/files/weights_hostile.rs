@@ -2,7 +2,7 @@
 
 use crate::common::raw::{bad_heads, checkpoint, claiming, file, folder};
 use aircache::Error;
-use aircache::weights::{Checkpoint, Names, names};
+use aircache::weights::{Checkpoint, Names};
 use proptest::prelude::*;
 
 const GOOD: &str = r#"{"w":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}"#;
@@ -120,7 +120,7 @@ fn wrong_tensors_are_named_with_shape_and_type() {
         "empty":{"dtype":"F32","shape":[0,3],"data_offsets":[40,40]}}"#;
     let folder = folder(&[("model.safetensors", &file(head, 40))]);
     let ck = Checkpoint::open(&checkpoint(folder.path())).unwrap();
-    let n = Names::new(&ck, names::llava_onevision);
+    let n = Names::new(&ck, aircache::family::llava_onevision::names);
     says(&n.matrix("head.weight", 3, 2).unwrap_err(), &["lm_head.weight", "[3, 2]", "[2, 3]"]);
     says(&n.vector("head.weight", 6).unwrap_err(), &["lm_head.weight", "[6]", "[2, 3]"]);
     says(&n.kernel("head.weight", 2, 3, 1).unwrap_err(), &["lm_head.weight", "[2, 3, 1, 1]"]);

@@ -4,10 +4,11 @@
 use aircache::files::Files;
 use aircache::generate::Until;
 use aircache::golden::{Bundle, Recording, Selection, Verdict, check, record, replay};
-use aircache::input::{Image, Prepared, Processor};
+use aircache::input::{Image, Prepared};
 use aircache::model::Model;
 use aircache::pass::Precision;
 use aircache::policy::Policy;
+use aircache::processor::Processor;
 use aircache::sample::Sampling;
 use std::path::{Path, PathBuf};
 

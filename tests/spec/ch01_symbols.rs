@@ -84,7 +84,7 @@ fn t1_2_the_specification_shows_the_table_of_stages() {
 fn t1_2_t1_3_a_recording_is_what_the_tables_say() {
     use aircache::golden::{Bundle, Recording, Selection, record};
     use aircache::{
-        demo, generate::Until, input::Image, input::Processor, model::Model, pass::Precision, policy::Policy,
+        demo, generate::Until, input::Image, model::Model, pass::Precision, policy::Policy, processor::Processor,
     };
     let chapter = std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("spec/01-symbols.md"));
     let chapter = chapter.unwrap();

@@ -6,20 +6,21 @@ mod qwen2_vl;
 use crate::common::numbers::{Rng, bits};
 use crate::common::twin::{self, Twin};
 use crate::common::{by_hand, raw};
-use aircache::config::{Activation, FamilyConfig, SiglipConfig};
-use aircache::input::{Anyres, PackedRow};
+use aircache::config::{Activation, SiglipConfig};
+use aircache::family;
+use aircache::family::llava_onevision::{LlavaOnevisionConfig, names};
+use aircache::input::{PackedRow, Packing};
 use aircache::layer::{Linear, Mlp};
 use aircache::model::Model;
 use aircache::num::{Grid, Real};
 use aircache::pass::Pass;
 use aircache::vision::{Siglip, pack};
-use aircache::weights::{Matrix, Names, names};
+use aircache::weights::{Matrix, Names};
 use ndarray::{Array4, array, s};
 
 fn demo() -> (Model, SiglipConfig) {
     let model = Model::load(&aircache::demo::files()).unwrap();
-    let FamilyConfig::LlavaOnevision(config) = &model.config else { panic!() };
-    let vision = config.vision.clone();
+    let vision = model.config.as_a::<LlavaOnevisionConfig>().unwrap().vision.clone();
     (model, vision)
 }
 
@@ -71,7 +72,7 @@ fn e5_1_e5_2_e5_3_e5_4_worked_examples() {
         norm_eps: 0.0,
         activation: Activation::GeluTanh,
     };
-    let tower = Siglip::load(&Names::new(&checkpoint, names::llava_onevision), &config, 1).unwrap();
+    let tower = Siglip::load(&Names::new(&checkpoint, names), &config, 1).unwrap();
     let ones = Array4::from_elem((1, 3, 1, 1), 1.0);
     let x = tower.features(&mut Pass::<f64>::new(Grid::Native), ones.view(), &[0, 1]);
     let want = [1.0, 3.0, aircache::num::gelu_tanh(1.0), 4.0];
@@ -84,7 +85,7 @@ fn e5_1_e5_2_e5_3_e5_4_worked_examples() {
 #[test]
 fn c5_1b_c5_2a_r5_1_r5_2_the_tower_equals_its_twin() {
     let (model, c) = demo();
-    let names = Names::new(&model.checkpoint, names::llava_onevision);
+    let names = Names::new(&model.checkpoint, names);
     let tower = Siglip::load(&names, &c, c.layers).unwrap();
     let pixels = pixels(1, c.image);
     fn check<T: Real>(names: Names<'_>, tower: &Siglip, pixels: &Array4<f32>, grid: Grid) {
@@ -107,7 +108,7 @@ fn c5_1b_c5_2a_r5_1_r5_2_the_tower_equals_its_twin() {
 #[test]
 fn c5_1a_c5_3a_tiles_do_not_see_each_other() {
     let (model, c) = demo();
-    let tower = Siglip::load(&Names::new(&model.checkpoint, names::llava_onevision), &c, c.layers).unwrap();
+    let tower = Siglip::load(&Names::new(&model.checkpoint, names), &c, c.layers).unwrap();
     let tiles = 1500 / (c.side() * c.side()) + 2;
     let pixels = pixels(tiles, c.image);
     let run = |range: std::ops::Range<usize>| {
@@ -135,12 +136,15 @@ fn e5_5_c5_5a_worked_example() {
     assert_eq!(y[[1, 0]], projector.forward(&pass, array![[-3.0, 2.0]].view())[[0, 0]]);
 }
 
+fn packing() -> Packing {
+    let model = Model::load(&aircache::demo::files()).unwrap();
+    model.config.as_a::<LlavaOnevisionConfig>().unwrap().anyres().packing((64, 64), false).unwrap()
+}
+
 /// E5.6, C5.6a.
 #[test]
 fn e5_6_c5_6a_worked_example() {
-    let (model, _) = demo();
-    let FamilyConfig::LlavaOnevision(config) = &model.config else { panic!() };
-    let mut packing = Anyres::from(config).packing((64, 64), false).unwrap();
+    let mut packing = packing();
     packing.rows = vec![
         PackedRow::Token { tile: 0, token: 1 },
         PackedRow::Newline,
@@ -153,9 +157,7 @@ fn e5_6_c5_6a_worked_example() {
 /// R5.6: a blend is stored once, at the end.
 #[test]
 fn r5_6_a_blend_is_stored_once() {
-    let (model, _) = demo();
-    let FamilyConfig::LlavaOnevision(config) = &model.config else { panic!() };
-    let mut packing = Anyres::from(config).packing((64, 64), false).unwrap();
+    let mut packing = packing();
     let part = |token| (0, token, 0.25);
     packing.rows = vec![PackedRow::Blend([part(0), part(1), part(1), part(1)])];
     // 1 + 2^-8 · (3/4): each product is on the grid, the sum is not, and half way it would be lost step by step.
@@ -166,12 +168,9 @@ fn r5_6_a_blend_is_stored_once() {
     assert_eq!(Pass::new(Grid::Bf16).store(blend)[[0, 0]], 1.0 + step);
 }
 
-fn read(config: &str) -> aircache::config::LlavaOnevisionConfig {
-    let FamilyConfig::LlavaOnevision(c) = FamilyConfig::load(&raw::embedded(&[("config.json", config)])).unwrap()
-    else {
-        panic!()
-    };
-    c
+fn read(config: &str) -> LlavaOnevisionConfig {
+    let family = family::load(&raw::embedded(&[("config.json", config)])).unwrap();
+    family.as_a::<LlavaOnevisionConfig>().unwrap().clone()
 }
 
 /// T5.1: what missing fields mean.

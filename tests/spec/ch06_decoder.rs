@@ -9,8 +9,9 @@ use crate::common::numbers::{Rng, bits, cases, gamma, threads};
 use crate::common::twin::{self, Twin};
 use crate::common::{by_hand, decoding, raw};
 use aircache::cache::Cache;
-use aircache::config::{Activation, DecoderConfig, FamilyConfig, Projections};
+use aircache::config::{Activation, DecoderConfig, Projections};
 use aircache::decoder::Decoder;
+use aircache::family::llava_onevision::{LlavaOnevisionConfig, names};
 use aircache::generate::{self, Until};
 use aircache::input::{GivenImage, Packing, Positions, Prepared};
 use aircache::kernel::naive;
@@ -18,7 +19,7 @@ use aircache::num::{Grid, Real, silu};
 use aircache::pass::{Pass, Precision, Tap};
 use aircache::sample::{Sampler, Sampling};
 use aircache::stage::Stage;
-use aircache::weights::{Names, names};
+use aircache::weights::Names;
 use ndarray::{Array2, Array4, ArrayD, ArrayViewD, array, s};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -32,7 +33,7 @@ fn config() -> &'static DecoderConfig {
 }
 
 fn weights() -> Names<'static> {
-    Names::new(&DEMO.checkpoint, names::llava_onevision)
+    Names::new(&DEMO.checkpoint, names)
 }
 
 fn entries<T: Real>(cache: &Cache<T>) -> Vec<u64> {
@@ -95,7 +96,7 @@ fn e6_2_e6_3_e6_4_e6_5_e6_6_e6_7_worked_examples() {
         activation: Activation::Silu,
         tied: true,
     };
-    let decoder = Decoder::load(&Names::new(&checkpoint, names::llava_onevision), &config).unwrap();
+    let decoder = Decoder::load(&Names::new(&checkpoint, names), &config).unwrap();
     let (mut stages, mut cache) = (Stages::default(), decoder.cache::<f64>());
     let mut pass = Pass::watched(Grid::Native, &mut stages);
     let at = Positions::Linear(vec![5]);
@@ -132,10 +133,10 @@ fn e6_1_c6_1b_r6_1_worked_example() {
 /// A prompt of two tokens with `rows` visual rows between them; its image is never encoded.
 fn text_and_image(rows: usize) -> Prepared {
     let ids = [vec![7], vec![IMAGE; rows], vec![9]].concat();
-    let FamilyConfig::LlavaOnevision(c) = &DEMO.config else { panic!() };
-    let packing: Packing = aircache::input::Anyres::from(c).packing((64, 64), true).unwrap();
+    let c = DEMO.config.as_a::<LlavaOnevisionConfig>().unwrap();
+    let packing: Packing = c.anyres().packing((64, 64), true).unwrap();
     let pixels = Array4::from_elem((packing.tiles, 3, 64, 64), 0.0);
-    let whole = Prepared::from_ids(&DEMO.config, &[7, IMAGE, 9], vec![GivenImage::tiles(pixels, (64, 64))]).unwrap();
+    let whole = Prepared::from_ids(&*DEMO.config, &[7, IMAGE, 9], vec![GivenImage::tiles(pixels, (64, 64))]).unwrap();
     let role = |&id: &u32| if id == IMAGE { aircache::Role::Visual } else { aircache::Role::Text };
     Prepared {
         roles: aircache::Roles(ids.iter().map(role).collect()),
@@ -255,7 +256,7 @@ fn c6_1a_c1_3a_threads_and_taps_change_no_bit() {
     for n in 1..=3 {
         assert_eq!(threads(n, run), want, "{n} threads");
     }
-    let prompt = Prepared::from_ids(&DEMO.config, &(20..60).collect::<Vec<u32>>(), vec![]).unwrap();
+    let prompt = Prepared::from_ids(&*DEMO.config, &(20..60).collect::<Vec<u32>>(), vec![]).unwrap();
     let mut stages = Stages::default();
     let seen = generate::prefill(&DEMO, &mut Pass::<f32>::watched(Grid::Native, &mut stages), &prompt, &[]).unwrap();
     let unseen = generate::prefill(&DEMO, &mut Pass::<f32>::new(Grid::Native), &prompt, &[]).unwrap();
@@ -273,7 +274,7 @@ fn sha(bits: &[u64]) -> Vec<u8> {
 /// C6.4b: in every layer the first row mixes to its own value, bit for bit. C6.7a is `c6_1a_c1_3a_…`'s.
 #[test]
 fn c6_4b_a_row_that_sees_one_entry_mixes_to_its_value() {
-    let prompt = Prepared::from_ids(&DEMO.config, &[20, 30, 40], vec![]).unwrap();
+    let prompt = Prepared::from_ids(&*DEMO.config, &[20, 30, 40], vec![]).unwrap();
     let mut stages = Stages::default();
     generate::prefill(&DEMO, &mut Pass::<f32>::watched(Grid::Native, &mut stages), &prompt, &[]).unwrap();
     let (c, group) = (config(), config().heads / config().kv_heads);
@@ -305,7 +306,7 @@ fn c6_3a_a_key_depends_on_its_position_alone() {
 /// E6.8: the first generated token stands after the prompt; C6.8b: T tokens are T − 1 steps.
 #[test]
 fn e6_8_c6_8b_worked_example() {
-    let prompt = Prepared::from_ids(&DEMO.config, &[20, 30, 40, 50, 60], vec![]).unwrap();
+    let prompt = Prepared::from_ids(&*DEMO.config, &[20, 30, 40, 50, 60], vec![]).unwrap();
     let mut stages = Stages::default();
     let mut pass = Pass::<f32>::watched(Grid::Native, &mut stages);
     let mut prefilled = generate::prefill(&DEMO, &mut pass, &prompt, &[]).unwrap();
@@ -384,7 +385,7 @@ fn t6_1_precisions() {
     let all = [Precision::Truth, Precision::Fast, Precision::Bf16, Precision::F16];
     assert_eq!(all.map(Precision::bundle_name), ["f64", "f32", "bf16", "f16"]);
     assert_eq!(all.map(Precision::grid), [Grid::Native, Grid::Native, Grid::Bf16, Grid::F16]);
-    let prompt = Prepared::from_ids(&DEMO.config, &(20..60).collect::<Vec<u32>>(), vec![]).unwrap();
+    let prompt = Prepared::from_ids(&*DEMO.config, &(20..60).collect::<Vec<u32>>(), vec![]).unwrap();
     let run = |grid| generate::prefill(&DEMO, &mut Pass::<f32>::new(grid), &prompt, &[]).unwrap().logits;
     let truth = generate::prefill(&DEMO, &mut Pass::<f64>::new(Grid::Native), &prompt, &[]).unwrap().logits;
     let largest = truth.iter().fold(0f64, |m, v| m.max(v.abs()));
@@ -409,8 +410,8 @@ fn a6_1_weights_are_not_rounded() {
 #[test]
 fn t6_2_defaults() {
     let files = raw::embedded(&[("config.json", r#"{"model_type": "llava_onevision"}"#)]);
-    let FamilyConfig::LlavaOnevision(c) = FamilyConfig::load(&files).unwrap() else { panic!() };
-    let c = c.text;
+    let family = aircache::family::load(&files).unwrap();
+    let c = family.text();
     assert_eq!((c.hidden, c.layers, c.heads, c.kv_heads, c.head_dim), (4096, 32, 32, 32, 128));
     assert_eq!((c.intermediate, c.vocab, c.max_positions), (22016, 151_936, 32768));
     assert_eq!((c.norm_eps, c.rope_theta, c.activation, c.tied), (1e-6, 1e4, Activation::Silu, false));

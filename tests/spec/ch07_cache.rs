@@ -5,10 +5,11 @@ use crate::common::demo::{DEMO, cache, feed};
 use crate::common::numbers::{self, Rng, bits, cases};
 use crate::common::twin::{Head, Twin};
 use aircache::cache::{Cache, HeadCache};
+use aircache::family::llava_onevision::names;
 use aircache::kernel::{naive, scale};
 use aircache::num::{Grid, Real};
 use aircache::pass::Pass;
-use aircache::weights::{Names, names};
+use aircache::weights::Names;
 use ndarray::Array2;
 use proptest::prelude::*;
 
@@ -138,7 +139,7 @@ fn ragged(layers: usize, heads: usize, n: usize) -> Vec<Vec<Vec<usize>>> {
 /// evicted. The logits of every step, in f64.
 fn masked(full: &Cache<f64>, keep: &[Vec<Vec<usize>>], tokens: &[u32], first: i64) -> Vec<Array2<f64>> {
     let c = &DEMO.decoder.config;
-    let twin = Twin { names: Names::new(&DEMO.checkpoint, names::llava_onevision), grid: Grid::Native };
+    let twin = Twin { names: Names::new(&DEMO.checkpoint, names), grid: Grid::Native };
     let mut cache: Vec<Vec<Head<f64>>> =
         full.layers.iter().map(|heads| heads.iter().map(|h| (h.keys(), h.values())).collect()).collect();
     let n = full.rows;

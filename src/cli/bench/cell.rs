@@ -2,16 +2,16 @@
 
 use super::machine::Machine;
 use aircache::Result;
-use aircache::config::FamilyConfig;
 use aircache::decoder::{AT_ONCE, Observer, Sequence};
 use aircache::eval::Cell;
-use aircache::input::{GivenImage, Positions, Prepared};
+use aircache::family::Outline;
+use aircache::input::{GivenImage, PixelLayout, Positions, Prepared};
 use aircache::model::Model;
 use aircache::num::{Grid, Random};
 use aircache::pass::Pass;
 use aircache::policy::{Policy, Scorer};
 use aircache::{Role, Roles};
-use ndarray::{Array2, Array4};
+use ndarray::ArrayD;
 use std::time::Instant;
 
 /// Of twenty rows of a prompt this many are text before and after the visual ones.
@@ -122,28 +122,20 @@ impl Timed<'_> {
 ///
 /// # Errors
 /// None that a model that was loaded can cause.
-pub fn vision(model: &Model) -> Result<Option<f64>> {
-    let image = match &model.config {
-        FamilyConfig::LlavaOnevision(c) => {
-            // The whole image, and one tile of it.
-            let side = c.vision.image;
-            GivenImage::tiles(Array4::from_elem((2, c.vision.channels, side, side), 0.5), (side, side))
-        }
-        FamilyConfig::Qwen2Vl(c) => {
-            let (v, side) = (&c.vision, 36);
-            let pixels = Array2::from_elem((side * side, 3 * v.temporal * v.patch * v.patch), 0.5);
-            GivenImage::patches(pixels, (side * v.patch, side * v.patch), [1, side, side])
-        }
-        FamilyConfig::InternVl(c) => {
-            let side = c.vision.image;
-            GivenImage::tiles(Array4::from_elem((1, 3, side, side), 0.5), (side, side))
-        }
-        _ => return Ok(None),
+pub fn vision(model: &Model) -> Result<f64> {
+    let (family, patch) = (&*model.config, model.config.tower().patch);
+    let (side, grid) = match family.pixels() {
+        PixelLayout::Padded(side) | PixelLayout::Tiles(side) => (side, None),
+        PixelLayout::Patches(_) => (36 * patch, Some([1, 36, 36])),
     };
-    let prompt = Prepared::from_ids(&model.config, &[model.config.image_token()], vec![image])?;
+    let outline = Outline { size: (side, side), grid, of: 1, frames: None };
+    let count = grid.map_or(family.packing(&outline)?.tiles, |grid| grid.iter().product());
+    let pixels = ArrayD::from_elem(family.pixels().shape(count), 0.5);
+    let image = GivenImage { pixels, size: outline.size, grid };
+    let prompt = Prepared::from_ids(family, &[family.image_token()], vec![image])?;
     let start = Instant::now();
     model.encode(&mut Pass::<f32>::new(Grid::Native), &prompt);
-    Ok(Some(start.elapsed().as_secs_f64()))
+    Ok(start.elapsed().as_secs_f64())
 }
 
 /// Tokens of a vocabulary, the same for the same number.

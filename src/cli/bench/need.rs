@@ -1,7 +1,7 @@
 //! The memory that a bench needs beside its weights: that of its largest cell.
 
 use super::machine;
-use aircache::config::{DecoderConfig, FamilyConfig};
+use aircache::config::DecoderConfig;
 use aircache::decoder::AT_ONCE;
 use aircache::eval::{Cell, Cells};
 
@@ -22,8 +22,8 @@ pub struct Largest {
 }
 
 /// Bytes that the largest cell needs at the least, weights apart.
-pub fn most(config: &FamilyConfig, largest: Largest, cells: &Cells) -> u64 {
-    let cells = cells.all.iter().map(|cell| needed(config.text(), cell, largest)).max().unwrap_or(0);
+pub fn most(text: &DecoderConfig, largest: Largest, cells: &Cells) -> u64 {
+    let cells = cells.all.iter().map(|cell| needed(text, cell, largest)).max().unwrap_or(0);
     u64::try_from(cells).unwrap_or(u64::MAX).max(machine::BYTES)
 }
 

@@ -87,9 +87,9 @@ fn c4_7a_a_grid_that_shrinks_to_nothing_is_an_error() {
 
 #[test]
 fn t4_3_the_geometry_comes_from_config_json() {
-    let config = aircache::config::FamilyConfig::load(&aircache::demo::files()).unwrap();
-    let aircache::config::FamilyConfig::LlavaOnevision(config) = config else { panic!() };
-    assert_eq!(Anyres::from(&config), anyres("demo"));
+    let family = aircache::family::load(&aircache::demo::files()).unwrap();
+    let config: &aircache::family::llava_onevision::LlavaOnevisionConfig = family.as_a().unwrap();
+    assert_eq!(config.anyres(), anyres("demo"));
     assert_eq!(anyres("hub").side(), 27);
 }
 

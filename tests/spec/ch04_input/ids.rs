@@ -1,13 +1,13 @@
 //! The core door: ids and pixels in.
 
 use super::*;
-use aircache::config::FamilyConfig;
+use aircache::family::{self, Family};
 use aircache::files::Files;
 use aircache::input::{GivenImage, Positions, Prepared, PreparedImage};
 use ndarray::Array4;
 
-pub fn demo() -> FamilyConfig {
-    FamilyConfig::load(&aircache::demo::files()).unwrap()
+pub fn demo() -> std::sync::Arc<dyn Family> {
+    family::load(&aircache::demo::files()).unwrap()
 }
 
 fn blank(tiles: usize, size: (usize, usize)) -> GivenImage {
@@ -17,23 +17,24 @@ fn blank(tiles: usize, size: (usize, usize)) -> GivenImage {
 #[test]
 fn e4_8_placeholders_expand_and_expanded_ids_stay() {
     // 10 × 20 px: one tile beside the base tile, of whose 8 token rows the image fills 4.
-    let short = Prepared::from_ids(&demo(), &[1, 489, 2], vec![blank(2, (10, 20))]).unwrap();
+    let short = Prepared::from_ids(&*demo(), &[1, 489, 2], vec![blank(2, (10, 20))]).unwrap();
     assert_eq!(short.ids.len(), 2 + 64 + 4 * 9);
     assert_eq!((short.ids[0], short.ids[1], *short.ids.last().unwrap()), (1, 489, 2));
     assert_eq!(short.roles.visual(), (1..=100).collect::<Vec<_>>());
     assert_eq!(short.positions, Positions::Linear((0..102).collect()));
-    let long = Prepared::from_ids(&demo(), &short.ids, vec![blank(2, (10, 20))]).unwrap();
+    let long = Prepared::from_ids(&*demo(), &short.ids, vec![blank(2, (10, 20))]).unwrap();
     assert_eq!((long.ids, long.roles), (short.ids, short.roles));
-    let none = Prepared::from_ids(&demo(), &[3, 4], vec![]).unwrap();
+    let none = Prepared::from_ids(&*demo(), &[3, 4], vec![]).unwrap();
     assert_eq!((none.ids, none.images.len()), (vec![3, 4], 0));
-    let two = Prepared::from_ids(&demo(), &[489, 7, 489], vec![blank(1, (5, 5)), blank(1, (9, 5))]).unwrap();
+    let two = Prepared::from_ids(&*demo(), &[489, 7, 489], vec![blank(1, (5, 5)), blank(1, (9, 5))]).unwrap();
     assert_eq!((two.ids.len(), two.ids[65]), (131, 7));
     assert_eq!(two.visual_rows().last(), Some((1, 64)));
 }
 
 #[test]
 fn c4_8a_both_counts_are_named() {
-    let fail = |ids: &[u32], images: Vec<GivenImage>| Prepared::from_ids(&demo(), ids, images).unwrap_err().to_string();
+    let fail =
+        |ids: &[u32], images: Vec<GivenImage>| Prepared::from_ids(&*demo(), ids, images).unwrap_err().to_string();
     let e = fail(&[489, 489], vec![blank(2, (10, 20))]);
     assert!(e.contains("1 image placeholders") && e.contains("100") && e.contains("found 2"), "{e}");
     assert!(fail(&[489], vec![]).contains("0 image placeholders"));
@@ -45,7 +46,7 @@ fn c4_8a_both_counts_are_named() {
 
 #[test]
 fn c4_8b_a_prompt_past_the_positions_names_both_numbers() {
-    let e = Prepared::from_ids(&demo(), &[5; 4097], vec![]).unwrap_err().to_string();
+    let e = Prepared::from_ids(&*demo(), &[5; 4097], vec![]).unwrap_err().to_string();
     assert!(e.contains("4096") && e.contains("4097"), "{e}");
 }
 
@@ -87,7 +88,7 @@ fn e4_8_ids_and_pixels_of_transformers_pass_the_core_door() {
     for case in std::fs::read_dir(golden("llava")).unwrap() {
         let case = case.unwrap().path();
         let what = case.file_name().unwrap().to_string_lossy().into_owned();
-        let config = FamilyConfig::load(&Files::Folder(case.join("model"))).unwrap();
+        let config = family::load(&Files::Folder(case.join("model"))).unwrap();
         let bundle = std::fs::read(case.join("expected.safetensors")).unwrap();
         let file = safetensors::SafeTensors::deserialize(&bundle).unwrap();
         let i64s = |name: &str| -> Vec<i64> {
@@ -107,7 +108,7 @@ fn e4_8_ids_and_pixels_of_transformers_pass_the_core_door() {
                     .push(GivenImage::tiles(Array4::from_shape_vec((tiles, c, h, w), image.to_vec()).unwrap(), *size));
             }
         }
-        let prepared = Prepared::from_ids(&config, &ids, images).unwrap();
+        let prepared = Prepared::from_ids(&*config, &ids, images).unwrap();
         equals(&prepared, &bundle, &what);
     }
 }

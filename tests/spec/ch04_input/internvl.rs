@@ -1,9 +1,9 @@
 //! InternVL2: grids of tiles, rows, conversation templates, marks.
 
 use super::*;
-use aircache::config::FamilyConfig;
+use aircache::family::internvl::{InternVlConfig, InternVlReader};
+use aircache::family::{self, Family, Reader};
 use aircache::files::Files;
-use aircache::input::internvl::Reader;
 use aircache::input::tiling::Tiling;
 
 fn tiling(tile: usize, tiles: (usize, usize)) -> Tiling {
@@ -67,21 +67,21 @@ proptest! {
     }
 }
 
-fn toy(case: &str) -> (Files, FamilyConfig) {
+fn toy(case: &str) -> (Files, std::sync::Arc<dyn Family>) {
     let files = Files::Folder(golden(case).join("model"));
-    let config = FamilyConfig::load(&files).unwrap();
-    (files, config)
+    let family = family::load(&files).unwrap();
+    (files, family)
 }
 
 /// T4.8, E4.17, A4.7: an image as large as its tiles is cut, not resampled; its levels are formed in f64.
 #[test]
 fn e4_17_t4_8_a4_7_worked_example() {
-    let (files, FamilyConfig::InternVl(config)) = toy("internvl2/qwen2") else { panic!() };
-    let mut reader = Reader::load(&files, &config).unwrap();
+    let (files, family) = toy("internvl2/qwen2");
+    let mut reader = InternVlReader::load(&files, family.as_a().unwrap()).unwrap();
     reader.tiling = Tiling { tile: 2, unit: 1, along: 2, thumbnail: false, ..reader.tiling };
     let bytes: Vec<u8> = (0..24).map(|i| i * 10).collect();
     let image = aircache::input::Image::from_rgb(2, 4, bytes).unwrap();
-    let pixels = reader.pixels(&image).unwrap();
+    let (pixels, _) = reader.pixels(&image, 1).unwrap();
     assert_eq!(pixels.shape(), [2, 3, 2, 2]);
     // The second tile's green at row 1, column 0: pixel (1, 2), byte (4 + 2) · 3 + 1.
     assert_eq!(pixels[[1, 1, 1, 0]], ((190.0 / 255.0 - 0.456) / 0.224) as f32);
@@ -92,11 +92,11 @@ fn e4_17_t4_8_a4_7_worked_example() {
 /// A disagreement between config.json and the processor's files names both.
 #[test]
 fn c4_12_files_have_to_agree() {
-    let (files, FamilyConfig::InternVl(config)) = toy("internvl/qwen2-bf16") else { panic!() };
-    let changed = |change: &dyn Fn(&mut aircache::config::InternVlConfig)| {
-        let mut c = config.clone();
+    let (files, family) = toy("internvl/qwen2-bf16");
+    let changed = |change: &dyn Fn(&mut InternVlConfig)| {
+        let mut c = family.as_a::<InternVlConfig>().unwrap().clone();
         change(&mut c);
-        Reader::load(&files, &c).unwrap_err().to_string()
+        InternVlReader::load(&files, &c).unwrap_err().to_string()
     };
     let e = changed(&|c| c.vision.image = 32);
     assert!(e.contains("preprocessor_config.json: size") && e.contains("config.json"), "{e}");
@@ -107,14 +107,15 @@ fn c4_12_files_have_to_agree() {
 #[cfg(feature = "input")]
 mod text {
     use super::*;
-    use aircache::input::conversation::{ALL, Conversation};
+    use aircache::family::internvl::{CONVERSATIONS, conversation};
     use aircache::input::sentencepiece::Pieces;
-    use aircache::input::{Image, Processor, Tokenizer};
+    use aircache::input::{Image, Tokenizer};
+    use aircache::processor::Processor;
 
     /// D4.6: templates, images placed by the user or in lines of their own, a system text in the message's place.
     #[test]
     fn d4_6_t4_9_prompts_are_written_as_the_code_does() {
-        let hermes = Conversation::named("Hermes-2", "here").unwrap();
+        let hermes = conversation("Hermes-2", "here").unwrap();
         let two = hermes.render(2, "Read.", Some("Be short."));
         let want = "<|im_start|>system\nBe short.<|im_end|><|im_start|>user\n<image>\n<image>\nRead.<|im_end|><|im_start|>assistant\n";
         assert_eq!(two, want);
@@ -124,15 +125,15 @@ mod text {
             "{placed}"
         );
         assert!(!hermes.render(0, "Hello", None).contains("image"));
-        let phi = Conversation::named("phi3-chat", "here").unwrap().render(0, "Hi", Some("S"));
+        let phi = conversation("phi3-chat", "here").unwrap().render(0, "Hi", Some("S"));
         assert_eq!(phi, "<|system|>\nS<|end|><|user|>\nHi<|end|><|assistant|>\n");
-        let e = Conversation::named("vicuna", "config.json: template").unwrap_err().to_string();
-        assert!(ALL.iter().all(|c| e.contains(c.name)), "{e}");
+        let e = conversation("vicuna", "config.json: template").unwrap_err().to_string();
+        assert!(CONVERSATIONS.iter().all(|c| e.contains(c.name)), "{e}");
     }
 
     fn processor(case: &str) -> Processor {
-        let (files, config) = toy(case);
-        Processor::load(&files, &config).unwrap()
+        let (files, family) = toy(case);
+        Processor::load(&files, &family).unwrap()
     }
 
     /// D4.6, E4.8: marks around each image, as many placeholders as rows; without images nothing is replaced.

@@ -1,9 +1,10 @@
 //! Qwen2-VL: sizes, patches, positions, settings.
 
 use super::*;
-use aircache::config::FamilyConfig;
+use aircache::family::qwen2_vl::{Qwen2VlConfig, Qwen2VlReader};
+use aircache::family::{self, Reader};
 use aircache::files::Files;
-use aircache::input::qwen2_vl::{Reader, Sizes};
+use aircache::input::sizes::Sizes;
 use aircache::input::{GivenImage, Positions, Prepared, mrope};
 use ndarray::Array2;
 
@@ -68,15 +69,14 @@ proptest! {
 }
 
 /// A processor with these settings beside a model that agrees.
-fn reader(patch: usize, merge: usize, frames: usize, settings: &Value) -> aircache::Result<Reader> {
+fn reader(patch: usize, merge: usize, frames: usize, settings: &Value) -> aircache::Result<Qwen2VlReader> {
     let config = serde_json::json!({"model_type": "qwen2_vl", "hidden_size": 128, "num_attention_heads": 1, "num_key_value_heads": 1,
         "vision_config": {"hidden_size": 128, "patch_size": patch, "spatial_merge_size": merge, "temporal_patch_size": frames}});
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
     std::fs::write(folder.path().join("preprocessor_config.json"), settings.to_string()).unwrap();
     let files = Files::Folder(folder.path().into());
-    let FamilyConfig::Qwen2Vl(config) = FamilyConfig::load(&files)? else { panic!() };
-    Reader::load(&files, &config)
+    Qwen2VlReader::load(&files, family::load(&files)?.as_a::<Qwen2VlConfig>().unwrap())
 }
 
 /// E4.13, D4.5: hashes of whole pixel tensors by both of transformers' processors.
@@ -98,13 +98,13 @@ fn e4_13_d4_5_pixels_equal_both_processors() {
         for resampler in [Resampler::Torchvision, Resampler::Pillow] {
             let mut reader = reader(n("patch"), n("merge"), n("frames"), &settings).unwrap();
             reader.settings.pixels.resampler = resampler;
-            let (pixels, grid) = reader.pixels(&image).unwrap();
+            let (pixels, Some(grid)) = reader.pixels(&image, 1).unwrap() else { panic!() };
             let want = &case[resampler.name()];
             assert_eq!(serde_json::json!(grid), case["grid"], "{case}");
             assert_eq!(serde_json::json!(pixels.shape()), want["shape"], "{case}");
             let raw: Vec<u8> = pixels.iter().flat_map(|v| v.to_le_bytes()).collect();
             assert_eq!(hash(&raw), want["sha256"].as_str().unwrap(), "{} {case}", resampler.name());
-            let rows = reader.packing(size).unwrap().rows.len();
+            let rows = reader.packing(size, 1).unwrap().rows.len();
             assert_eq!(rows * n("merge") * n("merge"), grid.iter().product::<usize>());
         }
     }
@@ -116,12 +116,12 @@ fn e4_13_d4_5_worked_examples() {
     let settings = serde_json::json!({"patch_size": 1, "merge_size": 2, "temporal_patch_size": 2, "min_pixels": 1, "do_rescale": false, "do_normalize": false});
     let reader = reader(1, 2, 2, &settings).unwrap();
     let rgb: Vec<u8> = (0..24).collect();
-    let (pixels, grid) = reader.pixels(&Image::from_rgb(2, 4, rgb).unwrap()).unwrap();
+    let (pixels, Some(grid)) = reader.pixels(&Image::from_rgb(2, 4, rgb).unwrap(), 1).unwrap() else { panic!() };
     assert_eq!((grid, pixels.shape()), ([1, 2, 4], &[8, 6][..]));
     let first: Vec<f32> = pixels.outer_iter().map(|patch| patch[0]).collect();
     assert_eq!(first, [0.0, 3.0, 12.0, 15.0, 6.0, 9.0, 18.0, 21.0], "the red of (0,0), (0,1), (1,0), (1,1), (0,2), …");
     assert_eq!(pixels.as_slice().unwrap()[..6], [0.0, 0.0, 1.0, 1.0, 2.0, 2.0], "(r, r, g, g, b, b)");
-    let packing = reader.packing((2, 4)).unwrap();
+    let packing = reader.packing((2, 4), 1).unwrap();
     assert_eq!((packing.region(0), packing.region(1)), (Some([0.0, 0.0, 2.0, 2.0]), Some([0.0, 2.0, 2.0, 4.0])));
     assert_eq!(packing.region(2), None);
 }
@@ -131,7 +131,7 @@ proptest! {
     fn d4_5_regions_tile_the_image(h in 1usize..900, w in 1usize..900) {
         prop_assume!(h.max(w) <= 200 * h.min(w));
         let reader = reader(14, 2, 2, &serde_json::json!({})).unwrap();
-        let p = reader.packing((h, w)).unwrap();
+        let p = reader.packing((h, w), 1).unwrap();
         prop_assert_eq!(p.rows.len(), p.height * p.width);
         let area: f64 = (0..p.rows.len()).map(|i| p.region(i).unwrap()).map(|[t, l, b, r]| (b - t) * (r - l)).sum();
         prop_assert!((area - (h * w) as f64).abs() < 1e-6 * (h * w) as f64);
@@ -185,20 +185,17 @@ fn t4_7_c4_12_settings() {
         assert!(e.contains(key) && e.contains("preprocessor_config.json"), "{broken}: {e}");
     }
     let still = reader(14, 2, 2, &serde_json::json!({"do_resize": false})).unwrap();
-    assert_eq!(still.packing((56, 84)).unwrap().rows.len(), 6);
-    assert!(still.packing((56, 85)).unwrap_err().to_string().contains("multiples of 28"));
+    assert_eq!(still.packing((56, 84), 1).unwrap().rows.len(), 6);
+    assert!(still.packing((56, 85), 1).unwrap_err().to_string().contains("multiples of 28"));
 }
 
 #[test]
 fn c4_8a_patches_of_another_shape_are_errors() {
-    let FamilyConfig::Qwen2Vl(c) = FamilyConfig::load(&Files::Folder(golden("qwen2_vl/hub-bf16/model"))).unwrap()
-    else {
-        panic!()
-    };
-    let (config, token) = (FamilyConfig::Qwen2Vl(c.clone()), c.image_token);
+    let family = family::load(&Files::Folder(golden("qwen2_vl/hub-bf16/model"))).unwrap();
+    let c = family.as_a::<Qwen2VlConfig>().unwrap();
     let fail = |patches: usize, grid: [usize; 3]| {
         let image = GivenImage::patches(Array2::zeros((patches, c.vision.patch_numbers())), (8, 8), grid);
-        Prepared::from_ids(&config, &[token], vec![image]).map(|p| p.ids.len()).map_err(|e| e.to_string())
+        Prepared::from_ids(c, &[c.image_token], vec![image]).map(|p| p.ids.len()).map_err(|e| e.to_string())
     };
     assert_eq!(fail(8, [1, 2, 4]), Ok(2));
     assert_eq!(fail(16, [2, 2, 4]), Ok(4), "two moments");

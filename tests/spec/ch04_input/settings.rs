@@ -1,9 +1,9 @@
 //! What the processor's two files say.
 
 use super::*;
-use aircache::config::FamilyConfig;
+use aircache::family;
 use aircache::files::Files;
-use aircache::input::processor::Settings;
+use aircache::input::settings::Settings;
 
 /// The demo model's small files, with changes to one of them.
 pub fn folder(changes: &[(&str, &str)]) -> (tempfile::TempDir, Files) {
@@ -36,8 +36,7 @@ fn edited(file: &str, section: Option<&str>, key: &str, value: &str) -> aircache
 }
 
 fn load(files: &Files) -> aircache::Result<Settings> {
-    let FamilyConfig::LlavaOnevision(config) = FamilyConfig::load(files).unwrap() else { panic!() };
-    aircache::input::llava_onevision::settings(files, &config)
+    Ok(family::load(files).unwrap().reader(files)?.settings().clone())
 }
 
 #[test]

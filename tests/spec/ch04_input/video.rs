@@ -1,9 +1,9 @@
 //! Videos: frames to pixels and rows, settings.
 
 use super::*;
-use aircache::config::FamilyConfig;
+use aircache::family::{self, Reader};
 use aircache::files::Files;
-use aircache::input::{Moment, Reader, video};
+use aircache::input::{Moment, PreparedImage, video};
 use serde_json::json;
 
 fn frame(h: usize, w: usize, value: u8) -> Image {
@@ -11,13 +11,17 @@ fn frame(h: usize, w: usize, value: u8) -> Image {
 }
 
 /// The reader of a checkpoint whose files say this.
-fn reader(files: &[(&str, Value)]) -> aircache::Result<Reader> {
+fn reader(files: &[(&str, Value)]) -> aircache::Result<Box<dyn Reader>> {
     let folder = tempfile::tempdir().unwrap();
     for (name, says) in files {
         std::fs::write(folder.path().join(name), says.to_string()).unwrap();
     }
     let files = Files::Folder(folder.path().into());
-    Reader::load(&files, &FamilyConfig::load(&files)?)
+    family::load(&files)?.reader(&files)
+}
+
+fn film(reader: &dyn Reader, frames: &[Image]) -> aircache::Result<PreparedImage> {
+    reader.videos().unwrap().prepare(frames)
 }
 
 fn qwen(patch: usize) -> (&'static str, Value) {
@@ -40,7 +44,7 @@ fn plain(patch: usize) -> Value {
 #[test]
 fn e4_22_worked_example() {
     let reader = reader(&[qwen(1), (IMAGES, plain(1))]).unwrap();
-    let video = reader.video(&[frame(1, 1, 10), frame(1, 1, 20), frame(1, 1, 30)]).unwrap();
+    let video = film(&*reader, &[frame(1, 1, 10), frame(1, 1, 20), frame(1, 1, 30)]).unwrap();
     assert_eq!(video.grid, Some([2, 1, 1]));
     let pixels: Vec<f32> = video.pixels.iter().copied().collect();
     assert_eq!(pixels, [10., 20., 10., 20., 10., 20., 30., 30., 30., 30., 30., 30.]);
@@ -53,7 +57,7 @@ fn e4_22_d4_8_still_frames_are_the_image_again_and_again() {
     let reader = reader(&[qwen(2), (IMAGES, plain(2))]).unwrap();
     let still = Image::from_rgb(5, 8, bytes(&content("noise", (5, 8), 3))).unwrap();
     let image = reader.prepare(&still, 1).unwrap();
-    let video = reader.video(&vec![still; 5]).unwrap();
+    let video = film(&*reader, &vec![still; 5]).unwrap();
     let (n, rows) = (image.pixels.len(), image.packing.rows.len());
     assert_eq!(video.pixels.len(), 3 * n);
     assert!(video.pixels.iter().zip(image.pixels.iter().cycle()).all(|(a, b)| a == b));
@@ -120,7 +124,7 @@ fn t4_11_where_settings_come_from() {
         settings
     };
     let sides = |files: &[(&str, Value)]| {
-        let video = reader(files)?.video(&[frame(8, 8, 0)])?;
+        let video = film(&*reader(files)?, &[frame(8, 8, 0)])?;
         Ok::<_, aircache::Error>(video.grid.unwrap())
     };
     let images = (IMAGES, plain(1));

@@ -1,12 +1,12 @@
 //! Everything joined: the toys and the demo model against transformers.
 
 use super::*;
-use aircache::config::FamilyConfig;
+use aircache::family;
 use aircache::files::Files;
-use aircache::input::Processor;
+use aircache::processor::Processor;
 
 fn processor(files: &Files) -> aircache::Result<Processor> {
-    Processor::load(files, &FamilyConfig::load(files)?)
+    Processor::load(files, &family::load(files)?)
 }
 
 #[test]

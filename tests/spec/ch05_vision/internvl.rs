@@ -1,7 +1,8 @@
 //! InternVL2's tower, pixel shuffle and projector.
 
 use super::*;
-use aircache::config::{InternVitConfig, InternVlConfig, NormKind};
+use aircache::config::{InternVitConfig, NormKind};
+use aircache::family::internvl::{InternVlConfig, names};
 use aircache::files::Files;
 use aircache::vision::{InternVit, ShuffledProjector, shuffled};
 use aircache::weights::Checkpoint;
@@ -9,8 +10,12 @@ use ndarray::{Array2, Array3, Axis};
 
 fn toy(case: &str) -> (Checkpoint, InternVlConfig) {
     let files = Files::Folder(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(case));
-    let FamilyConfig::InternVl(c) = FamilyConfig::load(&files).unwrap() else { panic!() };
-    (Checkpoint::open(&files).unwrap(), c)
+    let family = family::load(&files).unwrap();
+    (Checkpoint::open(&files).unwrap(), family.as_a::<InternVlConfig>().unwrap().clone())
+}
+
+fn projector(names: &Names<'_>, c: &InternVlConfig) -> ShuffledProjector {
+    ShuffledProjector::load(names, c.vision.hidden * c.merge.pow(2), c.text.hidden, c.activation).unwrap()
 }
 
 /// A tower by hand: one tile of one pixel, one head of 2, one layer.
@@ -58,7 +63,7 @@ fn e5_11_e5_12_e5_13_worked_examples() {
     ];
     let tensors: Vec<_> = tensors.iter().map(|(n, shape, v)| (n.as_str(), *shape, *v)).collect();
     let (checkpoint, _folder) = by_hand::checkpoint(&tensors);
-    let names = Names::new(&checkpoint, names::internvl_chat);
+    let names = Names::new(&checkpoint, names::own);
     let pixel = Array4::from_elem((1, 3, 1, 1), 1.0);
     for used in [0, 1] {
         let tower = InternVit::load(&names, &by_hand_config(), used).unwrap();
@@ -85,14 +90,13 @@ fn c5_12a_r5_11_r5_12_r5_15_tower_and_projector_equal_their_twins() {
         }
         let features = shuffled(states.view(), c.merge, c.transposed);
         let features: Array2<T> = features.flatten_to_rows();
-        let projector = ShuffledProjector::load(&names, &c).unwrap();
-        let rows = projector.forward(&pass, features.view());
+        let rows = projector(&names, &c).forward(&pass, features.view());
         assert_eq!(bits(&rows), bits(&twin.shuffled_projector(&c, &features)), "{case} on {grid:?}");
     }
     let theirs =
         ["qwen2-bf16", "rms-qk-norm", "llama-two-images", "layer-1", "last-norm", "no-downsampling", "quarter"];
-    let theirs = theirs.map(|case| (format!("internvl/{case}/model"), names::internvl as fn(&str) -> Vec<String>));
-    for (case, names) in theirs.into_iter().chain([("internvl2/qwen2/model".into(), names::internvl_chat as _)]) {
+    let theirs = theirs.map(|case| (format!("internvl/{case}/model"), names::transformers as fn(&str) -> Vec<String>));
+    for (case, names) in theirs.into_iter().chain([("internvl2/qwen2/model".into(), names::own as _)]) {
         for grid in [Grid::Native, Grid::Bf16, Grid::F16] {
             check::<f32>(&case, names, grid);
         }
@@ -115,7 +119,7 @@ impl<T> Rows<T> for Array3<T> {
 #[test]
 fn c5_11a_tiles_do_not_see_each_other() {
     let (checkpoint, c) = toy("internvl2/qwen2/model");
-    let tower = InternVit::load(&Names::new(&checkpoint, names::internvl_chat), &c.vision, 4).unwrap();
+    let tower = InternVit::load(&Names::new(&checkpoint, names::own), &c.vision, 4).unwrap();
     let pixels = pixels(100, c.vision.image); // 17 tokens each: groups of 88
     let run = |range: std::ops::Range<usize>| {
         tower.features(&mut Pass::<f32>::new(Grid::Native), pixels.slice(s![range, .., .., ..]))
@@ -149,7 +153,7 @@ fn e5_15_worked_example() {
         ("mlp1.3.weight", &[1, 1], &[1.0]),
         ("mlp1.3.bias", &[1], &[0.0]),
     ]);
-    let projector = ShuffledProjector::load(&Names::new(&checkpoint, names::internvl_chat), &c).unwrap();
+    let projector = projector(&Names::new(&checkpoint, names::own), &c);
     let row = projector.forward(&Pass::<f64>::new(Grid::Native), array![[1.0, -1.0, 1.0, -1.0]].view());
     assert!((row[[0, 0]] + 0.158655).abs() < 1e-5, "{row}");
 }
@@ -165,10 +169,8 @@ fn t5_5_t5_6_defaults_of_both_forms() {
         let leak = |s: String| -> &'static [u8] { Box::leak(s.into_bytes().into_boxed_slice()) };
         let list =
             [("config.json", leak(config.to_string())), ("added_tokens.json", leak("{\"<IMG_CONTEXT>\": 7}".into()))];
-        FamilyConfig::load(&Files::Embedded(Box::leak(Box::new(list)))).map(|c| match c {
-            FamilyConfig::InternVl(c) => c,
-            _ => panic!(),
-        })
+        let family = family::load(&Files::Embedded(Box::leak(Box::new(list))))?;
+        Ok::<_, aircache::Error>(family.as_a::<InternVlConfig>().unwrap().clone())
     };
     let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
     let own = read(json(r#"{"model_type": "internvl_chat", "llm_config": {"model_type": "internlm2"}}"#)).unwrap();

@@ -1,18 +1,17 @@
 //! Qwen2-VL's tower and merger.
 
 use super::*;
-use aircache::config::Qwen2VlConfig;
+use aircache::family::qwen2_vl::{Merger, Qwen2VlConfig, Qwen2VlTower, Qwen2VlVisionConfig, names};
 use aircache::files::Files;
 use aircache::kernel::{Angles, inverse_frequencies};
-use aircache::vision::{Merger, Qwen2VlTower};
 use aircache::weights::Checkpoint;
 use ndarray::Array2;
 
 fn toy(case: &str) -> (Checkpoint, Qwen2VlConfig) {
     let folder =
         std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/qwen2_vl").join(case).join("model");
-    let FamilyConfig::Qwen2Vl(c) = FamilyConfig::load(&Files::Folder(folder.clone())).unwrap() else { panic!() };
-    (Checkpoint::open(&Files::Folder(folder)).unwrap(), c)
+    let family = family::load(&Files::Folder(folder.clone())).unwrap();
+    (Checkpoint::open(&Files::Folder(folder)).unwrap(), family.as_a::<Qwen2VlConfig>().unwrap().clone())
 }
 
 fn patches(n: usize, numbers: usize) -> Array2<f32> {
@@ -21,8 +20,8 @@ fn patches(n: usize, numbers: usize) -> Array2<f32> {
 }
 
 /// A vision configuration by hand: patches of one pixel, one head of 4, one layer.
-fn by_hand_config(merge: usize) -> aircache::config::Qwen2VlVisionConfig {
-    aircache::config::Qwen2VlVisionConfig {
+fn by_hand_config(merge: usize) -> Qwen2VlVisionConfig {
+    Qwen2VlVisionConfig {
         hidden: 4,
         layers: 1,
         heads: 1,
@@ -58,7 +57,7 @@ fn e5_7_e5_8_e5_9_worked_examples() {
         ("visual.blocks.0.mlp.fc2.bias", &[4], &zeros[..4]),
     ];
     let (checkpoint, _folder) = by_hand::checkpoint(&all);
-    let tower = Qwen2VlTower::load(&Names::new(&checkpoint, names::qwen2_vl), &by_hand_config(1)).unwrap();
+    let tower = Qwen2VlTower::load(&Names::new(&checkpoint, names), &by_hand_config(1)).unwrap();
     let x = array![[1.0f32, 0.0, 0.0], [0.0, 1.0, 0.0]];
     let y = tower.features(&mut Pass::<f64>::new(Grid::Native), x.view(), &[[1, 1, 2]]);
     assert_eq!(y, array![[2.0, 2.0, 3.0, 5.0], [1.0, 3.0, 3.0, 5.0]]);
@@ -74,7 +73,7 @@ fn e5_7_e5_8_e5_9_worked_examples() {
 fn c5_8a_r5_7_r5_8_r5_10_tower_and_merger_equal_their_twins() {
     fn check<T: Real>(case: &str, grid: Grid) {
         let (checkpoint, c) = toy(case);
-        let names = Names::new(&checkpoint, names::qwen2_vl);
+        let names = Names::new(&checkpoint, names);
         let (tower, merger) =
             (Qwen2VlTower::load(&names, &c.vision).unwrap(), Merger::load(&names, &c.vision, c.text.hidden).unwrap());
         let m = c.vision.merge;
@@ -100,7 +99,7 @@ fn c5_8a_r5_7_r5_8_r5_10_tower_and_merger_equal_their_twins() {
 #[test]
 fn c5_7a_c5_9a_images_and_frames_do_not_see_each_other() {
     let (checkpoint, c) = toy("hub-bf16");
-    let tower = Qwen2VlTower::load(&Names::new(&checkpoint, names::qwen2_vl), &c.vision).unwrap();
+    let tower = Qwen2VlTower::load(&Names::new(&checkpoint, names), &c.vision).unwrap();
     let patches = patches(8 + 2 * 16, c.vision.patch_numbers());
     let run = |rows: std::ops::Range<usize>, grids: &[[usize; 3]]| {
         tower.features(&mut Pass::<f32>::new(Grid::Native), patches.slice(s![rows, ..]), grids)
@@ -126,7 +125,7 @@ fn e5_10_worked_example() {
         ("model.visual.merger.mlp.2.bias", &[1], &[0.0]),
     ];
     let (checkpoint, _folder) = by_hand::checkpoint(&all);
-    let merger = Merger::load(&Names::new(&checkpoint, names::qwen2_vl), &by_hand_config(2), 1).unwrap();
+    let merger = Merger::load(&Names::new(&checkpoint, names), &by_hand_config(2), 1).unwrap();
     let features = Array2::from_shape_fn((4, 4), |(i, j)| [1.0, -1.0, 1.0, 1.0][i] * [1.0, -1.0][j % 2]);
     let rows = merger.forward(&Pass::<f64>::new(Grid::Native), features.view());
     assert_eq!(rows.dim(), (1, 1));
@@ -136,10 +135,8 @@ fn e5_10_worked_example() {
 }
 
 fn load(config: &str) -> aircache::Result<Qwen2VlConfig> {
-    match FamilyConfig::load(&raw::embedded(&[("config.json", config)]))? {
-        FamilyConfig::Qwen2Vl(c) => Ok(c),
-        _ => panic!(),
-    }
+    let family = family::load(&raw::embedded(&[("config.json", config)]))?;
+    Ok(family.as_a::<Qwen2VlConfig>().unwrap().clone())
 }
 
 /// T5.3, T5.4: what missing fields mean (values of transformers 5.17), in both forms.

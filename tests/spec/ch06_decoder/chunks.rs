@@ -3,6 +3,7 @@
 use super::{DEMO, IMAGE, Stages, config, entries, sha};
 use crate::common::numbers::{Rng, bits, cases};
 use aircache::decoder::{AT_ONCE, Sequence, packs};
+use aircache::family::llava_onevision::LlavaOnevisionConfig;
 use aircache::generate::{self, Until, decode_batch, prefill_batch};
 use aircache::input::{GivenImage, Prepared};
 use aircache::num::{Grid, Real};
@@ -20,11 +21,11 @@ fn prompt(before: usize, after: usize, seed: u64) -> Prepared {
     let mut text = |n: usize| (0..n).map(|_| rng.below(480) as u32).collect::<Vec<_>>();
     let ids = [text(before), vec![IMAGE], text(after)].concat();
     let size = (64, 40 + 3 * after % 50);
-    let aircache::config::FamilyConfig::LlavaOnevision(c) = &DEMO.config else { panic!() };
-    let tiles = aircache::input::Anyres::from(c).packing(size, true).unwrap().tiles;
+    let c = DEMO.config.as_a::<LlavaOnevisionConfig>().unwrap();
+    let tiles = c.anyres().packing(size, true).unwrap().tiles;
     let side = c.vision.image;
     let pixels = Array4::from_shape_fn((tiles, 3, side, side), |_| rng.number::<f32>(1.0));
-    Prepared::from_ids(&DEMO.config, &ids, vec![GivenImage::tiles(pixels, size)]).unwrap()
+    Prepared::from_ids(&*DEMO.config, &ids, vec![GivenImage::tiles(pixels, size)]).unwrap()
 }
 
 fn policies() -> Vec<Policy> {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::common::decoding;
+use aircache::family::{self, internvl::names};
 use aircache::files::Files;
 use aircache::weights::Checkpoint;
 
@@ -16,15 +17,15 @@ impl Toy {
     fn load(case: &str, names: fn(&str) -> Vec<String>) -> Toy {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
         let files = Files::Folder(root.join(case).join("model"));
-        let config = FamilyConfig::load(&files).unwrap().text().clone();
+        let config = family::load(&files).unwrap().text().clone();
         Toy { checkpoint: Checkpoint::open(&files).unwrap(), config, names }
     }
 
     fn all() -> [Toy; 3] {
         [
-            Toy::load("internvl2/internlm2-two-images", names::internvl_internlm2),
-            Toy::load("internvl/dynamic", names::internvl),
-            Toy::load("internvl/dynamic-grows", names::internvl),
+            Toy::load("internvl2/internlm2-two-images", names::own_internlm2),
+            Toy::load("internvl/dynamic", names::transformers),
+            Toy::load("internvl/dynamic-grows", names::transformers),
         ]
     }
 
@@ -68,7 +69,7 @@ fn e6_13_worked_example() {
         tied: false,
         ..config().clone()
     };
-    let decoder = Decoder::load(&Names::new(&checkpoint, names::internvl_internlm2), &config).unwrap();
+    let decoder = Decoder::load(&Names::new(&checkpoint, names::own_internlm2), &config).unwrap();
     let (mut stages, mut cache) = (Stages::default(), decoder.cache::<f64>());
     let x = Array2::from_elem((1, 16), 1.0);
     let mut pass = Pass::watched(Grid::Native, &mut stages);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::common::decoding;
+use aircache::family::{self, qwen2_vl::names};
 use aircache::files::Files;
 use aircache::kernel::{Angles, inverse_frequencies};
 use aircache::weights::Checkpoint;
@@ -19,12 +20,12 @@ impl Toy {
 
     fn load(case: &str) -> Toy {
         let files = Toy::files(case);
-        let config = FamilyConfig::load(&files).unwrap().text().clone();
+        let config = family::load(&files).unwrap().text().clone();
         Toy { checkpoint: Checkpoint::open(&files).unwrap(), config }
     }
 
     fn names(&self) -> Names<'_> {
-        Names::new(&self.checkpoint, names::qwen2_vl)
+        Names::new(&self.checkpoint, names)
     }
 }
 
@@ -92,7 +93,7 @@ fn e6_10_c6_10a_the_decoder_equals_its_twin() {
 fn c6_10b_evictions_move_nobody() {
     let files = Toy::files("hub-bf16");
     let model = aircache::model::Model::load(&files).unwrap();
-    let processor = aircache::input::Processor::load(&files, &model.config).unwrap();
+    let processor = aircache::processor::Processor::load(&files, &model.config).unwrap();
     let grey = aircache::input::Image::from_rgb(40, 56, vec![128; 3 * 40 * 56]).unwrap();
     let prompt = processor.prepare(&[grey], "What is the value of Age?", None).unwrap();
     let (n, visual) = (prompt.ids.len() as i64, prompt.roles.visual().len() as i64);

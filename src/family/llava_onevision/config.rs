@@ -3,10 +3,11 @@
 //! Source: transformers 5.17, `models/llava_onevision/configuration_llava_onevision.py`; how features are picked and
 //! `vision_aspect_ratio` is read: `modeling_llava_onevision.py`.
 
-use super::defaults::Defaults;
-use super::json::{Scope, integer, kind};
-use super::{Activation, DecoderConfig, SiglipConfig};
+use crate::config::defaults::Defaults;
+use crate::config::json::{Scope, integer, kind};
+use crate::config::{Activation, DecoderConfig, SiglipConfig};
 use crate::error::{Error, Result, ensure};
+use crate::input::anyres::Anyres;
 use serde_json::{Map, Value};
 
 /// The whole model's configuration. Spec: T5.2
@@ -35,6 +36,19 @@ pub struct LlavaOnevisionConfig {
     pub projector_bias: bool,
 }
 
+/// The tower that transformers gives a configuration without a `vision_config`.
+const TOWER: SiglipConfig = SiglipConfig {
+    hidden: 1152,
+    layers: 26,
+    heads: 16,
+    intermediate: 4304,
+    image: 384,
+    patch: 14,
+    channels: 3,
+    norm_eps: 1e-6,
+    activation: Activation::GeluTanh,
+};
+
 impl LlavaOnevisionConfig {
     /// Reads the outermost object.
     ///
@@ -50,7 +64,7 @@ impl LlavaOnevisionConfig {
         text.tied |= scope.boolean("tie_word_embeddings", false)?;
         let vision = match scope.object("vision_config")? {
             Some(inner) => SiglipConfig::read(&inner)?,
-            None => SiglipConfig::LLAVA_ONEVISION,
+            None => TOWER,
         };
         // `image_token_id` is an alias that is set after `image_token_index` and so wins.
         let key = if scope.get("image_token_id").is_some() { "image_token_id" } else { "image_token_index" };
@@ -70,6 +84,22 @@ impl LlavaOnevisionConfig {
             text,
             vision,
         })
+    }
+
+    /// Tower layers that are computed: up to the last one whose output is read.
+    pub fn used_layers(&self) -> usize {
+        self.feature_layers.iter().copied().max().unwrap_or(0)
+    }
+
+    /// The geometry of tiles and tokens.
+    pub fn anyres(&self) -> Anyres {
+        Anyres {
+            pinpoints: self.pinpoints.clone(),
+            tile: self.vision.image,
+            patch: self.vision.patch,
+            max_tiles: self.max_tiles,
+            drop_first: self.drop_first,
+        }
     }
 }
 

@@ -3,20 +3,22 @@
 //! Wiring only; each step has its own file. Source: transformers 5.17 `ProcessorMixin.apply_chat_template`,
 //! `get_text_with_replacements`. Spec: D4.4
 
-use super::dialogue::{Dialogue, MARK};
-use super::processor::Settings;
-use super::template::DEFAULT_DATE;
-use super::{Image, Prepared, PreparedImage, Reader, Tokenizer, fits, video};
-use crate::config::FamilyConfig;
+use super::assemble::{assemble, fits};
 use crate::error::{Error, Result, ensure};
+use crate::family::{self, Family, Reader};
 use crate::files::Files;
+use crate::input::dialogue::{Dialogue, MARK};
+use crate::input::settings::Settings;
+use crate::input::template::DEFAULT_DATE;
+use crate::input::{Image, Prepared, PreparedImage, Tokenizer, video};
 use crate::kernel::resample::Resampler;
+use std::sync::Arc;
 
 /// A checkpoint's processor: image settings, chat template and tokenizer. Spec: D4.4
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Processor {
-    config: FamilyConfig,
-    reader: Reader,
+    family: Arc<dyn Family>,
+    reader: Box<dyn Reader>,
     dialogue: Dialogue,
     tokenizer: Tokenizer,
     image_token: String,
@@ -24,24 +26,24 @@ pub struct Processor {
 }
 
 impl Processor {
-    /// The processor of a checkpoint; `config` is what its `config.json` says.
+    /// The processor of a checkpoint of this family.
     ///
     /// # Errors
     /// A missing or broken file, an unsupported setting, a disagreement between files. Spec: C4.12
-    pub fn load(files: &Files, config: &FamilyConfig) -> Result<Processor> {
-        let reader = Reader::load(files, config)?;
+    pub fn load(files: &Files, family: &Arc<dyn Family>) -> Result<Processor> {
+        let reader = family.reader(files)?;
         let tokenizer = Tokenizer::load(files)?;
         let named = tokenizer.special("image_token").map(str::to_owned).or(reader.settings().image_token.clone());
         let image_token = named.unwrap_or_else(|| reader.placeholder().to_owned());
         let id = tokenizer.id(&image_token);
         ensure!(
-            id == Some(config.image_token()),
+            id == Some(family.image_token()),
             format!("{}: {image_token}", files.label("tokenizer.json")),
-            format!("image_token_id {} of {}", config.image_token(), files.label("config.json")),
+            format!("image_token_id {} of {}", family.image_token(), files.label("config.json")),
             id.map_or("no such token".into(), |id| format!("token {id}"))
         );
-        let dialogue = Dialogue::load(files, Some(config), DEFAULT_DATE)?;
-        Ok(Processor { config: config.clone(), reader, dialogue, tokenizer, image_token, files: files.clone() })
+        let dialogue = Dialogue::load(files, family.conversation(files)?, DEFAULT_DATE)?;
+        Ok(Processor { family: family.clone(), reader, dialogue, tokenizer, image_token, files: files.clone() })
     }
 
     /// The same processor with another resampler (and that one's rounding of the normalisation).
@@ -55,7 +57,7 @@ impl Processor {
     /// # Errors
     /// As [`Dialogue::load`].
     pub fn with_date(mut self, date: (i32, u32, u32)) -> Result<Processor> {
-        self.dialogue = Dialogue::load(&self.files, Some(&self.config), date)?;
+        self.dialogue = Dialogue::load(&self.files, self.family.conversation(&self.files)?, date)?;
         Ok(self)
     }
 
@@ -70,8 +72,8 @@ impl Processor {
     }
 
     /// How the checkpoint reads images and videos.
-    pub fn reader(&self) -> &Reader {
-        &self.reader
+    pub fn reader(&self) -> &dyn Reader {
+        &*self.reader
     }
 
     /// The rendered prompt: images first, unless the text places them itself: by the family's own placeholder, which is left
@@ -86,7 +88,7 @@ impl Processor {
     /// The ids of a rendered prompt, all of which the model knows.
     fn encode(&self, rendered: &str) -> Result<Vec<u32>> {
         let ids = self.tokenizer.encode(rendered)?;
-        let vocab = self.config.text().vocab;
+        let vocab = self.family.text().vocab;
         let expected = format!("ids below vocab_size {vocab} of config.json, added_tokens.json's too");
         let beyond = ids.iter().find(|&&id| id as usize >= vocab);
         beyond.map_or(Ok(()), |id| Err(Error::new(self.tokenizer.label(), expected, id)))?;
@@ -102,7 +104,7 @@ impl Processor {
         let rendered = self.render(images.len(), prompt, system)?;
         let marked = self.reader.marked(rendered.clone(), images.len());
         let ids = self.encode(&marked)?;
-        let placeholders = ids.iter().filter(|&&id| id == self.config.image_token()).count();
+        let placeholders = ids.iter().filter(|&&id| id == self.family.image_token()).count();
         // The text being right, it is the tokenizer that makes more or less of it.
         let written = marked.matches(&self.image_token).count();
         let said = |text: &str| text.contains(&self.image_token) || text.contains(MARK);
@@ -130,10 +132,10 @@ impl Processor {
         // Counted before a pixel is touched, which the longest prompts would need gigabytes for.
         let rows = |image: &Image| self.reader.packing(image.size(), images.len()).map(|p| p.rows.len());
         let visual: usize = images.iter().map(|i| rows(i).map_err(|e| of(i, e))).sum::<Result<usize>>()?;
-        fits(self.config.text(), ids.len() - placeholders + visual, visual)?;
+        fits(self.family.text(), ids.len() - placeholders + visual, visual)?;
         let prepared = images.iter().map(|i| self.reader.prepare(i, images.len()).map_err(|e| of(i, e)));
         let prepared = prepared.collect::<Result<Vec<PreparedImage>>>()?;
-        let mut out = Prepared::assemble(&self.config, &ids, prepared)?;
+        let mut out = assemble(&*self.family, &ids, prepared)?;
         out.prompt = rendered;
         out.preprocess = if images.is_empty() { "" } else { self.settings().pixels.resampler.name() }.to_owned();
         Ok(out)
@@ -148,15 +150,16 @@ impl Processor {
         let size = video::one_size(frames)?;
         // An error about "image" is about the frames, of which the first is shown.
         let of = |e: Error| if e.at == "image" { Error { at: frames[0].label().to_owned(), ..e } } else { e };
-        let rows = self.reader.video_packing(frames.len(), size).map_err(of)?.rows.len();
-        let Some(token) = self.config.video_token() else {
+        let reader = self.reader.videos().ok_or_else(|| family::reads_no_videos(&*self.family))?;
+        let rows = reader.packing(frames.len(), size).map_err(of)?.rows.len();
+        let Some(token) = self.family.video_token() else {
             let expected = "an id for videos (video_token_id) in the vocabulary";
             return Err(Error::new(self.files.label("config.json"), expected, "none"));
         };
         let rendered = self.dialogue.film(prompt, system, self.tokenizer.specials())?;
         let ids = self.encode(&rendered)?;
         let count = |token: u32| ids.iter().filter(|&&id| id == token).count();
-        let (videos, images) = (count(token), count(self.config.image_token()));
+        let (videos, images) = (count(token), count(self.family.image_token()));
         ensure!(
             (videos, images) == (1, 0),
             "prompt",
@@ -164,8 +167,8 @@ impl Processor {
             format!("{videos} and {images}"),
             "the chat template writes the placeholder for {\"type\": \"video\"}; the question must not hold one"
         );
-        fits(self.config.text(), ids.len() - 1 + rows, rows)?;
-        let mut out = Prepared::assemble(&self.config, &ids, vec![self.reader.video(frames)?])?;
+        fits(self.family.text(), ids.len() - 1 + rows, rows)?;
+        let mut out = assemble(&*self.family, &ids, vec![reader.prepare(frames)?])?;
         (out.prompt, out.preprocess) = (rendered, self.settings().pixels.resampler.name().to_owned());
         Ok(out)
     }

@@ -1,14 +1,15 @@
 //! Qwen2-VL's vision tower: patches of images of any size, two-dimensional rotary positions, attention within each frame;
 //! and the merger, which makes one row of each square of patches. Source: transformers `modeling_qwen2_vl.py`.
 
-use super::attention_within;
-use crate::config::{Activation, NormKind, Qwen2VlVisionConfig};
+use super::config::Qwen2VlVisionConfig;
+use crate::config::{Activation, NormKind};
 use crate::error::Result;
 use crate::kernel::{Angles, inverse_frequencies};
 use crate::layer::{Linear, Mlp, Norm};
 use crate::num::{Grid, Real};
 use crate::pass::{Branch, Pass, Stored};
 use crate::stage::{Site, Stage};
+use crate::vision::attention_within;
 use crate::weights::Names;
 use ndarray::{Array2, ArrayView2, s};
 

@@ -1,16 +1,17 @@
 //! LLaVA-OneVision: SigLIP, a two-layer projector, anyres packing with newline rows.
 //! Source: transformers `modeling_llava_onevision.py`.
 
-use crate::config::LlavaOnevisionConfig;
+use super::config::LlavaOnevisionConfig;
 use crate::error::Result;
-use crate::input::Prepared;
+use crate::family::encoder::Encode;
+use crate::input::prepared::{Prepared, PreparedImage};
 use crate::layer::{Linear, Mlp};
 use crate::num::Real;
 use crate::pass::{Pass, Stored};
 use crate::stage::{Site, Stage};
 use crate::vision::{Siglip, pack};
 use crate::weights::Names;
-use ndarray::{Array2, Axis, concatenate, s};
+use ndarray::{Array2, Array4, Axis, concatenate, s};
 
 /// What comes before the language model.
 #[derive(Debug, Clone)]
@@ -27,12 +28,11 @@ impl LlavaOnevision {
     /// # Errors
     /// A tensor that is missing or has another shape than the configuration says.
     pub fn load(names: &Names<'_>, config: &LlavaOnevisionConfig) -> Result<Self> {
-        let used = config.feature_layers.iter().copied().max().unwrap_or(0);
         let d = config.text.hidden;
         let linear =
             |name: &str, inputs| Linear::load(names, &format!("projector.{name}"), d, inputs, config.projector_bias);
         Ok(LlavaOnevision {
-            tower: Siglip::load(names, &config.vision, used)?,
+            tower: Siglip::load(names, &config.vision, config.used_layers())?,
             projector: Mlp {
                 fc1: Linear {
                     // transformers hands over the features of one layer as a strided view, whose bias is added apart (R10.6).
@@ -46,14 +46,13 @@ impl LlavaOnevision {
             config: config.clone(),
         })
     }
+}
 
-    /// The visual rows of all images: [n_v, d]. Spec: E5.1, E5.5, C5.5a, E5.6
-    pub fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared) -> Array2<T> {
+impl Encode for LlavaOnevision {
+    /// Spec: E5.1, E5.5, C5.5a, E5.6
+    fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared) -> Array2<T> {
         let d = self.config.text.hidden;
-        let pixels: Vec<_> = prompt.images.iter().map(|i| i.pixels.view()).collect();
-        let Some(pixels) = concatenate(Axis(0), &pixels).ok().and_then(|p| p.into_dimensionality().ok()) else {
-            return super::rows_alone(pass, prompt, d);
-        };
+        let pixels: Array4<f32> = PreparedImage::joined(&prompt.images);
         let features = self.tower.features(pass, pixels.view(), &self.config.feature_layers); // E5.1
         let features = features.slice_move(s![.., usize::from(self.config.drop_first).., ..]);
         let features = pass.show(Stage::once(Site::Features), features);
@@ -71,7 +70,6 @@ impl LlavaOnevision {
             first = tiles.end;
         }
         let views: Vec<_> = packed.iter().map(|p| p.view()).collect();
-        let rows = concatenate(Axis(0), &views).unwrap_or_else(|_| unreachable!("E5.6: rows of one width"));
-        pass.put(Stage::once(Site::Projected), rows)
+        concatenate(Axis(0), &views).unwrap_or_else(|_| unreachable!("E5.6: rows of one width"))
     }
 }

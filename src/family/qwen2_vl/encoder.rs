@@ -1,20 +1,20 @@
 //! Qwen2-VL: a tower over patches of images of any size, a merger of 2 × 2 patches to a row, M-RoPE in the decoder.
 //! Source: transformers `modeling_qwen2_vl.py`.
 
-use crate::config::Qwen2VlConfig;
+use super::config::Qwen2VlConfig;
+use super::tower::{Merger, Qwen2VlTower};
 use crate::error::Result;
-use crate::input::Prepared;
+use crate::family::encoder::Encode;
+use crate::input::prepared::{Prepared, PreparedImage};
 use crate::num::Real;
 use crate::pass::Pass;
 use crate::stage::{Site, Stage};
-use crate::vision::{Merger, Qwen2VlTower};
 use crate::weights::Names;
 use ndarray::{Array2, Axis, concatenate};
 
 /// What comes before the language model.
 #[derive(Debug, Clone)]
 pub struct Qwen2Vl {
-    width: usize,
     tower: Qwen2VlTower,
     merger: Merger,
 }
@@ -26,31 +26,26 @@ impl Qwen2Vl {
     /// A tensor that is missing or has another shape than the configuration says.
     pub fn load(names: &Names<'_>, config: &Qwen2VlConfig) -> Result<Self> {
         Ok(Qwen2Vl {
-            width: config.text.hidden,
             tower: Qwen2VlTower::load(names, &config.vision)?,
             merger: Merger::load(names, &config.vision, config.text.hidden)?,
         })
     }
+}
 
-    /// The visual rows of all images: [n_v, d]. Spec: E5.7–E5.10, C5.7a
-    pub fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared) -> Array2<T> {
+impl Encode for Qwen2Vl {
+    /// Spec: E5.7–E5.10, C5.7a
+    fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared) -> Array2<T> {
         let grids: Vec<[usize; 3]> = prompt.images.iter().filter_map(|image| image.grid).collect();
-        if grids.is_empty() {
-            return super::rows_alone(pass, prompt, self.width);
-        }
         // An image does not see the others (C5.7a): one after the other bounds the memory, unless all are to be shown.
         let at_once = if pass.is_watched() { grids.len() } else { 1 };
         let mut rows = Vec::with_capacity(grids.len());
         for (images, grids) in prompt.images.chunks(at_once).zip(grids.chunks(at_once)) {
-            let pixels: Vec<_> = images.iter().map(|image| image.pixels.view()).collect();
-            let patches = concatenate(Axis(0), &pixels).ok().and_then(|p| p.into_dimensionality().ok());
-            let patches = patches.unwrap_or_else(|| unreachable!("D4.5: patches of one length"));
+            let patches: Array2<f32> = PreparedImage::joined(images);
             let features = self.tower.features(pass, patches.view(), grids);
             let features = pass.show(Stage::once(Site::Features), features);
             rows.push(self.merger.forward(pass, features.view())); // E5.10
         }
         let views: Vec<_> = rows.iter().map(|rows| rows.view()).collect();
-        let rows = concatenate(Axis(0), &views).unwrap_or_else(|_| unreachable!("E5.10: rows of one width"));
-        pass.put(Stage::once(Site::Projected), rows)
+        concatenate(Axis(0), &views).unwrap_or_else(|_| unreachable!("E5.10: rows of one width"))
     }
 }

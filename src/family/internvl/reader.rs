@@ -1,24 +1,26 @@
-//! InternVL2's side of the input: an image in a grid of tiles of the closest shape, then once more as a whole.
+//! InternVL2's image processor: an image in a grid of tiles of the closest shape, then once more as a whole.
 //!
 //! In its own form the code reads `config.json` alone, resizes with Pillow and knows ImageNet's mean; in transformers' form
 //! the processor's files say. Source: InternVL2's `dynamic_preprocess` and `chat`; transformers 5.17
 //! `GotOcr2ImageProcessor`, `InternVLProcessor`. Spec: T4.8, E4.15–E4.17
 
-use super::pixels::{Pixels, normalised};
-use super::processor::{Settings, sections};
-use super::section::Section;
-use super::tiling::Tiling;
-use super::{GivenImage, Image, Packing, PreparedImage, image};
-use crate::config::{CONTEXT, InternVlConfig};
+use super::config::{CONTEXT, InternVlConfig};
 use crate::error::{Result, ensure};
+use crate::family::reader::{Cut, Reader};
 use crate::files::Files;
+use crate::input::image::Image;
+use crate::input::packing::Packing;
+use crate::input::pixels::{Pixels, normalised};
+use crate::input::section::Section;
+use crate::input::settings::{Settings, sections};
+use crate::input::tiling::Tiling;
 use crate::kernel::resample::{Filter, Resampler, resize};
-use ndarray::{ArrayD, s};
+use ndarray::s;
 use serde_json::Value;
 
 /// What a checkpoint's processor does with images.
 #[derive(Debug, Clone)]
-pub struct Reader {
+pub struct InternVlReader {
     /// What its files say, or its code.
     pub settings: Settings,
     /// How images are cut.
@@ -39,17 +41,17 @@ const OWN: Pixels = Pixels {
     exact: true,
 };
 
-impl Reader {
+impl InternVlReader {
     /// The reader of a checkpoint.
     ///
     /// # Errors
     /// In transformers' form: as [`Settings`]; a disagreement with `config.json`. Spec: T4.8, C4.12
-    pub fn load(files: &Files, config: &InternVlConfig) -> Result<Reader> {
+    pub fn load(files: &Files, config: &InternVlConfig) -> Result<InternVlReader> {
         let marks = |mark: &str, start: &str, end: &str| [mark, start, end].map(String::from);
-        let tiling = Tiling::of(config);
+        let tiling = config.tiling();
         if config.template.is_some() {
             let settings = Settings { pixels: OWN, convert_rgb: true, image_token: None };
-            return Ok(Reader { settings, tiling, marks: marks("<image>", "<img>", "</img>") });
+            return Ok(InternVlReader { settings, tiling, marks: marks("<image>", "<img>", "</img>") });
         }
         let (images, processor) = sections(files)?;
         agree(files, &images, processor.as_ref(), config)?;
@@ -62,18 +64,31 @@ impl Reader {
         let mut settings = Settings::read(&images, processor.as_ref(), Pixels::CLIP)?;
         settings.image_token = Some(mark.clone());
         let marks = [mark, named("start_image_token", "<img>"), named("end_image_token", "</img>")];
-        Ok(Reader { settings, tiling, marks })
+        Ok(InternVlReader { settings, tiling, marks })
+    }
+}
+
+impl Reader for InternVlReader {
+    fn settings(&self) -> &Settings {
+        &self.settings
     }
 
-    /// The rendered prompt with a start mark, one placeholder and an end mark where each of `images` stands. Spec: D4.6
-    pub fn marked(&self, rendered: &str, images: usize) -> String {
+    fn settings_mut(&mut self) -> &mut Settings {
+        &mut self.settings
+    }
+
+    fn placeholder(&self) -> &'static str {
+        CONTEXT
+    }
+
+    /// A start mark, one placeholder and an end mark where each of `images` stands. Spec: D4.6
+    fn marked(&self, rendered: String, images: usize) -> String {
         let [mark, start, end] = &self.marks;
         let token = self.settings.image_token.as_deref().unwrap_or(CONTEXT);
-        if images == 0 { rendered.to_owned() } else { rendered.replace(mark, &format!("{start}{token}{end}")) }
+        if images == 0 { rendered } else { rendered.replace(mark, &format!("{start}{token}{end}")) }
     }
 
-    /// How an image becomes prompt rows, in a line.
-    pub fn line(&self) -> String {
+    fn line(&self) -> String {
         let Tiling { tile, along, tiles, thumbnail, .. } = &self.tiling;
         let cut = match tiles {
             Some((few, most)) => format!("{few} to {most} tiles of {tile} px, in the grid whose shape is closest"),
@@ -83,19 +98,12 @@ impl Reader {
         format!("{cut}{whole}; a tile becomes {along} × {along} tokens")
     }
 
-    /// The rows of an image of `size` = (height, width).
-    ///
-    /// # Errors
-    /// As [`Tiling::grid`].
-    pub fn packing(&self, size: (usize, usize)) -> Result<Packing> {
+    fn packing(&self, size: (usize, usize), _: usize) -> Result<Packing> {
         self.tiling.packing(size)
     }
 
-    /// The tiles of an image: [tiles, 3, S, S], the whole image last.
-    ///
-    /// # Errors
-    /// As [`Tiling::grid`] and [`resize`]. Spec: E4.17
-    pub fn pixels(&self, image: &Image) -> Result<ArrayD<f32>> {
+    /// The whole image last. Spec: E4.17
+    fn pixels(&self, image: &Image, _: usize) -> Result<Cut> {
         let (pixels, side) = (&self.settings.pixels, self.tiling.tile);
         let (down, across) = self.tiling.grid(image.size())?;
         let canvas = resize(image.rgb(), (down * side, across * side), pixels.filter, pixels.resampler)?;
@@ -108,7 +116,7 @@ impl Reader {
             canvas.slice(s![y..y + side, x..x + side, ..])
         });
         let tiles: Vec<_> = cut.chain(whole.iter().map(|tile| tile.view())).collect();
-        Ok(normalised(&pixels.levels(), &tiles, side).into_dyn())
+        Ok((normalised(&pixels.levels(), &tiles, side).into_dyn(), None))
     }
 }
 
@@ -139,20 +147,4 @@ fn agree(files: &Files, images: &Section, processor: Option<&Section>, config: &
         return Err(processor.wrong("image_seq_length", &format!("{rows}, the rows of a tile by {model}")));
     }
     Ok(())
-}
-
-/// An image whose pixels come from elsewhere.
-///
-/// # Errors
-/// As [`Tiling::grid`]; pixels of another shape than the size asks for.
-pub(super) fn given(config: &InternVlConfig, given: GivenImage) -> Result<PreparedImage> {
-    let GivenImage { pixels, size, .. } = given;
-    let tiling = Tiling::of(config);
-    let side = tiling.tile;
-    let packing = tiling.packing(size)?;
-    let want = [packing.tiles, 3, side, side];
-    let asked = || format!("the shape {want:?} of {} × {} pixels", size.0, size.1);
-    ensure!(pixels.shape() == want, "pixels", asked(), format!("{:?}", pixels.shape()));
-    let sha256 = image::sha256_of(&pixels);
-    Ok(PreparedImage { size, grid: None, pixels, packing, sha256 })
 }

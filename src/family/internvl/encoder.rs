@@ -1,22 +1,22 @@
 //! InternVL2: InternViT over tiles, pixel shuffle, a projector with a norm; each tile's rows one after the other.
 //! Source: InternVL2's `modeling_internvl_chat.py`; transformers `modeling_internvl.py`.
 
-use crate::config::InternVlConfig;
+use super::config::InternVlConfig;
 use crate::error::Result;
-use crate::input::Prepared;
+use crate::family::encoder::Encode;
+use crate::input::prepared::{Prepared, PreparedImage};
 use crate::num::Real;
 use crate::pass::Pass;
 use crate::stage::{Site, Stage};
 use crate::vision::{InternVit, ShuffledProjector, shuffled};
 use crate::weights::Names;
-use ndarray::{Array2, Axis, concatenate};
+use ndarray::{Array2, Array4};
 
 /// What comes before the language model.
 #[derive(Debug, Clone)]
 pub struct InternVl {
     merge: usize,
     transposed: bool,
-    width: usize,
     tower: InternVit,
     projector: ShuffledProjector,
 }
@@ -30,24 +30,26 @@ impl InternVl {
         Ok(InternVl {
             merge: config.merge,
             transposed: config.transposed,
-            width: config.text.hidden,
             tower: InternVit::load(names, &config.vision, config.feature_layer)?,
-            projector: ShuffledProjector::load(names, config)?,
+            projector: ShuffledProjector::load(
+                names,
+                config.vision.hidden * config.merge.pow(2),
+                config.text.hidden,
+                config.activation,
+            )?,
         })
     }
+}
 
-    /// The visual rows of all images: [n_v, d]. Spec: E5.11–E5.15
-    pub fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared) -> Array2<T> {
-        let pixels: Vec<_> = prompt.images.iter().map(|i| i.pixels.view()).collect();
-        let Some(pixels) = concatenate(Axis(0), &pixels).ok().and_then(|p| p.into_dimensionality().ok()) else {
-            return super::rows_alone(pass, prompt, self.width);
-        };
+impl Encode for InternVl {
+    /// Spec: E5.11–E5.15
+    fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared) -> Array2<T> {
+        let pixels: Array4<f32> = PreparedImage::joined(&prompt.images);
         let state = self.tower.features(pass, pixels.view());
         let features = shuffled(state.view(), self.merge, self.transposed); // E5.14
         let features = pass.show(Stage::once(Site::Features), features);
         let (tiles, rows, width) = features.dim();
         let features = features.to_shape((tiles * rows, width)).unwrap_or_else(|_| unreachable!("E5.14: whole tiles"));
-        let rows = self.projector.forward(pass, features.view()); // E5.15
-        pass.put(Stage::once(Site::Projected), rows)
+        self.projector.forward(pass, features.view()) // E5.15
     }
 }

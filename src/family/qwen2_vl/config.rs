@@ -2,11 +2,27 @@
 //!
 //! Source: transformers 5.17, `models/qwen2_vl/configuration_qwen2_vl.py`.
 
-use super::defaults::Defaults;
-use super::json::Scope;
-use super::{Activation, DecoderConfig, MAX_HEADS};
+use crate::config::defaults::Defaults;
+use crate::config::json::Scope;
+use crate::config::{Activation, DecoderConfig};
 use crate::error::{Result, ensure};
 use serde_json::Map;
+
+/// What a `text_config` is where it says nothing. Spec: T6.2
+const TEXT: Defaults = Defaults {
+    model_types: &["qwen2_vl_text", "qwen2_vl"],
+    hidden: 8192,
+    layers: 80,
+    heads: 64,
+    kv_heads: Some(8),
+    intermediate: 29568,
+    vocab: 152_064,
+    norm_eps: 1e-5,
+    theta: 1e6,
+    window_layers: Some(80),
+    mrope: Some([16, 24, 24]),
+    ..Defaults::QWEN2
+};
 
 /// The whole model's configuration. Spec: T5.4
 #[derive(Debug, Clone, PartialEq)]
@@ -52,7 +68,7 @@ impl Qwen2VlConfig {
     pub(crate) fn read(scope: &Scope<'_>) -> Result<Qwen2VlConfig> {
         let empty = Map::new();
         let inner = scope.object("text_config")?;
-        let mut text = DecoderConfig::read(inner.as_ref().unwrap_or(scope), &Defaults::QWEN2_VL)?;
+        let mut text = DecoderConfig::read(inner.as_ref().unwrap_or(scope), &TEXT)?;
         text.tied |= scope.boolean("tie_word_embeddings", false)?;
         let vision = match scope.object("vision_config")? {
             Some(inner) => inner,
@@ -91,7 +107,7 @@ impl Qwen2VlVisionConfig {
         scope.model_type("qwen2_vl_vision", &["qwen2_vl_vision", "qwen2_vl"])?;
         let hidden = scope.size("embed_dim", 1280, (1, 1 << 20))?;
         let key = if scope.get("num_attention_heads").is_some() { "num_attention_heads" } else { "num_heads" };
-        let heads = scope.size(key, 16, (1, MAX_HEADS))?;
+        let heads = scope.heads(key, 16)?;
         ensure!(
             hidden % (4 * heads) == 0,
             scope.at(key),

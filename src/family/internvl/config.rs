@@ -3,12 +3,13 @@
 //! Source: InternVL2's `configuration_internvl_chat.py`, `modeling_internvl_chat.py`; transformers 5.17,
 //! `models/internvl/configuration_internvl.py`.
 
-use super::defaults::Defaults;
-use super::intern_vit::InternVitConfig;
-use super::json::{self, Scope, kind};
-use super::{Activation, DecoderConfig, added};
+use crate::config::defaults::Defaults;
+use crate::config::json::{self, Scope, kind};
+use crate::config::{Activation, DecoderConfig, InternVitConfig, added};
 use crate::error::{Error, Result, ensure};
 use crate::files::Files;
+use crate::input::settings::{PREPROCESSOR, PROCESSOR};
+use crate::input::tiling::Tiling;
 use serde_json::{Map, Value};
 
 /// The whole model's configuration. Spec: T5.6
@@ -38,11 +39,9 @@ pub struct InternVlConfig {
 }
 
 /// The token of a visual row.
-pub(crate) const CONTEXT: &str = "<IMG_CONTEXT>";
+pub(super) const CONTEXT: &str = "<IMG_CONTEXT>";
 /// The most tiles of an image that are counted through.
 const MOST_TILES: usize = 256;
-const PREPROCESSOR: &str = "preprocessor_config.json";
-const PROCESSOR: &str = "processor_config.json";
 const FRACTION: &str = "one over a whole number that divides the patches along a tile's side";
 
 impl InternVlConfig {
@@ -139,6 +138,18 @@ impl InternVlConfig {
     pub fn rows_along(&self) -> usize {
         self.vision.side() / self.merge
     }
+
+    /// The geometry of tiles and rows.
+    pub fn tiling(&self) -> Tiling {
+        Tiling {
+            tile: self.vision.image,
+            unit: self.vision.patch * self.merge,
+            along: self.rows_along(),
+            transposed: self.transposed,
+            tiles: self.tiles,
+            thumbnail: self.thumbnail,
+        }
+    }
 }
 
 /// The fewest and the most tiles, as the image processor's file says. Spec: T4.8
@@ -154,20 +165,6 @@ fn tiles(files: &Files) -> Result<(usize, usize)> {
     let (few, most) = (count("min_patches", 1)?, count("max_patches", 12)?);
     ensure!(few <= most, images.at("min_patches"), format!("at most max_patches {most}"), few);
     Ok((few, most))
-}
-
-/// The token that ends a turn by the conversation template of InternVL2's own form; none in other checkpoints, and where the
-/// tokenizer's files do not name it. Spec: T4.9
-///
-/// # Errors
-/// A file that is no JSON.
-pub(crate) fn end(files: &Files) -> Result<Option<u32>> {
-    let map = json::load(files, "config.json")?.unwrap_or_default();
-    if map.get("model_type").is_none_or(|kind| kind != "internvl_chat") {
-        return Ok(None);
-    }
-    let phi = map.get("template").is_some_and(|name| name == "phi3-chat");
-    added::id(files, if phi { "<|end|>" } else { "<|im_end|>" })
 }
 
 /// The language model's part, of one of these kinds; the first where none is named.

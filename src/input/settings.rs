@@ -31,7 +31,7 @@ pub struct Settings {
 ///
 /// # Errors
 /// Neither file, or one that is no JSON object.
-pub(super) fn sections(files: &Files) -> Result<(Section, Option<Section>)> {
+pub(crate) fn sections(files: &Files) -> Result<(Section, Option<Section>)> {
     let processor = Section::read(files, PROCESSOR)?;
     let nested = match processor.as_ref().and_then(|p| Some((p, p.get("image_processor")?))) {
         Some((p, Value::Object(fields))) => {
@@ -55,7 +55,7 @@ impl Settings {
     ///
     /// # Errors
     /// A field of the wrong type; a setting that is not supported. Spec: T4.4
-    pub(super) fn read(images: &Section, processor: Option<&Section>, default: Pixels) -> Result<Settings> {
+    pub(crate) fn read(images: &Section, processor: Option<&Section>, default: Pixels) -> Result<Settings> {
         let filter = match images.get("resample").map(Value::as_u64) {
             None => default.filter,
             Some(Some(3)) => Filter::Bicubic,

@@ -1,60 +1,93 @@
-//! LLaVA-OneVision's side of the input: one image in anyres tiles, several in one tile each, a newline after each row.
+//! LLaVA-OneVision's image processor: one image in anyres tiles, several in one tile each, a newline after each row.
 //!
-//! Geometry: [`super::anyres`], [`super::packing`]; pixels: [`super::pixels`]. Source: transformers 5.17
-//! `LlavaOnevisionImageProcessor`, `LlavaOnevisionProcessor`. Spec: T4.4, E4.8, C4.12
+//! Geometry: [`Anyres`]; pixels: `input/pixels.rs`. Source: transformers 5.17 `LlavaOnevisionImageProcessor`,
+//! `LlavaOnevisionProcessor`. Spec: T4.4, E4.8, C4.12
 
-use super::pixels::{Pixels, normalised};
-use super::processor::{Settings, sections};
-use super::section::Section;
-use super::{Anyres, GivenImage, Image, Packing, PreparedImage, image, video};
-use crate::config::LlavaOnevisionConfig;
+use super::config::LlavaOnevisionConfig;
 use crate::error::{Error, Result, ensure};
+use crate::family::reader::{Cut, Reader, VideoReader};
 use crate::files::Files;
+use crate::input::anyres::Anyres;
+use crate::input::image::Image;
+use crate::input::packing::Packing;
+use crate::input::pixels::{Pixels, normalised};
+use crate::input::section::Section;
+use crate::input::settings::{Settings, sections};
+use crate::input::video;
 use crate::kernel::resample::resize;
-use ndarray::ArrayD;
 use serde_json::Value;
 
-/// What a checkpoint's processor does with images.
+/// What a checkpoint's processor does with images and videos.
 #[derive(Debug, Clone)]
-pub struct Reader {
-    /// What its files say.
-    pub settings: Settings,
+pub struct LlavaOnevisionReader {
+    settings: Settings,
     anyres: Anyres,
     /// What its files say about videos, or what is wrong with that, which matters only where there is one.
     video: Result<Pixels>,
 }
 
-impl Reader {
+impl LlavaOnevisionReader {
     /// The reader of a checkpoint.
     ///
     /// # Errors
-    /// As [`settings`].
-    pub fn load(files: &Files, config: &LlavaOnevisionConfig) -> Result<Reader> {
-        Ok(Reader { settings: settings(files, config)?, anyres: Anyres::from(config), video: film(files, config) })
+    /// As [`Settings`]; a disagreement with `config.json`. Spec: T4.4, C4.12
+    pub fn load(files: &Files, config: &LlavaOnevisionConfig) -> Result<LlavaOnevisionReader> {
+        Ok(LlavaOnevisionReader {
+            settings: settings(files, config)?,
+            anyres: config.anyres(),
+            video: film(files, config),
+        })
+    }
+}
+
+impl Reader for LlavaOnevisionReader {
+    fn settings(&self) -> &Settings {
+        &self.settings
     }
 
-    /// The rows of an image of `size` = (height, width), one of `of` images of the prompt.
-    ///
-    /// # Errors
-    /// As [`Anyres::packing`].
-    pub fn packing(&self, size: (usize, usize), of: usize) -> Result<Packing> {
+    fn settings_mut(&mut self) -> &mut Settings {
+        &mut self.settings
+    }
+
+    fn placeholder(&self) -> &'static str {
+        "<image>"
+    }
+
+    fn line(&self) -> String {
+        let (tile, side) = (self.anyres.tile, self.anyres.side());
+        format!(
+            "tiles of {tile} px become {side} × {side} tokens; a newline after each row of them; several images: one tile each"
+        )
+    }
+
+    fn packing(&self, size: (usize, usize), of: usize) -> Result<Packing> {
         self.anyres.packing(size, of == 1)
     }
 
-    /// The rows of a video of `frames` frames of `size` = (height, width).
-    ///
-    /// # Errors
-    /// As [`Anyres::video`]; what is wrong with the video processor's settings. Spec: E4.23
-    pub fn video_packing(&self, frames: usize, size: (usize, usize)) -> Result<Packing> {
+    fn pixels(&self, image: &Image, of: usize) -> Result<Cut> {
+        Ok((self.settings.pixels.tiles(image.rgb(), &self.anyres, of == 1)?.into_dyn(), None))
+    }
+
+    fn videos(&self) -> Option<&dyn VideoReader> {
+        Some(self)
+    }
+}
+
+impl VideoReader for LlavaOnevisionReader {
+    fn line(&self) -> Result<String> {
+        let (tile, half) = (self.anyres.tile, self.anyres.side().div_ceil(2));
+        VideoReader::packing(self, 1, (1, 1))?;
+        Ok(format!("a frame is a tile of {tile} px and becomes {half} × {half} tokens; one newline after the last"))
+    }
+
+    /// Spec: E4.23
+    fn packing(&self, frames: usize, size: (usize, usize)) -> Result<Packing> {
         self.video.clone()?;
         self.anyres.video(frames, size)
     }
 
-    /// The frames of a video, a tile each: [frames, 3, S, S].
-    ///
-    /// # Errors
-    /// As [`resize`]; what is wrong with the video processor's settings. Spec: E4.23
-    pub fn video(&self, frames: &[Image]) -> Result<ArrayD<f32>> {
+    /// A tile a frame: [frames, 3, S, S]. Spec: E4.23
+    fn pixels(&self, frames: &[Image]) -> Result<Cut> {
         let settings = Pixels { resampler: self.settings.pixels.resampler, ..self.video.clone()? };
         let side = self.anyres.tile;
         let tile = |frame: &Image| {
@@ -65,33 +98,7 @@ impl Reader {
         };
         let tiles = frames.iter().map(tile).collect::<Result<Vec<_>>>()?;
         let views: Vec<_> = tiles.iter().map(|tile| tile.view()).collect();
-        Ok(normalised(&settings.levels(), &views, side).into_dyn())
-    }
-
-    /// How a video becomes prompt rows, in a line.
-    ///
-    /// # Errors
-    /// What is wrong with the video processor's settings.
-    pub fn video_line(&self) -> Result<String> {
-        let (tile, half) = (self.anyres.tile, self.anyres.side().div_ceil(2));
-        self.video_packing(1, (1, 1))?;
-        Ok(format!("a frame is a tile of {tile} px and becomes {half} × {half} tokens; one newline after the last"))
-    }
-
-    /// How an image becomes prompt rows, in a line.
-    pub fn line(&self) -> String {
-        let (tile, side) = (self.anyres.tile, self.anyres.side());
-        format!(
-            "tiles of {tile} px become {side} × {side} tokens; a newline after each row of them; several images: one tile each"
-        )
-    }
-
-    /// The tiles of an image: [tiles, 3, S, S].
-    ///
-    /// # Errors
-    /// As [`Pixels::tiles`].
-    pub fn pixels(&self, image: &Image, of: usize) -> Result<ArrayD<f32>> {
-        Ok(self.settings.pixels.tiles(image.rgb(), &self.anyres, of == 1)?.into_dyn())
+        Ok((normalised(&settings.levels(), &views, side).into_dyn(), None))
     }
 }
 
@@ -103,33 +110,11 @@ fn film(files: &Files, config: &LlavaOnevisionConfig) -> Result<Pixels> {
     Ok(Settings::read(&section, None, Pixels::CLIP)?.pixels)
 }
 
-/// An image whose pixels come from elsewhere, one of `of`; or, of a `film`, its frames, a tile each.
-///
-/// # Errors
-/// As [`Anyres::packing`] and [`Anyres::video`]; pixels of another shape than the size asks for.
-pub(super) fn given(
-    config: &LlavaOnevisionConfig,
-    given: GivenImage,
-    (of, film): (usize, bool),
-) -> Result<PreparedImage> {
-    let GivenImage { pixels, size, .. } = given;
-    let anyres = Anyres::from(config);
-    let packing = match film {
-        true => anyres.video(pixels.shape().first().copied().unwrap_or(0), size)?,
-        false => anyres.packing(size, of == 1)?,
-    };
-    let want = [packing.tiles, 3, anyres.tile, anyres.tile];
-    let asked = || format!("the shape {want:?} of {} × {} pixels", size.0, size.1);
-    ensure!(pixels.shape() == want, "pixels", asked(), format!("{:?}", pixels.shape()));
-    let sha256 = image::sha256_of(&pixels);
-    Ok(PreparedImage { size, grid: None, pixels, packing, sha256 })
-}
-
 /// The settings in a checkpoint.
 ///
 /// # Errors
 /// As [`Settings`]; a disagreement with `config.json`. Spec: T4.4, C4.12
-pub fn settings(files: &Files, config: &LlavaOnevisionConfig) -> Result<Settings> {
+fn settings(files: &Files, config: &LlavaOnevisionConfig) -> Result<Settings> {
     let (images, processor) = sections(files)?;
     agree_images(files, &images, config)?;
     if let Some(processor) = &processor {

@@ -1,0 +1,32 @@
+//! LLaVA-OneVision's names of tensors, in Hugging Face's form: transformers up to 4.51 and again from 5 writes the older names
+//! (`language_model.model.…`), some versions between wrote the newer ones (`model.language_model.…`); `vision_model.` in the
+//! tower's names was dropped in 5. All are read. Source: transformers 5.17, `conversion_mapping.py` (`llava_next`), and the
+//! names in checkpoints on the hub.
+
+use crate::weights::names::renamed;
+
+/// The names that LLaVA-OneVision checkpoints may use for `ours`, in order of preference.
+///
+/// `decoder.X` is the language model without its head, `head.X` the head, `vision.X` the tower, `projector.X` the
+/// projector, `newline` the newline row.
+///
+/// ```
+/// let names = aircache::family::llava_onevision::names("decoder.norm.weight");
+/// assert_eq!(names[..2], ["language_model.model.norm.weight", "model.language_model.norm.weight"]);
+/// ```
+pub fn names(ours: &str) -> Vec<String> {
+    const PREFIXES: &[(&str, &[&str])] = &[
+        (
+            "decoder.",
+            &["language_model.model.", "model.language_model.", "language_model.", "model.language_model.model."],
+        ),
+        ("head.", &["language_model.lm_head.", "lm_head.", "model.language_model.lm_head."]),
+        (
+            "vision.",
+            &["vision_tower.vision_model.", "model.vision_tower.vision_model.", "vision_tower.", "model.vision_tower."],
+        ),
+        ("projector.", &["multi_modal_projector.", "model.multi_modal_projector."]),
+        ("newline", &["image_newline", "model.image_newline"]),
+    ];
+    renamed(PREFIXES, &[], ours)
+}

@@ -1,0 +1,124 @@
+//! Model families. A family is a folder here and its line in the registry below; nothing outside names one.
+//!
+//! A family's configuration is a [`Family`]: it gives the names of tensors, the image reader, positions and the encoder. Each is
+//! built from the parts that families share, in [`input`](crate::input), [`vision`](crate::vision) and
+//! [`layer`](crate::layer). How to add one: `docs/adding-a-family.md`. Spec: chapters 04 and 05
+
+pub mod definition;
+pub mod encoder;
+pub mod internvl;
+pub mod llava_onevision;
+pub mod qwen2_vl;
+pub mod reader;
+mod shape;
+
+pub use definition::{Family, Outline, Tower};
+pub use encoder::{Encode, Encoder};
+pub use reader::{Reader, VideoReader};
+
+use crate::config::json::{self, Scope};
+use crate::error::{Error, Result};
+use crate::files::Files;
+use definition::Entry;
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+/// The registry: all families, a line each.
+static ALL: [Entry; 3] = [llava_onevision::ENTRY, qwen2_vl::ENTRY, internvl::ENTRY];
+
+/// Reads and checks `config.json`.
+///
+/// ```
+/// # fn main() -> aircache::Result<()> {
+/// use aircache::{family, files::Files};
+/// let files = Files::Embedded(&[("config.json", b"{\"model_type\": \"bert\"}")]);
+/// let error = family::load(&files).unwrap_err();
+/// assert_eq!(error.at, "demo model: config.json: model_type");
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// The file is missing or no JSON; the model type is unknown; a field is missing, of the wrong type, out of range, at
+/// odds with another, or asks for something that is not supported. The message names the field.
+pub fn load(files: &Files) -> Result<Arc<dyn Family>> {
+    let label = files.label("config.json");
+    let Some(map) = json::load(files, "config.json")? else {
+        return Err(Error::new(label, "a model configuration", "no such file")
+            .remedy("give a folder as it lies on the Hugging Face hub"));
+    };
+    read(files, &label, &map)
+}
+
+/// What is in a `config.json`; label: for messages.
+fn read(files: &Files, label: &str, map: &Map<String, Value>) -> Result<Arc<dyn Family>> {
+    let scope = Scope::new(label, map);
+    let kinds: Vec<_> = ALL.iter().flat_map(|entry| entry.kinds).collect();
+    let known: Vec<&str> = kinds.iter().map(|(model_type, _)| *model_type).collect();
+    let found = scope.model_type("", &known)?;
+    let Some((_, read)) = kinds.iter().find(|(model_type, _)| *model_type == found) else {
+        unreachable!("T5.2: {found} is among the families known")
+    };
+    read(files, &scope)
+}
+
+/// All that [`load`] would complain about, one complaint after the other: each field complained of is left out, so that its
+/// default stands in for what follows. The family is given where there is no complaint.
+pub(crate) fn survey(files: &Files) -> (Option<Arc<dyn Family>>, Vec<Error>) {
+    let label = files.label("config.json");
+    let mut map = match json::load(files, "config.json") {
+        Ok(Some(map)) => map,
+        _ => return (None, load(files).err().into_iter().collect()),
+    };
+    let mut problems = Vec::new();
+    loop {
+        let e = match read(files, &label, &map) {
+            Ok(family) => return (Some(family).filter(|_| problems.is_empty()), problems),
+            Err(e) => e,
+        };
+        let field = e.at.strip_prefix(&format!("{label}: ")).unwrap_or_default();
+        let removed = json::remove(&mut map, field);
+        // A complaint about a default is only the consequence of the one before.
+        if removed || problems.is_empty() {
+            problems.push(e);
+        }
+        if !removed {
+            return (None, problems);
+        }
+    }
+}
+
+/// The names of the public models whose shapes are known.
+pub fn shapes() -> Vec<&'static str> {
+    ALL.iter().flat_map(|entry| entry.shapes).map(|shape| shape.name).collect()
+}
+
+/// The configuration of a public model, its vocabulary cut to `vocab` if given.
+///
+/// # Errors
+/// No shape of this name; a vocabulary that cannot be.
+///
+/// ```
+/// let config = aircache::family::shape("llava-ov-0.5b", Some(32000))?;
+/// assert_eq!((config.text().layers, config.text().vocab), (24, 32000));
+/// # Ok::<(), aircache::Error>(())
+/// ```
+pub fn shape(name: &str, vocab: Option<usize>) -> Result<Arc<dyn Family>> {
+    let shape = ALL.iter().flat_map(|entry| entry.shapes).find(|shape| shape.name == name);
+    let shape = shape.ok_or_else(|| Error::new("--shape", shapes().join(", "), format!("{name:?}")))?;
+    let Value::Object(map) = (shape.config)(shape, vocab.unwrap_or(shape.vocab)) else {
+        unreachable!("T5.2: a config.json is an object")
+    };
+    read(&Files::Embedded(&[]), name, &map)
+}
+
+/// What is said about a video that a family without videos is given.
+pub(crate) fn reads_no_videos(family: &dyn Family) -> Error {
+    let title = |name: &str| {
+        let entry = ALL.iter().find(|entry| entry.kinds.iter().any(|(model_type, _)| *model_type == name));
+        entry.map_or("another", |entry| entry.title)
+    };
+    let those: Vec<&str> = ALL.iter().filter(|entry| entry.videos).map(|entry| entry.title).collect();
+    let wanted = format!("a family that reads videos here: {}", those.join(", "));
+    Error::new("video", wanted, title(family.name()))
+        .remedy("give the frames as images (--image), and say in the question that they are frames")
+}

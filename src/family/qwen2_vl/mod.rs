@@ -1,0 +1,131 @@
+//! Qwen2-VL: a tower over patches of images of any size, a merger of patches, Qwen2 with M-RoPE.
+
+mod config;
+mod encoder;
+mod names;
+mod reader;
+mod tower;
+
+pub use config::{Qwen2VlConfig, Qwen2VlVisionConfig};
+pub use encoder::Qwen2Vl;
+pub use names::names;
+pub use reader::Qwen2VlReader;
+pub use tower::{Merger, Qwen2VlTower};
+
+use super::definition::{Entry, Family, Outline, Shape, Tower};
+use super::encoder::Encoder;
+use super::reader::Reader;
+use super::shape;
+use crate::config::DecoderConfig;
+use crate::error::{Error, Result};
+use crate::files::Files;
+use crate::input::layout::PixelLayout;
+use crate::input::mrope;
+use crate::input::packing::Packing;
+use crate::input::positions::Positions;
+use crate::input::prepared::PreparedImage;
+use crate::input::sizes::{MAX_FILM_PATCHES, MAX_PATCHES, Sizes};
+use crate::weights::Names;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+pub(super) const ENTRY: Entry = Entry {
+    title: "Qwen2-VL",
+    videos: true,
+    kinds: &[("qwen2_vl", |_, scope| Ok(Arc::new(Qwen2VlConfig::read(scope)?)))],
+    shapes: &[
+        Shape { name: "qwen2-vl-2b", sizes: [1536, 8960, 28, 12, 2], vocab: 151_936, tied: true, config: of_shape },
+        Shape { name: "qwen2-vl-7b", sizes: [3584, 18_944, 28, 28, 4], vocab: 152_064, tied: false, config: of_shape },
+    ],
+};
+
+fn of_shape(shape: &Shape, vocab: usize) -> Value {
+    let mut flat = shape.text("qwen2_vl", vocab);
+    flat["tie_word_embeddings"] = shape.tied.into();
+    flat["image_token_id"] = shape::image_token(vocab).into();
+    flat["rope_scaling"] = json!({"type": "mrope", "mrope_section": [16, 24, 24]});
+    flat["vision_config"] = json!({"hidden_size": shape.sizes[0]});
+    flat
+}
+
+impl Family for Qwen2VlConfig {
+    fn name(&self) -> &'static str {
+        "qwen2_vl"
+    }
+
+    fn text(&self) -> &DecoderConfig {
+        &self.text
+    }
+
+    fn tower(&self) -> Tower {
+        let v = &self.vision;
+        Tower { layers: v.layers, hidden: v.hidden, intermediate: v.intermediate, patch: v.patch }
+    }
+
+    fn image_token(&self) -> u32 {
+        self.image_token
+    }
+
+    fn video_token(&self) -> Option<u32> {
+        self.video_token
+    }
+
+    fn names(&self) -> fn(&str) -> Vec<String> {
+        names
+    }
+
+    fn reader(&self, files: &Files) -> Result<Box<dyn Reader>> {
+        Ok(Box::new(Qwen2VlReader::load(files, self)?))
+    }
+
+    fn pixels(&self) -> PixelLayout {
+        PixelLayout::Patches(self.vision.patch_numbers())
+    }
+
+    fn packing(&self, image: &Outline) -> Result<Packing> {
+        let v = &self.vision;
+        let whole = |[t, h, w]: &[usize; 3]| *t > 0 && [h, w].iter().all(|n| **n > 0 && n.is_multiple_of(v.merge));
+        let patches = |grid: [usize; 3]| grid.iter().try_fold(1usize, |n, &side| n.checked_mul(side));
+        let most = if image.frames.is_some() { MAX_FILM_PATCHES } else { MAX_PATCHES };
+        let grid = image.grid.filter(whole).filter(|&g| patches(g).is_some_and(|n| n <= most));
+        let Some([t, h, w]) = grid else {
+            let wanted = format!("time, height and width in patches, both sides multiples of {}", v.merge);
+            let found = image.grid.map_or("none".into(), |grid| format!("{grid:?}"));
+            return Err(Error::new("grid", wanted, found));
+        };
+        let sizes = Sizes { patch: v.patch, merge: v.merge, min_pixels: 1, max_pixels: usize::MAX };
+        Ok(sizes.packing(image.size, (h * v.patch, w * v.patch), (t, image.frames.map(|_| v.temporal))))
+    }
+
+    fn positions(&self, ids: &[u32], images: &[PreparedImage]) -> Positions {
+        let rows = |[t, h, w]: [usize; 3]| [t, h / self.vision.merge, w / self.vision.merge];
+        let grids: Vec<[usize; 3]> = images.iter().filter_map(|image| image.grid.map(rows)).collect();
+        mrope::positions(ids, self.visual_token(ids), &grids)
+    }
+
+    fn encoder(&self, names: &Names<'_>) -> Result<Box<dyn Encoder>> {
+        Ok(Box::new(Qwen2Vl::load(names, self)?))
+    }
+
+    fn vision_line(&self) -> String {
+        let v = &self.vision;
+        format!(
+            "{} layers, hidden {}, {} heads, MLP {}, images of any size in patches of {} px and {} frames, {m} × {m} patches a token",
+            v.layers,
+            v.hidden,
+            v.heads,
+            v.intermediate,
+            v.patch,
+            v.temporal,
+            m = v.merge
+        )
+    }
+
+    fn vision_json(&self) -> Value {
+        let v = &self.vision;
+        json!({
+            "layers": v.layers, "hidden": v.hidden, "heads": v.heads, "intermediate": v.intermediate, "patch": v.patch,
+            "merge": v.merge, "temporal": v.temporal,
+        })
+    }
+}

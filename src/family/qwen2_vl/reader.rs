@@ -1,0 +1,174 @@
+//! Qwen2-VL's image processor: an image of any size in patches, in the order in which squares of them become rows.
+//!
+//! Source: transformers 5.17 `Qwen2VLImageProcessor`, `Qwen2VLImageProcessorPil`, `Qwen2VLProcessor`.
+//! Sizes: [`Sizes`]; patches: `input/patches.rs`. Spec: T4.7, E4.13, E4.22, D4.5
+
+use super::config::Qwen2VlConfig;
+use crate::error::{Result, ensure};
+use crate::family::reader::{Cut, Reader, VideoReader};
+use crate::files::Files;
+use crate::input::image::Image;
+use crate::input::packing::Packing;
+use crate::input::patches::limits;
+use crate::input::pixels::Pixels;
+use crate::input::settings::{Settings, sections};
+use crate::input::sizes::{MAX_FILM_PATCHES, Sizes};
+use crate::input::video;
+use crate::kernel::resample::resize;
+use ndarray::{Axis, concatenate};
+
+/// What a checkpoint's processor does with images and videos.
+#[derive(Debug, Clone)]
+pub struct Qwen2VlReader {
+    /// What its files say.
+    pub settings: Settings,
+    /// Which sizes images are read at.
+    pub sizes: Sizes,
+    temporal: usize,
+    /// What its files say about videos, or what is wrong with that, which matters only where there is one.
+    video: Result<(Pixels, Sizes)>,
+}
+
+impl Qwen2VlReader {
+    /// The reader of a checkpoint.
+    ///
+    /// # Errors
+    /// As [`Settings`]; sizes that are none; a disagreement with `config.json`. Spec: T4.7, C4.12
+    pub fn load(files: &Files, config: &Qwen2VlConfig) -> Result<Qwen2VlReader> {
+        let (images, processor) = sections(files)?;
+        let model = files.label("config.json");
+        let kind = images.get("image_processor_type").map_or(Some("Qwen2VLImageProcessor"), |v| v.as_str());
+        let known = kind.is_some_and(|k| k.starts_with("Qwen2VLImageProcessor"));
+        ensure!(
+            known,
+            format!("{}: image_processor_type", images.at),
+            "Qwen2VLImageProcessor",
+            kind.unwrap_or("no name")
+        );
+        let side = |key: &str, default: u64, want: usize, theirs: &str| {
+            let got = images.get(key).map_or(Some(default), |v| v.as_u64());
+            let expected = format!("{want}, vision_config.{theirs} of {model}");
+            if got == Some(want as u64) { Ok(want) } else { Err(images.wrong(key, &expected)) }
+        };
+        let v = &config.vision;
+        let patch = side("patch_size", 14, v.patch, "patch_size")?;
+        let merge = side("merge_size", 2, v.merge, "spatial_merge_size")?;
+        let temporal = side("temporal_patch_size", 2, v.temporal, "temporal_patch_size")?;
+        let (min_pixels, max_pixels) = limits(&images, (56 * 56, 1280 * 28 * 28))?;
+        let sizes = Sizes { patch, merge, min_pixels, max_pixels };
+        let settings = Settings::read(&images, processor.as_ref(), Pixels::CLIP)?;
+        Ok(Qwen2VlReader { settings, video: film(files, (&sizes, temporal)), sizes, temporal })
+    }
+
+    /// The size at which the frames of a video are read, how, and into how many moments.
+    fn film(&self, frames: usize, of: (usize, usize)) -> Result<(Pixels, (usize, usize), usize)> {
+        let (settings, sizes) = self.video.clone()?;
+        let settings = Pixels { resampler: self.settings.pixels.resampler, ..settings };
+        let size = sizes.read_at(settings.resize, of)?;
+        let times = frames.div_ceil(self.temporal);
+        let patches = times.saturating_mul(size.0 / sizes.patch * (size.1 / sizes.patch));
+        let want = format!("at most {MAX_FILM_PATCHES} patches");
+        ensure!(
+            patches <= MAX_FILM_PATCHES,
+            "video",
+            want,
+            format!("{patches} of {frames} frames"),
+            "give fewer frames"
+        );
+        Ok((settings, size, times))
+    }
+}
+
+impl Reader for Qwen2VlReader {
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn settings_mut(&mut self) -> &mut Settings {
+        &mut self.settings
+    }
+
+    fn placeholder(&self) -> &'static str {
+        "<|image_pad|>"
+    }
+
+    fn line(&self) -> String {
+        let Sizes { min_pixels, max_pixels, .. } = self.sizes;
+        let unit = self.sizes.unit();
+        match self.settings.pixels.resize {
+            true => format!(
+                "read at a multiple of {unit} × {unit} px, of {min_pixels} to {max_pixels} pixels in all: a token each {unit} × {unit} px"
+            ),
+            false => format!("read as they are, in multiples of {unit} × {unit} px: a token each"),
+        }
+    }
+
+    fn packing(&self, size: (usize, usize), _: usize) -> Result<Packing> {
+        let read = self.sizes.read_at(self.settings.pixels.resize, size)?;
+        Ok(self.sizes.packing(size, read, (1, None)))
+    }
+
+    /// Spec: E4.13
+    fn pixels(&self, image: &Image, _: usize) -> Result<Cut> {
+        let pixels = &self.settings.pixels;
+        let size = self.sizes.read_at(pixels.resize, image.size())?;
+        let read = resize(image.rgb(), size, pixels.filter, pixels.resampler)?;
+        let grid = [1, size.0 / self.sizes.patch, size.1 / self.sizes.patch];
+        let frames = vec![read.view(); self.temporal];
+        Ok((self.sizes.patches(&frames, &pixels.levels()).into_dyn(), Some(grid)))
+    }
+
+    fn videos(&self) -> Option<&dyn VideoReader> {
+        Some(self)
+    }
+}
+
+impl VideoReader for Qwen2VlReader {
+    fn line(&self) -> Result<String> {
+        let (_, sizes) = self.video.clone()?;
+        let (unit, together) = (sizes.unit(), self.temporal);
+        let (least, most) = (sizes.min_pixels, sizes.max_pixels);
+        Ok(format!(
+            "frames are read {together} at a time, at a multiple of {unit} × {unit} px, of {least} to {most} pixels"
+        ))
+    }
+
+    /// Spec: E4.22
+    fn packing(&self, frames: usize, size: (usize, usize)) -> Result<Packing> {
+        let (_, read, times) = self.film(frames, size)?;
+        Ok(self.sizes.packing(size, read, (times, Some(self.temporal))))
+    }
+
+    /// Where the last moment lacks frames, the last frame is repeated. Spec: E4.22
+    fn pixels(&self, frames: &[Image]) -> Result<Cut> {
+        let (settings, size, times) = self.film(frames.len(), frames.first().map_or((0, 0), Image::size))?;
+        let read = |frame: &Image| resize(frame.rgb(), size, settings.filter, settings.resampler);
+        let read = frames.iter().map(read).collect::<Result<Vec<_>>>()?;
+        let at = |frame: usize| read[frame.min(read.len() - 1)].view();
+        let levels = settings.levels();
+        let moment = |time: usize| {
+            let views: Vec<_> = (0..self.temporal).map(|t| at(time * self.temporal + t)).collect();
+            self.sizes.patches(&views, &levels)
+        };
+        let pixels: Vec<_> = (0..times).map(moment).collect();
+        let views: Vec<_> = pixels.iter().map(|pixels| pixels.view()).collect();
+        let pixels = concatenate(Axis(0), &views).unwrap_or_else(|_| unreachable!("E4.22: frames of one size"));
+        Ok((pixels.into_dyn(), Some([times, size.0 / self.sizes.patch, size.1 / self.sizes.patch])))
+    }
+}
+
+/// How frames are read. Spec: T4.11
+fn film(files: &Files, images: (&Sizes, usize)) -> Result<(Pixels, Sizes)> {
+    let (section, (sizes, temporal)) = (video::section(files)?, images);
+    let (min_pixels, max_pixels) = limits(&section, (128 * 28 * 28, 768 * 28 * 28))?;
+    // Where the section says nothing, transformers takes these defaults, and cuts patches that the tower cannot read.
+    for (key, default, want) in
+        [("patch_size", 14, sizes.patch), ("merge_size", 2, sizes.merge), ("temporal_patch_size", 2, temporal)]
+    {
+        let got = section.get(key).map_or(Some(default), |v| v.as_u64());
+        let shown = || got.map_or("no number".to_string(), |n| n.to_string());
+        ensure!(got == Some(want as u64), format!("{}: {key}", section.at), format!("{want}, as for images"), shown());
+    }
+    let settings = Settings::read(&section, None, Pixels::CLIP)?;
+    Ok((settings.pixels, Sizes { min_pixels, max_pixels, ..sizes.clone() }))
+}

@@ -1,0 +1,34 @@
+//! Models whose weights nobody trained, for measuring.
+
+use super::{Model, parts};
+use crate::config::GenerationConfig;
+use crate::error::Result;
+use crate::family::Family;
+use crate::files::Files;
+use crate::num::Grid;
+use crate::weights::{Checkpoint, Names};
+use std::sync::Arc;
+
+impl Model {
+    /// A model of this configuration whose weights nobody trained, stored in f32 (native) or a type of 16 bits.
+    ///
+    /// # Errors
+    /// None that a configuration that was read can cause.
+    pub fn invented(config: Arc<dyn Family>, stored: Grid) -> Result<Model> {
+        let checkpoint = Checkpoint::empty("weights that nobody trained");
+        let names = Names::new(&checkpoint, config.names()).inventing(stored);
+        let (decoder, encoder) = parts(&*config, &names)?;
+        let generation = GenerationConfig::load(&Files::Embedded(&[]))?;
+        Ok(Model { config, generation, decoder, checkpoint, encoder })
+    }
+
+    /// Bytes of the weights that [`invented`](Self::invented) would make.
+    ///
+    /// # Errors
+    /// None that a configuration that was read can cause.
+    pub fn invented_bytes(config: &dyn Family, stored: Grid) -> Result<u64> {
+        let checkpoint = Checkpoint::empty("weights that nobody trained");
+        parts(config, &Names::new(&checkpoint, config.names()).counting(stored))?;
+        Ok(checkpoint.bytes())
+    }
+}

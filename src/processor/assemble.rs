@@ -1,0 +1,95 @@
+//! A prompt of token ids and prepared images: placeholders expanded, lengths checked. Spec: E4.8, C4.8a, C4.8b
+
+use crate::config::DecoderConfig;
+use crate::error::{Error, Result, ensure};
+use crate::family::{Family, Outline};
+use crate::input::image;
+use crate::input::{GivenImage, Prepared, PreparedImage};
+use crate::roles::{Role, Roles};
+
+/// Fails where a prompt of `tokens`, `visual` of them rows of images, is longer than the model's positions.
+pub(super) fn fits(text: &DecoderConfig, tokens: usize, visual: usize) -> Result<()> {
+    ensure!(
+        tokens <= text.longest(),
+        "prompt",
+        format!("at most max_position_embeddings = {} tokens", text.max_positions),
+        format!("{tokens}, {visual} of them visual"),
+        "shorten the prompt or pass fewer or smaller images"
+    );
+    Ok(())
+}
+
+/// An image whose pixels come from elsewhere, one of `of` of the prompt; or, of a `film`, its frames.
+///
+/// # Errors
+/// Pixels of another shape than the family's processor gives.
+fn given(family: &dyn Family, image: GivenImage, of: usize, film: bool) -> Result<PreparedImage> {
+    let GivenImage { pixels, size, grid } = image;
+    let grid = grid.filter(|_| family.pixels().has_grids());
+    let frames = film.then(|| pixels.shape().first().copied().unwrap_or(0));
+    let packing = family.packing(&Outline { size, grid, of, frames })?;
+    let count = grid.map_or(packing.tiles, |grid| grid.iter().product());
+    let want = family.pixels().shape(count);
+    let asked = || match grid {
+        Some([t, h, w]) => format!("the shape {want:?} of {t} × {h} × {w} patches"),
+        None => format!("the shape {want:?} of {} × {} pixels", size.0, size.1),
+    };
+    ensure!(pixels.shape() == want, "pixels", asked(), format!("{:?}", pixels.shape()));
+    let sha256 = image::sha256_of(&pixels);
+    Ok(PreparedImage { size, grid, pixels, packing, sha256 })
+}
+
+impl Prepared {
+    /// A prompt of token ids and the pixels of its images, for callers who have both (core, no feature needed).
+    ///
+    /// `ids` holds one placeholder an image, or as many as the image has rows. With the placeholder of videos the one "image" is a
+    /// video: its frames in order, in the place of tiles, or a grid with their time. Spec: D4.8
+    ///
+    /// # Errors
+    /// Placeholders that fit neither count (both are named), pixels of another shape than the size asks for, an id
+    /// beyond the vocabulary, a prompt longer than the model's positions. Spec: E4.8, C4.8a
+    pub fn from_ids(family: &dyn Family, ids: &[u32], images: Vec<GivenImage>) -> Result<Prepared> {
+        let (of, film) = (images.len(), family.visual_token(ids) != family.image_token());
+        let image = |(i, image)| given(family, image, of, film).map_err(|e| e.within(format!("image {i}")));
+        let images = images.into_iter().enumerate().map(image).collect::<Result<Vec<_>>>()?;
+        assemble(family, ids, images)
+    }
+}
+
+/// Expands the placeholders in `ids` to the rows of `images`, and checks the lengths. Spec: E4.8, C4.8a, C4.8b
+pub(super) fn assemble(family: &dyn Family, ids: &[u32], images: Vec<PreparedImage>) -> Result<Prepared> {
+    let (image_token, text) = (family.visual_token(ids), family.text());
+    let rows: usize = images.iter().map(|i| i.packing.rows.len()).sum();
+    let placeholders = ids.iter().filter(|&&id| id == image_token).count();
+    ensure!(
+        placeholders == images.len() || placeholders == rows,
+        "prompt",
+        format!("{} image placeholders, one an image, or {rows}, one a visual row", images.len()),
+        placeholders,
+        "put as many placeholders into the prompt as there are images, or none"
+    );
+    let mut sizes = images.iter().map(|i| i.packing.rows.len());
+    let expand = placeholders != rows;
+    let ids: Vec<u32> = ids
+        .iter()
+        .flat_map(|&id| {
+            let visual = expand && id == image_token;
+            std::iter::repeat_n(id, if visual { sizes.next().unwrap_or(1) } else { 1 })
+        })
+        .collect();
+    if let Some(i) = ids.iter().position(|&id| id as usize >= text.vocab) {
+        let vocab = format!("ids below the vocabulary's {}", text.vocab);
+        return Err(Error::new(format!("prompt: token {i}"), vocab, ids[i]));
+    }
+    ensure!(!ids.is_empty(), "prompt", "at least one token", "none");
+    fits(text, ids.len(), rows)?;
+    let role = |&id: &u32| if id == image_token { Role::Visual } else { Role::Text };
+    Ok(Prepared {
+        roles: Roles(ids.iter().map(role).collect()),
+        positions: family.positions(&ids, &images),
+        ids,
+        images,
+        prompt: String::new(),
+        preprocess: String::new(),
+    })
+}

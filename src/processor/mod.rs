@@ -1,0 +1,10 @@
+//! What the model reads, of any family: from token ids and pixels, or from images and a prompt as `AutoProcessor` does it.
+//!
+//! Spec: chapter 04
+
+mod assemble;
+#[cfg(feature = "input")]
+mod prepare;
+
+#[cfg(feature = "input")]
+pub use prepare::Processor;
