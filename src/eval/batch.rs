@@ -1,7 +1,7 @@
 //! A file of questions with one policy: prompts are packed into one prefill, and their evicted caches are decoded together.
 
 use super::Item;
-use crate::decoder::AT_ONCE;
+use crate::decoder::{AT_ONCE, Observer};
 use crate::error::{Error, Result};
 use crate::generate::{self, Until};
 use crate::model::Model;

@@ -1,30 +1,13 @@
 //! What a stage is computed from, for a model of some size. Not here: who has which stage.
 
-use super::{Place, Row, Site, Stage};
-
-/// A part of what a stage is computed from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum From {
-    /// The other stage of the same layer and step.
-    Here(Site),
-    /// The stage one layer before; in the first layer the other one.
-    Before(Site, Site),
-    /// The stage of the last layer; without layers the other one.
-    Last(Site, Site),
-    /// The stage of every layer.
-    Every(Site),
-    /// The stage, where images decide where rows stand (M-RoPE).
-    Placed(Site),
-    /// The stage, where the prompt has visual rows.
-    Visual(Site),
-    /// The stage that tells how pixels lie: sizes, or grids.
-    Lie,
-}
+use super::name::Stage;
+use super::row::{From, Place, Row, Site};
+use super::table::TABLE;
 
 impl From {
     /// In words, for tables.
     pub fn words(self) -> String {
-        let name = |site: Site| format!("`{}`", Stage::once(site).row().pattern());
+        let name = |site: Site| format!("`{}`", TABLE[site as usize].pattern());
         match self {
             From::Here(site) => name(site),
             From::Before(site, first) => format!("{} of the layer before, else {}", name(site), name(first)),

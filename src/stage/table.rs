@@ -1,76 +1,9 @@
 //! The table of stages, in causal order: a line each. Spec: T1.2
 
-use super::From::{Before, Every, Here, Last, Lie, Placed, Visual};
-use super::Kind::{Integers, Numbers, Set};
-use super::Place::{Layer, Once, Step, StepLayer, VisionLayer};
-use super::{From, Kind, Place};
-
-/// Which row of the table a stage belongs to.
-#[allow(missing_docs, reason = "the table says what each is")]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Site {
-    Sizes,
-    Grid,
-    Pixels,
-    Ids,
-    Roles,
-    Positions,
-    VisionOut,
-    Features,
-    Projected,
-    Embed,
-    Query,
-    Key,
-    Value,
-    Mix,
-    Out,
-    Norm,
-    Logits,
-    Attention,
-    Window,
-    Importance,
-    Strength,
-    Skewness,
-    Budget,
-    Kept,
-    CachePositions,
-    CacheKey,
-    CacheValue,
-    StepQuery,
-    StepKey,
-    StepValue,
-    StepMix,
-    StepOut,
-    StepLogits,
-    OutputIds,
-}
-
-/// What is known of a stage.
-#[derive(Debug, Clone, Copy)]
-pub struct Row {
-    /// The row's own place in the table.
-    pub site: Site,
-    /// The first word of the name.
-    pub part: &'static str,
-    /// The last word of the name.
-    pub name: &'static str,
-    /// How many there are, and so which numbers stand in the name.
-    pub place: Place,
-    /// The shape in the symbols of T1.1, slowest index first; other shapes of the same stage after it.
-    pub shape: &'static str,
-    /// The type in a bundle; none: the type of the run.
-    pub stored: Option<&'static str>,
-    /// How a value is compared.
-    pub kind: Kind,
-    /// What the stage is computed from; nothing: it comes from outside.
-    pub from: &'static [From],
-    /// Whether a golden may hold some of the rows only (D10.10).
-    pub sampled: bool,
-    /// The version of this library that recorded it first.
-    pub since: &'static str,
-    /// What it is.
-    pub what: &'static str,
-}
+use super::row::From::{Before, Every, Here, Last, Lie, Placed, Visual};
+use super::row::Kind::{Integers, Numbers, Set};
+use super::row::Place::{Layer, Once, Step, StepLayer, VisionLayer};
+use super::row::{From, Place, Row, Site, Site as S};
 
 /// A row of numbers in the type of the run.
 const fn numbers(
@@ -83,25 +16,6 @@ const fn numbers(
 ) -> Row {
     Row { site, part, name, place, shape, stored: None, kind: Numbers, from, sampled: false, since: "0.1", what }
 }
-
-impl Row {
-    /// The same row, of which a golden may hold some rows only.
-    const fn sampled(self) -> Row {
-        Row { sampled: true, ..self }
-    }
-
-    /// The same row in a type of its own.
-    const fn stored(self, stored: &'static str, kind: Kind) -> Row {
-        Row { stored: Some(stored), kind, ..self }
-    }
-
-    /// The same row, recorded since a later version.
-    const fn since(self, since: &'static str) -> Row {
-        Row { since, ..self }
-    }
-}
-
-use Site as S;
 
 /// Every stage. A row stands at the number of its site (tested).
 #[rustfmt::skip]

@@ -1,0 +1,156 @@
+//! One stage and its name.
+
+use super::row::{Place, Row, Site};
+use super::table::TABLE;
+use std::cmp::Ordering;
+use std::fmt;
+
+/// One stage: a row of the table, with its layer and its step. Its order is the causal one.
+///
+/// ```
+/// use aircache::stage::{Site, Stage};
+/// assert_eq!(Stage::layer(Site::Mix, 7).to_string(), "decoder.07.mix");
+/// assert_eq!(Stage::step(Site::StepLogits, 7).to_string(), "step.0007.logits");
+/// assert_eq!(Stage::of_step(Site::StepMix, 7, 3).to_string(), "step.0007.03.mix");
+/// assert_eq!(Stage::once(Site::Norm).to_string(), "decoder.norm");
+/// assert_eq!(Stage::parse("decoder.07.mix"), Some(Stage::layer(Site::Mix, 7)));
+/// assert_eq!(Stage::parse("decoder.7.mix"), None); // layers have two digits
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Stage {
+    /// Its row of the table.
+    pub site: Site,
+    /// The layer; 0 where there is none.
+    pub layer: usize,
+    /// The decode step; 0 where there is none.
+    pub step: usize,
+}
+
+impl Stage {
+    /// A stage of which there is one.
+    pub fn once(site: Site) -> Stage {
+        Stage { site, layer: 0, step: 0 }
+    }
+
+    /// A stage of a layer.
+    pub fn layer(site: Site, layer: usize) -> Stage {
+        Stage { site, layer, step: 0 }
+    }
+
+    /// A stage of a decode step.
+    pub fn step(site: Site, step: usize) -> Stage {
+        Stage { site, layer: 0, step }
+    }
+
+    /// A stage of a layer in a decode step.
+    pub fn of_step(site: Site, step: usize, layer: usize) -> Stage {
+        Stage { site, layer, step }
+    }
+
+    /// The stage of this name; none where no stage is written so.
+    pub fn parse(name: &str) -> Option<Stage> {
+        let words: Vec<&str> = name.split('.').collect();
+        let [part, numbers @ .., last] = &words[..] else { return None };
+        let places: &[Place] = match numbers.len() {
+            0 => &[Place::Once],
+            1 => &[Place::VisionLayer, Place::Layer, Place::Step],
+            2 => &[Place::StepLayer],
+            _ => return None,
+        };
+        let row = TABLE.iter().find(|r| r.part == *part && r.name == *last && places.contains(&r.place))?;
+        let mut parsed = numbers.iter().map(|n| n.parse::<usize>().ok());
+        let mut number = || parsed.next().flatten();
+        let (step, layer) = match row.place {
+            Place::Once => (0, 0),
+            Place::VisionLayer | Place::Layer => (0, number()?),
+            Place::Step => (number()?, 0),
+            Place::StepLayer => (number()?, number()?),
+        };
+        // Numbers are written in one way.
+        Some(Stage { site: row.site, layer, step }).filter(|stage| stage.to_string() == name)
+    }
+
+    /// The stage's row of the table.
+    pub fn row(self) -> &'static Row {
+        &TABLE[self.site as usize]
+    }
+
+    /// Whether the stage belongs to a decode step, where a prompt's row axis is left out of its shape.
+    pub fn is_step(self) -> bool {
+        matches!(self.row().place, Place::Step | Place::StepLayer)
+    }
+
+    /// The stages of these names in causal order, each once; names that are no stages are left out.
+    pub fn sorted<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Stage> {
+        let mut stages: Vec<Stage> = names.filter_map(Stage::parse).collect();
+        stages.sort_unstable();
+        stages.dedup();
+        stages
+    }
+
+    /// What the causal order compares: runs of rows that repeat together, then steps, layers, rows.
+    fn rank(self) -> (usize, usize, usize, Site) {
+        let run = |r: &Row| (r.part, r.place == Place::Step || r.place == Place::StepLayer, r.place == Place::Once);
+        let rows = &TABLE[..=self.site as usize];
+        let group = rows.windows(2).filter(|pair| run(&pair[0]) != run(&pair[1])).count();
+        let layer = if self.row().place == Place::Step { usize::MAX } else { self.layer };
+        (group, self.step, layer, self.site)
+    }
+}
+
+impl Ord for Stage {
+    fn cmp(&self, other: &Stage) -> Ordering {
+        self.rank().cmp(&other.rank())
+    }
+}
+
+impl PartialOrd for Stage {
+    fn partial_cmp(&self, other: &Stage) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Stage { layer, step, .. } = self;
+        let Row { part, name, place, .. } = self.row();
+        match place {
+            Place::Once => write!(f, "{part}.{name}"),
+            Place::VisionLayer | Place::Layer => write!(f, "{part}.{layer:02}.{name}"),
+            Place::Step => write!(f, "{part}.{step:04}.{name}"),
+            Place::StepLayer => write!(f, "{part}.{step:04}.{layer:02}.{name}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t1_2_rows_stand_at_their_sites_and_names_are_read_back() {
+        for (i, row) in TABLE.iter().enumerate() {
+            assert_eq!(row.site as usize, i, "{}", row.pattern());
+            let stage = match row.place {
+                Place::Once => Stage::once(row.site),
+                Place::VisionLayer | Place::Layer => Stage::layer(row.site, 5),
+                Place::Step => Stage::step(row.site, 123),
+                Place::StepLayer => Stage::of_step(row.site, 10_000, 100),
+            };
+            assert_eq!(Stage::parse(&stage.to_string()), Some(stage));
+        }
+        for none in ["", "decoder", "decoder.07", "decoder.7.mix", "step.7.logits", "decoder.007.mix", "a.b.c.d.e"] {
+            assert_eq!(Stage::parse(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn d10_4_the_order_is_causal() {
+        let names = "step.0001.logits step.0000.logits step.0001.00.query step.0000.01.out step.0000.00.out decoder.01.query \
+                     decoder.00.out decoder.norm policy.01.kept policy.budget policy.01.window output.ids cache.00.key input.ids";
+        let found: Vec<String> = Stage::sorted(names.split_whitespace()).iter().map(Stage::to_string).collect();
+        let want = "input.ids decoder.00.out decoder.01.query decoder.norm policy.01.window policy.budget policy.01.kept \
+                    cache.00.key step.0000.00.out step.0000.01.out step.0000.logits step.0001.00.query step.0001.logits output.ids";
+        assert_eq!(found, want.split_whitespace().collect::<Vec<_>>());
+    }
+}
