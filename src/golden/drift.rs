@@ -3,9 +3,9 @@
 //! errors add up, where those of roundings do not. Directions are runs that are off on purpose, whatever the model.
 //! Spec: D10.8, E10.10
 
-use super::fit::{Fit, Products, errors, together};
+use super::fit::{Drift, Fit, Products, errors, together};
 use super::measure::{Errors, Layout, flat};
-use super::numbers::{DRIFT, roundoff};
+use super::rulers::{DRIFT, roundoff};
 use super::{Bundle, BundleWriter, alike, noise};
 use crate::error::{Error, Result};
 use crate::generate;
@@ -27,23 +27,6 @@ const ASIDES: [Aside; 9] = [
     Aside::Branch(Branch::Attention),
     Aside::Branch(Branch::Mlp),
 ];
-
-/// Errors along a direction: how far, and by how much that may be off by chance.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Drift {
-    /// The direction, in words.
-    pub along: String,
-    /// The coefficient of the direction in the errors.
-    pub error: f64,
-    /// Its standard error.
-    pub ruler: f64,
-}
-
-impl Drift {
-    fn ratio(&self) -> f64 {
-        self.error / self.ruler
-    }
-}
 
 /// What other honest ways drift by counts so many times. Spec: T10.3
 const HABIT: f64 = 2.0;

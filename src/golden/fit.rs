@@ -12,6 +12,23 @@ pub(super) struct Products {
     size: Vec<f64>,
 }
 
+/// Errors along a direction: how far, and by how much that may be off by chance.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Drift {
+    /// The direction, in words.
+    pub along: String,
+    /// The coefficient of the direction in the errors.
+    pub error: f64,
+    /// Its standard error.
+    pub ruler: f64,
+}
+
+impl Drift {
+    pub fn ratio(&self) -> f64 {
+        self.error / self.ruler
+    }
+}
+
 /// A direction fitted to errors, a number a group of rows.
 #[derive(Debug, Clone)]
 pub(super) struct Fit {

@@ -1,7 +1,7 @@
 //! Images in a bundle: pixels in the shape that the family's processor gives, and what tells how they lie.
 
 use super::Bundle;
-use super::record::Recorder;
+use super::recorder::Recorder;
 use crate::error::{Error, Result, ensure};
 use crate::family::{Family, Outline};
 use crate::input::{GivenImage, Positions, Prepared};

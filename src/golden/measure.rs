@@ -73,6 +73,16 @@ pub(super) fn flat<T: Real>(value: &ArrayViewD<'_, T>) -> Vec<f64> {
     all
 }
 
+/// Row-major coordinates.
+pub(super) fn unravel(mut flat: usize, shape: &[usize]) -> Vec<usize> {
+    let mut index = vec![0; shape.len()];
+    for (i, &side) in index.iter_mut().zip(shape).rev() {
+        *i = flat % side.max(1);
+        flat /= side.max(1);
+    }
+    index
+}
+
 /// What a stage is off by. Spec: D10.2
 ///
 /// Few columns of a residual stream are a hundred times as large as the others, and so are their errors. Rows are

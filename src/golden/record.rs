@@ -3,22 +3,19 @@
 //! The stages that [`Pass::put`] names come through the [`Recorder`]; what has no place in a pass (inputs, decisions, the
 //! cache after eviction, the tokens) is put by [`record`]. Nothing is at the target unless all went well. Spec: T1.2
 
-use super::measure::{Layout, flat};
-use super::rows;
-use super::stages::{cache, inputs, metadata, possible};
-use super::{BundleWriter, Selection};
+use super::Selection;
+use super::recorder::Recorder;
+use super::stages::{cache, inputs, possible};
 use crate::decoder::Sequence;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::generate::{self, Until};
 use crate::input::Prepared;
 use crate::model::Model;
 use crate::num::Real;
-use crate::pass::{Pass, Precision, Tap, Work};
+use crate::pass::{Pass, Precision, Work};
 use crate::policy::{Heads, Policy, Retain, Scorer, Values};
 use crate::sample::{Sampler, Sampling};
-use crate::stage::Stage;
-use half::{bf16, f16};
-use ndarray::{Array1, Array2, ArrayViewD};
+use ndarray::{Array1, Array2};
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -50,142 +47,6 @@ pub struct Recorded {
     pub bytes: u64,
     /// The tokens generated.
     pub tokens: Vec<u32>,
-}
-
-/// Writes the stages it is shown in the type of a precision; a [`Tap`] cannot fail, so the first error waits.
-pub struct Recorder {
-    writer: BundleWriter,
-    precision: Precision,
-    selection: Selection,
-    stages: Vec<String>,
-    bytes: u64,
-    failed: Option<Error>,
-}
-
-impl Recorder {
-    /// A recorder that writes to `target`.
-    ///
-    /// # Errors
-    /// As [`BundleWriter::create`].
-    pub fn create(target: &Path, precision: Precision, selection: Selection) -> Result<Recorder> {
-        let writer = BundleWriter::create(target)?;
-        Ok(Recorder { writer, precision, selection, stages: Vec::new(), bytes: 0, failed: None })
-    }
-
-    /// Writes numbers under a name, in the type of the precision, if they are selected. values: row-major.
-    ///
-    /// # Errors
-    /// As [`BundleWriter::put`].
-    pub fn numbers<T: Real>(&mut self, name: &str, shape: &[usize], values: impl Iterator<Item = T>) -> Result<()> {
-        let layout = Layout::of(name, shape);
-        let most = self.selection.rows().filter(|&most| layout.rows > most && rows::may_be_sampled(name));
-        match most.filter(|_| self.selection.takes(name)) {
-            Some(most) => self.sample(name, shape, most, &values.map(Real::to_f64).collect::<Vec<_>>()),
-            None => self.whole(name, shape, values),
-        }
-    }
-
-    /// Some rows of a stage, which they are, and hashes of all of them. Spec: D10.10
-    fn sample(&mut self, name: &str, shape: &[usize], most: usize, values: &[f64]) -> Result<()> {
-        let layout = Layout::of(name, shape);
-        let chosen = rows::chosen(layout.rows, most);
-        let list = |values: &[usize]| values.iter().map(|&v| v as i64).collect::<Vec<_>>();
-        self.writer.put_i64(&format!("rows.{name}"), &[chosen.len()], &list(&chosen))?;
-        self.writer.put_i64(&format!("shape.{name}"), &[shape.len()], &list(shape))?;
-        for (kind, hash) in rows::hashes(values) {
-            self.writer.put_u8(&format!("hash.{kind}.{name}"), &[hash.len()], &hash)?;
-        }
-        let picked = rows::pick(layout, &chosen, values);
-        self.whole(name, &rows::shape(layout, shape, chosen.len()), picked.into_iter())
-    }
-
-    fn whole<T: Real>(&mut self, name: &str, shape: &[usize], values: impl Iterator<Item = T>) -> Result<()> {
-        let precision = self.precision;
-        let width = match precision {
-            Precision::Truth => 8,
-            Precision::Fast => 4,
-            Precision::Bf16 | Precision::F16 => 2,
-        };
-        self.with(name, shape.iter().product::<usize>() * width, |w| match precision {
-            Precision::Truth => w.put_f64(name, shape, &values.map(Real::to_f64).collect::<Vec<_>>()),
-            Precision::Fast => w.put_f32(name, shape, &values.map(Real::to_f32).collect::<Vec<_>>()),
-            Precision::Bf16 => w.put_bf16(name, shape, &values.map(|v| bf16::from_f32(v.to_f32())).collect::<Vec<_>>()),
-            Precision::F16 => w.put_f16(name, shape, &values.map(|v| f16::from_f32(v.to_f32())).collect::<Vec<_>>()),
-        })
-    }
-
-    /// Writes values that have a type of their own.
-    ///
-    /// # Errors
-    /// As [`BundleWriter::put`].
-    pub fn values(&mut self, name: &str, values: &Values) -> Result<()> {
-        let bytes = match values {
-            Values::I64(a) => 8 * a.len(),
-            Values::U8(a) => a.len(),
-            Values::F64(a) => 8 * a.len(),
-        };
-        self.with(name, bytes, |w| match values {
-            Values::I64(a) => w.put_i64(name, a.shape(), &a.iter().copied().collect::<Vec<_>>()),
-            Values::U8(a) => w.put_u8(name, a.shape(), &a.iter().copied().collect::<Vec<_>>()),
-            Values::F64(a) => w.put_f64(name, a.shape(), &a.iter().copied().collect::<Vec<_>>()),
-        })
-    }
-
-    /// Writes pixels, which are f32 in every precision.
-    ///
-    /// # Errors
-    /// As [`BundleWriter::put`].
-    pub fn pixels(&mut self, name: &str, shape: &[usize], values: &[f32]) -> Result<()> {
-        self.with(name, 4 * values.len(), |w| w.put_f32(name, shape, values))
-    }
-
-    /// Whether a stage of this name is selected.
-    pub fn takes(&self, name: &str) -> bool {
-        self.selection.takes(name)
-    }
-
-    /// The writer, to put what is no stage.
-    ///
-    /// # Errors
-    /// One that waited.
-    pub(super) fn writer(&mut self) -> Result<&mut BundleWriter> {
-        self.check()?;
-        Ok(&mut self.writer)
-    }
-
-    /// Puts the bundle together.
-    ///
-    /// # Errors
-    /// One that waited; as [`BundleWriter::finish`].
-    pub fn finish(mut self, metadata: Vec<(&'static str, String)>) -> Result<(Vec<String>, u64)> {
-        self.check()?;
-        self.writer.finish(metadata)?;
-        Ok((self.stages, self.bytes))
-    }
-
-    /// Fails with the error that waited.
-    fn check(&mut self) -> Result<()> {
-        self.failed.take().map_or(Ok(()), Err)
-    }
-
-    fn with(&mut self, name: &str, bytes: usize, put: impl FnOnce(&mut BundleWriter) -> Result<()>) -> Result<()> {
-        if self.selection.takes(name) {
-            put(&mut self.writer)?;
-            self.bytes += bytes as u64;
-            self.stages.push(name.to_string());
-        }
-        Ok(())
-    }
-}
-
-impl<T: Real> Tap<T> for Recorder {
-    fn wants(&self, at: Stage) -> bool {
-        self.failed.is_none() && self.selection.takes(&at.to_string())
-    }
-
-    fn see(&mut self, at: Stage, value: ArrayViewD<'_, T>) {
-        self.failed = self.numbers(&at.to_string(), value.shape(), flat(&value).into_iter()).err();
-    }
 }
 
 /// Runs a prompt through a model and writes what the recording asks for to `target`; `each` sees every token.
@@ -285,4 +146,21 @@ fn flow<T: Real>(
     }
     let (stages, bytes) = out.finish(metadata)?;
     Ok(Recorded { stages, bytes: bytes + noise, tokens })
+}
+
+/// What the bundle says of itself. Spec: T1.3
+fn metadata(model: &Model, prompt: &Prepared, how: &Recording) -> Vec<(&'static str, String)> {
+    let images: Vec<&str> = prompt.images.iter().map(|i| i.sha256.as_str()).collect();
+    vec![
+        ("version", "1".into()),
+        ("producer", format!("aircache {}", env!("CARGO_PKG_VERSION"))),
+        ("family", model.config.name().into()),
+        ("model", model.checkpoint.digest()),
+        ("precision", how.precision.bundle_name().into()),
+        ("policy", serde_json::json!(how.policy).to_string()),
+        ("retain", how.retain.to_string()),
+        ("prompt", prompt.prompt.clone()),
+        ("images", serde_json::json!(images).to_string()),
+        ("preprocess", prompt.preprocess.clone()),
+    ]
 }

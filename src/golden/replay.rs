@@ -1,10 +1,10 @@
 //! Replay: every stage recomputed in f64 from the candidate's own inputs, with the noise of honest computations in its
 //! type from the same inputs; then judged as by any golden.
 
+use super::case::Case;
 use super::given::{Decided, Values as Given};
 use super::ground::Ground;
-use super::judge::Judge;
-use super::record::Recorder;
+use super::recorder::Recorder;
 use super::rerun::{Rerun, Sink};
 use super::said::{policy, precision, scorer};
 use super::verdict::Verdict;
@@ -135,11 +135,10 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
     };
     let ground = Ground { has: &known, facts, known: Default::default() };
     let scorer = scorer(&golden, policy.as_ref());
-    let judge =
-        Judge { golden: &golden, candidate, precision, ground: Some(ground), scorer, policy, undecided, drifts };
-    let mut verdict = judge.verdict("replay")?;
+    let case = Case { golden: &golden, candidate, precision, ground: Some(ground), scorer, policy, undecided, drifts };
+    let mut verdict = case.verdict("replay")?;
     if policy.is_none()
-        && judge.undecided.is_none()
+        && case.undecided.is_none()
         && candidate.names().any(|name| Stage::parse(name).is_some_and(Stage::is_step))
     {
         verdict

@@ -1,8 +1,7 @@
 //! Huge stages in a golden: some of the rows, and hashes of all of them. Not here: what is judged of the rows.
 
 use super::Bundle;
-use super::measure::Layout;
-use super::numbers::unravel;
+use super::measure::{Layout, unravel};
 use crate::num::Grid;
 use crate::stage::Stage;
 use crate::weights::Dtype;

@@ -1,8 +1,7 @@
-//! The stages of a recording that no pass shows: what goes in, and the cache after eviction; and what a bundle says of
-//! itself. Shapes and names are the bundle's (T1.2).
+//! The stages of a recording that no pass shows: what goes in, and the cache after eviction. Shapes and names are the bundle's (T1.2).
 
 use super::images;
-use super::record::{Recorder, Recording};
+use super::recorder::Recorder;
 use crate::cache::Cache;
 use crate::error::Result;
 use crate::family::Family;
@@ -92,21 +91,4 @@ pub(super) fn possible(model: &Model, max_new_tokens: usize) -> Vec<String> {
         }
     });
     stages.map(|stage| stage.to_string()).collect()
-}
-
-/// What the bundle says of itself. Spec: T1.3
-pub(super) fn metadata(model: &Model, prompt: &Prepared, how: &Recording) -> Vec<(&'static str, String)> {
-    let images: Vec<&str> = prompt.images.iter().map(|i| i.sha256.as_str()).collect();
-    vec![
-        ("version", "1".into()),
-        ("producer", format!("aircache {}", env!("CARGO_PKG_VERSION"))),
-        ("family", model.config.name().into()),
-        ("model", model.checkpoint.digest()),
-        ("precision", how.precision.bundle_name().into()),
-        ("policy", serde_json::json!(how.policy).to_string()),
-        ("retain", how.retain.to_string()),
-        ("prompt", prompt.prompt.clone()),
-        ("images", serde_json::json!(images).to_string()),
-        ("preprocess", prompt.preprocess.clone()),
-    ]
 }

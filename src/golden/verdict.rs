@@ -1,6 +1,5 @@
 //! Verdicts: what is said of a stage, and of a candidate as a whole.
 
-use super::map::Map;
 use crate::stage::Stage;
 use serde_json::{Value, json};
 
@@ -56,6 +55,23 @@ pub struct StageVerdict {
     pub words: String,
     /// The stage as a whole, for a picture; none where it is no stage of numbers.
     pub whole: Option<Whole>,
+}
+
+/// The largest |e| / ruler in each part of a stage. Spec: D10.9
+#[derive(Debug, Clone, PartialEq)]
+pub struct Map {
+    /// The stage.
+    pub stage: String,
+    /// Panels (heads, or 1), rows and numbers of a row; a stage of one row is cut into lines of equal length.
+    pub sides: [usize; 3],
+    /// Cells of a panel: down, across.
+    pub cells: [usize; 2],
+    /// [panel][down · across]: element error in rulers; NaN where a number is none.
+    pub panels: Vec<Vec<f64>>,
+    /// How many rulers an element may be off. Spec: T10.3
+    pub allowed: f64,
+    /// Whether it is one row, cut into lines.
+    pub folded: bool,
 }
 
 /// A stage of numbers as a whole, each a root mean square.

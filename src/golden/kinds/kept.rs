@@ -1,51 +1,55 @@
 //! Judging kept sets: the most important, within the margin.
 
-use super::decisions::{exact, not_integers, rows, sets};
-use super::given::{importance, kept, window};
-use super::judge::Judge;
-use super::measure::{Errors, Layout};
-use super::noise;
-use super::numbers::{margins, roundoff, shown};
-use super::verdict::{Outcome, StageVerdict};
+use super::integers::{self, not_integers};
+use crate::golden::case::Case;
+use crate::golden::given::{importance, kept, window};
+use crate::golden::measure::{Errors, Layout};
+use crate::golden::noise;
+use crate::golden::rulers::{margins, roundoff, shown};
+use crate::golden::verdict::{Outcome, StageVerdict};
 use crate::policy::LayerScores;
 use ndarray::Array2;
 
 /// A kept set: the most important, within the margin. Spec: E10.6
-pub(super) fn judge(j: &Judge<'_>, name: &str, l: usize) -> StageVerdict {
-    let (Some((_, sets)), Some(scorer)) = (sets(j, l), &j.scorer) else { return exact(j, name) };
-    let Some(got) = kept(j.candidate, name, sets, scorer.candidates().len()) else { return not_integers(j, name) };
-    let own = importance(j.candidate, l, sets);
-    let golden = importance(j.golden, l, sets);
-    let Some(importance) = own.as_ref().or(golden.as_ref()).filter(|i| i.ncols() == scorer.candidates().len()) else {
-        return exact(j, name);
+pub(in crate::golden) fn judge(case: &Case<'_>, name: &str, l: usize) -> StageVerdict {
+    let (Some((_, sets)), Some(scorer)) = (case.sets(l), &case.scorer) else { return integers::judge(case, name) };
+    let Some(got) = kept(case.candidate, name, sets, scorer.candidates().len()) else {
+        return not_integers(case, name);
     };
-    let due = j.candidate.i64("policy.budget").ok().and_then(|b| b.iter().nth(l).copied());
+    let own = importance(case.candidate, l, sets);
+    let golden = importance(case.golden, l, sets);
+    let Some(importance) = own.as_ref().or(golden.as_ref()).filter(|i| i.ncols() == scorer.candidates().len()) else {
+        return integers::judge(case, name);
+    };
+    let due = case.candidate.i64("policy.budget").ok().and_then(|b| b.iter().nth(l).copied());
     let b = got[0].len();
     if let Some(due) = due.filter(|&due| due != b as i64) {
         return StageVerdict::plain(name, Outcome::Fail, format!("{b} kept, the budget is {due}"));
     }
-    let others = j.golden.get(name).map(|t| t.shape.last().copied().unwrap_or(0));
+    let others = case.golden.get(name).map(|t| t.shape.last().copied().unwrap_or(0));
     if due.is_none() && own.is_none() && others.is_some_and(|o| o != b) {
         return StageVerdict::plain(name, Outcome::Fail, format!("{b} kept, {} are due", others.unwrap_or(0)));
     }
     // The margin of every importance: what its store may hide, or what honest noise makes of it.
     let margin: Vec<f64> = match (&own, &golden) {
         (Some(own), _) => {
-            let u = roundoff(shown(j.precision, own.as_slice().unwrap_or_default()));
+            let u = roundoff(shown(case.precision, own.as_slice().unwrap_or_default()));
             own.outer_iter().map(|row| 2.0 * u * row.iter().fold(0.0f64, |m, v| m.max(v.abs()))).collect()
         }
         (None, Some(golden)) => {
             let stage = format!("policy.{l:02}.importance");
-            let shape = j.golden.get(&stage).map(|t| t.shape.to_vec()).unwrap_or_default();
+            let shape = case.golden.get(&stage).map(|t| t.shape.to_vec()).unwrap_or_default();
             let layout = Layout::of(&stage, &shape);
-            let noise = noise::read(j.golden, j.precision, &stage, layout).unwrap_or_else(|| Errors::none(layout));
-            margins(&stage, &shape, golden.as_slice().unwrap_or_default(), &noise, j.precision)
+            let noise =
+                noise::read(case.golden, case.precision, &stage, layout).unwrap_or_else(|| Errors::none(layout));
+            margins(&stage, &shape, golden.as_slice().unwrap_or_default(), &noise, case.precision)
         }
         (None, None) => vec![0.0; sets],
     };
     // Windows that are kept as such are the candidate's own.
-    let votes = rows(j).and_then(|n| window(j.candidate, &format!("policy.{l:02}.window"), sets, n));
-    let votes = votes.or_else(|| rows(j).and_then(|n| window(j.golden, &format!("policy.{l:02}.window"), sets, n)));
+    let votes = case.rows().and_then(|n| window(case.candidate, &format!("policy.{l:02}.window"), sets, n));
+    let votes =
+        votes.or_else(|| case.rows().and_then(|n| window(case.golden, &format!("policy.{l:02}.window"), sets, n)));
     let layer = |importance: Array2<f64>| LayerScores {
         kv_heads: sets,
         window: votes.clone().unwrap_or_else(|| vec![vec![]; sets]),

@@ -1,39 +1,15 @@
 //! Judging a stage of numbers: errors against rulers, whole and in every part, so that one wrong head is seen.
 
-use super::drift::Drift;
-use super::measure::{Errors, Layout};
 use super::place::place;
-use super::verdict::{Outcome, StageVerdict, Whole};
+use crate::golden::fit::Drift;
+use crate::golden::measure::{Errors, Layout, unravel};
+use crate::golden::rulers::{DRIFT, GAIN, GLOBAL, LOCAL, Rulers};
+use crate::golden::verdict::{Outcome, StageVerdict, Whole};
 use crate::num::Grid;
 use crate::pass::Precision;
 
-/// How many rulers a single element, a row or a column may be off. Spec: T10.3
-pub(super) const LOCAL: f64 = 3.0;
-/// How many rulers a head or a whole stage may be off. Spec: T10.3
-const GLOBAL: f64 = 2.0;
-/// How many rulers everything may be too large or too small by. Spec: T10.3
-const GAIN: f64 = 4.0;
-/// How many standard errors a drift may have. Spec: T10.3
-pub(super) const DRIFT: f64 = 8.0;
-
-/// Unit roundoff of what a type stores. Spec: T10.1
-pub(super) fn roundoff(precision: Precision) -> f64 {
-    match precision {
-        Precision::Truth | Precision::Fast => (-24f64).exp2(),
-        Precision::Bf16 => (-9f64).exp2(),
-        Precision::F16 => (-12f64).exp2(),
-    }
-}
-
-/// The type that numbers themselves show: that of the bundle, unless some number could not be stored in it. Spec: A10.2
-pub(super) fn shown(precision: Precision, values: &[f64]) -> Precision {
-    let grid = precision.grid();
-    let stored = |v: &f64| grid == Grid::Native || grid.round(*v) == *v;
-    if values.iter().all(stored) { precision } else { Precision::Fast }
-}
-
 /// A stage that is to be judged.
-pub(super) struct Numbers<'a> {
+pub(in crate::golden) struct Numbers<'a> {
     /// Its name.
     pub name: &'a str,
     /// Its shape.
@@ -54,90 +30,8 @@ pub(super) struct Numbers<'a> {
     pub drift: Option<&'a Drift>,
 }
 
-/// What an honest computation may be off by, statistic by statistic; rows and heads in units of the noise's scale.
-/// Spec: E10.2
-pub(super) struct Rulers {
-    /// [lead · rows]: root mean square, largest.
-    pub rows: Vec<[f64; 2]>,
-    /// One a column, or one a head where rows are few.
-    pub columns: Vec<f64>,
-    /// [lead].
-    pub heads: Vec<f64>,
-    /// All elements.
-    pub whole: f64,
-    /// Along the truth.
-    pub gain: f64,
-    /// What does not average out.
-    pub trend: f64,
-}
-
-impl Rulers {
-    /// The rulers from a stage's noise, no smaller than what storing alone makes, and for no row or column smaller than
-    /// what is usual among its like. Spec: E10.2, E10.3
-    pub fn of(layout: Layout, truth: &[f64], noise: &Errors, precision: Precision) -> Rulers {
-        let (u, tiny) =
-            (roundoff(precision), if precision == Precision::F16 { (-25f64).exp2() } else { f64::MIN_POSITIVE });
-        // The truth's own size, in the same statistics and units.
-        let size = Errors::of(layout, truth, &vec![0.0; truth.len()], Some(&noise.scale));
-        let unit = noise.scale.iter().copied().fold(f64::INFINITY, f64::min);
-        let mut rows = noise.rows.clone();
-        for (lead, rows) in rows.chunks_mut(layout.rows.max(1)).enumerate() {
-            let sizes = &size.rows[lead * layout.rows..][..rows.len()];
-            for k in 0..2 {
-                let usual = if layout.columns() { quantile(rows.iter().map(|n| n[k]), USUAL) } else { 0.0 };
-                let least = [0.5, 1.0][k] * u;
-                let ruler = |n: f64, s: f64| {
-                    (if n > usual { FEW_OF_ROW } else { FEW } * n).max(usual).max(s * least).max(tiny / unit)
-                };
-                rows.iter_mut().zip(sizes).for_each(|(n, s)| n[k] = ruler(n[k], s[k]));
-            }
-        }
-        let mut columns = noise.columns.clone();
-        let per_head = columns.len() / layout.lead.max(1);
-        for (columns, sizes) in columns.chunks_mut(per_head.max(1)).zip(size.columns.chunks(per_head.max(1))) {
-            let usual = quantile(columns.iter().zip(sizes).map(|(n, s)| n / s), 0.5).max(0.5 * u);
-            columns.iter_mut().zip(sizes).for_each(|(n, s)| *n = (FEW * *n).max(s * usual).max(tiny));
-        }
-        let few = if layout.columns() { 1.0 } else { FEW };
-        let heads = noise
-            .heads(layout)
-            .iter()
-            .zip(size.heads(layout))
-            .map(|(n, s)| (few * n).max(0.5 * u * s).max(tiny / unit))
-            .collect();
-        let whole = (few * noise.whole).max(0.5 * u * size.whole).max(tiny);
-        // Along the truth, errors of N independent rows add up to a 1/√N-th of their size; rows are alike, so that no more
-        // than 16 are counted as independent (E10.4).
-        let by_chance = whole / size.whole.max(tiny) / 4.0;
-        // The mean of R independent errors is a 1/√R-th of one of them (E10.4).
-        let units = noise.columns.iter().zip(&noise.scale).map(|(k, s)| (k / s).powi(2)).sum::<f64>();
-        let mean = (units / noise.columns.len().max(1) as f64 / layout.rows.max(1) as f64).sqrt();
-        let least = 0.5 * u * quantile(size.rows.iter().map(|r| r[0]), 0.5) / (layout.rows.max(1) as f64).sqrt();
-        let trend = noise.trend.max(mean).max(least).max(tiny / unit);
-        Rulers { rows, columns, heads, whole, gain: noise.gain.max(by_chance), trend }
-    }
-}
-
-/// The share of rows that are no noisier than usual. Spec: E10.3
-const USUAL: f64 = 0.99;
-/// By how much the few draws that were measured may be smaller than what is usual for one row, one column, or the one
-/// row of a stage. Spec: E10.3
-const FEW: f64 = 2.0;
-/// The same for a row among the noisiest, whose error may hang on one number. Spec: E10.3
-const FEW_OF_ROW: f64 = 4.0;
-
-/// The value that this share of the finite values does not exceed; 0 without any.
-fn quantile(values: impl Iterator<Item = f64>, share: f64) -> f64 {
-    let mut values: Vec<f64> = values.filter(|v| v.is_finite()).collect();
-    if values.is_empty() {
-        return 0.0;
-    }
-    let at = ((values.len() - 1) as f64 * share).ceil() as usize;
-    *values.select_nth_unstable_by(at, f64::total_cmp).1
-}
-
 /// The largest share of what is allowed that one statistic uses up.
-pub(super) struct Worst {
+pub(in crate::golden) struct Worst {
     statistic: &'static str,
     error: f64,
     ruler: f64,
@@ -145,7 +39,7 @@ pub(super) struct Worst {
 }
 
 /// Judges a stage of numbers. Spec: E10.5
-pub(super) fn judge(n: &Numbers<'_>) -> StageVerdict {
+pub(in crate::golden) fn judge(n: &Numbers<'_>) -> StageVerdict {
     let layout = Layout::of(n.name, n.shape);
     let noise = n.noise.clone().unwrap_or_else(|| Errors::none(layout));
     let errors = Errors::of(layout, n.truth, n.got, Some(&noise.scale));
@@ -218,7 +112,7 @@ fn size(values: &[f64]) -> f64 {
 }
 
 /// How far every element is off, in its row's rulers: row-major, as the stage.
-pub(super) fn ratios(n: &Numbers<'_>) -> Vec<f64> {
+pub(in crate::golden) fn ratios(n: &Numbers<'_>) -> Vec<f64> {
     let layout = Layout::of(n.name, n.shape);
     let noise = n.noise.clone().unwrap_or_else(|| Errors::none(layout));
     let rulers = Rulers::of(layout, n.truth, &noise, n.precision);
@@ -267,24 +161,6 @@ fn words(n: &Numbers<'_>, layout: Layout, errors: &Errors, rulers: &Rulers, wors
 }
 
 /// A ratio in words.
-pub(super) fn times(ratio: f64) -> String {
+pub(in crate::golden) fn times(ratio: f64) -> String {
     if ratio < 1000.0 { format!("{ratio:.1}x") } else { format!("{ratio:.0e}x") }
-}
-
-/// Row-major coordinates.
-pub(super) fn unravel(mut flat: usize, shape: &[usize]) -> Vec<usize> {
-    let mut index = vec![0; shape.len()];
-    for (i, &side) in index.iter_mut().zip(shape).rev() {
-        *i = flat % side.max(1);
-        flat /= side.max(1);
-    }
-    index
-}
-
-/// How far a row of numbers may be off at most: the element ruler times its factor. [lead · rows] Spec: E10.6
-pub(super) fn margins(name: &str, shape: &[usize], truth: &[f64], noise: &Errors, precision: Precision) -> Vec<f64> {
-    let layout = Layout::of(name, shape);
-    let rulers = Rulers::of(layout, truth, noise, precision);
-    let unit = |row: usize| (0..layout.width).map(|c| noise.unit(layout, row * layout.width + c)).fold(0.0, f64::max);
-    rulers.rows.iter().enumerate().map(|(i, r)| LOCAL * r[1] * unit(i)).collect()
 }

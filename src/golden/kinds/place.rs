@@ -1,11 +1,16 @@
 //! Where a stage is wrong, in words a kernel engineer uses.
 
-use super::measure::Layout;
+use crate::golden::measure::Layout;
 use crate::stage::{Site, Stage};
 
 /// The place of a failure: `wrong(0, i)` says whether row i is, `wrong(1, i)` column i, `wrong(2, i)` head i.
 /// Spec: D10.6
-pub(super) fn place(name: &str, layout: Layout, heads: usize, wrong: impl Fn(usize, usize) -> bool) -> String {
+pub(in crate::golden) fn place(
+    name: &str,
+    layout: Layout,
+    heads: usize,
+    wrong: impl Fn(usize, usize) -> bool,
+) -> String {
     let Layout { lead, rows, width } = layout;
     let row_is = |i: usize| wrong(0, i);
     let head_is = |h: usize| wrong(2, h) || (h * rows..(h + 1) * rows).any(row_is);

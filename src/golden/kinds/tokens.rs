@@ -1,25 +1,25 @@
 //! Judging generated tokens, and which decode steps can be compared at all: never against another prefix.
 
-use super::decisions::not_integers;
-use super::judge::Judge;
-use super::measure::{Errors, Layout};
-use super::noise;
-use super::numbers::{margins, roundoff};
-use super::verdict::{Outcome, StageVerdict};
+use super::integers::not_integers;
+use crate::golden::case::Case;
+use crate::golden::measure::{Errors, Layout};
+use crate::golden::noise;
+use crate::golden::rulers::{margins, roundoff};
+use crate::golden::verdict::{Outcome, StageVerdict};
 
 /// Why a decode step cannot be compared with the golden's; none where it can. Spec: C10.5a
-pub(super) fn other_prefix(j: &Judge<'_>, t: usize) -> Option<&'static str> {
-    if j.ground.is_some() {
+pub(in crate::golden) fn other_prefix(case: &Case<'_>, t: usize) -> Option<&'static str> {
+    if case.ground.is_some() {
         return None; // a replay has fed the candidate's own tokens from its own cache
     }
-    let differs = |name: &str| match (j.golden.i64(name), j.candidate.get(name)) {
-        (Ok(ours), Some(_)) => j.candidate.i64(name).map_or(true, |got| got != ours),
+    let differs = |name: &str| match (case.golden.i64(name), case.candidate.get(name)) {
+        (Ok(ours), Some(_)) => case.candidate.i64(name).map_or(true, |got| got != ours),
         _ => false,
     };
-    if (0..).map(|l| format!("policy.{l:02}.kept")).take_while(|n| j.golden.get(n).is_some()).any(|n| differs(&n)) {
+    if (0..).map(|l| format!("policy.{l:02}.kept")).take_while(|n| case.golden.get(n).is_some()).any(|n| differs(&n)) {
         return Some("other entries were kept than in the golden; replay with --model judges it");
     }
-    let (ours, got) = (j.golden.i64("output.ids").ok()?, j.candidate.i64("output.ids").ok()?);
+    let (ours, got) = (case.golden.i64("output.ids").ok()?, case.candidate.i64("output.ids").ok()?);
     let fed = |ids: &ndarray::ArrayD<i64>| ids.iter().take(t + 1).copied().collect::<Vec<_>>();
     (fed(&ours) != fed(&got)).then_some("another token was fed than in the golden; replay with --model judges it")
 }
@@ -31,23 +31,25 @@ fn logits(t: usize) -> String {
 
 /// Tokens are the greatest of their own logits; where they differ from the golden's, by a gap that noise may close.
 /// Spec: E10.6
-pub(super) fn judge(j: &Judge<'_>, name: &str) -> StageVerdict {
-    let Ok(got) = j.candidate.i64(name) else { return not_integers(j, name) };
+pub(in crate::golden) fn judge(case: &Case<'_>, name: &str) -> StageVerdict {
+    let Ok(got) = case.candidate.i64(name) else { return not_integers(case, name) };
     let got: Vec<i64> = got.iter().copied().collect();
     for (t, &token) in got.iter().enumerate() {
-        let Some(own) = j.candidate.get(&logits(t)).and_then(|_| j.candidate.f64(&logits(t)).ok()) else { continue };
+        let Some(own) = case.candidate.get(&logits(t)).and_then(|_| case.candidate.f64(&logits(t)).ok()) else {
+            continue;
+        };
         let own: Vec<f64> = own.iter().copied().collect();
         let Some(&chosen) = usize::try_from(token).ok().and_then(|t| own.get(t)) else {
             return StageVerdict::plain(name, Outcome::Fail, format!("token {t} is {token}, beyond the vocabulary"));
         };
         let (best, most) =
             own.iter().enumerate().fold((0, f64::NEG_INFINITY), |m, (i, &v)| if v > m.1 { (i, v) } else { m });
-        if most - chosen > 2.0 * roundoff(j.precision) * most.abs() {
+        if most - chosen > 2.0 * roundoff(case.precision) * most.abs() {
             let words = format!("token {t} is not the greatest of its own logits ({})", logits(t));
             return StageVerdict::plain(name, Outcome::Fail, words).at(vec![t], best as f64, token as f64);
         }
     }
-    let Ok(ours) = j.golden.i64(name) else {
+    let Ok(ours) = case.golden.i64(name) else {
         return StageVerdict::plain(name, Outcome::Pass, "");
     };
     let ours: Vec<i64> = ours.iter().copied().collect();
@@ -55,8 +57,8 @@ pub(super) fn judge(j: &Judge<'_>, name: &str) -> StageVerdict {
         let words = if ours.len() == got.len() { "" } else { "as far as both go" };
         return StageVerdict::plain(name, Outcome::Pass, words);
     };
-    let not_comparable = t > 0 && other_prefix(j, t - 1).is_some();
-    let truth = j.golden.get(&logits(t)).and_then(|_| j.golden.f64(&logits(t)).ok());
+    let not_comparable = t > 0 && other_prefix(case, t - 1).is_some();
+    let truth = case.golden.get(&logits(t)).and_then(|_| case.golden.f64(&logits(t)).ok());
     let verdict =
         |outcome, words: String| StageVerdict::plain(name, outcome, words).at(vec![t], ours[t] as f64, got[t] as f64);
     let Some(truth) = truth.filter(|_| !not_comparable) else {
@@ -66,8 +68,8 @@ pub(super) fn judge(j: &Judge<'_>, name: &str) -> StageVerdict {
     let shape = truth.shape().to_vec();
     let truth: Vec<f64> = truth.iter().copied().collect();
     let layout = Layout::of(&logits(t), &shape);
-    let noise = noise::read(j.golden, j.precision, &logits(t), layout).unwrap_or_else(|| Errors::none(layout));
-    let margin = 2.0 * margins(&logits(t), &shape, &truth, &noise, j.precision).first().copied().unwrap_or(0.0);
+    let noise = noise::read(case.golden, case.precision, &logits(t), layout).unwrap_or_else(|| Errors::none(layout));
+    let margin = 2.0 * margins(&logits(t), &shape, &truth, &noise, case.precision).first().copied().unwrap_or(0.0);
     let at = |id: i64| usize::try_from(id).ok().and_then(|i| truth.get(i).copied()).unwrap_or(f64::NAN);
     let gap = at(ours[t]) - at(got[t]);
     let words = format!("token {t}: {} for {}: gap {gap:.0e}, noise {margin:.0e}", got[t], ours[t]);

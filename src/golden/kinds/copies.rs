@@ -1,27 +1,30 @@
 //! Judging the cache after eviction: bit-exact copies of the candidate's own keys and values, at its own kept rows.
 
-use super::decisions::not_integers;
-use super::given::kept;
-use super::judge::Judge;
-use super::verdict::{Outcome, StageVerdict};
+use super::integers::not_integers;
+use crate::golden::case::Case;
+use crate::golden::given::kept;
+use crate::golden::verdict::{Outcome, StageVerdict};
 use crate::policy::Heads;
 
 /// The verdict on `cache.LL.key`, `value` or `positions`. Spec: C10.3a
-pub(super) fn judge(j: &Judge<'_>, name: &str, l: usize) -> StageVerdict {
+pub(in crate::golden) fn judge(case: &Case<'_>, name: &str, l: usize) -> StageVerdict {
     let not_judged = |words: &str| StageVerdict::plain(name, Outcome::NotJudged, words);
     let site = name.rsplit('.').next().unwrap_or_default();
     let own = |what: &str| format!("{what}.{l:02}.{}", if what == "policy" { "kept" } else { site });
-    let heads =
-        match j.candidate.get(&format!("cache.{l:02}.key")).or_else(|| j.golden.get(&format!("cache.{l:02}.key"))) {
-            Some(t) if t.shape.len() == 3 => t.shape[0].max(1),
-            _ => 1,
-        };
+    let heads = match case
+        .candidate
+        .get(&format!("cache.{l:02}.key"))
+        .or_else(|| case.golden.get(&format!("cache.{l:02}.key")))
+    {
+        Some(t) if t.shape.len() == 3 => t.shape[0].max(1),
+        _ => 1,
+    };
     // The rows that each KV head keeps: all of them without a policy that evicts.
     let kept_name = own("policy");
-    let rows: Option<Vec<Vec<usize>>> = match &j.scorer {
+    let rows: Option<Vec<Vec<usize>>> = match &case.scorer {
         Some(scorer) => {
-            let sets = if j.policy.is_some_and(|p| p.0.heads == Heads::Kv) { heads } else { 1 };
-            let from = if j.candidate.get(&kept_name).is_some() { j.candidate } else { j.golden };
+            let sets = if case.policy.is_some_and(|p| p.0.heads == Heads::Kv) { heads } else { 1 };
+            let from = if case.candidate.get(&kept_name).is_some() { case.candidate } else { case.golden };
             if from.get(&kept_name).is_none() {
                 return not_judged("which entries are kept is not in the bundle");
             }
@@ -33,12 +36,12 @@ pub(super) fn judge(j: &Judge<'_>, name: &str, l: usize) -> StageVerdict {
         None => None,
     };
     if site == "positions" {
-        return positions(j, name, rows);
+        return positions(case, name, rows);
     }
     let source = own("decoder");
-    let (whole, got) = match (j.candidate.get(&source), j.candidate.f64(name)) {
-        (Some(_), Ok(got)) => (j.candidate.f64(&source), got),
-        (None, Ok(_)) => return j.numbers(name),
+    let (whole, got) = match (case.candidate.get(&source), case.candidate.f64(name)) {
+        (Some(_), Ok(got)) => (case.candidate.f64(&source), got),
+        (None, Ok(_)) => return case.numbers(name),
         (_, Err(_)) => return StageVerdict::plain(name, Outcome::Fail, "no stored numbers"),
     };
     let Ok(whole) = whole else { return not_judged("its own keys or values are no numbers") };
@@ -90,9 +93,9 @@ fn looks_like(whole: &ndarray::ArrayD<f64>, got: &ndarray::ArrayD<f64>, g: usize
     String::new()
 }
 
-fn positions(j: &Judge<'_>, name: &str, rows: Option<Vec<Vec<usize>>>) -> StageVerdict {
-    let Ok(got) = j.candidate.i64(name) else { return not_integers(j, name) };
-    let own = j.candidate.i64("input.positions").or_else(|_| j.golden.i64("input.positions"));
+fn positions(case: &Case<'_>, name: &str, rows: Option<Vec<Vec<usize>>>) -> StageVerdict {
+    let Ok(got) = case.candidate.i64(name) else { return not_integers(case, name) };
+    let own = case.candidate.i64("input.positions").or_else(|_| case.golden.i64("input.positions"));
     let Ok(all) = own else {
         return StageVerdict::plain(name, Outcome::NotJudged, "the prompt's positions are not known");
     };

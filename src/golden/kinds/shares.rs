@@ -1,12 +1,12 @@
 //! Judging what layers say of their importances, and the budgets that follow.
 
-use super::decisions::{exact, not_integers, same_window, sets};
-use super::given::{importance, vector};
-use super::judge::Judge;
-use super::measure::Layout;
-use super::noise;
-use super::numbers::{roundoff, shown};
-use super::verdict::{Outcome, StageVerdict};
+use super::integers::{self, not_integers};
+use crate::golden::case::Case;
+use crate::golden::given::{importance, vector};
+use crate::golden::measure::Layout;
+use crate::golden::noise;
+use crate::golden::rulers::{roundoff, shown};
+use crate::golden::verdict::{Outcome, StageVerdict};
 use crate::policy::{Budget, LayerScores, over_sets, skewness, strength};
 
 /// How many rulers a statistic of importances may be off. Spec: T10.3
@@ -14,35 +14,35 @@ const STATISTIC: f64 = 3.0;
 
 /// What a statistic over n importances may be off by, relative: a few stores and four sums of n numbers in f32.
 /// Spec: E10.8
-fn statistic_ruler(j: &Judge<'_>, values: &[f64], n: usize) -> f64 {
-    4.0 * roundoff(shown(j.precision, values)) + 4.0 * (n as f64).sqrt() * (-24f64).exp2()
+fn statistic_ruler(case: &Case<'_>, values: &[f64], n: usize) -> f64 {
+    4.0 * roundoff(shown(case.precision, values)) + 4.0 * (n as f64).sqrt() * (-24f64).exp2()
 }
 
 /// Strengths and skewnesses: from the candidate's own importances where it has them, else the golden's.
-pub(super) fn statistics(j: &Judge<'_>, name: &str) -> StageVerdict {
-    let Some(ours) = vector(j.golden, name) else {
+pub(in crate::golden) fn statistics(case: &Case<'_>, name: &str) -> StageVerdict {
+    let Some(ours) = vector(case.golden, name) else {
         return StageVerdict::plain(name, Outcome::NotJudged, "the golden does not hold it");
     };
-    let Some(got) = vector(j.candidate, name) else {
+    let Some(got) = vector(case.candidate, name) else {
         return StageVerdict::plain(name, Outcome::Fail, "NaN or infinite, or no numbers");
     };
-    if let Some(fail) = j.misfit(name, &[ours.len()]) {
+    if let Some(fail) = case.misfit(name, &[ours.len()]) {
         return fail;
     }
     let f = if name.ends_with("skewness") { skewness } else { strength };
-    let own = |l: usize| sets(j, l).and_then(|(_, sets)| importance(j.candidate, l, sets));
+    let own = |l: usize| case.sets(l).and_then(|(_, sets)| importance(case.candidate, l, sets));
     let layout = Layout::of(name, &[ours.len()]);
-    let noise = noise::read(j.golden, j.precision, name, layout);
+    let noise = noise::read(case.golden, case.precision, name, layout);
     let mut worst = (0, 0.0, f64::MIN_POSITIVE, 0.0);
     for l in 0..ours.len() {
         let (expected, n, noise) = match own(l) {
             Some(importance) => (over_sets(&importance, f), importance.ncols(), 0.0),
-            None if (0..ours.len()).all(|l| same_window(j, l)) => {
+            None if (0..ours.len()).all(|l| case.same_window(l)) => {
                 (ours[l], 1, noise.as_ref().map_or(0.0, |n| n.rows[0][1]))
             }
             None => return StageVerdict::plain(name, Outcome::NotJudged, "of another window than the golden's"),
         };
-        let ruler = (statistic_ruler(j, &got, n) * expected.abs()).max(noise).max(f64::MIN_POSITIVE);
+        let ruler = (statistic_ruler(case, &got, n) * expected.abs()).max(noise).max(f64::MIN_POSITIVE);
         let error = (got[l] - expected).abs();
         if error / ruler > worst.1 / worst.2 || l == 0 {
             worst = (l, error, ruler, expected);
@@ -56,24 +56,24 @@ pub(super) fn statistics(j: &Judge<'_>, name: &str) -> StageVerdict {
 }
 
 /// What every layer says, from the candidate where it says so, else from the golden; and the relative margin of each.
-fn layers(j: &Judge<'_>) -> Option<Vec<(LayerScores, f64)>> {
-    let count = vector(j.golden, "policy.strength")?.len();
-    let of = |name: &str| vector(j.candidate, name).filter(|v| v.len() == count);
-    let golden = |name: &str| vector(j.golden, name).filter(|v| v.len() == count);
+fn layers(case: &Case<'_>) -> Option<Vec<(LayerScores, f64)>> {
+    let count = vector(case.golden, "policy.strength")?.len();
+    let of = |name: &str| vector(case.candidate, name).filter(|v| v.len() == count);
+    let golden = |name: &str| vector(case.golden, name).filter(|v| v.len() == count);
     let noisy = |name: &str, l: usize| {
         let layout = Layout::of(name, &[count]);
-        let noise = noise::read(j.golden, j.precision, name, layout).map_or(0.0, |n| n.rows[0][1]);
+        let noise = noise::read(case.golden, case.precision, name, layout).map_or(0.0, |n| n.rows[0][1]);
         golden(name).map_or(0.0, |v| noise / v[l].abs().max(f64::MIN_POSITIVE))
     };
     (0..count)
         .map(|l| {
-            let (_, sets) = sets(j, l)?;
-            let own = importance(j.candidate, l, sets);
+            let (_, sets) = case.sets(l)?;
+            let own = importance(case.candidate, l, sets);
             let has_own = own.is_some();
-            let importance = own.or_else(|| importance(j.golden, l, sets))?;
+            let importance = own.or_else(|| importance(case.golden, l, sets))?;
             let value = |name: &str, f: fn(&[f64]) -> f64| match (of(name), has_own) {
-                (Some(v), _) => (v[l], statistic_ruler(j, &v, 1)),
-                (None, true) => (over_sets(&importance, f), statistic_ruler(j, &[], importance.ncols())),
+                (Some(v), _) => (v[l], statistic_ruler(case, &v, 1)),
+                (None, true) => (over_sets(&importance, f), statistic_ruler(case, &[], importance.ncols())),
                 (None, false) => (golden(name).map_or(0.0, |v| v[l]), noisy(name, l)),
             };
             let (s, k) = (value("policy.strength", strength), value("policy.skewness", skewness));
@@ -91,15 +91,15 @@ fn layers(j: &Judge<'_>) -> Option<Vec<(LayerScores, f64)>> {
 }
 
 /// Budgets: what the rule makes of the strengths and skewnesses. Spec: E10.6
-pub(super) fn budget(j: &Judge<'_>, name: &str) -> StageVerdict {
-    let Ok(got) = j.candidate.i64(name) else { return not_integers(j, name) };
-    let (Some(scorer), Some((policy, retain)), Some(layers)) = (&j.scorer, &j.policy, layers(j)) else {
-        return exact(j, name);
+pub(in crate::golden) fn budget(case: &Case<'_>, name: &str) -> StageVerdict {
+    let Ok(got) = case.candidate.i64(name) else { return not_integers(case, name) };
+    let (Some(scorer), Some((policy, retain)), Some(layers)) = (&case.scorer, &case.policy, layers(case)) else {
+        return integers::judge(case, name);
     };
     if matches!(policy.budget, Budget::Sparsity { .. }) {
-        return exact(j, name);
+        return integers::judge(case, name);
     }
-    if let Some(fail) = j.misfit(name, &[layers.len()]) {
+    if let Some(fail) = case.misfit(name, &[layers.len()]) {
         return fail;
     }
     let (scores, margin): (Vec<LayerScores>, Vec<f64>) = layers.into_iter().unzip();

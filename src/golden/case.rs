@@ -1,0 +1,177 @@
+//! A case: the two bundles that are compared, and all that is known beside them. The kinds of stages read it. Not here: who
+//! judges which stage.
+
+use super::fit::Drift;
+use super::ground::Ground;
+use super::kinds::numbers::{self, Numbers};
+use super::measure::Layout;
+use super::rows::{self, Sample};
+use super::verdict::{Outcome, StageVerdict};
+use super::{Bundle, noise, rulers};
+use crate::pass::Precision;
+use crate::policy::{Heads, Policy, Retain, Scorer};
+use crate::stage::{Site, Stage};
+use std::collections::BTreeMap;
+
+/// What a candidate is judged by.
+pub(super) struct Case<'a> {
+    /// The truth, and its noise.
+    pub golden: &'a Bundle,
+    /// Who is judged.
+    pub candidate: &'a Bundle,
+    /// The candidate's type.
+    pub precision: Precision,
+    /// In a replay, what the candidate's own values reach.
+    pub ground: Option<Ground<'a>>,
+    /// The policy at work, where the golden says so.
+    pub scorer: Option<Scorer>,
+    /// The policy.
+    pub policy: Option<(Policy, Retain)>,
+    /// In a replay, why nothing is known from the policy on. Spec: C10.7a
+    pub undecided: Option<String>,
+    /// In a replay, what the errors of a stage follow. Spec: E10.10
+    pub drifts: BTreeMap<String, Drift>,
+}
+
+impl Case<'_> {
+    /// Kept sets, and the policy.
+    pub fn sets(&self, l: usize) -> Option<(Policy, usize)> {
+        let policy = self.policy?.0;
+        let key = self
+            .golden
+            .get(&format!("decoder.{l:02}.key"))
+            .or_else(|| self.candidate.get(&format!("decoder.{l:02}.key")));
+        let importance = self.golden.get(&format!("policy.{l:02}.importance"));
+        let sets = match policy.heads {
+            Heads::Kv => key.map(|k| k.shape[0]).or(importance.map(|i| i.shape[0]))?,
+            _ => 1,
+        };
+        Some((policy, sets))
+    }
+
+    /// Rows of the prompt.
+    pub fn rows(&self) -> Option<usize> {
+        let of = |b: &Bundle| b.get("input.roles").and_then(|t| t.shape.first().copied());
+        of(self.golden).or_else(|| of(self.candidate))
+    }
+
+    /// Whether importances of a layer are seen through the same window in both; in a replay they are by construction.
+    pub fn same_window(&self, l: usize) -> bool {
+        let name = format!("policy.{l:02}.window");
+        if self.ground.is_some() || self.candidate.get(&name).is_none() {
+            return true;
+        }
+        matches!((self.golden.i64(&name), self.candidate.i64(&name)), (Ok(a), Ok(b)) if a == b)
+    }
+
+    /// Judges a stage of numbers against the golden's.
+    pub fn numbers(&self, name: &str) -> StageVerdict {
+        let mut verdict = self.with_numbers(name, numbers::judge).unwrap_or_else(|verdict| *verdict);
+        let kept = self.golden.get(name).map(|t| t.shape);
+        if let Some(Ok(Some(sample))) = kept.map(|kept| Sample::of(self.golden, name, kept))
+            && !verdict.index.is_empty()
+        {
+            verdict.index = sample.index(name, &verdict.index);
+            let part = format!("{} of {} rows judged", sample.rows.len(), Layout::of(name, &sample.shape).rows);
+            let counted = "; rows in words are counted among these";
+            verdict.words = match verdict.outcome {
+                Outcome::Fail => format!("{}; {part}{counted}", verdict.words),
+                _ => part,
+            };
+        }
+        verdict
+    }
+
+    /// Does something with a stage of numbers; where there is nothing to compare, the verdict that says so.
+    pub fn with_numbers<R>(
+        &self,
+        name: &str,
+        what: impl FnOnce(&Numbers<'_>) -> R,
+    ) -> std::result::Result<R, Box<StageVerdict>> {
+        let not_judged = |words: &str| Err(Box::new(StageVerdict::plain(name, Outcome::NotJudged, words)));
+        let Some(ours) = self.golden.get(name) else {
+            let input = Stage::parse(name).is_some_and(|at| at.row().part == "input") && self.ground.is_some();
+            return not_judged(if input {
+                "give --image and --prompt to have it judged"
+            } else {
+                "the golden does not hold it"
+            });
+        };
+        let shape = ours.shape.to_vec();
+        let sample = match Sample::of(self.golden, name, &shape) {
+            Ok(sample) => sample,
+            Err(why) => return not_judged(why),
+        };
+        if let Some(fail) = self.misfit(name, sample.as_ref().map_or(&shape, |s| &s.shape)) {
+            return Err(Box::new(fail));
+        }
+        let (Ok(truth), Ok(got)) = (self.golden.flat(name), self.candidate.flat(name)) else {
+            let words = format!(
+                "stored as {}, expected F64, F32, BF16 or F16",
+                self.candidate.get(name).map_or("?".into(), |t| t.dtype.to_string())
+            );
+            return Err(Box::new(StageVerdict::plain(name, Outcome::Fail, words)));
+        };
+        if sample.as_ref().is_some_and(|s| s.is_equal(self.golden, self.candidate, name)) {
+            return Err(Box::new(StageVerdict::plain(
+                name,
+                Outcome::Pass,
+                "the truth as the type stores it, every bit",
+            )));
+        }
+        let got = match &sample {
+            Some(sample) => rows::pick(Layout::of(name, &sample.shape), &sample.rows, &got),
+            None => got,
+        };
+        let layout = Layout::of(name, &shape);
+        let noise = noise::read(self.golden, self.precision, name, layout);
+        let at = Stage::parse(name);
+        let pixels = at.is_some_and(|at| at.site == Site::Pixels);
+        if noise.is_none() && !pixels {
+            return not_judged("the golden holds no noise for it");
+        }
+        let (truth, got) = (&truth[..], &got[..]);
+        if truth.is_empty() {
+            return Err(Box::new(StageVerdict::plain(name, Outcome::Pass, "")));
+        }
+        let precision = if pixels { rulers::shown(self.precision, got) } else { self.precision };
+        let noise = noise.or_else(|| Some(rulers::pixel_noise(layout, truth)));
+        let query = at.and_then(|at| self.golden.get(&Stage::layer(Site::Query, at.layer).to_string()));
+        let heads = query.map_or(1, |q| q.shape.first().copied().unwrap_or(1));
+        let independent = self.ground.is_some();
+        Ok(what(&Numbers {
+            name,
+            shape: &shape,
+            truth,
+            got,
+            noise,
+            precision,
+            heads,
+            independent,
+            drift: self.drifts.get(name),
+        }))
+    }
+
+    /// A failure for a shape that does not fit, with what it looks like. Spec: C10.4a
+    pub fn misfit(&self, name: &str, shape: &[usize]) -> Option<StageVerdict> {
+        let got = self.candidate.get(name)?.shape.to_vec();
+        if got == shape {
+            return None;
+        }
+        let mut sorted = (got.clone(), shape.to_vec());
+        sorted.0.sort_unstable();
+        sorted.1.sort_unstable();
+        let squeezed: Vec<usize> = got.iter().copied().filter(|&s| s != 1).collect();
+        let hint = if sorted.0 == sorted.1 {
+            "; the same sides in another order: transposed?"
+        } else if squeezed == shape {
+            "; a side of 1 too many: a batch?"
+        } else if got.len() == shape.len() && got.iter().zip(shape).filter(|(a, b)| a != b).count() == 1 {
+            "; one side differs: another number of rows or heads"
+        } else {
+            ""
+        };
+        let words = format!("shape {got:?}, expected {shape:?}{hint}");
+        Some(StageVerdict::plain(name, Outcome::Fail, words))
+    }
+}

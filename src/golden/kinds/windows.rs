@@ -1,0 +1,74 @@
+//! Windows: which rows vote. A window may differ from the truth's where honest noise could have made it so.
+//! Spec: D10.5, E10.6
+
+use super::integers::{self, not_integers};
+use crate::golden::case::Case;
+use crate::golden::given::window;
+use crate::golden::measure::{Errors, Layout};
+use crate::golden::noise;
+use crate::golden::rulers::margins;
+use crate::golden::verdict::{Outcome, StageVerdict};
+use crate::policy::{Heads, Window};
+
+/// A window: who is in it has to reach the threshold, within the margin. Spec: E10.6
+pub(in crate::golden) fn judge(case: &Case<'_>, name: &str, l: usize) -> StageVerdict {
+    let Some(((policy, sets), n)) = case.sets(l).zip(case.rows()) else { return integers::judge(case, name) };
+    if case.golden.get(name).is_none() {
+        return integers::judge(case, name);
+    }
+    let (Some(ours), Some(got)) = (window(case.golden, name, sets, n), window(case.candidate, name, sets, n)) else {
+        return not_integers(case, name);
+    };
+    if ours == got {
+        return StageVerdict::plain(name, Outcome::Pass, "");
+    }
+    let attention = format!("policy.{l:02}.attention");
+    let found = case.golden.get(&attention).and_then(|_| case.golden.f64(&attention).ok());
+    let (Window::Elite { alpha }, Some(found), Some(scorer)) = (policy.window, found, &case.scorer) else {
+        let (at, a, b) = first_difference(&ours, &got);
+        return StageVerdict::plain(name, Outcome::Fail, "other rows vote").at(vec![at], a, b);
+    };
+    let shape = found.shape().to_vec();
+    let truth = found.as_slice().unwrap_or_default();
+    let layout = Layout::of(&attention, &shape);
+    let noise = noise::read(case.golden, case.precision, &attention, layout).unwrap_or_else(|| Errors::none(layout));
+    let margin = margins(&attention, &shape, truth, &noise, case.precision);
+    let text = scorer.rows();
+    if layout.width != text.len() || layout.rows < sets {
+        return integers::judge(case, name);
+    }
+    let mut largest = (0.0, 0.0, 0, 0.0, 0.0); // gap, margin, row, attention, threshold
+    for (set, (ours, got)) in ours.iter().zip(&got).enumerate() {
+        let differ = |r: &&usize| ours.binary_search(r).is_ok() != got.binary_search(r).is_ok();
+        for &row in ours.iter().chain(got).filter(differ) {
+            let Ok(column) = text.binary_search(&row) else {
+                let words = format!("row {row} votes, which is no text that counts");
+                return StageVerdict::plain(name, Outcome::Fail, words);
+            };
+            let heads: Vec<usize> = if policy.heads == Heads::Union { (0..layout.rows).collect() } else { vec![set] };
+            let gaps = heads.iter().map(|&h| {
+                let att = &truth[h * layout.width..][..layout.width];
+                let threshold = alpha * att.iter().copied().fold(0.0, f64::max);
+                ((att[column] - threshold).abs(), margin[h] * (1.0 + alpha), row, att[column], threshold)
+            });
+            if let Some(gap) = gaps.min_by(|a, b| (a.0 / a.1).total_cmp(&(b.0 / b.1)))
+                && (largest.1 == 0.0 || gap.0 / gap.1 > largest.0 / largest.1)
+            {
+                largest = gap;
+            }
+        }
+    }
+    let (gap, margin, row, attention, threshold) = largest;
+    let words = format!(
+        "row {row} attends {attention:.3e}, the threshold is {threshold:.3e}: gap {gap:.0e}, noise {margin:.0e}"
+    );
+    let outcome = if gap <= margin { Outcome::Admissible } else { Outcome::Fail };
+    StageVerdict::plain(name, outcome, words).by("margin", gap, margin, 1.0)
+}
+
+fn first_difference(ours: &[Vec<usize>], got: &[Vec<usize>]) -> (usize, f64, f64) {
+    let of = |sets: &[Vec<usize>], i: usize| sets.concat().get(i).map_or(f64::NAN, |&v| v as f64);
+    let longest = ours.concat().len().max(got.concat().len());
+    let at = (0..longest).find(|&i| of(ours, i) != of(got, i)).unwrap_or(0);
+    (at, of(ours, at), of(got, at))
+}
