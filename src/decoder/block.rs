@@ -2,11 +2,10 @@
 
 use super::Member;
 use super::attend::attend;
-use super::qkv::Qkv;
 use crate::config::{DecoderConfig, NormKind, Projections};
 use crate::error::Result;
 use crate::kernel::Angles;
-use crate::layer::{GatedMlp, Linear, Norm};
+use crate::layer::{GatedMlp, Linear, Norm, Qkv};
 use crate::num::Real;
 use crate::pass::{Branch, Pass};
 use crate::stage::LayerStages;
@@ -32,12 +31,15 @@ impl Block {
         Ok(Block {
             attention_norm: norm("input_layernorm")?,
             qkv: match c.projections {
-                Projections::Apart => Qkv::Apart(Box::new([
+                Projections::Apart => Qkv::apart([
                     linear("self_attn.q_proj", q, d, c.qkv_bias)?,
                     linear("self_attn.k_proj", kv, d, c.qkv_bias)?,
                     linear("self_attn.v_proj", kv, d, c.qkv_bias)?,
-                ])),
-                Projections::Grouped => Qkv::Grouped(linear("self_attn.qkv_proj", q + 2 * kv, d, c.qkv_bias)?),
+                ]),
+                Projections::Grouped => Qkv::grouped(
+                    linear("self_attn.qkv_proj", q + 2 * kv, d, c.qkv_bias)?,
+                    (c.heads, c.kv_heads, c.head_dim),
+                ),
             },
             out: linear("self_attn.o_proj", d, q, c.out_bias)?,
             mlp_norm: norm("post_attention_layernorm")?,
@@ -71,7 +73,7 @@ impl Block {
         let heads = [(at.query, c.heads), (at.key, c.kv_heads), (at.value, c.kv_heads)];
         let [q, k, v] = pass.put_heads(heads, (x.nrows(), c.head_dim), |pass| {
             let h = self.attention_norm.forward(pass, x.view()); // E6.2
-            let [q, k, v] = self.qkv.forward(pass, c, h.view());
+            let [q, k, v] = self.qkv.forward(pass, h.view());
             [pass.rotate(q, angles, c.head_dim), pass.rotate(k, angles, c.head_dim), v] // E6.3, C6.3a
         });
         let mix = attend(pass, c, at, [&q, &k, &v], members); // E6.4

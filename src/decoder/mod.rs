@@ -8,7 +8,6 @@ mod attend;
 mod block;
 mod observe;
 mod prefill;
-mod qkv;
 mod rotary;
 mod sequence;
 

@@ -3,7 +3,9 @@
 mod linear;
 mod mlp;
 mod norm;
+mod qkv;
 
 pub use linear::Linear;
 pub use mlp::{GatedMlp, Mlp};
 pub use norm::Norm;
+pub use qkv::Qkv;

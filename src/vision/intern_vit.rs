@@ -1,15 +1,15 @@
 //! InternViT: patch embedding behind a class token, learned positions, pre-norm layers whose two contributions are scaled.
-//! Source: InternVL2's `modeling_intern_vit.py`; transformers `modeling_internvl.py`.
+//! Source: OpenGVLab's `modeling_intern_vit.py`; transformers `InternVLVisionModel`.
 
-use super::attention_within;
+use super::layer::VitLayer;
 use super::tiles::{embedded, in_groups, shown};
 use crate::config::{InternVitConfig, NormKind};
 use crate::error::Result;
-use crate::layer::{Linear, Mlp, Norm};
+use crate::layer::{Linear, Mlp, Norm, Qkv};
 use crate::num::Real;
-use crate::pass::{Branch, Pass, Stored};
+use crate::pass::{Pass, Stored};
 use crate::weights::{Matrix, Names};
-use ndarray::{Array2, Array3, ArrayView4, s};
+use ndarray::{Array2, Array3, ArrayView4};
 
 /// An InternViT. Spec: E5.11–E5.13
 #[derive(Debug, Clone)]
@@ -21,29 +21,8 @@ pub struct InternVit {
     class: Matrix,
     /// [1 + patches a tile, d_v].
     positions: Matrix,
-    layers: Vec<Layer>,
+    layers: Vec<VitLayer>,
     last: Option<Norm>,
-}
-
-#[derive(Debug, Clone)]
-struct Layer {
-    norm1: Norm,
-    qkv: Qkv,
-    /// Of queries and of keys.
-    qk_norm: Option<[Norm; 2]>,
-    out: Linear,
-    scale1: Vec<f32>,
-    norm2: Norm,
-    mlp: Mlp,
-    scale2: Vec<f32>,
-}
-
-/// The projections to queries, keys and values.
-#[derive(Debug, Clone)]
-enum Qkv {
-    Apart(Box<[Linear; 3]>),
-    /// Below one another: [3 · d_v, d_v].
-    Fused(Linear),
 }
 
 impl InternVit {
@@ -58,25 +37,26 @@ impl InternVit {
             let at = |part: &str| format!("vision.layers.{i}.{part}");
             let one = |part: &str| linear(at(part), d, d, c.qkv_bias);
             let norm = |part: &str, kind, eps| Norm::load(ck, &at(part), kind, d, eps);
-            Ok(Layer {
+            Ok(VitLayer {
+                heads: c.heads,
                 norm1: norm("norm1", c.norm, c.norm_eps)?,
                 qkv: match c.fused {
-                    true => Qkv::Fused(linear(at("qkv"), 3 * d, d, c.qkv_bias)?),
-                    false => Qkv::Apart(Box::new([one("query")?, one("key")?, one("value")?])),
+                    true => Qkv::stacked(linear(at("qkv"), 3 * d, d, c.qkv_bias)?, [d; 3]),
+                    false => Qkv::apart([one("query")?, one("key")?, one("value")?]),
                 },
                 qk_norm: match c.qk_norm {
                     Some(eps) => Some([norm("q_norm", NormKind::Rms, eps)?, norm("k_norm", NormKind::Rms, eps)?]),
                     None => None,
                 },
                 out: linear(at("out"), d, d, true)?,
-                scale1: ck.vector(&at("scale1"), d)?,
+                scale1: Some(ck.vector(&at("scale1"), d)?),
                 norm2: norm("norm2", c.norm, c.norm_eps)?,
                 mlp: Mlp {
                     fc1: linear(at("mlp.fc1"), c.intermediate, d, true)?,
                     activation: c.activation,
                     fc2: linear(at("mlp.fc2"), d, c.intermediate, true)?,
                 },
-                scale2: ck.vector(&at("scale2"), d)?,
+                scale2: Some(ck.vector(&at("scale2"), d)?),
             })
         });
         let layers = layers.collect::<Result<Vec<_>>>()?;
@@ -111,8 +91,9 @@ impl InternVit {
 
     fn tiles<T: Real>(&self, pass: &mut Pass<'_, T>, pixels: ArrayView4<'_, f32>) -> Array2<T> {
         let mut x = self.embedded(pass, pixels);
+        let lengths = vec![self.tokens(); pixels.dim().0];
         for (i, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(pass, x, &self.config, self.tokens());
+            x = layer.forward(pass, x, &lengths, None);
             x = shown(pass, i, x, self.tokens());
         }
         match &self.last {
@@ -141,40 +122,4 @@ impl InternVit {
         }
         pass.store(x)
     }
-}
-
-impl Qkv {
-    fn forward<T: Real>(&self, pass: &Pass<'_, T>, h: &Array2<T>) -> [Array2<T>; 3] {
-        match self {
-            Qkv::Apart(each) => [0, 1, 2].map(|i| each[i].forward(pass, h.view())),
-            Qkv::Fused(all) => {
-                let (qkv, d) = (all.forward(pass, h.view()), h.ncols());
-                [0, 1, 2].map(|i| qkv.slice(s![.., i * d..(i + 1) * d]).to_owned())
-            }
-        }
-    }
-}
-
-impl Layer {
-    /// x: [tiles · tokens, d_v] → the same. Spec: E5.12, E5.13, R5.12, C5.12a
-    fn forward<T: Real>(&self, pass: &mut Pass<'_, T>, x: Array2<T>, c: &InternVitConfig, tokens: usize) -> Array2<T> {
-        let h = self.norm1.forward(pass, x.view());
-        let [mut q, mut k, v] = self.qkv.forward(pass, &h);
-        if let Some([of_q, of_k]) = &self.qk_norm {
-            (q, k) = (of_q.forward(pass, q.view()), of_k.forward(pass, k.view()));
-        }
-        let mix = attention_within(pass, &q, &k, &v, c.heads, &vec![tokens; x.nrows() / tokens]);
-        let mix = pass.branch(Branch::Attention, self.out.forward(pass, mix.view()));
-        let x = pass.add(x, scaled(pass, mix, &self.scale1));
-        let h = self.norm2.forward(pass, x.view());
-        pass.add(x, scaled(pass, self.mlp.forward(pass, h.view()), &self.scale2))
-    }
-}
-
-/// Each column times its number, stored. Spec: E5.12, R5.12
-fn scaled<T: Real>(pass: &Pass<'_, T>, mut x: Array2<T>, scale: &[f32]) -> Array2<T> {
-    for mut row in x.outer_iter_mut() {
-        row.iter_mut().zip(scale).for_each(|(x, &s)| *x *= T::of_f32(s));
-    }
-    pass.store(x)
 }

@@ -2,14 +2,18 @@
 
 mod attention;
 mod intern_vit;
+mod layer;
 mod pack;
+mod projector;
 mod shuffle;
 mod siglip;
 mod tiles;
 
 pub use attention::attention_within;
 pub use intern_vit::InternVit;
+pub use layer::VitLayer;
 pub use pack::pack;
-pub use shuffle::{ShuffledProjector, shuffled};
+pub use projector::Projector;
+pub use shuffle::shuffled;
 pub use siglip::Siglip;
 pub(crate) use tiles::rows_at_once;

@@ -1,16 +1,7 @@
-//! Pixel shuffle, which puts the patches of a square side by side, and the projector behind it.
-//! Source: OpenGVLab's `pixel_shuffle` and `mlp1`; transformers' `pixel_shuffle` and `InternVLMultiModalProjector`.
+//! Pixel shuffle, which puts the patches of a square side by side. Source: OpenGVLab's and transformers' `pixel_shuffle`.
 
-use crate::config::{Activation, NormKind};
-use crate::error::Result;
-use crate::layer::{Linear, Mlp, Norm};
 use crate::num::Real;
-use crate::pass::Pass;
-use crate::weights::Names;
-use ndarray::{Array2, Array3, ArrayView2, ArrayView3, s};
-
-/// ε of the projector's layer norm, PyTorch's default.
-const EPS: f64 = 1e-5;
+use ndarray::{Array3, ArrayView3, s};
 
 /// Makes one row of each square of m × m patches; the class token is dropped.
 ///
@@ -28,31 +19,4 @@ pub fn shuffled<T: Real>(features: ArrayView3<'_, T>, m: usize, transposed: bool
         }
     }
     rows
-}
-
-/// A layer norm and two linear layers. Spec: E5.15
-#[derive(Debug, Clone)]
-pub struct ShuffledProjector {
-    norm: Norm,
-    mlp: Mlp,
-}
-
-impl ShuffledProjector {
-    /// Takes the projector's weights from a checkpoint; square: m² · d_v, d: the language model's width.
-    ///
-    /// # Errors
-    /// A tensor that is missing or has another shape than the configuration says.
-    pub fn load(names: &Names<'_>, square: usize, d: usize, activation: Activation) -> Result<Self> {
-        let linear = |name: &str, inputs| Linear::load(names, &format!("projector.{name}"), d, inputs, true);
-        Ok(ShuffledProjector {
-            norm: Norm::load(names, "projector.norm", NormKind::Layer, square, EPS)?,
-            mlp: Mlp { fc1: linear("fc1", square)?, activation, fc2: linear("fc2", d)? },
-        })
-    }
-
-    /// features: [rows, m² · d_v] → [rows, d]. Spec: E5.15, R5.15
-    pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, features: ArrayView2<'_, T>) -> Array2<T> {
-        let h = self.norm.forward(pass, features);
-        self.mlp.forward(pass, h.view())
-    }
 }

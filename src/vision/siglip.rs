@@ -2,13 +2,13 @@
 //! Source: transformers `modeling_siglip.py`. The layer norm after the last layer is not applied, as LLaVA takes the
 //! features before it (C5.1b).
 
-use super::attention_within;
+use super::layer::VitLayer;
 use super::tiles::{embedded, in_groups, shown};
 use crate::config::{NormKind, SiglipConfig};
 use crate::error::Result;
-use crate::layer::{Linear, Mlp, Norm};
+use crate::layer::{Linear, Mlp, Norm, Qkv};
 use crate::num::Real;
-use crate::pass::{Branch, Pass, Stored};
+use crate::pass::{Pass, Stored};
 use crate::weights::{Matrix, Names};
 use ndarray::{Array2, Array3, ArrayView2, ArrayView4, Axis, concatenate};
 
@@ -20,18 +20,7 @@ pub struct Siglip {
     patch_embedding: Linear,
     /// [tokens a tile, d_v].
     position_embedding: Matrix,
-    layers: Vec<Layer>,
-}
-
-#[derive(Debug, Clone)]
-struct Layer {
-    norm1: Norm,
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    out: Linear,
-    norm2: Norm,
-    mlp: Mlp,
+    layers: Vec<VitLayer>,
 }
 
 impl Siglip {
@@ -45,18 +34,21 @@ impl Siglip {
         let norm = |name: String| Norm::load(ck, &name, NormKind::Layer, d, c.norm_eps);
         let layers = (0..used).map(|i| {
             let at = |part: &str| format!("vision.encoder.layers.{i}.{part}");
-            Ok(Layer {
+            let one = |part: &str| linear(at(&format!("self_attn.{part}")), d, d);
+            Ok(VitLayer {
+                heads: c.heads,
                 norm1: norm(at("layer_norm1"))?,
-                query: linear(at("self_attn.q_proj"), d, d)?,
-                key: linear(at("self_attn.k_proj"), d, d)?,
-                value: linear(at("self_attn.v_proj"), d, d)?,
-                out: linear(at("self_attn.out_proj"), d, d)?,
+                qkv: Qkv::apart([one("q_proj")?, one("k_proj")?, one("v_proj")?]),
+                qk_norm: None,
+                out: one("out_proj")?,
+                scale1: None,
                 norm2: norm(at("layer_norm2"))?,
                 mlp: Mlp {
                     fc1: linear(at("mlp.fc1"), mlp, d)?,
                     activation: c.activation,
                     fc2: linear(at("mlp.fc2"), d, mlp)?,
                 },
+                scale2: None,
             })
         });
         Ok(Siglip {
@@ -104,8 +96,9 @@ impl Siglip {
             }
         };
         keep(0, &x, &mut states);
+        let lengths = vec![tokens; pixels.dim().0];
         for (i, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(pass, x, c, tokens);
+            x = layer.forward(pass, x, &lengths, None);
             x = shown(pass, i, x, tokens);
             keep(i + 1, &x, &mut states);
         }
@@ -115,17 +108,5 @@ impl Siglip {
         };
         let all: Vec<ArrayView2<'_, T>> = wanted.iter().map(of).collect();
         concatenate(Axis(1), &all).unwrap_or_else(|_| unreachable!("E5.1: equal rows"))
-    }
-}
-
-impl Layer {
-    /// x: [tiles · tokens, d_v] → the same. Spec: E5.2–E5.4, C5.2a, R5.2
-    fn forward<T: Real>(&self, pass: &mut Pass<'_, T>, x: Array2<T>, c: &SiglipConfig, tokens: usize) -> Array2<T> {
-        let h = self.norm1.forward(pass, x.view());
-        let [q, k, v] = [&self.query, &self.key, &self.value].map(|linear| linear.forward(pass, h.view()));
-        let mix = attention_within(pass, &q, &k, &v, c.heads, &vec![tokens; x.nrows() / tokens]);
-        let x = pass.add(x, pass.branch(Branch::Attention, self.out.forward(pass, mix.view())));
-        let h = self.norm2.forward(pass, x.view());
-        pass.add(x, self.mlp.forward(pass, h.view()))
     }
 }

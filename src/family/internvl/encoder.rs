@@ -2,15 +2,20 @@
 //! Source: InternVL2's `modeling_internvl_chat.py`; transformers `modeling_internvl.py`.
 
 use super::config::InternVlConfig;
+use crate::config::NormKind;
 use crate::error::Result;
 use crate::family::encoder::Encode;
 use crate::input::prepared::{Prepared, PreparedImage};
+use crate::layer::{Linear, Mlp, Norm};
 use crate::num::Real;
 use crate::pass::Pass;
 use crate::stage::{Site, Stage};
-use crate::vision::{InternVit, ShuffledProjector, shuffled};
+use crate::vision::{InternVit, Projector, shuffled};
 use crate::weights::Names;
 use ndarray::{Array2, Array4};
+
+/// ε of the projector's layer norm, PyTorch's default.
+const EPS: f64 = 1e-5;
 
 /// What comes before the language model.
 #[derive(Debug, Clone)]
@@ -18,7 +23,7 @@ pub struct InternVl {
     merge: usize,
     transposed: bool,
     tower: InternVit,
-    projector: ShuffledProjector,
+    projector: Projector,
 }
 
 impl InternVl {
@@ -31,14 +36,22 @@ impl InternVl {
             merge: config.merge,
             transposed: config.transposed,
             tower: InternVit::load(names, &config.vision, config.feature_layer)?,
-            projector: ShuffledProjector::load(
-                names,
-                config.vision.hidden * config.merge.pow(2),
-                config.text.hidden,
-                config.activation,
-            )?,
+            projector: projector(names, config)?,
         })
     }
+}
+
+/// The projector, which makes a row of the language model of every square of patches.
+///
+/// # Errors
+/// A tensor that is missing or has another shape than the configuration says.
+pub fn projector(names: &Names<'_>, config: &InternVlConfig) -> Result<Projector> {
+    let (square, d) = (config.vision.hidden * config.merge.pow(2), config.text.hidden);
+    let linear = |name: &str, inputs| Linear::load(names, &format!("projector.{name}"), d, inputs, true);
+    Ok(Projector {
+        norm: Norm::load(names, "projector.norm", NormKind::Layer, square, EPS)?,
+        mlp: Mlp { fc1: linear("fc1", square)?, activation: config.activation, fc2: linear("fc2", d)? },
+    })
 }
 
 impl Encode for InternVl {

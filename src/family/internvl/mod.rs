@@ -8,7 +8,7 @@ mod reader;
 
 pub use config::InternVlConfig;
 pub use conversations::{CONVERSATIONS, conversation};
-pub use encoder::InternVl;
+pub use encoder::{InternVl, projector};
 pub use reader::InternVlReader;
 
 use super::definition::{Entry, Family, Outline, Shape, Tower};

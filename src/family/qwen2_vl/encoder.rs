@@ -1,14 +1,17 @@
 //! Qwen2-VL: a tower over patches of images of any size, a merger of 2 × 2 patches to a row, M-RoPE in the decoder.
 //! Source: transformers `modeling_qwen2_vl.py`.
 
-use super::config::Qwen2VlConfig;
-use super::tower::{Merger, Qwen2VlTower};
+use super::config::{Qwen2VlConfig, Qwen2VlVisionConfig};
+use super::tower::{EPS, Qwen2VlTower};
+use crate::config::{Activation, NormKind};
 use crate::error::Result;
 use crate::family::encoder::Encode;
 use crate::input::prepared::{Prepared, PreparedImage};
+use crate::layer::{Linear, Mlp, Norm};
 use crate::num::Real;
 use crate::pass::Pass;
 use crate::stage::{Site, Stage};
+use crate::vision::Projector;
 use crate::weights::Names;
 use ndarray::{Array2, Axis, concatenate};
 
@@ -16,7 +19,7 @@ use ndarray::{Array2, Axis, concatenate};
 #[derive(Debug, Clone)]
 pub struct Qwen2Vl {
     tower: Qwen2VlTower,
-    merger: Merger,
+    merger: Projector,
 }
 
 impl Qwen2Vl {
@@ -27,9 +30,25 @@ impl Qwen2Vl {
     pub fn load(names: &Names<'_>, config: &Qwen2VlConfig) -> Result<Self> {
         Ok(Qwen2Vl {
             tower: Qwen2VlTower::load(names, &config.vision)?,
-            merger: Merger::load(names, &config.vision, config.text.hidden)?,
+            merger: merger(names, &config.vision, config.text.hidden)?,
         })
     }
+}
+
+/// The merger, which makes a row of width d of every square of patches.
+///
+/// # Errors
+/// A tensor that is missing or has another shape than the configuration says.
+pub fn merger(names: &Names<'_>, config: &Qwen2VlVisionConfig, d: usize) -> Result<Projector> {
+    let square = config.hidden * config.merge.pow(2);
+    Ok(Projector {
+        norm: Norm::load(names, "vision.merger.ln_q", NormKind::Layer, config.hidden, EPS)?,
+        mlp: Mlp {
+            fc1: Linear::load(names, "vision.merger.mlp.0", square, square, true)?,
+            activation: Activation::GeluErf,
+            fc2: Linear::load(names, "vision.merger.mlp.2", d, square, true)?,
+        },
+    })
 }
 
 impl Encode for Qwen2Vl {

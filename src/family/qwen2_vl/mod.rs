@@ -7,10 +7,10 @@ mod reader;
 mod tower;
 
 pub use config::{Qwen2VlConfig, Qwen2VlVisionConfig};
-pub use encoder::Qwen2Vl;
+pub use encoder::{Qwen2Vl, merger};
 pub use names::names;
 pub use reader::Qwen2VlReader;
-pub use tower::{Merger, Qwen2VlTower};
+pub use tower::Qwen2VlTower;
 
 use super::definition::{Entry, Family, Outline, Shape, Tower};
 use super::encoder::Encoder;

@@ -2,9 +2,9 @@
 
 use super::*;
 use aircache::config::{InternVitConfig, NormKind};
-use aircache::family::internvl::{InternVlConfig, names};
+use aircache::family::internvl::{InternVlConfig, names, projector};
 use aircache::files::Files;
-use aircache::vision::{InternVit, ShuffledProjector, shuffled};
+use aircache::vision::{InternVit, shuffled};
 use aircache::weights::Checkpoint;
 use ndarray::{Array2, Array3, Axis};
 
@@ -12,10 +12,6 @@ fn toy(case: &str) -> (Checkpoint, InternVlConfig) {
     let files = Files::Folder(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(case));
     let family = family::load(&files).unwrap();
     (Checkpoint::open(&files).unwrap(), family.as_a::<InternVlConfig>().unwrap().clone())
-}
-
-fn projector(names: &Names<'_>, c: &InternVlConfig) -> ShuffledProjector {
-    ShuffledProjector::load(names, c.vision.hidden * c.merge.pow(2), c.text.hidden, c.activation).unwrap()
 }
 
 /// A tower by hand: one tile of one pixel, one head of 2, one layer.
@@ -90,7 +86,7 @@ fn c5_12a_r5_11_r5_12_r5_15_tower_and_projector_equal_their_twins() {
         }
         let features = shuffled(states.view(), c.merge, c.transposed);
         let features: Array2<T> = features.flatten_to_rows();
-        let rows = projector(&names, &c).forward(&pass, features.view());
+        let rows = projector(&names, &c).unwrap().forward(&pass, features.view());
         assert_eq!(bits(&rows), bits(&twin.shuffled_projector(&c, &features)), "{case} on {grid:?}");
     }
     let theirs =
@@ -153,7 +149,7 @@ fn e5_15_worked_example() {
         ("mlp1.3.weight", &[1, 1], &[1.0]),
         ("mlp1.3.bias", &[1], &[0.0]),
     ]);
-    let projector = projector(&Names::new(&checkpoint, names::own), &c);
+    let projector = projector(&Names::new(&checkpoint, names::own), &c).unwrap();
     let row = projector.forward(&Pass::<f64>::new(Grid::Native), array![[1.0, -1.0, 1.0, -1.0]].view());
     assert!((row[[0, 0]] + 0.158655).abs() < 1e-5, "{row}");
 }

@@ -1,7 +1,7 @@
 //! Qwen2-VL's tower and merger.
 
 use super::*;
-use aircache::family::qwen2_vl::{Merger, Qwen2VlConfig, Qwen2VlTower, Qwen2VlVisionConfig, names};
+use aircache::family::qwen2_vl::{Qwen2VlConfig, Qwen2VlTower, Qwen2VlVisionConfig, merger, names};
 use aircache::files::Files;
 use aircache::kernel::{Angles, inverse_frequencies};
 use aircache::weights::Checkpoint;
@@ -75,7 +75,7 @@ fn c5_8a_r5_7_r5_8_r5_10_tower_and_merger_equal_their_twins() {
         let (checkpoint, c) = toy(case);
         let names = Names::new(&checkpoint, names);
         let (tower, merger) =
-            (Qwen2VlTower::load(&names, &c.vision).unwrap(), Merger::load(&names, &c.vision, c.text.hidden).unwrap());
+            (Qwen2VlTower::load(&names, &c.vision).unwrap(), merger(&names, &c.vision, c.text.hidden).unwrap());
         let m = c.vision.merge;
         let grids = [[1, 2 * m, 3 * m], [2, m, 2 * m]];
         let patches = patches(10 * m * m, c.vision.patch_numbers());
@@ -125,7 +125,7 @@ fn e5_10_worked_example() {
         ("model.visual.merger.mlp.2.bias", &[1], &[0.0]),
     ];
     let (checkpoint, _folder) = by_hand::checkpoint(&all);
-    let merger = Merger::load(&Names::new(&checkpoint, names), &by_hand_config(2), 1).unwrap();
+    let merger = merger(&Names::new(&checkpoint, names), &by_hand_config(2), 1).unwrap();
     let features = Array2::from_shape_fn((4, 4), |(i, j)| [1.0, -1.0, 1.0, 1.0][i] * [1.0, -1.0][j % 2]);
     let rows = merger.forward(&Pass::<f64>::new(Grid::Native), features.view());
     assert_eq!(rows.dim(), (1, 1));

@@ -1,0 +1,65 @@
+//! The projections to queries, keys and values: a matrix each, or one matrix, of whose outputs each has its own.
+
+use super::Linear;
+use crate::num::Real;
+use crate::pass::Pass;
+use ndarray::{Array2, ArrayView2, s};
+use std::ops::Range;
+
+/// The weights of the three projections, as the checkpoint stores them.
+#[derive(Debug, Clone)]
+pub struct Qkv {
+    matrices: Vec<Linear>,
+    /// For queries, keys and values: which outputs of which matrix are theirs, in order.
+    theirs: [Vec<(usize, Range<usize>)>; 3],
+}
+
+impl Qkv {
+    /// A matrix each.
+    pub fn apart(each: [Linear; 3]) -> Qkv {
+        let theirs = [0, 1, 2].map(|i| vec![(i, 0..each[i].weight.rows())]);
+        Qkv { matrices: each.into(), theirs }
+    }
+
+    /// One matrix: queries, keys and values below one another, of these widths. Spec: E5.12
+    pub fn stacked(all: Linear, [q, k, v]: [usize; 3]) -> Qkv {
+        Qkv { matrices: vec![all], theirs: [0..q, q..q + k, q + k..q + k + v].map(|rows| vec![(0, rows)]) }
+    }
+
+    /// One matrix, KV head by KV head: its query heads, its key, its value. Spec: E6.13
+    pub fn grouped(all: Linear, (heads, kv_heads, d_h): (usize, usize, usize)) -> Qkv {
+        let share = heads / kv_heads; // query heads of a group
+        let part = |first: usize, of: usize| {
+            let start = |g: usize| (g * (share + 2) + first) * d_h;
+            (0..kv_heads).map(|g| (0, start(g)..start(g) + of * d_h)).collect()
+        };
+        Qkv { matrices: vec![all], theirs: [part(0, share), part(share, 1), part(share + 1, 1)] }
+    }
+
+    /// Bytes of the weights.
+    pub fn bytes(&self) -> usize {
+        self.matrices.iter().map(Linear::bytes).sum()
+    }
+
+    /// h: [n, d] → queries [n, H·d_h], keys and values [n, G·d_h], stored. Spec: E5.2, E6.2, E6.13, C6.13a
+    pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, h: ArrayView2<'_, T>) -> [Array2<T>; 3] {
+        let mut products: Vec<Array2<T>> = self.matrices.iter().map(|matrix| matrix.forward(pass, h)).collect();
+        [0, 1, 2].map(|i| match &self.theirs[i][..] {
+            [(matrix, all)] if all.len() == products[*matrix].ncols() => std::mem::take(&mut products[*matrix]),
+            parts => beside(&products, parts),
+        })
+    }
+}
+
+/// Columns of products side by side.
+fn beside<T: Real>(products: &[Array2<T>], parts: &[(usize, Range<usize>)]) -> Array2<T> {
+    let width = parts.iter().map(|(_, columns)| columns.len()).sum();
+    let mut all = Array2::from_elem((products[0].nrows(), width), T::ZERO);
+    let mut first = 0;
+    for (product, columns) in parts {
+        let to = first..first + columns.len();
+        first = to.end;
+        all.slice_mut(s![.., to]).assign(&products[*product].slice(s![.., columns.clone()]));
+    }
+    all
+}

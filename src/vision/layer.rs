@@ -1,0 +1,68 @@
+//! A layer of a vision transformer: norm, attention, residual; norm, MLP, residual. All towers have it.
+
+use super::attention::attention_within;
+use crate::kernel::Angles;
+use crate::layer::{Linear, Mlp, Norm, Qkv};
+use crate::num::Real;
+use crate::pass::{Branch, Pass};
+use ndarray::Array2;
+
+/// The weights of a layer; what a tower does not have is none.
+#[derive(Debug, Clone)]
+pub struct VitLayer {
+    /// Number of heads.
+    pub heads: usize,
+    /// The norm before the attention.
+    pub norm1: Norm,
+    /// The projections to queries, keys and values.
+    pub qkv: Qkv,
+    /// Norms of queries and of keys, all heads together.
+    pub qk_norm: Option<[Norm; 2]>,
+    /// The projection of what attention gives.
+    pub out: Linear,
+    /// λ_1: \[d_v\].
+    pub scale1: Option<Vec<f32>>,
+    /// The norm before the MLP.
+    pub norm2: Norm,
+    /// The MLP.
+    pub mlp: Mlp,
+    /// λ_2: \[d_v\].
+    pub scale2: Option<Vec<f32>>,
+}
+
+impl VitLayer {
+    /// x: [n, d_v] → the same; lengths: of the segments (tiles, images, frames) that see themselves alone, together n; angles: of
+    /// n rows, in towers that turn queries and keys. Spec: E5.2–E5.4, E5.8, E5.9, E5.12, E5.13, C5.2a, C5.8a, C5.12a, R5.2
+    pub fn forward<T: Real>(
+        &self,
+        pass: &Pass<'_, T>,
+        x: Array2<T>,
+        lengths: &[usize],
+        angles: Option<&Angles<T>>,
+    ) -> Array2<T> {
+        let h = self.norm1.forward(pass, x.view()); // E5.2
+        let [mut q, mut k, v] = self.qkv.forward(pass, h.view());
+        if let Some([of_q, of_k]) = &self.qk_norm {
+            (q, k) = (of_q.forward(pass, q.view()), of_k.forward(pass, k.view())); // E5.12
+        }
+        if let Some(angles) = angles {
+            let d_h = q.ncols() / self.heads;
+            [q, k] = [q, k].map(|x| pass.rotate_wide(x, angles, d_h)); // E5.8
+        }
+        let mix = attention_within(pass, &q, &k, &v, self.heads, lengths); // E5.3, E5.9
+        let y = pass.branch(Branch::Attention, self.out.forward(pass, mix.view()));
+        let x = pass.add(x, scaled(pass, y, self.scale1.as_deref()));
+        let h = self.norm2.forward(pass, x.view()); // E5.4
+        let y = self.mlp.forward(pass, h.view());
+        pass.add(x, scaled(pass, y, self.scale2.as_deref()))
+    }
+}
+
+/// Each column times its number, stored; x itself where there are none. Spec: E5.12, R5.12
+fn scaled<T: Real>(pass: &Pass<'_, T>, mut x: Array2<T>, scale: Option<&[f32]>) -> Array2<T> {
+    let Some(scale) = scale else { return x };
+    for mut row in x.outer_iter_mut() {
+        row.iter_mut().zip(scale).for_each(|(x, &s)| *x *= T::of_f32(s));
+    }
+    pass.store(x)
+}

@@ -1,0 +1,29 @@
+//! A projector that makes one row of each square of patches: a norm, over a patch or over the whole square, and an MLP.
+
+use crate::layer::{Mlp, Norm};
+use crate::num::Real;
+use crate::pass::Pass;
+use ndarray::{Array2, ArrayView2};
+
+/// A norm and an MLP. Spec: E5.10, E5.15
+#[derive(Debug, Clone)]
+pub struct Projector {
+    /// Its width says of what: d_v of each patch, m² · d_v of each square of patches.
+    pub norm: Norm,
+    /// m² · d_v numbers in, a row of the language model out.
+    pub mlp: Mlp,
+}
+
+impl Projector {
+    /// features: [n, d_v], the patches of a square one after the other, or [n / m², m² · d_v] → [n / m², d].
+    /// Spec: E5.10, E5.15, R5.10, R5.15
+    pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, features: ArrayView2<'_, T>) -> Array2<T> {
+        let whole = "E5.10: whole squares";
+        let rows = |width: usize| (features.len() / width, width);
+        let x =
+            features.into_shape_with_order(rows(self.norm.weight.len())).unwrap_or_else(|_| unreachable!("{whole}"));
+        let h = self.norm.forward(pass, x);
+        let h = h.into_shape_with_order(rows(self.mlp.fc1.weight.cols())).unwrap_or_else(|_| unreachable!("{whole}"));
+        self.mlp.forward(pass, h.view())
+    }
+}
