@@ -109,7 +109,7 @@ impl Explained {
 /// The allowed values of an index from 0.
 fn from_0(what: &str, count: usize) -> String {
     match count {
-        0 | 1 => "0, because there is only one".into(),
+        0 | 1 => format!("0, the only {}", what.trim_start_matches("an ").trim_start_matches("a ")),
         _ => format!("{what} from 0 to {}", count - 1),
     }
 }

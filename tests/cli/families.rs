@@ -55,7 +55,7 @@ fn every_command_works_on_qwen2_vl() {
     let kept = shape("policy.00.kept")[0];
     assert_eq!(shape("cache.00.positions"), [3, n - 24 + kept]);
     let pixels = "multiple of 8 × 8 px, of 256 to 2048 pixels";
-    inspected(&cli, &["M-RoPE", "1, 1, 2 in turn", pixels, "224 × 224: 25", "usable"]);
+    inspected(&cli, &["M-RoPE", "sections of 1, 1, 2", pixels, "224 × 224: 25", "usable"]);
 }
 
 #[test]

@@ -129,7 +129,7 @@ fn weights_that_are_cut_short_while_mapped_are_an_error() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{stderr}");
     assert!(
-        stderr.contains("model.safetensors: expected a file that stays as it is") && stderr.lines().count() == 1,
+        stderr.contains("model.safetensors: expected a file that does not change") && stderr.lines().count() == 1,
         "{stderr}"
     );
 }
