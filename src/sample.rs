@@ -64,7 +64,7 @@ impl Sampler {
         let mut order: Vec<usize> = (0..logits.len()).collect();
         order.sort_by(|&a, &b| logits[b].to_f64().total_cmp(&logits[a].to_f64()).then(a.cmp(&b)));
         order.truncate(if top_k == 0 { order.len() } else { top_k });
-        // Not the softmax of E3.2: in f64, divided by a temperature, and added from the most probable token on (E6.9).
+        // Not the softmax of E3.2: E6.9 divides by the temperature, computes in f64 and adds in the order of rank.
         let top = logits[best].to_f64();
         let weights: Vec<f64> = order.iter().map(|&id| Real::exp((logits[id].to_f64() - top) / temperature)).collect();
         let total: f64 = weights.iter().sum();
@@ -79,7 +79,7 @@ impl Sampler {
             left -= w;
             left < 0.0
         });
-        // What rounding leaves of the mass is the last one's.
+        // If rounding leaves some of the mass undrawn, it belongs to the last token.
         Ok(order[drawn.unwrap_or(kept.len() - 1)] as u32)
     }
 }

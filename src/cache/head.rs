@@ -1,11 +1,11 @@
-//! One KV head of one layer: its keys in blocks, its values in rows, and where each entry stood.
+//! One KV head of one layer: its keys in blocks, its values in rows, and the row of the sequence that each entry came from.
 
 use crate::kernel::{HeadView, key_at, push_key};
 use crate::num::{LANES, Real};
 use half::bf16;
 use ndarray::Array2;
 
-/// Entries that room is made for at once when a head grows (C7.1b).
+/// A head that is full grows by so many entries (C7.1b).
 const GROWTH: usize = 256;
 
 /// The cached entries of one KV head. Spec: D7.1, D3.4, D7.4
@@ -61,7 +61,7 @@ impl<T: Real> HeadCache<T> {
         HeadCache { head_dim, numbers: Numbers::Own(Entries::EMPTY), rows: Vec::new() }
     }
 
-    /// The same, whose entries are kept in bf16: each number is rounded to it as it comes in. Spec: D7.4, R7.4
+    /// A head that keeps bf16: every number is rounded to bf16 as it is added. Spec: D7.4, R7.4
     pub fn in_bf16(head_dim: usize) -> Self {
         HeadCache { numbers: Numbers::Bf16(Entries::EMPTY), ..Self::new(head_dim) }
     }
@@ -103,7 +103,7 @@ impl<T: Real> HeadCache<T> {
         self.rows.push(row);
     }
 
-    /// A copy of the entries named, ascending, in memory of just their size. Spec: E7.2
+    /// A copy of some entries, ascending, in memory of exactly their size. Spec: E7.2
     ///
     /// # Panics
     /// Where an entry is out of range.
@@ -155,7 +155,7 @@ impl<T: Real> HeadCache<T> {
         Array2::from_shape_vec(shape, numbers.collect()).unwrap_or_else(|_| unreachable!("D7.1: d_h numbers an entry"))
     }
 
-    /// What the attention kernel reads where the container is kept.
+    /// The entries, as the attention kernel reads them, if the head keeps numbers of the container.
     pub(super) fn own(&self) -> Option<HeadView<'_, T>> {
         match &self.numbers {
             Numbers::Own(entries) => Some(entries.view()),
@@ -163,7 +163,7 @@ impl<T: Real> HeadCache<T> {
         }
     }
 
-    /// What the attention kernel reads where bf16 is kept.
+    /// The same, if the head keeps bf16.
     pub(super) fn narrow(&self) -> Option<HeadView<'_, bf16>> {
         match &self.numbers {
             Numbers::Own(_) => None,

@@ -1,4 +1,4 @@
-//! The KV cache: ragged per layer and KV head, so that an eviction really frees what it evicts.
+//! The KV cache. Every KV head of every layer has a length of its own, so that an eviction frees the memory of what it evicts.
 
 mod head;
 
@@ -12,7 +12,7 @@ use crate::num::Real;
 pub struct Cache<T> {
     /// layers\[layer\]\[KV head\].
     pub layers: Vec<Vec<HeadCache<T>>>,
-    /// Rows of the sequence so far, evicted ones included: where the next row stands. Spec: D7.3, C7.3a
+    /// Rows of the sequence so far, evicted ones included; the number of the next row. Spec: D7.3, C7.3a
     pub rows: usize,
 }
 
@@ -36,7 +36,7 @@ impl<T: Real> Cache<T> {
         self.layers.iter_mut().flatten().for_each(|head| head.reserve(more));
     }
 
-    /// What the attention kernel reads of a layer.
+    /// A layer's keys and values, as the attention kernel reads them.
     pub fn heads(&self, layer: usize) -> HeadViews<'_, T> {
         let heads = &self.layers[layer];
         let own: Option<Vec<_>> = heads.iter().map(HeadCache::own).collect();

@@ -3,7 +3,7 @@
 use crate::num::LANES;
 use half::bf16;
 
-/// The cached keys and values of one KV head, as the kernel reads them; S: the container, or what it keeps. Spec: D3.4
+/// The cached keys and values of one KV head, as the kernel reads them; S: the type that the cache keeps. Spec: D3.4
 #[derive(Debug, Clone, Copy)]
 pub struct HeadView<'a, S> {
     /// Keys in blocks of 16 entries, transposed: [⌈len/16⌉, d_h, 16], the last block padded.
@@ -12,7 +12,7 @@ pub struct HeadView<'a, S> {
     pub values: &'a [S],
 }
 
-/// The KV heads of a layer, by what their cache keeps. Spec: D7.4
+/// The cached KV heads of a layer, by the type that the cache keeps. Spec: D7.4
 #[derive(Debug, Clone)]
 pub enum HeadViews<'a, T> {
     /// Numbers of the container.

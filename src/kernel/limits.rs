@@ -1,4 +1,4 @@
-//! Work that does nothing but reach a limit of the machine, for `bench` to measure beside its cells. It reads no clock.
+//! Work that reaches a limit of the machine and does nothing else. `bench` times it; nothing here reads a clock.
 
 use super::scratch::LINE;
 use super::simd::Registers;
@@ -10,7 +10,7 @@ use std::hint::black_box;
 pub const OPERATIONS: usize = ROUNDS * 12 * 16 * 2;
 const ROUNDS: usize = 1 << 20;
 
-/// Fused multiply-adds out of registers, on every thread: [`OPERATIONS`] each. Returns a number that depends on all of them.
+/// Fused multiply-adds on registers, [`OPERATIONS`] on every thread. Returns a number that depends on all of them.
 pub fn multiply() -> f32 {
     let threads = rayon::current_num_threads();
     let sums = (0..threads).into_par_iter().map(|_| {
@@ -39,7 +39,7 @@ impl Kernel<f32> for Multiply<'_> {
     }
 }
 
-/// Reads every line of memory once, on every thread in its own part. Returns a number that depends on all of them.
+/// Reads every number of `memory` once; each thread reads its own part. Returns a number that depends on all of them.
 pub fn read(memory: &[f32]) -> f32 {
     let parts = memory.par_chunks(1 << 18).map(|part| {
         let mut sum = [0.0; 16];

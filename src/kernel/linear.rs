@@ -20,15 +20,15 @@ use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
 use std::any::TypeId;
 use std::ops::Range;
 
-/// Rows up to which a result is too small to take memory that was used before.
+/// A result of at most so many rows gets new memory; a larger one gets memory that was used before.
 const SMALL: usize = 8;
-/// Rows of x that are packed at once, which bounds memory.
+/// Rows of x that are packed at once: this bounds the memory of a pass.
 const GROUP: usize = 1024;
-/// Inputs that are summed in one go: a sweep over R rows of so many stays in the first cache.
+/// The most inputs that are summed in one go: R rows of so many stay in the first-level cache.
 const WHOLE: usize = 1152;
-/// Of more inputs, those that are summed before the lanes are put aside: the weights of a tile stay there too.
+/// With more inputs, sums pause after so many and their lanes go to memory: the weights of a tile stay in the cache as well.
 const DEPTH: usize = 768;
-/// Bytes of packed weights that stay in the second cache.
+/// Bytes of packed weights that stay in the second-level cache.
 const CACHED: usize = 512 << 10;
 
 /// y\[m, n\] = Σ_k x\[m, k\] · w\[n, k\] + b\[n\].
@@ -41,7 +41,7 @@ pub fn linear<T: Real>(x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Option<&[f32]
     assert_eq!(x.ncols(), w.cols, "C3.3a: x has as many columns as w");
     assert!(b.is_none_or(|b| b.len() == w.rows), "C3.3a: one bias an output");
     if w.cols == 0 {
-        // An empty sum, and the bias.
+        // An empty sum is 0; the bias is added to it.
         let mut y = Array2::from_elem((x.nrows(), w.rows), T::ZERO);
         if let Some(b) = b {
             b.iter().zip(y.columns_mut()).for_each(|(&b, mut y)| y.fill(T::of_f32(b)));
@@ -54,7 +54,7 @@ pub fn linear<T: Real>(x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Option<&[f32]
     };
     let rows = x.as_standard_layout();
     let (Some(x), Some(to)) = (rows.as_slice(), y.as_slice_mut()) else { unreachable!("E3.3: x and y are row-major") };
-    // Two containers, and code for both here: what calls this need not compile it again.
+    // Functions that are not generic are compiled once, here, and not again for every caller.
     if TypeId::of::<T>() == TypeId::of::<f32>() {
         of_f32(bytemuck::cast_slice(x), w, b, bytemuck::cast_slice_mut(to));
     } else {
@@ -63,7 +63,7 @@ pub fn linear<T: Real>(x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Option<&[f32]
     y
 }
 
-/// Rows up to which weights are read in place: to pack them pays later where there are many registers.
+/// The most rows for which weights are read in place. With more registers, packing the weights pays only for more rows.
 fn few() -> usize {
     if Isa::current() == Isa::Avx512 { 24 } else { 8 }
 }
@@ -96,8 +96,8 @@ fn many<T: Registers>(x: &[T], w: MatrixView<'_>, b: Option<&[f32]>, y: &mut [T]
     }
 }
 
-/// Outputs a task takes: few enough for its packed weights, `row` numbers each, to stay in the cache, and as many for one
-/// thread as for another.
+/// Outputs of a task: so few that their packed weights, `row` numbers each, stay in the cache, and so many that all threads
+/// have the same number of tasks.
 fn outputs_at_once<T: Registers>(n: usize, row: usize) -> usize {
     let (_, o) = T::tile();
     let most = (CACHED / (row * size_of::<T>())).clamp(o, 96);
@@ -106,14 +106,14 @@ fn outputs_at_once<T: Registers>(n: usize, row: usize) -> usize {
     n.div_ceil(tasks.max(1)).next_multiple_of(o)
 }
 
-/// The inputs, at least one, in ranges of whole blocks of 32, about equally long.
+/// The k inputs, k > 0, as ranges of whole blocks of 32, about equally long.
 fn depths(k: usize) -> impl Iterator<Item = Range<usize>> {
     let parts = if k <= WHOLE { 1 } else { k.div_ceil(DEPTH) };
     let step = k.div_ceil(parts).next_multiple_of(BLOCK);
     (0..parts).map(move |i| (i * step).min(k)..((i + 1) * step).min(k))
 }
 
-/// Some outputs, first.., of every row; y: [rows, outputs].
+/// One task: the outputs from `first` on, of every row; y: [rows, outputs].
 struct Block<'a, T> {
     x: &'a Panels<T>,
     w: MatrixView<'a>,
@@ -145,7 +145,7 @@ impl<T: Registers> Kernel<T> for Block<'_, T> {
                 *to = row;
             }
             let x = self.x.from::<R>(i);
-            // Decided here, not tile by tile: two sorts of tiles in one loop would not find registers enough.
+            // Decided for all tiles of these rows at once: a loop with two kinds of tiles would run out of registers.
             match V::PAIRED && !pairs::are_normal(self.x.exponent(i), least) {
                 true => rows_of::<V, R, O, true>(x, packed.get(), &self.x.depths, b, lanes, &mut rows),
                 false => rows_of::<V, R, O, false>(x, packed.get(), &self.x.depths, b, lanes, &mut rows),
@@ -154,8 +154,8 @@ impl<T: Registers> Kernel<T> for Block<'_, T> {
     }
 }
 
-/// R rows of a task's outputs, sweep by sweep; xs, ws: packed, of whole rows and more after them; lanes: [tiles, R, O], of
-/// the sums between one sweep or range of inputs and the next.
+/// R rows of a task's outputs, sweep after sweep. xs, ws: packed rows, with further ones behind them; lanes: [tiles, R, O], where
+/// the sums wait between one range of inputs or sweep and the next.
 #[inline(always)]
 fn rows_of<V: Vector, const R: usize, const O: usize, const APART: bool>(
     mut xs: &[V::Number],
@@ -180,13 +180,13 @@ fn rows_of<V: Vector, const R: usize, const O: usize, const APART: bool>(
                         *sum = V::load(&lanes[sweep * V::WIDTH..]);
                     }
                 }
-                // R tiles ask for all that comes after x; after the last there is nothing to ask for.
+                // R tiles together prefetch all of x that comes next. Behind the last part there is nothing to prefetch.
                 let next = xs.get(j % R * row..).unwrap_or_default();
                 tile::<V, R, O, APART>(x, w, next, &mut sums);
                 if last {
                     put(&sums, lanes, b.map(|b| &b[j * O..]), y, j * O);
                 } else {
-                    // No closure here: it would be compiled without the set of registers.
+                    // There is no closure here: it would be compiled without the instruction set.
                     for (sum, lanes) in sums.as_flattened().iter().zip(lanes) {
                         sum.store(&mut lanes[sweep * V::WIDTH..]);
                     }
@@ -196,7 +196,7 @@ fn rows_of<V: Vector, const R: usize, const O: usize, const APART: bool>(
     }
 }
 
-/// Adds the lanes of a tile up, and the bias to them; y: the R rows of a task's outputs, of which these are at..at + O.
+/// Adds up the lanes of a tile's sums, adds the bias, and writes outputs at .. at + O of the R rows y.
 #[inline(always)]
 fn put<V: Vector, const R: usize, const O: usize>(
     sums: &[[V; O]; R],
@@ -225,8 +225,8 @@ fn put<V: Vector, const R: usize, const O: usize>(
 
 /// sum\[r, o\] ← fma(x_k, w_k, sum\[r, o\]) for the k of W lanes, in the order of E2.4.
 ///
-/// x: [steps, R, W], w: [steps, O, W], sums: [R, O, W]; `APART`: not by the instruction for pairs. Each step asks for W numbers of
-/// the x that comes next. Spec: E2.4, D3.3
+/// x: [steps, R, W], w: [steps, O, W], sums: [R, O, W]; `APART`: without the instruction for pairs. Each step prefetches W numbers
+/// of `next`. Spec: E2.4, D3.3
 #[inline(always)]
 fn tile<V: Vector, const R: usize, const O: usize, const APART: bool>(
     x: &[V::Number],
@@ -234,7 +234,7 @@ fn tile<V: Vector, const R: usize, const O: usize, const APART: bool>(
     next: &[V::Number],
     sums: &mut [[V; O]; R],
 ) {
-    // Of a block of 32 inputs the odd ones, then the even ones; or both at once.
+    // A block of 32 inputs takes two steps, the odd inputs and then the even ones; registers of pairs take both in one.
     let steps = if V::PAIRED { 1 } else { 2 };
     let (asked, line) = (steps * V::WIDTH, LINE / size_of::<V::Number>());
     let blocks = x.chunks_exact(steps * R * V::WIDTH).zip(w.chunks_exact(steps * O * V::WIDTH));

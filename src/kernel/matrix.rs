@@ -3,7 +3,7 @@
 use crate::num::Real;
 use half::{bf16, f16};
 
-/// The stored numbers of a matrix.
+/// The elements of a matrix as they are stored.
 #[derive(Debug, Clone, Copy)]
 pub enum Elements<'a> {
     /// IEEE single precision.

@@ -1,6 +1,7 @@
-//! Pairs of bf16: one instruction multiplies and adds both, in the canonical order, on some CPUs at twice the speed. It takes subnormal
-//! numbers for zeros and makes none, so it is used only where there can be none: the bits are always those of E2.4.
-//! Spec: D3.3
+//! Pairs of bf16: one instruction multiplies and adds both of a pair, in the canonical order, on some CPUs at twice the rate.
+//!
+//! The instruction reads subnormal numbers as zeros and writes none, so it is used only where no number, product or sum can be
+//! subnormal: the bits are always those of E2.4. Spec: D3.3
 
 use super::simd::{Isa, Registers, is_amd, vectorize};
 use super::vector::{Kernel, Vector};
@@ -8,19 +9,19 @@ use crate::num::{LANES, Random, Real};
 use rayon::prelude::*;
 use std::sync::OnceLock;
 
-/// Whether linear layers take the instruction: the set in use may have it, the CPU has it, runs it at twice the rate of the two
-/// multiply-adds that it stands for, and does by it what the definition says.
+/// Whether linear layers use the instruction: AVX-512 is in use, the CPU has the instruction, AMD made the CPU, and the results
+/// are those of the definition.
 ///
-/// AMD's CPUs run it at twice the rate (measured on Zen 4), Intel's do not: a Xeon with AMX took 1.4 times as long. Others
-/// have not been measured, and take single products. The bits are the same either way. Spec: D3.3, C3.3e
+/// On AMD's CPUs the instruction replaces two multiply-adds in the time of one (measured on Zen 4). On a Xeon with AMX it took
+/// 1.4 times as long as they did. No other maker's CPUs were measured; they use multiply-adds. The bits are the same. Spec: D3.3, C3.3e
 pub fn serve() -> bool {
-    /// What a CPU has and does never changes: this keeps the answer, so that not every product asks anew.
+    /// The answer about this CPU, which cannot change: it is kept, so that the check is made once and not in every product.
     static SERVES: OnceLock<bool> = OnceLock::new();
     let serves = || f32::paired_available() && is_amd() && is_right();
     Isa::current() == Isa::Avx512 && *SERVES.get_or_init(serves)
 }
 
-/// Whether every number is a bf16, as all are that a pass in bf16 stores.
+/// Whether every number is a bf16. In a pass in bf16 all stored numbers are.
 pub fn hold(x: &[f32]) -> bool {
     x.par_chunks(1 << 14).all(|x| x.iter().fold(0, |bits, v| bits | v.to_bits()) & 0xffff == 0)
 }
@@ -40,7 +41,7 @@ fn smallest(panel: &[u16]) -> u32 {
     for numbers in panel.as_chunks::<{ 2 * LANES }>().0 {
         for j in 0..2 * LANES {
             let size = numbers[j] & 0x7fff;
-            least[j] = least[j].min(size.wrapping_sub(1)); // a zero is larger than any
+            least[j] = least[j].min(size.wrapping_sub(1)); // 0 wraps to the largest, so that zeros do not count
             most[j] = most[j].max(size);
         }
     }
@@ -52,12 +53,13 @@ fn smallest(panel: &[u16]) -> u32 {
     }
 }
 
-/// Whether every product and every sum of such is 0 or normal: all are multiples of 2^(x + w − 2·(127 + 7)). Spec: C3.3d
+/// Whether every product and every sum of products is 0 or normal, by the smallest exponents x and w of both panels: all are
+/// multiples of 2^(x + w − 2·(127 + 7)). Spec: C3.3d
 pub fn are_normal(x: u32, w: u32) -> bool {
     x > 0 && w > 0 && x + w >= 2 * (127 + 7) - 126
 }
 
-/// Holds the instruction against the definition, on numbers of mixed sizes whose sums round and cancel.
+/// Whether the instruction gives the bits of two multiply-adds, on numbers of mixed sizes whose sums round and cancel.
 fn is_right() -> bool {
     let mut right = false;
     f32::run_paired(Against(&mut right));

@@ -1,9 +1,9 @@
-//! Rows packed into panels, the layout that a tile of a linear layer reads straight on.
+//! Rows packed into panels: the layout that a tile of a linear layer reads from front to back.
 //!
-//! P rows become one panel. Some panels lie together, range of inputs after range, each [16/W sweeps, panels, steps, P, W]: in
-//! each block of 32 inputs the odd ones make a step and the even ones the next (D2.3); a sweep holds W of their 16 lanes. Rows of
-//! x lie a panel at a time, the weights of a task all together, both as they are read. What is missing of the last block and
-//! the last panel is zeros. Where registers hold pairs of bf16, a block makes one step (D3.3).
+//! P rows make a panel. Panels that are packed together lie as [ranges of inputs, 16/W sweeps, panels, steps, P, W]. Of a block
+//! of 32 inputs the odd ones are a step and the even ones the next (D2.3); a sweep holds W of their 16 lanes. Rows of x are packed
+//! panel by panel, the weights of a task all together. Missing rows of the last panel and missing inputs of the last block are
+//! zeros. If registers hold pairs of bf16, a block is one step (D3.3).
 
 use super::pairs;
 use super::scratch::Scratch;
@@ -13,14 +13,14 @@ use crate::num::{BLOCK, LANES};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// All rows of x in panels of as many as a tile holds.
+/// All rows of x in panels; a panel has the rows of a tile.
 pub struct Panels<T> {
     /// The ranges of inputs.
     pub depths: Vec<Range<usize>>,
     numbers: Scratch<T>,
     /// Numbers of a row.
     row: usize,
-    /// Of each panel of pairs.
+    /// The smallest exponent of each panel of pairs.
     exponents: Vec<u32>,
 }
 
@@ -41,7 +41,7 @@ impl<T: Registers> Panels<T> {
         Panels { depths: depths.to_vec(), numbers: packed, row, exponents }
     }
 
-    /// The numbers from panel i of R rows on.
+    /// The packed numbers from panel i on; a panel has R rows.
     pub fn from<const R: usize>(&self, i: usize) -> &[T] {
         &self.numbers.get()[R * i * self.row..]
     }
@@ -52,7 +52,7 @@ impl<T: Registers> Panels<T> {
     }
 }
 
-/// Numbers that a row's inputs `depth` take in a panel, all sweeps together.
+/// Numbers that the inputs `depth` of a row take in a panel, in all sweeps together.
 pub fn numbers(depth: &Range<usize>, paired: bool) -> usize {
     depth.len().next_multiple_of(BLOCK) / if paired { 2 } else { 1 }
 }
@@ -76,7 +76,7 @@ impl<T: Registers> Kernel<T> for Pack<'_, T> {
     }
 }
 
-/// Rows [count, k] packed into panels of P, so many of them together. Spec: D2.3
+/// Packs rows [count, k] into panels of P rows, `together` panels at a time. Spec: D2.3
 #[inline(always)]
 pub fn pack<V: Vector, S: Stored, const P: usize>(
     rows: &[S],
@@ -112,7 +112,7 @@ pub fn pack<V: Vector, S: Stored, const P: usize>(
     }
 }
 
-/// Block s of row p of a range of a panel, whose sweeps lie so far apart.
+/// Packs block s of row p. to: a panel's part of a range of inputs, whose sweeps lie `sweep` numbers apart.
 #[inline(always)]
 fn put<V: Vector, S: Stored, const P: usize>(
     block: &[S; BLOCK],

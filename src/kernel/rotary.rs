@@ -1,8 +1,8 @@
 //! Rotary position embedding.
 //!
-//! The angles are formed in f32 in every precision, as every implementation that such a checkpoint was trained and is
-//! served with forms them (A3.12): they are part of the model, not of the arithmetic. Their cosine and sine are formed in
-//! f64. The rotation is in the container.
+//! The angles are formed in f32 in every precision, because the programs that train and serve such checkpoints form them in
+//! f32 (A3.12): the angles belong to the model, not to the arithmetic. Cosine and sine are computed in f64, the rotation in
+//! the container.
 
 use crate::num::{Grid, Real};
 use ndarray::{Array2, ArrayViewMut2, Zip};
@@ -29,7 +29,7 @@ pub fn inverse_frequencies(theta: f64, head_dim: usize) -> Vec<f32> {
 impl<T: Real> Angles<T> {
     /// The angles position(row, i) · frequency_i, rounded to f32; their cosine and sine, stored in `grid` (R3.12).
     ///
-    /// `position` gives the position that dimension i of a row turns with: the same for all i but in M-RoPE.
+    /// `position(row, i)` is the position that dimension i of the row is rotated by. Only in M-RoPE does it depend on i.
     /// Spec: E3.12, C3.12b
     pub fn new(rows: usize, frequencies: &[f32], position: impl Fn(usize, usize) -> i64, grid: Grid) -> Self {
         let angle = |(row, i): (usize, usize)| (position(row, i) as f32 * frequencies[i]) as f64;

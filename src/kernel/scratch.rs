@@ -1,5 +1,8 @@
-//! Memory that kernels use again and again: each thread keeps what it had, so that a step of a decode asks the system for
-//! none, however long the context is. What is in it never reaches a result.
+//! Memory that kernels use again and again: each thread keeps the buffers that it had, so that a decode step asks the system
+//! for no memory, however long the context is.
+//!
+//! The buffers are thread-local state, the only state that kernels have. Their old contents never reach a result: every number
+//! is written before it is read.
 
 use crate::num::Real;
 use ndarray::Array2;
@@ -7,10 +10,10 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::marker::PhantomData;
 
-/// Bytes of a line of memory.
+/// Bytes of a cache line.
 pub const LINE: usize = 64;
 
-/// Arrays that are kept, of either container.
+/// The most arrays that a thread keeps.
 const ARRAYS: usize = 4;
 
 thread_local! {
@@ -18,8 +21,8 @@ thread_local! {
     static RECYCLED: RefCell<Vec<Box<dyn Any>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// An array to write to before it is read: [rows, cols] numbers of any value, in memory that was [`recycle`]d if there is
-/// such. Fresh memory costs more than writing to it does: the system clears it page by page.
+/// An array of any numbers, [rows, cols], to be written before it is read; in memory that was [`recycle`]d, if some is large enough.
+/// The system clears new memory page by page, which takes longer than writing the result.
 pub fn array<T: Real>(rows: usize, cols: usize) -> Array2<T> {
     let mut numbers = Vec::new();
     RECYCLED.with_borrow_mut(|all| {
@@ -34,10 +37,10 @@ pub fn array<T: Real>(rows: usize, cols: usize) -> Array2<T> {
     Array2::from_shape_vec((rows, cols), numbers).unwrap_or_else(|_| unreachable!("as many numbers as the shape says"))
 }
 
-/// Keeps the memory of an array of many rows for another one.
+/// Keeps the memory of an array for the next [`array`] of many rows on this thread.
 pub fn recycle<T: Real>(array: Array2<T>) {
     let numbers = array.into_raw_vec_and_offset().0;
-    // A thread that ends has nowhere to keep it.
+    // A thread that is ending keeps nothing.
     let _ = RECYCLED.try_with(|all| {
         let mut all = all.borrow_mut();
         all.truncate(ARRAYS - 1);
@@ -45,7 +48,7 @@ pub fn recycle<T: Real>(array: Array2<T>) {
     });
 }
 
-/// Numbers to write to before they are read; they start where a line does, so that no register is loaded from two.
+/// Numbers to be written before they are read. They start at a cache line, so that no register is loaded from two lines.
 pub struct Scratch<T> {
     all: Vec<f64>,
     start: usize,
@@ -59,7 +62,7 @@ impl<T: Real> Scratch<T> {
         let mut all = KEPT.with_borrow_mut(Vec::pop).unwrap_or_default();
         let needed = (len * size_of::<T>() + LINE).div_ceil(size_of::<f64>());
         if all.len() < needed {
-            all = vec![0.0; needed]; // not resized: what is there need not be copied
+            all = vec![0.0; needed]; // a resized vector would copy its old contents
         }
         let start = all.as_ptr().align_offset(LINE).min(LINE / size_of::<f64>());
         Scratch { all, start, len, container: PhantomData }
@@ -79,7 +82,7 @@ impl<T: Real> Scratch<T> {
 impl<T> Drop for Scratch<T> {
     fn drop(&mut self) {
         let all = std::mem::take(&mut self.all);
-        // A thread that ends has nowhere to keep it.
+        // A thread that is ending keeps nothing.
         let _ = KEPT.try_with(|kept| kept.borrow_mut().push(all));
     }
 }

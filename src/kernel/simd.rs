@@ -1,8 +1,8 @@
 //! The one file that knows instruction sets.
 //!
-//! A plain loop is compiled again for AVX-512 and AVX2 with FMA by [`vectorize`]; a kernel that says how its registers
-//! are used is written over a `Vector` and runs on the best that the CPU has ([`Registers`]). IEEE fused multiply-add is
-//! exact everywhere, so the bits are the same; only the speed differs. Spec: D3.1
+//! [`vectorize`] compiles a plain loop three times: for AVX-512, for AVX2 with FMA, and for any CPU. A kernel that controls
+//! its registers itself is written over `Vector`, and [`Registers`] runs it on the best set that the CPU has. An IEEE fused
+//! multiply-add is rounded once on every CPU, so the bits are the same and only the speed differs. Spec: D3.1
 
 #![allow(clippy::needless_range_loop)] // loops over registers read as the equations do, by index
 
@@ -11,7 +11,8 @@ pub use super::vector::Registers;
 use super::vector::{Kernel, Vector};
 use crate::num::Lanes;
 
-/// Runs `body` compiled for the CPU's instruction set. What `body` calls must be `#[inline(always)]` to profit.
+/// Runs `body` compiled for the CPU's instruction set. Functions that `body` calls must be `#[inline(always)]`: others are
+/// compiled without the set.
 #[inline(always)]
 #[allow(unsafe_code)]
 pub fn vectorize<R>(body: impl FnOnce() -> R) -> R {
@@ -104,7 +105,7 @@ pub(super) fn is_amd() -> bool {
     false
 }
 
-/// The registers themselves. Only [`Registers`] names them, after the CPU was asked: that is what makes them safe.
+/// The registers themselves. Only [`Registers`] names them, after it has asked the CPU for the set: that makes them safe.
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
 mod x86 {
@@ -194,8 +195,8 @@ mod x86 {
         }
         #[inline(always)]
         fn fold4(last: &[Self; 4], lanes: &[Lanes<f32>; 4]) -> [f32; 4] {
-            // SAFETY: as above; every load is of half an array of 16. No closures here: one that is not inlined would be
-            // compiled without the set.
+            // SAFETY: as above; every load is of half an array of 16. There are no closures here: a closure that is not inlined
+            // would be compiled without the instruction set.
             unsafe {
                 let mut sums = [_mm256_setzero_ps(); 4];
                 for i in 0..4 {

@@ -1,7 +1,7 @@
-//! Linear layers of few rows: the weights are read once, where they lie, at the speed that memory gives them.
+//! Linear layers of few rows: the weights are read once, in place, and memory bandwidth sets the speed.
 //!
-//! Each sum is in the order of [`crate::num::dot`], its lanes in registers. Where the rows of x are much longer than the first
-//! cache, a task takes its outputs through one range of inputs after the other, the lanes put aside meanwhile.
+//! Each sum is in the order of [`crate::num::dot`], its lanes in registers. If the rows of x do not fit the first-level cache, a
+//! task takes all its outputs through one range of inputs, then through the next; in between the lanes of the sums lie in memory.
 
 #![allow(clippy::needless_range_loop)] // loops over registers read as the equations do, by index
 
@@ -16,15 +16,15 @@ use std::ops::Range;
 
 /// Bytes of weights a task reads.
 const TASK: usize = 256 << 10;
-/// Bytes between the weights in use and those that are asked for.
+/// Bytes between the weights in use and those that are prefetched.
 const AHEAD: usize = 16 << 10;
-/// Bytes of x that come fast enough, in part from the second cache, by the registers that a sum takes, one or two. Those of one or
-/// two rows always do.
+/// Bytes of x that are read fast enough, in part from the second-level cache, if a sum takes one register, or two. One or two rows
+/// always are.
 const NEAR: [usize; 2] = [128 << 10, 32 << 10];
-/// A task's outputs are a multiple of this, and so of a tile's.
+/// The outputs of a task are a multiple of this, which is a multiple of every tile's outputs.
 const OUTPUTS: usize = 12;
 
-/// x: [m, k], y: [m, n].
+/// y = x · wᵀ + b. x: [m, k], w: [n, k], y: [m, n]. Spec: E3.3
 pub fn few(x: &[f32], w: MatrixView<'_>, b: Option<&[f32]>, y: &mut [f32]) {
     let (n, k) = (w.rows, w.cols);
     let m = y.len() / n.max(1);
@@ -48,7 +48,7 @@ pub fn few(x: &[f32], w: MatrixView<'_>, b: Option<&[f32]>, y: &mut [f32]) {
     });
 }
 
-/// Rows of x block by block: [blocks, rows, 32], those that x has not 0.
+/// Packs the rows of x, block after block: [blocks, rows, 32]. Rows beyond those of x are 0.
 #[inline(always)]
 fn pack_rows(x: &[f32], k: usize, rows: usize, packed: &mut [f32]) {
     for (s, to) in packed.chunks_exact_mut(rows * BLOCK).enumerate() {
@@ -60,7 +60,7 @@ fn pack_rows(x: &[f32], k: usize, rows: usize, packed: &mut [f32]) {
     }
 }
 
-/// Some outputs, first.., of every row; x: [blocks, rows, 32] packed (D2.3), y: [m, outputs].
+/// One task: the outputs from `first` on, of every row; x: [blocks, rows, 32] packed (D2.3), y: [m, outputs].
 struct Few<'a> {
     x: &'a [f32],
     rows: usize,
@@ -82,7 +82,7 @@ impl Kernel<f32> for Few<'_> {
 }
 
 impl Few<'_> {
-    /// H: registers of a sum.
+    /// Chooses H, the registers that the 16 lanes of a sum take.
     #[inline(always)]
     fn outputs<V: Vector<Number = f32>, S: Stored>(mut self, w: &[S]) {
         match V::WIDTH == LANES {
@@ -91,7 +91,8 @@ impl Few<'_> {
         }
     }
 
-    /// As many sums as registers hold, so that what is loaded serves as often as it can. One row needs no more than memory gives.
+    /// Chooses the tile: as many sums as registers hold, so that each loaded number is used often. A single row is bound by memory
+    /// bandwidth, so one sum at a time is enough.
     #[inline(always)]
     fn shaped<V: Vector<Number = f32>, S: Stored, const H: usize>(&mut self, w: &[S]) {
         match self.y.nrows() {
@@ -116,15 +117,15 @@ impl Few<'_> {
             let depth = start..k.min(start + depth);
             let mut tiles = lanes.chunks_exact_mut(R * O * LANES);
             for output in (0..n).step_by(O) {
-                // The weights of a tile stay in the first cache for the rows that follow.
+                // The weights of a tile stay in the first-level cache for the rows that follow.
                 for row in (0..m).step_by(R) {
-                    let lanes = tiles.next().unwrap_or_default(); // none where all inputs are summed in one go
+                    let lanes = tiles.next().unwrap_or_default(); // empty if all inputs are summed in one go
                     let sums = self.tile::<V, S, R, O, H>(w, row, output, &depth, lanes);
                     if depth.end == k {
                         self.put(&sums, row, output);
                         continue;
                     }
-                    // As many as a tile has, not as many as there are lanes: only then do sums stay in registers.
+                    // The loop's length is a constant: only then does the compiler keep the sums in registers.
                     for i in 0..R * O {
                         for half in 0..H {
                             sums.as_flattened()[i][half].store(&mut lanes[i * LANES + half * V::WIDTH..]);
@@ -135,8 +136,8 @@ impl Few<'_> {
         }
     }
 
-    /// The lanes of R rows and O outputs, [R, O, lanes in registers], with the products of `depth` added to those put aside before.
-    /// Past the end the last output again.
+    /// The sums of R rows and O outputs, [R, O, lanes in registers], after the inputs `depth`; `lanes` holds the sums before them.
+    /// In place of an output past the end stands the last one again.
     #[inline(always)]
     fn tile<V: Vector<Number = f32>, S: Stored, const R: usize, const O: usize, const H: usize>(
         &self,
@@ -151,10 +152,10 @@ impl Few<'_> {
         let (mut ws, mut rest) = ([&w[..0]; O], [[S::default(); BLOCK]; O]);
         for o in 0..O {
             ws[o] = &w[(self.first + (output + o).min(n - 1)) * k..][depth.clone()];
-            // Before there are sums: a call would push them out of the registers.
+            // Copied before there are sums: the call would push them out of their registers.
             rest[o][..depth.len() - whole].copy_from_slice(&ws[o][whole..]);
         }
-        // The weights that come after these: straight on, or those of the next outputs.
+        // The weights to prefetch: those that follow in memory, or the same inputs of the next outputs.
         let straight = depth.len() == k;
         let (next, ahead) = match straight {
             true => (&w[(self.first + output) * k..], AHEAD / size_of::<S>()),
@@ -170,7 +171,7 @@ impl Few<'_> {
         }
         let xs = self.x[depth.start * self.rows..].chunks_exact(self.rows * BLOCK);
         for (at, x) in (0..depth.len()).step_by(BLOCK).zip(xs) {
-            // One line of them for each line consumed; into the second cache, as x needs the first.
+            // Prefetches one line for each line consumed, into the second-level cache: x needs the first.
             for o in 0..O {
                 for line in 0..(BLOCK * size_of::<S>()).div_ceil(LINE) {
                     let line = line * LINE / size_of::<S>();
@@ -187,7 +188,7 @@ impl Few<'_> {
         sums
     }
 
-    /// Adds the lanes up, and the bias to them.
+    /// Adds up the lanes of the sums, adds the bias, and writes the outputs.
     #[inline(always)]
     fn put<V: Vector<Number = f32>, const R: usize, const O: usize, const H: usize>(
         &mut self,
@@ -196,7 +197,7 @@ impl Few<'_> {
         output: usize,
     ) {
         let (m, n) = self.y.dim();
-        // The lanes of a sum: those of the last register stay there.
+        // `fold4` takes the last register of a sum as it is; the lanes of the others go to memory.
         let (mut lanes, mut last) = ([[[0.0; LANES]; O]; R], [[V::zero(); O]; R]);
         for r in 0..R {
             for o in 0..O {

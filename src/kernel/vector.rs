@@ -1,8 +1,8 @@
-//! What a kernel asks of a register: a few functions, so that one text serves every instruction set.
+//! The few functions that a kernel needs of a register, so that one source serves every instruction set.
 //!
-//! A register holds W of the 16 lanes of a canonical sum. Lanes never meet before the tree, so a kernel goes over its
-//! numbers 16 / W times, in *sweeps*, each for W of the lanes: the order of no sum depends on W. Here stands the plain
-//! register, `[T; 8]`, which is the reference and what other architectures use; [`super::simd`] has the others.
+//! A register holds W of the 16 lanes of a canonical sum. Lanes do not meet before the final tree, so a kernel reads its
+//! numbers 16 / W times, in *sweeps*, each for W of the lanes: the order of no sum depends on W. This file has the plain
+//! register, `[T; 8]`, which is the reference and serves other architectures; [`super::simd`] has the others.
 
 #![allow(clippy::needless_range_loop)] // loops over lanes read as the equations do, by index
 
@@ -29,34 +29,35 @@ pub trait Vector: Copy {
     fn store(self, to: &mut [Self::Number]);
     /// self · x + sum in every lane, rounded once.
     fn fma(self, x: Self, sum: Self) -> Self;
-    /// The same, of pairs that are subnormal, infinite or so small that a product may be (C3.3d).
+    /// The same for pairs that the instruction for pairs would get wrong: subnormal or infinite ones, and pairs so small that a
+    /// product may be subnormal (C3.3d).
     #[inline(always)]
     fn fma_apart(self, x: Self, sum: Self) -> Self {
         self.fma(x, sum)
     }
-    /// Asks for the memory around element `at`, which need not exist, into the first cache.
+    /// Prefetches the memory around element `at`, which need not exist, into the first-level cache.
     #[inline(always)]
     fn prefetch<S>(_from: &[S], _at: usize) {}
-    /// The same into the second cache: what is in use stays in the first.
+    /// The same into the second-level cache, so that the first keeps what is in use.
     #[inline(always)]
     fn prefetch_far<S>(_from: &[S], _at: usize) {}
 
-    /// Of 2 W numbers the odd ones, and the even ones.
+    /// The odd ones of 2 W numbers, and the even ones.
     #[inline(always)]
     fn pairs_f32(from: &[f32]) -> (Self, Self) {
         pairs(from, Self::Number::of_f32)
     }
-    /// The same of bf16, widened.
+    /// The same for bf16, which are widened.
     #[inline(always)]
     fn pairs_bf16(from: &[bf16]) -> (Self, Self) {
         pairs(from, |v| Self::Number::of_f32(widen_bf16(v)))
     }
-    /// The same of f16, widened.
+    /// The same for f16, which are widened.
     #[inline(always)]
     fn pairs_f16(from: &[f16]) -> (Self, Self) {
         pairs(from, |v| Self::Number::of_f32(widen_f16(v)))
     }
-    /// The first W of bf16, widened.
+    /// The first W of some bf16, widened.
     #[inline(always)]
     fn load_bf16(from: &[bf16]) -> Self {
         let mut lanes = [Self::Number::ZERO; LANES];
@@ -66,7 +67,7 @@ pub trait Vector: Copy {
         }
         Self::load(&lanes)
     }
-    /// The tree D2.5 of four canonical sums: `last` has the last W lanes of each, `lanes` the others.
+    /// Four canonical sums, each by the tree of D2.5: `last` has the last W lanes of each sum, `lanes` the others.
     #[inline(always)]
     fn fold4(last: &[Self; 4], lanes: &[Lanes<Self::Number>; 4]) -> [Self::Number; 4] {
         let mut sums = [Self::Number::ZERO; 4];
@@ -79,15 +80,16 @@ pub trait Vector: Copy {
     }
 }
 
-/// A kernel over registers: `R` rows and `O` outputs fill those of the set it runs on. `run` must be `#[inline(always)]`.
+/// A kernel over registers. A tile of `R` rows and `O` outputs fills the registers of the set that it runs on. `run` must be
+/// `#[inline(always)]`.
 pub trait Kernel<T> {
     /// The kernel.
     fn run<V: Vector<Number = T>, const R: usize, const O: usize>(self);
 }
 
-/// The sets of registers for one of the two containers, and the shape of the tile that fills them.
+/// A container, and the registers that the CPU has for it.
 pub trait Registers: Real + Stored {
-    /// Rows of x and outputs that a tile holds on the set in use.
+    /// Rows and outputs of a tile that fills the registers of the set in use.
     fn tile() -> (usize, usize);
     /// Runs a kernel over the registers of the set in use.
     fn run(kernel: impl Kernel<Self>);
@@ -95,15 +97,15 @@ pub trait Registers: Real + Stored {
     fn paired_available() -> bool {
         false
     }
-    /// Runs a kernel over registers of pairs, where there are such.
+    /// Runs a kernel over registers of pairs; over the others, if the CPU has none.
     fn run_paired(kernel: impl Kernel<Self>) {
         Self::run(kernel);
     }
 }
 
-/// A number as it lies in memory, read in pairs of odd and even ones.
+/// A type of weights and activations in memory, which are read in pairs of odd and even ones.
 pub trait Stored: Copy + Send + Sync + Default {
-    /// Of 2 W numbers the odd ones, and the even ones, as numbers of the container.
+    /// The odd ones of 2 W numbers, and the even ones, as numbers of the container.
     fn pairs<V: Vector>(from: &[Self]) -> (V, V);
     /// The bits of a number that is a bf16.
     fn bf16_bits(self) -> u16;
@@ -131,7 +133,7 @@ stored! {
     f64: |from| pairs(from, V::Number::of), |v| v as f32;
 }
 
-/// A number of a container as a cache keeps it.
+/// A type in which a cache keeps numbers of the container T.
 pub trait Kept<T>: Copy + Send + Sync {
     /// The first W, as numbers of the container.
     fn load<V: Vector<Number = T>>(from: &[Self]) -> V;

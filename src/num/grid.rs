@@ -15,7 +15,7 @@ pub enum Grid {
 }
 
 impl Grid {
-    /// The value a store of `x` leaves behind. Spec: R2.8, C2.8a, C2.8b
+    /// The value that is stored for `x`. Spec: R2.8, C2.8a, C2.8b
     ///
     /// ```
     /// use aircache::num::Grid;

@@ -1,12 +1,12 @@
-//! The canonical orders of summation: whoever computes a sum, with whatever instructions and however many threads,
-//! adds in this order and gets these bits. Spec: D2.3, E2.4, D2.5, E2.6
+//! The canonical orders of summation. Every kernel adds in this order, on any instruction set and any number of threads, and so
+//! gets the same bits. Spec: D2.3, E2.4, D2.5, E2.6
 
 use super::Real;
 
 /// Lanes of a canonical sum.
 pub const LANES: usize = 16;
 
-/// Elements a block of a canonical dot product covers: two a lane.
+/// Elements of a block of a canonical dot product: two for each lane.
 pub const BLOCK: usize = 2 * LANES;
 
 /// The 16 partial sums of a canonical sum.
@@ -52,9 +52,9 @@ pub(crate) fn sum_of<T: Real>(x: &[T], f: impl Fn(T) -> T) -> T {
 }
 
 /// Rearranges a row for the canonical dot product: per block of 32, first the 16 odd elements, then the 16 even ones,
-/// a short last block padded with zeros. Both factors packed, [`dot`] reads straight on. Spec: D2.3
+/// a short last block padded with zeros. [`dot`] reads two packed rows from front to back. Spec: D2.3
 ///
-/// row: \[K\] as stored, `widen` makes a number of one, packed: \[⌈K/32⌉·32\].
+/// row: \[K\] as stored, `widen`: a stored element to a number of the container, packed: \[⌈K/32⌉·32\].
 #[inline(always)]
 pub fn pack<S: Copy, T: Real>(row: &[S], widen: impl Fn(S) -> T, packed: &mut [T]) {
     let mut blocks = row.chunks_exact(BLOCK);

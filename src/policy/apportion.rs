@@ -13,7 +13,7 @@ use std::cmp::Ordering;
 pub(super) struct Quota {
     /// Its floor.
     pub whole: u128,
-    /// What is left, in units of 1/D.
+    /// The remainder, in units of 1/D.
     pub rest: u128,
 }
 
@@ -63,7 +63,7 @@ fn quotas(weights: &[u128], retain: Retain, candidates: usize, total: usize) -> 
         let free: Vec<usize> = (0..weights.len()).filter(|&l| !capped[l]).collect();
         let full = layers - free.len() as u128;
         let sum: u128 = free.iter().map(|&l| weights[l]).sum();
-        // Layers that all weigh nothing share alike.
+        // If the weights of all free layers are 0, the layers share equally.
         let weight = |l: usize| if sum == 0 { 1 } else { weights[l] };
         let sum = if sum == 0 { free.len() as u128 } else { sum };
         let (pool, unit) = if full == 0 { (num * n * layers, den * sum) } else { (total - n * full, sum) };

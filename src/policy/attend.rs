@@ -1,13 +1,13 @@
-//! Rows of attention of a few queries over chosen keys, in a fixed order of operations: q·k runs over d by fused
-//! multiply-add with the keys as lanes, the softmax sum is the canonical one. No n × n matrix ever exists.
+//! The attention of a few queries over chosen keys, in a fixed order: q·k adds over d by fused multiply-add, 16 keys side by
+//! side, and the softmax adds in the canonical order. No n × n matrix exists at any time.
 
 use crate::kernel::simd::vectorize;
-use crate::kernel::weights;
+use crate::kernel::{push_key, scale, weights};
 use crate::num::{Grid, LANES, Real};
 use ndarray::ArrayView2;
 
-/// The keys of one KV head at chosen prompt rows, packed for [`Panel::attend`]. Spec: E8.3
-pub(super) struct Panel<T> {
+/// The keys of one KV head at chosen prompt rows, in blocks. Spec: E8.3, D3.4
+pub(super) struct PackedKeys<T> {
     /// The prompt rows of the keys, ascending: [C].
     pub cols: Vec<usize>,
     /// [⌈C/16⌉, d_h, 16]: 16 keys side by side, the last block padded with zeros.
@@ -19,18 +19,15 @@ pub(super) struct Panel<T> {
     grid: Grid,
 }
 
-impl<T: Real> Panel<T> {
+impl<T: Real> PackedKeys<T> {
     /// Packs the keys at `cols`; k: [n, d_h].
     pub fn new(k: ArrayView2<'_, T>, cols: Vec<usize>, grid: Grid) -> Self {
         let d = k.ncols();
-        let mut packed = vec![T::ZERO; cols.len().div_ceil(LANES) * d * LANES];
+        let mut packed = Vec::with_capacity(cols.len().next_multiple_of(LANES) * d);
         for (c, &row) in cols.iter().enumerate() {
-            let block = c / LANES * d * LANES;
-            for (t, &v) in k.row(row).iter().enumerate() {
-                packed[block + t * LANES + c % LANES] = v;
-            }
+            push_key(&mut packed, c, k.row(row).iter().copied());
         }
-        Panel { cols, packed, d, scale: T::of(1.0 / (d as f64).sqrt()), grid }
+        PackedKeys { cols, packed, d, scale: scale(d), grid }
     }
 
     /// How many of the columns a query at prompt row `row` sees under a causal mask. Spec: A8.3
@@ -44,7 +41,7 @@ impl<T: Real> Panel<T> {
             #[inline(always)]
             || {
                 self.scores(q, p);
-                // The softmax of E3.2, but for a row of scores that are all −∞, an overflow: its 0/0 is NaN, which is reported.
+                // Softmax (E3.2). A row whose scores are all −∞, an overflow, becomes 0/0 = NaN, which `score` reports.
                 let total = weights(&mut p[..seen]);
                 p[..seen].iter_mut().for_each(|p| *p = *p / total);
                 self.grid.round_all(p);

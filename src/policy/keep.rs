@@ -39,7 +39,7 @@ pub(super) fn kept(keep: &Keep, importance: &[f64], window: &[usize], b: usize) 
 }
 
 impl Keep {
-    /// What is always kept under a scope: where text may go too, at least the prompt's last row stays.
+    /// The same under a scope: if text may be evicted too, at least the prompt's last row stays.
     /// Spec: D9.5, C9.5a, A9.6
     pub(super) fn within(self, scope: Scope) -> Self {
         match scope {

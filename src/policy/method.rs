@@ -26,7 +26,7 @@ pub struct Policy {
     pub scope: Scope,
     /// Which text counts (A8.1).
     pub text: Text,
-    /// What becomes of the heads (A8.2).
+    /// How the attention of several heads is joined (A8.2).
     pub heads: Heads,
     /// What votes are normalised over (A8.4).
     pub keys: Keys,
@@ -95,7 +95,7 @@ impl Policy {
         Ok(self)
     }
 
-    /// The same policy, told how many rows the chat template puts after the question; matters to `text=question` only.
+    /// The same policy with the number of rows that the chat template puts after the question; only `text=question` needs it.
     pub fn with_tail(mut self, tail: usize) -> Self {
         if self.text == (Text::Question { tail: None }) {
             self.text = Text::Question { tail: Some(tail) };

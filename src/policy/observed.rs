@@ -1,6 +1,7 @@
-//! What a layer lets a policy see, and the attention received from all queries, for methods that need it.
+//! The queries and keys of a layer that a policy sees, and the attention that keys receive from all queries, for methods that
+//! need it.
 
-use super::attend::Panel;
+use super::attend::PackedKeys;
 use crate::error::{Result, ensure};
 use crate::num::{Grid, Real};
 use ndarray::{Array2, ArrayView2, ArrayView3, s};
@@ -91,10 +92,10 @@ pub fn received<T: Real>(q: ArrayView3<'_, T>, k: ArrayView3<'_, T>) -> Array2<T
     let per_head: Vec<Vec<T>> = (0..heads)
         .into_par_iter()
         .map(|h| {
-            let panel = Panel::new(k.slice(s![h * kv_heads / heads, .., ..]), (0..n).collect(), Grid::Native);
+            let keys = PackedKeys::new(k.slice(s![h * kv_heads / heads, .., ..]), (0..n).collect(), Grid::Native);
             let (mut sum, mut p) = (vec![T::ZERO; n], vec![T::ZERO; n]);
             for row in 0..n {
-                panel.attend(&q.slice(s![h, row, ..]).to_vec(), row + 1, &mut p);
+                keys.attend(&q.slice(s![h, row, ..]).to_vec(), row + 1, &mut p);
                 sum.iter_mut().zip(&p[..=row]).for_each(|(a, &p)| *a += p);
             }
             sum

@@ -18,7 +18,7 @@ pub enum Window {
     AllText,
     /// The last N visual rows.
     LastVisual(usize),
-    /// The text that the last of it attends to at least α times as much as to its favourite.
+    /// The text rows to which the last text row attends at least α times as much as to the text row it attends to most.
     Elite {
         /// α in 0 … 1.
         alpha: f64,
@@ -34,9 +34,9 @@ pub enum Score {
     Sum,
     /// The mean, average-pooled over prompt positions with this odd kernel.
     Pool(usize),
-    /// The later, the more important; no attention.
+    /// A later candidate is more important; attention does not matter.
     Position,
-    /// Pseudo-random numbers from this seed: the floor any method must beat.
+    /// Pseudo-random numbers from this seed: the baseline that any method must beat.
     Random(u64),
 }
 
@@ -67,7 +67,7 @@ pub enum Budget {
     Both,
 }
 
-/// What ranks before every importance. Spec: D9.4
+/// Candidates that are kept before the most important ones. Spec: D9.4
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keep {
     /// The first candidates.
@@ -81,7 +81,7 @@ pub struct Keep {
 }
 
 impl Keep {
-    /// Nothing but the importance counts.
+    /// None: only importance counts.
     pub const TOP: Keep = Keep { first: 0, last: 0, window: false, recent: Decimal::new(0, 0) };
 }
 
@@ -103,12 +103,12 @@ pub enum Text {
     All,
     /// As `After`, without the template's tail.
     Question {
-        /// Rows of the tail; none until whoever knows the template says so ([`super::Policy::with_tail`]).
+        /// Rows of the tail; none until [`super::Policy::with_tail`] sets it, which needs to know the template.
         tail: Option<usize>,
     },
 }
 
-/// What becomes of the heads. Spec: A8.2
+/// How the attention of several heads is joined. Spec: A8.2
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Heads {
     /// Attention is averaged over all query heads; one kept set a layer.
@@ -133,8 +133,8 @@ pub enum Keys {
 /// Whether a vote sees keys after its own row. Spec: A8.3
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mask {
-    /// It does.
+    /// A vote sees them.
     None,
-    /// It does not.
+    /// A vote does not see them.
     Causal,
 }

@@ -11,7 +11,7 @@ pub struct Plan {
     pub kept: Vec<Vec<Vec<usize>>>,
     /// n: rows of the prompt.
     pub rows: usize,
-    /// How it was decided; none for a plan that nobody decided.
+    /// The decisions behind it; none for [`Plan::full`].
     pub decisions: Option<Decisions>,
 }
 
@@ -21,7 +21,7 @@ pub struct Plan {
 pub struct Decisions {
     /// The policy that decided.
     pub policy: Policy,
-    /// What each layer had to say: \[L\].
+    /// The scores of each layer: \[L\].
     pub layers: Vec<LayerScores>,
     /// Candidates kept per layer, by each kept set: \[L\]. Spec: E8.7
     pub budget: Vec<usize>,
@@ -29,7 +29,7 @@ pub struct Decisions {
     pub kept: Vec<Vec<Vec<usize>>>,
 }
 
-/// What one layer has to say: small, so that the queries and keys can go before the next layer comes.
+/// The scores of one layer. They are small, so that queries and keys can be freed before the next layer.
 ///
 /// S = 1 kept set, or one per KV head under `heads=kv`; N_c candidates (under scope visual the N_v visual tokens).
 #[derive(Debug, Clone, PartialEq)]
@@ -76,7 +76,7 @@ impl Plan {
         self.kept.iter().flatten().map(Vec::len).sum()
     }
 
-    /// The bundle's `policy.*` tensors with their names, in causal order; empty for a plan that nobody decided.
+    /// The bundle's `policy.*` tensors with their names, in causal order; empty for a plan without decisions.
     ///
     /// `window` is I64 \[w\], a U8 mask [G, n] under `heads=kv`; `importance` \[N_c\] or [G, N_c]; `kept` \[b\] or [G, b];
     /// `strength`, `skewness` F64 \[L\]; `budget` I64 \[L\]. A score without attention has no window and no importances.

@@ -1,4 +1,4 @@
-//! The known methods, by name: one table, which `policies` prints and every test walks.
+//! The known methods, by name: one table, which the command `policies` prints and the tests go through.
 
 use super::{Budget, Decimal, Heads, Keep, Keys, Policy, Scope, Score, Window};
 use crate::error::{Error, Result};
@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 /// A method with a name. Spec: T9.1
 #[derive(Debug, Clone, PartialEq)]
 pub struct Preset {
-    /// What `--policy` takes.
+    /// The name that `--policy` takes.
     pub name: &'static str,
     /// The parts.
     pub policy: Policy,

@@ -18,7 +18,7 @@ use std::str::FromStr;
 pub enum Retain {
     /// r: the fraction of the candidates that stays over all layers, 0 < r ≤ 1.
     Fraction(Decimal),
-    /// The mean number of candidates that stays in a layer, at least 1; more than there are keeps all.
+    /// The mean number of candidates that stays in a layer, at least 1; if there are fewer, all stay.
     Tokens(usize),
 }
 

@@ -1,6 +1,6 @@
-//! How votes become importances, and what else a layer has to say before the budgets are shared out.
+//! How votes become importances, and the statistics of a layer that budgets are shared out by.
 
-use super::attend::Panel;
+use super::attend::PackedKeys;
 use super::sight::Sight;
 use super::window::select;
 use super::{Budget, Keys, LayerScores, Observed, Score, stats};
@@ -112,15 +112,15 @@ fn votes<T: Real>(sight: &Sight, seen: &Observed<'_, T>, g: usize, window: &[usi
         }
     };
     let causal = policy.causal();
-    let panel = Panel::new(seen.k.slice(s![g, .., ..]), cols, sight.grid);
-    let mut p = vec![T::ZERO; panel.cols.len()];
+    let keys = PackedKeys::new(seen.k.slice(s![g, .., ..]), cols, sight.grid);
+    let mut p = vec![T::ZERO; keys.cols.len()];
     let mut heads = Vec::with_capacity(seen.group());
     for h in g * seen.group()..(g + 1) * seen.group() {
-        let mut sum = vec![T::ZERO; panel.cols.len()];
+        let mut sum = vec![T::ZERO; keys.cols.len()];
         let mut dense = (0, 0);
         for &row in window {
-            let reach = if causal { panel.causal(row) } else { panel.cols.len() };
-            panel.attend(&seen.query(h, row), reach, &mut p);
+            let reach = if causal { keys.causal(row) } else { keys.cols.len() };
+            keys.attend(&seen.query(h, row), reach, &mut p);
             sum.iter_mut().zip(&p).for_each(|(s, &p)| *s += p);
             if let Budget::Sparsity { p: least } = policy.budget {
                 dense.0 += stats::reaching(&p[..reach], T::of(least));
@@ -128,7 +128,7 @@ fn votes<T: Real>(sight: &Sight, seen: &Observed<'_, T>, g: usize, window: &[usi
             }
         }
         let mut spread = vec![T::ZERO; sight.n];
-        panel.cols.iter().zip(sum).for_each(|(&c, s)| spread[c] = s);
+        keys.cols.iter().zip(sum).for_each(|(&c, s)| spread[c] = s);
         heads.push(Votes { sum: spread, dense });
     }
     heads

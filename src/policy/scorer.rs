@@ -1,5 +1,5 @@
-//! A policy at work on one prompt: each layer observed, then budgets, then kept sets; every step also from decisions that
-//! were made elsewhere, which a replay goes on with.
+//! A policy at work on one prompt: it observes each layer, then shares out budgets, then chooses kept sets. A replay starts at
+//! any of these steps, from decisions that a candidate made.
 
 use super::sight::Sight;
 use super::{Decisions, LayerScores, Observed, Plan, Policy, Retain, Window, budget, keep, score, window};
@@ -35,7 +35,7 @@ impl Scorer {
         &self.sight.rows
     }
 
-    /// What layer `layer` has to say.
+    /// The scores of layer `layer`.
     ///
     /// # Errors
     /// Shapes that do not fit, queries that are missing, NaN.
@@ -43,7 +43,7 @@ impl Scorer {
         score::score(&self.sight, layer, seen, None)
     }
 
-    /// The same, with a window from elsewhere, \[S\]\[w\], instead of the one that the policy would choose. Spec: D10.7
+    /// The same with this window, \[S\]\[w\], instead of the one that the policy would choose. Spec: D10.7
     ///
     /// # Errors
     /// As [`observe`](Self::observe); a window that is no set of rows that may vote, or another number of windows.
@@ -80,7 +80,7 @@ impl Scorer {
         budget::budgets(self.sight.policy.budget, retain, layers, self.sight.candidates.len())
     }
 
-    /// The plan, from what all layers had to say: `layers` come from [`Scorer::observe`], in order.
+    /// The plan, from the scores of all layers, in order.
     ///
     /// # Panics
     /// Where `layers` come from another prompt or policy (D8.4).
@@ -89,7 +89,7 @@ impl Scorer {
         self.keep(self.budget(retain, layers), layers)
     }
 
-    /// The plan for budgets \[L\] that are settled.
+    /// The plan for these budgets \[L\].
     ///
     /// # Panics
     /// As [`decide`](Self::decide).
@@ -122,7 +122,7 @@ impl Scorer {
         &self.sight.candidates
     }
 
-    /// The prompt rows that each KV head of a layer keeps, from its kept sets of candidates, one or one a KV head.
+    /// The prompt rows that each KV head of a layer keeps. sets: the layer's kept candidates, one set, or one for each KV head.
     ///
     /// # Panics
     /// Where a kept candidate is out of range (D8.4).

@@ -1,4 +1,4 @@
-//! What a layer's importances say about it: strength, skewness, density. In f64, whatever the container.
+//! Statistics of a layer's importances: strength, skewness, density. In f64 in every precision.
 
 use crate::num::{Real, sum};
 use ndarray::Array2;
@@ -16,8 +16,8 @@ pub fn strength(importance: &[f64]) -> f64 {
 
 /// s_k = N / ((N−1)(N−2)) · Σ ((I − μ) / σ)³, σ the sample deviation (A8.7): how concentrated the look is.
 ///
-/// 0 for fewer than three importances, and where all are equal (A8.6): that is tested on the numbers themselves, since
-/// a mean rounded by one unit would make a spread of their own rounding. Spec: E8.6, C8.6a, C8.6b, A8.6, A8.7
+/// 0 for fewer than three importances, and if all are equal (A8.6). The importances themselves are compared: their mean is
+/// rounded, and the deviations from it would not be 0. Spec: E8.6, C8.6a, C8.6b, A8.6, A8.7
 ///
 /// ```
 /// assert!((aircache::policy::skewness(&[0.0, 0.0, 3.0]) - 3f64.sqrt()).abs() < 1e-15);

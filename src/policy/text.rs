@@ -48,31 +48,6 @@ impl Policy {
         }
         Ok(())
     }
-
-    /// Several policies in one string: separated by `;`, or by commas, where a name begins the next policy and
-    /// `part=value` changes the one before it (the very first part begins one from AirCache's parts).
-    ///
-    /// # Errors
-    /// As for one policy.
-    ///
-    /// ```
-    /// use aircache::policy::Policy;
-    /// assert_eq!(Policy::list("full,snapkv,heads=mean,aircache")?.len(), 3);
-    /// assert_eq!(Policy::list("window=all-text;budget=uniform")?.len(), 2);
-    /// # Ok::<(), aircache::Error>(())
-    /// ```
-    pub fn list(text: &str) -> Result<Vec<(String, Policy)>> {
-        let mut each: Vec<String> = vec![];
-        for group in text.split(';').filter(|g| !g.trim().is_empty()) {
-            for (i, word) in group.split(',').map(str::trim).enumerate() {
-                match each.last_mut() {
-                    Some(last) if i > 0 && word.contains('=') => *last = format!("{last},{word}"),
-                    _ => each.push(word.to_string()),
-                }
-            }
-        }
-        each.into_iter().map(|written| Ok((written.clone(), written.parse()?))).collect()
-    }
 }
 
 impl FromStr for Policy {
@@ -106,7 +81,7 @@ impl fmt::Display for Policy {
 }
 
 /// The JSON form: `{"name": …}` and any of the parts; `alpha` beside `"window": "elite"` is taken as well. Parts left
-/// out are the named preset's, or AirCache's. Keys that are not known are passed over. Spec: D9.6
+/// out are the named preset's, or AirCache's. Unknown keys are ignored. Spec: D9.6
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 #[serde(default, expecting = "an object of a policy's parts")]
 struct Form {

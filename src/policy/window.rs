@@ -1,6 +1,6 @@
 //! Who votes in a layer: the window, which for the elite depends on the attention among the text.
 
-use super::attend::Panel;
+use super::attend::PackedKeys;
 use super::sight::Sight;
 use super::{Heads, Observed, Window};
 use crate::error::{Result, ensure};
@@ -61,10 +61,10 @@ pub(super) fn attention<T: Real>(sight: &Sight, seen: &Observed<'_, T>) -> Vec<V
 fn text_attention<T: Real>(text: &[usize], seen: &Observed<'_, T>, grid: Grid) -> Vec<Vec<T>> {
     let mut att = Vec::with_capacity(seen.q.shape()[0]);
     for g in 0..seen.k.shape()[0] {
-        let panel = Panel::new(seen.k.slice(s![g, .., ..]), text.to_vec(), grid);
+        let keys = PackedKeys::new(seen.k.slice(s![g, .., ..]), text.to_vec(), grid);
         for h in g * seen.group()..(g + 1) * seen.group() {
             let mut p = vec![T::ZERO; text.len()];
-            panel.attend(&seen.query(h, text[text.len() - 1]), text.len(), &mut p);
+            keys.attend(&seen.query(h, text[text.len() - 1]), text.len(), &mut p);
             att.push(p);
         }
     }

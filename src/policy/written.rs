@@ -1,4 +1,4 @@
-//! How the parts of a policy are written, one way in and one way out for each. Spec: D9.6
+//! How the parts of a policy are written: `FromStr` and `Display` of each. Spec: D9.6
 
 use super::{Budget, Decimal, Heads, Keep, Keys, Mask, Scope, Score, Text, Window};
 use crate::error::{Error, Result, ensure};
@@ -10,7 +10,7 @@ fn split(text: &str) -> (&str, Option<&str>) {
     text.split_once(':').map_or((text, None), |(word, argument)| (word, Some(argument)))
 }
 
-/// The argument as a number, or what it is where left out.
+/// The argument as a number, or the default if there is no argument.
 fn number<N: FromStr>(argument: Option<&str>, default: Option<N>) -> Option<N> {
     argument.map_or(default, |a| a.parse().ok())
 }

@@ -5,7 +5,7 @@ use aircache::config::DecoderConfig;
 use aircache::decoder::AT_ONCE;
 use aircache::eval::{Cell, Cells};
 
-/// Entries that a head of a cache makes room for at once.
+/// A full head of a cache grows by so many entries.
 const GROWTH: u128 = 256;
 
 /// The sizes of the largest cell.

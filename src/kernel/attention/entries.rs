@@ -1,5 +1,5 @@
-//! Attention of one row over many entries, which threads share: a decode step over a long cache. The bits are those of a
-//! thread that does it all. Spec: E3.5
+//! Attention of one row over many entries: a decode step over a long cache. Threads share the entries; the bits are the
+//! same as from a single thread. Spec: E3.5
 
 use super::outer::{CHUNK, add_mix, fill_scores};
 use super::stores::{Stores, scale};
@@ -13,12 +13,12 @@ use rayon::prelude::*;
 /// Entries that a task takes.
 pub(super) const ENTRIES: usize = 8 * CHUNK;
 
-/// Heads of a group that a task takes at once: what refers to them lies on the stack, so that more tasks ask for no more memory
+/// Heads of a group that a task takes at once. References to them lie in arrays on the stack, so that a task asks for no memory
 /// (C6.8c).
 const HEADS: usize = 32;
 
-/// One row of a group over many entries, which are split among threads: scores stand alone, and the mix of a chunk does
-/// (D3.5), so the order of no sum changes. q, mix: the heads of the group.
+/// The attention of one row, all query heads of a group. Every score is a sum of its own, and so is the mix of a chunk of 256
+/// entries (D3.5): whichever thread forms it, the order of no sum changes. q, mix: [heads of the group, d_h].
 pub(super) fn over_entries<T: Registers, S: Kept<T>>(
     q: &[T],
     d: usize,
@@ -30,7 +30,7 @@ pub(super) fn over_entries<T: Registers, S: Kept<T>>(
     let count = q.len() / d;
     let stride = seen.next_multiple_of(LANES);
     let (mut all, mut parts) = (Scratch::new(count * stride), Scratch::new(count * stride));
-    // [parts, queries, entries], then rows.
+    // First [parts, queries, entries], then a row for each query.
     let (p, parts) = (all.get_mut(), parts.get_mut());
     let keys = head.keys[..stride * d].par_chunks(ENTRIES * d);
     parts.par_chunks_mut(ENTRIES * count).zip(keys).for_each(|(scores, keys)| {
@@ -60,7 +60,7 @@ pub(super) fn over_entries<T: Registers, S: Kept<T>>(
         mix.iter_mut().zip(part).for_each(|(o, &part)| *o += part);
     }
     for (r, out) in mix.chunks_exact_mut(d).enumerate() {
-        // No sums are wanted, so the weights stay as they are.
+        // Received attention is not asked for here, so the weights are not read.
         stores.finish(&mut [], totals[r], out, None);
     }
 }

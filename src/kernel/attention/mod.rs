@@ -1,10 +1,8 @@
 //! Attention of query rows over the cached keys and values of their KV head.
 //!
-//! Two sweeps over one row of scores: all scores of the row and their maximum; then the weights exp(s − m), their sum,
-//! and the mix. A row of scores is all that is held, never a matrix of them, and the order of every sum depends on the
-//! position in the cache alone: not on the number of rows, threads or prefill chunks. That is the reason for two sweeps
-//! where others rescale on line (A3.5): the result is the textbook softmax, and the emulated GPU types round what it
-//! names.
+//! A row takes two sweeps: first all its scores and their maximum; then the weights exp(s − m), their sum, and the mix. No
+//! matrix of scores is held, only rows of it. The order of every sum depends on positions in the cache alone, not on the number
+//! of rows, threads or prefill chunks. Online softmax, which rescales as it goes, could not promise that (A3.5).
 //!
 //! ```text
 //! mod       splits the work over threads: rows and KV heads, or (entries) the entries of one long row
@@ -33,9 +31,9 @@ use rayon::prelude::*;
 use rows::Rows;
 use std::any::TypeId;
 
-/// Rows of queries after which received attention is added up (E3.15), and the fewest that a task of a prefill takes.
+/// Rows of a block: received attention is summed over a block first, then over blocks (E3.15). A prefill's task takes at least one.
 const ROWS: usize = 8;
-/// Scores that a task holds, where one head's allow it.
+/// Scores that a task holds at most, unless those of a single head are more.
 const SCORES: usize = 128 << 10;
 
 /// Which entries a row of queries sees.
@@ -68,10 +66,10 @@ pub fn attention<T: Real>(
     attention_over(q, query_heads, &HeadViews::Own(heads.to_vec()), head_dim, visible, stores.into(), received)
 }
 
-/// The same over what a cache keeps in the container or in bf16, which is widened as it is read. Spec: E3.5, D7.4
+/// The same over a cache that keeps numbers of the container, or bf16, which is widened as it is read. Spec: E3.5, D7.4
 ///
 /// # Panics
-/// In f64 over bf16: no cache of f64 keeps it (C7.4a).
+/// In f64 over bf16: a cache of f64 never keeps bf16 (C7.4a).
 pub fn attention_over<T: Real>(
     q: &[T],
     query_heads: usize,
@@ -88,7 +86,7 @@ pub fn attention_over<T: Real>(
         return mix;
     }
     let shape = Shape { rows, width, group, head_dim, visible, stores };
-    // Two containers, and functions of their own for both: what calls this need not compile them again.
+    // Functions that are not generic are compiled once, here, and not again for every caller.
     let (q, to) = (bytemuck::cast_slice(q), bytemuck::cast_slice_mut(&mut mix));
     match heads {
         HeadViews::Own(heads) if TypeId::of::<T>() == TypeId::of::<f32>() => {
@@ -105,14 +103,14 @@ pub fn attention_over<T: Real>(
     mix
 }
 
-/// The same heads, whose container has another name.
+/// The same heads; `T` and `U` are the same container.
 fn cast<'a, T: Real, U: Real>(heads: &[HeadView<'a, T>]) -> Vec<HeadView<'a, U>> {
     let cast =
         |h: &HeadView<'a, T>| HeadView { keys: bytemuck::cast_slice(h.keys), values: bytemuck::cast_slice(h.values) };
     heads.iter().map(cast).collect()
 }
 
-/// The received sums, whose container has another name.
+/// The same received sums; `T` and `U` are the same container.
 fn sums<T: Real, U: Real>(received: Option<&mut [Vec<T>]>) -> Option<Vec<&mut [U]>> {
     received.map(|received| received.iter_mut().map(|r| bytemuck::cast_slice_mut(r)).collect())
 }
@@ -140,7 +138,7 @@ impl Shape {
         self.all(q, heads, mix, received);
     }
 
-    /// Splits the work over rows, or over KV heads too where there are few; mix: [rows, width].
+    /// Splits the work over rows, and if there are few rows over KV heads too; mix: [rows, width].
     fn all<T: Registers, S: Kept<T>>(
         &self,
         q: &[T],
@@ -150,7 +148,7 @@ impl Shape {
     ) {
         let width = self.width;
         if let Some(mut received) = received {
-            // Waves of tasks, each with a sum of its own, added in the order of the rows.
+            // Each block of rows has a sum of its own; the sums of a wave of blocks are added in the order of the rows.
             for (wave, mix) in mix.chunks_mut(8 * ROWS * width).enumerate() {
                 let parts: Vec<Vec<Vec<T>>> = mix
                     .par_chunks_mut(ROWS * width)
@@ -200,7 +198,7 @@ impl Shape {
         }
     }
 
-    /// Rows `first..` of the group g; mix: whole rows.
+    /// Rows from `first` on, all heads of group g; mix: whole rows.
     fn block<T: Registers, S: Kept<T>>(
         &self,
         q: &[T],
@@ -221,7 +219,7 @@ impl Shape {
         }
     }
 
-    /// Some heads of a group, all rows of q and mix: [rows, width].
+    /// The heads `some` of a group, all rows; q, mix: [rows, width].
     #[allow(clippy::too_many_arguments)]
     fn heads<T: Registers, S: Kept<T>>(
         &self,

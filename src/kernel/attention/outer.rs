@@ -1,5 +1,5 @@
-//! The two products of attention, by one tile: sums over entries or over a head's elements that stay in registers while
-//! rows of numbers stream past. Lanes lie over what is not summed, so each sum runs in order. Spec: E3.4, D3.5
+//! The two products of attention, scores and mix, by one tile: its sums stay in registers while rows of numbers stream past.
+//! The lanes of a register hold different sums (of keys, or of elements of a head), so each sum runs in order. Spec: E3.4, D3.5
 
 #![allow(clippy::needless_range_loop)] // loops over registers read as the equations do, by index
 
@@ -7,14 +7,14 @@ use crate::kernel::simd::Registers;
 use crate::kernel::vector::{Kept, Vector};
 use crate::num::{LANES, Real};
 
-/// Entries after which partial mixes are added up; counted from cache position 0. Spec: D3.5
+/// Entries of a chunk: each chunk is mixed by itself, then the chunks are added; counted from cache position 0. Spec: D3.5
 pub const CHUNK: usize = 256;
 
-/// Rows of a tile: with as many registers of lanes as make 16 or four they fill those that a set has.
+/// Rows of a tile. Times 4 registers of AVX-512, or 2 of AVX2, the sums fill the registers that the set has.
 pub const TILE: usize = 6;
 
-/// parts\[r, i\] ← fma(a_r\[t\], b\[t · stride + i · apart + lane\], parts\[r, i\]) for t = 0, 1, …: R rows, N registers of lanes. At
-/// each step memory is asked for: from element next.0 on, next.1 elements further each time.
+/// parts\[r, i\] ← fma(a_r\[t\], b\[t · stride + i · apart + lane\], parts\[r, i\]) for t = 0, 1, …: R rows, N registers of lanes.
+/// Step t prefetches the memory at element next.0 + t · next.1.
 #[inline(always)]
 fn outer<V: Vector, S: Kept<V::Number>, const R: usize, const N: usize>(
     a: &[&[V::Number]; R],
@@ -62,7 +62,7 @@ pub fn fill_scores<T: Registers, S: Kept<T>, V: Vector<Number = T>>(
     }
 }
 
-/// Whether tiles of four rows waste fewer than those of six: a group of seven queries takes two of either.
+/// Whether tiles of four rows leave fewer rows empty than tiles of six: seven queries take two tiles of either.
 fn by_fours(rows: usize) -> bool {
     rows.next_multiple_of(4) < rows.next_multiple_of(TILE)
 }
@@ -77,7 +77,7 @@ fn scores_of<T: Registers, S: Kept<T>, V: Vector<Number = T>, const R: usize>(
 ) {
     let Some(d) = q.first().map(|q| q.len()) else { return };
     let blocks = (stride / LANES).min(keys.len() / (d * LANES).max(1));
-    // As many blocks at once as fill the registers.
+    // Four blocks at once fill the registers of AVX-512.
     let wide = if V::WIDTH == LANES { blocks / 4 * 4 } else { 0 };
     for block in (0..wide).step_by(4) {
         score_blocks::<T, S, V, R, 4>(q, keys, scale, scores, stride, (block, d * LANES));
@@ -90,7 +90,8 @@ fn scores_of<T: Registers, S: Kept<T>, V: Vector<Number = T>, const R: usize>(
     }
 }
 
-/// The scores of N registers of keys from a block on, `apart` numbers from each other; of the rest of a block that holds more.
+/// The scores of the keys of some blocks: N registers of keys, which lie `apart` numbers from each other. Where a block has more
+/// keys than the N registers, all of the block's.
 #[inline(always)]
 fn score_blocks<T: Registers, S: Kept<T>, V: Vector<Number = T>, const R: usize, const N: usize>(
     q: &[&[T]],
@@ -107,7 +108,7 @@ fn score_blocks<T: Registers, S: Kept<T>, V: Vector<Number = T>, const R: usize,
         for r in 0..R {
             rows[r] = q[(first + r).min(q.len() - 1)];
         }
-        // The passes over these keys ask for the next ones together, so that memory is never idle.
+        // Several passes read these keys. Each prefetches its share of the next keys, so that memory is never idle.
         let sweeps = all / (N * V::WIDTH);
         let passes = q.len().div_ceil(R) * sweeps;
         for sweep in 0..sweeps {
@@ -159,7 +160,8 @@ fn mix_of<T: Registers, S: Kept<T>, V: Vector<Number = T>, const R: usize>(
         for first in (0..outs.len()).step_by(R) {
             let count = R.min(outs.len() - first);
             let outs = &mut outs[first..first + count];
-            // Of each row what it sees of the chunk; missing rows are the last again, and not written.
+            // The part of the chunk that each row sees. Where the tile has more rows than are left, the last row stands in; its
+            // copies are not written.
             let mut rows = [&p[..0]; R];
             for r in 0..R {
                 let row = first + r.min(count - 1);
@@ -181,9 +183,9 @@ fn mix_of<T: Registers, S: Kept<T>, V: Vector<Number = T>, const R: usize>(
                     2.. => 2,
                     _ => 1,
                 };
-                // The last register may hold lanes that are done: they come out the same and are not added again.
+                // The last registers may overlap elements that are done: those come out the same and are not added again.
                 let at = done.min(d - registers * V::WIDTH);
-                // As for keys; a chunk's values are read in passes of some lanes each.
+                // Prefetching as for keys: a chunk's values are read in several passes, some elements each.
                 let passes = groups * d.div_ceil(most * V::WIDTH);
                 let pass = first / R * d.div_ceil(most * V::WIDTH) + done / (most * V::WIDTH);
                 let next = (CHUNK * d + CHUNK * d * pass / passes, (d / passes).max(1));
@@ -198,7 +200,7 @@ fn mix_of<T: Registers, S: Kept<T>, V: Vector<Number = T>, const R: usize>(
     }
 }
 
-/// Lanes at.. of a chunk's mix, added to the outputs from element `fresh` on.
+/// Adds a chunk's mix to the outputs: N registers of elements from `at` on, of which those from `fresh` on are new.
 #[inline(always)]
 fn mix_tile<T: Registers, S: Kept<T>, V: Vector<Number = T>, const R: usize, const N: usize>(
     p: &[&[T]; R],
@@ -223,7 +225,7 @@ fn mix_tile<T: Registers, S: Kept<T>, V: Vector<Number = T>, const R: usize, con
             parts[r][i].store(&mut lanes[i * V::WIDTH..]);
         }
         let lanes = &mut lanes[..N * V::WIDTH];
-        // Where a row sees more than its neighbours, as under a causal mask.
+        // Under a causal mask a row sees more entries than the rows before it: those beyond the common ones.
         for (i, &p) in p[r].iter().enumerate().skip(common) {
             let v = &values[i * d + at..][..lanes.len()];
             lanes.iter_mut().zip(v).for_each(|(lane, &v)| *lane = p.mul_add(v.widen(), *lane));
@@ -232,7 +234,7 @@ fn mix_tile<T: Registers, S: Kept<T>, V: Vector<Number = T>, const R: usize, con
     }
 }
 
-/// A chunk's mix of one row where a head is narrower than a register.
+/// Adds a chunk's mix to one output whose head has fewer elements than a register has lanes.
 #[inline(always)]
 fn narrow<T: Real, S: Kept<T>>(p: &[T], values: &[S], out: &mut [T]) {
     let d = out.len();

@@ -9,7 +9,7 @@ use crate::kernel::softmax::weights;
 use crate::kernel::vector::{Kept, Kernel, Vector};
 use crate::num::{Grid, LANES, Real};
 
-/// Queries that share a KV head, head by head; q, outs: rows of d_h.
+/// Queries that share a KV head, head after head; q, outs: rows of d_h.
 pub(super) struct Rows<'a, T, S> {
     pub(super) q: Vec<&'a [T]>,
     pub(super) seen: Vec<usize>,
@@ -56,8 +56,8 @@ impl<T: Registers, S: Kept<T>> Kernel<T> for Rows<'_, T, S> {
 }
 
 impl<T: Registers, S: Kept<T>> Rows<'_, T, S> {
-    /// The same with sums from the last product to the first, each product out of three of TF32. Only noise is measured
-    /// with it. Spec: R10.7
+    /// The same with sums from the last product to the first, each product made of three TF32 products. Only the measurement
+    /// of noise uses it. Spec: R10.7
     fn split(self, scores: &mut [T], stride: usize) {
         let d = self.q[0].len();
         let halves = |x: &[T]| x.iter().map(|&x| split(x)).collect::<Vec<_>>();
@@ -81,13 +81,14 @@ impl<T: Registers, S: Kept<T>> Rows<'_, T, S> {
     }
 }
 
-/// A number as the sum of two of TF32, nearly.
+/// Two TF32 numbers whose sum is nearly this number: the upper half and the lower half.
 fn split<T: Real>(x: T) -> (T, T) {
     let high = T::of_f32(tf32(x.to_f32()));
     (high, T::of_f32(tf32((x - high).to_f32())))
 }
 
-/// A product without that of the lower halves, which may have the other sign: where the upper ones overflow, that is all.
+/// A product of two split numbers, without lower times lower. If upper times upper overflows, the other products are left out:
+/// they may have the other sign, and ∞ − ∞ is no number.
 #[inline(always)]
 fn three<T: Real>(a: (T, T), b: (T, T)) -> T {
     let upper = a.0 * b.0;

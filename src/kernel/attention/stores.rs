@@ -1,21 +1,21 @@
-//! What attention stores: operation by operation as eager programs do, or as one kernel; and an honest way in full width.
+//! Where attention rounds: after every operation, as eager programs do, or less often, as fused kernels do.
 
 use crate::kernel::softmax::weights;
 use crate::num::{Grid, Real};
 
-/// What attention stores in a GPU's type. Spec: R3.5, R10.3
+/// What attention rounds to a GPU's type, and where. Spec: R3.5, R10.3
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stores {
-    /// The type.
+    /// The type, or `Native` for no rounding.
     pub grid: Grid,
-    /// As one kernel rather than operation by operation.
+    /// Whether attention is one kernel, which stores neither scores nor scaled scores.
     pub fused: bool,
-    /// Where nothing is rounded to a type: sums from the last product to the first, products out of three of TF32 (R10.7).
+    /// In full width only: sums run from the last product to the first, and each product is made of three TF32 products (R10.7).
     pub split: bool,
 }
 
 impl From<Grid> for Stores {
-    /// Eager attention in a type.
+    /// Eager attention in this type.
     fn from(grid: Grid) -> Self {
         Stores { grid, fused: false, split: false }
     }
@@ -26,27 +26,27 @@ pub fn scale<T: Real>(head_dim: usize) -> T {
     T::of(1.0 / (head_dim as f64).sqrt())
 }
 
-/// A number to 10 bits after the first, ties away from zero, as tensor cores read f32.
+/// The number with 10 bits after the leading one, ties away from zero: what tensor cores read of an f32.
 pub fn tf32(x: f32) -> f32 {
     if x.is_finite() { f32::from_bits((x.to_bits() + 0x1000) & !0x1FFF) } else { x }
 }
 
-/// What weights are divided by: a row masked everywhere has none, and stays zeros (C3.2a).
+/// The divisor of a row's weights. A row that is masked everywhere has the sum 0; divided by 1 its weights stay 0 (C3.2a).
 fn divisor<T: Real>(total: T) -> T {
     if total == T::ZERO { T::ONE } else { total }
 }
 
 impl Stores {
-    /// What a product is scaled by as it is formed: by 1 where it is stored first, or its query was scaled.
+    /// The factor of a score as it is formed: 1 if the unscaled score is stored first, or if the query was scaled already.
     #[inline(always)]
     pub(super) fn at_once<T: Real>(self, scale: T) -> T {
         if self.grid == Grid::Native && !self.fused { scale } else { T::ONE }
     }
 
-    /// A row of scores becomes weights; returns their sum before they were divided by it, 1 for that of a row without any.
+    /// Turns a row of scores into weights, in place; returns the divisor: the sum of the undivided weights, 1 if that is 0.
     ///
-    /// Where nothing is rounded, another honest way divides them here, its queries having been scaled (D10.1); where a
-    /// GPU's type is, eager attention stores the scores, the scaled scores and the divided weights (R3.5).
+    /// In a GPU's type, eager attention stores scores, scaled scores and divided weights (R3.5); a fused kernel stores the
+    /// undivided weights. In full width nothing is stored; the fused way, whose queries are scaled, divides here (D10.1).
     #[inline(always)]
     pub(super) fn weights<T: Real>(self, p: &mut [T], scale: T) -> T {
         let grid = self.grid;
@@ -65,8 +65,7 @@ impl Stores {
         total
     }
 
-    /// What follows the mix of a row: division and store; adds the weights to `sums`. p: what [`weights`](Self::weights)
-    /// left.
+    /// Divides and stores the mix of a row, and adds the row's weights to `sums`. p: the result of [`weights`](Self::weights).
     #[inline(always)]
     pub(super) fn finish<T: Real>(self, p: &mut [T], total: T, out: &mut [T], sums: Option<&mut [T]>) {
         let native = self.grid == Grid::Native;
