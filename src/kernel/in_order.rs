@@ -1,5 +1,5 @@
 //! A linear layer that adds its products one after the other: an honest order, and as far from the canonical one as an order
-//! can be. Only the measurement of noise uses it ([`super::Way`]).
+//! can be. Only the measurement of noise uses it ([`crate::pass::Way`]).
 
 use super::matrix::MatrixView;
 use super::simd::vectorize;

@@ -8,7 +8,7 @@
 use super::pairs;
 use super::scratch::Scratch;
 use super::simd::Registers;
-use super::vector::{Kernel, Stored, Vector};
+use super::vector::{Element, Kernel, Vector};
 use crate::num::{BLOCK, LANES};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -78,7 +78,7 @@ impl<T: Registers> Kernel<T> for Pack<'_, T> {
 
 /// Packs rows [count, k] into panels of P rows, `together` panels at a time. Spec: D2.3
 #[inline(always)]
-pub fn pack<V: Vector, S: Stored, const P: usize>(
+pub fn pack<V: Vector, S: Element, const P: usize>(
     rows: &[S],
     k: usize,
     depths: &[Range<usize>],
@@ -114,7 +114,7 @@ pub fn pack<V: Vector, S: Stored, const P: usize>(
 
 /// Packs block s of row p. to: a panel's part of a range of inputs, whose sweeps lie `sweep` numbers apart.
 #[inline(always)]
-fn put<V: Vector, S: Stored, const P: usize>(
+fn put<V: Vector, S: Element, const P: usize>(
     block: &[S; BLOCK],
     s: usize,
     p: usize,

@@ -11,8 +11,7 @@ pub use super::vector::Registers;
 use super::vector::{Kernel, Vector};
 use crate::num::Lanes;
 
-/// Runs `body` compiled for the CPU's instruction set. Functions that `body` calls must be `#[inline(always)]`: others are
-/// compiled without the set.
+/// Runs `body` compiled for the CPU's instruction set, with what it calls if that is `#[inline(always)]`.
 #[inline(always)]
 #[allow(unsafe_code)]
 pub fn vectorize<R>(body: impl FnOnce() -> R) -> R {
@@ -195,8 +194,7 @@ mod x86 {
         }
         #[inline(always)]
         fn fold4(last: &[Self; 4], lanes: &[Lanes<f32>; 4]) -> [f32; 4] {
-            // SAFETY: as above; every load is of half an array of 16. There are no closures here: a closure that is not inlined
-            // would be compiled without the instruction set.
+            // SAFETY: as above; every load is of half an array of 16. No closures: they may be compiled without the set.
             unsafe {
                 let mut sums = [_mm256_setzero_ps(); 4];
                 for i in 0..4 {

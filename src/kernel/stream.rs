@@ -8,7 +8,7 @@
 use super::matrix::{Elements, MatrixView};
 use super::scratch::{LINE, Scratch};
 use super::simd::{Registers, vectorize};
-use super::vector::{Kernel, Stored, Vector};
+use super::vector::{Element, Kernel, Vector};
 use crate::num::{BLOCK, LANES, Real, pack};
 use ndarray::parallel::prelude::*;
 use ndarray::{ArrayViewMut2, Axis};
@@ -84,7 +84,7 @@ impl Kernel<f32> for Few<'_> {
 impl Few<'_> {
     /// Chooses H, the registers that the 16 lanes of a sum take.
     #[inline(always)]
-    fn outputs<V: Vector<Number = f32>, S: Stored>(mut self, w: &[S]) {
+    fn outputs<V: Vector<Number = f32>, S: Element>(mut self, w: &[S]) {
         match V::WIDTH == LANES {
             true => self.shaped::<V, S, 1>(w),
             false => self.shaped::<V, S, 2>(w),
@@ -94,7 +94,7 @@ impl Few<'_> {
     /// Chooses the tile: as many sums as registers hold, so that each loaded number is used often. A single row is bound by memory
     /// bandwidth, so one sum at a time is enough.
     #[inline(always)]
-    fn shaped<V: Vector<Number = f32>, S: Stored, const H: usize>(&mut self, w: &[S]) {
+    fn shaped<V: Vector<Number = f32>, S: Element, const H: usize>(&mut self, w: &[S]) {
         match self.y.nrows() {
             1 => self.tiles::<V, S, 1, 1, H>(w),
             2 if H == 1 => self.tiles::<V, S, 2, 4, H>(w),
@@ -106,7 +106,7 @@ impl Few<'_> {
     }
 
     #[inline(always)]
-    fn tiles<V: Vector<Number = f32>, S: Stored, const R: usize, const O: usize, const H: usize>(&mut self, w: &[S]) {
+    fn tiles<V: Vector<Number = f32>, S: Element, const R: usize, const O: usize, const H: usize>(&mut self, w: &[S]) {
         let ((m, n), k) = (self.y.dim(), self.w.cols);
         let parts = if m <= 2 { 1 } else { size_of_val(self.x).div_ceil(NEAR[H - 1]) };
         let depth = k.div_ceil(parts).next_multiple_of(BLOCK);
@@ -139,7 +139,7 @@ impl Few<'_> {
     /// The sums of R rows and O outputs, [R, O, lanes in registers], after the inputs `depth`; `lanes` holds the sums before them.
     /// In place of an output past the end stands the last one again.
     #[inline(always)]
-    fn tile<V: Vector<Number = f32>, S: Stored, const R: usize, const O: usize, const H: usize>(
+    fn tile<V: Vector<Number = f32>, S: Element, const R: usize, const O: usize, const H: usize>(
         &self,
         w: &[S],
         row: usize,
@@ -226,7 +226,7 @@ impl Few<'_> {
 
 /// 32 inputs of R rows and O outputs. x: [R, 32] packed, sums: [R, O, lanes in registers]. Spec: E2.4
 #[inline(always)]
-fn step<V: Vector<Number = f32>, S: Stored, const R: usize, const O: usize, const H: usize>(
+fn step<V: Vector<Number = f32>, S: Element, const R: usize, const O: usize, const H: usize>(
     x: &[f32],
     w: [&[S]; O],
     sums: &mut [[[V; H]; O]; R],

@@ -88,7 +88,7 @@ pub trait Kernel<T> {
 }
 
 /// A container, and the registers that the CPU has for it.
-pub trait Registers: Real + Stored {
+pub trait Registers: Real + Element {
     /// Rows and outputs of a tile that fills the registers of the set in use.
     fn tile() -> (usize, usize);
     /// Runs a kernel over the registers of the set in use.
@@ -104,7 +104,7 @@ pub trait Registers: Real + Stored {
 }
 
 /// A type of weights and activations in memory, which are read in pairs of odd and even ones.
-pub trait Stored: Copy + Send + Sync + Default {
+pub trait Element: Copy + Send + Sync + Default {
     /// The odd ones of 2 W numbers, and the even ones, as numbers of the container.
     fn pairs<V: Vector>(from: &[Self]) -> (V, V);
     /// The bits of a number that is a bf16.
@@ -113,7 +113,7 @@ pub trait Stored: Copy + Send + Sync + Default {
 
 macro_rules! stored {
     ($($stored:ty: $pairs:expr, $widen:expr;)*) => {$(
-        impl Stored for $stored {
+        impl Element for $stored {
             #[inline(always)]
             fn pairs<V: Vector>(from: &[Self]) -> (V, V) {
                 $pairs(from)
@@ -134,7 +134,7 @@ stored! {
 }
 
 /// A type in which a cache keeps numbers of the container T.
-pub trait Kept<T>: Copy + Send + Sync {
+pub trait CacheElement<T>: Copy + Send + Sync {
     /// The first W, as numbers of the container.
     fn load<V: Vector<Number = T>>(from: &[Self]) -> V;
     /// One, as a number of the container.
@@ -143,7 +143,7 @@ pub trait Kept<T>: Copy + Send + Sync {
 
 macro_rules! kept {
     ($($stored:ty, $container:ty: $load:expr, $widen:expr;)*) => {$(
-        impl Kept<$container> for $stored {
+        impl CacheElement<$container> for $stored {
             #[inline(always)]
             fn load<V: Vector<Number = $container>>(from: &[Self]) -> V {
                 $load(from)

@@ -6,7 +6,7 @@ use super::stores::{Stores, scale};
 use crate::kernel::cached::HeadView;
 use crate::kernel::scratch::Scratch;
 use crate::kernel::simd::{Registers, vectorize};
-use crate::kernel::vector::{Kept, Kernel, Vector};
+use crate::kernel::vector::{CacheElement, Kernel, Vector};
 use crate::num::LANES;
 use rayon::prelude::*;
 
@@ -19,7 +19,7 @@ const HEADS: usize = 32;
 
 /// The attention of one row, all query heads of a group. Every score is a sum of its own, and so is the mix of a chunk of 256
 /// entries (D3.5): whichever thread forms it, the order of no sum changes. q, mix: [heads of the group, d_h].
-pub(super) fn over_entries<T: Registers, S: Kept<T>>(
+pub(super) fn over_entries<T: Registers, S: CacheElement<T>>(
     q: &[T],
     d: usize,
     seen: usize,
@@ -74,7 +74,7 @@ struct Scores<'a, T, S> {
     scores: &'a mut [T],
 }
 
-impl<T: Registers, S: Kept<T>> Kernel<T> for Scores<'_, T, S> {
+impl<T: Registers, S: CacheElement<T>> Kernel<T> for Scores<'_, T, S> {
     #[inline(always)]
     fn run<V: Vector<Number = T>, const R: usize, const O: usize>(self) {
         let scale = self.stores.at_once(scale(self.d));
@@ -97,7 +97,7 @@ struct Mix<'a, T, S> {
     parts: &'a mut [T],
 }
 
-impl<T: Registers, S: Kept<T>> Kernel<T> for Mix<'_, T, S> {
+impl<T: Registers, S: CacheElement<T>> Kernel<T> for Mix<'_, T, S> {
     #[inline(always)]
     fn run<V: Vector<Number = T>, const R: usize, const O: usize>(self) {
         let seen = [self.values.len() / self.d; HEADS];

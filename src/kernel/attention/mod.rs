@@ -22,7 +22,7 @@ pub use stores::{Stores, scale, tf32};
 
 use super::cached::{HeadView, HeadViews};
 use super::simd::Registers;
-use super::vector::Kept;
+use super::vector::CacheElement;
 use crate::num::{LANES, Real};
 use entries::{ENTRIES, over_entries};
 use half::bf16;
@@ -139,7 +139,7 @@ impl Shape {
     }
 
     /// Splits the work over rows, and if there are few rows over KV heads too; mix: [rows, width].
-    fn all<T: Registers, S: Kept<T>>(
+    fn all<T: Registers, S: CacheElement<T>>(
         &self,
         q: &[T],
         heads: &[HeadView<'_, S>],
@@ -199,7 +199,7 @@ impl Shape {
     }
 
     /// Rows from `first` on, all heads of group g; mix: whole rows.
-    fn block<T: Registers, S: Kept<T>>(
+    fn block<T: Registers, S: CacheElement<T>>(
         &self,
         q: &[T],
         first: usize,
@@ -221,7 +221,7 @@ impl Shape {
 
     /// The heads `some` of a group, all rows; q, mix: [rows, width].
     #[allow(clippy::too_many_arguments)]
-    fn heads<T: Registers, S: Kept<T>>(
+    fn heads<T: Registers, S: CacheElement<T>>(
         &self,
         q: &[T],
         seen: &[usize],

@@ -4,7 +4,7 @@
 #![allow(clippy::needless_range_loop)] // loops over registers read as the equations do, by index
 
 use crate::kernel::simd::Registers;
-use crate::kernel::vector::{Kept, Vector};
+use crate::kernel::vector::{CacheElement, Vector};
 use crate::num::{LANES, Real};
 
 /// Entries of a chunk: each chunk is mixed by itself, then the chunks are added; counted from cache position 0. Spec: D3.5
@@ -16,7 +16,7 @@ pub const TILE: usize = 6;
 /// parts\[r, i\] ← fma(a_r\[t\], b\[t · stride + i · apart + lane\], parts\[r, i\]) for t = 0, 1, …: R rows, N registers of lanes.
 /// Step t prefetches the memory at element next.0 + t · next.1.
 #[inline(always)]
-fn outer<V: Vector, S: Kept<V::Number>, const R: usize, const N: usize>(
+fn outer<V: Vector, S: CacheElement<V::Number>, const R: usize, const N: usize>(
     a: &[&[V::Number]; R],
     b: &[S],
     (stride, apart): (usize, usize),
@@ -49,7 +49,7 @@ fn outer<V: Vector, S: Kept<V::Number>, const R: usize, const N: usize>(
 ///
 /// q: rows of d_h, keys: blocked (D3.4), scores: rows of `stride` numbers, whole blocks. Spec: E3.4
 #[inline(always)]
-pub fn fill_scores<T: Registers, S: Kept<T>, V: Vector<Number = T>>(
+pub fn fill_scores<T: Registers, S: CacheElement<T>, V: Vector<Number = T>>(
     q: &[&[T]],
     keys: &[S],
     scale: T,
@@ -68,7 +68,7 @@ fn by_fours(rows: usize) -> bool {
 }
 
 #[inline(always)]
-fn scores_of<T: Registers, S: Kept<T>, V: Vector<Number = T>, const R: usize>(
+fn scores_of<T: Registers, S: CacheElement<T>, V: Vector<Number = T>, const R: usize>(
     q: &[&[T]],
     keys: &[S],
     scale: T,
@@ -93,7 +93,7 @@ fn scores_of<T: Registers, S: Kept<T>, V: Vector<Number = T>, const R: usize>(
 /// The scores of the keys of some blocks: N registers of keys, which lie `apart` numbers from each other. Where a block has more
 /// keys than the N registers, all of the block's.
 #[inline(always)]
-fn score_blocks<T: Registers, S: Kept<T>, V: Vector<Number = T>, const R: usize, const N: usize>(
+fn score_blocks<T: Registers, S: CacheElement<T>, V: Vector<Number = T>, const R: usize, const N: usize>(
     q: &[&[T]],
     keys: &[S],
     scale: T,
@@ -132,7 +132,7 @@ fn score_blocks<T: Registers, S: Kept<T>, V: Vector<Number = T>, const R: usize,
 ///
 /// p: rows of `stride` numbers of which row r has seen\[r\], values: [len, d_h], outs: rows of d_h. Spec: E3.5, D3.5
 #[inline(always)]
-pub fn add_mix<T: Registers, S: Kept<T>, V: Vector<Number = T>>(
+pub fn add_mix<T: Registers, S: CacheElement<T>, V: Vector<Number = T>>(
     p: &[T],
     stride: usize,
     seen: &[usize],
@@ -146,7 +146,7 @@ pub fn add_mix<T: Registers, S: Kept<T>, V: Vector<Number = T>>(
 }
 
 #[inline(always)]
-fn mix_of<T: Registers, S: Kept<T>, V: Vector<Number = T>, const R: usize>(
+fn mix_of<T: Registers, S: CacheElement<T>, V: Vector<Number = T>, const R: usize>(
     p: &[T],
     stride: usize,
     seen: &[usize],
@@ -202,7 +202,7 @@ fn mix_of<T: Registers, S: Kept<T>, V: Vector<Number = T>, const R: usize>(
 
 /// Adds a chunk's mix to the outputs: N registers of elements from `at` on, of which those from `fresh` on are new.
 #[inline(always)]
-fn mix_tile<T: Registers, S: Kept<T>, V: Vector<Number = T>, const R: usize, const N: usize>(
+fn mix_tile<T: Registers, S: CacheElement<T>, V: Vector<Number = T>, const R: usize, const N: usize>(
     p: &[&[T]; R],
     values: &[S],
     d: usize,
@@ -236,7 +236,7 @@ fn mix_tile<T: Registers, S: Kept<T>, V: Vector<Number = T>, const R: usize, con
 
 /// Adds a chunk's mix to one output whose head has fewer elements than a register has lanes.
 #[inline(always)]
-fn narrow<T: Real, S: Kept<T>>(p: &[T], values: &[S], out: &mut [T]) {
+fn narrow<T: Real, S: CacheElement<T>>(p: &[T], values: &[S], out: &mut [T]) {
     let d = out.len();
     for (at, out) in out.iter_mut().enumerate() {
         let mut part = T::ZERO;

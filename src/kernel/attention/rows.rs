@@ -6,7 +6,7 @@ use crate::kernel::cached::{HeadView, key_at};
 use crate::kernel::scratch::Scratch;
 use crate::kernel::simd::Registers;
 use crate::kernel::softmax::weights;
-use crate::kernel::vector::{Kept, Kernel, Vector};
+use crate::kernel::vector::{CacheElement, Kernel, Vector};
 use crate::num::{Grid, LANES, Real};
 
 /// Queries that share a KV head, head after head; q, outs: rows of d_h.
@@ -19,7 +19,7 @@ pub(super) struct Rows<'a, T, S> {
     pub(super) sums: Option<&'a mut [T]>,
 }
 
-impl<T: Registers, S: Kept<T>> Kernel<T> for Rows<'_, T, S> {
+impl<T: Registers, S: CacheElement<T>> Kernel<T> for Rows<'_, T, S> {
     /// Scores, weights, mix. Spec: E3.5
     #[inline(always)]
     fn run<V: Vector<Number = T>, const R: usize, const O: usize>(mut self) {
@@ -55,7 +55,7 @@ impl<T: Registers, S: Kept<T>> Kernel<T> for Rows<'_, T, S> {
     }
 }
 
-impl<T: Registers, S: Kept<T>> Rows<'_, T, S> {
+impl<T: Registers, S: CacheElement<T>> Rows<'_, T, S> {
     /// The same with sums from the last product to the first, each product made of three TF32 products. Only the measurement
     /// of noise uses it. Spec: R10.7
     fn split(self, scores: &mut [T], stride: usize) {
