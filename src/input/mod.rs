@@ -21,19 +21,12 @@ pub mod tiling;
 pub mod video;
 
 #[cfg(feature = "input")]
-mod bounds;
-#[cfg(feature = "input")]
 mod decode;
 #[cfg(feature = "input")]
 pub mod dialogue;
 #[cfg(feature = "input")]
 mod formats;
 #[cfg(feature = "input")]
-mod jinja;
-#[cfg(feature = "input")]
-mod methods;
-#[cfg(feature = "input")]
-mod program;
 pub mod sentencepiece;
 #[cfg(feature = "input")]
 pub mod template;

@@ -3,14 +3,10 @@
 //! Only what real chat templates use; anything else ends with the engine's own error. Source: transformers 5.17
 //! `chat_template_utils._cached_compile_jinja_template`, Python's `json.dumps` and `str`. Spec: T4.5
 
-use super::template::MAX_BYTES;
+use super::bounds::{MAX_BYTES, Short, at, wrong};
 use minijinja::value::{Kwargs, Value, ValueKind};
-use minijinja::{Error, ErrorKind, State};
+use minijinja::{Error, State};
 use std::fmt::Write as _;
-
-pub(super) fn wrong(what: impl Into<String>) -> Error {
-    Error::new(ErrorKind::InvalidOperation, what.into())
-}
 
 /// Prints a value as Python's `str` does. Spec: T4.5
 pub(super) fn print(out: &mut minijinja::Output<'_>, _: &State<'_, '_>, value: &Value) -> Result<(), Error> {
@@ -62,23 +58,6 @@ fn python(value: &Value, inside: bool, depth: usize, out: &mut String) -> Result
         _ => write!(Short(out), "{value}").map_err(|_| too_large())?,
     }
     Ok(())
-}
-
-/// A text that fails instead of growing too long: `Display` of the engine's lazy lists would fill the memory.
-pub(super) struct Short<'a>(pub &'a mut String);
-
-impl std::fmt::Write for Short<'_> {
-    fn write_str(&mut self, piece: &str) -> std::fmt::Result {
-        if self.0.len() + piece.len() > MAX_BYTES {
-            return Err(std::fmt::Error);
-        }
-        self.0.push_str(piece);
-        Ok(())
-    }
-}
-
-pub(super) fn at(map: &Value, key: &Value) -> Value {
-    map.get_item(key).unwrap_or_default()
 }
 
 /// `repr` of a string, printable characters as they are.

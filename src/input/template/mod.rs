@@ -3,24 +3,26 @@
 //! A template is a program from the checkpoint, so it runs on fuel. Not here: token ids and placeholders.
 //! Source: transformers 5.17 `ProcessorMixin.get_processor_dict`, `chat_template_utils`. Spec: T4.5, A4.1, C4.13
 
+mod bounds;
+mod engine;
+mod methods;
+mod namespace;
+mod python;
+mod rewrite;
+
 use super::section::Section;
 use super::settings::PROCESSOR;
-use super::{jinja, methods, program};
 use crate::error::{Error, Result, ensure};
 use crate::files::Files;
 use crate::foreign::{Limits, watched};
 use minijinja::value::{Enumerator, Object, ObjectRepr, Value};
-use minijinja::{AutoEscape, Environment, ErrorKind};
+use minijinja::{Environment, ErrorKind};
 use serde_json::Value as Json;
 use std::sync::Arc;
 
-/// Steps a template may take: hundreds of times what real ones need for a few turns, milliseconds. Spec: C4.13
-const FUEL: u64 = 100_000;
 /// The most bytes of a template, real ones have 20 kB: the engine goes down a stack level for every operator of a chain,
 /// and this many of any fit. Spec: C4.13
 const MAX_SOURCE: usize = 256 << 10;
-/// The most bytes of what a template renders, and of any text on the way. Spec: C4.13
-pub(super) const MAX_BYTES: usize = 16 << 20;
 /// What a template may say by itself: bytes in all, and bytes for every part of a message. Spec: C4.13
 const OWN_WORDS: (usize, usize) = (64 << 10, 1 << 10);
 /// How often it may say what it was given. Spec: C4.13
@@ -36,7 +38,6 @@ pub const DEFAULT_DATE: (i32, u32, u32) = (2024, 7, 26);
 #[derive(Debug, Clone)]
 pub struct Template {
     env: Arc<Environment<'static>>,
-    source: Arc<str>,
     at: String,
 }
 
@@ -132,25 +133,11 @@ impl Template {
         let at = at.into();
         let most = format!("a chat template of at most {MAX_SOURCE} bytes");
         ensure!(source.len() <= MAX_SOURCE, &at, most, source.len(), "templates of real models have some 10 kB");
-        let mut env = Environment::new();
-        env.set_auto_escape_callback(|_| AutoEscape::None);
-        env.set_formatter(jinja::print);
-        env.set_unknown_method_callback(methods::call);
-        env.set_fuel(Some(FUEL));
-        env.set_recursion_limit(100);
-        env.add_filter("tojson", |value: &Value, options| jinja::tojson(value, options));
-        env.add_function("raise_exception", |message: String| -> std::result::Result<Value, minijinja::Error> {
-            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-        });
-        env.add_function("strftime_now", move |format: &str| jinja::strftime(format, date));
         // Python opens the file with universal newlines, and jinja normalises what is left.
         let source = source.replace("\r\n", "\n").replace('\r', "\n");
-        program::prepare(&mut env);
-        let source: Arc<str> = program::without_generation(&source).into();
-        let code = source.clone();
-        let compiled = watched(&at, RENDERS, Limits::TEXT, move || program::compile(&code).map(|_| ()))?;
-        compiled.map_err(|e| broken(&at, &e))?;
-        Ok(Template { env: Arc::new(env), source, at })
+        let compiled = watched(&at, RENDERS, Limits::TEXT, move || engine::compiled(&source, date))?;
+        let env = Arc::new(compiled.map_err(|e| broken(&at, &e))?);
+        Ok(Template { env, at })
     }
 
     /// The file, and the field in it, that the template came from.
@@ -166,14 +153,14 @@ impl Template {
     pub fn render(&self, turns: &[Turn<'_>], special: &[(String, String)]) -> Result<String> {
         let turns: Vec<(String, Vec<Owned>)> = turns.iter().map(Turn::owned).collect();
         let most = most_rendered(&turns, special);
-        let (env, source, special) = (self.env.clone(), self.source.clone(), special.to_vec());
+        let (env, special) = (self.env.clone(), special.to_vec());
         let rendered = watched(&self.at, RENDERS, Limits::TEXT, move || {
-            program::render(&env, &source, context(&turns, &special)) // dropped on this thread's large stack
+            engine::render(&env, context(&turns, &special), most) // dropped on this thread's large stack
         })?;
-        let rendered = rendered.map_err(|e| broken(&self.at, &e))?;
-        let wanted = format!("at most {most} bytes of output for these messages");
-        ensure!(rendered.len() <= most, &self.at, wanted, rendered.len(), "what it adds to them is too long");
-        Ok(rendered)
+        rendered.map_err(|e| broken(&self.at, &e))?.ok_or_else(|| {
+            let wanted = format!("at most {most} bytes of output for these messages");
+            Error::new(&self.at, wanted, "more").remedy("what it adds to them is too long")
+        })
     }
 }
 
@@ -183,7 +170,7 @@ fn most_rendered(turns: &[(String, Vec<Owned>)], special: &[(String, String)]) -
     let said: usize = parts().filter_map(|(_, said)| said.as_ref()).map(String::len).sum();
     let said = said + special.iter().map(|(_, text)| text.len()).sum::<usize>();
     let own = OWN_WORDS.0 + OWN_WORDS.1 * (turns.len() + parts().count());
-    own.saturating_add(said.saturating_mul(REPEATS)).min(MAX_BYTES)
+    own.saturating_add(said.saturating_mul(REPEATS)).min(bounds::MAX_BYTES)
 }
 
 /// What the template sees. Spec: T4.5
@@ -244,7 +231,9 @@ fn broken(at: &str, e: &minijinja::Error) -> Error {
     }
     let error = Error::new(at, RENDERS, got.replace('\n', " "));
     match e.kind() {
-        ErrorKind::OutOfFuel => error.remedy(format!("it took more than {FUEL} steps; does it loop for ever?")),
+        ErrorKind::OutOfFuel => {
+            error.remedy(format!("it took more than {} steps; does it loop for ever?", engine::FUEL))
+        }
         ErrorKind::InvalidOperation => {
             error.remedy("messages are passed as lists of parts, as transformers' processor does")
         }

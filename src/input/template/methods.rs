@@ -2,8 +2,7 @@
 //!
 //! Only what real chat templates use; anything else is the engine's own error. Source: Python 3.11. Spec: T4.5
 
-use super::bounds;
-use super::jinja::{at, wrong};
+use super::bounds::{self, at, wrong};
 use minijinja::value::{Value, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State};
 

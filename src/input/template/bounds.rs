@@ -1,20 +1,44 @@
-//! What the values of a chat template may come to: looked at before an operator, a method or a filter makes one.
+//! What the values of a chat template may come to: looked at before a method or a filter makes one, and when a variable
+//! takes one.
 //!
-//! Only what one step can make beyond bounds: what grows by many small steps is [`crate::foreign`]'s business. Spec: C4.13
+//! What grows by many small steps is [`crate::foreign`]'s business. Spec: C4.13
 
-use super::jinja::{Short, at, wrong};
-use super::template::MAX_BYTES;
 use minijinja::value::{Value, ValueKind};
-use minijinja::{Environment, Error};
+use minijinja::{Error, ErrorKind};
 use std::borrow::Cow;
 use std::fmt::{Arguments, Write as _};
 
+/// The most bytes of what a template renders, and of any text on the way.
+pub(super) const MAX_BYTES: usize = 16 << 20;
 /// Items that a list may have, and numbers that filters take as sizes.
 const MAX_ITEMS: usize = 1 << 20;
 /// Lists and dicts that may lie in one another in a namespace.
 const MAX_DEPTH: usize = 300;
 /// The largest width and precision that Rust prints with.
 const MAX_WIDTH: usize = u16::MAX as usize;
+
+/// An error of the template.
+pub(super) fn wrong(what: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidOperation, what.into())
+}
+
+/// What a dict has under `key`, undefined where it has nothing.
+pub(super) fn at(map: &Value, key: &Value) -> Value {
+    map.get_item(key).unwrap_or_default()
+}
+
+/// A text that fails instead of growing too long: `Display` of the engine's lazy lists would fill the memory.
+pub(super) struct Short<'a>(pub &'a mut String);
+
+impl std::fmt::Write for Short<'_> {
+    fn write_str(&mut self, piece: &str) -> std::fmt::Result {
+        if self.0.len() + piece.len() > MAX_BYTES {
+            return Err(std::fmt::Error);
+        }
+        self.0.push_str(piece);
+        Ok(())
+    }
+}
 
 /// Bytes of a text, items of a list, as far as they are known.
 #[derive(Clone, Copy)]
@@ -43,46 +67,6 @@ fn bounded(size: Size) -> Result<(), Error> {
 /// Fails where a value is too large.
 pub(super) fn known(value: &Value) -> Result<(), Error> {
     bounded(size(value))
-}
-
-/// The engine's own operator, which it exports only as an expression.
-fn plain(expression: &'static str, a: &Value, b: &Value) -> Result<Value, Error> {
-    let env = Environment::empty();
-    env.compile_expression(expression)?.eval(minijinja::context! { a, b })
-}
-
-/// `a + b`
-pub(super) fn add(a: &Value, b: &Value) -> Result<Value, Error> {
-    match (size(a), size(b)) {
-        (Size::Bytes(m), Size::Bytes(n)) => bounded(Size::Bytes(m.saturating_add(n)))?,
-        (Size::Items(m), Size::Items(n)) => {
-            bounded(Size::Items(m.saturating_add(n)))?;
-            // The engine would chain the two and walk down every sum of sums for every item.
-            return Ok(a.try_iter()?.chain(b.try_iter()?).collect());
-        }
-        _ => {}
-    }
-    plain("a + b", a, b)
-}
-
-/// `a * b`
-pub(super) fn multiply(a: &Value, b: &Value) -> Result<Value, Error> {
-    for (a, b) in [(a, b), (b, a)] {
-        let times = |n: usize| n.saturating_mul(b.as_usize().unwrap_or(0));
-        match size(a) {
-            Size::Bytes(n) => bounded(Size::Bytes(times(n)))?,
-            Size::Items(n) => bounded(Size::Items(times(n)))?,
-            Size::None => {}
-        }
-    }
-    plain("a * b", a, b)
-}
-
-/// `a ~ b`: both as the engine prints them, one behind the other.
-pub(super) fn concatenate(a: &Value, b: &Value) -> Result<Value, Error> {
-    let mut text = String::new();
-    append(&mut text, format_args!("{a}{b}"))?;
-    Ok(Value::from(text))
 }
 
 /// Prints behind `text`, which must not become too large.
