@@ -9,6 +9,7 @@ use super::sentencepiece::Pieces;
 use crate::config::added;
 use crate::error::{Result, ensure};
 use crate::files::Files;
+use crate::foreign::{Limits, watched};
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -52,7 +53,9 @@ impl PieceTokenizer {
     /// A broken file; a tokenizer of another kind.
     pub fn load(files: &Files, special: &[(String, String)]) -> Result<Option<PieceTokenizer>> {
         let Some(bytes) = files.read(FILE)? else { return Ok(None) };
-        let pieces = Pieces::read(&bytes, &files.label(FILE))?;
+        let (bytes, at) = (bytes.into_owned(), files.label(FILE));
+        let place = at.clone();
+        let pieces = watched(&at, "a SentencePiece model", Limits::TEXT, move || Pieces::read(&bytes, &place))??;
         let config = Section::read(files, "tokenizer_config.json")?;
         let told = |key: &str| config.as_ref().and_then(|c| c.get(key));
         if let (Some(class), Some(config)) = (told("tokenizer_class"), &config) {

@@ -3,25 +3,27 @@
 //! ```text
 //! proto      what the file says
 //! normalize  what happens to text before it is cut
-//! bpe        the cut by merges
-//! unigram    the cut by the greatest sum of scores
+//! cut        the cut, by a model of the crate `tokenizers`
 //! ```
 //!
 //! Equal to the Python package `sentencepiece`; what Python tokenizers do around it (added tokens, `<s>`) is
 //! [`super::tokenizer_model`]'s business. Spec: T4.10, E4.18–E4.21
 
-mod bpe;
+mod cut;
 mod normalize;
 mod proto;
-mod unigram;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ensure};
+use cut::Cut;
 use normalize::Charsmap;
 use proto::{Kind, Proto};
 use std::collections::HashMap;
 
 /// What a space is written as inside pieces.
 const SPACE: &str = "\u{2581}";
+
+/// The most bytes of a piece; the longest of any checkpoint on the hub have a few hundred.
+const LONGEST: usize = 1024;
 
 /// A SentencePiece model.
 #[derive(Debug, Clone)]
@@ -36,8 +38,7 @@ pub struct Pieces {
     charsmap: Charsmap,
     /// Texts of user-defined pieces, long ones first.
     cut_first: Vec<String>,
-    /// Bytes of the longest piece.
-    longest: usize,
+    cut: Cut,
 }
 
 impl Pieces {
@@ -50,6 +51,7 @@ impl Pieces {
         let (mut ids, mut reserved, mut of_bytes) = (HashMap::new(), HashMap::new(), [None; 256]);
         let (mut unknown, mut cut_first) = (None, Vec::new());
         for (id, (text, _, kind)) in (0u32..).zip(&proto.pieces) {
+            ensure!(text.len() <= LONGEST, at, format!("pieces of at most {LONGEST} bytes"), text.len());
             match kind {
                 Kind::Normal | Kind::UserDefined | Kind::Unused => ids.insert(text.clone(), id),
                 Kind::Unknown | Kind::Control | Kind::Byte => reserved.insert(text.clone(), id),
@@ -68,16 +70,11 @@ impl Pieces {
         }
         cut_first.sort_by_key(|text| std::cmp::Reverse(text.len()));
         cut_first.retain(|text| !text.is_empty());
-        Ok(Pieces {
-            unknown: unknown.ok_or_else(|| Error::new(at, "an unknown piece", "none"))?,
-            charsmap: Charsmap::read(&proto.charsmap),
-            longest: ids.keys().map(String::len).max().unwrap_or(0),
-            bytes: of_bytes,
-            proto,
-            ids,
-            reserved,
-            cut_first,
-        })
+        let unknown = unknown.ok_or_else(|| Error::new(at, "an unknown piece", "none"))?;
+        let cut = Cut::new(&proto, &ids, unknown)
+            .map_err(|e| Error::new(at, "pieces that the crate `tokenizers` cuts", e))?;
+        let charsmap = Charsmap::read(&proto.charsmap);
+        Ok(Pieces { proto, ids, reserved, bytes: of_bytes, unknown, charsmap, cut_first, cut })
     }
 
     /// Number of pieces.
@@ -112,24 +109,31 @@ impl Pieces {
     /// The ids of a text. Spec: E4.18–E4.20
     pub fn encode(&self, text: &str) -> Vec<u32> {
         let text = self.normalized(text);
-        let cut = if self.proto.bpe { self.bpe(&text) } else { self.unigram(&text) };
-        let mut ids = Vec::with_capacity(cut.len());
-        let mut after_unknown = false;
-        for range in cut {
-            let piece = &text[range];
-            let known = self.ids.get(piece).copied();
-            match known {
-                Some(id) => ids.push(id),
-                None if self.proto.byte_fallback => {
-                    ids.extend(piece.bytes().map(|b| self.bytes[usize::from(b)].unwrap_or(self.unknown)));
+        let mut ids = Vec::new();
+        let (mut start, mut at) = (0, 0);
+        // BPE joins nothing to a user-defined piece.
+        while self.proto.bpe && !self.cut_first.is_empty() && at < text.len() {
+            match self.user_defined(&text[at..]) {
+                Some(length) => {
+                    self.cut(&text[start..at], &mut ids);
+                    ids.push(self.ids[&text[at..at + length]]);
+                    at += length;
+                    start = at;
                 }
-                // A run of what is unknown is one token.
-                None if after_unknown => {}
-                None => ids.push(self.unknown),
+                None => at += text[at..].chars().next().map_or(1, char::len_utf8),
             }
-            after_unknown = known.is_none();
         }
+        self.cut(&text[start..], &mut ids);
         ids
+    }
+
+    /// The ids of a stretch of normalised text without user-defined pieces.
+    fn cut(&self, text: &str, ids: &mut Vec<u32>) {
+        let known = self.cut.cut(text, |id, piece| match id == self.unknown && self.proto.byte_fallback {
+            true => ids.extend(piece.bytes().map(|b| self.bytes[usize::from(b)].unwrap_or(self.unknown))),
+            false => ids.push(id),
+        });
+        known.expect("E4.19, E4.20: text without a piece is the unknown piece");
     }
 
     /// The text of ids; ids without a piece say nothing. Spec: E4.21
