@@ -15,6 +15,26 @@ pub enum Role {
 pub struct Roles(pub Vec<Role>);
 
 impl Roles {
+    /// The rows of these ids that hold the image token are visual.
+    pub fn of(ids: &[u32], image_token: u32) -> Roles {
+        Roles(ids.iter().map(|&id| if id == image_token { Role::Visual } else { Role::Text }).collect())
+    }
+
+    /// What `input.roles` says; else the first row whose number is no role. Spec: D1.2
+    pub fn read(numbers: impl IntoIterator<Item = i64>) -> Result<Roles, (usize, i64)> {
+        let role = |(i, number)| match number {
+            0 => Ok(Role::Text),
+            1 => Ok(Role::Visual),
+            other => Err((i, other)),
+        };
+        Ok(Roles(numbers.into_iter().enumerate().map(role).collect::<Result<_, _>>()?))
+    }
+
+    /// The numbers of `input.roles`.
+    pub fn numbers(&self) -> Vec<u8> {
+        self.0.iter().map(|&role| role as u8).collect()
+    }
+
     /// Number of prompt rows n.
     pub fn len(&self) -> usize {
         self.0.len()

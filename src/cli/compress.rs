@@ -101,8 +101,8 @@ fn write(
     retain: Retain,
     common: &Common,
 ) -> Result<()> {
-    for (name, values) in plan.tensors() {
-        writer.values(&name, &values)?;
+    for (at, values) in plan.tensors() {
+        writer.values(&at.name(), &values)?;
     }
     let (stages, _) = writer.finish(vec![
         ("version", "1".into()),

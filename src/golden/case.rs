@@ -39,9 +39,9 @@ impl Case<'_> {
         let policy = self.policy?.0;
         let key = self
             .golden
-            .get(&format!("decoder.{l:02}.key"))
-            .or_else(|| self.candidate.get(&format!("decoder.{l:02}.key")));
-        let importance = self.golden.get(&format!("policy.{l:02}.importance"));
+            .get(&Stage::layer(Site::Key, l).name())
+            .or_else(|| self.candidate.get(&Stage::layer(Site::Key, l).name()));
+        let importance = self.golden.get(&Stage::layer(Site::Importance, l).name());
         let sets = match policy.heads {
             Heads::Kv => key.map(|k| k.shape[0]).or(importance.map(|i| i.shape[0]))?,
             _ => 1,
@@ -51,13 +51,13 @@ impl Case<'_> {
 
     /// Rows of the prompt.
     pub fn rows(&self) -> Option<usize> {
-        let of = |b: &Bundle| b.get("input.roles").and_then(|t| t.shape.first().copied());
+        let of = |b: &Bundle| b.get(&Stage::once(Site::Roles).name()).and_then(|t| t.shape.first().copied());
         of(self.golden).or_else(|| of(self.candidate))
     }
 
     /// Whether importances of a layer are seen through the same window in both; in a replay they are by construction.
     pub fn same_window(&self, l: usize) -> bool {
-        let name = format!("policy.{l:02}.window");
+        let name = Stage::layer(Site::Window, l).name();
         if self.ground.is_some() || self.candidate.get(&name).is_none() {
             return true;
         }

@@ -5,7 +5,8 @@ use super::Bundle;
 use crate::error::{Error, Result, ensure};
 use crate::num::Real;
 use crate::policy::{Observed, Plan, Policy, Retain, Scorer};
-use crate::roles::{Role, Roles};
+use crate::roles::Roles;
+use crate::stage::{Site, Stage};
 use ndarray::{Array3, Ix3};
 use std::collections::BTreeSet;
 
@@ -38,8 +39,8 @@ pub fn compress<T: Real>(bundle: &Bundle, policy: &Policy, retain: Retain) -> Re
     let rows: Vec<usize> = (0..roles.len()).collect();
     let mut scores = Vec::with_capacity(layers);
     for l in 0..layers {
-        let q = heads::<T>(bundle, &format!("decoder.{l:02}.query"), "[H, n, d_h]", roles.len())?;
-        let k = heads::<T>(bundle, &format!("decoder.{l:02}.key"), "[G, n, d_h]", roles.len())?;
+        let q = heads::<T>(bundle, &Stage::layer(Site::Query, l).name(), "[H, n, d_h]", roles.len())?;
+        let k = heads::<T>(bundle, &Stage::layer(Site::Key, l).name(), "[G, n, d_h]", roles.len())?;
         let seen = Observed { q: q.view(), rows: &rows, k: k.view(), received: None };
         scores.push(scorer.observe(l, &seen).map_err(within)?);
     }
@@ -49,22 +50,16 @@ pub fn compress<T: Real>(bundle: &Bundle, policy: &Policy, retain: Retain) -> Re
 /// What each row is, by `input.roles`.
 pub(crate) fn roles(bundle: &Bundle) -> Result<Roles> {
     let at = |i: String| format!("{}: input.roles{i}", bundle.label());
-    let values = bundle.i64("input.roles")?;
+    let values = bundle.i64(&Stage::once(Site::Roles).name())?;
     ensure!(values.ndim() == 1, at(String::new()), "the shape [n]", format!("{:?}", values.shape()));
-    let role = |(i, &value): (usize, &i64)| match value {
-        0 => Ok(Role::Text),
-        1 => Ok(Role::Visual),
-        other => Err(Error::new(at(format!("[{i}]")), "0 (text) or 1 (visual)", other)),
-    };
-    Ok(Roles(values.iter().enumerate().map(role).collect::<Result<_>>()?))
+    Roles::read(values).map_err(|(i, other)| Error::new(at(format!("[{i}]")), "0 (text) or 1 (visual)", other))
 }
 
 /// L, where the queries and keys of layers 0 … L − 1 are there.
 fn layers(bundle: &Bundle) -> Result<usize> {
     let layer = |name: &str| {
-        let (layer, site) = name.strip_prefix("decoder.")?.split_once('.')?;
-        let ours = layer.len() >= 2 && layer.bytes().all(|b| b.is_ascii_digit()) && (site == "query" || site == "key");
-        if ours { layer.parse::<usize>().ok() } else { None }
+        let at = Stage::parse(name)?;
+        matches!(at.site, Site::Query | Site::Key).then_some(at.layer)
     };
     let found: BTreeSet<usize> = bundle.names().filter_map(layer).collect();
     let missing = found.iter().zip(0..).find(|&(&l, i)| l != i).map_or(found.len(), |(_, i)| i);

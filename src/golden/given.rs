@@ -5,7 +5,7 @@ use super::Bundle;
 use crate::num::Real;
 use crate::pass::Source;
 use crate::policy::{Heads, Plan, Policy};
-use crate::stage::Stage;
+use crate::stage::{Site, Stage};
 use ndarray::{Array2, ArrayD};
 
 /// A bundle's values, in the shapes asked for. Spec: D10.7
@@ -67,7 +67,9 @@ impl Decided {
             let fits = bundle.get(name).is_some_and(|t| t.shape == [layers]);
             vector(bundle, name).filter(|_| fits)
         };
-        let budget = bundle.get("policy.budget").and_then(|_| bundle.i64("policy.budget").ok());
+        let budget = bundle
+            .get(&Stage::once(Site::Budget).name())
+            .and_then(|_| bundle.i64(&Stage::once(Site::Budget).name()).ok());
         let budget =
             budget.filter(|b| b.shape() == [layers]).map(|b| b.iter().map(|&b| b as usize).collect::<Vec<_>>());
         let per_layer = |l: usize| format!("policy.{l:02}");
@@ -79,11 +81,14 @@ impl Decided {
                     importance(bundle, l, sets).filter(fits)
                 })
                 .collect(),
-            strength: a_layer("policy.strength"),
-            skewness: a_layer("policy.skewness"),
+            strength: a_layer(&Stage::once(Site::Strength).name()),
+            skewness: a_layer(&Stage::once(Site::Skewness).name()),
             budget: budget.filter(|b| b.iter().all(|&b| b <= candidates)),
             kept: (0..layers).map(|l| kept(bundle, &format!("{}.kept", per_layer(l)), sets, candidates)).collect(),
-            tokens: bundle.i64("output.ids").map(|t| t.iter().map(|&t| t as u32).collect()).unwrap_or_default(),
+            tokens: bundle
+                .i64(&Stage::once(Site::OutputIds).name())
+                .map(|t| t.iter().map(|&t| t as u32).collect())
+                .unwrap_or_default(),
         }
     }
 }
@@ -96,7 +101,7 @@ pub(super) fn vector(bundle: &Bundle, name: &str) -> Option<Vec<f64>> {
 
 /// Finite importances of a layer: [sets, N_c].
 pub(super) fn importance(bundle: &Bundle, l: usize, sets: usize) -> Option<Array2<f64>> {
-    let name = format!("policy.{l:02}.importance");
+    let name = Stage::layer(Site::Importance, l).name();
     let values = bundle.get(&name).and_then(|_| bundle.f64(&name).ok())?;
     let n = values.len() / sets.max(1);
     let values = values.into_shape_with_order((sets, n)).ok()?;

@@ -26,15 +26,15 @@ pub(super) fn put(out: &mut Recorder, family: &dyn Family, prompt: &Prepared) ->
         let (h, w) = images[i].size;
         [h, w][k] as i64
     });
-    out.values("input.sizes", &Values::I64(sizes.into_dyn()))?;
+    out.values(&Stage::once(Site::Sizes).name(), &Values::I64(sizes.into_dyn()))?;
     if !grids.is_empty() {
         let grid = Array2::from_shape_fn((grids.len(), 3), |(i, k)| grids[i][k] as i64);
-        out.values("input.grid", &Values::I64(grid.into_dyn()))?;
+        out.values(&Stage::once(Site::Grid).name(), &Values::I64(grid.into_dyn()))?;
     }
-    if out.takes("input.pixels") {
+    if out.takes(&Stage::once(Site::Pixels).name()) {
         let views: Vec<_> = images.iter().map(|image| image.pixels.view()).collect();
         let pixels = family.pixels().join(&views);
-        out.pixels("input.pixels", pixels.shape(), pixels.as_slice().unwrap_or_default())?;
+        out.pixels(&Stage::once(Site::Pixels).name(), pixels.shape(), pixels.as_slice().unwrap_or_default())?;
     }
     Ok(())
 }
@@ -45,7 +45,7 @@ pub(super) fn put(out: &mut Recorder, family: &dyn Family, prompt: &Prepared) ->
 /// # Errors
 /// Shapes that do not fit, or sizes that the family does not take; more images than placeholders, or than memory holds.
 pub(super) fn given(family: &dyn Family, candidate: &Bundle, visual: usize, film: bool) -> Result<Vec<GivenImage>> {
-    const PIXELS: &str = "input.pixels";
+    let pixels_name = Stage::once(Site::Pixels).name();
     let (layout, name) = (family.pixels(), Stage::once(shape(family)).to_string());
     let at = |name: &str| format!("{}: {name}", candidate.label());
     let images = candidate.stage(&name)?.shape.first().copied().unwrap_or(0);
@@ -54,13 +54,18 @@ pub(super) fn given(family: &dyn Family, candidate: &Bundle, visual: usize, film
     let grids = if layout.has_grids() { Some(table::<3>(candidate, &name)?) } else { None };
     let sizes: Vec<[usize; 2]> = match &grids {
         // Sizes are for drawing only; without them an image is as large as it is read.
-        Some(grids) if candidate.get("input.sizes").is_none() => {
+        Some(grids) if candidate.get(&Stage::once(Site::Sizes).name()).is_none() => {
             let patch = family.tower().patch;
             grids.iter().map(|&[_, h, w]| [h.saturating_mul(patch), w.saturating_mul(patch)]).collect()
         }
-        _ => table::<2>(candidate, "input.sizes")?,
+        _ => table::<2>(candidate, &Stage::once(Site::Sizes).name())?,
     };
-    ensure!(sizes.len() == images, at("input.sizes"), format!("sizes of {images} images"), sizes.len());
+    ensure!(
+        sizes.len() == images,
+        at(&Stage::once(Site::Sizes).name()),
+        format!("sizes of {images} images"),
+        sizes.len()
+    );
     let frames = film.then(|| family.frames(visual));
     let counts = match &grids {
         Some(grids) => patches(grids)
@@ -72,14 +77,14 @@ pub(super) fn given(family: &dyn Family, candidate: &Bundle, visual: usize, film
         }
     };
     room(&at(&name), counts.iter().map(|&count| layout.shape(count)))?;
-    let pixels = match candidate.get(PIXELS) {
+    let pixels = match candidate.get(&pixels_name) {
         None => counts.iter().map(|&count| ArrayD::zeros(IxDyn(&layout.shape(count)))).collect(),
         Some(_) => {
-            let all = candidate.f32(PIXELS)?;
+            let all = candidate.f32(&pixels_name)?;
             let found = format!("{:?}", all.shape());
             layout
                 .part(all.view(), &counts)
-                .map_err(|want| Error::new(at(PIXELS), format!("{want} of {name}"), found))?
+                .map_err(|want| Error::new(at(&pixels_name), format!("{want} of {name}"), found))?
         }
     };
     let image = |(i, pixels): (usize, ArrayD<f32>)| GivenImage {
@@ -109,13 +114,13 @@ fn room(at: &str, shapes: impl Iterator<Item = Vec<usize>>) -> Result<()> {
 /// # Errors
 /// M-RoPE, where a candidate has no positions either.
 pub(super) fn positions(family: &dyn Family, candidate: &Bundle, n: usize) -> Result<Positions> {
-    const NAME: &str = "input.positions";
+    let name = Stage::once(Site::Positions).name();
     if family.text().mrope.is_none() {
         return Ok(Positions::in_order(n));
     }
     let remedy = "record it, or input.grid, or give --image and --prompt";
-    let found = candidate.i64(NAME).map_err(|e| e.remedy(remedy))?;
-    let at = format!("{}: {NAME}", candidate.label());
+    let found = candidate.i64(&name).map_err(|e| e.remedy(remedy))?;
+    let at = format!("{}: {name}", candidate.label());
     ensure!(found.shape() == [3, n], at, format!("the shape [3, {n}]"), format!("{:?}", found.shape()));
     let mut axes = found.outer_iter().map(|axis| axis.iter().copied().collect());
     Ok(Positions::Mrope(std::array::from_fn(|_| axes.next().unwrap_or_default())))

@@ -129,10 +129,10 @@ impl Case<'_> {
             Site::Importance if !self.same_window(l) => {
                 StageVerdict::plain(name, Outcome::NotJudged, "seen through another window than the golden's")
             }
-            Site::Strength | Site::Skewness => shares::statistics(self, name),
+            Site::Strength | Site::Skewness => shares::statistics(self, at, name),
             Site::Budget => shares::budget(self, name),
             Site::Kept => kept::judge(self, name, l),
-            Site::CachePositions | Site::CacheKey | Site::CacheValue => copies::judge(self, name, l),
+            Site::CachePositions | Site::CacheKey | Site::CacheValue => copies::judge(self, at, name),
             Site::OutputIds => tokens::judge(self, name),
             _ if at.is_step() => StageVerdict::plain(name, Outcome::NotJudged, tokens::other_prefix(self, at.step)?),
             _ => return None,

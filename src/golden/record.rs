@@ -15,6 +15,7 @@ use crate::num::Real;
 use crate::pass::{Pass, Precision, Work};
 use crate::policy::{Heads, Policy, Retain, Scorer, Values};
 use crate::sample::{Sampler, Sampling};
+use crate::stage::{Site, Stage};
 use ndarray::{Array1, Array2};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -89,11 +90,11 @@ pub fn record(
 }
 
 /// The attention that elites are read off, a stage a layer.
-fn attention<T: Real>(sequence: &Sequence<T>, policy: &Policy) -> Result<Vec<(String, Values)>> {
+fn attention<T: Real>(sequence: &Sequence<T>, policy: &Policy) -> Result<Vec<(Stage, Values)>> {
     let scorer = Scorer::new(policy, &sequence.roles)?;
     let layers = sequence.observed(|l, seen| Ok((l, scorer.text_attention(l, seen)?)))?;
     let stage =
-        |(l, a): (usize, Option<Array2<f64>>)| Some((format!("policy.{l:02}.attention"), Values::F64(a?.into_dyn())));
+        |(l, a): (usize, Option<Array2<f64>>)| Some((Stage::layer(Site::Attention, l), Values::F64(a?.into_dyn())));
     Ok(layers.into_iter().filter_map(stage).collect())
 }
 
@@ -129,14 +130,17 @@ fn flow<T: Real>(
     let mut sequence = generate::prefill(model, &mut pass, prompt, &[how.policy])?;
     out.check()?;
     let plan = sequence.plan(&how.policy, how.retain)?;
-    for (name, values) in attention(&sequence, &how.policy)?.into_iter().chain(plan.tensors()) {
-        out.values(&name, &values)?;
+    for (at, values) in attention(&sequence, &how.policy)?.into_iter().chain(plan.tensors()) {
+        out.values(&at.name(), &values)?;
     }
     sequence.cache.compact(&plan.kept);
     cache(&mut out, &sequence.cache, &prompt.positions, how.policy.heads == Heads::Kv)?;
     let mut pass = Pass::<T>::watched(grid, &mut out);
     let tokens = generate::decode(model, &mut pass, &mut sequence, &mut sampler, &how.until, each)?;
-    out.values("output.ids", &Values::I64(tokens.iter().map(|&t| i64::from(t)).collect::<Array1<_>>().into_dyn()))?;
+    out.values(
+        &Stage::once(Site::OutputIds).name(),
+        &Values::I64(tokens.iter().map(|&t| i64::from(t)).collect::<Array1<_>>().into_dyn()),
+    )?;
 
     let mut metadata = metadata(original, prompt, how);
     let mut noise = 0;

@@ -160,22 +160,23 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
 fn prepared(model: &Model, candidate: &Bundle) -> Result<Prepared> {
     let at = |name: &str| format!("{}: {name}", candidate.label());
     let remedy = "record it, or give --image and --prompt";
-    let ids = candidate.i64("input.ids").map_err(|e| e.remedy(remedy))?;
+    let ids = candidate.i64(&Stage::once(Site::Ids).name()).map_err(|e| e.remedy(remedy))?;
     let id = |&id: &i64| u32::try_from(id).ok();
     let ids: Option<Vec<u32>> = ids.iter().map(id).collect();
-    let ids = ids.ok_or_else(|| Error::new(at("input.ids"), "token ids", "a number that is none"))?;
+    let ids =
+        ids.ok_or_else(|| Error::new(at(&Stage::once(Site::Ids).name()), "token ids", "a number that is none"))?;
     let image_token = model.config.visual_token(&ids);
     let visual = ids.iter().filter(|&&id| id == image_token).count();
     if visual == 0 {
-        return Prepared::from_ids(&*model.config, &ids, vec![]).map_err(|e| e.within(at("input.ids")));
+        return Prepared::from_ids(&*model.config, &ids, vec![])
+            .map_err(|e| e.within(at(&Stage::once(Site::Ids).name())));
     }
     if candidate.get(&Stage::once(images::shape(&*model.config)).to_string()).is_none() {
         // Without sizes nobody knows how the rows are packed: they are known from the projector on.
         let mut text = ids.clone();
         text.retain(|&id| id != image_token);
         let mut prompt = Prepared::from_ids(&*model.config, &text, vec![])?;
-        let role = |&id: &u32| if id == image_token { crate::Role::Visual } else { crate::Role::Text };
-        prompt.roles = crate::Roles(ids.iter().map(role).collect());
+        prompt.roles = crate::Roles::of(&ids, image_token);
         prompt.positions = images::positions(&*model.config, candidate, ids.len())?;
         prompt.ids = ids;
         return Ok(prompt);
@@ -185,7 +186,7 @@ fn prepared(model: &Model, candidate: &Bundle) -> Result<Prepared> {
     let prompt = Prepared::from_ids(&*model.config, &ids, images).map_err(|e| e.within(candidate.label()))?;
     ensure!(
         prompt.ids.len() == ids.len(),
-        at("input.ids"),
+        at(&Stage::once(Site::Ids).name()),
         format!("placeholders expanded to {} ids", prompt.ids.len()),
         ids.len()
     );

@@ -128,17 +128,17 @@ impl Rerun<'_> {
         let (own, mut scores): (Vec<LayerScores>, Vec<LayerScores>) = layers.into_iter().unzip();
         for (l, attention) in attention.into_iter().enumerate() {
             if let Some(attention) = attention {
-                sink.take(&format!("policy.{l:02}.attention"), &Values::F64(attention.into_dyn()))?;
+                sink.take(&Stage::layer(Site::Attention, l).name(), &Values::F64(attention.into_dyn()))?;
             }
         }
         // What is shown: windows of the run's own, importances through the windows given.
-        let shown = |layers: &[LayerScores], sites: &[&str], sink: &mut S| -> Result<()> {
+        let shown = |layers: &[LayerScores], sites: &[Site], sink: &mut S| -> Result<()> {
             let plan = Plan { kept: vec![], ..scorer.decide(self.retain, layers) };
-            let wanted = |name: &str| sites.iter().any(|site| name.ends_with(site));
-            plan.tensors().iter().filter(|(name, _)| wanted(name)).try_for_each(|(name, v)| sink.take(name, v))
+            let tensors = plan.tensors().into_iter().filter(|(at, _)| sites.contains(&at.site));
+            tensors.into_iter().try_for_each(|(at, values)| sink.take(&at.name(), &values))
         };
-        shown(&own, &[".window"], sink)?;
-        shown(&scores, &[".importance"], sink)?;
+        shown(&own, &[Site::Window], sink)?;
+        shown(&scores, &[Site::Importance], sink)?;
         for (l, layer) in scores.iter_mut().enumerate() {
             if let Some(given) =
                 d.importance.get(l).and_then(Option::as_ref).filter(|i| i.dim() == layer.importance.dim())
@@ -147,16 +147,19 @@ impl Rerun<'_> {
                 (layer.strength, layer.skewness) = (over_sets(given, strength), over_sets(given, skewness));
             }
         }
-        shown(&scores, &["policy.strength", "policy.skewness"], sink)?;
+        shown(&scores, &[Site::Strength, Site::Skewness], sink)?;
         for (l, layer) in scores.iter_mut().enumerate() {
             layer.strength = d.strength.as_ref().map_or(layer.strength, |s| s[l]);
             layer.skewness = d.skewness.as_ref().map_or(layer.skewness, |s| s[l]);
         }
         let budget = scorer.budget(self.retain, &scores);
-        sink.take("policy.budget", &Values::I64(budget.iter().map(|&b| b as i64).collect::<Array1<_>>().into_dyn()))?;
+        sink.take(
+            &Stage::once(Site::Budget).name(),
+            &Values::I64(budget.iter().map(|&b| b as i64).collect::<Array1<_>>().into_dyn()),
+        )?;
         let plan = scorer.keep(d.budget.clone().unwrap_or(budget), &scores);
-        for (name, values) in plan.tensors().iter().filter(|(name, _)| name.ends_with(".kept")) {
-            sink.take(name, values)?;
+        for (at, values) in plan.tensors().into_iter().filter(|(at, _)| at.site == Site::Kept) {
+            sink.take(&at.name(), &values)?;
         }
         let rows = plan.kept.into_iter().enumerate().map(|(l, rows)| match d.kept.get(l).and_then(Option::as_ref) {
             Some(sets) if sets.len() == 1 || sets.len() == rows.len() => scorer.rows_kept(sets, rows.len()),

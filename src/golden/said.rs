@@ -4,7 +4,8 @@ use super::Bundle;
 use crate::error::{Error, Result, ensure};
 use crate::pass::Precision;
 use crate::policy::{Policy, Retain, Scorer};
-use crate::roles::{Role, Roles};
+use crate::roles::Roles;
+use crate::stage::{Site, Stage};
 
 /// The type that a candidate says it computed in.
 ///
@@ -71,7 +72,7 @@ pub(super) fn policy(bundle: &Bundle) -> Result<Option<(Policy, Retain)>> {
 
 /// The policy looking at a bundle's prompt; none where the bundle does not say enough.
 pub(super) fn scorer(bundle: &Bundle, policy: Option<&(Policy, Retain)>) -> Option<Scorer> {
-    let roles = bundle.get("input.roles").and_then(|_| bundle.i64("input.roles").ok())?;
-    let roles = Roles(roles.iter().map(|&r| if r == 1 { Role::Visual } else { Role::Text }).collect());
-    Scorer::new(&policy?.0, &roles).ok()
+    let roles =
+        bundle.get(&Stage::once(Site::Roles).name()).and_then(|_| bundle.i64(&Stage::once(Site::Roles).name()).ok())?;
+    Scorer::new(&policy?.0, &Roles::read(roles).ok()?).ok()
 }

@@ -17,18 +17,18 @@ pub(super) fn prompt(out: &mut Recorder, family: &dyn Family, prompt: &Prepared,
     if outside {
         return inputs(out, family, prompt);
     }
-    out.values("input.roles", &Values::U8(prompt.roles.0.iter().map(|&r| r as u8).collect::<Array1<_>>().into_dyn()))?;
+    out.values(&Stage::once(Site::Roles).name(), &Values::U8(Array1::from(prompt.roles.numbers()).into_dyn()))?;
     let rows: Vec<usize> = (0..prompt.ids.len()).collect();
-    out.values("input.positions", &positions(&prompt.positions, &[&rows], false))
+    out.values(&Stage::once(Site::Positions).name(), &positions(&prompt.positions, &[&rows], false))
 }
 
 /// Everything under `input.`; a prompt without images has neither sizes nor pixels.
 pub(super) fn inputs(out: &mut Recorder, family: &dyn Family, prompt: &Prepared) -> Result<()> {
     let whole = |values: Array1<i64>| Values::I64(values.into_dyn());
-    out.values("input.ids", &whole(prompt.ids.iter().map(|&id| i64::from(id)).collect()))?;
-    out.values("input.roles", &Values::U8(prompt.roles.0.iter().map(|&r| r as u8).collect::<Array1<_>>().into_dyn()))?;
+    out.values(&Stage::once(Site::Ids).name(), &whole(prompt.ids.iter().map(|&id| i64::from(id)).collect()))?;
+    out.values(&Stage::once(Site::Roles).name(), &Values::U8(Array1::from(prompt.roles.numbers()).into_dyn()))?;
     let rows: Vec<usize> = (0..prompt.ids.len()).collect();
-    out.values("input.positions", &positions(&prompt.positions, &[&rows], false))?;
+    out.values(&Stage::once(Site::Positions).name(), &positions(&prompt.positions, &[&rows], false))?;
     if prompt.images.is_empty() {
         return Ok(());
     }
@@ -42,12 +42,12 @@ pub(super) fn cache<T: Real>(out: &mut Recorder, cache: &Cache<T>, at: &Position
         let Some(first) = heads.first() else { continue };
         let shape = [heads.len(), first.len(), first.keys().ncols()];
         let keys = heads.iter().flat_map(|head| (0..head.len()).flat_map(|e| head.key(e)));
-        out.numbers(&format!("cache.{l:02}.key"), &shape, keys)?;
+        out.numbers(&Stage::layer(Site::CacheKey, l).name(), &shape, keys)?;
         let values = heads.iter().flat_map(|head| (0..head.len()).flat_map(|e| head.value(e)));
-        out.numbers(&format!("cache.{l:02}.value"), &shape, values)?;
+        out.numbers(&Stage::layer(Site::CacheValue, l).name(), &shape, values)?;
         let rows: Vec<&[usize]> = heads.iter().map(|head| head.rows()).collect();
         let rows = if per_head { &rows[..] } else { &rows[..1] };
-        out.values(&format!("cache.{l:02}.positions"), &positions(at, rows, per_head))?;
+        out.values(&Stage::layer(Site::CachePositions, l).name(), &positions(at, rows, per_head))?;
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use super::Policy;
 use crate::roles::Roles;
+use crate::stage::{Site, Stage};
 use ndarray::{Array1, Array2, ArrayD};
 
 /// What stays in the cache. Spec: D8.4, C8.4a, C8.4b, C8.4c
@@ -76,12 +77,12 @@ impl Plan {
         self.kept.iter().flatten().map(Vec::len).sum()
     }
 
-    /// The bundle's `policy.*` tensors with their names, in causal order; empty for a plan without decisions.
+    /// The bundle's `policy.*` tensors with their stages, in causal order; empty for a plan without decisions.
     ///
     /// `window` is I64 \[w\], a U8 mask [G, n] under `heads=kv`; `importance` \[N_c\] or [G, N_c]; `kept` \[b\] or [G, b];
     /// `strength`, `skewness` F64 \[L\]; `budget` I64 \[L\]. A score without attention has no window and no importances.
     /// Spec: D8.4
-    pub fn tensors(&self) -> Vec<(String, Values)> {
+    pub fn tensors(&self) -> Vec<(Stage, Values)> {
         let Some(d) = &self.decisions else { return vec![] };
         let per_head = d.policy.heads == super::Heads::Kv;
         let mut out = Vec::new();
@@ -91,23 +92,23 @@ impl Plan {
                     true => Values::U8(mask(&scores.window, self.rows).into_dyn()),
                     false => Values::I64(whole(&scores.window[0])),
                 };
-                out.push((format!("policy.{l:02}.window"), window));
+                out.push((Stage::layer(Site::Window, l), window));
                 let importance = scores.importance.clone();
                 let importance = if per_head { importance.into_dyn() } else { importance.row(0).to_owned().into_dyn() };
-                out.push((format!("policy.{l:02}.importance"), Values::F64(importance)));
+                out.push((Stage::layer(Site::Importance, l), Values::F64(importance)));
             }
             let of =
                 |f: fn(&LayerScores) -> f64| Values::F64(d.layers.iter().map(f).collect::<Array1<f64>>().into_dyn());
-            out.push(("policy.strength".into(), of(|l| l.strength)));
-            out.push(("policy.skewness".into(), of(|l| l.skewness)));
+            out.push((Stage::once(Site::Strength), of(|l| l.strength)));
+            out.push((Stage::once(Site::Skewness), of(|l| l.skewness)));
         }
-        out.push(("policy.budget".into(), Values::I64(whole(&d.budget))));
+        out.push((Stage::once(Site::Budget), Values::I64(whole(&d.budget))));
         for (l, sets) in d.kept.iter().enumerate() {
             let kept = match per_head {
                 true => Array2::from_shape_fn((sets.len(), d.budget[l]), |(g, i)| sets[g][i] as i64).into_dyn(),
                 false => whole(&sets[0]),
             };
-            out.push((format!("policy.{l:02}.kept"), Values::I64(kept)));
+            out.push((Stage::layer(Site::Kept, l), Values::I64(kept)));
         }
         out
     }

@@ -5,7 +5,7 @@ use crate::error::{Error, Result, ensure};
 use crate::family::{Family, Outline};
 use crate::input::image;
 use crate::input::{GivenImage, Prepared, PreparedImage};
-use crate::roles::{Role, Roles};
+use crate::roles::Roles;
 
 /// Fails where a prompt of `tokens`, `visual` of them rows of images, is longer than the model's positions.
 pub(super) fn fits(text: &DecoderConfig, tokens: usize, visual: usize) -> Result<()> {
@@ -83,9 +83,8 @@ pub(super) fn assemble(family: &dyn Family, ids: &[u32], images: Vec<PreparedIma
     }
     ensure!(!ids.is_empty(), "prompt", "at least one token", "none");
     fits(text, ids.len(), rows)?;
-    let role = |&id: &u32| if id == image_token { Role::Visual } else { Role::Text };
     Ok(Prepared {
-        roles: Roles(ids.iter().map(role).collect()),
+        roles: Roles::of(&ids, image_token),
         positions: family.positions(&ids, &images),
         ids,
         images,

@@ -70,6 +70,11 @@ impl Stage {
         Some(Stage { site: row.site, layer, step }).filter(|stage| stage.to_string() == name)
     }
 
+    /// The stage's name, which is the tensor's name in a bundle.
+    pub fn name(self) -> String {
+        self.to_string()
+    }
+
     /// The stage's row of the table.
     pub fn row(self) -> &'static Row {
         &TABLE[self.site as usize]

@@ -146,7 +146,7 @@ impl Lab {
             }
         }
         let plan = prefilled.plan(&how.policy, self.retain).unwrap();
-        plan.tensors().iter().for_each(|(name, values)| dump.values(name, values));
+        plan.tensors().iter().for_each(|(at, values)| dump.values(&at.name(), values));
         let whole: Vec<i64> = (0..prompt.ids.len() as i64).collect();
         let vector = |v: Vec<i64>| ndarray::Array1::from(v).into_dyn();
         dump.integers.insert("input.ids".into(), vector(prompt.ids.iter().map(|&i| i64::from(i)).collect()));

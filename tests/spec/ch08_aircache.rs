@@ -120,7 +120,7 @@ fn d8_4_the_bundle_tensors_of_a_plan() {
             Values::F64(a) => a.shape().to_vec(),
         };
         let plan = p.plan(&policy(written), retain("0.5")).unwrap();
-        plan.tensors().iter().map(|(name, v)| (name.clone(), shape(v))).collect()
+        plan.tensors().iter().map(|(at, v)| (at.name(), shape(v))).collect()
     };
     let of = |shapes: [&[usize]; 6]| -> Vec<(String, Vec<usize>)> {
         let names = [

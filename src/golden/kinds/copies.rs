@@ -5,22 +5,18 @@ use crate::golden::case::Case;
 use crate::golden::given::kept;
 use crate::golden::verdict::{Outcome, StageVerdict};
 use crate::policy::Heads;
+use crate::stage::{Site, Stage};
 
 /// The verdict on `cache.LL.key`, `value` or `positions`. Spec: C10.3a
-pub(in crate::golden) fn judge(case: &Case<'_>, name: &str, l: usize) -> StageVerdict {
+pub(in crate::golden) fn judge(case: &Case<'_>, at: Stage, name: &str) -> StageVerdict {
     let not_judged = |words: &str| StageVerdict::plain(name, Outcome::NotJudged, words);
-    let site = name.rsplit('.').next().unwrap_or_default();
-    let own = |what: &str| format!("{what}.{l:02}.{}", if what == "policy" { "kept" } else { site });
-    let heads = match case
-        .candidate
-        .get(&format!("cache.{l:02}.key"))
-        .or_else(|| case.golden.get(&format!("cache.{l:02}.key")))
-    {
+    let own = |site: Site| Stage::layer(site, at.layer).name();
+    let heads = match case.candidate.get(&own(Site::CacheKey)).or_else(|| case.golden.get(&own(Site::CacheKey))) {
         Some(t) if t.shape.len() == 3 => t.shape[0].max(1),
         _ => 1,
     };
     // The rows that each KV head keeps: all of them without a policy that evicts.
-    let kept_name = own("policy");
+    let kept_name = own(Site::Kept);
     let rows: Option<Vec<Vec<usize>>> = match &case.scorer {
         Some(scorer) => {
             let sets = if case.policy.is_some_and(|p| p.0.heads == Heads::Kv) { heads } else { 1 };
@@ -35,10 +31,10 @@ pub(in crate::golden) fn judge(case: &Case<'_>, name: &str, l: usize) -> StageVe
         }
         None => None,
     };
-    if site == "positions" {
+    if at.site == Site::CachePositions {
         return positions(case, name, rows);
     }
-    let source = own("decoder");
+    let source = own(if at.site == Site::CacheKey { Site::Key } else { Site::Value });
     let (whole, got) = match (case.candidate.get(&source), case.candidate.f64(name)) {
         (Some(_), Ok(got)) => (case.candidate.f64(&source), got),
         (None, Ok(_)) => return case.numbers(name),
@@ -95,7 +91,10 @@ fn looks_like(whole: &ndarray::ArrayD<f64>, got: &ndarray::ArrayD<f64>, g: usize
 
 fn positions(case: &Case<'_>, name: &str, rows: Option<Vec<Vec<usize>>>) -> StageVerdict {
     let Ok(got) = case.candidate.i64(name) else { return not_integers(case, name) };
-    let own = case.candidate.i64("input.positions").or_else(|_| case.golden.i64("input.positions"));
+    let own = case
+        .candidate
+        .i64(&Stage::once(Site::Positions).name())
+        .or_else(|_| case.golden.i64(&Stage::once(Site::Positions).name()));
     let Ok(all) = own else {
         return StageVerdict::plain(name, Outcome::NotJudged, "the prompt's positions are not known");
     };

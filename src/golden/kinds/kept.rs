@@ -8,6 +8,7 @@ use crate::golden::noise;
 use crate::golden::rulers::{margins, roundoff, shown};
 use crate::golden::verdict::{Outcome, StageVerdict};
 use crate::policy::LayerScores;
+use crate::stage::{Site, Stage};
 use ndarray::Array2;
 
 /// A kept set: the most important, within the margin. Spec: E10.6
@@ -21,7 +22,7 @@ pub(in crate::golden) fn judge(case: &Case<'_>, name: &str, l: usize) -> StageVe
     let Some(importance) = own.as_ref().or(golden.as_ref()).filter(|i| i.ncols() == scorer.candidates().len()) else {
         return integers::judge(case, name);
     };
-    let due = case.candidate.i64("policy.budget").ok().and_then(|b| b.iter().nth(l).copied());
+    let due = case.candidate.i64(&Stage::once(Site::Budget).name()).ok().and_then(|b| b.iter().nth(l).copied());
     let b = got[0].len();
     if let Some(due) = due.filter(|&due| due != b as i64) {
         return StageVerdict::plain(name, Outcome::Fail, format!("{b} kept, the budget is {due}"));
@@ -37,7 +38,7 @@ pub(in crate::golden) fn judge(case: &Case<'_>, name: &str, l: usize) -> StageVe
             own.outer_iter().map(|row| 2.0 * u * row.iter().fold(0.0f64, |m, v| m.max(v.abs()))).collect()
         }
         (None, Some(golden)) => {
-            let stage = format!("policy.{l:02}.importance");
+            let stage = Stage::layer(Site::Importance, l).name();
             let shape = case.golden.get(&stage).map(|t| t.shape.to_vec()).unwrap_or_default();
             let layout = Layout::of(&stage, &shape);
             let noise =
@@ -47,9 +48,9 @@ pub(in crate::golden) fn judge(case: &Case<'_>, name: &str, l: usize) -> StageVe
         (None, None) => vec![0.0; sets],
     };
     // Windows that are kept as such are the candidate's own.
-    let votes = case.rows().and_then(|n| window(case.candidate, &format!("policy.{l:02}.window"), sets, n));
+    let votes = case.rows().and_then(|n| window(case.candidate, &Stage::layer(Site::Window, l).name(), sets, n));
     let votes =
-        votes.or_else(|| case.rows().and_then(|n| window(case.golden, &format!("policy.{l:02}.window"), sets, n)));
+        votes.or_else(|| case.rows().and_then(|n| window(case.golden, &Stage::layer(Site::Window, l).name(), sets, n)));
     let layer = |importance: Array2<f64>| LayerScores {
         kv_heads: sets,
         window: votes.clone().unwrap_or_else(|| vec![vec![]; sets]),

@@ -8,6 +8,7 @@ use crate::golden::noise;
 use crate::golden::rulers::{roundoff, shown};
 use crate::golden::verdict::{Outcome, StageVerdict};
 use crate::policy::{Budget, LayerScores, over_sets, skewness, strength};
+use crate::stage::{Site, Stage};
 
 /// How many rulers a statistic of importances may be off. Spec: T10.3
 const STATISTIC: f64 = 3.0;
@@ -19,7 +20,7 @@ fn statistic_ruler(case: &Case<'_>, values: &[f64], n: usize) -> f64 {
 }
 
 /// Strengths and skewnesses: from the candidate's own importances where it has them, else the golden's.
-pub(in crate::golden) fn statistics(case: &Case<'_>, name: &str) -> StageVerdict {
+pub(in crate::golden) fn statistics(case: &Case<'_>, at: Stage, name: &str) -> StageVerdict {
     let Some(ours) = vector(case.golden, name) else {
         return StageVerdict::plain(name, Outcome::NotJudged, "the golden does not hold it");
     };
@@ -29,7 +30,7 @@ pub(in crate::golden) fn statistics(case: &Case<'_>, name: &str) -> StageVerdict
     if let Some(fail) = case.misfit(name, &[ours.len()]) {
         return fail;
     }
-    let f = if name.ends_with("skewness") { skewness } else { strength };
+    let f = if at.site == Site::Skewness { skewness } else { strength };
     let own = |l: usize| case.sets(l).and_then(|(_, sets)| importance(case.candidate, l, sets));
     let layout = Layout::of(name, &[ours.len()]);
     let noise = noise::read(case.golden, case.precision, name, layout);
@@ -57,7 +58,7 @@ pub(in crate::golden) fn statistics(case: &Case<'_>, name: &str) -> StageVerdict
 
 /// What every layer says, from the candidate where it says so, else from the golden; and the relative margin of each.
 fn layers(case: &Case<'_>) -> Option<Vec<(LayerScores, f64)>> {
-    let count = vector(case.golden, "policy.strength")?.len();
+    let count = vector(case.golden, &Stage::once(Site::Strength).name())?.len();
     let of = |name: &str| vector(case.candidate, name).filter(|v| v.len() == count);
     let golden = |name: &str| vector(case.golden, name).filter(|v| v.len() == count);
     let noisy = |name: &str, l: usize| {
@@ -76,7 +77,10 @@ fn layers(case: &Case<'_>) -> Option<Vec<(LayerScores, f64)>> {
                 (None, true) => (over_sets(&importance, f), statistic_ruler(case, &[], importance.ncols())),
                 (None, false) => (golden(name).map_or(0.0, |v| v[l]), noisy(name, l)),
             };
-            let (s, k) = (value("policy.strength", strength), value("policy.skewness", skewness));
+            let (s, k) = (
+                value(&Stage::once(Site::Strength).name(), strength),
+                value(&Stage::once(Site::Skewness).name(), skewness),
+            );
             let scores = LayerScores {
                 kv_heads: sets,
                 window: vec![vec![]; sets],

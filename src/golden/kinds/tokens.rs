@@ -6,6 +6,7 @@ use crate::golden::measure::{Errors, Layout};
 use crate::golden::noise;
 use crate::golden::rulers::{margins, roundoff};
 use crate::golden::verdict::{Outcome, StageVerdict};
+use crate::stage::{Phase, Site, Stage};
 
 /// Why a decode step cannot be compared with the golden's; none where it can. Spec: C10.5a
 pub(in crate::golden) fn other_prefix(case: &Case<'_>, t: usize) -> Option<&'static str> {
@@ -16,17 +17,24 @@ pub(in crate::golden) fn other_prefix(case: &Case<'_>, t: usize) -> Option<&'sta
         (Ok(ours), Some(_)) => case.candidate.i64(name).map_or(true, |got| got != ours),
         _ => false,
     };
-    if (0..).map(|l| format!("policy.{l:02}.kept")).take_while(|n| case.golden.get(n).is_some()).any(|n| differs(&n)) {
+    if (0..)
+        .map(|l| Stage::layer(Site::Kept, l).name())
+        .take_while(|n| case.golden.get(n).is_some())
+        .any(|n| differs(&n))
+    {
         return Some("other entries were kept than in the golden; replay with --model judges it");
     }
-    let (ours, got) = (case.golden.i64("output.ids").ok()?, case.candidate.i64("output.ids").ok()?);
+    let (ours, got) = (
+        case.golden.i64(&Stage::once(Site::OutputIds).name()).ok()?,
+        case.candidate.i64(&Stage::once(Site::OutputIds).name()).ok()?,
+    );
     let fed = |ids: &ndarray::ArrayD<i64>| ids.iter().take(t + 1).copied().collect::<Vec<_>>();
     (fed(&ours) != fed(&got)).then_some("another token was fed than in the golden; replay with --model judges it")
 }
 
 /// The name of the logits that token t is chosen from.
 fn logits(t: usize) -> String {
-    if t == 0 { "decoder.logits".into() } else { format!("step.{:04}.logits", t - 1) }
+    if t == 0 { Phase::Prefill } else { Phase::Step(t - 1) }.logits().name()
 }
 
 /// Tokens are the greatest of their own logits; where they differ from the golden's, by a gap that noise may close.

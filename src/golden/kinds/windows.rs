@@ -9,6 +9,7 @@ use crate::golden::noise;
 use crate::golden::rulers::margins;
 use crate::golden::verdict::{Outcome, StageVerdict};
 use crate::policy::{Heads, Window};
+use crate::stage::{Site, Stage};
 
 /// A window: who is in it has to reach the threshold, within the margin. Spec: E10.6
 pub(in crate::golden) fn judge(case: &Case<'_>, name: &str, l: usize) -> StageVerdict {
@@ -22,7 +23,7 @@ pub(in crate::golden) fn judge(case: &Case<'_>, name: &str, l: usize) -> StageVe
     if ours == got {
         return StageVerdict::plain(name, Outcome::Pass, "");
     }
-    let attention = format!("policy.{l:02}.attention");
+    let attention = Stage::layer(Site::Attention, l).name();
     let found = case.golden.get(&attention).and_then(|_| case.golden.f64(&attention).ok());
     let (Window::Elite { alpha }, Some(found), Some(scorer)) = (policy.window, found, &case.scorer) else {
         let (at, a, b) = first_difference(&ours, &got);
