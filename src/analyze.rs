@@ -8,6 +8,7 @@
 use crate::error::{Error, Result, ensure};
 use crate::golden::{Bundle, roles};
 use crate::policy::{Policy, Retain};
+use crate::stage::{Site, Stage};
 use ndarray::{Array2, Array3, ArrayView2, Axis, Ix3};
 use ndarray_linalg::SVD;
 use serde_json::{Value, json};
@@ -99,11 +100,11 @@ pub fn analyze(bundle: &Bundle, policy: Option<(&Policy, Retain)>) -> Result<Vec
     let plan = policy.map(|(policy, retain)| crate::golden::compress::<f64>(bundle, policy, retain)).transpose()?;
     let mut layers = Vec::new();
     for l in 0.. {
-        let name = |site: &str| format!("decoder.{l:02}.{site}");
-        if bundle.get(&name("key")).is_none() && l > 0 {
+        let name = |site: Site| Stage::layer(site, l).name();
+        if bundle.get(&name(Site::Key)).is_none() && l > 0 {
             break;
         }
-        let read = |site: &str| -> Result<Array3<f64>> {
+        let read = |site: Site| -> Result<Array3<f64>> {
             let at = || format!("{}: {}", bundle.label(), name(site));
             let rows = bundle.f64(&name(site))?;
             let rows = rows.into_dimensionality::<Ix3>().map_err(|e| Error::new(at(), "the shape [G, n, d_h]", e))?;
@@ -111,7 +112,7 @@ pub fn analyze(bundle: &Bundle, policy: Option<(&Policy, Retain)>) -> Result<Vec
             ensure!(rows.dim().1 >= most, at(), format!("at least {most} rows, as input.roles"), rows.dim().1);
             Ok(rows)
         };
-        let (all, values) = (read("key")?, read("value")?);
+        let (all, values) = (read(Site::Key)?, read(Site::Value)?);
         let (keys, values) = (all.select(Axis(1), &visual), values.select(Axis(1), &visual));
         let heads = keys.dim().0;
         let kept = match &plan {
@@ -161,7 +162,7 @@ fn decided(plan: &crate::policy::Plan, l: usize) -> Vec<Vec<usize>> {
 
 /// The same of a bundle's stage.
 fn stored(bundle: &Bundle, l: usize, heads: usize) -> Result<Vec<Vec<usize>>> {
-    let name = format!("policy.{l:02}.kept");
+    let name = Stage::layer(Site::Kept, l).name();
     let values = bundle.i64(&name).map_err(|e| e.remedy("record with --retain, or give --policy and --retain"))?;
     let at = || format!("{}: {name}", bundle.label());
     let sets = if values.ndim() == 2 { values.shape()[0] } else { 1 };

@@ -72,9 +72,8 @@ impl Decided {
             .and_then(|_| bundle.i64(&Stage::once(Site::Budget).name()).ok());
         let budget =
             budget.filter(|b| b.shape() == [layers]).map(|b| b.iter().map(|&b| b as usize).collect::<Vec<_>>());
-        let per_layer = |l: usize| format!("policy.{l:02}");
         Decided {
-            window: (0..layers).map(|l| window(bundle, &format!("{}.window", per_layer(l)), sets, n)).collect(),
+            window: (0..layers).map(|l| window(bundle, &Stage::layer(Site::Window, l).name(), sets, n)).collect(),
             importance: (0..layers)
                 .map(|l| {
                     let fits = |i: &Array2<f64>| i.ncols() == candidates && i.iter().all(|&v| v >= 0.0);
@@ -84,7 +83,7 @@ impl Decided {
             strength: a_layer(&Stage::once(Site::Strength).name()),
             skewness: a_layer(&Stage::once(Site::Skewness).name()),
             budget: budget.filter(|b| b.iter().all(|&b| b <= candidates)),
-            kept: (0..layers).map(|l| kept(bundle, &format!("{}.kept", per_layer(l)), sets, candidates)).collect(),
+            kept: (0..layers).map(|l| kept(bundle, &Stage::layer(Site::Kept, l).name(), sets, candidates)).collect(),
             tokens: bundle
                 .i64(&Stage::once(Site::OutputIds).name())
                 .map(|t| t.iter().map(|&t| t as u32).collect())

@@ -2,7 +2,8 @@
 
 mod circles;
 
-use std::collections::BTreeMap;
+use aircache::stage::{Stage, TABLE};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Lines a file of `src` may have; past that it has a second noun in it.
@@ -134,6 +135,22 @@ fn policies_and_kernels_know_no_model() {
         };
         for import in imports(&text) {
             assert!(!forbidden.contains(&import.as_str()), "{path} imports `{import}`");
+        }
+    }
+}
+
+/// Whoever needs a stage asks the table for it: no name of a stage stands in the code as text.
+#[test]
+fn stages_are_named_by_the_table_alone() {
+    let parts: BTreeSet<&str> = TABLE.iter().map(|row| row.part).collect();
+    // Towers and decoders name the tensors of checkpoints, some of which read alike.
+    let tensors = ["stage", "decoder", "vision", "family", "model", "weights"];
+    for (path, module, text) in sources().into_iter().filter(|(_, module, _)| !tensors.contains(&module.as_str())) {
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        let code: String = code.lines().filter(|l| !l.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+        for word in code.split('"').skip(1).step_by(2) {
+            let pieced = parts.iter().any(|part| word.starts_with(&format!("{part}.{{")));
+            assert!(Stage::parse(word).is_none() && !pieced, "{path} ({module}) names the stage {word:?}");
         }
     }
 }

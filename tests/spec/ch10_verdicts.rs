@@ -566,7 +566,7 @@ fn r10_5_a_policy_computed_in_the_type_is_honest() {
     };
     let scorer = Scorer::new(&lab.policy, &lab.prompt.roles).unwrap().storing(Grid::Bf16);
     let scores = prefilled.scores(&scorer).unwrap();
-    scorer.decide(lab.retain, &scores).tensors().iter().for_each(|(name, v)| dump.values(name, v));
+    scorer.decide(lab.retain, &scores).tensors().iter().for_each(|(at, v)| dump.values(&at.name(), v));
     dump.integers.insert("input.ids".into(), lab.honest(Precision::Bf16).integers["input.ids"].clone());
     let verdict = lab.by_replay(&dump, Precision::Bf16);
     assert!(verdict.passes(), "{}", failed(&verdict));
