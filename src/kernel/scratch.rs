@@ -1,8 +1,7 @@
 //! Memory that kernels use again and again: each thread keeps the buffers that it had, so that a decode step asks the system
 //! for no memory, however long the context is.
 //!
-//! The buffers are thread-local state, the only state that kernels have. Their old contents never reach a result: every number
-//! is written before it is read.
+//! The buffers are thread-local. Their old contents never reach a result: every number is written before it is read.
 
 use crate::num::Real;
 use ndarray::Array2;
