@@ -208,10 +208,18 @@ const BROKEN: &[Broken] = &[
     (
         "a template that loops for ever",
         |m| {
-            let endless = "{% for a in range(99999) %}{% for b in range(99999) %}{{ b }}{% endfor %}{% endfor %}";
+            let endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}";
             std::fs::write(m.join("chat_template.jinja"), endless).unwrap();
         },
         &["chat_template.jinja", "for ever"],
+    ),
+    (
+        "a template that prints for ever",
+        |m| {
+            let endless = "{% for a in range(99999) %}{% for b in range(99999) %}{{ b }}{% endfor %}{% endfor %}";
+            std::fs::write(m.join("chat_template.jinja"), endless).unwrap();
+        },
+        &["chat_template.jinja", "bytes of output"],
     ),
     (
         "a template that prints a list without end",

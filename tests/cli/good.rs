@@ -148,7 +148,9 @@ fn a_recording_holds_the_contract() {
     assert_eq!(shape("cache.05.positions"), [n - visual + kept[5]]);
     let tokens = shape("output.ids")[0];
     let steps = b.names().filter(|name| name.starts_with("step.")).count();
-    assert_eq!((steps, shape("step.0000.logits")), (tokens - 1, vec![v]), "the last token is not fed");
+    let a_step = 1 + 6 * 5; // logits, and five stages a layer
+    assert_eq!((steps, shape("step.0000.logits")), ((tokens - 1) * a_step, vec![v]), "the last token is not fed");
+    assert_eq!([shape("step.0000.05.query"), shape("step.0000.05.key")], [[6, 32], [2, 32]]);
     let noise = b.names().filter(|name| name.starts_with("noise.")).count();
     assert_eq!(out["stages"].as_array().unwrap().len(), b.names().count() - noise);
     assert!(noise > 3 * 40 && b.metadata("noise") == Some("1"), "the ruler of every stage and type");
