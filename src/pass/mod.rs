@@ -133,7 +133,7 @@ impl<'t, T: Real> Pass<'t, T> {
 
     /// Shows a stage, and asks the source for its value of it.
     fn exchange(&mut self, at: Stage, a: ArrayViewD<'_, T>) -> Option<ArrayD<T>> {
-        let given = self.source.and_then(|source| source.given(at, a.shape()));
+        let given = self.given(at, a.shape());
         if let Some(tap) = self.tap.as_deref_mut().filter(|tap| tap.wants(at)) {
             tap.see(at, a);
         }
@@ -143,7 +143,13 @@ impl<'t, T: Real> Pass<'t, T> {
     /// What a replay continues with at a stage that nobody wants to see, so that it need not be computed. Spec: D10.7
     fn known(&self, at: Stage, shape: &[usize]) -> Option<ArrayD<T>> {
         let wanted = self.tap.as_deref().is_some_and(|tap| tap.wants(at));
-        self.source.filter(|_| !wanted).and_then(|source| source.given(at, shape))
+        if wanted { None } else { self.given(at, shape) }
+    }
+
+    /// The source's value of a stage, row-major.
+    fn given(&self, at: Stage, shape: &[usize]) -> Option<ArrayD<T>> {
+        let given = self.source?.given(at, shape)?;
+        Some(if given.is_standard_layout() { given } else { given.as_standard_layout().into_owned() })
     }
 }
 
