@@ -78,7 +78,7 @@ pub fn config(data: &[u8]) {
     assert_eq!(c.heads % c.kv_heads, 0);
     assert_eq!(c.axes().len(), c.head_dim / 2);
     assert!((config.image_token() as usize) < c.vocab);
-    let _ = (config.tower(), config.vision_json());
+    let _ = (config.profile(), config.vision_json());
 }
 
 /// A `processor_config.json` of the demo model: what is accepted turns levels into finite numbers.

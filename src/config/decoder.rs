@@ -8,7 +8,7 @@ use super::defaults::{Biases, Defaults};
 use super::json::{Scope, integer, kind};
 use super::projections::Projections;
 use crate::error::{Error, Result, ensure};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// Sizes and constants of a decoder. Spec: T6.2
 #[derive(Debug, Clone, PartialEq)]
@@ -50,6 +50,18 @@ pub struct DecoderConfig {
 }
 
 impl DecoderConfig {
+    /// Reads the object at `key`, of one of these kinds; of the first where it is absent or names none.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read); another kind.
+    pub(crate) fn one_of(scope: &Scope<'_>, key: &str, kinds: &[&Defaults]) -> Result<DecoderConfig> {
+        let inner = scope.inner(key)?;
+        let names: Vec<&str> = kinds.iter().flat_map(|kind| kind.model_types.iter().copied()).collect();
+        let found = inner.model_type(names[0], &names)?;
+        let kind = kinds.iter().find(|kind| kind.model_types.contains(&found));
+        DecoderConfig::read(&inner, kind.unwrap_or_else(|| unreachable!("T6.2: {found} is among the kinds")))
+    }
+
     /// Reads a `text_config`; absent fields take the family's defaults. `tied` is the `text_config`'s own word on the head.
     ///
     /// # Errors
@@ -150,11 +162,10 @@ impl DecoderConfig {
 /// θ, the sections of M-RoPE and the factor of dynamic scaling: first in `rope_scaling` (or, if that is empty, `rope_parameters`), then beside them, then
 /// the family's. Spec: T6.2, E6.10, E6.12
 fn rope(scope: &Scope<'_>, default: &Defaults, head_dim: usize) -> Result<(f64, Option<Vec<usize>>, Option<f64>)> {
-    let empty = Map::new();
     let filled = |key| Ok(scope.object(key)?.filter(|s: &Scope<'_>| !s.is_empty()).map(|s| (key, s)));
     let (key, rope) = match filled("rope_scaling")? {
         Some(found) => found,
-        None => filled("rope_parameters")?.unwrap_or(("rope_parameters", scope.with(&empty))),
+        None => filled("rope_parameters")?.unwrap_or(("rope_parameters", scope.inner("rope_parameters")?)),
     };
     if ["full_attention", "sliding_attention"].iter().any(|k| rope.get(k).is_some()) {
         return Err(Error::new(scope.at(key), "one set of parameters for all layers", "one for each kind of layer"));

@@ -16,7 +16,8 @@ const MAX_HEADS: usize = 1 << 10;
 pub(crate) struct Scope<'a> {
     file: &'a str,
     path: String,
-    map: &'a Map<String, Value>,
+    /// None: no fields.
+    map: Option<&'a Map<String, Value>>,
 }
 
 /// The JSON object in a file of the checkpoint; `None` if there is no such file.
@@ -59,7 +60,7 @@ pub(crate) fn kind(value: &Value) -> String {
 impl<'a> Scope<'a> {
     /// The outermost object of `file` (its label in messages).
     pub(crate) fn new(file: &'a str, map: &'a Map<String, Value>) -> Self {
-        Scope { file, path: String::new(), map }
+        Scope { file, path: String::new(), map: Some(map) }
     }
 
     /// Where a field stands: `config.json: text_config.hidden_size`.
@@ -69,24 +70,26 @@ impl<'a> Scope<'a> {
 
     /// A field as it is; `None` if absent.
     pub(crate) fn get(&self, key: &str) -> Option<&'a Value> {
-        self.map.get(key)
+        self.map?.get(key)
     }
 
     /// Whether there are no fields.
     pub(crate) fn is_empty(&self) -> bool {
-        self.map.is_empty()
+        self.map.is_none_or(Map::is_empty)
     }
 
-    /// Other fields at the same place: what an absent inner object is taken for.
-    pub(crate) fn with(&self, map: &'a Map<String, Value>) -> Scope<'a> {
-        Scope { map, ..self.clone() }
+    /// An inner object; no fields at this place if it is absent or `null`.
+    pub(crate) fn inner(&self, key: &str) -> Result<Scope<'a>> {
+        Ok(self.object(key)?.unwrap_or_else(|| Scope { map: None, ..self.clone() }))
     }
 
     /// An inner object; `None` if it is absent or `null`.
     pub(crate) fn object(&self, key: &str) -> Result<Option<Scope<'a>>> {
         match self.get(key) {
             None | Some(Value::Null) => Ok(None),
-            Some(Value::Object(map)) => Ok(Some(Scope { file: self.file, path: format!("{}{key}.", self.path), map })),
+            Some(Value::Object(map)) => {
+                Ok(Some(Scope { file: self.file, path: format!("{}{key}.", self.path), map: Some(map) }))
+            }
             Some(other) => Err(Error::new(self.at(key), "an object", kind(other))),
         }
     }
@@ -100,6 +103,23 @@ impl<'a> Scope<'a> {
     /// A number of heads, `default` if absent.
     pub(crate) fn heads(&self, key: &str, default: usize) -> Result<usize> {
         self.size(key, default, (1, MAX_HEADS))
+    }
+
+    /// The id of a token, `default` if absent.
+    pub(crate) fn token(&self, key: &str, default: u32) -> Result<u32> {
+        self.size(key, default as usize, (0, u32::MAX as usize)).map(|id| id as u32)
+    }
+
+    /// The same of a token that must stand in a vocabulary of `vocab`.
+    pub(crate) fn token_below(&self, key: &str, default: u32, vocab: usize) -> Result<u32> {
+        let id = self.token(key, default)?;
+        ensure!((id as usize) < vocab, self.at(key), format!("an id below vocab_size {vocab}"), id);
+        Ok(id)
+    }
+
+    /// A state of `layers` layers, by its number (see [`state_of`]); the last if absent.
+    pub(crate) fn state(&self, key: &str, layers: usize) -> Result<usize> {
+        self.get(key).map_or(Ok(layers), |value| state_of(value, self.at(key), layers))
     }
 
     /// A number that `allowed` lets pass, `default` if absent; `expected` is what a message calls such a number.
@@ -146,4 +166,11 @@ pub(crate) fn integer(value: &Value, at: &str, range: (usize, usize)) -> Result<
         _ if range.0 == range.1 => Err(Error::new(at, range.0, kind(value))),
         _ => Err(Error::new(at, format!("a whole number from {} to {}", range.0, range.1), kind(value))),
     }
+}
+
+/// The number of a state of `layers` layers: 0 = embeddings, k = after layer k; negative ones counted from the last.
+pub(crate) fn state_of(value: &Value, at: String, layers: usize) -> Result<usize> {
+    let states = layers as i64 + 1;
+    let found = value.as_i64().filter(|k| (-states..states).contains(k)).map(|k| k.rem_euclid(states) as usize);
+    found.ok_or_else(|| Error::new(at, format!("a whole number from {} to {layers}", -states), kind(value)))
 }

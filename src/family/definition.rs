@@ -12,47 +12,21 @@ use crate::input::packing::Packing;
 use crate::input::positions::Positions;
 use crate::input::prepared::PreparedImage;
 use crate::weights::Names;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
 
 /// A model family, as the `config.json` of one checkpoint describes it.
 pub trait Family: Any + Debug + Send + Sync {
-    /// The `model_type`.
-    fn name(&self) -> &'static str;
-
-    /// The language model's part.
-    fn text(&self) -> &DecoderConfig;
-
-    /// The vision tower's sizes.
-    fn tower(&self) -> Tower;
-
-    /// The id that stands for a visual row in the prompt.
-    fn image_token(&self) -> u32;
-
-    /// The id that stands for a row of a video in the prompt, in families that read videos.
-    fn video_token(&self) -> Option<u32> {
-        None
-    }
-
-    /// The id that stands for a visual row in these ids: of an image, or, where there is no image, of a video.
-    fn visual_token(&self, ids: &[u32]) -> u32 {
-        let video = self.video_token().filter(|video| ids.contains(video) && !ids.contains(&self.image_token()));
-        video.unwrap_or(self.image_token())
-    }
-
-    /// The names that checkpoints of this kind may use for one of our names of tensors, in order of preference.
-    fn names(&self) -> fn(&str) -> Vec<String>;
+    /// What is plain data.
+    fn profile(&self) -> Profile<'_>;
 
     /// What the checkpoint's image processor does.
     ///
     /// # Errors
     /// A missing or broken file, an unsupported setting, a disagreement between files.
     fn reader(&self, files: &Files) -> Result<Box<dyn Reader>>;
-
-    /// How pixels lie.
-    fn pixels(&self) -> PixelLayout;
 
     /// The rows of an image or a video, by what is known without its processor's files and without its pixels.
     ///
@@ -92,11 +66,51 @@ pub trait Family: Any + Debug + Send + Sync {
     /// A tensor that is missing or has another shape than the configuration says.
     fn encoder(&self, names: &Names<'_>) -> Result<Box<dyn Encoder>>;
 
-    /// What comes before the language model, in a line.
-    fn vision_line(&self) -> String;
+    /// What is to be said of the vision side beside the tower's sizes, for people.
+    fn vision_words(&self) -> String;
 
     /// The same for programs: an object.
-    fn vision_json(&self) -> Value;
+    fn vision_fields(&self) -> Value;
+
+    /// What comes before the language model, in a line.
+    fn vision_line(&self) -> String {
+        let Tower { layers, used, hidden, heads, intermediate, .. } = self.profile().tower;
+        let words = self.vision_words();
+        format!("{layers} layers ({used} used), hidden {hidden}, {heads} heads, MLP {intermediate}, {words}")
+    }
+
+    /// The same for programs: an object.
+    fn vision_json(&self) -> Value {
+        let Tower { layers, hidden, heads, intermediate, patch, .. } = self.profile().tower;
+        let mut all = json!({
+            "layers": layers, "hidden": hidden, "heads": heads, "intermediate": intermediate, "patch": patch,
+        });
+        for (key, value) in self.vision_fields().as_object().into_iter().flatten() {
+            all[key] = value.clone();
+        }
+        all
+    }
+
+    /// The `model_type`.
+    fn name(&self) -> &'static str {
+        self.profile().name
+    }
+
+    /// The language model's part.
+    fn text(&self) -> &DecoderConfig {
+        self.profile().text
+    }
+
+    /// The id that stands for a visual row in the prompt.
+    fn image_token(&self) -> u32 {
+        self.profile().image_token
+    }
+
+    /// The id that stands for a visual row in these ids: of an image, or, where there is no image, of a video.
+    fn visual_token(&self, ids: &[u32]) -> u32 {
+        let Profile { image_token, video_token, .. } = self.profile();
+        video_token.filter(|video| ids.contains(video) && !ids.contains(&image_token)).unwrap_or(image_token)
+    }
 }
 
 impl dyn Family {
@@ -106,13 +120,36 @@ impl dyn Family {
     }
 }
 
+/// What a family says of itself in plain data.
+#[derive(Debug, Clone, Copy)]
+pub struct Profile<'a> {
+    /// The `model_type`.
+    pub name: &'static str,
+    /// The language model's part.
+    pub text: &'a DecoderConfig,
+    /// The vision tower's sizes.
+    pub tower: Tower,
+    /// The id that stands for a visual row in the prompt.
+    pub image_token: u32,
+    /// The id that stands for a row of a video in the prompt, in families that read videos.
+    pub video_token: Option<u32>,
+    /// One of our names of tensors → the names that checkpoints may use for it, in order of preference.
+    pub names: fn(&str) -> Vec<String>,
+    /// How pixels lie.
+    pub pixels: PixelLayout,
+}
+
 /// Sizes of a vision tower.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tower {
-    /// Layers that are computed: those after the last one needed are not.
+    /// Layers in the checkpoint.
     pub layers: usize,
+    /// Those that are computed: layers after the last one needed are not.
+    pub used: usize,
     /// d_v: width of a row.
     pub hidden: usize,
+    /// Number of heads.
+    pub heads: usize,
     /// Width of its MLP.
     pub intermediate: usize,
     /// p: side of a patch in pixels.
@@ -158,5 +195,8 @@ pub(crate) struct Shape {
     /// Whether the head is the embedding matrix.
     pub tied: bool,
     /// The whole `config.json`, from these and the number of token ids; what is left out is transformers' default.
-    pub config: fn(&Shape, usize) -> Value,
+    pub config: Whole,
 }
+
+/// See [`Shape::config`].
+pub(crate) type Whole = fn(&Shape, usize) -> Value;

@@ -12,7 +12,7 @@ pub mod qwen2_vl;
 pub mod reader;
 mod shape;
 
-pub use definition::{Family, Outline, Tower};
+pub use definition::{Family, Outline, Profile, Tower};
 pub use encoder::{Encode, Encoder};
 pub use reader::{Reader, VideoReader};
 

@@ -21,9 +21,6 @@ pub trait Reader: Debug + Send + Sync {
     /// The same, to be changed.
     fn settings_mut(&mut self) -> &mut Settings;
 
-    /// The text that stands for an image in a rendered prompt where neither tokenizer nor processor names one.
-    fn placeholder(&self) -> &'static str;
-
     /// A rendered prompt as it is tokenized: one placeholder an image, with the marks around it that the processor writes.
     fn marked(&self, rendered: String, _images: usize) -> String {
         rendered

@@ -1,9 +1,14 @@
 //! The shapes of public models, for measuring without their weights.
 
-use super::definition::Shape;
+use super::definition::{Shape, Whole};
 use serde_json::{Value, json};
 
 impl Shape {
+    /// A shape: see its fields.
+    pub(super) const fn new(name: &'static str, sizes: [usize; 5], vocab: usize, tied: bool, config: Whole) -> Shape {
+        Shape { name, sizes, vocab, tied, config }
+    }
+
     /// A `text_config` of this shape with `vocab` token ids.
     pub(super) fn text(&self, model_type: &str, vocab: usize) -> Value {
         let [hidden, mlp, layers, heads, kv_heads] = self.sizes;

@@ -12,7 +12,7 @@ use ndarray::{Array2, ArrayD, IxDyn};
 
 /// The stage that pixels cannot be understood without.
 pub(super) fn shape(family: &dyn Family) -> Site {
-    if family.pixels().has_grids() { Site::Grid } else { Site::Sizes }
+    if family.profile().pixels.has_grids() { Site::Grid } else { Site::Sizes }
 }
 
 /// Sizes, grids and pixels of the prompt's images, of which there is at least one.
@@ -33,7 +33,7 @@ pub(super) fn put(out: &mut Recorder, family: &dyn Family, prompt: &Prepared) ->
     }
     if out.takes(&Stage::once(Site::Pixels).name()) {
         let views: Vec<_> = images.iter().map(|image| image.pixels.view()).collect();
-        let pixels = family.pixels().join(&views);
+        let pixels = family.profile().pixels.join(&views);
         out.pixels(&Stage::once(Site::Pixels).name(), pixels.shape(), pixels.as_slice().unwrap_or_default())?;
     }
     Ok(())
@@ -45,46 +45,42 @@ pub(super) fn put(out: &mut Recorder, family: &dyn Family, prompt: &Prepared) ->
 /// # Errors
 /// Shapes that do not fit, or sizes that the family does not take; more images than placeholders, or than memory holds.
 pub(super) fn given(family: &dyn Family, candidate: &Bundle, visual: usize, film: bool) -> Result<Vec<GivenImage>> {
-    let pixels_name = Stage::once(Site::Pixels).name();
-    let (layout, name) = (family.pixels(), Stage::once(shape(family)).to_string());
-    let at = |name: &str| format!("{}: {name}", candidate.label());
-    let images = candidate.stage(&name)?.shape.first().copied().unwrap_or(0);
-    ensure!(images <= visual, at(&name), format!("at most an image for each of {visual} placeholders"), images);
+    let name = |site: Site| Stage::once(site).name();
+    let at = |site: Site| format!("{}: {}", candidate.label(), name(site));
+    let (layout, lie) = (family.profile().pixels, shape(family));
+    let images = candidate.stage(&name(lie))?.shape.first().copied().unwrap_or(0);
+    ensure!(images <= visual, at(lie), format!("at most an image for each of {visual} placeholders"), images);
 
-    let grids = if layout.has_grids() { Some(table::<3>(candidate, &name)?) } else { None };
+    let grids = if layout.has_grids() { Some(table::<3>(candidate, &name(Site::Grid))?) } else { None };
     let sizes: Vec<[usize; 2]> = match &grids {
         // Sizes are for drawing only; without them an image is as large as it is read.
-        Some(grids) if candidate.get(&Stage::once(Site::Sizes).name()).is_none() => {
-            let patch = family.tower().patch;
+        Some(grids) if candidate.get(&name(Site::Sizes)).is_none() => {
+            let patch = family.profile().tower.patch;
             grids.iter().map(|&[_, h, w]| [h.saturating_mul(patch), w.saturating_mul(patch)]).collect()
         }
-        _ => table::<2>(candidate, &Stage::once(Site::Sizes).name())?,
+        _ => table::<2>(candidate, &name(Site::Sizes))?,
     };
-    ensure!(
-        sizes.len() == images,
-        at(&Stage::once(Site::Sizes).name()),
-        format!("sizes of {images} images"),
-        sizes.len()
-    );
+    ensure!(sizes.len() == images, at(Site::Sizes), format!("sizes of {images} images"), sizes.len());
     let frames = film.then(|| family.frames(visual));
     let counts = match &grids {
-        Some(grids) => patches(grids)
-            .ok_or_else(|| Error::new(at(&name), "sides of images", "more patches than any prompt has"))?,
+        Some(grids) => {
+            patches(grids).ok_or_else(|| Error::new(at(lie), "sides of images", "more patches than any prompt has"))?
+        }
         None => {
             let of = |&[h, w]: &[usize; 2]| Outline { size: (h, w), grid: None, of: images, frames };
-            let tiles = |size| Ok(family.packing(&of(size)).map_err(|e| e.within(at(&name)))?.tiles);
+            let tiles = |size| Ok(family.packing(&of(size)).map_err(|e| e.within(at(lie)))?.tiles);
             sizes.iter().map(tiles).collect::<Result<Vec<usize>>>()?
         }
     };
-    room(&at(&name), counts.iter().map(|&count| layout.shape(count)))?;
-    let pixels = match candidate.get(&pixels_name) {
+    room(&at(lie), counts.iter().map(|&count| layout.shape(count)))?;
+    let pixels = match candidate.get(&name(Site::Pixels)) {
         None => counts.iter().map(|&count| ArrayD::zeros(IxDyn(&layout.shape(count)))).collect(),
         Some(_) => {
-            let all = candidate.f32(&pixels_name)?;
+            let all = candidate.f32(&name(Site::Pixels))?;
             let found = format!("{:?}", all.shape());
             layout
                 .part(all.view(), &counts)
-                .map_err(|want| Error::new(at(&pixels_name), format!("{want} of {name}"), found))?
+                .map_err(|want| Error::new(at(Site::Pixels), format!("{want} of {}", name(lie)), found))?
         }
     };
     let image = |(i, pixels): (usize, ArrayD<f32>)| GivenImage {

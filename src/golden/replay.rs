@@ -128,7 +128,7 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
     };
     let facts = Facts {
         layers: config.layers,
-        vision_layers: model.config.tower().layers,
+        vision_layers: model.config.profile().tower.used,
         lie: images::shape(&*model.config),
         placed: model.config.text().mrope.is_some(),
         visual: !read.roles.visual().is_empty(),

@@ -76,7 +76,7 @@ fn positions(at: &Positions, rows: &[&[usize]], per_head: bool) -> Values {
 
 /// The names of all stages that a recording may hold, in causal order: what globs are checked against beforehand.
 pub(super) fn possible(model: &Model, max_new_tokens: usize) -> Vec<String> {
-    let (depth, tower) = (model.decoder.config.layers, model.config.tower().layers);
+    let (depth, tower) = (model.decoder.config.layers, model.config.profile().tower.used);
     // More steps than anybody names one by one are not listed; `step.*` is found among these.
     let steps = max_new_tokens.saturating_sub(1).min(10_000);
     let grids = images::shape(&*model.config) == Site::Grid;

@@ -17,6 +17,7 @@ pub mod prepared;
 pub(crate) mod section;
 pub mod settings;
 pub mod sizes;
+mod tiles;
 pub mod tiling;
 pub mod video;
 
@@ -43,7 +44,13 @@ pub use anyres::Anyres;
 pub use image::Image;
 pub use layout::PixelLayout;
 pub use packing::{Moment, PackedRow, Packing};
+pub use pixels::Pixels;
 pub use positions::Positions;
 pub use prepared::{GivenImage, Prepared, PreparedImage};
+pub(crate) use section::Section;
+pub use settings::Settings;
+pub(crate) use settings::sections;
+pub use sizes::Sizes;
+pub use tiling::Tiling;
 #[cfg(feature = "input")]
 pub use tokenizer::{TokenStream, Tokenizer};

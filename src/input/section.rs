@@ -33,6 +33,18 @@ impl Section {
         Error::new(format!("{}: {key}", self.at), expected, got)
     }
 
+    /// Fails where a number is another than it must be; what: why.
+    pub fn expect(&self, key: &str, got: Option<u64>, want: usize, what: &str) -> Result<()> {
+        if got == Some(want as u64) { Ok(()) } else { Err(self.wrong(key, &format!("{want}, {what}"))) }
+    }
+
+    /// Fails where the image processor is of another class than this, or one whose name begins with it.
+    pub fn class(&self, name: &str) -> Result<()> {
+        const KEY: &str = "image_processor_type";
+        let known = self.get(KEY).is_none_or(|kind| kind.as_str().is_some_and(|kind| kind.starts_with(name)));
+        if known { Ok(()) } else { Err(self.wrong(KEY, name)) }
+    }
+
     /// A boolean.
     pub fn flag(&self, key: &str, default: bool) -> Result<bool> {
         self.get(key).map_or(Ok(default), |v| v.as_bool().ok_or_else(|| self.wrong(key, "true or false")))

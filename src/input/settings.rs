@@ -22,8 +22,8 @@ pub struct Settings {
     pub pixels: Pixels,
     /// Whether images of other colour modes are converted (`do_convert_rgb`); where not, they are refused.
     pub convert_rgb: bool,
-    /// The text that stands for an image in the prompt, if the processor names one.
-    pub image_token: Option<String>,
+    /// The text that stands for an image in a rendered prompt, unless the tokenizer names another.
+    pub image_token: String,
 }
 
 /// The image processor's settings in a checkpoint, and the processor's own where there are any:
@@ -50,34 +50,45 @@ pub(crate) fn sections(files: &Files) -> Result<(Section, Option<Section>)> {
     Ok((images, processor))
 }
 
-impl Settings {
-    /// What the sections say; `default` is what the family's processor does where they say nothing.
+impl Pixels {
+    /// What a section says about resizing and normalising; `default` is what the family's processor does where it says nothing.
     ///
     /// # Errors
     /// A field of the wrong type; a setting that is not supported. Spec: T4.4
-    pub(crate) fn read(images: &Section, processor: Option<&Section>, default: Pixels) -> Result<Settings> {
-        let filter = match images.get("resample").map(Value::as_u64) {
+    pub(crate) fn read(section: &Section, default: Pixels) -> Result<Pixels> {
+        let filter = match section.get("resample").map(Value::as_u64) {
             None => default.filter,
             Some(Some(3)) => Filter::Bicubic,
             Some(Some(2)) => Filter::Bilinear,
-            _ => return Err(images.wrong("resample", "2 (bilinear) or 3 (bicubic)")),
+            _ => return Err(section.wrong("resample", "2 (bilinear) or 3 (bicubic)")),
         };
-        let rescale = images.get("rescale_factor").map_or(Some(1.0 / 255.0), Value::as_f64);
-        let rescale = rescale.ok_or_else(|| images.wrong("rescale_factor", "a number"))?;
+        let rescale = section.get("rescale_factor").map_or(Some(1.0 / 255.0), Value::as_f64);
+        let rescale = rescale.ok_or_else(|| section.wrong("rescale_factor", "a number"))?;
         let pixels = Pixels {
-            resize: images.flag("do_resize", default.resize)?,
+            resize: section.flag("do_resize", default.resize)?,
             filter,
             resampler: default.resampler,
-            rescale: images.flag("do_rescale", true)?.then_some(rescale),
-            mean: images.channels("image_mean", default.mean)?,
-            std: images.channels("image_std", default.std)?,
-            normalize: images.flag("do_normalize", true)?,
+            rescale: section.flag("do_rescale", true)?.then_some(rescale),
+            mean: section.channels("image_mean", default.mean)?,
+            std: section.channels("image_std", default.std)?,
+            normalize: section.flag("do_normalize", true)?,
             exact: false,
         };
+        pixels.checked().map_err(|e| e.within(&section.at))
+    }
+}
+
+impl Settings {
+    /// What the sections say; `image_token` is the family's own.
+    ///
+    /// # Errors
+    /// As [`Pixels::read`]. Spec: T4.4
+    pub(crate) fn read(images: &Section, processor: Option<&Section>, image_token: &str) -> Result<Settings> {
+        let named = processor.and_then(|p| p.get("image_token")?.as_str());
         Ok(Settings {
-            pixels: pixels.checked().map_err(|e| e.within(&images.at))?,
+            pixels: Pixels::read(images, Pixels::CLIP)?,
             convert_rgb: images.flag("do_convert_rgb", true)?,
-            image_token: processor.and_then(|p| p.get("image_token").and_then(Value::as_str).map(str::to_owned)),
+            image_token: named.unwrap_or(image_token).to_owned(),
         })
     }
 }

@@ -16,7 +16,7 @@ impl Model {
     /// None that a configuration that was read can cause.
     pub fn invented(config: Arc<dyn Family>, stored: Grid) -> Result<Model> {
         let checkpoint = Checkpoint::empty("weights that nobody trained");
-        let names = Names::new(&checkpoint, config.names()).inventing(stored);
+        let names = Names::new(&checkpoint, config.profile().names).inventing(stored);
         let (decoder, encoder) = parts(&*config, &names)?;
         let generation = GenerationConfig::load(&Files::Embedded(&[]))?;
         Ok(Model { config, generation, decoder, checkpoint, encoder })
@@ -28,7 +28,7 @@ impl Model {
     /// None that a configuration that was read can cause.
     pub fn invented_bytes(config: &dyn Family, stored: Grid) -> Result<u64> {
         let checkpoint = Checkpoint::empty("weights that nobody trained");
-        parts(config, &Names::new(&checkpoint, config.names()).counting(stored))?;
+        parts(config, &Names::new(&checkpoint, config.profile().names).counting(stored))?;
         Ok(checkpoint.bytes())
     }
 }

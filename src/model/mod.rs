@@ -63,7 +63,7 @@ impl Model {
     }
 
     fn wired(config: Arc<dyn Family>, generation: GenerationConfig, checkpoint: Checkpoint) -> Result<Self> {
-        let (decoder, encoder) = parts(&*config, &Names::new(&checkpoint, config.names()))?;
+        let (decoder, encoder) = parts(&*config, &Names::new(&checkpoint, config.profile().names))?;
         Ok(Model { config, generation, decoder, checkpoint, encoder })
     }
 
@@ -76,7 +76,7 @@ impl Model {
         let layer = 3 * c.hidden + 2 * c.intermediate + (2 * c.heads + c.kv_heads) * c.head_dim;
         let images = prompt.map_or(&[][..], |p| &p.images);
         let pixels: usize = images.iter().map(|image| image.pixels.len()).sum();
-        let sizes = self.config.tower();
+        let sizes = self.config.profile().tower;
         let patches = images.iter().map(|i| vision::rows_at_once(i.pixels.shape(), sizes.patch)).max().unwrap_or(0);
         let tower = patches as u64 * (6 * sizes.hidden + sizes.intermediate) as u64;
         self.checkpoint.bytes() + 4 * (rows as u64 * (cache + layer) as u64 + 8 * pixels as u64 + tower)

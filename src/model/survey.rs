@@ -51,7 +51,7 @@ impl Survey {
         };
         if let (Some(config), Some(checkpoint)) = (&config, &checkpoint) {
             let found = Mutex::new(Vec::new());
-            let stopped = parts(&**config, &Names::new(checkpoint, config.names()).surveying(&found)).err();
+            let stopped = parts(&**config, &Names::new(checkpoint, config.profile().names).surveying(&found)).err();
             problems.extend(found.into_inner().unwrap_or_else(PoisonError::into_inner));
             problems.extend(stopped);
         }

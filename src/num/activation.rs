@@ -8,7 +8,7 @@ pub fn silu<T: Real>(x: T) -> T {
     x / (T::ONE + (-x).exp())
 }
 
-/// x · σ(1.702 x), CLIP's and Qwen2-VL's approximation of GELU. Spec: E3.7
+/// x · σ(1.702 x), CLIP's approximation of GELU. Spec: E3.7
 #[inline(always)]
 pub fn quick_gelu<T: Real>(x: T) -> T {
     x / (T::ONE + (T::of(-1.702) * x).exp())

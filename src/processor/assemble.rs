@@ -25,11 +25,12 @@ pub(super) fn fits(text: &DecoderConfig, tokens: usize, visual: usize) -> Result
 /// Pixels of another shape than the family's processor gives.
 fn given(family: &dyn Family, image: GivenImage, of: usize, film: bool) -> Result<PreparedImage> {
     let GivenImage { pixels, size, grid } = image;
-    let grid = grid.filter(|_| family.pixels().has_grids());
+    let layout = family.profile().pixels;
+    let grid = grid.filter(|_| layout.has_grids());
     let frames = film.then(|| pixels.shape().first().copied().unwrap_or(0));
     let packing = family.packing(&Outline { size, grid, of, frames })?;
     let count = grid.map_or(packing.tiles, |grid| grid.iter().product());
-    let want = family.pixels().shape(count);
+    let want = layout.shape(count);
     let asked = || match grid {
         Some([t, h, w]) => format!("the shape {want:?} of {t} × {h} × {w} patches"),
         None => format!("the shape {want:?} of {} × {} pixels", size.0, size.1),

@@ -33,8 +33,7 @@ impl Processor {
     pub fn load(files: &Files, family: &Arc<dyn Family>) -> Result<Processor> {
         let reader = family.reader(files)?;
         let tokenizer = Tokenizer::load(files)?;
-        let named = tokenizer.special("image_token").map(str::to_owned).or(reader.settings().image_token.clone());
-        let image_token = named.unwrap_or_else(|| reader.placeholder().to_owned());
+        let image_token = tokenizer.special("image_token").unwrap_or(&reader.settings().image_token).to_owned();
         let id = tokenizer.id(&image_token);
         ensure!(
             id == Some(family.image_token()),
@@ -152,7 +151,7 @@ impl Processor {
         let of = |e: Error| if e.at == "image" { Error { at: frames[0].label().to_owned(), ..e } } else { e };
         let reader = self.reader.videos().ok_or_else(|| family::reads_no_videos(&*self.family))?;
         let rows = reader.packing(frames.len(), size).map_err(of)?.rows.len();
-        let Some(token) = self.family.video_token() else {
+        let Some(token) = self.family.profile().video_token else {
             let expected = "an id for videos (video_token_id) in the vocabulary";
             return Err(Error::new(self.files.label("config.json"), expected, "none"));
         };

@@ -21,7 +21,7 @@ const fn numbers(
 #[rustfmt::skip]
 pub const TABLE: [Row; 34] = [
     numbers(S::Sizes, ("input", "sizes"), Once, "[images, 2]", &[], "height and width of each image as decoded").stored("I64", Integers),
-    numbers(S::Grid, ("input", "grid"), Once, "[images, 3]", &[], "Qwen2-VL: t, h, w in patches").stored("I64", Integers),
+    numbers(S::Grid, ("input", "grid"), Once, "[images, 3]", &[], "t, h, w in patches, in families that read images of any size").stored("I64", Integers),
     numbers(S::Pixels, ("input", "pixels"), Once, "as the family's processor gives them", &[], "normalised pixels").stored("F32", Numbers),
     numbers(S::Ids, ("input", "ids"), Once, "[n]", &[], "token ids, placeholders expanded").stored("I64", Integers),
     numbers(S::Roles, ("input", "roles"), Once, "[n]", &[], "0 text, 1 visual (D1.2)").stored("U8", Integers),

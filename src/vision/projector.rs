@@ -3,7 +3,7 @@
 use crate::layer::{Mlp, Norm};
 use crate::num::Real;
 use crate::pass::Pass;
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView, Dimension};
 
 /// A norm and an MLP. Spec: E5.10, E5.15
 #[derive(Debug, Clone)]
@@ -15,9 +15,9 @@ pub struct Projector {
 }
 
 impl Projector {
-    /// features: [n, d_v], the patches of a square one after the other, or [n / m², m² · d_v] → [n / m², d].
+    /// features: n patches of width d_v in any shape, those of a square one after the other → [n / m², d].
     /// Spec: E5.10, E5.15, R5.10, R5.15
-    pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, features: ArrayView2<'_, T>) -> Array2<T> {
+    pub fn forward<T: Real, D: Dimension>(&self, pass: &Pass<'_, T>, features: ArrayView<'_, T, D>) -> Array2<T> {
         let whole = "E5.10: whole squares";
         let rows = |width: usize| (features.len() / width, width);
         let x =

@@ -18,7 +18,7 @@ pub struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    /// The names of a family, in a checkpoint: `Names::new(&checkpoint, names::llava_onevision)`.
+    /// The names of a family, in a checkpoint: `Names::new(&checkpoint, family.profile().names)`.
     pub fn new(checkpoint: &'a Checkpoint, accepted: fn(&str) -> Vec<String>) -> Self {
         Names { checkpoint, accepted, problems: None, invented: None, hollow: false }
     }

@@ -4,7 +4,7 @@ use super::machine::Machine;
 use aircache::Result;
 use aircache::decoder::{AT_ONCE, Observer, Sequence};
 use aircache::eval::Cell;
-use aircache::family::Outline;
+use aircache::family::{Outline, Profile};
 use aircache::input::{GivenImage, PixelLayout, Positions, Prepared};
 use aircache::model::Model;
 use aircache::num::{Grid, Random};
@@ -123,16 +123,17 @@ impl Timed<'_> {
 /// # Errors
 /// None that a model that was loaded can cause.
 pub fn vision(model: &Model) -> Result<f64> {
-    let (family, patch) = (&*model.config, model.config.tower().patch);
-    let (side, grid) = match family.pixels() {
+    let family = &*model.config;
+    let Profile { pixels: layout, tower, image_token, .. } = family.profile();
+    let (side, grid) = match layout {
         PixelLayout::Padded(side) | PixelLayout::Tiles(side) => (side, None),
-        PixelLayout::Patches(_) => (36 * patch, Some([1, 36, 36])),
+        PixelLayout::Patches(_) => (36 * tower.patch, Some([1, 36, 36])),
     };
     let outline = Outline { size: (side, side), grid, of: 1, frames: None };
     let count = grid.map_or(family.packing(&outline)?.tiles, |grid| grid.iter().product());
-    let pixels = ArrayD::from_elem(family.pixels().shape(count), 0.5);
+    let pixels = ArrayD::from_elem(layout.shape(count), 0.5);
     let image = GivenImage { pixels, size: outline.size, grid };
-    let prompt = Prepared::from_ids(family, &[family.image_token()], vec![image])?;
+    let prompt = Prepared::from_ids(family, &[image_token], vec![image])?;
     let start = Instant::now();
     model.encode(&mut Pass::<f32>::new(Grid::Native), &prompt);
     Ok(start.elapsed().as_secs_f64())

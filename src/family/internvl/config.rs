@@ -8,9 +8,8 @@ use crate::config::json::{self, Scope, kind};
 use crate::config::{Activation, DecoderConfig, InternVitConfig, added};
 use crate::error::{Error, Result, ensure};
 use crate::files::Files;
-use crate::input::settings::{PREPROCESSOR, PROCESSOR};
-use crate::input::tiling::Tiling;
-use serde_json::{Map, Value};
+use crate::input::{Tiling, settings};
+use serde_json::Value;
 
 /// The whole model's configuration. Spec: T5.6
 #[derive(Debug, Clone, PartialEq)]
@@ -50,21 +49,20 @@ impl InternVlConfig {
     /// # Errors
     /// A field of the wrong type or size, at odds with another, or one that asks for what is not supported.
     pub(crate) fn own(files: &Files, scope: &Scope<'_>) -> Result<InternVlConfig> {
-        let empty = Map::new();
-        let vision = scope.object("vision_config")?.unwrap_or_else(|| scope.with(&empty));
-        let vision = InternVitConfig::own(&vision)?;
-        let text = decoder(scope, "llm_config", &[&Defaults::QWEN2, &Defaults::INTERNLM2, &Defaults::LLAMA])?;
+        let vision = InternVitConfig::own(&scope.inner("vision_config")?)?;
+        let kinds = [&Defaults::QWEN2, &Defaults::INTERNLM2, &Defaults::LLAMA];
+        let text =
+            DecoderConfig::one_of(scope, "llm_config", &kinds).map_err(|e| match e.got.contains("\"phi3\"") {
+                true => e.remedy("InternVL2-4B's decoder, Phi-3, is not supported; its other sizes are"),
+                false => e,
+            })?;
         for key in ["use_backbone_lora", "use_llm_lora"] {
             scope.size(key, 0, (0, 0))?;
         }
         ensure!(!scope.boolean("pad2square", false)?, scope.at("pad2square"), "false", true);
-        match scope.get("rope_pos_id_version") {
-            None | Some(Value::Null) => {}
-            Some(v) if v == "default" => {}
-            Some(v) => {
-                let want = "\"default\" (V2PE's fractional positions are not supported)";
-                return Err(Error::new(scope.at("rope_pos_id_version"), want, kind(v)));
-            }
+        if let Some(v) = scope.get("rope_pos_id_version").filter(|v| !v.is_null() && *v != "default") {
+            let want = "\"default\" (V2PE's fractional positions are not supported)";
+            return Err(Error::new(scope.at("rope_pos_id_version"), want, kind(v)));
         }
         if !matches!(scope.get("force_image_size"), None | Some(Value::Null)) {
             let forced = scope.size("force_image_size", 0, (1, 1 << 14))?;
@@ -85,7 +83,7 @@ impl InternVlConfig {
         })?;
         Ok(InternVlConfig {
             image_token,
-            feature_layer: layer(scope, "select_layer", vision.layers)?,
+            feature_layer: scope.state("select_layer", vision.layers)?,
             merge: merge(scope, &vision)?,
             transposed,
             activation: Activation::GeluErf,
@@ -102,15 +100,10 @@ impl InternVlConfig {
     /// # Errors
     /// As [`own`](Self::own).
     pub(crate) fn transformers(files: &Files, scope: &Scope<'_>) -> Result<InternVlConfig> {
-        let empty = Map::new();
-        let vision = scope.object("vision_config")?.unwrap_or_else(|| scope.with(&empty));
-        let mut vision = InternVitConfig::transformers(&vision)?;
-        let mut text = decoder(scope, "text_config", &[&Defaults::QWEN2, &Defaults::LLAMA])?;
+        let mut vision = InternVitConfig::transformers(&scope.inner("vision_config")?)?;
+        let mut text = DecoderConfig::one_of(scope, "text_config", &[&Defaults::QWEN2, &Defaults::LLAMA])?;
         text.tied |= scope.boolean("tie_word_embeddings", true)?;
-        let image_token = scope.size("image_token_id", 151_667, (0, u32::MAX as usize))?;
-        let vocab = text.vocab;
-        let at = scope.at("image_token_id");
-        ensure!(image_token < vocab, at, format!("an id below vocab_size {vocab}"), image_token);
+        let image_token = scope.token_below("image_token_id", 151_667, text.vocab)?;
         let strategy = scope.string("vision_feature_select_strategy", "default")?;
         let at = scope.at("vision_feature_select_strategy");
         ensure!(strategy == "default", at, "default (the class token is dropped)", kind(&Value::from(strategy)));
@@ -121,8 +114,8 @@ impl InternVlConfig {
         // The last norm is that of the tower's result, not of a state that is asked for by number.
         vision.last_norm &= matches!(scope.get("vision_feature_layer").map(Value::as_i64), None | Some(Some(-1)));
         Ok(InternVlConfig {
-            image_token: image_token as u32,
-            feature_layer: layer(scope, "vision_feature_layer", vision.layers)?,
+            image_token,
+            feature_layer: scope.state("vision_feature_layer", vision.layers)?,
             merge,
             transposed: false,
             activation: Activation::read(scope, "projector_hidden_act", Activation::GeluErf)?,
@@ -154,9 +147,10 @@ impl InternVlConfig {
 
 /// The fewest and the most tiles, as the image processor's file says. Spec: T4.8
 fn tiles(files: &Files) -> Result<(usize, usize)> {
-    let (label, map) = (files.label(PROCESSOR), json::load(files, PROCESSOR)?.unwrap_or_default());
+    let (label, map) = (files.label(settings::PROCESSOR), json::load(files, settings::PROCESSOR)?.unwrap_or_default());
     let nested = Scope::new(&label, &map).object("image_processor")?;
-    let (label, map) = (files.label(PREPROCESSOR), json::load(files, PREPROCESSOR)?.unwrap_or_default());
+    let (label, map) =
+        (files.label(settings::PREPROCESSOR), json::load(files, settings::PREPROCESSOR)?.unwrap_or_default());
     let images = nested.unwrap_or_else(|| Scope::new(&label, &map));
     let count = |key: &str, default: usize| match images.get(key) {
         Some(Value::Null) => Ok(default),
@@ -165,34 +159,6 @@ fn tiles(files: &Files) -> Result<(usize, usize)> {
     let (few, most) = (count("min_patches", 1)?, count("max_patches", 12)?);
     ensure!(few <= most, images.at("min_patches"), format!("at most max_patches {most}"), few);
     Ok((few, most))
-}
-
-/// The language model's part, of one of these kinds; the first where none is named.
-fn decoder(scope: &Scope<'_>, key: &str, kinds: &[&Defaults]) -> Result<DecoderConfig> {
-    let empty = Map::new();
-    let inner = scope.object(key)?.unwrap_or_else(|| scope.with(&empty));
-    let names: Vec<&str> = kinds.iter().flat_map(|k| k.model_types.iter().copied()).collect();
-    let found = inner.model_type(names[0], &names).map_err(|e| match inner.get("model_type") {
-        Some(v) if v == "phi3" => e.remedy("InternVL2-4B's decoder, Phi-3, is not supported; its other sizes are"),
-        _ => e,
-    })?;
-    let of = kinds.iter().find(|k| k.model_types.contains(&found)).unwrap_or(&kinds[0]);
-    DecoderConfig::read(&inner, of)
-}
-
-/// A state of the tower, negative numbers counted from the last.
-fn layer(scope: &Scope<'_>, key: &str, layers: usize) -> Result<usize> {
-    let states = layers as i64 + 1;
-    match scope.get(key) {
-        None => Ok(layers),
-        Some(value) => match value.as_i64() {
-            Some(k) if (-states..states).contains(&k) => Ok(k.rem_euclid(states) as usize),
-            _ => {
-                let want = format!("a whole number from {} to {layers}", -states);
-                Err(Error::new(scope.at(key), want, kind(value)))
-            }
-        },
-    }
 }
 
 /// m, one over `downsample_ratio`.

@@ -5,13 +5,10 @@
 use crate::error::{Error, Result};
 use crate::input::conversation::Conversation;
 
-const MESSAGE: &str =
-    "你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, 是一个有用无害的人工智能助手。";
-
 const HERMES_2: Conversation = Conversation {
     name: "Hermes-2",
     system: "<|im_start|>system\n",
-    message: MESSAGE,
+    message: "你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, 是一个有用无害的人工智能助手。",
     user: "<|im_start|>user\n",
     assistant: "<|im_start|>assistant\n",
     separator: "<|im_end|>",

@@ -5,7 +5,7 @@ use super::config::InternVlConfig;
 use crate::config::NormKind;
 use crate::error::Result;
 use crate::family::encoder::Encode;
-use crate::input::prepared::{Prepared, PreparedImage};
+use crate::input::{Prepared, PreparedImage};
 use crate::layer::{Linear, Mlp, Norm};
 use crate::num::Real;
 use crate::pass::Pass;
@@ -19,26 +19,11 @@ const EPS: f64 = 1e-5;
 
 /// What comes before the language model.
 #[derive(Debug, Clone)]
-pub struct InternVl {
-    merge: usize,
-    transposed: bool,
-    tower: InternVit,
-    projector: Projector,
-}
-
-impl InternVl {
-    /// Takes tower and projector from a checkpoint.
-    ///
-    /// # Errors
-    /// A tensor that is missing or has another shape than the configuration says.
-    pub fn load(names: &Names<'_>, config: &InternVlConfig) -> Result<Self> {
-        Ok(InternVl {
-            merge: config.merge,
-            transposed: config.transposed,
-            tower: InternVit::load(names, &config.vision, config.feature_layer)?,
-            projector: projector(names, config)?,
-        })
-    }
+pub(super) struct InternVl {
+    pub merge: usize,
+    pub transposed: bool,
+    pub tower: InternVit,
+    pub projector: Projector,
 }
 
 /// The projector, which makes a row of the language model of every square of patches.
@@ -61,8 +46,6 @@ impl Encode for InternVl {
         let state = self.tower.features(pass, pixels.view());
         let features = shuffled(state.view(), self.merge, self.transposed); // E5.14
         let features = pass.show(Stage::once(Site::Features), features);
-        let (tiles, rows, width) = features.dim();
-        let features = features.to_shape((tiles * rows, width)).unwrap_or_else(|_| unreachable!("E5.14: whole tiles"));
         self.projector.forward(pass, features.view()) // E5.15
     }
 }

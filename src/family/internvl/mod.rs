@@ -8,19 +8,17 @@ mod reader;
 
 pub use config::InternVlConfig;
 pub use conversations::{CONVERSATIONS, conversation};
-pub use encoder::{InternVl, projector};
+pub use encoder::projector;
 pub use reader::InternVlReader;
 
-use super::definition::{Entry, Family, Outline, Shape, Tower};
-use super::encoder::Encoder;
-use super::reader::Reader;
-use super::shape;
-use crate::config::{DecoderConfig, Projections, added};
+use super::definition::{Entry, Shape};
+use super::{Encoder, Family, Outline, Profile, Reader, Tower, shape};
+use crate::config::{InternVitConfig, Projections, added};
 use crate::error::Result;
 use crate::files::Files;
 use crate::input::conversation::Conversation;
-use crate::input::layout::PixelLayout;
-use crate::input::packing::Packing;
+use crate::input::{Packing, PixelLayout};
+use crate::vision::InternVit;
 use crate::weights::Names;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -33,21 +31,9 @@ pub(super) const ENTRY: Entry = Entry {
         ("internvl", |files, scope| Ok(Arc::new(InternVlConfig::transformers(files, scope)?))),
     ],
     shapes: &[
-        Shape {
-            name: "internvl2-1b",
-            sizes: [896, 4864, 24, 14, 2],
-            vocab: 151_655,
-            tied: false,
-            config: |shape, vocab| of_shape("qwen2", shape, vocab),
-        },
+        Shape::new("internvl2-1b", [896, 4864, 24, 14, 2], 151_655, false, |s, vocab| of_shape("qwen2", s, vocab)),
         // InternLM2 computes what Llama does, its three projections in one matrix.
-        Shape {
-            name: "internvl2-8b",
-            sizes: [4096, 14_336, 32, 32, 8],
-            vocab: 92_553,
-            tied: false,
-            config: |shape, vocab| of_shape("llama", shape, vocab),
-        },
+        Shape::new("internvl2-8b", [4096, 14_336, 32, 32, 8], 92_553, false, |s, vocab| of_shape("llama", s, vocab)),
     ],
 };
 
@@ -60,37 +46,25 @@ fn of_shape(text: &str, shape: &Shape, vocab: usize) -> Value {
 }
 
 impl Family for InternVlConfig {
-    fn name(&self) -> &'static str {
-        if self.template.is_some() { "internvl_chat" } else { "internvl" }
-    }
-
-    fn text(&self) -> &DecoderConfig {
-        &self.text
-    }
-
-    fn tower(&self) -> Tower {
-        let v = &self.vision;
-        Tower { layers: self.feature_layer, hidden: v.hidden, intermediate: v.intermediate, patch: v.patch }
-    }
-
-    fn image_token(&self) -> u32 {
-        self.image_token
-    }
-
-    fn names(&self) -> fn(&str) -> Vec<String> {
-        match (&self.template, self.text.projections) {
-            (None, _) => names::transformers,
-            (Some(_), Projections::Apart) => names::own,
-            (Some(_), Projections::Grouped) => names::own_internlm2,
+    fn profile(&self) -> Profile<'_> {
+        let InternVitConfig { layers, hidden, heads, intermediate, patch, image, .. } = self.vision;
+        Profile {
+            name: if self.template.is_some() { "internvl_chat" } else { "internvl" },
+            text: &self.text,
+            tower: Tower { layers, used: self.feature_layer, hidden, heads, intermediate, patch },
+            image_token: self.image_token,
+            video_token: None,
+            names: match (&self.template, self.text.projections) {
+                (None, _) => names::transformers,
+                (Some(_), Projections::Apart) => names::own,
+                (Some(_), Projections::Grouped) => names::own_internlm2,
+            },
+            pixels: PixelLayout::Tiles(image),
         }
     }
 
     fn reader(&self, files: &Files) -> Result<Box<dyn Reader>> {
         Ok(Box::new(InternVlReader::load(files, self)?))
-    }
-
-    fn pixels(&self) -> PixelLayout {
-        PixelLayout::Tiles(self.vision.image)
     }
 
     fn packing(&self, image: &Outline) -> Result<Packing> {
@@ -108,32 +82,25 @@ impl Family for InternVlConfig {
     }
 
     fn encoder(&self, names: &Names<'_>) -> Result<Box<dyn Encoder>> {
-        Ok(Box::new(InternVl::load(names, self)?))
+        Ok(Box::new(encoder::InternVl {
+            merge: self.merge,
+            transposed: self.transposed,
+            tower: InternVit::load(names, &self.vision, self.feature_layer)?,
+            projector: projector(names, self)?,
+        }))
     }
 
-    fn vision_line(&self) -> String {
-        let v = &self.vision;
-        format!(
-            "{} layers ({} used), hidden {}, {} heads, MLP {}, {:?} norms{}, tiles of {} px, patches of {} px, {m} × {m} patches a token",
-            v.layers,
-            self.feature_layer,
-            v.hidden,
-            v.heads,
-            v.intermediate,
-            v.norm,
-            if v.qk_norm.is_some() { ", queries and keys normed" } else { "" },
-            v.image,
-            v.patch,
-            m = self.merge
-        )
+    fn vision_words(&self) -> String {
+        let (InternVitConfig { norm, image, patch, qk_norm, .. }, m) = (&self.vision, self.merge);
+        let normed = if qk_norm.is_some() { ", queries and keys normed" } else { "" };
+        format!("{norm:?} norms{normed}, tiles of {image} px, patches of {patch} px, {m} × {m} patches a token")
     }
 
-    fn vision_json(&self) -> Value {
-        let v = &self.vision;
+    fn vision_fields(&self) -> Value {
         json!({
-            "layers": v.layers, "hidden": v.hidden, "heads": v.heads, "intermediate": v.intermediate, "image": v.image,
-            "patch": v.patch, "feature_layer": self.feature_layer, "merge": self.merge, "qk_norm": v.qk_norm.is_some(),
-            "tiles": self.tiles, "thumbnail": self.thumbnail, "template": self.template,
+            "image": self.vision.image, "feature_layer": self.feature_layer, "merge": self.merge,
+            "qk_norm": self.vision.qk_norm.is_some(), "tiles": self.tiles, "thumbnail": self.thumbnail,
+            "template": self.template,
         })
     }
 }

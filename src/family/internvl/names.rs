@@ -60,34 +60,24 @@ pub fn own_internlm2(ours: &str) -> Vec<String> {
 /// The names that InternVL checkpoints of transformers may use, in order of preference.
 ///
 /// ```
-/// let names = aircache::family::internvl::names::transformers;
-/// assert_eq!(
-///     names("vision.layers.3.out.weight"),
-///     ["vision_tower.encoder.layer.3.attention.projection_layer.weight",
-///      "model.vision_tower.encoder.layer.3.attention.projection_layer.weight"]
-/// );
+/// let names = aircache::family::internvl::names::transformers("vision.layers.3.out.weight");
+/// let theirs = "vision_tower.encoder.layer.3.attention.projection_layer.weight";
+/// assert_eq!(names, [theirs.to_string(), format!("model.{theirs}")]);
 /// ```
 pub fn transformers(ours: &str) -> Vec<String> {
-    const PARTS: &[(&str, &[&str])] = &[
+    const DECODER: &[(&str, &[&str])] = &[
         ("decoder.", &["language_model.model.", "model.language_model."]),
         ("head.", &["language_model.lm_head.", "lm_head."]),
-        ("vision.class", &["vision_tower.embeddings.cls_token", "model.vision_tower.embeddings.cls_token"]),
-        (
-            "vision.patch.",
-            &[
-                "vision_tower.embeddings.patch_embeddings.projection.",
-                "model.vision_tower.embeddings.patch_embeddings.projection.",
-            ],
-        ),
-        (
-            "vision.positions",
-            &["vision_tower.embeddings.position_embeddings", "model.vision_tower.embeddings.position_embeddings"],
-        ),
-        ("vision.layers.", &["vision_tower.encoder.layer.", "model.vision_tower.encoder.layer."]),
-        ("vision.norm.", &["vision_tower.layernorm.", "model.vision_tower.layernorm."]),
-        ("projector.norm.", &["multi_modal_projector.layer_norm.", "model.multi_modal_projector.layer_norm."]),
-        ("projector.fc1.", &["multi_modal_projector.linear_1.", "model.multi_modal_projector.linear_1."]),
-        ("projector.fc2.", &["multi_modal_projector.linear_2.", "model.multi_modal_projector.linear_2."]),
+    ];
+    const PARTS: &[(&str, &[&str])] = &[
+        ("vision.class", &["vision_tower.embeddings.cls_token"]),
+        ("vision.patch.", &["vision_tower.embeddings.patch_embeddings.projection."]),
+        ("vision.positions", &["vision_tower.embeddings.position_embeddings"]),
+        ("vision.layers.", &["vision_tower.encoder.layer."]),
+        ("vision.norm.", &["vision_tower.layernorm."]),
+        ("projector.norm.", &["multi_modal_projector.layer_norm."]),
+        ("projector.fc1.", &["multi_modal_projector.linear_1."]),
+        ("projector.fc2.", &["multi_modal_projector.linear_2."]),
     ];
     const LAYER: &[(&str, &str)] = &[
         (".norm1.", ".layernorm_before."),
@@ -101,5 +91,9 @@ pub fn transformers(ours: &str) -> Vec<String> {
         (".scale1", ".lambda_1"),
         (".scale2", ".lambda_2"),
     ];
-    renamed(PARTS, if ours.starts_with("vision.") { LAYER } else { &[] }, ours)
+    if DECODER.iter().any(|(own, _)| ours.starts_with(own)) {
+        return renamed(DECODER, &[], ours);
+    }
+    let theirs = renamed(PARTS, if ours.starts_with("vision.") { LAYER } else { &[] }, ours);
+    theirs.into_iter().flat_map(|name| [name.clone(), format!("model.{name}")]).collect()
 }

@@ -5,17 +5,11 @@
 //! `GotOcr2ImageProcessor`, `InternVLProcessor`. Spec: T4.8, E4.15–E4.17
 
 use super::config::{CONTEXT, InternVlConfig};
-use crate::error::{Result, ensure};
+use crate::error::Result;
 use crate::family::reader::{Cut, Reader};
 use crate::files::Files;
-use crate::input::image::Image;
-use crate::input::packing::Packing;
-use crate::input::pixels::{Pixels, normalised};
-use crate::input::section::Section;
-use crate::input::settings::{Settings, sections};
-use crate::input::tiling::Tiling;
-use crate::kernel::resample::{Filter, Resampler, resize};
-use ndarray::s;
+use crate::input::{Image, Packing, Pixels, Section, Settings, Tiling, sections};
+use crate::kernel::resample::{Filter, Resampler};
 use serde_json::Value;
 
 /// What a checkpoint's processor does with images.
@@ -50,7 +44,7 @@ impl InternVlReader {
         let marks = |mark: &str, start: &str, end: &str| [mark, start, end].map(String::from);
         let tiling = config.tiling();
         if config.template.is_some() {
-            let settings = Settings { pixels: OWN, convert_rgb: true, image_token: None };
+            let settings = Settings { pixels: OWN, convert_rgb: true, image_token: CONTEXT.into() };
             return Ok(InternVlReader { settings, tiling, marks: marks("<image>", "<img>", "</img>") });
         }
         let (images, processor) = sections(files)?;
@@ -61,8 +55,8 @@ impl InternVlReader {
             told.and_then(|v| v.as_str().or(v.get("content")?.as_str())).unwrap_or(otherwise).to_owned()
         };
         let mark = named("context_image_token", CONTEXT);
-        let mut settings = Settings::read(&images, processor.as_ref(), Pixels::CLIP)?;
-        settings.image_token = Some(mark.clone());
+        let read = Settings::read(&images, processor.as_ref(), CONTEXT)?;
+        let settings = Settings { image_token: mark.clone(), ..read };
         let marks = [mark, named("start_image_token", "<img>"), named("end_image_token", "</img>")];
         Ok(InternVlReader { settings, tiling, marks })
     }
@@ -77,14 +71,10 @@ impl Reader for InternVlReader {
         &mut self.settings
     }
 
-    fn placeholder(&self) -> &'static str {
-        CONTEXT
-    }
-
     /// A start mark, one placeholder and an end mark where each of `images` stands. Spec: D4.6
     fn marked(&self, rendered: String, images: usize) -> String {
         let [mark, start, end] = &self.marks;
-        let token = self.settings.image_token.as_deref().unwrap_or(CONTEXT);
+        let token = &self.settings.image_token;
         if images == 0 { rendered } else { rendered.replace(mark, &format!("{start}{token}{end}")) }
     }
 
@@ -102,31 +92,15 @@ impl Reader for InternVlReader {
         self.tiling.packing(size)
     }
 
-    /// The whole image last. Spec: E4.17
     fn pixels(&self, image: &Image, _: usize) -> Result<Cut> {
-        let (pixels, side) = (&self.settings.pixels, self.tiling.tile);
-        let (down, across) = self.tiling.grid(image.size())?;
-        let canvas = resize(image.rgb(), (down * side, across * side), pixels.filter, pixels.resampler)?;
-        let whole = match self.tiling.has_thumbnail((down, across)) {
-            true => Some(resize(image.rgb(), (side, side), pixels.filter, pixels.resampler)?),
-            false => None,
-        };
-        let cut = (0..down * across).map(|i| {
-            let (y, x) = (i / across * side, i % across * side);
-            canvas.slice(s![y..y + side, x..x + side, ..])
-        });
-        let tiles: Vec<_> = cut.chain(whole.iter().map(|tile| tile.view())).collect();
-        Ok((normalised(&pixels.levels(), &tiles, side).into_dyn(), None))
+        Ok((self.tiling.cut(&self.settings.pixels, image.rgb())?.into_dyn(), None))
     }
 }
 
 /// What the processor's files say that the model knows too. Spec: C4.12
 fn agree(files: &Files, images: &Section, processor: Option<&Section>, config: &InternVlConfig) -> Result<()> {
     let model = files.label("config.json");
-    if let Some(kind) = images.get("image_processor_type") {
-        let known = kind.as_str().is_some_and(|k| k.starts_with("GotOcr2ImageProcessor"));
-        ensure!(known, format!("{}: image_processor_type", images.at), "GotOcr2ImageProcessor", kind);
-    }
+    images.class("GotOcr2ImageProcessor")?;
     let side = config.vision.image as u64;
     let size = match images.get("size") {
         None => Some(384),
@@ -140,11 +114,7 @@ fn agree(files: &Files, images: &Section, processor: Option<&Section>, config: &
         let want = format!("{{\"height\": {side}, \"width\": {side}}}, vision_config.image_size of {model}");
         return Err(images.wrong("size", &want));
     }
-    let rows = (config.rows_along() * config.rows_along()) as u64;
-    if let Some((processor, told)) = processor.and_then(|p| Some((p, p.get("image_seq_length")?)))
-        && told.as_u64() != Some(rows)
-    {
-        return Err(processor.wrong("image_seq_length", &format!("{rows}, the rows of a tile by {model}")));
-    }
-    Ok(())
+    let Some((processor, rows)) = processor.and_then(|p| Some((p, p.get("image_seq_length")?))) else { return Ok(()) };
+    let what = format!("the rows of a tile by {model}");
+    processor.expect("image_seq_length", rows.as_u64(), config.rows_along().pow(2), &what)
 }

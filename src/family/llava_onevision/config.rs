@@ -4,11 +4,11 @@
 //! `vision_aspect_ratio` is read: `modeling_llava_onevision.py`.
 
 use crate::config::defaults::Defaults;
-use crate::config::json::{Scope, integer, kind};
+use crate::config::json::{Scope, integer, kind, state_of};
 use crate::config::{Activation, DecoderConfig, SiglipConfig};
 use crate::error::{Error, Result, ensure};
 use crate::input::anyres::Anyres;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// The whole model's configuration. Spec: T5.2
 #[derive(Debug, Clone, PartialEq)]
@@ -55,11 +55,7 @@ impl LlavaOnevisionConfig {
     /// # Errors
     /// A field of the wrong type or size, at odds with another, or one that asks for what is not supported.
     pub(crate) fn read(scope: &Scope<'_>) -> Result<LlavaOnevisionConfig> {
-        let empty = Map::new();
-        let mut text = match scope.object("text_config")? {
-            Some(inner) => DecoderConfig::read(&inner, &Defaults::QWEN2)?,
-            None => DecoderConfig::read(&scope.with(&empty), &Defaults::QWEN2)?,
-        };
+        let mut text = DecoderConfig::one_of(scope, "text_config", &[&Defaults::QWEN2])?;
         // The head is tied where either place says so (transformers' `__post_init__`).
         text.tied |= scope.boolean("tie_word_embeddings", false)?;
         let vision = match scope.object("vision_config")? {
@@ -68,13 +64,12 @@ impl LlavaOnevisionConfig {
         };
         // `image_token_id` is an alias that is set after `image_token_index` and so wins.
         let key = if scope.get("image_token_id").is_some() { "image_token_id" } else { "image_token_index" };
-        let image_token = scope.size(key, 151_646, (0, u32::MAX as usize))?;
+        let image_token = scope.token_below(key, 151_646, text.vocab)?;
         let video = if scope.get("video_token_id").is_some() { "video_token_id" } else { "video_token_index" };
-        let video_token = scope.size(video, 151_647, (0, u32::MAX as usize))?;
-        ensure!(image_token < text.vocab, scope.at(key), format!("an id below vocab_size {}", text.vocab), image_token);
+        let video_token = scope.token(video, 151_647)?;
         Ok(LlavaOnevisionConfig {
-            image_token: image_token as u32,
-            video_token: Some(video_token as u32).filter(|_| video_token < text.vocab),
+            image_token,
+            video_token: Some(video_token).filter(|&id| (id as usize) < text.vocab),
             pinpoints: pinpoints(scope, vision.image)?,
             max_tiles: max_tiles(scope)?,
             feature_layers: feature_layers(scope, vision.layers)?,
@@ -103,14 +98,16 @@ impl LlavaOnevisionConfig {
     }
 }
 
-/// Resolutions as (height, width); absent or `null`: all grids of 384 px tiles up to 6 × 6.
+/// transformers' 36 grids of 384 px tiles, up to 6 × 6. Spec: T4.4
+pub(super) fn default_pinpoints() -> Vec<(usize, usize)> {
+    (1..=6).flat_map(|h| (1..=6).map(move |w| (384 * h, 384 * w))).collect()
+}
+
+/// Resolutions as (height, width).
 fn pinpoints(scope: &Scope<'_>, tile: usize) -> Result<Vec<(usize, usize)>> {
     let at = |i: usize| scope.at(&format!("image_grid_pinpoints[{i}]"));
-    let sides = 1..=6usize;
     let pairs = match scope.get("image_grid_pinpoints") {
-        None | Some(Value::Null) => {
-            sides.clone().flat_map(|h| sides.clone().map(move |w| (384 * h, 384 * w))).collect()
-        }
+        None | Some(Value::Null) => default_pinpoints(),
         Some(Value::Array(list)) if (1..=4096).contains(&list.len()) => list
             .iter()
             .enumerate()
@@ -144,21 +141,16 @@ fn max_tiles(scope: &Scope<'_>) -> Result<usize> {
 
 /// Indices into the hidden states (0 = embeddings, k = after layer k), negative ones counted from the end.
 fn feature_layers(scope: &Scope<'_>, layers: usize) -> Result<Vec<usize>> {
-    let states = layers as i64 + 1;
-    let resolve = |value: &Value, at: String| match value.as_i64() {
-        Some(k) if (-states..states).contains(&k) => Ok(k.rem_euclid(states) as usize),
-        _ => Err(Error::new(at, format!("a whole number from {} to {layers}", -states), kind(value))),
-    };
     match scope.get("vision_feature_layer") {
         None => Ok(vec![layers]),
         Some(Value::Array(list)) if (1..=1024).contains(&list.len()) => {
             let at = |i: usize| scope.at(&format!("vision_feature_layer[{i}]"));
-            list.iter().enumerate().map(|(i, value)| resolve(value, at(i))).collect()
+            list.iter().enumerate().map(|(i, value)| state_of(value, at(i), layers)).collect()
         }
         Some(value @ Value::Array(_)) => {
             Err(Error::new(scope.at("vision_feature_layer"), "a layer or a list of 1 to 1024 layers", kind(value)))
         }
-        Some(value) => Ok(vec![resolve(value, scope.at("vision_feature_layer"))?]),
+        Some(value) => Ok(vec![state_of(value, scope.at("vision_feature_layer"), layers)?]),
     }
 }
 

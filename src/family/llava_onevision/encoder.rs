@@ -4,7 +4,7 @@
 use super::config::LlavaOnevisionConfig;
 use crate::error::Result;
 use crate::family::encoder::Encode;
-use crate::input::prepared::{Prepared, PreparedImage};
+use crate::input::{Prepared, PreparedImage};
 use crate::layer::{Linear, Mlp};
 use crate::num::Real;
 use crate::pass::{Pass, Stored};
@@ -15,7 +15,7 @@ use ndarray::{Array2, Array4, Axis, concatenate, s};
 
 /// What comes before the language model.
 #[derive(Debug, Clone)]
-pub struct LlavaOnevision {
+pub(super) struct LlavaOnevision {
     config: LlavaOnevisionConfig,
     tower: Siglip,
     projector: Mlp,
@@ -27,7 +27,7 @@ impl LlavaOnevision {
     ///
     /// # Errors
     /// A tensor that is missing or has another shape than the configuration says.
-    pub fn load(names: &Names<'_>, config: &LlavaOnevisionConfig) -> Result<Self> {
+    pub(super) fn load(names: &Names<'_>, config: &LlavaOnevisionConfig) -> Result<Self> {
         let d = config.text.hidden;
         let linear =
             |name: &str, inputs| Linear::load(names, &format!("projector.{name}"), d, inputs, config.projector_bias);

@@ -6,19 +6,15 @@ mod names;
 mod reader;
 
 pub use config::LlavaOnevisionConfig;
-pub use encoder::LlavaOnevision;
 pub use names::names;
 pub use reader::LlavaOnevisionReader;
 
-use super::definition::{Entry, Family, Outline, Shape, Tower};
-use super::encoder::Encoder;
-use super::reader::Reader;
-use super::shape;
-use crate::config::DecoderConfig;
+use super::definition::{Entry, Shape};
+use super::{Encoder, Family, Outline, Profile, Reader, Tower, shape};
+use crate::config::SiglipConfig;
 use crate::error::Result;
 use crate::files::Files;
-use crate::input::layout::PixelLayout;
-use crate::input::packing::Packing;
+use crate::input::{Packing, PixelLayout};
 use crate::weights::Names;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -28,8 +24,8 @@ pub(super) const ENTRY: Entry = Entry {
     videos: true,
     kinds: &[("llava_onevision", |_, scope| Ok(Arc::new(LlavaOnevisionConfig::read(scope)?)))],
     shapes: &[
-        Shape { name: "llava-ov-0.5b", sizes: [896, 4864, 24, 14, 2], vocab: 152_000, tied: true, config: of_shape },
-        Shape { name: "llava-ov-7b", sizes: [3584, 18_944, 28, 28, 4], vocab: 152_128, tied: false, config: of_shape },
+        Shape::new("llava-ov-0.5b", [896, 4864, 24, 14, 2], 152_000, true, of_shape),
+        Shape::new("llava-ov-7b", [3584, 18_944, 28, 28, 4], 152_128, false, of_shape),
     ],
 };
 
@@ -42,37 +38,21 @@ fn of_shape(shape: &Shape, vocab: usize) -> Value {
 }
 
 impl Family for LlavaOnevisionConfig {
-    fn name(&self) -> &'static str {
-        "llava_onevision"
-    }
-
-    fn text(&self) -> &DecoderConfig {
-        &self.text
-    }
-
-    fn tower(&self) -> Tower {
-        let (v, layers) = (&self.vision, self.used_layers());
-        Tower { layers, hidden: v.hidden, intermediate: v.intermediate, patch: v.patch }
-    }
-
-    fn image_token(&self) -> u32 {
-        self.image_token
-    }
-
-    fn video_token(&self) -> Option<u32> {
-        self.video_token
-    }
-
-    fn names(&self) -> fn(&str) -> Vec<String> {
-        names
+    fn profile(&self) -> Profile<'_> {
+        let SiglipConfig { layers, hidden, heads, intermediate, patch, image, .. } = self.vision;
+        Profile {
+            name: "llava_onevision",
+            text: &self.text,
+            tower: Tower { layers, used: self.used_layers(), hidden, heads, intermediate, patch },
+            image_token: self.image_token,
+            video_token: self.video_token,
+            names,
+            pixels: PixelLayout::Padded(image),
+        }
     }
 
     fn reader(&self, files: &Files) -> Result<Box<dyn Reader>> {
         Ok(Box::new(LlavaOnevisionReader::load(files, self)?))
-    }
-
-    fn pixels(&self) -> PixelLayout {
-        PixelLayout::Padded(self.vision.image)
     }
 
     fn packing(&self, image: &Outline) -> Result<Packing> {
@@ -87,30 +67,17 @@ impl Family for LlavaOnevisionConfig {
     }
 
     fn encoder(&self, names: &Names<'_>) -> Result<Box<dyn Encoder>> {
-        Ok(Box::new(LlavaOnevision::load(names, self)?))
+        Ok(Box::new(encoder::LlavaOnevision::load(names, self)?))
     }
 
-    fn vision_line(&self) -> String {
-        let v = &self.vision;
-        format!(
-            "{} layers ({} used), hidden {}, {} heads, MLP {}, tiles of {} px, patches of {} px, {} grids, anyres_max_{}",
-            v.layers,
-            self.used_layers(),
-            v.hidden,
-            v.heads,
-            v.intermediate,
-            v.image,
-            v.patch,
-            self.pinpoints.len(),
-            self.max_tiles
-        )
+    fn vision_words(&self) -> String {
+        let (SiglipConfig { image, patch, .. }, grids, most) = (&self.vision, self.pinpoints.len(), self.max_tiles);
+        format!("tiles of {image} px, patches of {patch} px, {grids} grids, anyres_max_{most}")
     }
 
-    fn vision_json(&self) -> Value {
-        let v = &self.vision;
+    fn vision_fields(&self) -> Value {
         json!({
-            "layers": v.layers, "hidden": v.hidden, "heads": v.heads, "intermediate": v.intermediate, "image": v.image,
-            "patch": v.patch, "feature_layers": self.feature_layers, "pinpoints": self.pinpoints,
+            "image": self.vision.image, "feature_layers": self.feature_layers, "pinpoints": self.pinpoints,
             "max_tiles": self.max_tiles,
         })
     }

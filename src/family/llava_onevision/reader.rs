@@ -3,17 +3,12 @@
 //! Geometry: [`Anyres`]; pixels: `input/pixels.rs`. Source: transformers 5.17 `LlavaOnevisionImageProcessor`,
 //! `LlavaOnevisionProcessor`. Spec: T4.4, E4.8, C4.12
 
-use super::config::LlavaOnevisionConfig;
+use super::config::{LlavaOnevisionConfig, default_pinpoints};
 use crate::error::{Error, Result, ensure};
 use crate::family::reader::{Cut, Reader, VideoReader};
 use crate::files::Files;
-use crate::input::anyres::Anyres;
-use crate::input::image::Image;
-use crate::input::packing::Packing;
-use crate::input::pixels::{Pixels, normalised};
-use crate::input::section::Section;
-use crate::input::settings::{Settings, sections};
-use crate::input::video;
+use crate::input::pixels::normalised;
+use crate::input::{Anyres, Image, Packing, Pixels, Section, Settings, sections, video};
 use crate::kernel::resample::resize;
 use serde_json::Value;
 
@@ -47,10 +42,6 @@ impl Reader for LlavaOnevisionReader {
 
     fn settings_mut(&mut self) -> &mut Settings {
         &mut self.settings
-    }
-
-    fn placeholder(&self) -> &'static str {
-        "<image>"
     }
 
     fn line(&self) -> String {
@@ -107,7 +98,7 @@ fn film(files: &Files, config: &LlavaOnevisionConfig) -> Result<Pixels> {
     let section = video::section(files)?;
     let (got, want) = (side(&section)?, config.vision.image);
     ensure!(got == want, format!("{}: size", section.at), format!("vision_config.image_size {want}"), got);
-    Ok(Settings::read(&section, None, Pixels::CLIP)?.pixels)
+    Pixels::read(&section, Pixels::CLIP)
 }
 
 /// The settings in a checkpoint.
@@ -120,7 +111,7 @@ fn settings(files: &Files, config: &LlavaOnevisionConfig) -> Result<Settings> {
     if let Some(processor) = &processor {
         agree_processor(files, processor, config)?;
     }
-    Settings::read(&images, processor.as_ref(), Pixels::CLIP)
+    Settings::read(&images, processor.as_ref(), "<image>")
 }
 
 /// The side of a tile: `size` as a number, a pair, or an object. Spec: T4.4
@@ -143,18 +134,10 @@ fn pinpoints(images: &Section) -> Result<Vec<(usize, usize)>> {
         .map_err(|e| Error::new(format!("{}: image_grid_pinpoints", images.at), "a list of [height, width]", e))
 }
 
-/// transformers' 36 grids of 384 px tiles, up to 6 × 6. Spec: T4.4
-fn default_pinpoints() -> Vec<(usize, usize)> {
-    (1..=6).flat_map(|h| (1..=6).map(move |w| (384 * h, 384 * w))).collect()
-}
-
 /// The image processor's fields that the model has too, and those that nobody of this family uses. Spec: C4.12
 fn agree_images(files: &Files, images: &Section, config: &LlavaOnevisionConfig) -> Result<()> {
     let model = files.label("config.json");
-    if let Some(kind) = images.get("image_processor_type") {
-        let known = kind.as_str().is_some_and(|k| k.starts_with("LlavaOnevisionImageProcessor"));
-        ensure!(known, format!("{}: image_processor_type", images.at), "LlavaOnevisionImageProcessor", kind);
-    }
+    images.class("LlavaOnevisionImageProcessor")?;
     images.flag("do_pad", true)?; // pads a batch with empty tiles; one prompt has none
     if images.flag("do_center_crop", false)? || images.get("crop_size").is_some() {
         return Err(images.wrong("do_center_crop, crop_size", "no cropping, which this family never does"));
@@ -187,18 +170,15 @@ fn agree_images(files: &Files, images: &Section, config: &LlavaOnevisionConfig) 
 /// The processor's own fields, where it says something. Spec: C4.12
 fn agree_processor(files: &Files, processor: &Section, config: &LlavaOnevisionConfig) -> Result<()> {
     let model = files.label("config.json");
-    let check = |key: &str, got: Option<u64>, want: u64, what: &str| match got {
-        Some(n) if n == want => Ok(()),
-        _ => Err(processor.wrong(key, &format!("{want}, {what} of {model}"))),
-    };
     if let Some(n) = processor.get("num_image_tokens") {
-        let side = config.vision.side() as u64;
-        check("num_image_tokens", n.as_u64(), side * side, "the patches of a tile by vision_config")?;
+        let what = format!("the patches of a tile by vision_config of {model}");
+        processor.expect("num_image_tokens", n.as_u64(), config.vision.side().pow(2), &what)?;
     }
     if let Some(ratio) = processor.get("vision_aspect_ratio") {
         let number = ratio.as_str().map(|r| r.trim_matches(|c| "anyres_max_".contains(c)));
         let n = number.and_then(|n| n.trim().parse().ok());
-        check("vision_aspect_ratio", n, config.max_tiles as u64, "the N of anyres_max_N in vision_aspect_ratio")?;
+        let what = format!("the N of anyres_max_N in vision_aspect_ratio of {model}");
+        processor.expect("vision_aspect_ratio", n, config.max_tiles, &what)?;
     }
     if let Some(strategy) = processor.get("vision_feature_select_strategy") {
         let want = if config.drop_first { "default" } else { "full" };

@@ -6,7 +6,6 @@ use crate::config::defaults::Defaults;
 use crate::config::json::Scope;
 use crate::config::{Activation, DecoderConfig};
 use crate::error::{Result, ensure};
-use serde_json::Map;
 
 /// What a `text_config` is where it says nothing. Spec: T6.2
 const TEXT: Defaults = Defaults {
@@ -66,14 +65,10 @@ impl Qwen2VlConfig {
     /// # Errors
     /// A field of the wrong type or size, at odds with another, or one that asks for what is not supported.
     pub(crate) fn read(scope: &Scope<'_>) -> Result<Qwen2VlConfig> {
-        let empty = Map::new();
         let inner = scope.object("text_config")?;
         let mut text = DecoderConfig::read(inner.as_ref().unwrap_or(scope), &TEXT)?;
         text.tied |= scope.boolean("tie_word_embeddings", false)?;
-        let vision = match scope.object("vision_config")? {
-            Some(inner) => inner,
-            None => scope.with(&empty),
-        };
+        let vision = scope.inner("vision_config")?;
         let width = vision.size("hidden_size", 3584, (1, 1 << 20))?;
         let hidden = text.hidden;
         ensure!(
@@ -83,17 +78,10 @@ impl Qwen2VlConfig {
             width
         );
         let vision = Qwen2VlVisionConfig::read(&vision)?;
-        let image_token = scope.size("image_token_id", 151_655, (0, u32::MAX as usize))?;
-        let vocab = text.vocab;
-        ensure!(
-            image_token < vocab,
-            scope.at("image_token_id"),
-            format!("an id below vocab_size {vocab}"),
-            image_token
-        );
-        let video_token = scope.size("video_token_id", 151_656, (0, u32::MAX as usize))?;
-        let video_token = Some(video_token as u32).filter(|_| video_token < vocab);
-        Ok(Qwen2VlConfig { text, vision, image_token: image_token as u32, video_token })
+        let image_token = scope.token_below("image_token_id", 151_655, text.vocab)?;
+        let video_token = scope.token("video_token_id", 151_656)?;
+        let video_token = Some(video_token).filter(|&id| (id as usize) < text.vocab);
+        Ok(Qwen2VlConfig { text, vision, image_token, video_token })
     }
 }
 

@@ -1,12 +1,12 @@
 //! Qwen2-VL: a tower over patches of images of any size, a merger of 2 × 2 patches to a row, M-RoPE in the decoder.
 //! Source: transformers `modeling_qwen2_vl.py`.
 
-use super::config::{Qwen2VlConfig, Qwen2VlVisionConfig};
+use super::config::Qwen2VlVisionConfig;
 use super::tower::{EPS, Qwen2VlTower};
 use crate::config::{Activation, NormKind};
 use crate::error::Result;
 use crate::family::encoder::Encode;
-use crate::input::prepared::{Prepared, PreparedImage};
+use crate::input::{Prepared, PreparedImage};
 use crate::layer::{Linear, Mlp, Norm};
 use crate::num::Real;
 use crate::pass::Pass;
@@ -17,22 +17,9 @@ use ndarray::{Array2, Axis, concatenate};
 
 /// What comes before the language model.
 #[derive(Debug, Clone)]
-pub struct Qwen2Vl {
-    tower: Qwen2VlTower,
-    merger: Projector,
-}
-
-impl Qwen2Vl {
-    /// Takes tower and merger from a checkpoint.
-    ///
-    /// # Errors
-    /// A tensor that is missing or has another shape than the configuration says.
-    pub fn load(names: &Names<'_>, config: &Qwen2VlConfig) -> Result<Self> {
-        Ok(Qwen2Vl {
-            tower: Qwen2VlTower::load(names, &config.vision)?,
-            merger: merger(names, &config.vision, config.text.hidden)?,
-        })
-    }
+pub(super) struct Qwen2Vl {
+    pub tower: Qwen2VlTower,
+    pub merger: Projector,
 }
 
 /// The merger, which makes a row of width d of every square of patches.

@@ -7,24 +7,17 @@ mod reader;
 mod tower;
 
 pub use config::{Qwen2VlConfig, Qwen2VlVisionConfig};
-pub use encoder::{Qwen2Vl, merger};
+pub use encoder::merger;
 pub use names::names;
 pub use reader::Qwen2VlReader;
 pub use tower::Qwen2VlTower;
 
-use super::definition::{Entry, Family, Outline, Shape, Tower};
-use super::encoder::Encoder;
-use super::reader::Reader;
-use super::shape;
-use crate::config::DecoderConfig;
+use super::definition::{Entry, Shape};
+use super::{Encoder, Family, Outline, Profile, Reader, Tower, shape};
 use crate::error::{Error, Result};
 use crate::files::Files;
-use crate::input::layout::PixelLayout;
-use crate::input::mrope;
-use crate::input::packing::Packing;
-use crate::input::positions::Positions;
-use crate::input::prepared::PreparedImage;
-use crate::input::sizes::{MAX_FILM_PATCHES, MAX_PATCHES, Sizes};
+use crate::input::sizes::{MAX_FILM_PATCHES, MAX_PATCHES};
+use crate::input::{Packing, PixelLayout, Positions, PreparedImage, Sizes, mrope};
 use crate::weights::Names;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -34,8 +27,8 @@ pub(super) const ENTRY: Entry = Entry {
     videos: true,
     kinds: &[("qwen2_vl", |_, scope| Ok(Arc::new(Qwen2VlConfig::read(scope)?)))],
     shapes: &[
-        Shape { name: "qwen2-vl-2b", sizes: [1536, 8960, 28, 12, 2], vocab: 151_936, tied: true, config: of_shape },
-        Shape { name: "qwen2-vl-7b", sizes: [3584, 18_944, 28, 28, 4], vocab: 152_064, tied: false, config: of_shape },
+        Shape::new("qwen2-vl-2b", [1536, 8960, 28, 12, 2], 151_936, true, of_shape),
+        Shape::new("qwen2-vl-7b", [3584, 18_944, 28, 28, 4], 152_064, false, of_shape),
     ],
 };
 
@@ -49,37 +42,21 @@ fn of_shape(shape: &Shape, vocab: usize) -> Value {
 }
 
 impl Family for Qwen2VlConfig {
-    fn name(&self) -> &'static str {
-        "qwen2_vl"
-    }
-
-    fn text(&self) -> &DecoderConfig {
-        &self.text
-    }
-
-    fn tower(&self) -> Tower {
-        let v = &self.vision;
-        Tower { layers: v.layers, hidden: v.hidden, intermediate: v.intermediate, patch: v.patch }
-    }
-
-    fn image_token(&self) -> u32 {
-        self.image_token
-    }
-
-    fn video_token(&self) -> Option<u32> {
-        self.video_token
-    }
-
-    fn names(&self) -> fn(&str) -> Vec<String> {
-        names
+    fn profile(&self) -> Profile<'_> {
+        let Qwen2VlVisionConfig { layers, hidden, heads, intermediate, patch, .. } = self.vision;
+        Profile {
+            name: "qwen2_vl",
+            text: &self.text,
+            tower: Tower { layers, used: layers, hidden, heads, intermediate, patch },
+            image_token: self.image_token,
+            video_token: self.video_token,
+            names,
+            pixels: PixelLayout::Patches(self.vision.patch_numbers()),
+        }
     }
 
     fn reader(&self, files: &Files) -> Result<Box<dyn Reader>> {
         Ok(Box::new(Qwen2VlReader::load(files, self)?))
-    }
-
-    fn pixels(&self) -> PixelLayout {
-        PixelLayout::Patches(self.vision.patch_numbers())
     }
 
     fn packing(&self, image: &Outline) -> Result<Packing> {
@@ -104,28 +81,18 @@ impl Family for Qwen2VlConfig {
     }
 
     fn encoder(&self, names: &Names<'_>) -> Result<Box<dyn Encoder>> {
-        Ok(Box::new(Qwen2Vl::load(names, self)?))
+        Ok(Box::new(encoder::Qwen2Vl {
+            tower: Qwen2VlTower::load(names, &self.vision)?,
+            merger: merger(names, &self.vision, self.text.hidden)?,
+        }))
     }
 
-    fn vision_line(&self) -> String {
-        let v = &self.vision;
-        format!(
-            "{} layers, hidden {}, {} heads, MLP {}, images of any size in patches of {} px and {} frames, {m} × {m} patches a token",
-            v.layers,
-            v.hidden,
-            v.heads,
-            v.intermediate,
-            v.patch,
-            v.temporal,
-            m = v.merge
-        )
+    fn vision_words(&self) -> String {
+        let Qwen2VlVisionConfig { patch, temporal, merge: m, .. } = self.vision;
+        format!("images of any size in patches of {patch} px and {temporal} frames, {m} × {m} patches a token")
     }
 
-    fn vision_json(&self) -> Value {
-        let v = &self.vision;
-        json!({
-            "layers": v.layers, "hidden": v.hidden, "heads": v.heads, "intermediate": v.intermediate, "patch": v.patch,
-            "merge": v.merge, "temporal": v.temporal,
-        })
+    fn vision_fields(&self) -> Value {
+        json!({"merge": self.vision.merge, "temporal": self.vision.temporal})
     }
 }

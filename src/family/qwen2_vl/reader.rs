@@ -7,13 +7,9 @@ use super::config::Qwen2VlConfig;
 use crate::error::{Result, ensure};
 use crate::family::reader::{Cut, Reader, VideoReader};
 use crate::files::Files;
-use crate::input::image::Image;
-use crate::input::packing::Packing;
 use crate::input::patches::limits;
-use crate::input::pixels::Pixels;
-use crate::input::settings::{Settings, sections};
-use crate::input::sizes::{MAX_FILM_PATCHES, Sizes};
-use crate::input::video;
+use crate::input::sizes::MAX_FILM_PATCHES;
+use crate::input::{Image, Packing, Pixels, Settings, Sizes, sections, video};
 use crate::kernel::resample::resize;
 use ndarray::{Axis, concatenate};
 
@@ -37,18 +33,10 @@ impl Qwen2VlReader {
     pub fn load(files: &Files, config: &Qwen2VlConfig) -> Result<Qwen2VlReader> {
         let (images, processor) = sections(files)?;
         let model = files.label("config.json");
-        let kind = images.get("image_processor_type").map_or(Some("Qwen2VLImageProcessor"), |v| v.as_str());
-        let known = kind.is_some_and(|k| k.starts_with("Qwen2VLImageProcessor"));
-        ensure!(
-            known,
-            format!("{}: image_processor_type", images.at),
-            "Qwen2VLImageProcessor",
-            kind.unwrap_or("no name")
-        );
+        images.class("Qwen2VLImageProcessor")?;
         let side = |key: &str, default: u64, want: usize, theirs: &str| {
             let got = images.get(key).map_or(Some(default), |v| v.as_u64());
-            let expected = format!("{want}, vision_config.{theirs} of {model}");
-            if got == Some(want as u64) { Ok(want) } else { Err(images.wrong(key, &expected)) }
+            images.expect(key, got, want, &format!("vision_config.{theirs} of {model}")).map(|()| want)
         };
         let v = &config.vision;
         let patch = side("patch_size", 14, v.patch, "patch_size")?;
@@ -56,7 +44,7 @@ impl Qwen2VlReader {
         let temporal = side("temporal_patch_size", 2, v.temporal, "temporal_patch_size")?;
         let (min_pixels, max_pixels) = limits(&images, (56 * 56, 1280 * 28 * 28))?;
         let sizes = Sizes { patch, merge, min_pixels, max_pixels };
-        let settings = Settings::read(&images, processor.as_ref(), Pixels::CLIP)?;
+        let settings = Settings::read(&images, processor.as_ref(), "<|image_pad|>")?;
         Ok(Qwen2VlReader { settings, video: film(files, (&sizes, temporal)), sizes, temporal })
     }
 
@@ -86,10 +74,6 @@ impl Reader for Qwen2VlReader {
 
     fn settings_mut(&mut self) -> &mut Settings {
         &mut self.settings
-    }
-
-    fn placeholder(&self) -> &'static str {
-        "<|image_pad|>"
     }
 
     fn line(&self) -> String {
@@ -165,10 +149,8 @@ fn film(files: &Files, images: (&Sizes, usize)) -> Result<(Pixels, Sizes)> {
     for (key, default, want) in
         [("patch_size", 14, sizes.patch), ("merge_size", 2, sizes.merge), ("temporal_patch_size", 2, temporal)]
     {
-        let got = section.get(key).map_or(Some(default), |v| v.as_u64());
-        let shown = || got.map_or("no number".to_string(), |n| n.to_string());
-        ensure!(got == Some(want as u64), format!("{}: {key}", section.at), format!("{want}, as for images"), shown());
+        section.expect(key, section.get(key).map_or(Some(default), |v| v.as_u64()), want, "as for images")?;
     }
-    let settings = Settings::read(&section, None, Pixels::CLIP)?;
-    Ok((settings.pixels, Sizes { min_pixels, max_pixels, ..sizes.clone() }))
+    let pixels = Pixels::read(&section, Pixels::CLIP)?;
+    Ok((pixels, Sizes { min_pixels, max_pixels, ..sizes.clone() }))
 }
