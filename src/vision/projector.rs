@@ -19,7 +19,8 @@ impl Projector {
     /// Spec: E5.10, E5.15, R5.10, R5.15
     pub fn forward<T: Real, D: Dimension>(&self, pass: &Pass<'_, T>, features: ArrayView<'_, T, D>) -> Array2<T> {
         let whole = "E5.10: whole squares";
-        let rows = |width: usize| (features.len() / width, width);
+        let numbers = features.len();
+        let rows = |width: usize| (numbers / width, width);
         let x =
             features.into_shape_with_order(rows(self.norm.weight.len())).unwrap_or_else(|_| unreachable!("{whole}"));
         let h = self.norm.forward(pass, x);
