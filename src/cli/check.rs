@@ -31,6 +31,9 @@ pub struct Args {
     bundles: Vec<PathBuf>,
     #[command(flatten)]
     ask: Ask,
+    /// Anything that is not judged, or is no stage, is a failure as well
+    #[arg(long)]
+    strict: bool,
     /// Also draws the verdict, as a page that loads nothing; the file is replaced at the end
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -72,6 +75,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         }
         _ => return Err(Error::new("check", "--model DIR CANDIDATE, or GOLDEN CANDIDATE", "--model and two bundles")),
     };
+    let verdict = golden::Verdict { strict: args.strict, ..verdict };
     drop(busy);
     messages.notes();
     if let Some(page) = &args.html {

@@ -152,6 +152,12 @@ impl Case<'_> {
         }))
     }
 
+    /// In a replay, the failure of a stage of numbers whose shape is not that of the model's own. Spec: C10.4a
+    pub fn unfit(&self, at: Stage) -> Option<StageVerdict> {
+        let ours = self.golden.get(&at.name()).filter(|_| at.is_computed())?;
+        self.misfit(&at.name(), ours.shape)
+    }
+
     /// A failure for a shape that does not fit, with what it looks like. Spec: C10.4a
     pub fn misfit(&self, name: &str, shape: &[usize]) -> Option<StageVerdict> {
         let got = self.candidate.get(name)?.shape.to_vec();

@@ -1,6 +1,6 @@
 //! Which stages a bundle's own values reach: what can be computed from what the bundle holds. Spec: D10.7
 
-use crate::stage::{Facts, Stage};
+use crate::stage::{Facts, Place, Stage};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
@@ -15,6 +15,17 @@ pub(super) struct Ground<'a> {
 }
 
 impl Ground<'_> {
+    /// Why a stage cannot be: the model lacks its layer.
+    pub fn beyond(&self, stage: Stage) -> Option<String> {
+        let (kind, layers) = match stage.row().place {
+            Place::VisionLayer => ("vision", self.facts.vision_layers),
+            Place::Layer | Place::StepLayer => ("decoder", self.facts.layers),
+            Place::Once | Place::Step => return None,
+        };
+        let beyond = stage.layer >= layers;
+        beyond.then(|| format!("layer {:02}: the model computes {layers} {kind} layers, counted from 00", stage.layer))
+    }
+
     /// Whether everything that a stage is computed from is there, or can be computed in turn.
     pub fn reaches(&self, stage: Stage) -> bool {
         if let Some(&known) = self.known.borrow().get(&stage) {

@@ -73,20 +73,23 @@ impl Case<'_> {
         self.candidate.fits(6)?;
         let missing = Stage::sorted(self.golden.names()).into_iter().map(|at| at.to_string());
         let missing = missing.filter(|name| self.candidate.get(name).is_none());
-        let unknown: Vec<&str> =
-            self.candidate.names().filter(|n| Stage::parse(n).is_none() && !n.starts_with("noise.")).collect();
+        let unknown = self.candidate.names().filter(|name| Stage::parse(name).is_none() && !name.starts_with("noise."));
+        let unknown: Vec<_> = unknown.map(|name| (shortened(name), Stage::meant(name).map(Stage::name))).collect();
         let mut notes = vec![];
-        if !unknown.is_empty() {
-            let mut few: Vec<String> = unknown.iter().take(8).map(|name| shortened(name)).collect();
-            few.extend((unknown.len() > few.len()).then(|| format!("{} more", unknown.len() - few.len())));
-            notes.push(format!("no stages, and not judged: {}", few.join(", ")));
-        }
         if let (Some(ours), Some(theirs)) = (self.golden.metadata("preprocess"), self.candidate.metadata("preprocess"))
             && ours != theirs
         {
             notes.push(format!("pixels were resized by {theirs} in the candidate, by {ours} in the golden"));
         }
         let stages: Vec<StageVerdict> = known.iter().map(|&at| self.stage(at)).collect();
+        let reason = stages.first().map_or(String::new(), |s| format!("; {}: {}", s.stage, s.words));
+        ensure!(
+            stages.iter().any(|s| s.outcome != Outcome::NotJudged),
+            self.candidate.label(),
+            "at least one stage that can be judged",
+            format!("{} stages, none of them judged{reason}", stages.len()),
+            "record the stages that these are computed from, or give a golden that holds them"
+        );
         let map = worst(&stages).and_then(|name| self.with_numbers(name, map).ok());
         Ok(Verdict {
             mode,
@@ -96,6 +99,8 @@ impl Case<'_> {
             },
             stages,
             missing: if mode == "golden" { missing.collect() } else { vec![] },
+            unknown,
+            strict: false,
             notes,
             map,
         })
@@ -103,8 +108,15 @@ impl Case<'_> {
 
     /// Judges one stage.
     fn stage(&self, at: Stage) -> StageVerdict {
-        let (name, part) = (&at.to_string()[..], at.row().part);
+        let (name, part) = (&at.name()[..], at.row().part);
         if let Some(ground) = &self.ground {
+            if let Some(words) = ground.beyond(at) {
+                return StageVerdict::plain(name, Outcome::Fail, words);
+            }
+            // A value in another layout is wrong at its own stage: later stages cannot be computed from it.
+            if let Some(fail) = self.unfit(at) {
+                return fail;
+            }
             let judged = part == "input" || ground.reaches(at);
             if !judged {
                 let words = "what it is computed from is not in the bundle";

@@ -13,6 +13,8 @@ use crate::stage::{Site, Stage};
 /// It says none, or none that is known. Spec: C10.1b
 pub(super) fn precision(candidate: &Bundle) -> Result<Precision> {
     let word = candidate.required("precision").map_err(|e| e.remedy("f32, bf16, f16 or f64: it selects the ruler"))?;
+    let torch = [("float64", "f64"), ("float32", "f32"), ("bfloat16", "bf16"), ("float16", "f16")];
+    let word = torch.iter().find(|(theirs, _)| *theirs == word).map_or(word, |(_, ours)| ours);
     let found = Precision::ALL.into_iter().find(|p| p.bundle_name() == word);
     found.ok_or_else(|| {
         let shown: String = word.chars().take(40).collect();
@@ -52,14 +54,28 @@ pub(super) fn same(golden: &Bundle, candidate: &Bundle) -> Result<()> {
     Ok(())
 }
 
-/// The policy and the retention that a bundle names; none unless both are there.
+/// The policy and the retention that a bundle names; none where it names neither.
 ///
 /// # Errors
-/// They are there and make no sense.
+/// One without the other; values that make no sense. Spec: C10.1d
 pub(super) fn policy(bundle: &Bundle) -> Result<Option<(Policy, Retain)>> {
-    let (Some(policy), Some(retain)) = (bundle.metadata("policy"), bundle.metadata("retain")) else { return Ok(None) };
     let at = |key: &str| format!("{}: metadata {key}", bundle.label());
-    let policy: Policy = serde_json::from_str(policy).map_err(|e| Error::new(at("policy"), "a policy as JSON", e))?;
+    let (policy, retain) = match (bundle.metadata("policy"), bundle.metadata("retain")) {
+        (Some(policy), Some(retain)) => (policy, retain),
+        (None, None) => return Ok(None),
+        (policy, _) => {
+            let lacking = if policy.is_none() { "policy" } else { "retain" };
+            let remedy = "an eviction is known by both, for example policy = aircache, retain = 0.1";
+            return Err(Error::new(at(lacking), "this key beside the other one", "none").remedy(remedy));
+        }
+    };
+    // A name alone means the method as it is.
+    let policy: Policy = match policy.trim_start().starts_with('{') {
+        true => {
+            serde_json::from_str(policy).map_err(|e| Error::new(at("policy"), "a policy as JSON, or its name", e))?
+        }
+        false => policy.parse().map_err(|e: Error| Error { at: at("policy"), ..e })?,
+    };
     let retain = match retain.strip_suffix(" tokens") {
         Some(tokens) => {
             let tokens = tokens.parse().map_err(|e| Error::new(at("retain"), "a number of tokens", e))?;

@@ -130,6 +130,10 @@ pub struct Verdict {
     pub stages: Vec<StageVerdict>,
     /// Stages that the golden has and the candidate has not.
     pub missing: Vec<String>,
+    /// Tensors of the candidate that are no stages, each with the stage that was probably meant.
+    pub unknown: Vec<(String, Option<String>)>,
+    /// Whether anything that is not judged is a failure.
+    pub strict: bool,
     /// What else a reader should know.
     pub notes: Vec<String>,
     /// The worst stage of numbers, drawn as a map: the first that failed, or else the one nearest to it.
@@ -137,9 +141,24 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Whether nothing failed.
+    /// Whether nothing failed; of a strict verdict also whether every stage was judged and every tensor of the candidate is a
+    /// stage. Spec: C10.5b
     pub fn passes(&self) -> bool {
-        self.first_divergence().is_none()
+        let whole = || self.count(Outcome::NotJudged) == 0 && self.unknown.is_empty();
+        self.first_divergence().is_none() && (!self.strict || whole())
+    }
+
+    /// How many stages have an outcome.
+    pub fn count(&self, outcome: Outcome) -> usize {
+        self.stages.iter().filter(|s| s.outcome == outcome).count()
+    }
+
+    /// How many stages were judged, and how: `57 judged, 2 of them admissible; 3 not judged; 0 failed`.
+    fn counts(&self) -> String {
+        let [admissible, unjudged, failed] =
+            [Outcome::Admissible, Outcome::NotJudged, Outcome::Fail].map(|outcome| self.count(outcome));
+        let judged = self.stages.len() - unjudged;
+        format!("{judged} judged, {admissible} of them admissible; {unjudged} not judged; {failed} failed")
     }
 
     /// The first stage in causal order that failed. Spec: D10.4
@@ -173,7 +192,12 @@ impl Verdict {
             "mode": self.mode,
             "precision": self.precision,
             "stages": self.stages.iter().map(stage).collect::<Vec<_>>(),
+            "judged": self.stages.len() - self.count(Outcome::NotJudged),
+            "admissible": self.count(Outcome::Admissible),
+            "not_judged": self.count(Outcome::NotJudged),
+            "failed": self.count(Outcome::Fail),
             "missing": self.missing,
+            "unknown": self.unknown.iter().map(|(name, meant)| json!({"name": name, "meant": meant})).collect::<Vec<_>>(),
             "notes": self.notes,
         })
     }
@@ -191,9 +215,29 @@ impl Verdict {
         if !self.missing.is_empty() {
             lines.push(format!("missing: {}", self.missing.join(", ")));
         }
+        let meant = |(name, meant): &(String, Option<String>)| match meant {
+            Some(meant) => format!("{name} (did you mean {meant}?)"),
+            None => name.clone(),
+        };
+        if !self.unknown.is_empty() {
+            let mut few: Vec<String> = self.unknown.iter().take(8).map(meant).collect();
+            few.extend((self.unknown.len() > few.len()).then(|| format!("{} more", self.unknown.len() - few.len())));
+            lines.push(format!("note: no stages, and not judged: {}", few.join(", ")));
+        }
         lines.extend(self.notes.iter().map(|note| format!("note: {note}")));
+        if self.first_divergence().is_some() {
+            lines.push(self.counts());
+        }
         lines.push(match self.first_divergence() {
-            None => format!("pass: every stage that was judged is what an honest {} computation gives", self.precision),
+            None if !self.passes() => {
+                let unknown = self.unknown.len();
+                format!("fail, since the verdict is strict: {}; {unknown} tensors are no stages", self.counts())
+            }
+            None => format!(
+                "pass: every stage that was judged is what an honest {} computation gives ({})",
+                self.precision,
+                self.counts()
+            ),
             Some(s) => {
                 let index: Vec<String> = s.index.iter().map(usize::to_string).collect();
                 let value = |v: Option<f64>| v.map_or("?".into(), |v| format!("{v:.6}"));

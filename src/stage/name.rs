@@ -80,6 +80,40 @@ impl Stage {
         &TABLE[self.site as usize]
     }
 
+    /// The stage that was probably meant by a name that is none: the numbers written otherwise, or one or two letters off.
+    ///
+    /// ```
+    /// use aircache::stage::Stage;
+    /// let meant = |name| Stage::meant(name).map(Stage::name);
+    /// assert_eq!(meant("decoder.3.mix").unwrap(), "decoder.03.mix");
+    /// assert_eq!(meant("decoder.03.queries").unwrap(), "decoder.03.query");
+    /// assert_eq!(meant("model.layers.3"), None);
+    /// ```
+    pub fn meant(name: &str) -> Option<Stage> {
+        let words: Vec<&str> = name.split('.').collect();
+        let numbers: Vec<usize> = words.iter().filter_map(|word| word.parse().ok()).collect();
+        let letters = |text: &str| -> Vec<char> { text.chars().filter(|c| c.is_alphabetic() || *c == '.').collect() };
+        let blotted =
+            letters(&words.iter().filter(|w| w.parse::<usize>().is_err()).copied().collect::<Vec<_>>().join("."));
+        let near = TABLE.iter().filter_map(|row| {
+            let stage = match (row.place, &numbers[..]) {
+                (Place::Once, []) => Stage::once(row.site),
+                (Place::VisionLayer | Place::Layer, &[layer]) => Stage::layer(row.site, layer),
+                (Place::Step, &[step]) => Stage::step(row.site, step),
+                (Place::StepLayer, &[step, layer]) => Stage::of_step(row.site, step, layer),
+                _ => return None,
+            };
+            let off = distance(&blotted, &letters(&format!("{}.{}", row.part, row.name)));
+            (off <= 3).then_some((off, stage))
+        });
+        near.min_by_key(|(off, _)| *off).map(|(_, stage)| stage)
+    }
+
+    /// Whether a pass computes the stage as numbers of one shape: of tower, projector, decoder, or of a decode step.
+    pub fn is_computed(self) -> bool {
+        matches!(self.row().part, "vision" | "projector" | "decoder" | "step")
+    }
+
     /// Whether the stage belongs to a decode step, where a prompt's row axis is left out of its shape.
     pub fn is_step(self) -> bool {
         matches!(self.row().place, Place::Step | Place::StepLayer)
@@ -126,6 +160,20 @@ impl fmt::Display for Stage {
             Place::StepLayer => write!(f, "{part}.{step:04}.{layer:02}.{name}"),
         }
     }
+}
+
+/// How many letters have to be added, left out or changed.
+fn distance(a: &[char], b: &[char]) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut before = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let changed = before + usize::from(x != y);
+            let least = changed.min(row[j] + 1).min(row[j + 1] + 1);
+            before = std::mem::replace(&mut row[j + 1], least);
+        }
+    }
+    row[b.len()]
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Judging generated tokens, and which decode steps can be compared at all: never against another prefix.
 
 use super::integers::not_integers;
+use crate::golden::Bundle;
 use crate::golden::case::Case;
 use crate::golden::measure::{Errors, Layout};
 use crate::golden::noise;
@@ -32,9 +33,17 @@ pub(in crate::golden) fn other_prefix(case: &Case<'_>, t: usize) -> Option<&'sta
     (fed(&ours) != fed(&got)).then_some("another token was fed than in the golden; replay with --model judges it")
 }
 
-/// The name of the logits that token t is chosen from.
-fn logits(t: usize) -> String {
-    if t == 0 { Phase::Prefill } else { Phase::Step(t - 1) }.logits().name()
+/// The logits that token t is chosen from.
+fn logits(t: usize) -> Stage {
+    if t == 0 { Phase::Prefill } else { Phase::Step(t - 1) }.logits()
+}
+
+/// How far apart two logits of a stage may be whose order honest noise could turn.
+fn margin(case: &Case<'_>, stage: Stage, truth: &[f64]) -> f64 {
+    let (name, shape) = (stage.name(), [truth.len()]);
+    let layout = Layout::of(&name, &shape);
+    let noise = noise::read(case.golden, case.precision, &name, layout).unwrap_or_else(|| Errors::none(layout));
+    2.0 * margins(&name, &shape, truth, &noise, case.precision).first().copied().unwrap_or(0.0)
 }
 
 /// Tokens are the greatest of their own logits; where they differ from the golden's, by a gap that noise may close.
@@ -43,17 +52,35 @@ pub(in crate::golden) fn judge(case: &Case<'_>, name: &str) -> StageVerdict {
     let Ok(got) = case.candidate.i64(name) else { return not_integers(case, name) };
     let got: Vec<i64> = got.iter().copied().collect();
     for (t, &token) in got.iter().enumerate() {
-        let Some(own) = case.candidate.get(&logits(t)).and_then(|_| case.candidate.f64(&logits(t)).ok()) else {
+        let stage = logits(t);
+        let numbers = |b: &Bundle| -> Option<Vec<f64>> {
+            b.get(&stage.name()).and_then(|_| b.f64(&stage.name()).ok()).map(|all| all.into_iter().collect())
+        };
+        // Logits of its own decide; in a replay, else those that its own values give.
+        let own = numbers(case.candidate);
+        let truth = || numbers(case.golden).filter(|_| case.ground.as_ref().is_some_and(|g| g.reaches(stage)));
+        let (Some(all), margin) = (match &own {
+            Some(own) => {
+                let most = own.iter().fold(f64::NEG_INFINITY, |m, &v| m.max(v));
+                (Some(own.clone()), 2.0 * roundoff(case.precision) * most.abs())
+            }
+            None => {
+                let truth = truth();
+                let margin = truth.as_deref().map_or(0.0, |truth| margin(case, stage, truth));
+                (truth, margin)
+            }
+        }) else {
             continue;
         };
-        let own: Vec<f64> = own.iter().copied().collect();
-        let Some(&chosen) = usize::try_from(token).ok().and_then(|t| own.get(t)) else {
-            return StageVerdict::plain(name, Outcome::Fail, format!("token {t} is {token}, beyond the vocabulary"));
+        let Some(&chosen) = usize::try_from(token).ok().and_then(|token| all.get(token)) else {
+            let words = format!("token {t} is {token}, beyond the vocabulary of {}", all.len());
+            return StageVerdict::plain(name, Outcome::Fail, words);
         };
         let (best, most) =
-            own.iter().enumerate().fold((0, f64::NEG_INFINITY), |m, (i, &v)| if v > m.1 { (i, v) } else { m });
-        if most - chosen > 2.0 * roundoff(case.precision) * most.abs() {
-            let words = format!("token {t} is not the greatest of its own logits ({})", logits(t));
+            all.iter().enumerate().fold((0, f64::NEG_INFINITY), |m, (i, &v)| if v > m.1 { (i, v) } else { m });
+        if most - chosen > margin {
+            let whose = if own.is_some() { "of its own logits" } else { "of the logits that its own values give" };
+            let words = format!("token {t} is not the greatest {whose} ({})", stage.name());
             return StageVerdict::plain(name, Outcome::Fail, words).at(vec![t], best as f64, token as f64);
         }
     }
@@ -66,18 +93,16 @@ pub(in crate::golden) fn judge(case: &Case<'_>, name: &str) -> StageVerdict {
         return StageVerdict::plain(name, Outcome::Pass, words);
     };
     let not_comparable = t > 0 && other_prefix(case, t - 1).is_some();
-    let truth = case.golden.get(&logits(t)).and_then(|_| case.golden.f64(&logits(t)).ok());
+    let at = logits(t).name();
+    let truth = case.golden.get(&at).and_then(|_| case.golden.f64(&at).ok());
     let verdict =
         |outcome, words: String| StageVerdict::plain(name, outcome, words).at(vec![t], ours[t] as f64, got[t] as f64);
     let Some(truth) = truth.filter(|_| !not_comparable) else {
         let words = format!("token {t} differs, and there is nothing to judge it by");
         return verdict(Outcome::NotJudged, words);
     };
-    let shape = truth.shape().to_vec();
     let truth: Vec<f64> = truth.iter().copied().collect();
-    let layout = Layout::of(&logits(t), &shape);
-    let noise = noise::read(case.golden, case.precision, &logits(t), layout).unwrap_or_else(|| Errors::none(layout));
-    let margin = 2.0 * margins(&logits(t), &shape, &truth, &noise, case.precision).first().copied().unwrap_or(0.0);
+    let margin = margin(case, logits(t), &truth);
     let at = |id: i64| usize::try_from(id).ok().and_then(|i| truth.get(i).copied()).unwrap_or(f64::NAN);
     let gap = at(ours[t]) - at(got[t]);
     let words = format!("token {t}: {} for {}: gap {gap:.0e}, noise {margin:.0e}", got[t], ours[t]);
