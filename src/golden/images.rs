@@ -122,6 +122,43 @@ pub(super) fn positions(family: &dyn Family, candidate: &Bundle, n: usize) -> Re
     Ok(Positions::Mrope(std::array::from_fn(|_| axes.next().unwrap_or_default())))
 }
 
+/// The prompt with the candidate's own ids, positions and pixels, where the candidate has them in the prompt's shapes; and the
+/// stages that it has in other shapes. Spec: D10.7
+pub(super) fn own(family: &dyn Family, prompt: &Prepared, candidate: &Bundle) -> (Prepared, Vec<Site>) {
+    let (mut own, mut unfit) = (prompt.clone(), vec![]);
+    let n = prompt.ids.len();
+    let integers =
+        |site: Site| candidate.get(&Stage::once(site).name()).map(|_| candidate.i64(&Stage::once(site).name()));
+    if let Some(ids) = integers(Site::Ids) {
+        let known = |id: i64| u32::try_from(id).ok().filter(|&id| (id as usize) < family.text().vocab);
+        let ids = ids.ok().filter(|ids| ids.shape() == [n]);
+        match ids.and_then(|ids| ids.into_iter().map(known).collect::<Option<Vec<u32>>>()) {
+            Some(ids) => own.ids = ids,
+            None => unfit.push(Site::Ids),
+        }
+    }
+    if let Some(found) = integers(Site::Positions) {
+        let sane = |all: &ArrayD<i64>| all.iter().all(|position| (0..1 << 31).contains(position));
+        match (&mut own.positions, found.ok().filter(sane)) {
+            (Positions::Linear(rows), Some(all)) if all.shape() == [n] => *rows = all.into_iter().collect(),
+            (Positions::Mrope(axes), Some(all)) if all.shape() == [3, n] => {
+                axes.iter_mut().zip(all.outer_iter()).for_each(|(axis, all)| *axis = all.iter().copied().collect());
+            }
+            _ => unfit.push(Site::Positions),
+        }
+    }
+    let name = Stage::once(Site::Pixels).name();
+    if candidate.get(&name).is_some() && !own.images.is_empty() {
+        let counts: Vec<usize> = own.images.iter().map(|image| image.pixels.shape()[0]).collect();
+        let parts = candidate.f32(&name).ok().and_then(|all| family.pixels().part(all.view(), &counts).ok());
+        match parts {
+            Some(parts) => own.images.iter_mut().zip(parts).for_each(|(image, pixels)| image.pixels = pixels),
+            None => unfit.push(Site::Pixels),
+        }
+    }
+    (own, unfit)
+}
+
 /// A table of whole numbers, N an image.
 fn table<const N: usize>(candidate: &Bundle, name: &str) -> Result<Vec<[usize; N]>> {
     let table = candidate.i64(name)?;

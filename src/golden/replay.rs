@@ -73,13 +73,15 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
     );
     candidate.fits(3)?;
     let reconstructed;
-    let read = match prompt {
+    let asked = match prompt {
         Some(prompt) => prompt,
         None => {
             reconstructed = prepared(model, candidate)?;
             &reconstructed
         }
     };
+    let (read, unfit) = images::own(&*model.config, asked, candidate);
+    let read = &read;
     let policy = policy(candidate)?;
     let (rule, retain) = match policy {
         Some(named) => named,
@@ -111,7 +113,7 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
     let weights = rounded.as_ref().unwrap_or(model);
     let run = Rerun { model: weights, prompt: read, policy: rule, retain, decided: &decided, given: Some(&given) };
     let mut truth = Truth { out, positions: &read.positions, per_head: run.per_head(), undecided: unnamed };
-    stages::prompt(&mut truth.out, &*model.config, read, prompt.is_some())?;
+    stages::prompt(&mut truth.out, &*model.config, asked, prompt.is_some())?;
     run.run::<f64, _>(Grid::Native, Way::default(), Grid::Native, &mut truth)?;
     let Truth { mut out, undecided, .. } = truth;
     let kind = if precision == Precision::Truth { Precision::Fast } else { precision };
@@ -127,6 +129,7 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
         |at: Stage, shape: &[usize]| !at.is_computed() || golden.get(&at.name()).is_none_or(|ours| ours.shape == shape);
     let known = |at: Stage| {
         let outside = at.site == Site::Ids || (prompt.is_some() && at.row().part == "input");
+        let outside = outside && !unfit.contains(&at.site);
         outside || candidate.get(&at.name()).is_some_and(|tensor| fits(at, tensor.shape))
     };
     let facts = Facts {

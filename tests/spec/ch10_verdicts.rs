@@ -232,6 +232,124 @@ fn c10_1c_another_model_prompt_or_policy_is_refused() {
 }
 
 #[test]
+fn c10_1b_torch_names_its_types_otherwise() {
+    let (lab, golden) = lab();
+    let (_f, candidate) = small(&[("precision", "bfloat16")], |w| {
+        let ids: Vec<i64> = lab.prompt.ids.iter().map(|&id| i64::from(id)).collect();
+        w.put_i64("input.ids", &[ids.len()], &ids).unwrap()
+    });
+    assert_eq!(check(golden, &candidate).unwrap().precision, "bf16");
+}
+
+#[test]
+fn c10_1d_a_policy_needs_a_retention_and_may_be_a_bare_name() {
+    let (lab, golden) = lab();
+    let ids: Vec<i64> = lab.prompt.ids.iter().map(|&id| i64::from(id)).collect();
+    let of = |metadata: &[(&str, &str)]| small(metadata, |w| w.put_i64("input.ids", &[ids.len()], &ids).unwrap());
+    for (key, value, lacking) in [("policy", "aircache", "retain"), ("retain", "0.1", "policy")] {
+        let (_f, candidate) = of(&[("precision", "bf16"), (key, value)]);
+        for e in [check(golden, &candidate).unwrap_err(), replay(&lab.model, None, &candidate).unwrap_err()] {
+            assert!(e.to_string().contains(&format!("metadata {lacking}")), "{e}");
+        }
+    }
+    let retain = golden.metadata("retain").unwrap();
+    let (_f, candidate) = of(&[("precision", "bf16"), ("policy", "aircache"), ("retain", retain)]);
+    assert!(check(golden, &candidate).unwrap().passes());
+}
+
+#[test]
+fn c10_5b_where_nothing_is_judged_there_is_no_verdict() {
+    let (lab, golden) = lab();
+    let whole = lab.honest(Precision::Fast);
+    // A bundle without the stages that its only stage is computed from.
+    let mut alone = whole.only(&["decoder.03.out"]);
+    alone.integers.insert("input.ids".into(), whole.integers["input.ids"].clone());
+    let e = replay(&lab.model, None, &lab.write(&alone, Precision::Fast)).unwrap_err().to_string();
+    assert!(e.contains("at least one stage that can be judged") && e.contains("2 stages, none of them judged"), "{e}");
+    // A stage that is judged, one that the golden does not hold, and a name that is none.
+    let mut two = whole.only(&["decoder.03.out"]);
+    let value = two.numbers["decoder.03.out"].clone();
+    two.numbers.insert("decoder.17.out".into(), value.clone());
+    two.numbers.insert("decoder.3.mixes".into(), value);
+    let verdict = lab.by_golden(golden, &two, Precision::Fast);
+    assert!(verdict.passes());
+    let lines = verdict.lines().join("\n");
+    assert!(lines.contains("decoder.3.mixes (did you mean decoder.03.mix?)"), "{lines}");
+    assert!(lines.ends_with("(1 judged, 0 of them admissible; 1 not judged; 0 failed)"), "{lines}");
+    let strict = Verdict { strict: true, ..verdict };
+    assert!(
+        !strict.passes() && strict.lines().last().unwrap().starts_with("fail, since the verdict is strict: 1 judged")
+    );
+    assert_eq!(strict.json()["verdict"], "fail");
+    let complete = Verdict { strict: true, ..lab.by_golden(golden, &whole, Precision::Fast) };
+    assert!(complete.passes(), "{}", complete.lines().join("\n"));
+}
+
+#[test]
+fn c10_4b_a_value_in_another_layout_fails_at_its_own_stage() {
+    let (lab, _) = lab();
+    let whole = lab.honest(Precision::Fast);
+    let mut other = whole.clone();
+    let query = whole.numbers["decoder.03.query"].clone();
+    let turned = query.permuted_axes(vec![1, 0, 2]).as_standard_layout().into_owned();
+    other.numbers.insert("decoder.03.query".into(), turned);
+    let verdict = lab.by_replay(&other, Precision::Fast);
+    let failures: Vec<&str> =
+        verdict.stages.iter().filter(|s| s.outcome == Outcome::Fail).map(|s| s.stage.as_str()).collect();
+    assert_eq!(failures, ["decoder.03.query"]);
+    assert!(failed(&verdict).contains("transposed?"), "{}", failed(&verdict));
+    // The same where nothing before it is recorded: what it does not fit is known from the model.
+    let mut few = other.only(&["decoder.03.query", "decoder.03.key", "decoder.03.value", "decoder.03.mix"]);
+    few.integers.insert("input.ids".into(), whole.integers["input.ids"].clone());
+    let verdict = replay(&lab.model, None, &lab.write(&few, Precision::Fast)).unwrap();
+    assert!(failed(&verdict).starts_with("decoder.03.query: shape"), "{}", failed(&verdict));
+    // A layer that the model lacks.
+    let mut beyond = whole.clone();
+    beyond.numbers.insert("decoder.17.out".into(), whole.numbers["decoder.03.out"].clone());
+    let verdict = lab.by_replay(&beyond, Precision::Fast);
+    assert!(failed(&verdict).contains("layer 17: the model computes 6 decoder layers"), "{}", failed(&verdict));
+}
+
+#[test]
+fn d10_7_pixels_and_positions_are_the_candidates_own() {
+    let (lab, _) = lab();
+    let whole = lab.honest(Precision::Fast);
+    let failures = |verdict: &Verdict| -> Vec<String> {
+        verdict.stages.iter().filter(|s| s.outcome == Outcome::Fail).map(|s| s.stage.clone()).collect()
+    };
+    // A backend that reads other pixels, and computes from them honestly.
+    let mut prompt = lab.prompt.clone();
+    prompt.images[0].pixels.mapv_inplace(|v| 0.5 * v);
+    let darker = lab.run(&lab.model, &prompt, Precision::Fast, &lab.backend());
+    let verdict = replay(&lab.model, Some(&lab.prompt), &lab.write(&darker, Precision::Fast)).unwrap();
+    assert_eq!(failures(&verdict), ["input.pixels"]);
+    // A backend whose positions begin at 3, as after padding on the left.
+    let mut prompt = lab.prompt.clone();
+    let aircache::input::Positions::Linear(rows) = &mut prompt.positions else { unreachable!() };
+    rows.iter_mut().for_each(|row| *row += 3);
+    let shifted = lab.run(&lab.model, &prompt, Precision::Fast, &lab.backend());
+    let verdict = replay(&lab.model, Some(&lab.prompt), &lab.write(&shifted, Precision::Fast)).unwrap();
+    assert_eq!(failures(&verdict), ["input.positions"]);
+    assert!(replay(&lab.model, Some(&lab.prompt), &lab.write(&whole, Precision::Fast)).unwrap().passes());
+}
+
+#[test]
+fn e10_6_tokens_without_logits_are_held_against_those_of_a_replay() {
+    let (lab, _) = lab();
+    let whole = lab.honest(Precision::Bf16);
+    let mut bare = whole.clone();
+    bare.numbers.retain(|name, _| !name.ends_with("logits"));
+    let verdict = lab.by_replay(&bare, Precision::Bf16);
+    assert!(verdict.passes(), "{}", failed(&verdict));
+    for (t, wrong) in [(0, 7), (2, 11), (1, -1), (3, 1 << 20)] {
+        let mut garbage = bare.clone();
+        garbage.integers.get_mut("output.ids").unwrap()[[t]] = wrong;
+        let verdict = lab.by_replay(&garbage, Precision::Bf16);
+        assert!(failed(&verdict).starts_with(&format!("output.ids: token {t} is ")), "{t}: {}", failed(&verdict));
+    }
+}
+
+#[test]
 fn c10_4a_shapes_and_types_are_explained() {
     let (lab, golden) = lab();
     let mut dump = lab.honest(Precision::Fast);
