@@ -130,7 +130,7 @@ pub(super) fn own(family: &dyn Family, prompt: &Prepared, candidate: &Bundle) ->
     let integers =
         |site: Site| candidate.get(&Stage::once(site).name()).map(|_| candidate.i64(&Stage::once(site).name()));
     if let Some(ids) = integers(Site::Ids) {
-        let known = |id: i64| u32::try_from(id).ok().filter(|&id| (id as usize) < family.text().vocab);
+        let known = |id: i64| u32::try_from(id).ok().filter(|&id| (id as usize) < family.profile().text.vocab);
         let ids = ids.ok().filter(|ids| ids.shape() == [n]);
         match ids.and_then(|ids| ids.into_iter().map(known).collect::<Option<Vec<u32>>>()) {
             Some(ids) => own.ids = ids,
@@ -150,7 +150,7 @@ pub(super) fn own(family: &dyn Family, prompt: &Prepared, candidate: &Bundle) ->
     let name = Stage::once(Site::Pixels).name();
     if candidate.get(&name).is_some() && !own.images.is_empty() {
         let counts: Vec<usize> = own.images.iter().map(|image| image.pixels.shape()[0]).collect();
-        let parts = candidate.f32(&name).ok().and_then(|all| family.pixels().part(all.view(), &counts).ok());
+        let parts = candidate.f32(&name).ok().and_then(|all| family.profile().pixels.part(all.view(), &counts).ok());
         match parts {
             Some(parts) => own.images.iter_mut().zip(parts).for_each(|(image, pixels)| image.pixels = pixels),
             None => unfit.push(Site::Pixels),
