@@ -5,3 +5,4 @@ mod book;
 mod dependencies;
 mod layers;
 mod spec_index;
+mod tests;
