@@ -152,7 +152,7 @@ impl Case<'_> {
         }))
     }
 
-    /// In a replay, the failure of a stage of numbers whose shape is not that of the model's own. Spec: C10.4a
+    /// In a replay, the failure of a stage of numbers whose shape is not that of the model's own. Spec: C10.4a, C10.4b
     pub fn unfit(&self, at: Stage) -> Option<StageVerdict> {
         let ours = self.golden.get(&at.name()).filter(|_| at.is_computed())?;
         self.misfit(&at.name(), ours.shape)
