@@ -48,7 +48,9 @@ fn operations() -> f64 {
 }
 
 fn main() -> aircache::Result<()> {
-    Isa::force_from_env()?;
+    if let Ok(name) = std::env::var("AIRCACHE_ISA") {
+        Isa::named(&name)?.force()?;
+    }
     // As the program does: this thread works too. Where a pool is there already, that one is used.
     let _ = rayon::ThreadPoolBuilder::new().use_current_thread().build_global();
     let memory = vec![1f32; 64 << 20];

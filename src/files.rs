@@ -5,7 +5,7 @@
 
 pub mod output;
 
-pub use output::atomic_write;
+pub use output::{Temporary, atomic_write};
 
 use crate::error::{Error, Result, ensure};
 use std::borrow::Cow;

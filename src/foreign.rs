@@ -1,16 +1,16 @@
 //! Other people's code, called so that its panics, its loops and its hunger become errors.
 //!
-//! Image decoders, tokenizers and the template engine read files that nobody vouches for. They are good, and fuzzed, and
-//! still: a file that makes one of them panic or run away must end in a message about the file. A thread cannot be ended
-//! from outside: one that is given up goes on until the process ends, which in the binary is at once. Memory is measured
-//! as what the whole process has in use, so it is looked at only once the work has taken longer than honest work does.
-//! Time is the thread's own on the processor, so that a busy machine refuses no honest file. Where the system does not
-//! tell (anywhere but Linux) it is the clock's, and memory is not watched.
+//! Image decoders, tokenizers and the template engine read files that nobody vouches for: a file that makes one of them panic
+//! or run away must end in a message about the file. This is the one file of the library that looks at a clock and at what
+//! the system says of the process, since nothing else can stop such work; it decides only whether an error comes. A thread
+//! cannot be ended from outside: one that is given up goes on until the process ends. Its time is the time on the processor,
+//! so that a busy machine refuses no honest file; memory is the whole process's. Where the system tells neither (anywhere
+//! but Linux), time is the clock's, and memory is not watched.
 
 use crate::error::{Error, Result};
-use crate::memory;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -74,11 +74,11 @@ pub fn watched<T: Send + 'static>(
 ) -> Result<T> {
     let (done, wait) = channel();
     let (told, name) = channel();
-    let before = memory::resident().unwrap_or(0);
+    let before = resident().unwrap_or(0);
     let start = Instant::now();
     let (file, wanted) = (at.to_owned(), what.to_owned());
     let thread = std::thread::Builder::new().stack_size(STACK).spawn(move || {
-        let _ = told.send(memory::thread());
+        let _ = told.send(std::fs::read_link("/proc/thread-self").ok());
         let _ = done.send(caught(&file, &wanted, job)); // nobody waits once it has been given up
     });
     thread.map_err(|e| {
@@ -92,17 +92,33 @@ pub fn watched<T: Send + 'static>(
             Err(RecvTimeoutError::Disconnected) => unreachable!("a caught job sends what it came to"),
             Err(RecvTimeoutError::Timeout) => {}
         }
-        let worked = name.as_deref().and_then(memory::processor_time).unwrap_or_else(|| start.elapsed());
+        let worked = name.as_deref().and_then(processor_time).unwrap_or_else(|| start.elapsed());
         if worked.as_secs() >= limits.seconds || start.elapsed().as_secs() >= 6 * limits.seconds {
             let e = Error::new(at, what, format!("no end after {} s", limits.seconds));
             return Err(e.remedy("it was given up; does it loop for ever?"));
         }
-        let grown = memory::resident().unwrap_or(0).saturating_sub(before);
+        let grown = resident().unwrap_or(0).saturating_sub(before);
         if grown > limits.growth {
             let most = format!("more than {} MB of memory in use, and no end", limits.growth / 1_000_000);
             return Err(Error::new(at, what, most).remedy("it was given up"));
         }
     }
+}
+
+/// Bytes of this process in physical memory.
+fn resident() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+/// How long a thread has been on the processor; `name`: what `/proc/thread-self` leads to on it.
+fn processor_time(name: &Path) -> Option<Duration> {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(name).join("stat")).ok()?;
+    // Behind the program's name, which may hold anything: state, parent …; user and system time are the 12th and 13th.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
+    Some(Duration::from_millis(10 * (ticks()? + ticks()?))) // a hundred a second on every Linux
 }
 
 #[cfg(test)]
@@ -136,6 +152,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     fn growth_is_given_up() {
+        assert!(resident().expect("Linux tells") > 1 << 20);
         let grow = || {
             let mut all = Vec::new();
             for i in 0..2000u32 {

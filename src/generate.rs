@@ -49,7 +49,7 @@ pub fn prefill<T: Real>(
 /// be able to decide about it. Spec: E6.1–E6.7, D6.11, C6.11a
 ///
 /// # Errors
-/// A policy that does not fit its prompt (A8.13), visual rows that do not fit the placeholders, or too little memory.
+/// A policy that does not fit its prompt (A8.13), or visual rows that do not fit the placeholders.
 ///
 /// # Panics
 /// Several prompts in a watched pass.
@@ -62,7 +62,6 @@ pub fn prefill_batch<T: Real>(
     let mut merged = Vec::with_capacity(prompts.len());
     let mut sequences = Vec::with_capacity(prompts.len());
     for (prompt, policies) in prompts {
-        model.fits(prompt)?;
         let observer = observer(prompt, policies)?;
         let visual = model.encode(pass, prompt); // E5.1–E5.15
         merged.push((model.merge(pass, prompt, visual)?, &prompt.positions)); // E6.1

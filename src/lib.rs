@@ -96,7 +96,7 @@
 //!
 //! | layer | modules | what they know |
 //! |---|---|---|
-//! | 0 | `error` `os` `memory` `foreign` `roles` `num` `files` `config` | numbers and their orders of sums; what a file, a prompt row, a configuration is |
+//! | 0 | `error` `foreign` `roles` `num` `files` `config` | numbers and their orders of sums; what a file, a prompt row, a configuration is |
 //! | 1 | `kernel` | arithmetic on arrays; no model |
 //! | 2 | `stage` `pass` `weights` `input` | the places of the flow that have names; where a run rounds and who watches; checkpoints in place; pixels, ids, roles |
 //! | 3 | `layer` | weights joined to kernels |
@@ -122,16 +122,15 @@ pub mod eval;
 pub mod explain;
 pub mod family;
 pub mod files;
+#[cfg(feature = "input")]
 pub mod foreign;
 pub mod generate;
 pub mod golden;
 pub mod input;
 pub mod kernel;
 pub mod layer;
-pub mod memory;
 pub mod model;
 pub mod num;
-mod os;
 pub mod pass;
 pub mod policy;
 pub mod processor;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 /// If memory runs out, the process prints one line and ends: [`shell::prepare`].
 #[global_allocator]
-static MEMORY: aircache::memory::Told = aircache::memory::Told;
+static MEMORY: cli::os::Told = cli::os::Told;
 
 /// Answers questions about pictures with a vision-language model on the CPU, evicts most of its visual KV cache (AirCache),
 /// and records and checks every number of a run.

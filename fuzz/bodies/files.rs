@@ -4,7 +4,7 @@ use aircache::demo;
 use aircache::eval::Questions;
 use aircache::family;
 use aircache::files::Files;
-use aircache::golden::{self, Bundle};
+use aircache::golden::{self, Bundle, BundleWriter};
 use aircache::model::{Model, Survey};
 use aircache::weights::{Checkpoint, bytes_of};
 use std::cell::RefCell;
@@ -122,7 +122,8 @@ pub fn bundle(data: &[u8]) {
         assert!(!verdict.lines().is_empty());
         assert_eq!(verdict.json()["verdict"], if verdict.passes() { "pass" } else { "fail" });
     }
-    if let Ok(verdict) = golden::replay(model(), None, &bundle) {
+    let truth = BundleWriter::create(&path.with_file_name("replay")).expect("a folder of ours");
+    if let Ok(verdict) = golden::replay(model(), None, &bundle, truth) {
         assert!(!verdict.lines().is_empty());
     }
 }

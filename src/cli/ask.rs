@@ -1,12 +1,12 @@
 //! Options of the input: the model, the images and the prompt; without any of them, a bundled question.
 
+use super::memory;
 use super::out::Messages;
 use super::places::Read;
 use aircache::demo;
 use aircache::files::Files;
 use aircache::input::{Image, Prepared};
 use aircache::kernel::resample::Resampler;
-use aircache::memory;
 use aircache::model::Model;
 use aircache::policy::Policy;
 use aircache::processor::Processor;
@@ -101,7 +101,7 @@ impl Ask {
     pub fn load_model(&self, messages: Messages) -> Result<(Model, Processor, String)> {
         let (files, name) = Self::files(self.model.as_ref());
         let _busy = messages.busy(&format!("loading {name}"));
-        let model = Model::load(&files)?;
+        let model = memory::load(&files)?;
         let mut processor = Processor::load(&files, &model.config)?;
         if let Some(resampler) = self.resampler {
             processor = processor.with_resampler(resampler);

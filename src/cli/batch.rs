@@ -4,9 +4,8 @@ use super::answer::Answer;
 use super::ask::Ask;
 use super::eviction::Eviction;
 use super::out::{Bar, Stdout, seconds};
-use super::{Common, Verdict};
+use super::{Common, Verdict, memory, output};
 use aircache::eval::{Batch, Header, Journal, Questions};
-use aircache::files::atomic_write;
 use aircache::pass::Precision;
 use aircache::{Error, Result};
 use serde_json::json;
@@ -62,8 +61,7 @@ pub fn run(
     if open.len() < questions.items.len() && !open.is_empty() {
         messages.say(&format!("{} questions are answered already", questions.items.len() - open.len()));
     }
-    let rounded = model.rounded(precision.grid())?; // R10.4
-    let model = rounded.as_ref().unwrap_or(&model);
+    let model = &*memory::rounded(&model, precision)?; // R10.4
     let batch = Batch { model, processor: &processor, policy, retain, precision, sampling, until };
     messages.notes();
     let bar = messages.bar("questions", open.len());
@@ -71,7 +69,10 @@ pub fn run(
     print(&questions, &journal, &mut printed, &mut stdout, &bar)?;
     for some in open.chunks(size) {
         let items: Vec<_> = some.iter().map(|&q| (q, &questions.items[q])).collect();
-        let answers = batch.answers(&items).map_err(|e: Error| e.within(&questions.label))?;
+        let within = |e: Error| e.within(&questions.label);
+        let prompts = batch.prompts(&items).map_err(within)?;
+        prompts.iter().try_for_each(|(prompt, _)| memory::check_prompt(model, prompt)).map_err(within)?;
+        let answers = batch.answers(&prompts).map_err(within)?;
         for (&q, answer) in some.iter().zip(answers) {
             journal.add(q, vec![answer])?;
             bar.step();
@@ -85,7 +86,7 @@ pub fn run(
     drop(bar);
     if let Some(out) = out {
         let lines: String = (0..questions.items.len()).filter_map(|q| line(&questions, &journal, q)).collect();
-        atomic_write(out, lines.as_bytes())?;
+        output::write(out, lines.as_bytes())?;
     }
     messages.say(&format!(
         "{} questions in {}, with {name}, {policy} at {retain}, {size} side by side",

@@ -7,11 +7,10 @@ mod need;
 use super::answer::tokens;
 use super::ask::Ask;
 use super::out::{Stdout, bytes};
-use super::{Common, Verdict};
+use super::{Common, Verdict, memory};
 use aircache::Result;
 use aircache::eval::Cells;
 use aircache::family;
-use aircache::memory;
 use aircache::model::Model;
 use aircache::num::Grid;
 use cell::{Measured, Prompts};
@@ -167,7 +166,7 @@ fn load(args: &Args, cells: &Cells) -> Result<(String, String, Model)> {
         return Ok((shape.clone(), weights.to_string(), Model::invented(config, stored)?));
     }
     let (files, name) = Ask::files(args.model.as_ref());
-    let model = Model::load(&files)?;
+    let model = memory::load(&files)?;
     memory::check(&name, model.forecast(None).saturating_add(need::most(model.config.text(), args.largest(), cells)))?;
     let weights = model.decoder.weights().to_lowercase();
     Ok((name, weights, model))

@@ -2,9 +2,9 @@
 
 use super::ask::Ask;
 use super::out::Stdout;
-use super::{Common, Verdict};
-use aircache::files::atomic_write;
-use aircache::golden::{self, Bundle, replay};
+use super::{Common, Verdict, memory, output};
+use aircache::golden::{self, Bundle, BundleWriter, replay};
+use aircache::input::Prepared;
 use aircache::model::Model;
 use aircache::report::verdict_page;
 use aircache::{Error, Result};
@@ -57,16 +57,19 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
                 return Err(Error::new("--image, --prompt", "--model with them", "a golden")
                     .remedy("leave them out: a golden has its own prompt"));
             }
+            // Each is widened, and errors stand beside them.
+            memory::check_stages(&golden, 3)?;
+            memory::check_stages(&candidate, 6)?;
             golden::check(&golden, &candidate)?
         }
         ([candidate], Some(dir)) => {
             let candidate = Bundle::open(candidate)?;
             if asked {
                 let asked = args.ask.load(messages)?;
-                replay(&asked.model, Some(&asked.prompt), &candidate)?
+                replayed(&asked.model, Some(&asked.prompt), &candidate)?
             } else {
                 let (files, _) = Ask::files(Some(dir));
-                replay(&Model::load(&files)?, None, &candidate)?
+                replayed(&memory::load(&files)?, None, &candidate)?
             }
         }
         ([_], None) => {
@@ -80,7 +83,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     messages.notes();
     if let Some(page) = &args.html {
         let candidate = args.bundles.last().map(|path| path.display().to_string()).unwrap_or_default();
-        atomic_write(page, verdict_page(&verdict, &candidate).as_bytes())?;
+        output::write(page, verdict_page(&verdict, &candidate).as_bytes())?;
         messages.say(&format!("wrote {}", page.display()));
     }
     let mut out = Stdout::new();
@@ -90,4 +93,19 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         verdict.lines().iter().try_for_each(|line| out.line(line))?;
     }
     Ok(if verdict.passes() { Verdict::Pass } else { Verdict::Fail })
+}
+
+/// The verdict by replay, once there is memory for it.
+fn replayed(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> Result<golden::Verdict> {
+    let weights = &model.checkpoint;
+    memory::check(weights.label(), weights.rounded_bytes(golden::precision(candidate)?.grid()))?;
+    memory::check_stages(candidate, 6)?;
+    if let Some((stage, bytes)) = golden::replayed_pixels(model, candidate).filter(|_| prompt.is_none()) {
+        memory::check(&format!("{}: {stage}", candidate.label()), bytes)?;
+    }
+    let truth = BundleWriter::create_by(output::temporary, &std::env::temp_dir().join("aircache-replay.safetensors"))
+        .map_err(|e| {
+        e.remedy("a replay keeps its own numbers there for a while: set TMPDIR to a folder for them")
+    })?;
+    replay(model, prompt, candidate, truth)
 }

@@ -40,13 +40,21 @@ pub fn pool(threads: usize) -> rayon::ThreadPoolBuilder {
     rayon::ThreadPoolBuilder::new().num_threads(threads).stack_size(STACK)
 }
 
+/// Has kernels run on the instruction set that the variable names, if there is one.
+fn force_kernels() -> Result<()> {
+    const VARIABLE: &str = "AIRCACHE_ISA";
+    let Some(name) = std::env::var_os(VARIABLE) else { return Ok(()) };
+    let Some(name) = name.to_str() else {
+        return Err(Error::new(VARIABLE, "avx512, avx2 or portable", "bytes that are not UTF-8"));
+    };
+    let forced = Isa::named(name).and_then(Isa::force);
+    forced.map_err(|e| Error { at: VARIABLE.into(), ..e })
+}
+
 impl Common {
     /// Sets up threads and kernels.
     pub fn apply(&self) -> Result<()> {
-        if std::env::var_os("AIRCACHE_ISA").is_some_and(|name| name.to_str().is_none()) {
-            return Err(Error::new("AIRCACHE_ISA", "avx512, avx2 or portable", "bytes that are not UTF-8"));
-        }
-        Isa::force_from_env()?;
+        force_kernels()?;
         // This thread works too: it need not wake another one for every kernel, which takes longer than a small one runs.
         let built = pool(self.threads()).use_current_thread().build_global();
         built.map_err(|e| Error::new("--threads", "a number of threads that can be started", e))?;

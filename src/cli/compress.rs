@@ -3,8 +3,8 @@
 use super::eviction::Eviction;
 use super::out::Stdout;
 use super::places::Read;
-use super::{Common, Verdict, policies};
-use aircache::golden::{Bundle, Recorder, Selection, compress};
+use super::{Common, Verdict, memory, output, policies};
+use aircache::golden::{Bundle, BundleWriter, Recorder, Selection, compress};
 use aircache::num::Real;
 use aircache::pass::{Precision, Work};
 use aircache::policy::{Plan, Policy, Retain};
@@ -65,7 +65,9 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     };
     let bundle = Bundle::open(path)?;
     // Created before the work, so that a file that cannot be written is an error at once.
-    let writer = args.out.as_deref().map(|out| Recorder::create(out, precision, Selection::default())).transpose()?;
+    let writer = args.out.as_deref().map(|out| BundleWriter::create_by(output::temporary, out)).transpose()?;
+    let writer = writer.map(|writer| Recorder::new(writer, precision, Selection::default()));
+    memory::check_stages(&bundle, 4)?; // queries and keys, and both once more in the type of the sums
     let busy = messages.busy(&format!("compressing {}", path.display()));
     let plan = precision.run(Compress { bundle: &bundle, policy: &policy, retain })?;
     if let (Some(out), Some(writer)) = (args.out.as_deref(), writer) {

@@ -5,12 +5,9 @@ use super::ask::Ask;
 use super::common::PrecisionName;
 use super::out::{Messages, Stdout};
 use super::places::Read;
-use super::{Common, Verdict};
+use super::{Common, Verdict, memory, output};
 use aircache::eval::{Cells, Examiner, Header, Item, Journal, Questions, Results};
-use aircache::files::output::write_together;
 use aircache::kernel::resample::Resampler;
-use aircache::memory;
-use aircache::model::Model;
 use aircache::pass::Precision;
 use aircache::processor::Processor;
 use aircache::{Error, Result};
@@ -101,7 +98,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     let (files, name) = Ask::files(args.model.as_ref());
     let model = {
         let _busy = messages.busy(&format!("loading {name}"));
-        Model::load(&files)?
+        memory::load(&files)?
     };
     memory::check(&name, model.forecast(None))?;
     let mut processor = Processor::load(&files, &model.config)?;
@@ -127,8 +124,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     for shard in &args.merge {
         journal.absorb(&journal_of(shard))?;
     }
-    let rounded = model.rounded(precision.grid())?; // R10.4
-    let model = rounded.as_ref().unwrap_or(&model);
+    let model = &*memory::rounded(&model, precision)?; // R10.4
     let examiner =
         Examiner { model, processor: &processor, cells: &cells, precision, max_new_tokens: args.max_new_tokens };
     let shard = args.shard.unwrap_or(Shard { i: 1, n: 1 });
@@ -137,7 +133,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     let results = Results::of(&journal, &questions);
     if let Some(out) = &args.out {
         let plot = (out.with_extension("svg"), results.plot().svg().into_bytes().into());
-        write_together([plot, (out.clone(), results.json().into_bytes().into())])?;
+        output::write_together([plot, (out.clone(), results.json().into_bytes().into())])?;
         messages.say(&format!("wrote {}, {}", out.display(), out.with_extension("svg").display()));
     }
     Stdout::new().text(&if common.json { results.json() } else { results.table() })?;
@@ -167,8 +163,13 @@ fn answer(
     let side_by_side = if examiner.model.checkpoint.bytes() <= SMALL { 2 * rayon::current_num_threads() } else { 1 };
     for some in open.chunks(side_by_side) {
         for some in Item::side_by_side(some, |&q| &questions.items[q])? {
-            let answers: Vec<Result<Vec<String>>> =
-                some.par_iter().map(|&q| examiner.answers(&questions.items[q])).collect();
+            let answer = |&q: &usize| {
+                let item = &questions.items[q];
+                let prompt = item.prepare(examiner.processor)?;
+                memory::check_prompt(examiner.model, &prompt)?;
+                examiner.answers(&prompt, &item.question)
+            };
+            let answers: Vec<Result<Vec<String>>> = some.par_iter().map(answer).collect();
             for (&q, answers) in some.iter().zip(answers) {
                 let at = |e: Error| e.within(format!("{}: question {}", questions.label, q + 1));
                 journal.add(q, answers.map_err(at)?)?;

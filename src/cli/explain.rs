@@ -3,10 +3,9 @@
 use super::answer::tokens;
 use super::ask::Ask;
 use super::out::{Stdout, bytes};
-use super::{Common, Verdict};
+use super::{Common, Verdict, output};
 use aircache::eval::{Cells, Examiner};
 use aircache::explain::{Explained, Lit, check_shown};
-use aircache::files::atomic_write;
 use aircache::pass::Precision;
 use aircache::{Error, Result};
 use serde_json::json;
@@ -96,7 +95,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         Format::Png => explained.png(which, 0, lit)?,
     };
     drop(busy);
-    atomic_write(&args.out, &written)?;
+    output::write(&args.out, &written)?;
     messages.notes();
     if common.json {
         let answers = explained.told.iter().map(

@@ -1,8 +1,7 @@
 //! `completions` and `man`: shell completions and manual pages, made from the argument parser.
 
 use super::out::Stdout;
-use super::{Common, Verdict};
-use aircache::files::output::write_folder;
+use super::{Common, Verdict, output};
 use aircache::{Error, Result};
 use clap_complete::Shell;
 use clap_mangen::Man;
@@ -51,7 +50,7 @@ pub fn manual(args: Manual, common: &Common, mut cli: clap::Command) -> Result<V
     if let Some(folder) = &args.out {
         let all = std::iter::once(&cli).chain(&commands);
         let pages = all.map(|c| Ok((format!("{}.1", name(c)), page(c)?.into_bytes().into())));
-        write_folder(folder, pages.collect::<Result<Vec<_>>>()?)?;
+        output::write_folder(folder, pages.collect::<Result<Vec<_>>>()?)?;
         common.messages().say(&format!("{} pages in {}", commands.len() + 1, folder.display()));
         return Ok(Verdict::Pass);
     }

@@ -2,7 +2,10 @@
 //!
 //! ```text
 //! shell      how the process starts and ends: exit codes, signals, the one error line
+//! os         what the system is asked for: memory, and to be told before the process ends
+//! memory     whether there is memory for what a command is about to do
 //! out        stdout and stderr that may be closed; progress
+//! output     files that are written: whole or not there
 //! places     where results go, apart from what is read
 //! common     options of every command
 //! ask        options that say what goes in: model, images, prompt
@@ -26,7 +29,10 @@ pub mod explain;
 pub mod inspect;
 pub mod inspect_input;
 pub mod manual;
+pub mod memory;
+pub mod os;
 pub mod out;
+pub mod output;
 pub mod places;
 pub mod policies;
 pub mod record;

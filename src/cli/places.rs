@@ -1,7 +1,8 @@
 //! The outputs of a command: each can be written, and differs from every other output and from every input.
 
+use super::output;
 use aircache::eval::Questions;
-use aircache::files::{self, output};
+use aircache::files;
 use aircache::{Error, Result};
 use std::path::{Path, PathBuf};
 

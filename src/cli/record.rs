@@ -4,8 +4,8 @@ use super::answer::Answer;
 use super::ask::Ask;
 use super::eviction::Eviction;
 use super::out::{Stdout, bytes};
-use super::{Common, Verdict, policies};
-use aircache::golden::{Recording, Selection, record};
+use super::{Common, Verdict, memory, output, policies};
+use aircache::golden::{BundleWriter, Recording, Selection, record};
 use aircache::pass::Precision;
 use aircache::{Error, Result};
 use serde_json::json;
@@ -71,10 +71,12 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         stages,
         noise: !args.no_noise,
     };
+    memory::check(asked.model.checkpoint.label(), how.rounded_bytes(&asked.model))?;
+    let writer = BundleWriter::create_by(output::temporary, target)?;
     messages.notes();
     let busy = messages.busy(&format!("recording {}", target.display()));
     let recorded =
-        record(&asked.model, &asked.prompt, &how, target, |_| ControlFlow::Continue(())).map_err(at_stages)?;
+        record(&asked.model, &asked.prompt, &how, writer, |_| ControlFlow::Continue(())).map_err(at_stages)?;
     drop(busy);
     for glob in how.stages.idle(&recorded.stages) {
         messages.say(&format!("note: no stage of this run matches {glob:?}"));

@@ -4,11 +4,11 @@ use super::answer::Answer;
 use super::ask::{Ask, Asked};
 use super::eviction::Eviction;
 use super::out::{Stdout, bytes, seconds};
-use super::{Common, Verdict, batch, policies, samples};
+use super::{Common, Verdict, batch, memory, output, policies, samples};
 use aircache::Result;
-use aircache::files::atomic_write;
 use aircache::generate;
 use aircache::kernel::simd::Isa;
+use aircache::model::Model;
 use aircache::num::Real;
 use aircache::pass::{Pass, Precision, Work};
 use aircache::policy::{Plan, Policy, Retain};
@@ -50,8 +50,10 @@ pub struct Args {
 }
 
 /// The parts of a run, after its options are read.
-struct Job {
-    asked: Asked,
+struct Job<'a> {
+    asked: &'a Asked,
+    /// The model in the type of the precision.
+    model: &'a Model,
     policy: Policy,
     retain: Retain,
     precision: Precision,
@@ -91,13 +93,11 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     let messages = common.messages();
     let (policy, retain) = args.eviction.resolve(messages)?;
     let precision = args.answer.precision.map_or(Precision::Fast, Precision::from);
-    let mut asked = args.ask.load(messages)?;
-    if let Some(rounded) = asked.model.rounded(precision.grid())? {
-        asked.model = rounded; // R10.4
-    }
+    let asked = &args.ask.load(messages)?;
+    let model = &*memory::rounded(&asked.model, precision)?; // R10.4
     let policy = asked.fitted(policy);
-    let sampling = args.answer.sampling(&asked.model.generation)?;
-    let job = Job { asked, policy, retain, precision, sampling };
+    let sampling = args.answer.sampling(&model.generation)?;
+    let job = Job { asked, model, policy, retain, precision, sampling };
     let mut out = Stdout::new();
     let outcome = precision.run(Flow { job: &job, args: &args, common, out: &mut out })?;
     let result = result(&job, &outcome);
@@ -106,7 +106,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     }
     if let Some(path) = &args.out {
         let text = if common.json { format!("{result:#}\n") } else { format!("{}\n", outcome.text) };
-        atomic_write(path, text.as_bytes())?;
+        output::write(path, text.as_bytes())?;
     }
     if !out.is_closed() {
         summary(&job, &outcome, common);
@@ -116,7 +116,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
 
 /// A job, and where its text goes.
 struct Flow<'a> {
-    job: &'a Job,
+    job: &'a Job<'a>,
     args: &'a Args,
     common: &'a Common,
     out: &'a mut Stdout,
@@ -127,7 +127,7 @@ impl Work for Flow<'_> {
 
     fn run<T: Real>(self) -> Self::Output {
         let Flow { job, args, common, out } = self;
-        let Asked { model, processor, prompt, .. } = &job.asked;
+        let (Asked { processor, prompt, .. }, model) = (job.asked, job.model);
         let messages = common.messages();
         let mut sampler = Sampler::new(job.sampling)?;
         let mut pass = Pass::<T>::new(job.precision.grid());
@@ -185,7 +185,7 @@ fn rate(outcome: &Outcome) -> Option<f64> {
 }
 
 /// The machine-readable result.
-fn result(job: &Job, o: &Outcome) -> serde_json::Value {
+fn result(job: &Job<'_>, o: &Outcome) -> serde_json::Value {
     let prompt = &job.asked.prompt;
     let stopped = o.tokens.last().is_some_and(|t| job.asked.model.generation.eos.contains(t));
     let images: Vec<_> =

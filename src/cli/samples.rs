@@ -1,8 +1,7 @@
 //! The bundled images: listed with their questions, or written to a folder.
 
 use super::out::Stdout;
-use super::{Common, Verdict};
-use aircache::files::output::write_folder;
+use super::{Common, Verdict, output};
 use aircache::input::Image;
 use aircache::{Result, demo};
 use serde_json::json;
@@ -39,7 +38,7 @@ pub fn list(common: &Common) -> Result<Verdict> {
 
 /// Writes the images into a folder, which is made if it is missing.
 pub fn save(folder: &Path, common: &Common) -> Result<Verdict> {
-    write_folder(folder, demo::samples().iter().map(|sample| (sample.name.to_string(), sample.png.into())))?;
+    output::write_folder(folder, demo::samples().iter().map(|sample| (sample.name.to_string(), sample.png.into())))?;
     common.messages().say(&format!("{} images in {}", demo::samples().len(), folder.display()));
     Ok(Verdict::Pass)
 }

@@ -1,7 +1,8 @@
 //! How the process starts and ends: signals, the last-resort panic message, exit codes and the one error line.
 
+use super::os;
 use super::out::{Stdout, one_line};
-use aircache::files::output::remove_temporaries;
+use super::output::tidy;
 use aircache::{Error, Result};
 use clap::error::{ContextKind, ErrorKind};
 use std::io::Write;
@@ -42,17 +43,17 @@ pub enum Verdict {
 
 /// Sets up the end of the process after signals and panics: message, temporary files, exit code.
 pub fn prepare() {
-    aircache::weights::on_lost_file(|file| {
+    os::on_lost_file(|file| {
         if first_to_end() {
-            remove_temporaries();
+            tidy();
             let e = Error::new(file, "a file that does not change while it is read", "missing bytes");
             report(&e.remedy("another program has shortened it, or the disk has failed").to_string());
         }
         std::process::exit(i32::from(BAD));
     });
-    aircache::memory::on_exhaustion(|bytes| {
+    os::on_exhaustion(|bytes| {
         if first_to_end() {
-            remove_temporaries();
+            tidy();
             if let Some(bytes) = bytes {
                 let e = Error::new("memory", format!("{bytes} more bytes"), "less free memory");
                 report(&e.remedy("use smaller files, or end other programs; check `ulimit -v`").to_string());
@@ -65,7 +66,7 @@ pub fn prepare() {
             return; // becomes an error
         }
         if first_to_end() {
-            remove_temporaries();
+            tidy();
             let place = info.location().map_or(String::new(), |l| format!("{}:{}: ", l.file(), l.line()));
             let payload = info.payload();
             let text = payload.downcast_ref::<String>().map(String::as_str);
@@ -90,7 +91,7 @@ fn on_signals() {
     let thread = std::thread::Builder::new().stack_size(STACK).spawn(move || {
         if let Some(signal) = signals.forever().next() {
             ENDING.store(true, Ordering::SeqCst);
-            remove_temporaries();
+            tidy();
             std::process::exit(128 + signal);
         }
     });
@@ -115,7 +116,7 @@ fn is_ignored(signal: i32) -> bool {
 fn on_signals() {
     let _ = ctrlc::set_handler(|| {
         ENDING.store(true, Ordering::SeqCst);
-        remove_temporaries();
+        tidy();
         std::process::exit(INTERRUPTED);
     });
 }

@@ -1,6 +1,6 @@
 //! One question for all cells: one prefill, one plan for each cell, and all cells decoded together.
 
-use super::{Cells, Item};
+use super::Cells;
 use crate::error::Result;
 use crate::generate::{self, Until};
 use crate::input::Prepared;
@@ -28,18 +28,18 @@ pub struct Examiner<'a> {
 }
 
 impl Examiner<'_> {
-    /// The greedy answers of all cells, in their order.
-    ///
-    /// # Errors
-    /// An image that cannot be read, a prompt that is too long, a policy that does not fit it.
-    pub fn answers(&self, item: &Item) -> Result<Vec<String>> {
-        self.precision.run(Answers(self, item))
-    }
-
-    /// The greedy answers of all cells to a prompt, in their order; `told` is given each cell's place and plan.
+    /// The greedy answers of all cells to a question's prompt, in their order.
     ///
     /// # Errors
     /// A policy that does not fit the prompt; whatever the model refuses.
+    pub fn answers(&self, prompt: &Prepared, question: &str) -> Result<Vec<String>> {
+        self.precision.run(Answers(self, prompt, question))
+    }
+
+    /// The same; `told` is given each cell's place and plan.
+    ///
+    /// # Errors
+    /// As [`answers`](Self::answers).
     pub(crate) fn try_all<T: Real>(
         &self,
         prompt: &Prepared,
@@ -73,13 +73,13 @@ impl Examiner<'_> {
 }
 
 /// The answers to a question, under all cells.
-struct Answers<'a>(&'a Examiner<'a>, &'a Item);
+struct Answers<'a>(&'a Examiner<'a>, &'a Prepared, &'a str);
 
 impl Work for Answers<'_> {
     type Output = Result<Vec<String>>;
 
     fn run<T: Real>(self) -> Self::Output {
-        let Answers(examiner, item) = self;
-        examiner.try_all::<T>(&item.prepare(examiner.processor)?, &item.question, |_, _| {})
+        let Answers(examiner, prompt, question) = self;
+        examiner.try_all::<T>(prompt, question, |_, _| {})
     }
 }

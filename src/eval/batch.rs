@@ -4,6 +4,7 @@ use super::Item;
 use crate::decoder::{AT_ONCE, Observer};
 use crate::error::{Error, Result};
 use crate::generate::{self, Until};
+use crate::input::Prepared;
 use crate::model::Model;
 use crate::num::Real;
 use crate::pass::{Pass, Precision, Work};
@@ -33,32 +34,17 @@ pub struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// The answers, in order. items: each with its number in the file, from 0, for messages.
-    ///
-    /// Whole prompts are prefilled together while they fit into one chunk, and evicted before the next are read, so that
-    /// of full caches no more is held than a chunk's, or one long prompt's.
+    /// The prompts of some items, each with the policy for it. items: each with its number in the file, from 0, for messages.
     ///
     /// # Errors
     /// An image that cannot be read, a prompt that is too long, a policy that does not fit it; the message names the question.
-    pub fn answers(&self, items: &[(usize, &Item)]) -> Result<Vec<String>> {
-        self.precision.run(Answers(self, items))
-    }
-}
-
-/// The answers to questions, in order; each with its number in the file.
-struct Answers<'a, 'i>(&'a Batch<'a>, &'a [(usize, &'i Item)]);
-
-impl Work for Answers<'_, '_> {
-    type Output = Result<Vec<String>>;
-
-    fn run<T: Real>(self) -> Self::Output {
-        let Answers(batch, items) = self;
+    pub fn prompts(&self, items: &[(usize, &Item)]) -> Result<Vec<(Prepared, Policy)>> {
         let prepared = |&(i, item): &(usize, &Item)| {
             let prepare = || {
-                let prompt = item.prepare(batch.processor)?;
-                let policy = batch.policy.with_tail(batch.processor.tail(&prompt, &item.question));
+                let prompt = item.prepare(self.processor)?;
+                let policy = self.policy.with_tail(self.processor.tail(&prompt, &item.question));
                 Scorer::new(&policy, &prompt.roles)?;
-                Ok((prompt, [policy]))
+                Ok((prompt, policy))
             };
             prepare().map_err(|e: Error| e.within(format!("question {}", i + 1)))
         };
@@ -66,19 +52,42 @@ impl Work for Answers<'_, '_> {
         for run in Item::side_by_side(items, |&(_, item)| item)? {
             prompts.extend(run.par_iter().map(prepared).collect::<Result<Vec<_>>>()?);
         }
+        Ok(prompts)
+    }
+
+    /// The answers to prompts, in order.
+    ///
+    /// Whole prompts are prefilled together while they fit into one chunk, and evicted before the next are read, so that
+    /// of full caches no more is held than a chunk's, or one long prompt's.
+    ///
+    /// # Errors
+    /// Whatever the model refuses.
+    pub fn answers(&self, prompts: &[(Prepared, Policy)]) -> Result<Vec<String>> {
+        self.precision.run(Answers(self, prompts))
+    }
+}
+
+/// The answers to prompts, in order.
+struct Answers<'a>(&'a Batch<'a>, &'a [(Prepared, Policy)]);
+
+impl Work for Answers<'_> {
+    type Output = Result<Vec<String>>;
+
+    fn run<T: Real>(self) -> Self::Output {
+        let Answers(batch, prompts) = self;
         let mut pass = Pass::<T>::new(batch.precision.grid());
         let mut sequences = Vec::with_capacity(prompts.len());
-        let mut rest = &prompts[..];
+        let mut rest = prompts;
         while !rest.is_empty() {
             let mut rows = 0;
-            let fits = |(prompt, _): &&(crate::input::Prepared, _)| {
+            let fits = |(prompt, _): &&(Prepared, Policy)| {
                 rows += prompt.ids.len();
                 rows <= AT_ONCE
             };
             let (now, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
-            let wanted: Vec<_> = now.iter().map(|(prompt, policy)| (prompt, &policy[..])).collect();
+            let wanted: Vec<_> = now.iter().map(|(prompt, policy)| (prompt, std::slice::from_ref(policy))).collect();
             let prefilled = generate::prefill_batch(batch.model, &mut pass, &wanted, AT_ONCE)?;
-            for (mut sequence, (_, [policy])) in prefilled.into_iter().zip(now) {
+            for (mut sequence, (_, policy)) in prefilled.into_iter().zip(now) {
                 let plan = sequence.plan(policy, batch.retain)?;
                 sequence.observer = Observer::default();
                 if !plan.is_full() {

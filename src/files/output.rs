@@ -1,92 +1,20 @@
 //! Output files that are whole or not there: written beside the target under a temporary name, then renamed.
 //!
-//! A temporary name is `.NAME.PID-N.tmp`. It is removed when its holder is dropped; a signal handler, which ends the
-//! process without dropping anything, calls [`remove_temporaries`]. Only a process killed outright (SIGKILL, power)
-//! between the start of a write and its rename leaves one behind.
+//! A temporary name is `.NAME.PID-RANDOM.tmp`. It is removed when its holder is dropped. A program whose signal handlers end
+//! it without dropping anything makes its temporary files itself, notes their paths, and removes them there.
 
 use crate::error::{Error, Result, ensure};
-use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError, TryLockError};
-use std::time::Duration;
-
-/// Temporary files that exist now. Global because a signal handler has nothing else to go by; no result depends on it.
-static TEMPORARIES: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// Writes a whole file, or nothing.
 ///
 /// # Errors
 /// The folder is missing or not writable, the disk is full, or the target is there and no regular file.
 pub fn atomic_write(target: &Path, bytes: &[u8]) -> Result<()> {
-    let mut temporary = Temporary::beside(target)?;
-    temporary.file().write_all(bytes).map_err(|e| unwritable(target, e))?;
-    temporary.persist(target)
-}
-
-/// Writes whole files that belong together: all of them, or none.
-///
-/// # Errors
-/// As [`atomic_write`].
-pub fn write_together<'a>(files: impl IntoIterator<Item = (PathBuf, Cow<'a, [u8]>)>) -> Result<()> {
-    let mut written = Vec::new();
-    for (target, bytes) in files {
-        let mut temporary = Temporary::beside(&target)?;
-        temporary.file().write_all(&bytes).map_err(|e| unwritable(&target, e))?;
-        written.push((temporary, target));
-    }
-    written.into_iter().try_for_each(|(temporary, target)| temporary.persist(&target))
-}
-
-/// Writes whole files into a folder, which is made if it is missing: all of them, or none.
-///
-/// # Errors
-/// As [`atomic_write`]; the folder cannot be made.
-pub fn write_folder<'a>(folder: &Path, files: impl IntoIterator<Item = (String, Cow<'a, [u8]>)>) -> Result<()> {
-    let missing: Vec<&Path> = folder.ancestors().take_while(|f| !f.as_os_str().is_empty() && !f.exists()).collect();
-    let write = || {
-        let made = std::fs::create_dir_all(folder);
-        made.map_err(|e| Error::new(folder.display(), "a folder that can be made", e))?;
-        write_together(files.into_iter().map(|(name, bytes)| (folder.join(name), bytes)))
-    };
-    write().inspect_err(|_| {
-        for folder in missing {
-            let _ = std::fs::remove_dir(folder); // only if nothing is in it
-        }
-    })
-}
-
-/// Fails where `target` could not be written in the end.
-///
-/// # Errors
-/// As [`atomic_write`].
-pub fn writable(target: &Path) -> Result<()> {
-    let folder = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    ensure!(folder.is_dir(), target.display(), "a file in a folder that is there", "no such folder");
-    Temporary::beside(target).map(drop)
-}
-
-/// Removes all temporary files of this process, and lets it make no more, for a handler that is about to end it.
-pub fn remove_temporaries() {
-    // The list is held for moments only, unless by the very thread that the signal has stopped.
-    for _ in 0..1000 {
-        let mut all = match TEMPORARIES.try_lock() {
-            Ok(all) => all,
-            Err(TryLockError::Poisoned(all)) => all.into_inner(),
-            Err(TryLockError::WouldBlock) => {
-                std::thread::sleep(Duration::from_millis(1));
-                continue;
-            }
-        };
-        for path in std::mem::take(&mut *all) {
-            let _ = std::fs::remove_file(path); // there is nobody left to tell
-        }
-        std::mem::forget(all); // who makes another one now waits for the end
-        return;
-    }
+    Temporary::beside(target)?.holding(target, bytes)?.persist(target)
 }
 
 /// An error in writing `target`.
@@ -96,7 +24,7 @@ pub(crate) fn unwritable(target: &Path, e: std::io::Error) -> Error {
 
 /// A file under a temporary name; removed when dropped.
 #[derive(Debug)]
-pub(crate) struct Temporary {
+pub struct Temporary {
     path: PathBuf,
     file: File,
 }
@@ -107,8 +35,7 @@ impl Temporary {
     /// # Errors
     /// The folder is missing or not writable, or the target is there and no regular file (which a rename would replace:
     /// `/dev/null` as well as a folder).
-    pub(crate) fn beside(target: &Path) -> Result<Temporary> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
+    pub fn beside(target: &Path) -> Result<Temporary> {
         match target.metadata() {
             Ok(found) => {
                 ensure!(found.is_file(), target.display(), "a regular file or none", "a folder, pipe or device")
@@ -120,27 +47,24 @@ impl Temporary {
         let Some(name) = target.file_name().filter(|_| !of_folder) else {
             return Err(Error::new(format!("{:?}", target.display().to_string()), "a file name", "none"));
         };
-        loop {
-            let n = COUNT.fetch_add(1, Ordering::Relaxed);
-            let short: String = name.to_string_lossy().chars().take(40).collect();
-            let path = target.with_file_name(format!(".{short}.{}-{n}.tmp", std::process::id()));
-            // Made and registered at once: a handler comes before both, and then there is none, or after both.
-            let made: std::io::Result<File> = register(|all| {
-                let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-                all.insert(path.clone());
-                Ok(file)
-            });
-            match made {
-                Ok(file) => return Ok(Temporary { path, file }),
-                // A leftover of a process that was killed and had the same id.
-                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
-                Err(e) => return Err(unwritable(target, e)),
-            }
-        }
+        let short: String = name.to_string_lossy().chars().take(40).collect();
+        let random = RandomState::new().hash_one(0);
+        let path = target.with_file_name(format!(".{short}.{}-{random:016x}.tmp", std::process::id()));
+        let made = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
+        Ok(Temporary { file: made.map_err(|e| unwritable(target, e))?, path })
     }
 
-    /// Where it is, for those who write it by that name.
-    pub(crate) fn path(&self) -> &Path {
+    /// The same file with these bytes in it; `target` is what messages name.
+    ///
+    /// # Errors
+    /// The disk is full or the like.
+    pub fn holding(mut self, target: &Path, bytes: &[u8]) -> Result<Temporary> {
+        self.file.write_all(bytes).map_err(|e| unwritable(target, e))?;
+        Ok(self)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
@@ -161,21 +85,13 @@ impl Temporary {
     ///
     /// # Errors
     /// It cannot be renamed.
-    pub(crate) fn persist(self, target: &Path) -> Result<()> {
-        std::fs::rename(&self.path, target).map_err(|e| unwritable(target, e))?;
-        register(|all| all.remove(&self.path));
-        Ok(())
+    pub fn persist(self, target: &Path) -> Result<()> {
+        std::fs::rename(&self.path, target).map_err(|e| unwritable(target, e))
     }
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if register(|all| all.remove(&self.path)) {
-            let _ = std::fs::remove_file(&self.path); // already gone if unnamed
-        }
+        let _ = std::fs::remove_file(&self.path); // gone already if it was given its name; nothing else has this one
     }
-}
-
-fn register<R>(change: impl FnOnce(&mut BTreeSet<PathBuf>) -> R) -> R {
-    change(&mut TEMPORARIES.lock().unwrap_or_else(PoisonError::into_inner))
 }

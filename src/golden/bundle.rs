@@ -1,7 +1,7 @@
 //! Reading a bundle: a safetensors file of stages, written by us or by anybody's export, and so distrusted.
 
 use crate::error::{Error, Result, ensure};
-use crate::memory;
+use crate::files::Temporary;
 use crate::weights::file::{TensorFile, shortened};
 use crate::weights::{Dtype, Storage, TensorInfo};
 use half::{bf16, f16};
@@ -16,7 +16,11 @@ const MAX_METADATA: usize = 16 << 20;
 
 /// An opened bundle, mapped into memory.
 #[derive(Debug)]
-pub struct Bundle(TensorFile);
+pub struct Bundle {
+    file: TensorFile,
+    /// What the file is where it goes with the bundle.
+    _temporary: Option<Temporary>,
+}
 
 impl Bundle {
     /// Opens a file and checks its head.
@@ -41,17 +45,23 @@ impl Bundle {
             format!("at most {MAX_METADATA} bytes"),
             metadata
         );
-        Ok(Bundle(file))
+        Ok(Bundle { file, _temporary: None })
+    }
+
+    /// Opens a file that goes with the bundle.
+    pub(super) fn of(temporary: Temporary) -> Result<Bundle> {
+        let bundle = Bundle::open(temporary.path())?;
+        Ok(Bundle { _temporary: Some(temporary.unnamed()), ..bundle })
     }
 
     /// The path, for messages.
     pub fn label(&self) -> &str {
-        &self.0.label
+        &self.file.label
     }
 
     /// A value of the metadata.
     pub fn metadata(&self, key: &str) -> Option<&str> {
-        self.0.metadata.get(key).map(String::as_str)
+        self.file.metadata.get(key).map(String::as_str)
     }
 
     /// A value of the metadata that has to be there.
@@ -62,24 +72,19 @@ impl Bundle {
         self.metadata(key).ok_or_else(|| Error::new(self.at(&format!("metadata {key}")), "a value", "none"))
     }
 
-    /// Fails where there is no memory for so many copies of the largest stage, in f64.
-    ///
-    /// # Errors
-    /// As said.
-    pub(super) fn fits(&self, copies: u64) -> Result<()> {
-        let stage = self.names().filter_map(|name| self.get(name)).max_by_key(TensorInfo::numbers);
-        let Some(t) = stage else { return Ok(()) };
-        memory::check(&self.at(t.name), copies * size_of::<f64>() as u64 * t.numbers() as u64)
+    /// The stage of the most numbers, which tells how much memory it takes to read a bundle; none where it has no stages.
+    pub fn largest(&self) -> Option<TensorInfo<'_>> {
+        self.names().filter_map(|name| self.get(name)).max_by_key(TensorInfo::numbers)
     }
 
     /// The names of the stages, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.tensors.keys().map(String::as_str)
+        self.file.names.iter().map(String::as_str)
     }
 
     /// A stage's type, shape and bytes; `None` if the bundle does not hold it.
     pub fn get(&self, name: &str) -> Option<TensorInfo<'_>> {
-        self.0.get(name)
+        self.file.get(name)
     }
 
     /// A stage that has to be there.
@@ -147,7 +152,7 @@ impl Bundle {
     }
 
     fn at(&self, name: &str) -> String {
-        format!("{}: {name}", self.0.label)
+        format!("{}: {name}", self.file.label)
     }
 
     /// Gives numbers their shape; fails on shapes such as [0, 2⁶³], which hold nothing and still overflow.

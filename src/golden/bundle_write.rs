@@ -3,9 +3,10 @@
 //! A safetensors file starts with a head that names all tensors, so the file is put together at the end: the widest
 //! numbers first, which aligns every tensor to its own number's size. Until then nothing is at the target's place.
 
-use super::bundle::FORMAT;
+use super::bundle::{Bundle, FORMAT};
 use crate::error::{Result, ensure};
-use crate::files::output::{Temporary, unwritable};
+use crate::files::Temporary;
+use crate::files::output::unwritable;
 use crate::weights::file::{self, Entry};
 use crate::weights::{Dtype, bytes_of};
 use half::slice::HalfFloatSliceExt;
@@ -35,6 +36,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct BundleWriter {
     target: PathBuf,
+    /// What makes temporary files beside the target.
+    make: fn(&Path) -> Result<Temporary>,
     spool: BufWriter<SpoolFile>,
     /// By name; `data_offsets` count from the start of the spool.
     entries: BTreeMap<String, Entry>,
@@ -60,8 +63,16 @@ impl BundleWriter {
     /// # Errors
     /// The folder is missing or not writable, or the target is there and no regular file.
     pub fn create(target: &Path) -> Result<BundleWriter> {
-        let spool = BufWriter::with_capacity(1 << 20, SpoolFile(Temporary::beside(target)?.unnamed()));
-        Ok(BundleWriter { target: target.into(), spool, entries: BTreeMap::new(), length: 0 })
+        Self::create_by(Temporary::beside, target)
+    }
+
+    /// The same for a program that notes its temporary files: `make` makes them beside a target.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create) and `make`.
+    pub fn create_by(make: fn(&Path) -> Result<Temporary>, target: &Path) -> Result<BundleWriter> {
+        let spool = BufWriter::with_capacity(1 << 20, SpoolFile(make(target)?.unnamed()));
+        Ok(BundleWriter { target: target.into(), make, spool, entries: BTreeMap::new(), length: 0 })
     }
 
     /// Adds a stage: its numbers row-major, little-endian.
@@ -116,7 +127,21 @@ impl BundleWriter {
     /// # Errors
     /// The disk is full or the like; the head would be longer than the format allows.
     pub fn finish<K: Into<String>, V: Into<String>>(self, metadata: impl IntoIterator<Item = (K, V)>) -> Result<()> {
-        let BundleWriter { target, spool, entries, .. } = self;
+        let target = self.target.clone();
+        self.whole(metadata)?.persist(&target)
+    }
+
+    /// Puts the file together and opens it without a name: it is gone with the bundle.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish).
+    pub fn read<K: Into<String>, V: Into<String>>(self, metadata: impl IntoIterator<Item = (K, V)>) -> Result<Bundle> {
+        self.whole(metadata).and_then(Bundle::of)
+    }
+
+    /// The file, put together.
+    fn whole<K: Into<String>, V: Into<String>>(self, metadata: impl IntoIterator<Item = (K, V)>) -> Result<Temporary> {
+        let BundleWriter { target, make, spool, entries, .. } = self;
         let failed = |e: std::io::Error| unwritable(&target, e);
         let SpoolFile(mut spool) = spool.into_inner().map_err(|e| failed(e.into_error()))?;
         let mut metadata: BTreeMap<String, String> = metadata.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
@@ -134,7 +159,7 @@ impl BundleWriter {
         let head = file::head(&metadata, entries.clone());
         ensure!(head.len() - 8 <= file::MAX_HEADER, target.display(), "a header within 100 MB", head.len());
 
-        let mut file = Temporary::beside(&target)?;
+        let mut file = make(&target)?;
         file.file().write_all(&head).map_err(failed)?;
         for ((name, _), (from, length)) in entries.iter().zip(waiting) {
             spool.file().seek(SeekFrom::Start(from)).map_err(failed)?;
@@ -142,7 +167,7 @@ impl BundleWriter {
             let at = || format!("{}: {name}", target.display());
             ensure!(copied == length, at(), "the bytes that were put", "a temporary file cut short");
         }
-        file.persist(&target)
+        Ok(file)
     }
 }
 

@@ -31,7 +31,6 @@ use std::collections::BTreeSet;
 /// # Ok(()) }
 /// ```
 pub fn compress<T: Real>(bundle: &Bundle, policy: &Policy, retain: Retain) -> Result<Plan> {
-    bundle.fits(4)?; // queries and keys, and both once more as T
     let roles = roles(bundle)?;
     let layers = layers(bundle)?;
     let within = |e: Error| e.within(bundle.label());

@@ -5,7 +5,6 @@ use super::recorder::Recorder;
 use crate::error::{Error, Result, ensure};
 use crate::family::{Family, Outline};
 use crate::input::{GivenImage, Positions, Prepared};
-use crate::memory;
 use crate::policy::Values;
 use crate::stage::{Site, Stage};
 use ndarray::{Array2, ArrayD, IxDyn};
@@ -39,12 +38,18 @@ pub(super) fn put(out: &mut Recorder, family: &dyn Family, prompt: &Prepared) ->
     Ok(())
 }
 
-/// The images that a candidate's own stages describe, or the video, of a prompt of `visual` rows or placeholders; zeros where
-/// it has no pixels.
+/// The images that a candidate's own stages describe: sizes, grids where the family has them, tiles or patches of each.
+struct Described {
+    sizes: Vec<[usize; 2]>,
+    grids: Option<Vec<[usize; 3]>>,
+    counts: Vec<usize>,
+}
+
+/// What a candidate says of its images, or of the video, in a prompt of `visual` rows or placeholders.
 ///
 /// # Errors
-/// Shapes that do not fit, or sizes that the family does not take; more images than placeholders, or than memory holds.
-pub(super) fn given(family: &dyn Family, candidate: &Bundle, visual: usize, film: bool) -> Result<Vec<GivenImage>> {
+/// Sizes or grids that the family does not take; more images than placeholders.
+fn described(family: &dyn Family, candidate: &Bundle, visual: usize, film: bool) -> Result<Described> {
     let name = |site: Site| Stage::once(site).name();
     let at = |site: Site| format!("{}: {}", candidate.label(), name(site));
     let (layout, lie) = (family.profile().pixels, shape(family));
@@ -72,7 +77,32 @@ pub(super) fn given(family: &dyn Family, candidate: &Bundle, visual: usize, film
             sizes.iter().map(tiles).collect::<Result<Vec<usize>>>()?
         }
     };
-    room(&at(lie), counts.iter().map(|&count| layout.shape(count)))?;
+    Ok(Described { sizes, grids, counts })
+}
+
+/// Bytes of the pixels that [`given`] makes, and of a copy.
+///
+/// # Errors
+/// As [`given`], of sizes and grids.
+pub(super) fn bytes(family: &dyn Family, candidate: &Bundle, visual: usize, film: bool) -> Result<u64> {
+    let counts = described(family, candidate, visual, film)?.counts;
+    let numbers = |&count: &usize| {
+        let shape = family.profile().pixels.shape(count);
+        shape.iter().fold(1u64, |n, &side| n.saturating_mul(side as u64))
+    };
+    Ok(counts.iter().map(numbers).fold(0, u64::saturating_add).saturating_mul(2 * size_of::<f32>() as u64))
+}
+
+/// The images that a candidate's own stages describe, or the video, of a prompt of `visual` rows or placeholders; zeros where
+/// it has no pixels.
+///
+/// # Errors
+/// Shapes that do not fit, or sizes that the family does not take; more images than placeholders.
+pub(super) fn given(family: &dyn Family, candidate: &Bundle, visual: usize, film: bool) -> Result<Vec<GivenImage>> {
+    let Described { sizes, grids, counts } = described(family, candidate, visual, film)?;
+    let name = |site: Site| Stage::once(site).name();
+    let at = |site: Site| format!("{}: {}", candidate.label(), name(site));
+    let (layout, lie) = (family.profile().pixels, shape(family));
     let pixels = match candidate.get(&name(Site::Pixels)) {
         None => counts.iter().map(|&count| ArrayD::zeros(IxDyn(&layout.shape(count)))).collect(),
         Some(_) => {
@@ -97,12 +127,6 @@ fn patches(grids: &[[usize; 3]]) -> Option<Vec<usize>> {
     let counts: Vec<usize> = grids.iter().map(of).collect::<Option<_>>()?;
     let all = counts.iter().try_fold(0usize, |n, &count| n.checked_add(count));
     all.filter(|&all| all <= 1 << 24).map(|_| counts)
-}
-
-/// Fails where there is no memory for pixels of these shapes, and for a copy.
-fn room(at: &str, shapes: impl Iterator<Item = Vec<usize>>) -> Result<()> {
-    let numbers = |shape: Vec<usize>| shape.iter().fold(1u64, |n, &side| n.saturating_mul(side as u64));
-    memory::check(at, shapes.map(numbers).fold(0, u64::saturating_add).saturating_mul(2 * size_of::<f32>() as u64))
 }
 
 /// Where the `n` rows of a prompt stand, of whose images nobody knows how they lie.

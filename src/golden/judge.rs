@@ -58,7 +58,7 @@ impl Case<'_> {
     /// Judges every stage. Spec: D10.4, D10.5
     ///
     /// # Errors
-    /// A candidate without any stage; stages that memory cannot hold.
+    /// A candidate without any stage.
     pub fn verdict(&self, mode: &'static str) -> Result<Verdict> {
         let known = Stage::sorted(self.candidate.names());
         ensure!(
@@ -68,9 +68,6 @@ impl Case<'_> {
             "none",
             "stages are named as in decoder.07.mix; `record` writes an example"
         );
-        // Of both, and of errors beside them.
-        self.golden.fits(3)?;
-        self.candidate.fits(6)?;
         let missing = Stage::sorted(self.golden.names()).into_iter().map(|at| at.to_string());
         let missing = missing.filter(|name| self.candidate.get(name).is_none());
         let unknown = self.candidate.names().filter(|name| Stage::parse(name).is_none() && !name.starts_with("noise."));

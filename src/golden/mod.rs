@@ -49,6 +49,7 @@ pub(crate) use compress::roles;
 pub use judge::check;
 pub use record::{Recorded, Recording, record};
 pub use recorder::Recorder;
-pub use replay::replay;
+pub use replay::{replay, replayed_pixels};
+pub use said::precision;
 pub use select::Selection;
 pub use verdict::{Map, Outcome, StageVerdict, Verdict, Whole};

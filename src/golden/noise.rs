@@ -157,8 +157,7 @@ pub(super) fn measure_all(
     let decided = Decided::by_plan(decided.0, decided.1);
     let mut bytes = 0;
     for precision in TYPES {
-        let rounded = model.rounded(precision.grid())?; // R10.4
-        let model = rounded.as_ref().unwrap_or(model);
+        let model = &*model.rounded(precision.grid())?; // R10.4
         let run = Rerun { model, prompt, policy: how.0, retain: how.1, decided: &decided, given: None };
         bytes += measure(&run, precision, truth)?;
     }

@@ -3,9 +3,9 @@
 //! The stages that [`Pass::put`] names come through the [`Recorder`]; what has no place in a pass (inputs, decisions, the
 //! cache after eviction, the tokens) is put by [`record`]. Nothing is at the target unless all went well. Spec: T1.2
 
-use super::Selection;
 use super::recorder::Recorder;
 use super::stages::{cache, inputs, possible};
+use super::{BundleWriter, Selection};
 use crate::decoder::Sequence;
 use crate::error::Result;
 use crate::generate::{self, Until};
@@ -18,7 +18,6 @@ use crate::sample::{Sampler, Sampling};
 use crate::stage::{Site, Stage};
 use ndarray::{Array1, Array2};
 use std::ops::ControlFlow;
-use std::path::Path;
 
 /// What is to be recorded, and how it is computed.
 #[derive(Debug, Clone)]
@@ -39,6 +38,15 @@ pub struct Recording {
     pub noise: bool,
 }
 
+impl Recording {
+    /// Bytes of the largest copy of a model's weights that the recording makes, to have them in a type.
+    pub fn rounded_bytes(&self, model: &Model) -> u64 {
+        let noisy = self.noise && self.precision == Precision::Truth;
+        let types = super::noise::TYPES.into_iter().filter(|_| noisy).chain([self.precision]);
+        types.map(|precision| model.checkpoint.rounded_bytes(precision.grid())).max().unwrap_or(0)
+    }
+}
+
 /// What was recorded.
 #[derive(Debug, Clone)]
 pub struct Recorded {
@@ -50,7 +58,7 @@ pub struct Recorded {
     pub tokens: Vec<u32>,
 }
 
-/// Runs a prompt through a model and writes what the recording asks for to `target`; `each` sees every token.
+/// Runs a prompt through a model and puts what the recording asks for into a bundle; `each` sees every token.
 ///
 /// # Errors
 /// A glob that selects no stage; as [`generate::prefill`], [`generate::decode`] and [`BundleWriter`]. No file is left.
@@ -59,7 +67,7 @@ pub struct Recorded {
 /// # #[cfg(feature = "input")] {
 /// # let folder = tempfile::tempdir().unwrap();
 /// # let path = folder.path().join("run.safetensors");
-/// use aircache::{demo, generate::Until, golden::{Bundle, Recording, Selection, record}};
+/// use aircache::{demo, generate::Until, golden::{Bundle, BundleWriter, Recording, Selection, record}};
 /// use aircache::{input::Image, model::Model, pass::Precision, policy::Policy, processor::Processor, sample::Sampling};
 /// let model = Model::load(&demo::files())?;
 /// let processor = Processor::load(&demo::files(), &model.config)?;
@@ -74,7 +82,7 @@ pub struct Recorded {
 ///     stages: "policy.*,output.ids".parse()?,
 ///     noise: false,
 /// };
-/// record(&model, &prompt, &how, &path, |_| std::ops::ControlFlow::Continue(()))?;
+/// record(&model, &prompt, &how, BundleWriter::create(&path)?, |_| std::ops::ControlFlow::Continue(()))?;
 /// assert_eq!(Bundle::open(&path)?.i64("policy.budget")?.sum(), 360); // 0.3 · 200 visual tokens · 6 layers
 /// # }
 /// # Ok::<(), aircache::Error>(())
@@ -83,10 +91,10 @@ pub fn record(
     model: &Model,
     prompt: &Prepared,
     how: &Recording,
-    target: &Path,
+    out: BundleWriter,
     each: impl FnMut(u32) -> ControlFlow<()>,
 ) -> Result<Recorded> {
-    how.precision.run(Flow { model, prompt, how, target, each })
+    how.precision.run(Flow { model, prompt, how, out, each })
 }
 
 /// The attention that elites are read off, a stage a layer.
@@ -103,7 +111,7 @@ struct Flow<'a, F> {
     model: &'a Model,
     prompt: &'a Prepared,
     how: &'a Recording,
-    target: &'a Path,
+    out: BundleWriter,
     each: F,
 }
 
@@ -116,13 +124,13 @@ impl<F: FnMut(u32) -> ControlFlow<()>> Work for Flow<'_, F> {
 }
 
 fn flow<T: Real>(
-    Flow { model, prompt, how, target, each }: Flow<'_, impl FnMut(u32) -> ControlFlow<()>>,
+    Flow { model, prompt, how, out, each }: Flow<'_, impl FnMut(u32) -> ControlFlow<()>>,
 ) -> Result<Recorded> {
-    let (original, rounded) = (model, model.rounded(how.precision.grid())?); // R10.4
-    let model = rounded.as_ref().unwrap_or(model);
+    let original = model;
+    let model = &*model.rounded(how.precision.grid())?; // R10.4
     how.stages.check(&possible(model, how.until.max_new_tokens))?;
     let mut sampler = Sampler::new(how.sampling)?;
-    let mut out = Recorder::create(target, how.precision, how.stages.clone())?;
+    let mut out = Recorder::new(out, how.precision, how.stages.clone());
     let grid = how.precision.grid();
 
     inputs(&mut out, &*model.config, prompt)?;

@@ -3,7 +3,7 @@
 
 use super::measure::{Layout, flat};
 use super::rows;
-use super::{BundleWriter, Selection};
+use super::{Bundle, BundleWriter, Selection};
 use crate::error::{Error, Result};
 use crate::num::Real;
 use crate::pass::{Precision, Tap};
@@ -11,7 +11,6 @@ use crate::policy::Values;
 use crate::stage::Stage;
 use half::{bf16, f16};
 use ndarray::ArrayViewD;
-use std::path::Path;
 
 /// Writes the stages it is shown in the type of a precision; a [`Tap`] cannot fail, so the first error waits.
 pub struct Recorder {
@@ -24,13 +23,9 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// A recorder that writes to `target`.
-    ///
-    /// # Errors
-    /// As [`BundleWriter::create`].
-    pub fn create(target: &Path, precision: Precision, selection: Selection) -> Result<Recorder> {
-        let writer = BundleWriter::create(target)?;
-        Ok(Recorder { writer, precision, selection, stages: Vec::new(), bytes: 0, failed: None })
+    /// A recorder that puts stages into a bundle.
+    pub fn new(writer: BundleWriter, precision: Precision, selection: Selection) -> Recorder {
+        Recorder { writer, precision, selection, stages: Vec::new(), bytes: 0, failed: None }
     }
 
     /// Writes numbers under a name, in the type of the precision, if they are selected. values: row-major.
@@ -122,6 +117,12 @@ impl Recorder {
         self.check()?;
         self.writer.finish(metadata)?;
         Ok((self.stages, self.bytes))
+    }
+
+    /// Puts the bundle together and opens it: see [`BundleWriter::read`].
+    pub(super) fn read(mut self, metadata: Vec<(&'static str, String)>) -> Result<Bundle> {
+        self.check()?;
+        self.writer.read(metadata)
     }
 
     /// Fails with the error that waited.

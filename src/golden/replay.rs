@@ -8,10 +8,9 @@ use super::recorder::Recorder;
 use super::rerun::{Rerun, Sink};
 use super::said::{policy, precision, scorer};
 use super::verdict::Verdict;
-use super::{Bundle, Selection, drift, images, noise, stages};
+use super::{Bundle, BundleWriter, Selection, drift, images, noise, stages};
 use crate::cache::Cache;
 use crate::error::{Error, Result, ensure};
-use crate::files::output::Temporary;
 use crate::input::{Positions, Prepared};
 use crate::model::Model;
 use crate::num::{Grid, Real};
@@ -49,12 +48,12 @@ impl<T: Real> Sink<T> for Truth<'_> {
     }
 }
 
-/// The verdict on a candidate by replay. `prompt`, where it is known, has ids and pixels judged as well.
-/// Spec: D10.7, E10.9
+/// The verdict on a candidate by replay. `prompt`, where it is known, has ids and pixels judged as well; the
+/// replay keeps its own numbers in `truth` for as long as it takes. Spec: D10.7, E10.9
 ///
 /// # Errors
 /// A candidate of another model, without a type, without stages, or whose ids and sizes make no prompt; as the flow.
-pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> Result<Verdict> {
+pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, truth: BundleWriter) -> Result<Verdict> {
     let precision = precision(candidate)?;
     let digest = candidate.metadata("model").map(|_| model.checkpoint.digest());
     for (key, ours) in [("family", Some(model.config.name())), ("model", digest.as_deref())] {
@@ -71,7 +70,6 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
         "none",
         "stages are named as in decoder.07.mix; `record` writes an example"
     );
-    candidate.fits(3)?;
     let reconstructed;
     let asked = match prompt {
         Some(prompt) => prompt,
@@ -104,13 +102,8 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
     let unnamed =
         unnamed.then(|| "metadata policy and retain name none, so that nobody knows what it should be".into());
 
-    // The truth of the replay, in a file that is gone with it.
-    let place = Temporary::beside(&std::env::temp_dir().join("aircache-replay.safetensors"))
-        .map_err(|e| e.remedy("a replay keeps its own numbers there for a while: set TMPDIR to a folder for them"))?
-        .unnamed();
-    let out = Recorder::create(place.path(), Precision::Truth, Selection::default())?;
-    let rounded = model.rounded(precision.grid())?; // R10.4
-    let weights = rounded.as_ref().unwrap_or(model);
+    let out = Recorder::new(truth, Precision::Truth, Selection::default());
+    let weights = &*model.rounded(precision.grid())?; // R10.4
     let run = Rerun { model: weights, prompt: read, policy: rule, retain, decided: &decided, given: Some(&given) };
     let mut truth = Truth { out, positions: &read.positions, per_head: run.per_head(), undecided: unnamed };
     stages::prompt(&mut truth.out, &*model.config, asked, prompt.is_some())?;
@@ -120,9 +113,7 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
     noise::measure(&run, kind, out.writer()?)?;
     let half = kind.grid() != Grid::Native;
     let drifts = if half { drift::drifts(&run, candidate, kind, out.writer()?)? } else { Default::default() };
-    out.finish(vec![("precision", "f64".into())])?;
-    let golden = Bundle::open(place.path())?;
-    let _place = place.unnamed(); // where a mapped file keeps its name, until this is done
+    let golden = out.read(vec![("precision", "f64".into())])?;
 
     // A value in another layout is as good as not there: its own stage fails.
     let fits =
@@ -159,18 +150,34 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> R
     Ok(verdict)
 }
 
+/// Bytes of the pixels that a replay makes of a candidate's own images where it is given no prompt, and the stage that says
+/// how large they are; none where there are no images, or where the replay will refuse them.
+pub fn replayed_pixels(model: &Model, candidate: &Bundle) -> Option<(Stage, u64)> {
+    let ids = ids(candidate).ok()?;
+    let image_token = model.config.visual_token(&ids);
+    let visual = ids.iter().filter(|&&id| id == image_token).count();
+    let film = image_token != model.config.image_token();
+    let bytes = images::bytes(&*model.config, candidate, visual, film).ok()?;
+    Some((Stage::once(images::shape(&*model.config)), bytes))
+}
+
+/// The ids of a candidate's prompt.
+fn ids(candidate: &Bundle) -> Result<Vec<u32>> {
+    let remedy = "record it, or give --image and --prompt";
+    let name = Stage::once(Site::Ids).name();
+    let ids = candidate.i64(&name).map_err(|e| e.remedy(remedy))?;
+    let ids: Option<Vec<u32>> = ids.iter().map(|&id| u32::try_from(id).ok()).collect();
+    let at = || format!("{}: {name}", candidate.label());
+    ids.ok_or_else(|| Error::new(at(), "token ids", "a number that is none"))
+}
+
 /// The prompt that a candidate's own stages describe.
 ///
 /// # Errors
 /// No ids; ids, sizes or pixels that make no prompt of this model.
 fn prepared(model: &Model, candidate: &Bundle) -> Result<Prepared> {
     let at = |name: &str| format!("{}: {name}", candidate.label());
-    let remedy = "record it, or give --image and --prompt";
-    let ids = candidate.i64(&Stage::once(Site::Ids).name()).map_err(|e| e.remedy(remedy))?;
-    let id = |&id: &i64| u32::try_from(id).ok();
-    let ids: Option<Vec<u32>> = ids.iter().map(id).collect();
-    let ids =
-        ids.ok_or_else(|| Error::new(at(&Stage::once(Site::Ids).name()), "token ids", "a number that is none"))?;
+    let ids = ids(candidate)?;
     let image_token = model.config.visual_token(&ids);
     let visual = ids.iter().filter(|&&id| id == image_token).count();
     if visual == 0 {

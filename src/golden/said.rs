@@ -11,7 +11,7 @@ use crate::stage::{Site, Stage};
 ///
 /// # Errors
 /// It says none, or none that is known. Spec: C10.1b
-pub(super) fn precision(candidate: &Bundle) -> Result<Precision> {
+pub fn precision(candidate: &Bundle) -> Result<Precision> {
     let word = candidate.required("precision").map_err(|e| e.remedy("f32, bf16, f16 or f64: it selects the ruler"))?;
     let torch = [("float64", "f64"), ("float32", "f32"), ("bfloat16", "bf16"), ("float16", "f16")];
     let word = torch.iter().find(|(theirs, _)| *theirs == word).map_or(word, |(_, ours)| ours);

@@ -1,4 +1,6 @@
 //! Which instruction set kernels run on: the best that the CPU has, or the one that was asked for. Spec: D3.1
+//!
+//! The choice is the only setting of the whole process in the library: kernels read it in every call, and no result depends on it.
 
 use crate::error::{Error, Result};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -22,7 +24,7 @@ impl Isa {
     /// Every set, the best last.
     pub const ALL: [Isa; 3] = [Isa::Portable, Isa::Avx2, Isa::Avx512];
 
-    /// The name that `AIRCACHE_ISA` takes.
+    /// The name that [`named`](Self::named) takes.
     pub fn name(self) -> &'static str {
         match self {
             Isa::Portable => "portable",
@@ -71,23 +73,18 @@ impl Isa {
     /// Where the CPU lacks it.
     pub fn force(self) -> Result<()> {
         if !self.available() {
-            return Err(Error::new("AIRCACHE_ISA", "an instruction set of this CPU", self.name()));
+            return Err(Error::new("instruction set", "an instruction set of this CPU", self.name()));
         }
         CHOSEN.store(self as u8, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Forces the set named by `AIRCACHE_ISA`, if that is set.
+    /// The set of this name.
     ///
     /// # Errors
-    /// Unknown name, or a set the CPU lacks.
-    pub fn force_from_env() -> Result<()> {
-        match std::env::var("AIRCACHE_ISA") {
-            Err(_) => Ok(()),
-            Ok(name) => match Isa::ALL.into_iter().find(|i| i.name() == name) {
-                Some(isa) => isa.force(),
-                None => Err(Error::new("AIRCACHE_ISA", "avx512, avx2 or portable", format!("{name:?}"))),
-            },
-        }
+    /// None has it.
+    pub fn named(name: &str) -> Result<Isa> {
+        let found = Isa::ALL.into_iter().find(|isa| isa.name() == name);
+        found.ok_or_else(|| Error::new("instruction set", "avx512, avx2 or portable", format!("{name:?}")))
     }
 }

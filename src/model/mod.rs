@@ -11,7 +11,6 @@ use crate::error::{Result, ensure};
 use crate::family::{self, Encoder, Family};
 use crate::files::Files;
 use crate::input::Prepared;
-use crate::memory;
 use crate::num::{Grid, Real};
 use crate::pass::Pass;
 use crate::stage::{Site, Stage};
@@ -47,19 +46,28 @@ impl Model {
     /// A file that is missing or damaged, a configuration that is not supported, a tensor that is missing or has another
     /// shape or type than the configuration says.
     pub fn load(files: &Files) -> Result<Self> {
-        let config = family::load(files)?;
-        let generation = generation(files, Some(&*config))?;
-        Self::wired(config, generation, Checkpoint::open(files)?)
+        Self::load_if(files, |_| Ok(()))
     }
 
-    /// The same model with its weights rounded to a type; none where that changes no number. Spec: R10.4
+    /// The same, unless `refuse` does so of the opened checkpoint: what a model will take is known before it is made.
     ///
     /// # Errors
-    /// No memory for a copy of the weights.
-    pub fn rounded(&self, grid: Grid) -> Result<Option<Self>> {
-        memory::check(self.checkpoint.label(), self.checkpoint.rounded_bytes(grid))?;
-        let rounded = self.checkpoint.rounded(grid);
-        rounded.map(|checkpoint| Self::wired(self.config.clone(), self.generation.clone(), checkpoint)).transpose()
+    /// As [`load`](Self::load), and those of `refuse`.
+    pub fn load_if(files: &Files, refuse: impl FnOnce(&Checkpoint) -> Result<()>) -> Result<Self> {
+        let config = family::load(files)?;
+        let generation = generation(files, Some(&*config))?;
+        let checkpoint = Checkpoint::open(files)?;
+        refuse(&checkpoint)?;
+        Self::wired(config, generation, checkpoint)
+    }
+
+    /// The model in a type: itself where its weights are in that type, else a copy of it. Spec: R10.4
+    ///
+    /// # Errors
+    /// None that a model which was loaded can cause.
+    pub fn rounded(&self, grid: Grid) -> Result<Rounded<'_>> {
+        let Some(checkpoint) = self.checkpoint.rounded(grid) else { return Ok(Rounded::Same(self)) };
+        Self::wired(self.config.clone(), self.generation.clone(), checkpoint).map(Box::new).map(Rounded::Copy)
     }
 
     fn wired(config: Arc<dyn Family>, generation: GenerationConfig, checkpoint: Checkpoint) -> Result<Self> {
@@ -80,15 +88,6 @@ impl Model {
         let patches = images.iter().map(|i| vision::rows_at_once(i.pixels.shape(), sizes.patch)).max().unwrap_or(0);
         let tower = patches as u64 * (6 * sizes.hidden + sizes.intermediate) as u64;
         self.checkpoint.bytes() + 4 * (rows as u64 * (cache + layer) as u64 + 8 * pixels as u64 + tower)
-    }
-
-    /// Fails where there is less memory than a prompt [needs at the least](Self::forecast), beside weights that are there already.
-    ///
-    /// # Errors
-    /// As said.
-    pub fn fits(&self, prompt: &Prepared) -> Result<()> {
-        let weights = self.checkpoint.bytes() - self.checkpoint.mapped_bytes();
-        memory::check(self.checkpoint.label(), self.forecast(Some(prompt)).saturating_sub(weights))
     }
 
     /// The visual rows of the prompt's images, in prompt order: [n_v, d]. Spec: E5.1–E5.15
@@ -128,6 +127,26 @@ fn generation(files: &Files, family: Option<&dyn Family>) -> Result<GenerationCo
     let end = family.map_or(Ok(None), |family| family.end(files))?;
     found.eos.extend(end.filter(|end| !found.eos.contains(end)));
     Ok(found)
+}
+
+/// A model in the type of a run.
+#[derive(Debug)]
+pub enum Rounded<'a> {
+    /// As it was loaded.
+    Same(&'a Model),
+    /// With weights of its own, each rounded to the type.
+    Copy(Box<Model>),
+}
+
+impl std::ops::Deref for Rounded<'_> {
+    type Target = Model;
+
+    fn deref(&self) -> &Model {
+        match self {
+            Rounded::Same(model) => model,
+            Rounded::Copy(model) => model,
+        }
+    }
 }
 
 /// Takes everything that a model needs from a checkpoint.

@@ -4,7 +4,6 @@ use super::file::{TensorFile, TensorInfo, shortened};
 use super::{Storage, shards};
 use crate::error::{Error, Result};
 use crate::files::Files;
-use crate::memory;
 use crate::num::Grid;
 use half::{bf16, f16};
 use safetensors::Dtype;
@@ -42,12 +41,12 @@ impl Checkpoint {
     ///
     /// # Errors
     /// No weights, or damaged ones; the message names file and tensor. What a model needs of them is checked later, by
-    /// [`matrix`](Self::matrix) and [`vector`](Self::vector).
+    /// [`matrix`](Self::matrix).
     pub fn open(files: &Files) -> Result<Checkpoint> {
         let (label, files) = shards::open(files)?;
         let mut tensors = BTreeMap::new();
         for (i, file) in files.iter().enumerate() {
-            for name in file.tensors.keys() {
+            for name in &file.names {
                 let place = Place { file: i, asked: AtomicBool::new(false) };
                 if let Some(other) = tensors.insert(name.clone(), place) {
                     let at = format!("{}: {}", file.label, shortened(name));
@@ -59,9 +58,7 @@ impl Checkpoint {
                 }
             }
         }
-        let checkpoint = Checkpoint { label, files, tensors, made_up: AtomicU64::new(0) };
-        memory::check(&checkpoint.label, checkpoint.copied_bytes())?;
-        Ok(checkpoint)
+        Ok(Checkpoint { label, files, tensors, made_up: AtomicU64::new(0) })
     }
 
     /// A checkpoint without tensors.
@@ -145,8 +142,8 @@ impl Checkpoint {
         };
         let files = self.files.iter().map(|file| {
             let storage = Storage::edited(file.storage.bytes(), |bytes| {
-                for entry in file.tensors.values() {
-                    rounded(entry.dtype, &mut bytes[file.range(entry)]);
+                for t in file.names.iter().filter_map(|name| file.get(name)) {
+                    rounded(t.dtype, &mut bytes[t.offset..][..t.data.len()]);
                 }
             });
             TensorFile { storage: Arc::new(storage), ..file.clone() }
@@ -158,11 +155,11 @@ impl Checkpoint {
         Some(Checkpoint { label: self.label.clone(), files: files.collect(), tensors, made_up: AtomicU64::new(0) })
     }
 
-    /// A tensor that a model asks for, with the storage it lies in and its first byte there.
+    /// A tensor that a model asks for, with the storage it lies in.
     ///
     /// # Errors
     /// No tensor has one of these names.
-    pub(super) fn ask(&self, names: &[String]) -> Result<(TensorInfo<'_>, &Arc<Storage>, usize)> {
+    pub(super) fn ask(&self, names: &[String]) -> Result<(TensorInfo<'_>, &Arc<Storage>)> {
         let Some((name, place)) = self.place(names) else {
             let first = names.first().map_or("", String::as_str);
             let tried =
@@ -172,8 +169,7 @@ impl Checkpoint {
                 .remedy("the checkpoint is incomplete, or config.json describes another model"));
         };
         place.asked.store(true, Ordering::Relaxed);
-        let file = &self.files[place.file];
-        Ok((self.info(name, place), &file.storage, file.range(&file.tensors[name]).start))
+        Ok((self.info(name, place), &self.files[place.file].storage))
     }
 
     fn place(&self, names: &[String]) -> Option<(&String, &Place)> {

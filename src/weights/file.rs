@@ -1,4 +1,4 @@
-//! A safetensors file. The `safetensors` crate reads its head, and writes that of ours; a guard stands in front.
+//! A safetensors file, as the `safetensors` crate has it: its types, its checks, its writing. A guard stands in front.
 //!
 //! The bytes are distrusted. The guard refuses what the crate lets through (a name that stands twice, a shape of more than
 //! 64 sides) or adds up unchecked (offsets near 2⁶⁴), and its messages name the tensor, which most of the crate's do not.
@@ -6,14 +6,13 @@
 
 use super::Storage;
 use crate::error::{Error, Result, ensure};
+use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 pub(crate) use safetensors::tensor::TensorInfo as Entry;
-use safetensors::{Dtype, SafeTensors};
 use serde::de::value::Error as Unknown;
 use serde::de::{Deserialize, Deserializer, Error as _, IntoDeserializer, MapAccess, Visitor};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
-use std::ops::Range;
 use std::sync::Arc;
 
 /// A longer head is refused, as the format says.
@@ -34,6 +33,8 @@ pub struct TensorInfo<'a> {
     pub data: &'a [u8],
     /// The file it is in.
     pub file: &'a str,
+    /// The place of its first byte in the storage.
+    pub(super) offset: usize,
 }
 
 impl TensorInfo<'_> {
@@ -64,8 +65,9 @@ pub(crate) struct TensorFile {
     /// Where the numbers begin in the storage, behind the head.
     pub(super) start: usize,
     pub(crate) metadata: BTreeMap<String, String>,
-    /// By name; `data_offsets` count from `start`.
-    pub(crate) tensors: BTreeMap<String, Entry>,
+    /// The names of the tensors.
+    pub(crate) names: BTreeSet<String>,
+    pub(super) head: Metadata,
 }
 
 impl TensorFile {
@@ -74,24 +76,22 @@ impl TensorFile {
     /// # Errors
     /// Anything that the format forbids; the message names the tensor where there is one.
     pub(crate) fn read(storage: Storage, label: String) -> Result<TensorFile> {
-        guard(storage.bytes(), &label)?;
-        let read = SafeTensors::read_metadata(storage.bytes());
-        let (length, head) = read.map_err(|e| damaged(&label, "a safetensors file", e))?;
-        let metadata = head.metadata().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
-        let tensors = head.tensors().into_iter().map(|(name, entry)| (name, entry.clone())).collect();
-        Ok(TensorFile { label, storage: Arc::new(storage), start: 8 + length, metadata, tensors })
+        let (length, metadata, tensors) = guarded(storage.bytes(), &label)?;
+        let mut names = BTreeSet::new();
+        for (name, _) in &tensors {
+            ensure!(names.insert(name.clone()), format!("{label}: {}", shortened(name)), "one tensor of a name", "two");
+        }
+        let head = Metadata::new(None, tensors).map_err(|e| damaged(&label, "a safetensors file", e))?;
+        Ok(TensorFile { label, storage: Arc::new(storage), start: 8 + length, metadata, names, head })
     }
 
     /// A tensor by its name.
     pub(crate) fn get(&self, name: &str) -> Option<TensorInfo<'_>> {
-        let (name, entry) = self.tensors.get_key_value(name)?;
-        let data = &self.storage.bytes()[self.range(entry)];
-        Some(TensorInfo { name, dtype: entry.dtype, shape: &entry.shape, data, file: &self.label })
-    }
-
-    /// Where a tensor's numbers lie in the storage.
-    pub(super) fn range(&self, entry: &Entry) -> Range<usize> {
-        self.start + entry.data_offsets.0..self.start + entry.data_offsets.1
+        let (name, entry) = (self.names.get(name)?, self.head.info(name)?);
+        let (from, to) = entry.data_offsets;
+        let offset = self.start + from;
+        let data = &self.storage.bytes()[offset..self.start + to];
+        Some(TensorInfo { name, dtype: entry.dtype, shape: &entry.shape, data, file: &self.label, offset })
     }
 }
 
@@ -126,8 +126,12 @@ fn damaged(file: &str, expected: impl Display, got: impl Display) -> Error {
     Error::new(file, expected, got).remedy("the file is damaged or incomplete: download or convert it again")
 }
 
-/// The tensors of a head in its order; a map would hide names that stand there twice.
-struct Tensors(Vec<(String, RawEntry)>);
+/// A head as its JSON has it. Names may stand there twice, which a map would hide.
+#[derive(Default)]
+struct Raw {
+    metadata: Option<BTreeMap<String, String>>,
+    tensors: Vec<(String, RawEntry)>,
+}
 
 #[derive(serde::Deserialize)]
 struct RawEntry {
@@ -136,34 +140,40 @@ struct RawEntry {
     data_offsets: (usize, usize),
 }
 
-impl<'de> Deserialize<'de> for Tensors {
+impl<'de> Deserialize<'de> for Raw {
     fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
         struct Named;
         impl<'de> Visitor<'de> for Named {
-            type Value = Tensors;
+            type Value = Raw;
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("an object of tensors")
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Tensors, A::Error> {
-                let mut tensors = Vec::new();
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Raw, A::Error> {
+                let mut raw = Raw::default();
                 while let Some(name) = map.next_key::<String>()? {
                     let named = |e: A::Error| A::Error::custom(format!("{}: {e}", shortened(&name)));
                     if name == "__metadata__" {
-                        map.next_value::<Option<BTreeMap<String, String>>>().map_err(named)?;
+                        raw.metadata = map.next_value().map_err(named)?;
                     } else {
                         let entry = map.next_value().map_err(named)?;
-                        tensors.push((name, entry));
+                        raw.tensors.push((name, entry));
                     }
                 }
-                Ok(Tensors(tensors))
+                Ok(raw)
             }
         }
         d.deserialize_map(Named)
     }
 }
 
-/// Fails unless the tensors of a file have their sizes, lie one behind another and fill it.
-fn guard(bytes: &[u8], file: &str) -> Result<()> {
+/// Bytes of the JSON; metadata; tensors in the order of their bytes, which have their sizes and fill the file without gaps.
+type Guarded = (usize, BTreeMap<String, String>, Vec<(String, Entry)>);
+
+/// What the head of a file says.
+///
+/// # Errors
+/// As [`TensorFile::read`].
+fn guarded(bytes: &[u8], file: &str) -> Result<Guarded> {
     if bytes.starts_with(b"version https://git-lfs") {
         return Err(Error::new(file, "a safetensors file", "a Git LFS pointer").remedy("fetch it with `git lfs pull`"));
     }
@@ -178,35 +188,28 @@ fn guard(bytes: &[u8], file: &str) -> Result<()> {
         let found = format!("{} bytes", rest.len());
         return Err(damaged(file, format!("a safetensors header of {length} bytes"), found));
     };
-    let read = serde_json::from_slice(json);
-    let Tensors(mut tensors) = read.map_err(|e| damaged(file, "a valid safetensors header", e))?;
+    let raw = serde_json::from_slice(json);
+    let Raw { metadata, mut tensors } = raw.map_err(|e| damaged(file, "a valid safetensors header", e))?;
     tensors.sort_by_key(|(_, t)| t.data_offsets);
-    let (mut end, mut names) = (0, HashSet::with_capacity(tensors.len()));
-    for (name, t) in &tensors {
-        let at = || format!("{file}: {}", shortened(name));
-        let Ok(dtype) = Dtype::deserialize(IntoDeserializer::<Unknown>::into_deserializer(&t.dtype[..])) else {
-            return Err(Error::new(at(), "a dtype of the safetensors format", shortened(&t.dtype)));
-        };
-        ensure!(t.shape.len() <= MAX_SIDES, at(), format!("at most {MAX_SIDES} sides"), t.shape.len());
-        let shape = || shortened(&format!("{:?}", t.shape));
-        let Some(bytes) = bytes_of(dtype, &t.shape) else {
-            return Err(Error::new(at(), "a shape whose bytes can be counted", format!("{dtype} {}", shape())));
-        };
-        let (from, to) = t.data_offsets;
+    let (mut end, mut guarded) = (0, Vec::with_capacity(tensors.len()));
+    for (name, RawEntry { dtype, shape, data_offsets: (from, to) }) in tensors {
+        let at = || format!("{file}: {}", shortened(&name));
+        let known = Dtype::deserialize(IntoDeserializer::<Unknown>::into_deserializer(&dtype[..]));
+        let dtype = known.map_err(|_| Error::new(at(), "a dtype of the safetensors format", shortened(&dtype)))?;
+        ensure!(shape.len() <= MAX_SIDES, at(), format!("at most {MAX_SIDES} sides"), shape.len());
+        let told = || format!("{dtype} {}", shortened(&format!("{shape:?}")));
+        let bytes = bytes_of(dtype, &shape);
+        let bytes = bytes.ok_or_else(|| Error::new(at(), "a shape whose bytes can be counted", told()))?;
         let found = || format!("data_offsets [{from}, {to}]");
-        ensure!(to.checked_sub(from) == Some(bytes), at(), format!("{bytes} bytes ({dtype} {})", shape()), found());
+        ensure!(to.checked_sub(from) == Some(bytes), at(), format!("{bytes} bytes ({})", told()), found());
         let place = || format!("data at offset {end}, where the tensor before ends");
         ensure!(from == end, at(), place(), format!("{from} ({})", if from < end { "an overlap" } else { "a gap" }));
-        ensure!(names.insert(name), at(), "one tensor of a name", "two");
         end = to;
+        guarded.push((name, Entry { dtype, shape, data_offsets: (from, to) }));
     }
-    let whole = end.saturating_add(8 + length);
     if end != data.len() {
-        return Err(damaged(
-            file,
-            format!("a file of {whole} bytes, as its header says"),
-            format!("{} bytes", bytes.len()),
-        ));
+        let whole = format!("a file of {} bytes, as its header says", end.saturating_add(8 + length));
+        return Err(damaged(file, whole, format!("{} bytes", bytes.len())));
     }
-    Ok(())
+    Ok((length, metadata.unwrap_or_default(), guarded))
 }

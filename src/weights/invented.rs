@@ -1,4 +1,4 @@
-//! Weights that nobody trained, for measuring: the shape and type of a model's, the numbers made up.
+//! Weights that nobody trained, for measuring: the shape and type of a model's, the numbers made up or left out.
 
 use super::tensors::Float;
 use super::{Matrix, Storage};
@@ -11,19 +11,19 @@ use std::sync::Arc;
 const CHUNK: usize = 1 << 16;
 
 impl Matrix {
-    /// The same matrix without its numbers.
-    pub(super) fn hollow_as(rows: usize, cols: usize, stored: Grid) -> Matrix {
+    /// A matrix of this shape and type without numbers; its view panics unless it is empty.
+    pub(super) fn hollow(rows: usize, cols: usize, stored: Grid) -> Matrix {
         let float = match stored {
             Grid::Native => Float::F32,
             Grid::Bf16 => Float::Bf16,
             Grid::F16 => Float::F16,
         };
-        Matrix { float, ..Matrix::hollow(rows, cols) }
+        Matrix { storage: Arc::new(Storage::Static(&[])), float, offset: 0, rows, cols }
     }
 
     /// Numbers between ±√(3 / cols), so that a layer keeps the size of what goes through it; the same for the same name.
     pub(super) fn invented(name: &str, rows: usize, cols: usize, stored: Grid) -> Matrix {
-        let hollow = Matrix::hollow_as(rows, cols, stored);
+        let hollow = Matrix::hollow(rows, cols, stored);
         let float = hollow.float;
         let seed =
             name.bytes().fold(0x9e37_79b9_7f4a_7c15, |h: u64, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));

@@ -2,22 +2,19 @@
 //!
 //! The operating system reads pages as they are touched and may drop them again, so a checkpoint need not fit into
 //! memory twice. A mapped file must not be changed meanwhile: another program that overwrites it changes the weights, and
-//! one that truncates it makes the next read of the lost part raise SIGBUS, which ends the process; a program may have
-//! itself told instead, by [`on_lost_file`], as the binary does. A download tool that writes beside the file and renames,
-//! as Hugging Face's does, is safe.
+//! one that truncates it makes the next read of the lost part raise SIGBUS, which ends the process (the binary says why). A
+//! download tool that writes beside the file and renames, as Hugging Face's does, is safe.
 
 use crate::error::{Error, Result, ensure};
-use crate::os;
+use memmap2::{Mmap, MmapOptions};
 use std::fs::File;
-use std::ops::{Deref, Range};
 use std::path::Path;
-use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Bytes that tensors are read from in place.
 #[derive(Debug)]
 pub enum Storage {
     /// A mapped file.
-    Mapped(Mapping),
+    Mapped(Mmap),
     /// Part of the binary.
     Static(&'static [u8]),
     /// A copy, aligned to 8 bytes; for tensors that lie misaligned in their file.
@@ -39,8 +36,9 @@ impl Storage {
         if length == 0 {
             return Ok(Storage::Static(&[]));
         }
-        let map = os::map(&file).map_err(|e| Error::new(path.display(), "a file that can be mapped into memory", e))?;
-        Ok(Storage::Mapped(Mapping::new(map, path)))
+        map(&file)
+            .map_err(|e| Error::new(path.display(), "a file that can be mapped into memory", e))
+            .map(Storage::Mapped)
     }
 
     /// An aligned copy.
@@ -67,59 +65,10 @@ impl Storage {
     }
 }
 
-/// Mappings that are there now: where they lie and of which file. Global because a signal handler has nothing else to go
-/// by; no result depends on it.
-static MAPPINGS: Mutex<Vec<(Range<usize>, String)>> = Mutex::new(Vec::new());
-
-/// What [`on_lost_file`] was told to call.
-static REPORT: OnceLock<fn(&str)> = OnceLock::new();
-
-/// A mapped file, known to the handler of [`on_lost_file`] while it lives.
-#[derive(Debug)]
-pub struct Mapping(memmap2::Mmap);
-
-impl Mapping {
-    fn new(map: memmap2::Mmap, path: &Path) -> Mapping {
-        let start = map.as_ptr() as usize;
-        let known = (start..start + map.len(), path.display().to_string());
-        MAPPINGS.lock().unwrap_or_else(PoisonError::into_inner).push(known);
-        Mapping(map)
-    }
-}
-
-impl Deref for Mapping {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        let start = self.0.as_ptr() as usize;
-        MAPPINGS.lock().unwrap_or_else(PoisonError::into_inner).retain(|(range, _)| range.start != start);
-    }
-}
-
-/// From now on, where a mapped file has lost the bytes that are about to be read, `report` is called with its path, on the
-/// thread that reads. It should end the process; if it returns, SIGBUS does. For programs, not for libraries: the handler
-/// is the whole process's. Does nothing where there is no SIGBUS.
-pub fn on_lost_file(report: fn(&str)) {
-    let _ = REPORT.set(report); // the first stays
-    #[cfg(unix)]
-    os::on_lost_bytes(lost);
-}
-
-/// Calls what [`on_lost_file`] was told to, with the file that has lost the byte at this address.
-#[cfg(unix)]
-fn lost(at: usize) {
-    // The signal is raised by this thread's own read of a mapping, during which it holds no lock and is inside no
-    // allocation: neither can be left half done.
-    let found = MAPPINGS.lock().unwrap_or_else(PoisonError::into_inner);
-    let file = found.iter().find(|(range, _)| range.contains(&at)).map(|(_, file)| file.clone());
-    drop(found);
-    if let (Some(file), Some(report)) = (file, REPORT.get()) {
-        report(&file);
-    }
+/// A private map of a whole file, for reading.
+#[allow(unsafe_code)]
+fn map(file: &File) -> std::io::Result<Mmap> {
+    // SAFETY: the map is private and read-only, and every offset into it is checked against its length, which is that of
+    // the file when mapped. What cannot be ruled out is another process changing the file, as said at the top.
+    unsafe { MmapOptions::new().map_copy_read_only(file) }
 }

@@ -26,7 +26,7 @@ mod tensors;
 
 pub use checkpoint::Checkpoint;
 pub use file::{TensorInfo, bytes_of};
-pub use mmap::{Mapping, Storage, on_lost_file};
+pub use mmap::Storage;
 pub use named::Names;
 pub use safetensors::Dtype;
 pub use tensors::Matrix;

@@ -6,49 +6,51 @@ use crate::num::Grid;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
+const EMBEDDING: &str = "decoder.embed_tokens.weight";
+const HEAD: &str = "head.weight";
+
 /// A checkpoint, asked by our names.
 #[derive(Debug, Clone, Copy)]
 pub struct Names<'a> {
     checkpoint: &'a Checkpoint,
     accepted: fn(&str) -> Vec<String>,
-    problems: Option<&'a Mutex<Vec<Error>>>,
-    invented: Option<Grid>,
-    /// Whether what is invented is counted alone, not made.
-    hollow: bool,
+    answers: Answers<'a>,
+}
+
+/// What comes for a tensor that is asked for.
+#[derive(Debug, Clone, Copy)]
+enum Answers<'a> {
+    /// The checkpoint's.
+    Stored,
+    /// A matrix without numbers; where the checkpoint's is missing or does not fit, that is one of these problems.
+    Surveyed(&'a Mutex<Vec<Error>>),
+    /// Made-up numbers, stored in this type.
+    Invented(Grid),
+    /// The same, counted alone: a matrix without numbers.
+    Counted(Grid),
 }
 
 impl<'a> Names<'a> {
     /// The names of a family, in a checkpoint: `Names::new(&checkpoint, family.profile().names)`.
     pub fn new(checkpoint: &'a Checkpoint, accepted: fn(&str) -> Vec<String>) -> Self {
-        Names { checkpoint, accepted, problems: None, invented: None, hollow: false }
+        Names { checkpoint, accepted, answers: Answers::Stored }
     }
 
-    /// The same names for a survey: a tensor that is missing or does not fit becomes one of `problems`, and in its place
-    /// comes an empty one, which nothing may compute with.
+    /// The same names for a survey: a tensor that is missing or does not fit becomes one of `problems`. Nothing may compute
+    /// with the matrices.
     pub(crate) fn surveying(self, problems: &'a Mutex<Vec<Error>>) -> Self {
-        Names { problems: Some(problems), ..self }
+        Names { answers: Answers::Surveyed(problems), ..self }
     }
 
     /// The same names for a model whose weights nobody trained: whatever is asked for is made up, stored in f32 (native) or
     /// a type of 16 bits.
     pub(crate) fn inventing(self, stored: Grid) -> Self {
-        Names { invented: Some(stored), ..self }
+        Names { answers: Answers::Invented(stored), ..self }
     }
 
-    /// The same, counted alone: the matrices have no numbers, and nothing may compute with them.
+    /// The same, counted alone: nothing may compute with the matrices.
     pub(crate) fn counting(self, stored: Grid) -> Self {
-        Names { hollow: true, ..self.inventing(stored) }
-    }
-
-    /// A tensor, or in a survey what takes its place.
-    fn noted<V>(&self, tensor: Result<V>, instead: impl FnOnce() -> V) -> Result<V> {
-        match (tensor, self.problems) {
-            (Err(e), Some(problems)) => {
-                problems.lock().unwrap_or_else(PoisonError::into_inner).push(e);
-                Ok(instead())
-            }
-            (tensor, _) => tensor,
-        }
+        Names { answers: Answers::Counted(stored), ..self }
     }
 
     /// Whether the checkpoint has this tensor.
@@ -61,40 +63,25 @@ impl<'a> Names<'a> {
     /// # Errors
     /// As [`Checkpoint::matrix`].
     pub fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Matrix> {
-        if let Some(stored) = self.invented {
-            let matrix = match self.hollow {
-                true => Matrix::hollow_as(rows, cols, stored),
-                false => Matrix::invented(name, rows, cols, stored),
-            };
-            self.checkpoint.made_up.fetch_add(matrix.bytes() as u64, Ordering::Relaxed);
-            return Ok(matrix);
-        }
-        let found = self.checkpoint.matrix(&(self.accepted)(name), rows, cols);
-        self.noted(found, || Matrix::hollow(rows, cols))
+        self.reshaped(name, &[rows, cols], rows, cols)
     }
 
-    /// A convolution's kernel as a matrix: [outputs, channels · side · side].
+    /// A convolution's kernel [outputs, channels, side, side] as a matrix: [outputs, channels · side · side].
     ///
     /// # Errors
     /// As [`Checkpoint::matrix`].
     pub fn kernel(&self, name: &str, outputs: usize, channels: usize, side: usize) -> Result<Matrix> {
-        if self.invented.is_some() {
-            return self.matrix(name, outputs, channels * side * side);
-        }
-        let found = self.checkpoint.kernel(&(self.accepted)(name), outputs, channels, side);
-        self.noted(found, || Matrix::hollow(outputs, channels * side * side))
+        self.reshaped(name, &[outputs, channels, side, side], outputs, channels * side * side)
     }
 
-    /// A kernel over time, height and width as a matrix; shape: channels, depth, side.
+    /// A kernel over time, height and width [outputs, channels, depth, side, side] as a matrix:
+    /// [outputs, channels · depth · side · side]; shape: channels, depth, side.
     ///
     /// # Errors
     /// As [`Checkpoint::matrix`].
     pub fn kernel_3d(&self, name: &str, outputs: usize, shape: [usize; 3]) -> Result<Matrix> {
-        if self.invented.is_some() {
-            return self.matrix(name, outputs, shape[0] * shape[1] * shape[2] * shape[2]);
-        }
-        let found = self.checkpoint.kernel_3d(&(self.accepted)(name), outputs, shape);
-        self.noted(found, || Matrix::hollow(outputs, shape[0] * shape[1] * shape[2] * shape[2]))
+        let [channels, depth, side] = shape;
+        self.reshaped(name, &[outputs, channels, depth, side, side], outputs, channels * depth * side * side)
     }
 
     /// A matrix that is stored as a batch of one: [1, rows, cols].
@@ -102,11 +89,7 @@ impl<'a> Names<'a> {
     /// # Errors
     /// As [`Checkpoint::matrix`].
     pub fn batch_of_one(&self, name: &str, rows: usize, cols: usize) -> Result<Matrix> {
-        if self.invented.is_some() {
-            return self.matrix(name, rows, cols);
-        }
-        let found = self.checkpoint.batch_of_one(&(self.accepted)(name), rows, cols);
-        self.noted(found, || Matrix::hollow(rows, cols))
+        self.reshaped(name, &[1, rows, cols], rows, cols)
     }
 
     /// A vector, widened to f32: `[len]`.
@@ -114,10 +97,13 @@ impl<'a> Names<'a> {
     /// # Errors
     /// As [`Checkpoint::matrix`].
     pub fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>> {
-        if self.invented.is_some() {
-            return Ok(vec![if name.ends_with("bias") { 0.01 } else { 1.0 }; len]);
+        let mut values = vec![if name.ends_with("bias") { 0.01 } else { 1.0 }; len];
+        match self.answers {
+            Answers::Stored => self.reshaped(name, &[len], 1, len)?.view().row_into(0, &mut values),
+            Answers::Surveyed(_) => drop(self.reshaped(name, &[len], 1, len)?),
+            Answers::Invented(_) | Answers::Counted(_) => {}
         }
-        self.noted(self.checkpoint.vector(&(self.accepted)(name), len), Vec::new)
+        Ok(values)
     }
 
     /// The embedding and the head: both [vocab, hidden]. Where the head is `tied`, one of them may be missing; where both
@@ -126,22 +112,37 @@ impl<'a> Names<'a> {
     /// # Errors
     /// As [`Checkpoint::matrix`]; a missing head that is not tied.
     pub fn embedding_and_head(&self, vocab: usize, hidden: usize, tied: bool) -> Result<(Matrix, Matrix)> {
-        const EMBEDDING: &str = "decoder.embed_tokens.weight";
-        const HEAD: &str = "head.weight";
-        let read = |name| self.matrix(name, vocab, hidden);
-        if self.invented.is_some() {
-            let embedding = read(EMBEDDING)?;
-            return Ok(if tied { (embedding.clone(), embedding) } else { (embedding, read(HEAD)?) });
-        }
-        if tied && self.has(EMBEDDING) != self.has(HEAD) {
-            let shared = read(if self.has(HEAD) { HEAD } else { EMBEDDING })?;
+        let made_up = matches!(self.answers, Answers::Invented(_) | Answers::Counted(_));
+        if tied && (made_up || self.has(EMBEDDING) != self.has(HEAD)) {
+            let shared = self.matrix(if self.has(HEAD) { HEAD } else { EMBEDDING }, vocab, hidden)?;
             return Ok((shared.clone(), shared));
         }
-        let embedding = read(EMBEDDING)?;
-        let head = self.checkpoint.matrix(&(self.accepted)(HEAD), vocab, hidden).map_err(|e| match self.has(HEAD) {
-            true => e,
-            false => e.remedy("if the model shares it with the embedding, set tie_word_embeddings in config.json"),
-        });
-        Ok((embedding, self.noted(head, || Matrix::hollow(vocab, hidden))?))
+        Ok((self.matrix(EMBEDDING, vocab, hidden)?, self.matrix(HEAD, vocab, hidden)?))
+    }
+
+    /// A tensor of this shape as a matrix.
+    fn reshaped(&self, name: &str, shape: &[usize], rows: usize, cols: usize) -> Result<Matrix> {
+        let names = (self.accepted)(name);
+        let advised = |e: Error| match name == HEAD && !self.has(HEAD) {
+            true => e.remedy("if the model shares it with the embedding, set tie_word_embeddings in config.json"),
+            false => e,
+        };
+        match self.answers {
+            Answers::Stored => self.checkpoint.reshaped(&names, shape, rows, cols).map_err(advised),
+            Answers::Surveyed(problems) => {
+                if let Err(e) = self.checkpoint.checked(&names, shape) {
+                    problems.lock().unwrap_or_else(PoisonError::into_inner).push(advised(e));
+                }
+                Ok(Matrix::hollow(rows, cols, Grid::Native))
+            }
+            Answers::Invented(stored) => self.made_up(Matrix::invented(name, rows, cols, stored)),
+            Answers::Counted(stored) => self.made_up(Matrix::hollow(rows, cols, stored)),
+        }
+    }
+
+    /// A matrix that no file holds, counted.
+    fn made_up(&self, matrix: Matrix) -> Result<Matrix> {
+        self.checkpoint.made_up.fetch_add(matrix.bytes() as u64, Ordering::Relaxed);
+        Ok(matrix)
     }
 }

@@ -45,7 +45,7 @@ pub(crate) fn open(files: &Files) -> Result<(String, Vec<TensorFile>)> {
         heads += shard.start - 8;
         let most = format!("headers of at most {MAX_HEADER} bytes in all files");
         ensure!(heads <= MAX_HEADER, files.label(file), most, format!("{heads} with this one"));
-        if let Some(absent) = tensors.into_iter().find(|name| !shard.tensors.contains_key(*name)) {
+        if let Some(absent) = tensors.into_iter().find(|name| !shard.names.contains(*name)) {
             let at = format!("{}: {}", shard.label, shortened(absent));
             return Err(Error::new(at, format!("a tensor of this name, as {label} says"), "none"));
         }

@@ -39,11 +39,6 @@ impl Matrix {
         Matrix { storage, float: Float::F32, offset: 0, rows, cols }
     }
 
-    /// A matrix of this shape without numbers, for surveys; its view panics unless it is empty.
-    pub(super) fn hollow(rows: usize, cols: usize) -> Matrix {
-        Matrix { storage: Arc::new(Storage::Static(&[])), float: Float::F32, offset: 0, rows, cols }
-    }
-
     /// Number of rows (outputs).
     pub fn rows(&self) -> usize {
         self.rows
@@ -109,57 +104,23 @@ impl Checkpoint {
         self.reshaped(names, &[rows, cols], rows, cols)
     }
 
-    /// The tensor that has the first of these names, a batch of one [1, rows, cols], as a matrix: [rows, cols].
-    ///
-    /// # Errors
-    /// As [`matrix`](Self::matrix).
-    pub fn batch_of_one(&self, names: &[String], rows: usize, cols: usize) -> Result<Matrix> {
-        self.reshaped(names, &[1, rows, cols], rows, cols)
-    }
-
-    /// The kernel of a convolution [outputs, channels, side, side], as a matrix: [outputs, channels · side · side].
-    ///
-    /// # Errors
-    /// As [`matrix`](Self::matrix).
-    pub fn kernel(&self, names: &[String], outputs: usize, channels: usize, side: usize) -> Result<Matrix> {
-        self.reshaped(names, &[outputs, channels, side, side], outputs, channels * side * side)
-    }
-
-    /// The kernel of a convolution over time, height and width [outputs, channels, depth, side, side], as a matrix:
-    /// [outputs, channels · depth · side · side].
-    ///
-    /// # Errors
-    /// As [`matrix`](Self::matrix).
-    pub fn kernel_3d(&self, names: &[String], outputs: usize, shape: [usize; 3]) -> Result<Matrix> {
-        let [channels, depth, side] = shape;
-        self.reshaped(names, &[outputs, channels, depth, side, side], outputs, channels * depth * side * side)
-    }
-
-    /// The tensor that has the first of these names, as numbers widened exactly to f32: `[len]`.
-    ///
-    /// # Errors
-    /// As [`matrix`](Self::matrix).
-    pub fn vector(&self, names: &[String], len: usize) -> Result<Vec<f32>> {
-        let matrix = self.reshaped(names, &[len], 1, len)?;
-        let mut out = vec![0.0; len];
-        matrix.view().row_into(0, &mut out);
-        Ok(out)
-    }
-
-    fn reshaped(&self, names: &[String], shape: &[usize], rows: usize, cols: usize) -> Result<Matrix> {
-        let (info, storage, offset) = self.ask(names)?;
-        let float = float(&info)?;
-        ensure!(
-            info.shape == shape,
-            at(&info),
-            format!("shape {shape:?}, as config.json says"),
-            format!("shape {:?}", info.shape)
-        );
+    /// The same of a tensor of this shape, whose numbers are those of the matrix in its order.
+    pub(super) fn reshaped(&self, names: &[String], shape: &[usize], rows: usize, cols: usize) -> Result<Matrix> {
+        let (info, storage, float) = self.checked(names, shape)?;
         let (storage, offset) = match info.is_aligned() {
-            true => (storage.clone(), offset),
+            true => (storage.clone(), info.offset),
             false => (Arc::new(Storage::copy(info.data)), 0),
         };
         Ok(Matrix { storage, float, offset, rows, cols })
+    }
+
+    /// A tensor whose shape and type are right, the storage it lies in, and the type.
+    pub(super) fn checked(&self, names: &[String], shape: &[usize]) -> Result<(TensorInfo<'_>, &Arc<Storage>, Float)> {
+        let (info, storage) = self.ask(names)?;
+        let float = float(&info)?;
+        let expected = || format!("shape {shape:?}, as config.json says");
+        ensure!(info.shape == shape, at(&info), expected(), format!("shape {:?}", info.shape));
+        Ok((info, storage, float))
     }
 }
 

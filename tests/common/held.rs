@@ -2,7 +2,9 @@
 
 use super::toys::Case;
 use aircache::generate::{self, Until};
-use aircache::golden::{Bundle, Outcome, Recording, Selection, StageVerdict, Verdict, check, record, replay};
+use aircache::golden::{
+    Bundle, BundleWriter, Outcome, Recording, Selection, StageVerdict, Verdict, check, record, replay,
+};
 use aircache::input::{GivenImage, Positions, Prepared, PreparedImage};
 use aircache::num::{Grid, Real};
 use aircache::pass::{Pass, Precision};
@@ -108,7 +110,7 @@ pub fn recorded(case: &Case, prompt: &Prepared, precision: Precision, noise: boo
         stages: Selection::default(),
         noise,
     };
-    record(&case.model, prompt, &how, to, |_| ControlFlow::Continue(())).unwrap();
+    record(&case.model, prompt, &how, BundleWriter::create(to).unwrap(), |_| ControlFlow::Continue(())).unwrap();
     Bundle::open(to).unwrap()
 }
 
@@ -126,8 +128,8 @@ pub fn honest_candidates_pass(cases: &[Case], precisions: &[Precision]) {
             let candidate = recorded(case, &case.prompt, precision, false, &path("candidate"));
             for verdict in [
                 check(&golden, &candidate).unwrap(),
-                replay(&case.model, Some(&case.prompt), &candidate).unwrap(),
-                replay(&case.model, None, &candidate).unwrap(),
+                replay(&case.model, Some(&case.prompt), &candidate, scratch()).unwrap(),
+                replay(&case.model, None, &candidate, scratch()).unwrap(),
             ] {
                 assert!(verdict.passes(), "{}, {precision:?}: {}", case.name, failed(&verdict));
                 let judged = |s: &&StageVerdict| s.outcome != Outcome::NotJudged;
@@ -148,7 +150,12 @@ pub fn found(case: &Case, golden: &Bundle, to: &Path, change: &dyn Fn(&mut Prepa
     let mut prompt = case.prompt.clone();
     change(&mut prompt);
     let candidate = recorded(case, &prompt, Precision::Bf16, false, to);
-    let by_replay = replay(&case.model, None, &candidate).unwrap();
+    let by_replay = replay(&case.model, None, &candidate, scratch()).unwrap();
     let first = |v: &Verdict| v.first_divergence().map_or("none".to_string(), |s| s.stage.clone());
     (first(&check(golden, &candidate).unwrap()), first(&by_replay))
+}
+
+/// Where a replay keeps its own numbers.
+pub fn scratch() -> BundleWriter {
+    BundleWriter::create(&std::env::temp_dir().join("replay")).unwrap()
 }

@@ -125,7 +125,8 @@ impl Lab {
             stages,
             noise: true,
         };
-        record(&self.model, &self.prompt, &how, &path, |_| ControlFlow::Continue(())).unwrap();
+        record(&self.model, &self.prompt, &how, BundleWriter::create(&path).unwrap(), |_| ControlFlow::Continue(()))
+            .unwrap();
         Bundle::open(&path).unwrap()
     }
 
@@ -254,7 +255,7 @@ impl Lab {
     }
 
     pub fn by_replay(&self, dump: &Dump, precision: Precision) -> Verdict {
-        replay(&self.model, Some(&self.prompt), &self.write(dump, precision)).unwrap()
+        replay(&self.model, Some(&self.prompt), &self.write(dump, precision), scratch()).unwrap()
     }
 }
 
@@ -309,4 +310,9 @@ fn weights(bytes: &[u8], tensor: &str, edit: &impl Fn(&mut [f32], &[usize])) -> 
 pub fn stored(grid: Grid, mut a: ArrayD<f64>) -> ArrayD<f64> {
     a.mapv_inplace(|v| if grid == Grid::Native { f64::from(v as f32) } else { grid.round(v) });
     a
+}
+
+/// Where a replay keeps its own numbers.
+pub fn scratch() -> BundleWriter {
+    BundleWriter::create(&std::env::temp_dir().join("replay")).unwrap()
 }

@@ -3,7 +3,7 @@
 
 use aircache::files::Files;
 use aircache::generate::Until;
-use aircache::golden::{Bundle, Recording, Selection, Verdict, check, record, replay};
+use aircache::golden::{Bundle, BundleWriter, Recording, Selection, Verdict, check, record, replay};
 use aircache::input::{Image, Prepared};
 use aircache::model::Model;
 use aircache::pass::Precision;
@@ -46,7 +46,7 @@ fn truth(model: &Model, prompt: &Prepared, path: &Path) -> Bundle {
         stages: Selection::default(),
         noise: true,
     };
-    record(model, prompt, &how, path, |_| std::ops::ControlFlow::Continue(())).unwrap();
+    record(model, prompt, &how, BundleWriter::create(path).unwrap(), |_| std::ops::ControlFlow::Continue(())).unwrap();
     Bundle::open(path).unwrap()
 }
 
@@ -65,7 +65,9 @@ fn candidates_of_transformers_are_judged_rightly() {
         let candidate = Bundle::open(&path).unwrap();
         let judged =
             |v: &Verdict| v.stages.iter().filter(|s| s.outcome != aircache::golden::Outcome::NotJudged).count();
-        for verdict in [check(&truth, &candidate).unwrap(), replay(&model, Some(&prompt), &candidate).unwrap()] {
+        let waiting = BundleWriter::create(&folder.path().join("replay")).unwrap();
+        for verdict in [check(&truth, &candidate).unwrap(), replay(&model, Some(&prompt), &candidate, waiting).unwrap()]
+        {
             assert!(judged(&verdict) >= 30, "{name}, {}: {} stages judged", verdict.mode, judged(&verdict));
             let first = verdict.first_divergence();
             match BUGS.iter().find(|bug| bug.0 == name) {

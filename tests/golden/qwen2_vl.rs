@@ -118,7 +118,7 @@ fn d10_7_a_candidate_of_a_few_stages_is_replayed() {
             }
         }
         w.finish([("precision", "f32")]).unwrap();
-        replay(&case.model, None, &Bundle::open(&path).unwrap())
+        replay(&case.model, None, &Bundle::open(&path).unwrap(), held::scratch())
     };
     let judged = |v: Verdict| {
         v.stages.iter().filter(|s| s.outcome == Outcome::Pass).map(|s| s.stage.clone()).collect::<Vec<_>>()

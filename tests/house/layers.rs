@@ -172,6 +172,53 @@ fn families_stand_in_their_folders() {
     }
 }
 
+/// What the library neither looks at nor keeps, the words that tell, and the files that are let off, each with its reason.
+type World = (&'static str, &'static [&'static str], &'static [(&'static str, &'static str)]);
+const WORLD: [World; 5] = [
+    (
+        "a clock",
+        &["Instant", "SystemTime"],
+        &[("src/foreign.rs", "work of other people's code is given up after a time")],
+    ),
+    ("the environment", &["std::env", "env::var", "temp_dir"], &[]),
+    ("what the system says", &["\"/proc", "\"/sys"], &[("src/foreign.rs", "and once it has taken too much memory")]),
+    (
+        "state of the process",
+        &["Mutex<", "RwLock<", "OnceLock<", "LazyLock<", "Atomic", "Cell<"],
+        &[
+            ("src/demo/questions.rs", "a bundled file, read once"),
+            ("src/foreign.rs", "whether a panic on this thread becomes an error, for a panic hook"),
+            ("src/kernel/isa.rs", "the instruction set, the one setting of the process"),
+            ("src/kernel/pairs.rs", "what the processor says of itself, asked once"),
+            ("src/kernel/scratch.rs", "memory of a thread that is used again"),
+        ],
+    ),
+    ("signals", &["libc::", "signal_hook", "ctrlc::"], &[]),
+];
+
+/// The library computes; the binary looks at the world and guards.
+#[test]
+fn the_library_looks_at_nothing_but_its_arguments() {
+    let mut problems = Vec::new();
+    let sources = sources();
+    for (what, words, let_off) in WORLD {
+        let tells = |text: &str| {
+            let code = text.split("#[cfg(test)]").next().unwrap();
+            let lines = code.lines().map(|line| line.split("//").next().unwrap());
+            // State is only what is static: a lock inside a value is that value's.
+            let kept = |line: &str| what != "state of the process" || line.trim_start().contains("static ");
+            lines.filter(|line| kept(line)).any(|line| words.iter().any(|word| line.contains(word)))
+        };
+        let library = sources.iter().filter(|(_, module, _)| !["cli", "main"].contains(&module.as_str()));
+        let found: Vec<&str> = library.filter(|(.., text)| tells(text)).map(|(path, ..)| path.as_str()).collect();
+        let known: Vec<&str> = let_off.iter().map(|(path, _)| *path).collect();
+        problems.extend(found.iter().filter(|path| !known.contains(path)).map(|path| format!("{path}: {what}")));
+        let idle = known.iter().filter(|path| !found.contains(path));
+        problems.extend(idle.map(|path| format!("{path} is let off and does not look at {what}")));
+    }
+    assert!(problems.is_empty(), "{problems:#?}");
+}
+
 /// Outputs must not take the place of what is read: `files::NAMES` has to name all of it.
 #[test]
 fn files_of_a_checkpoint_are_known() {

@@ -82,7 +82,7 @@ fn t1_2_the_specification_shows_the_table_of_stages() {
 #[cfg(feature = "input")]
 #[test]
 fn t1_2_t1_3_a_recording_is_what_the_tables_say() {
-    use aircache::golden::{Bundle, Recording, Selection, record};
+    use aircache::golden::{Bundle, BundleWriter, Recording, Selection, record};
     use aircache::{
         demo, generate::Until, input::Image, model::Model, pass::Precision, policy::Policy, processor::Processor,
     };
@@ -110,7 +110,8 @@ fn t1_2_t1_3_a_recording_is_what_the_tables_say() {
     };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("b.safetensors");
-    record(&model, &prompt, &how, &path, |_| std::ops::ControlFlow::Continue(())).unwrap();
+    record(&model, &prompt, &how, BundleWriter::create(&path).unwrap(), |_| std::ops::ControlFlow::Continue(()))
+        .unwrap();
     let bundle = Bundle::open(&path).unwrap();
     let blot = |name: &str| -> String {
         let word = |w: &str| match (w.len(), w.bytes().all(|b| b.is_ascii_digit())) {

@@ -4,6 +4,7 @@ use crate::common::lab::{self, Backend, Dump, Lab};
 use aircache::golden::{Bundle, BundleWriter, Outcome, Selection, Verdict, check, replay};
 use aircache::kernel::{HeadView, MatrixView};
 use aircache::kernel::{Stores, Visible, attention, linear, linear_in_order, push_key};
+use aircache::model::Rounded;
 use aircache::num::Grid;
 use aircache::pass::Precision;
 use aircache::pass::{Aside, Branch, Way};
@@ -198,7 +199,7 @@ fn c10_1a_an_empty_bundle_and_a_golden_without_noise_are_errors() {
     let (lab, golden) = lab();
     let (_f, empty) = small(&[("precision", "bf16")], |_| {});
     assert!(check(golden, &empty).unwrap_err().to_string().contains("at least one stage"));
-    assert!(replay(&lab.model, None, &empty).unwrap_err().to_string().contains("at least one stage"));
+    assert!(replay(&lab.model, None, &empty, lab::scratch()).unwrap_err().to_string().contains("at least one stage"));
     let (_g, bare) = small(&[("precision", "f64")], |w| w.put_i64("input.ids", &[1], &[1]).unwrap());
     assert!(check(&bare, golden).unwrap_err().to_string().contains("noise"));
 }
@@ -221,7 +222,12 @@ fn c10_1c_another_model_prompt_or_policy_is_refused() {
         let e = check(golden, &candidate).unwrap_err().to_string();
         assert!(e.contains(&format!("metadata {key}")), "{e}");
         if key == "model" {
-            assert!(replay(&lab.model, None, &candidate).unwrap_err().to_string().contains("metadata model"));
+            assert!(
+                replay(&lab.model, None, &candidate, lab::scratch())
+                    .unwrap_err()
+                    .to_string()
+                    .contains("metadata model")
+            );
         }
     }
     let policy = serde_json::json!(lab.policy).to_string();
@@ -248,7 +254,9 @@ fn c10_1d_a_policy_needs_a_retention_and_may_be_a_bare_name() {
     let of = |metadata: &[(&str, &str)]| small(metadata, |w| w.put_i64("input.ids", &[ids.len()], &ids).unwrap());
     for (key, value, lacking) in [("policy", "aircache", "retain"), ("retain", "0.1", "policy")] {
         let (_f, candidate) = of(&[("precision", "bf16"), (key, value)]);
-        for e in [check(golden, &candidate).unwrap_err(), replay(&lab.model, None, &candidate).unwrap_err()] {
+        for e in
+            [check(golden, &candidate).unwrap_err(), replay(&lab.model, None, &candidate, lab::scratch()).unwrap_err()]
+        {
             assert!(e.to_string().contains(&format!("metadata {lacking}")), "{e}");
         }
     }
@@ -264,7 +272,7 @@ fn c10_5b_where_nothing_is_judged_there_is_no_verdict() {
     // A bundle without the stages that its only stage is computed from.
     let mut alone = whole.only(&["decoder.03.out"]);
     alone.integers.insert("input.ids".into(), whole.integers["input.ids"].clone());
-    let e = replay(&lab.model, None, &lab.write(&alone, Precision::Fast)).unwrap_err().to_string();
+    let e = replay(&lab.model, None, &lab.write(&alone, Precision::Fast), lab::scratch()).unwrap_err().to_string();
     assert!(e.contains("at least one stage that can be judged") && e.contains("2 stages, none of them judged"), "{e}");
     // A stage that is judged, one that the golden does not hold, and a name that is none.
     let mut two = whole.only(&["decoder.03.out"]);
@@ -301,7 +309,7 @@ fn c10_4b_a_value_in_another_layout_fails_at_its_own_stage() {
     // The same where nothing before it is recorded: what it does not fit is known from the model.
     let mut few = other.only(&["decoder.03.query", "decoder.03.key", "decoder.03.value", "decoder.03.mix"]);
     few.integers.insert("input.ids".into(), whole.integers["input.ids"].clone());
-    let verdict = replay(&lab.model, None, &lab.write(&few, Precision::Fast)).unwrap();
+    let verdict = replay(&lab.model, None, &lab.write(&few, Precision::Fast), lab::scratch()).unwrap();
     assert!(failed(&verdict).starts_with("decoder.03.query: shape"), "{}", failed(&verdict));
     // A layer that the model lacks.
     let mut beyond = whole.clone();
@@ -321,16 +329,18 @@ fn d10_7_pixels_and_positions_are_the_candidates_own() {
     let mut prompt = lab.prompt.clone();
     prompt.images[0].pixels.mapv_inplace(|v| 0.5 * v);
     let darker = lab.run(&lab.model, &prompt, Precision::Fast, &lab.backend());
-    let verdict = replay(&lab.model, Some(&lab.prompt), &lab.write(&darker, Precision::Fast)).unwrap();
+    let verdict = replay(&lab.model, Some(&lab.prompt), &lab.write(&darker, Precision::Fast), lab::scratch()).unwrap();
     assert_eq!(failures(&verdict), ["input.pixels"]);
     // A backend whose positions begin at 3, as after padding on the left.
     let mut prompt = lab.prompt.clone();
     let aircache::input::Positions::Linear(rows) = &mut prompt.positions else { unreachable!() };
     rows.iter_mut().for_each(|row| *row += 3);
     let shifted = lab.run(&lab.model, &prompt, Precision::Fast, &lab.backend());
-    let verdict = replay(&lab.model, Some(&lab.prompt), &lab.write(&shifted, Precision::Fast)).unwrap();
+    let verdict = replay(&lab.model, Some(&lab.prompt), &lab.write(&shifted, Precision::Fast), lab::scratch()).unwrap();
     assert_eq!(failures(&verdict), ["input.positions"]);
-    assert!(replay(&lab.model, Some(&lab.prompt), &lab.write(&whole, Precision::Fast)).unwrap().passes());
+    assert!(
+        replay(&lab.model, Some(&lab.prompt), &lab.write(&whole, Precision::Fast), lab::scratch()).unwrap().passes()
+    );
 }
 
 #[test]
@@ -439,7 +449,7 @@ fn d10_7_a_few_stages_are_enough_for_a_replay() {
     let whole = lab.honest(Precision::Bf16);
     let mut few = whole.only(&["decoder.01.out", "decoder.02.query", "decoder.02.out", "decoder.03.key"]);
     few.integers.insert("input.ids".into(), whole.integers["input.ids"].clone());
-    let verdict = replay(&lab.model, None, &lab.write(&few, Precision::Bf16)).unwrap();
+    let verdict = replay(&lab.model, None, &lab.write(&few, Precision::Bf16), lab::scratch()).unwrap();
     let of = |name: &str| verdict.stages.iter().find(|s| s.stage == name).unwrap().outcome;
     assert!(verdict.passes(), "{}", failed(&verdict));
     assert_eq!(of("decoder.01.out"), Outcome::NotJudged);
@@ -456,7 +466,8 @@ fn c10_7a_what_no_policy_decided_is_not_judged_and_says_why() {
         of.map(|s| (s.outcome, s.words.clone())).collect()
     };
     // No policy in the metadata.
-    let replayed = |dump: &Dump| replay(&lab.model, None, &lab.write_as(dump, Precision::Bf16, false)).unwrap();
+    let replayed =
+        |dump: &Dump| replay(&lab.model, None, &lab.write_as(dump, Precision::Bf16, false), lab::scratch()).unwrap();
     let told = evicted(&replayed(&honest));
     assert!(told.len() > 40 && told.iter().all(|(o, w)| *o == Outcome::NotJudged && w.contains("policy and retain")));
     // Nor any of its stages: the cache is full.
@@ -513,8 +524,8 @@ fn r10_2_a_convolution_is_stored_before_its_bias() {
 #[test]
 fn r10_4_weights_are_read_in_the_type_of_the_run() {
     let wide = lab::altered(&[], "model.norm.weight", |w, _| w.iter_mut().for_each(|w| *w *= 1.0));
-    assert!(wide.rounded(Grid::Bf16).unwrap().is_none(), "bf16 weights are in the type");
-    let f16 = wide.rounded(Grid::F16).unwrap().unwrap();
+    assert!(matches!(wide.rounded(Grid::Bf16).unwrap(), Rounded::Same(_)), "bf16 weights are in the type");
+    let f16 = wide.rounded(Grid::F16).unwrap();
     assert_ne!(f16.checkpoint.digest(), wide.checkpoint.digest(), "some weights lie below what f16 can hold");
 }
 
@@ -718,7 +729,7 @@ fn damaged_bundles_never_crash_it() {
         std::fs::write(&path, &damaged).unwrap();
         if let Ok(candidate) = Bundle::open(&path) {
             let _ = check(golden, &candidate);
-            let _ = replay(&lab.model, None, &candidate);
+            let _ = replay(&lab.model, None, &candidate, lab::scratch());
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What the machine can do, measured beside the cells.
 
+use super::super::memory;
 use aircache::kernel::limits::{OPERATIONS, multiply, read};
 use aircache::kernel::simd::Isa;
 use serde_json::{Value, json};
@@ -78,6 +79,5 @@ fn cpu() -> String {
 /// The most memory that the process has held, in bytes, where the system tells.
 pub fn peak_rss() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+    memory::field(&status, "VmHWM:").map(|kib| kib * 1024)
 }

@@ -1,22 +1,9 @@
-//! What the operating system is asked for without the compiler's help: maps of files, memory, and to be told before the
-//! process ends.
+//! What the operating system is asked for without the compiler's help: memory, and to be told before the process ends.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::fs::File;
 use std::sync::OnceLock;
 
-/// A private map of a whole file, for reading.
-///
-/// # Errors
-/// The system's.
-#[allow(unsafe_code)]
-pub(crate) fn map(file: &File) -> std::io::Result<memmap2::Mmap> {
-    // SAFETY: the map is private and read-only, and every offset into it is checked against its length, which is that of
-    // the file when mapped. What cannot be ruled out is another process changing the file; `weights::mmap` documents it.
-    unsafe { memmap2::MmapOptions::new().map_copy_read_only(file) }
-}
-
-/// The system's memory, for a program that tells its user where there is none left: see [`crate::memory::on_exhaustion`].
+/// The system's memory, for a program that tells its user where there is none left: see [`on_exhaustion`].
 #[derive(Debug, Clone, Copy)]
 pub struct Told;
 
@@ -75,11 +62,42 @@ pub fn on_exhaustion(tell: fn(Option<usize>) -> i32) {
     on_signal(libc::SIGABRT, |_| exhausted(None));
 }
 
-/// From now on `lost` is called where a mapped file has lost the bytes that a thread reads, on that thread, with their
-/// address. If it returns, the signal ends the process. The first stays.
+/// What [`on_lost_file`] was told.
+static LOST: OnceLock<fn(&str)> = OnceLock::new();
+
+/// From now on, where a mapped file has lost the bytes that a thread reads, `report` is called on that thread with the
+/// file's path. If it returns, the signal ends the process. The first stays. Does nothing where there is no SIGBUS.
+pub fn on_lost_file(report: fn(&str)) {
+    let _ = LOST.set(report); // the first stays
+    // The signal is raised by the thread's own read of a mapping, during which it holds no lock and is inside no allocation:
+    // neither can be left half done.
+    #[cfg(unix)]
+    on_signal(libc::SIGBUS, |at| {
+        if let (Some(report), Some(file)) = (LOST.get(), mapped_at(at)) {
+            report(&file);
+        }
+    });
+}
+
+/// The file that is mapped at this address, from the working folder on where it lies in that.
 #[cfg(unix)]
-pub(crate) fn on_lost_bytes(lost: fn(usize)) {
-    on_signal(libc::SIGBUS, lost);
+fn mapped_at(at: usize) -> Option<String> {
+    if !cfg!(target_os = "linux") {
+        return Some("a mapped file".into());
+    }
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let (_, path) = maps.lines().filter_map(mapping).find(|((start, end), _)| (*start..*end).contains(&at))?;
+    let path = std::path::Path::new(path);
+    let inside = std::env::current_dir().ok().and_then(|folder| path.strip_prefix(folder).ok());
+    Some(inside.unwrap_or(path).display().to_string())
+}
+
+/// A line of `maps` that is a file's: where it lies, and its path.
+#[cfg(unix)]
+fn mapping(line: &str) -> Option<((usize, usize), &str)> {
+    let (start, end) = line.split(' ').next()?.split_once('-')?;
+    let path = &line[line.find('/')?..];
+    Some(((usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?), path))
 }
 
 /// `told` is called, with the address that the signal is about, on the thread that raises it; then the signal does what it
@@ -110,7 +128,7 @@ fn on_signal(signal: libc::c_int, told: fn(usize)) {
 
 /// Ends the process at once. Nothing is run that a process runs at its end: whatever ends it may hold the locks of that.
 #[allow(unsafe_code)]
-fn end(code: i32) -> ! {
+pub fn end(code: i32) -> ! {
     #[cfg(unix)]
     // SAFETY: _exit takes any number and is allowed in a signal handler.
     unsafe {

@@ -1,12 +1,14 @@
-//! How much memory this process has in use, and how much more it may take before the system would end it; how long a
-//! thread has been on the processor.
+//! How much memory this process may take before the system would end it: every command asks before it begins. The library
+//! says how much a piece of work needs.
 //!
-//! Linux tells all of it; elsewhere the answer is "unknown", and nothing is forecast. No result depends on it: it only decides
-//! whether work is begun.
+//! Linux tells how much there is; elsewhere the answer is "unknown", and nothing is refused.
 
-use crate::error::{Error, Result, ensure};
-pub use crate::os::{Told, on_exhaustion};
-use std::time::Duration;
+use aircache::files::Files;
+use aircache::golden::Bundle;
+use aircache::input::Prepared;
+use aircache::model::{Model, Rounded};
+use aircache::pass::Precision;
+use aircache::{Error, Result};
 
 /// The variable that says how much may be taken, instead of the system: `12GB`, `500MB`, or a number of bytes.
 pub const VARIABLE: &str = "AIRCACHE_MEMORY";
@@ -24,18 +26,50 @@ pub fn check(at: &str, need: u64) -> Result<()> {
         None => available(),
         Some(text) => Some(size(&text.to_string_lossy())?),
     };
+    let free = free.unwrap_or(u64::MAX);
+    if need <= free {
+        return Ok(());
+    }
     let gb = |n: u64| {
         if n < 1_000_000_000 { format!("{:.1} MB", n as f64 / 1e6) } else { format!("{:.1} GB", n as f64 / 1e9) }
     };
-    let free = free.unwrap_or(u64::MAX);
-    ensure!(
-        need <= free,
-        at,
-        format!("{} of free memory", gb(need)),
-        gb(free),
-        format!("end other programs; {VARIABLE}={}GB tries it all the same", need.div_ceil(1_000_000_000))
-    );
-    Ok(())
+    let remedy = format!("end other programs; {VARIABLE}={}GB tries it all the same", need.div_ceil(1_000_000_000));
+    Err(Error::new(at, format!("{} of free memory", gb(need)), gb(free)).remedy(remedy))
+}
+
+/// Fails where there is no memory for a prompt, beside the weights that are in memory already.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_prompt(model: &Model, prompt: &Prepared) -> Result<()> {
+    let held = model.checkpoint.bytes() - model.checkpoint.mapped_bytes();
+    check(model.checkpoint.label(), model.forecast(Some(prompt)).saturating_sub(held))
+}
+
+/// Fails where there is no memory for so many copies of a bundle's largest stage, in f64.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_stages(bundle: &Bundle, copies: u64) -> Result<()> {
+    let Some(stage) = bundle.largest() else { return Ok(()) };
+    check(&format!("{}: {}", bundle.label(), stage.name), copies * size_of::<f64>() as u64 * stage.numbers() as u64)
+}
+
+/// Loads a checkpoint, once there is memory for those of its tensors that have to be copied.
+///
+/// # Errors
+/// As [`Model::load`] and [`check`].
+pub fn load(files: &Files) -> Result<Model> {
+    Model::load_if(files, |weights| check(weights.label(), weights.copied_bytes()))
+}
+
+/// The model in the type of a precision, once there is memory for a copy of its weights where that takes one.
+///
+/// # Errors
+/// As [`check`].
+pub fn rounded(model: &Model, precision: Precision) -> Result<Rounded<'_>> {
+    check(model.checkpoint.label(), model.checkpoint.rounded_bytes(precision.grid()))?;
+    model.rounded(precision.grid())
 }
 
 /// `12GB`, `500MB` or a number of bytes.
@@ -46,14 +80,9 @@ fn size(text: &str) -> Result<u64> {
     bytes.ok_or_else(|| Error::new(VARIABLE, "a size such as 12GB, 500MB or a number of bytes", format!("{text:?}")))
 }
 
-/// Bytes of this process in physical memory.
-pub fn resident() -> Option<u64> {
-    field(&std::fs::read_to_string("/proc/self/status").ok()?, "VmRSS:").map(|kib| kib * 1024)
-}
-
 /// Bytes that can still be taken: what the system has free or can free, or less where a control group or a limit on address
 /// space (`ulimit -v`) says so.
-pub fn available() -> Option<u64> {
+fn available() -> Option<u64> {
     let system = field(&std::fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:").map(|kib| kib * 1024);
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let second = within(&groups, "", "", ["memory.max", "memory.current", "inactive_file"]);
@@ -87,20 +116,6 @@ fn anonymous(line: &str) -> Option<u64> {
     (!of_file).then_some(size)
 }
 
-/// What the system calls this thread, for [`processor_time`].
-pub fn thread() -> Option<String> {
-    Some(std::fs::read_link("/proc/thread-self").ok()?.to_str()?.to_owned())
-}
-
-/// How long a thread of this process has been on the processor; `name`: what [`thread`] said on it.
-pub fn processor_time(name: &str) -> Option<Duration> {
-    let stat = std::fs::read_to_string(format!("/proc/{name}/stat")).ok()?;
-    // Behind the program's name, which may hold anything: state, parent …; user and system time are the 12th and 13th.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-    let mut ticks = || fields.next()?.parse::<u64>().ok();
-    Some(Duration::from_millis(10 * (ticks()? + ticks()?))) // a hundred a second on every Linux
-}
-
 /// What a control group leaves: its limit less what it uses, without the files that it would drop first.
 fn group(folder: &str, [limit, used, files]: [&str; 3]) -> Option<u64> {
     let read = |name: &str| std::fs::read_to_string(format!("/sys/fs/cgroup{folder}{name}")).ok();
@@ -110,7 +125,7 @@ fn group(folder: &str, [limit, used, files]: [&str; 3]) -> Option<u64> {
 }
 
 /// The number after `name` on the line that begins with it.
-fn field(text: &str, name: &str) -> Option<u64> {
+pub fn field(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix([' ', '\t']))?;
     line.split_whitespace().next()?.parse().ok()
 }
@@ -157,9 +172,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn this_process_uses_memory_and_some_is_free() {
-        let held = resident().expect("Linux tells");
-        assert!(held > 1 << 20, "{held} bytes");
+    fn some_memory_is_free() {
         assert!(available().expect("Linux tells") > 0);
     }
 }
