@@ -15,12 +15,9 @@ mod proto;
 
 use crate::error::{Error, Result, ensure};
 use cut::Cut;
-use normalize::Charsmap;
+use normalize::{Normalizer, SPACE};
 use proto::{Kind, Proto};
 use std::collections::HashMap;
-
-/// What a space is written as inside pieces.
-const SPACE: &str = "\u{2581}";
 
 /// The most bytes of a piece; the longest of any checkpoint on the hub have a few hundred.
 const LONGEST: usize = 1024;
@@ -35,9 +32,7 @@ pub struct Pieces {
     reserved: HashMap<String, u32>,
     bytes: [Option<u32>; 256],
     unknown: u32,
-    charsmap: Charsmap,
-    /// Texts of user-defined pieces, long ones first.
-    cut_first: Vec<String>,
+    normalizer: Normalizer,
     cut: Cut,
 }
 
@@ -49,7 +44,7 @@ impl Pieces {
     pub fn read(bytes: &[u8], at: &str) -> Result<Pieces> {
         let proto = Proto::read(bytes, at)?;
         let (mut ids, mut reserved, mut of_bytes) = (HashMap::new(), HashMap::new(), [None; 256]);
-        let (mut unknown, mut cut_first) = (None, Vec::new());
+        let mut unknown = None;
         for (id, (text, _, kind)) in (0u32..).zip(&proto.pieces) {
             ensure!(text.len() <= LONGEST, at, format!("pieces of at most {LONGEST} bytes"), text.len());
             match kind {
@@ -58,7 +53,6 @@ impl Pieces {
             };
             match kind {
                 Kind::Unknown => unknown = Some(id),
-                Kind::UserDefined => cut_first.push(text.clone()),
                 Kind::Byte => {
                     let hex = text.strip_prefix("<0x").and_then(|t| t.strip_suffix('>'));
                     let byte = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
@@ -68,13 +62,11 @@ impl Pieces {
                 _ => {}
             }
         }
-        cut_first.sort_by_key(|text| std::cmp::Reverse(text.len()));
-        cut_first.retain(|text| !text.is_empty());
         let unknown = unknown.ok_or_else(|| Error::new(at, "an unknown piece", "none"))?;
         let cut = Cut::new(&proto, &ids, unknown)
             .map_err(|e| Error::new(at, "pieces that the crate `tokenizers` cuts", e))?;
-        let charsmap = Charsmap::read(&proto.charsmap);
-        Ok(Pieces { proto, ids, reserved, bytes: of_bytes, unknown, charsmap, cut_first, cut })
+        let normalizer = Normalizer::new(&proto);
+        Ok(Pieces { proto, ids, reserved, bytes: of_bytes, unknown, normalizer, cut })
     }
 
     /// Number of pieces.
@@ -101,29 +93,17 @@ impl Pieces {
         self.proto.pieces.get(id as usize).map_or(Kind::Unknown, |(_, _, kind)| *kind)
     }
 
-    /// The length of the longest user-defined piece that a text begins with.
-    fn user_defined(&self, text: &str) -> Option<usize> {
-        self.cut_first.iter().find(|piece| text.starts_with(piece.as_str())).map(String::len)
-    }
-
     /// The ids of a text. Spec: E4.18–E4.20
     pub fn encode(&self, text: &str) -> Vec<u32> {
-        let text = self.normalized(text);
-        let mut ids = Vec::new();
-        let (mut start, mut at) = (0, 0);
+        let text = self.normalizer.normalized(text);
+        let (mut rest, mut ids) = (text.as_str(), Vec::new());
         // BPE joins nothing to a user-defined piece.
-        while self.proto.bpe && !self.cut_first.is_empty() && at < text.len() {
-            match self.user_defined(&text[at..]) {
-                Some(length) => {
-                    self.cut(&text[start..at], &mut ids);
-                    ids.push(self.ids[&text[at..at + length]]);
-                    at += length;
-                    start = at;
-                }
-                None => at += text[at..].chars().next().map_or(1, char::len_utf8),
-            }
+        while let Some((start, end)) = self.normalizer.user_defined(rest).filter(|_| self.proto.bpe) {
+            self.cut(&rest[..start], &mut ids);
+            ids.push(self.ids[&rest[start..end]]);
+            rest = &rest[end..];
         }
-        self.cut(&text[start..], &mut ids);
+        self.cut(rest, &mut ids);
         ids
     }
 

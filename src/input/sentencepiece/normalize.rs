@@ -1,25 +1,45 @@
 //! What SentencePiece does to text before it cuts it: rules for characters, spaces.
 //!
+//! The crate `tokenizers` has such a step, which gives other texts: of several rules for a grapheme it takes the shortest
+//! (E and its accent become e), and it does not spare user-defined pieces.
 //! Source: sentencepiece's `normalizer.cc`; the trie is one of darts-clone. Spec: E4.18
 
-use super::proto::Proto;
-use super::{Pieces, SPACE};
+use super::proto::{Kind, Proto};
+use std::cmp::Reverse;
+
+/// What a space is written as inside pieces.
+pub(super) const SPACE: &str = "\u{2581}";
+
+/// Makes text what is cut.
+#[derive(Debug, Clone)]
+pub(super) struct Normalizer {
+    rules: Rules,
+    /// Texts of user-defined pieces, long ones first.
+    user_defined: Vec<String>,
+    /// Whether a space is put before the text, and whether behind it instead.
+    dummy_prefix: bool,
+    space_behind: bool,
+    /// Whether spaces are made one, and none at the ends.
+    trim: bool,
+    /// Whether spaces become U+2581.
+    escape: bool,
+}
 
 /// A trie of rules, and the texts they write, each closed by a zero.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Charsmap {
+struct Rules {
     units: Vec<u32>,
     texts: Vec<u8>,
 }
 
-impl Charsmap {
+impl Rules {
     /// Reads the trie's size in bytes, the trie, the texts; nothing where that is not what it is.
-    pub fn read(bytes: &[u8]) -> Charsmap {
+    fn read(bytes: &[u8]) -> Rules {
         let read = || {
             let (size, rest) = bytes.split_first_chunk::<4>()?;
             let (trie, texts) = rest.split_at_checked(u32::from_le_bytes(*size) as usize)?;
             let units = trie.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect();
-            Some(Charsmap { units, texts: texts.to_vec() })
+            Some(Rules { units, texts: texts.to_vec() })
         };
         read().unwrap_or_default()
     }
@@ -44,10 +64,32 @@ impl Charsmap {
     }
 }
 
-impl Pieces {
+impl Normalizer {
+    /// That of a model.
+    pub fn new(proto: &Proto) -> Normalizer {
+        let Proto { dummy_prefix, space_behind, trim, escape, .. } = *proto;
+        let user_defined = proto.pieces.iter().filter(|(text, _, kind)| *kind == Kind::UserDefined && !text.is_empty());
+        let mut user_defined: Vec<String> = user_defined.map(|(text, ..)| text.clone()).collect();
+        user_defined.sort_by_key(|text| Reverse(text.len()));
+        Normalizer { rules: Rules::read(&proto.charsmap), user_defined, dummy_prefix, space_behind, trim, escape }
+    }
+
+    /// The first user-defined piece in a text, the longest of those that begin there: where it starts and ends.
+    pub fn user_defined(&self, text: &str) -> Option<(usize, usize)> {
+        if self.user_defined.is_empty() {
+            return None;
+        }
+        text.char_indices().find_map(|(start, _)| Some((start, start + self.begins(&text[start..])?)))
+    }
+
+    /// The length of the longest user-defined piece that a text begins with.
+    fn begins(&self, text: &str) -> Option<usize> {
+        self.user_defined.iter().find(|piece| text.starts_with(piece.as_str())).map(String::len)
+    }
+
     /// The text as it is cut. Spec: E4.18
-    pub(super) fn normalized(&self, mut text: &str) -> String {
-        let Proto { trim, escape, dummy_prefix, space_behind, .. } = self.proto;
+    pub fn normalized(&self, mut text: &str) -> String {
+        let Normalizer { trim, escape, dummy_prefix, space_behind, .. } = *self;
         if trim {
             while let Some((" ", length)) = self.prefix(text) {
                 text = &text[length..];
@@ -88,10 +130,10 @@ impl Pieces {
     /// What the next characters become, and how many bytes they are; none at the end.
     fn prefix<'a>(&'a self, text: &'a str) -> Option<(&'a str, usize)> {
         let first = text.chars().next()?;
-        if let Some(length) = self.user_defined(text) {
+        if let Some(length) = self.begins(text) {
             return Some((&text[..length], length));
         }
-        let rule = self.charsmap.longest(text.as_bytes()).filter(|&(length, _)| text.is_char_boundary(length));
+        let rule = self.rules.longest(text.as_bytes()).filter(|&(length, _)| text.is_char_boundary(length));
         Some(match rule {
             Some((length, becomes)) => (becomes, length),
             None => (&text[..first.len_utf8()], first.len_utf8()),
