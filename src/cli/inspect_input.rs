@@ -5,7 +5,6 @@ use aircache::Error;
 use aircache::family::Family;
 use aircache::files::Files;
 use aircache::input::dialogue::Dialogue;
-use aircache::input::template::DEFAULT_DATE;
 use aircache::input::{Image, Tokenizer};
 use aircache::processor::Processor;
 use std::sync::Arc;
@@ -51,7 +50,7 @@ pub fn look(files: &Files, family: Option<&Arc<dyn Family>>) -> Reading {
     let tokenizer = Tokenizer::load(files);
     reading.tokenizer = reading.noted(tokenizer);
     let named = family.map_or(Ok(None), |family| family.conversation(files));
-    let dialogue = named.and_then(|named| Dialogue::load(files, named, DEFAULT_DATE));
+    let dialogue = named.and_then(|named| Dialogue::load(files, named));
     reading.template = reading.noted(dialogue).map(|d| d.label());
     let Some(family) = family else { return reading };
     let reader = family.reader(files);

@@ -37,7 +37,6 @@ pub enum Verdict {
     /// Done, and the verdict is pass: exit code 0.
     Pass,
     /// The verdict is fail: exit code 1.
-    #[allow(dead_code)] // for `check`
     Fail,
 }
 

@@ -19,16 +19,16 @@ pub struct Conversation {
     pub separator: &'static str,
 }
 
-/// Where an image stands in what the user says.
-const IMAGE: &str = "<image>";
+/// What a question may say where an image belongs, in any family.
+pub(crate) const MARK: &str = "<image>";
 
 impl Conversation {
     /// The prompt, the assistant's turn begun: a line `<image>` for each image before what the user says, unless that
     /// says itself where they stand. Spec: D4.6
     pub fn render(&self, images: usize, prompt: &str, system: Option<&str>) -> String {
         let Conversation { system: before, message, user, assistant, separator, .. } = self;
-        let lines = if prompt.contains(IMAGE) { 0 } else { images };
-        let lines = format!("{IMAGE}\n").repeat(lines);
+        let lines = if prompt.contains(MARK) { 0 } else { images };
+        let lines = format!("{MARK}\n").repeat(lines);
         let message = system.unwrap_or(message);
         format!("{before}{message}{separator}{user}{lines}{prompt}{separator}{assistant}")
     }

@@ -2,13 +2,10 @@
 //!
 //! Spec: D4.4, D4.6, A4.5
 
-use super::conversation::Conversation;
+use super::conversation::{Conversation, MARK};
 use super::template::{Template, Turn};
 use crate::error::{Error, Result};
 use crate::files::Files;
-
-/// What a question may say where an image belongs, in any family.
-pub(crate) const MARK: &str = "<image>";
 
 /// A checkpoint's way to write prompts.
 #[derive(Debug, Clone)]
@@ -20,16 +17,15 @@ pub enum Dialogue {
 }
 
 impl Dialogue {
-    /// That of a checkpoint: the conversation template that it names, or else the chat template in its files; `date` is what
-    /// chat templates are told that ask for it.
+    /// That of a checkpoint: the conversation template that it names, or else the chat template in its files.
     ///
     /// # Errors
     /// As [`Template::load`].
-    pub fn load(files: &Files, named: Option<Conversation>, date: (i32, u32, u32)) -> Result<Dialogue> {
+    pub fn load(files: &Files, named: Option<Conversation>) -> Result<Dialogue> {
         let at = || format!("{}: template", files.label("config.json"));
         match named {
             Some(conversation) => Ok(Dialogue::Conversation(conversation, at())),
-            None => Ok(Dialogue::Template(Template::load(files, date)?)),
+            None => Ok(Dialogue::Template(Template::load(files)?)),
         }
     }
 

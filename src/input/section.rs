@@ -1,5 +1,6 @@
 //! JSON objects of processor files, read field by field; null counts as missing, as in transformers.
 
+use crate::config::json;
 use crate::error::{Error, Result};
 use crate::files::Files;
 use serde_json::{Map, Value};
@@ -13,13 +14,7 @@ pub(crate) struct Section {
 impl Section {
     /// The object in the file `name`; `None` where there is no such file.
     pub fn read(files: &Files, name: &str) -> Result<Option<Section>> {
-        let Some(bytes) = files.read(name)? else { return Ok(None) };
-        let at = files.label(name);
-        match serde_json::from_slice(&bytes) {
-            Ok(Value::Object(fields)) => Ok(Some(Section { at, fields })),
-            Ok(_) => Err(Error::new(at, "a JSON object", "another JSON value")),
-            Err(e) => Err(Error::new(at, "a JSON object", e)),
-        }
+        Ok(json::load(files, name)?.map(|fields| Section { at: files.label(name), fields }))
     }
 
     /// The value of `key`; null counts as missing, as in transformers.
@@ -29,7 +24,7 @@ impl Section {
 
     /// An error about `key`.
     pub fn wrong(&self, key: &str, expected: &str) -> Error {
-        let got = self.get(key).map_or("nothing".into(), |v| v.to_string().chars().take(80).collect::<String>());
+        let got = self.get(key).map_or("nothing".into(), json::kind);
         Error::new(format!("{}: {key}", self.at), expected, got)
     }
 

@@ -7,9 +7,9 @@ use super::assemble::{assemble, fits};
 use crate::error::{Error, Result, ensure};
 use crate::family::{self, Family, Reader};
 use crate::files::Files;
-use crate::input::dialogue::{Dialogue, MARK};
+use crate::input::conversation::MARK;
+use crate::input::dialogue::Dialogue;
 use crate::input::settings::Settings;
-use crate::input::template::DEFAULT_DATE;
 use crate::input::{Image, Prepared, PreparedImage, Tokenizer, video};
 use crate::kernel::resample::Resampler;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ impl Processor {
             format!("image_token_id {} of {}", family.image_token(), files.label("config.json")),
             id.map_or("no such token".into(), |id| format!("token {id}"))
         );
-        let dialogue = Dialogue::load(files, family.conversation(files)?, DEFAULT_DATE)?;
+        let dialogue = Dialogue::load(files, family.conversation(files)?)?;
         Ok(Processor { family: family.clone(), reader, dialogue, tokenizer, image_token, files: files.clone() })
     }
 
@@ -49,15 +49,6 @@ impl Processor {
     pub fn with_resampler(mut self, resampler: Resampler) -> Processor {
         self.reader.settings_mut().pixels.resampler = resampler;
         self
-    }
-
-    /// The same processor with another day, (year, month, day), for templates that ask for the date. Spec: A4.1
-    ///
-    /// # Errors
-    /// As [`Dialogue::load`].
-    pub fn with_date(mut self, date: (i32, u32, u32)) -> Result<Processor> {
-        self.dialogue = Dialogue::load(&self.files, self.family.conversation(&self.files)?, date)?;
-        Ok(self)
     }
 
     /// The tokenizer.

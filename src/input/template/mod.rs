@@ -101,12 +101,12 @@ impl Template {
     ///
     /// # Errors
     /// None of the files has one; it does not compile. Spec: T4.5, A4.3
-    pub fn load(files: &Files, date: (i32, u32, u32)) -> Result<Template> {
+    pub fn load(files: &Files) -> Result<Template> {
         let field = |name: &str| -> Result<Option<Template>> {
             let Some(section) = Section::read(files, name)? else { return Ok(None) };
             let Some(value) = section.get("chat_template") else { return Ok(None) };
             let at = format!("{}: chat_template", section.at);
-            Ok(Some(Template::new(default_of(value, &at)?, at, date)?))
+            Ok(Some(Template::new(default_of(value, &at)?, at, DEFAULT_DATE)?))
         };
         for name in [PROCESSOR, "chat_template.json"] {
             if let Some(found) = field(name)? {
@@ -116,7 +116,7 @@ impl Template {
         if let Some(bytes) = files.read("chat_template.jinja")? {
             let at = files.label("chat_template.jinja");
             let text = std::str::from_utf8(&bytes).map_err(|e| Error::new(&at, "UTF-8 text", e))?;
-            return Template::new(text, at, date);
+            return Template::new(text, at, DEFAULT_DATE);
         }
         if let Some(found) = field("tokenizer_config.json")? {
             return Ok(found);
