@@ -149,6 +149,12 @@ pub(super) fn cases() -> Vec<Case> {
         }),
         broken("no template", NAME, |m| std::fs::remove_file(m.join("chat_template.jinja")).unwrap()),
     ];
+    // What one expression makes is not bounded, but the process is: these ask for memory that is not there, or are given up.
+    all.extend([
+        template("a list doubled 45 times by with", &["memory"], doubled_by_with("[1]")),
+        template("a text doubled 45 times by with", &["given up"], doubled_by_with("'x'")),
+        template("10¹⁰ items turned around", &["memory"], "{{ ([1] * 10000000000)[::-1] }}"),
+    ]);
     all.extend(cyclic());
     all.extend(chains());
     all.extend([
@@ -382,6 +388,12 @@ fn chains() -> Vec<Case> {
 fn nested_loops() -> String {
     let all = "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}";
     format!("{all}{{{{ b }}}}{}", "{% endfor %}".repeat(3))
+}
+
+/// `x0` begun with a value, and 45 scopes in one another in which the next is twice the last.
+fn doubled_by_with(start: &str) -> String {
+    let scopes: String = (0..45).map(|i| format!("{{% with x{} = x{i} + x{i} %}}", i + 1)).collect();
+    format!("{{% set x0 = {start} %}}{scopes}{{{{ x45 }}}}{}", "{% endwith %}".repeat(45))
 }
 
 /// `x` begun with a value and made anew forty times.

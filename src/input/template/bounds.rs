@@ -1,7 +1,6 @@
-//! What the values of a chat template may come to: looked at before a method or a filter makes one, and when a variable
-//! takes one.
+//! Bounds on the values of a chat template: checked before a method or a filter makes one, and when a variable takes one.
 //!
-//! What grows by many small steps is [`crate::foreign`]'s business. Spec: C4.13
+//! The memory that many small steps take is [`crate::foreign`]'s business. Spec: C4.13
 
 use minijinja::value::{Value, ValueKind};
 use minijinja::{Error, ErrorKind};
@@ -67,6 +66,16 @@ fn bounded(size: Size) -> Result<(), Error> {
 /// Fails where a value is too large.
 pub(super) fn known(value: &Value) -> Result<(), Error> {
     bounded(size(value))
+}
+
+/// What a variable takes: the value, an iterable as a list, as Python's `+` and slices give them.
+pub(super) fn taken(value: Value) -> Result<Value, Error> {
+    known(&value)?;
+    if value.kind() != ValueKind::Iterable {
+        return Ok(value);
+    }
+    let items: Vec<Value> = value.try_iter()?.take(MAX_ITEMS + 1).collect();
+    bounded(Size::Items(items.len())).map(|()| Value::from(items))
 }
 
 /// Prints behind `text`, which must not become too large.

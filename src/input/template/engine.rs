@@ -2,7 +2,7 @@
 //!
 //! Source: transformers 5.17 `chat_template_utils._cached_compile_jinja_template`. Spec: T4.5, C4.13
 
-use super::bounds::{forecast, known, wrong};
+use super::bounds::{forecast, known, taken, wrong};
 use super::namespace::namespace;
 use super::rewrite::rewritten;
 use super::{methods, python};
@@ -39,7 +39,7 @@ pub(super) fn compiled(source: &str, date: (i32, u32, u32)) -> Result<Environmen
     env.set_fuel(Some(FUEL));
     env.set_recursion_limit(100);
     env.add_filter("tojson", python::tojson);
-    env.add_filter("bounded", |value: Value| known(&value).map(|()| value));
+    env.add_filter("bounded", taken);
     bounded!(env: batch chain format indent join list max min replace reverse slice sort sum unique zip);
     env.add_function("namespace", namespace);
     env.add_function("raise_exception", |message: String| -> Result<Value, Error> { Err(wrong(message)) });

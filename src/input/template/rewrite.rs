@@ -3,8 +3,8 @@
 //! ```text
 //! {% generation %} … {% endgeneration %}   {% with %} … {% endwith %}
 //! {% set x = value %}                      {% set x = (value)|bounded %}
-//! {% set n.x = value %}                    {% set field_0 = (value)|bounded %}{% do n.set("x", field_0) %}
-//! {% set n.x %} … {% endset %}             {% set field_0 %} … {% endset %}{% do n.set("x", field_0) %}
+//! {% set n.x = value %}                    {% set aircache_0 = (value)|bounded %}{% do n.set("x", aircache_0) %}
+//! {% set n.x %} … {% endset %}             {% set aircache_0 %} … {% endset %}{% do n.set("x", aircache_0) %}
 //! ```
 //! `{% generation %}` is a scope that prints its body, as `{% with %}` is (A4.2). What a variable takes has bounds (C4.13).
 //! If this file overlooks a field that is set, the engine refuses to set it: [`super::namespace`].
@@ -89,7 +89,7 @@ fn set(assignment: &str, behind: &mut Vec<Vec<String>>) -> Vec<String> {
         match name.rsplit_once('.') {
             None => head += target,
             Some((namespace, field)) => {
-                let variable = format!("field_{}", fields.len());
+                let variable = format!("aircache_{}", fields.len());
                 head += &target.replacen(name, &variable, 1);
                 fields.push(format!("do {namespace}.set(\"{}\", {variable})", field.trim()));
             }
