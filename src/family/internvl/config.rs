@@ -1,7 +1,6 @@
 //! InternVL2's `config.json`: of its own code (`internvl_chat`), and of transformers (`internvl`).
 //!
-//! Source: InternVL2's `configuration_internvl_chat.py`, `modeling_internvl_chat.py`; transformers 5.17,
-//! `models/internvl/configuration_internvl.py`.
+//! Source: InternVL2's `*_internvl_chat.py`; transformers 5.17, `models/internvl/configuration_internvl.py`.
 
 use crate::config::defaults::Defaults;
 use crate::config::json::{self, Scope, kind};
