@@ -101,7 +101,10 @@ fn imports_make_no_circles() {
     let sources: Vec<_> = sources().into_iter().map(|(path, _, text)| (path, text)).collect();
     let found = circles::circles(&sources);
     let arrows: Vec<_> = found.iter().map(|(_, arrows)| arrows).collect();
-    assert!(found.is_empty(), "files that need each other: {arrows:#?}; move what both sides need into a file below both");
+    assert!(
+        found.is_empty(),
+        "files that need each other: {arrows:#?}; move what both sides need into a file below both"
+    );
 }
 
 /// The parts that must stay testable without a model.
