@@ -109,7 +109,7 @@ impl Files {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Error::new(path.display(), "a readable file", e)),
             Ok(found) => {
-                whole(&path, &found, "a regular file", most(name), "is it the right file?").map(|b| Some(Cow::Owned(b)))
+                whole(&path, &found, "a regular file", most(name), "check that it is the right file").map(|b| Some(Cow::Owned(b)))
             }
         }
     }

@@ -58,7 +58,7 @@ pub fn caught<T>(at: &str, what: &str, job: impl FnOnce() -> T) -> Result<T> {
     done.map_err(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
         let text: String = text.unwrap_or("no message").chars().take(200).collect();
-        Error::new(at, what, format!("something its reader does not expect ({text})"))
+        Error::new(at, what, format!("content that its reader cannot handle ({text})"))
     })
 }
 
@@ -82,7 +82,7 @@ pub fn watched<T: Send + 'static>(
         let _ = done.send(caught(&file, &wanted, job)); // nobody waits once it has been given up
     });
     thread.map_err(|e| {
-        let room = format!("it takes {} MB of address space: is `ulimit -v` or `ulimit -u` set?", STACK >> 20);
+        let room = format!("it takes {} MB of address space: check `ulimit -v` and `ulimit -u`", STACK >> 20);
         Error::new(at, "a thread that can be started to read it", e).remedy(room)
     })?;
     let name = name.recv().ok().flatten();
@@ -95,7 +95,7 @@ pub fn watched<T: Send + 'static>(
         let worked = name.as_deref().and_then(processor_time).unwrap_or_else(|| start.elapsed());
         if worked.as_secs() >= limits.seconds || start.elapsed().as_secs() >= 6 * limits.seconds {
             let e = Error::new(at, what, format!("no end after {} s", limits.seconds));
-            return Err(e.remedy("it was given up; does it loop for ever?"));
+            return Err(e.remedy("it was given up; does it have an endless loop, for ever?"));
         }
         let grown = resident().unwrap_or(0).saturating_sub(before);
         if grown > limits.growth {
@@ -139,7 +139,7 @@ mod tests {
     fn work_comes_back_and_panics_are_errors() {
         assert_eq!(watched("f", "a file", SHORT, || 7).unwrap(), 7);
         let e = watched::<()>("f", "a file", SHORT, || panic!("at {}", 3)).unwrap_err();
-        assert_eq!(e.to_string(), "f: expected a file, found something its reader does not expect (at 3)");
+        assert_eq!(e.to_string(), "f: expected a file, found content that its reader cannot handle (at 3)");
         assert!(!inside());
         assert!(caught("f", "a file", inside).unwrap());
     }

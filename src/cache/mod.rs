@@ -27,7 +27,7 @@ impl<T: Real> Cache<T> {
     /// # Panics
     /// In f64 (C7.4a).
     pub fn in_bf16(layers: usize, kv_heads: usize, head_dim: usize) -> Self {
-        assert!(T::NAME == "f32", "C7.4a: bf16 is kept of f32 alone");
+        assert!(T::NAME == "f32", "C7.4a: only a cache of f32 stores bf16");
         Cache { layers: vec![vec![HeadCache::in_bf16(head_dim); kv_heads]; layers], rows: 0 }
     }
 

@@ -105,7 +105,7 @@ fn replayed(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> Res
     }
     let truth = BundleWriter::create_by(output::temporary, &std::env::temp_dir().join("aircache-replay.safetensors"))
         .map_err(|e| {
-        e.remedy("a replay keeps its own numbers there for a while: set TMPDIR to a folder for them")
+        e.remedy("the replay writes a temporary file there: set TMPDIR to another folder")
     })?;
     replay(model, prompt, candidate, truth)
 }

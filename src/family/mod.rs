@@ -44,7 +44,7 @@ pub fn load(files: &Files) -> Result<Arc<dyn Family>> {
     let label = files.label("config.json");
     let Some(map) = json::load(files, "config.json")? else {
         return Err(Error::new(label, "a model configuration", "no such file")
-            .remedy("give a folder as it lies on the Hugging Face hub"));
+            .remedy("give a checkpoint folder as the Hugging Face hub has it"));
     };
     read(files, &label, &map)
 }

@@ -73,7 +73,7 @@ impl Case<'_> {
         {
             verdict.index = sample.index(name, &verdict.index);
             let part = format!("{} of {} rows judged", sample.rows.len(), Layout::of(name, &sample.shape).rows);
-            let counted = "; rows in words are counted among these";
+            let counted = "; the row numbers count only these rows";
             verdict.words = match verdict.outcome {
                 Outcome::Fail => format!("{}; {part}{counted}", verdict.words),
                 _ => part,
@@ -94,7 +94,7 @@ impl Case<'_> {
             return not_judged(if input {
                 "give --image and --prompt to have it judged"
             } else {
-                "the golden does not hold it"
+                "the golden does not have this stage"
             });
         };
         let shape = ours.shape.to_vec();
@@ -116,7 +116,7 @@ impl Case<'_> {
             return Err(Box::new(StageVerdict::plain(
                 name,
                 Outcome::Pass,
-                "the truth as the type stores it, every bit",
+                "every bit equals the stored truth",
             )));
         }
         let got = match &sample {
@@ -128,7 +128,7 @@ impl Case<'_> {
         let at = Stage::parse(name);
         let pixels = at.is_some_and(|at| at.site == Site::Pixels);
         if noise.is_none() && !pixels {
-            return not_judged("the golden holds no noise for it");
+            return not_judged("the golden has no noise for this stage: record it without --no-noise");
         }
         let (truth, got) = (&truth[..], &got[..]);
         if truth.is_empty() {
@@ -169,11 +169,11 @@ impl Case<'_> {
         sorted.1.sort_unstable();
         let squeezed: Vec<usize> = got.iter().copied().filter(|&s| s != 1).collect();
         let hint = if sorted.0 == sorted.1 {
-            "; the same sides in another order: transposed?"
+            "; the sizes are in another order: is it transposed?"
         } else if squeezed == shape {
-            "; a side of 1 too many: a batch?"
+            "; one more size of 1: is it a batch axis?"
         } else if got.len() == shape.len() && got.iter().zip(shape).filter(|(a, b)| a != b).count() == 1 {
-            "; one side differs: another number of rows or heads"
+            "; one size differs: another number of rows or heads"
         } else {
             ""
         };

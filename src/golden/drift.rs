@@ -136,7 +136,7 @@ impl Aslant<'_> {
         let Some(fit) = sums.all(&noise.scale) else { return };
         let is_large = large(&fit, roundoff(self.precision) / 16.0, LEAST[0], layout.rows as f64 * sums.width as f64);
         let fits = self.hats.entry(stage.to_string()).or_default();
-        fits.push((is_large, format!("the activation of numbers near {at}: another function?"), fit));
+        fits.push((is_large, format!("a change of the activation near {at}: is it another function?"), fit));
         let ratio = |fit: &Fit| fit.a.abs() / fit.ruler();
         let largest = fits.iter().filter(|f| f.0).max_by(|a, b| ratio(&a.2).total_cmp(&ratio(&b.2)));
         if let Some((_, along, fit)) = largest {
@@ -163,9 +163,9 @@ fn strongest(
     let u = roundoff(precision);
     let (name, least) = match aside {
         None => ("the truth", u),
-        Some(Aside::Branch(Branch::Attention)) => ("what attention adds", u),
-        Some(Aside::Branch(Branch::Mlp)) => ("what the MLP adds", u),
-        Some(_) => ("one over the size of a row: another ε in a norm?", u / 4.0),
+        Some(Aside::Branch(Branch::Attention)) => ("the output of attention", u),
+        Some(Aside::Branch(Branch::Mlp)) => ("the output of the MLP", u),
+        Some(_) => ("1 / (size of a row): does a norm have another ε?", u / 4.0),
     };
     let rows = layout.rows as f64;
     let drift = |along: String, fit: Fit| Drift { along, error: fit.a.abs(), ruler: fit.ruler() };

@@ -116,7 +116,7 @@ impl Case<'_> {
             }
             let judged = part == "input" || ground.reaches(at);
             if !judged {
-                let words = "what it is computed from is not in the bundle";
+                let words = "the stages that it is computed from are not in the bundle";
                 return StageVerdict::plain(name, Outcome::NotJudged, words);
             }
         }
@@ -136,7 +136,7 @@ impl Case<'_> {
             Site::Sizes | Site::Grid | Site::Ids | Site::Roles | Site::Positions => integers::judge(self, name),
             Site::Window => windows::judge(self, name, l),
             Site::Importance if !self.same_window(l) => {
-                StageVerdict::plain(name, Outcome::NotJudged, "seen through another window than the golden's")
+                StageVerdict::plain(name, Outcome::NotJudged, "computed with another window than the golden's")
             }
             Site::Strength | Site::Skewness => shares::statistics(self, at, name),
             Site::Budget => shares::budget(self, name),

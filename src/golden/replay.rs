@@ -44,7 +44,7 @@ impl<T: Real> Sink<T> for Truth<'_> {
         stages::cache(&mut self.out, cache, self.positions, self.per_head)
     }
     fn undecided(&mut self, why: &Error) {
-        self.undecided = Some(format!("the policy does not get through the bundle's own values: {why}"));
+        self.undecided = Some(format!("the policy fails on the bundle's own values: {why}"));
     }
 }
 
@@ -59,7 +59,7 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
     for (key, ours) in [("family", Some(model.config.name())), ("model", digest.as_deref())] {
         let (Some(theirs), Some(ours)) = (candidate.metadata(key), ours) else { continue };
         let shown: String = theirs.chars().take(64).collect();
-        let remedy = "give the checkpoint that the candidate ran";
+        let remedy = "give --model with the checkpoint of the candidate";
         let at = format!("{}: metadata {key}", candidate.label());
         ensure!(theirs == ours, at, format!("{ours:?}, as the model's"), format!("{shown:?}"), remedy);
     }
@@ -100,7 +100,7 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
     let evicts = |name: &str| Stage::parse(name).is_some_and(|at| matches!(at.row().part, "policy" | "cache"));
     let unnamed = policy.is_none() && candidate.names().any(evicts);
     let unnamed =
-        unnamed.then(|| "metadata policy and retain name none, so that nobody knows what it should be".into());
+        unnamed.then(|| "the metadata policy and retain are missing, so the expected value is unknown".into());
 
     let out = Recorder::new(truth, Precision::Truth, Selection::default());
     let weights = &*model.rounded(precision.grid())?; // R10.4
@@ -140,12 +140,12 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
     {
         verdict
             .notes
-            .push("steps are replayed with the full cache: metadata policy and retain name no eviction".into());
+            .push("the metadata policy and retain are missing, so steps are replayed with the full cache".into());
     }
     if prompt.is_none() {
         verdict
             .notes
-            .push("ids and pixels are taken as they are: give --image and --prompt to have them judged".into());
+            .push("ids and pixels are not judged: give --image and --prompt to have them judged".into());
     }
     Ok(verdict)
 }

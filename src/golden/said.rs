@@ -39,7 +39,7 @@ pub(super) fn same(golden: &Bundle, candidate: &Bundle) -> Result<()> {
             format!("{}: metadata {key}", candidate.label()),
             format!("{}, as in {}", short(ours), golden.label()),
             short(theirs),
-            "bundles are compared only where model, images and prompt are the same"
+            "two bundles can be compared only with the same model, images and prompt"
         );
     }
     let theirs = policy(candidate)?;

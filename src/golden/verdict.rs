@@ -234,7 +234,7 @@ impl Verdict {
                 format!("fail, since the verdict is strict: {}; {unknown} tensors are no stages", self.counts())
             }
             None => format!(
-                "pass: every stage that was judged is what an honest {} computation gives ({})",
+                "pass: the error of every judged stage is that of an honest {} computation ({})",
                 self.precision,
                 self.counts()
             ),

@@ -53,7 +53,7 @@ fn unfolded(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
 
 /// Spec: C4.14e
 fn few(paths: &[PathBuf]) -> Result<()> {
-    let remedy = "choose the frames that matter";
+    let remedy = "give fewer frames";
     ensure!(paths.len() <= MAX_IMAGES, "the prompt", format!("at most {MAX_IMAGES} images"), paths.len(), remedy);
     Ok(())
 }
@@ -153,11 +153,11 @@ impl Image {
 
     fn decoded(bytes: &[u8], label: &str, sha256: String) -> Result<Image> {
         let broken =
-            |e: ::image::ImageError| Error::new(label, KINDS, e).remedy("is the file whole, and of such a kind?");
+            |e: ::image::ImageError| Error::new(label, KINDS, e).remedy("check that the file is complete and of this kind");
         let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
         let mut reader = reader.map_err(|e| Error::new(label, KINDS, e))?;
         let format = reader.format();
-        ensure!(format.is_some(), label, KINDS, "bytes of no known kind");
+        ensure!(format.is_some(), label, KINDS, "a file of an unknown kind");
         reader.limits(limits(MAX_ALLOC));
         let decoder = reader.into_decoder().map_err(broken)?;
         let (width, height) = decoder.dimensions();

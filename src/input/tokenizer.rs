@@ -133,8 +133,8 @@ impl Tokenizer {
         tokenizer_bounds::short(ids.iter().map(|&id| (id, self.token(id).map_or(0, |t| t.len()))))
             .map_err(|e| e.within(&self.at))?;
         match &self.inner {
-            Inner::Json(inner) => caught(&self.at, "ids it can decode", || inner.decode(ids, true))?
-                .map_err(|e| Error::new(&self.at, "ids it can decode", e)),
+            Inner::Json(inner) => caught(&self.at, "ids that the tokenizer can decode", || inner.decode(ids, true))?
+                .map_err(|e| Error::new(&self.at, "ids that the tokenizer can decode", e)),
             Inner::Pieces(inner) => Ok(inner.decode(ids)),
         }
     }

@@ -19,7 +19,7 @@ const STRETCH: usize = 4;
 pub(super) fn check(tokenizer: &tokenizers::Tokenizer) -> Result<()> {
     if let ModelWrapper::BPE(model) = tokenizer.get_model() {
         let drawn = model.dropout.filter(|share| *share > 0.0);
-        let remedy = "null, as for inference: with it the same text has other ids at every run";
+        let remedy = "null: with dropout, the same text has other ids in every run";
         ensure!(drawn.is_none(), "model.dropout", "null or 0", drawn.unwrap_or_default(), remedy);
     }
     let Some(decoder) = tokenizer.get_decoder() else { return Ok(()) };
@@ -44,7 +44,7 @@ fn walk(decoder: &Value, steps: &mut usize, stretch: &mut usize) -> Result<()> {
         }
         "Replace" => {
             let pattern = decoder["pattern"]["String"].as_str();
-            let expected = "a text as the pattern of Replace";
+            let expected = "a plain string as the pattern of Replace";
             let pattern = pattern.ok_or_else(|| Error::new("decoder", expected, shown(&decoder["pattern"])))?;
             replaced(pattern, text("content"))
         }

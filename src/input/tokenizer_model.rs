@@ -65,7 +65,7 @@ impl PieceTokenizer {
                 format!("{}: tokenizer_class", config.at),
                 "InternLM2Tokenizer or LlamaTokenizer beside a tokenizer.model",
                 class,
-                "a tokenizer.json, as save_pretrained writes it, is read of any class"
+                "add a tokenizer.json (save_pretrained writes one): it is read for any class"
             );
         }
         let mut list = added::of(files, "tokenizer_config.json")?;

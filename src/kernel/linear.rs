@@ -39,7 +39,7 @@ const CACHED: usize = 512 << 10;
 /// Where the shapes disagree, which only a bug of ours can cause (C3.3a).
 pub fn linear<T: Real>(x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Option<&[f32]>) -> Array2<T> {
     assert_eq!(x.ncols(), w.cols, "C3.3a: x has as many columns as w");
-    assert!(b.is_none_or(|b| b.len() == w.rows), "C3.3a: one bias an output");
+    assert!(b.is_none_or(|b| b.len() == w.rows), "C3.3a: one bias for each output");
     if w.cols == 0 {
         // An empty sum is 0; the bias is added to it.
         let mut y = Array2::from_elem((x.nrows(), w.rows), T::ZERO);

@@ -15,7 +15,7 @@ impl Model {
     /// # Errors
     /// None that a configuration that was read can cause.
     pub fn invented(config: Arc<dyn Family>, stored: Grid) -> Result<Model> {
-        let checkpoint = Checkpoint::empty("weights that nobody trained");
+        let checkpoint = Checkpoint::empty("random weights");
         let names = Names::new(&checkpoint, config.profile().names).inventing(stored);
         let (decoder, encoder) = parts(&*config, &names)?;
         let generation = GenerationConfig::load(&Files::Embedded(&[]))?;
@@ -27,7 +27,7 @@ impl Model {
     /// # Errors
     /// None that a configuration that was read can cause.
     pub fn invented_bytes(config: &dyn Family, stored: Grid) -> Result<u64> {
-        let checkpoint = Checkpoint::empty("weights that nobody trained");
+        let checkpoint = Checkpoint::empty("random weights");
         parts(config, &Names::new(&checkpoint, config.profile().names).counting(stored))?;
         Ok(checkpoint.bytes())
     }

@@ -47,7 +47,7 @@ impl<T: Real> Observed<'_, T> {
         ensure!(
             k[0] > 0 && k[2] > 0,
             at("keys [G, n, d_h]"),
-            "at least one KV head and one number a key",
+            "at least one KV head, and keys of at least one number",
             format!("{k:?}")
         );
         ensure!(q[2] == k[2], at("queries [H, w, d_h]"), format!("head size {}", k[2]), q[2]);

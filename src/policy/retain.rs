@@ -39,7 +39,7 @@ impl Retain {
     /// # Errors
     /// Where it is 0.
     pub fn tokens(tokens: usize) -> Result<Self> {
-        ensure!(tokens > 0, "retain-tokens", "at least 1 token a layer", tokens);
+        ensure!(tokens > 0, "retain-tokens", "at least 1 token in each layer", tokens);
         Ok(Retain::Tokens(tokens))
     }
 

@@ -66,7 +66,7 @@ fn counted(text: Text, roles: &Roles) -> Result<Vec<usize>> {
         rows.truncate(rows.len().saturating_sub(tail));
     }
     let expected = match text {
-        Text::After => "text after the last visual token, which judges the visual ones",
+        Text::After => "text after the last visual token (these rows vote)",
         Text::All => "a text token in the prompt",
         Text::Question { .. } => "a question between the last visual token and the template's tail",
     };

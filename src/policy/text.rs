@@ -83,7 +83,7 @@ impl fmt::Display for Policy {
 /// The JSON form: `{"name": …}` and any of the parts; `alpha` beside `"window": "elite"` is taken as well. Parts left
 /// out are the named preset's, or AirCache's. Unknown keys are ignored. Spec: D9.6
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
-#[serde(default, expecting = "an object of a policy's parts")]
+#[serde(default, expecting = "a JSON object with the parts of a policy")]
 struct Form {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,

@@ -8,7 +8,7 @@
 //! tensors  a tensor as a matrix or vector, its shape and type checked
 //! names    our names ("decoder.layers.3.mlp.up_proj.weight") → those that checkpoints of a family use
 //! named    a checkpoint asked by our names
-//! invented weights that nobody trained, for measuring
+//! invented random weights, for measuring
 //! scan     what `inspect` reports: numbers that are not finite, tensors nobody asked for
 //! ```
 //!

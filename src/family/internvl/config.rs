@@ -78,7 +78,7 @@ impl InternVlConfig {
         let image_token = added::id(files, CONTEXT)?.filter(|&id| (id as usize) < text.vocab).ok_or_else(|| {
             let at = files.label("added_tokens.json");
             Error::new(at, format!("{CONTEXT}, with an id below vocab_size {}", text.vocab), "none")
-                .remedy("tokenizer_config.json or tokenizer.json may have it too")
+                .remedy("add it to tokenizer_config.json or tokenizer.json")
         })?;
         Ok(InternVlConfig {
             image_token,

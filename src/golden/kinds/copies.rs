@@ -22,11 +22,11 @@ pub(in crate::golden) fn judge(case: &Case<'_>, at: Stage, name: &str) -> StageV
             let sets = if case.policy.is_some_and(|p| p.0.heads == Heads::Kv) { heads } else { 1 };
             let from = if case.candidate.get(&kept_name).is_some() { case.candidate } else { case.golden };
             if from.get(&kept_name).is_none() {
-                return not_judged("which entries are kept is not in the bundle");
+                return not_judged("policy.LL.kept is not in the bundle");
             }
             match kept(from, &kept_name, sets, scorer.candidates().len()) {
                 Some(sets) => Some(scorer.rows_kept(&sets, heads)),
-                None => return not_judged("its kept set is no set of tokens"),
+                None => return not_judged("policy.LL.kept is not a set of visual tokens"),
             }
         }
         None => None,
@@ -40,7 +40,7 @@ pub(in crate::golden) fn judge(case: &Case<'_>, at: Stage, name: &str) -> StageV
         (None, Ok(_)) => return case.numbers(name),
         (_, Err(_)) => return StageVerdict::plain(name, Outcome::Fail, "no stored numbers"),
     };
-    let Ok(whole) = whole else { return not_judged("its own keys or values are no numbers") };
+    let Ok(whole) = whole else { return not_judged("the candidate's own keys or values are not stored as numbers") };
     if whole.ndim() != 3 || got.ndim() != 3 || whole.shape()[0] != got.shape()[0] {
         return StageVerdict::plain(
             name,
@@ -96,7 +96,7 @@ fn positions(case: &Case<'_>, name: &str, rows: Option<Vec<Vec<usize>>>) -> Stag
         .i64(&Stage::once(Site::Positions).name())
         .or_else(|_| case.golden.i64(&Stage::once(Site::Positions).name()));
     let Ok(all) = own else {
-        return StageVerdict::plain(name, Outcome::NotJudged, "the prompt's positions are not known");
+        return StageVerdict::plain(name, Outcome::NotJudged, "input.positions is not in the bundle");
     };
     let n = *all.shape().last().unwrap_or(&0);
     let axes = all.len() / n.max(1);
@@ -116,9 +116,9 @@ fn positions(case: &Case<'_>, name: &str, rows: Option<Vec<Vec<usize>>>) -> Stag
         Some(i) => {
             let renumbered = got.iter().enumerate().all(|(i, &p)| p == i as i64);
             let words = if renumbered {
-                "renumbered from 0: entries have to keep their positions"
+                "positions start at 0 again: entries must keep the positions of the prompt"
             } else {
-                "other positions than the kept entries had"
+                "the positions differ from those of the kept entries"
             };
             StageVerdict::plain(name, Outcome::Fail, words).at(
                 vec![i],

@@ -9,7 +9,7 @@ pub(in crate::golden) fn judge(case: &Case<'_>, name: &str) -> StageVerdict {
         let words = if case.ground.is_some() {
             "give --image and --prompt to have it judged"
         } else {
-            "the golden does not hold it"
+            "the golden does not have this stage"
         };
         return StageVerdict::plain(name, Outcome::NotJudged, words);
     };
@@ -39,5 +39,5 @@ pub(in crate::golden) fn judge(case: &Case<'_>, name: &str) -> StageVerdict {
 /// The failure of a stage that holds no integers, or no set of rows.
 pub(in crate::golden) fn not_integers(case: &Case<'_>, name: &str) -> StageVerdict {
     let dtype = case.candidate.get(name).map_or("?".into(), |t| t.dtype.to_string());
-    StageVerdict::plain(name, Outcome::Fail, format!("stored as {dtype}, or not as ascending rows; expected integers"))
+    StageVerdict::plain(name, Outcome::Fail, format!("stored as {dtype}, or not as ascending rows; expected ascending integers"))
 }

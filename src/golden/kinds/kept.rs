@@ -86,7 +86,7 @@ pub(in crate::golden) fn judge(case: &Case<'_>, name: &str, l: usize) -> StageVe
         }
     }
     let Some(&(gap, high, low, margin, count)) = swaps.iter().max_by(|a, b| a.0.total_cmp(&b.0)) else {
-        return StageVerdict::plain(name, Outcome::Fail, "another number of tokens kept");
+        return StageVerdict::plain(name, Outcome::Fail, "another number of tokens is kept");
     };
     let outcome = if decide(&moved) == got { Outcome::Admissible } else { Outcome::Fail };
     let more = if count > 1 { format!(" ({count} in all)") } else { String::new() };

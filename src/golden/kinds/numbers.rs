@@ -53,7 +53,7 @@ pub(in crate::golden) fn judge(n: &Numbers<'_>) -> StageVerdict {
             let words = format!("{} of {} numbers are NaN or infinite", count, n.got.len());
             return StageVerdict::plain(n.name, Outcome::Fail, words).at(index(i), n.truth[i], n.got[i]);
         }
-        let words = "this type overflows here in honest computations too";
+        let words = "honest computations in this type overflow here too";
         return StageVerdict::plain(n.name, Outcome::NotJudged, words).at(index(i), n.truth[i], n.got[i]);
     }
 
@@ -143,7 +143,7 @@ fn words(n: &Numbers<'_>, layout: Layout, errors: &Errors, rulers: &Rulers, wors
     if let (Some(drift), "drift") = (n.drift, worst.statistic) {
         let ratio = drift.error / drift.ruler;
         return format!(
-            "each number is within the noise, but the errors follow {} ({ratio:.0} standard errors)",
+            "each number is within the noise, but the errors are correlated with {} ({ratio:.0} standard errors)",
             drift.along
         );
     }

@@ -22,10 +22,10 @@ fn statistic_ruler(case: &Case<'_>, values: &[f64], n: usize) -> f64 {
 /// Strengths and skewnesses: from the candidate's own importances where it has them, else the golden's.
 pub(in crate::golden) fn statistics(case: &Case<'_>, at: Stage, name: &str) -> StageVerdict {
     let Some(ours) = vector(case.golden, name) else {
-        return StageVerdict::plain(name, Outcome::NotJudged, "the golden does not hold it");
+        return StageVerdict::plain(name, Outcome::NotJudged, "the golden does not have this stage");
     };
     let Some(got) = vector(case.candidate, name) else {
-        return StageVerdict::plain(name, Outcome::Fail, "NaN or infinite, or no numbers");
+        return StageVerdict::plain(name, Outcome::Fail, "expected finite numbers");
     };
     if let Some(fail) = case.misfit(name, &[ours.len()]) {
         return fail;
@@ -41,7 +41,7 @@ pub(in crate::golden) fn statistics(case: &Case<'_>, at: Stage, name: &str) -> S
             None if (0..ours.len()).all(|l| case.same_window(l)) => {
                 (ours[l], 1, noise.as_ref().map_or(0.0, |n| n.rows[0][1]))
             }
-            None => return StageVerdict::plain(name, Outcome::NotJudged, "of another window than the golden's"),
+            None => return StageVerdict::plain(name, Outcome::NotJudged, "computed with another window than the golden's"),
         };
         let ruler = (statistic_ruler(case, &got, n) * expected.abs()).max(noise).max(f64::MIN_POSITIVE);
         let error = (got[l] - expected).abs();

@@ -23,14 +23,14 @@ pub(in crate::golden) fn other_prefix(case: &Case<'_>, t: usize) -> Option<&'sta
         .take_while(|n| case.golden.get(n).is_some())
         .any(|n| differs(&n))
     {
-        return Some("other entries were kept than in the golden; replay with --model judges it");
+        return Some("the kept entries differ from the golden's; a replay (--model) judges this stage");
     }
     let (ours, got) = (
         case.golden.i64(&Stage::once(Site::OutputIds).name()).ok()?,
         case.candidate.i64(&Stage::once(Site::OutputIds).name()).ok()?,
     );
     let fed = |ids: &ndarray::ArrayD<i64>| ids.iter().take(t + 1).copied().collect::<Vec<_>>();
-    (fed(&ours) != fed(&got)).then_some("another token was fed than in the golden; replay with --model judges it")
+    (fed(&ours) != fed(&got)).then_some("the fed token differs from the golden's; a replay (--model) judges this stage")
 }
 
 /// The logits that token t is chosen from.
@@ -89,7 +89,7 @@ pub(in crate::golden) fn judge(case: &Case<'_>, name: &str) -> StageVerdict {
     };
     let ours: Vec<i64> = ours.iter().copied().collect();
     let Some(t) = ours.iter().zip(&got).position(|(a, b)| a != b) else {
-        let words = if ours.len() == got.len() { "" } else { "as far as both go" };
+        let words = if ours.len() == got.len() { "" } else { "compared up to the shorter of both" };
         return StageVerdict::plain(name, Outcome::Pass, words);
     };
     let not_comparable = t > 0 && other_prefix(case, t - 1).is_some();
@@ -98,7 +98,7 @@ pub(in crate::golden) fn judge(case: &Case<'_>, name: &str) -> StageVerdict {
     let verdict =
         |outcome, words: String| StageVerdict::plain(name, outcome, words).at(vec![t], ours[t] as f64, got[t] as f64);
     let Some(truth) = truth.filter(|_| !not_comparable) else {
-        let words = format!("token {t} differs, and there is nothing to judge it by");
+        let words = format!("token {t} differs; without its logits it cannot be judged");
         return verdict(Outcome::NotJudged, words);
     };
     let truth: Vec<f64> = truth.iter().copied().collect();

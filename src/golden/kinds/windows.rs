@@ -43,7 +43,7 @@ pub(in crate::golden) fn judge(case: &Case<'_>, name: &str, l: usize) -> StageVe
         let differ = |r: &&usize| ours.binary_search(r).is_ok() != got.binary_search(r).is_ok();
         for &row in ours.iter().chain(got).filter(differ) {
             let Ok(column) = text.binary_search(&row) else {
-                let words = format!("row {row} votes, which is no text that counts");
+                let words = format!("row {row} votes, and this row is not counted text (A8.1)");
                 return StageVerdict::plain(name, Outcome::Fail, words);
             };
             let heads: Vec<usize> = if policy.heads == Heads::Union { (0..layout.rows).collect() } else { vec![set] };

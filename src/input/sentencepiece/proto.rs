@@ -150,7 +150,7 @@ impl Proto {
             }
             Some(())
         });
-        let broken = || Error::new(at, "a SentencePiece model", "a file that breaks off, or is something else");
+        let broken = || Error::new(at, "a SentencePiece model", "an incomplete file, or a file of another kind");
         whole.filter(|()| !proto.pieces.is_empty()).ok_or_else(broken)?;
         proto.bpe = match kind {
             1 => false,

@@ -132,7 +132,7 @@ impl Template {
     pub fn new(source: &str, at: impl Into<String>, date: (i32, u32, u32)) -> Result<Template> {
         let at = at.into();
         let most = format!("a chat template of at most {MAX_SOURCE} bytes");
-        ensure!(source.len() <= MAX_SOURCE, &at, most, source.len(), "templates of real models have some 10 kB");
+        ensure!(source.len() <= MAX_SOURCE, &at, most, source.len(), "shorten the template: real ones have some 10 kB");
         // Python opens the file with universal newlines, and jinja normalises what is left.
         let source = source.replace("\r\n", "\n").replace('\r', "\n");
         let compiled = watched(&at, RENDERS, Limits::TEXT, move || engine::compiled(&source, date))?;
@@ -159,7 +159,7 @@ impl Template {
         })?;
         rendered.map_err(|e| broken(&self.at, &e))?.ok_or_else(|| {
             let wanted = format!("at most {most} bytes of output for these messages");
-            Error::new(&self.at, wanted, "more").remedy("what it adds to them is too long")
+            Error::new(&self.at, wanted, "more").remedy("the template adds too much text to the messages")
         })
     }
 }
@@ -232,7 +232,7 @@ fn broken(at: &str, e: &minijinja::Error) -> Error {
     let error = Error::new(at, RENDERS, got.replace('\n', " "));
     match e.kind() {
         ErrorKind::OutOfFuel => {
-            error.remedy(format!("it took more than {} steps; does it loop for ever?", engine::FUEL))
+            error.remedy(format!("it took more than {} steps; does it have an endless loop, for ever?", engine::FUEL))
         }
         ErrorKind::InvalidOperation => {
             error.remedy("messages are passed as lists of parts, as transformers' processor does")

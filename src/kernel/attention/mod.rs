@@ -96,7 +96,7 @@ pub fn attention_over<T: Real>(
             shape.of_f64(bytemuck::cast_slice(q), &cast(heads), bytemuck::cast_slice_mut(to), sums(received));
         }
         HeadViews::Bf16(heads) => {
-            assert!(TypeId::of::<T>() == TypeId::of::<f32>(), "C7.4a: bf16 is kept of f32 alone");
+            assert!(TypeId::of::<T>() == TypeId::of::<f32>(), "C7.4a: only a cache of f32 stores bf16");
             shape.of_bf16(q, heads, to, sums(received));
         }
     }
