@@ -108,9 +108,8 @@ impl Files {
         match std::fs::metadata(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Error::new(path.display(), "a readable file", e)),
-            Ok(found) => {
-                whole(&path, &found, "a regular file", most(name), "check that it is the right file").map(|b| Some(Cow::Owned(b)))
-            }
+            Ok(found) => whole(&path, &found, "a regular file", most(name), "check that it is the right file")
+                .map(|b| Some(Cow::Owned(b))),
         }
     }
 }

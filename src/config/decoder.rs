@@ -168,7 +168,11 @@ fn rope(scope: &Scope<'_>, default: &Defaults, head_dim: usize) -> Result<(f64, 
         None => filled("rope_parameters")?.unwrap_or(("rope_parameters", scope.inner("rope_parameters")?)),
     };
     if ["full_attention", "sliding_attention"].iter().any(|k| rope.get(k).is_some()) {
-        return Err(Error::new(scope.at(key), "one set of rotary parameters for all layers", "one for each kind of layer"));
+        return Err(Error::new(
+            scope.at(key),
+            "one set of rotary parameters for all layers",
+            "one for each kind of layer",
+        ));
     }
     let kinds = if rope.get("rope_type").is_some() { "rope_type" } else { "type" };
     let found = rope.string(kinds, "default")?;

@@ -112,7 +112,7 @@ pub fn shape(name: &str, vocab: Option<usize>) -> Result<Arc<dyn Family>> {
 }
 
 /// What is said about a video that a family without videos is given.
-pub(crate) fn reads_no_videos(family: &dyn Family) -> Error {
+pub fn reads_no_videos(family: &dyn Family) -> Error {
     let title = |name: &str| {
         let entry = ALL.iter().find(|entry| entry.kinds.iter().any(|(model_type, _)| *model_type == name));
         entry.map_or("another", |entry| entry.title)

@@ -152,8 +152,9 @@ impl Image {
     }
 
     fn decoded(bytes: &[u8], label: &str, sha256: String) -> Result<Image> {
-        let broken =
-            |e: ::image::ImageError| Error::new(label, KINDS, e).remedy("check that the file is complete and of this kind");
+        let broken = |e: ::image::ImageError| {
+            Error::new(label, KINDS, e).remedy("check that the file is complete and of this kind")
+        };
         let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
         let mut reader = reader.map_err(|e| Error::new(label, KINDS, e))?;
         let format = reader.format();

@@ -99,14 +99,15 @@ impl Processor {
         let written = marked.matches(&self.image_token).count();
         let said = |text: &str| text.contains(&self.image_token) || text.contains(MARK);
         let (at, remedy) = match written == images.len() {
-            true => (self.tokenizer.label().into(), "the tokenizer makes another number of placeholders than the prompt has".into()),
+            true => (
+                self.tokenizer.label().into(),
+                "the tokenizer makes another number of placeholders than the prompt has".into(),
+            ),
             // Nobody but the template has written any then.
             false if !said(prompt) && !system.is_some_and(said) => {
                 (self.dialogue.label(), "the template writes another number of images than there are".into())
             }
-            false => {
-                ("prompt".into(), format!("write {} once for each image, or not at all", self.image_token))
-            }
+            false => ("prompt".into(), format!("write {} once for each image, or not at all", self.image_token)),
         };
         ensure!(
             placeholders == images.len(),

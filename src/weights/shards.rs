@@ -86,5 +86,6 @@ fn no_weights(files: &Files) -> Result<Error> {
             return Ok(Error::new(files.label(other), expected, "weights as a Python pickle").remedy(remedy));
         }
     }
-    Ok(Error::new(files.label(ONE), expected, "neither").remedy("give a checkpoint folder as the Hugging Face hub has it"))
+    Ok(Error::new(files.label(ONE), expected, "neither")
+        .remedy("give a checkpoint folder as the Hugging Face hub has it"))
 }

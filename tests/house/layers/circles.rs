@@ -38,17 +38,16 @@ pub fn circles(sources: &[(String, String)]) -> Vec<(Vec<String>, Vec<String>)> 
     for by in 0..n {
         for from in 0..n {
             if reach[from][by] {
-                for to in 0..n {
-                    reach[from][to] |= reach[by][to];
-                }
+                let through = reach[by].clone();
+                reach[from].iter_mut().zip(through).for_each(|(to, through)| *to |= through);
             }
         }
     }
     let mut seen: BTreeSet<usize> = BTreeSet::new();
     let mut found = Vec::new();
-    for from in 0..n {
-        if reach[from][from] && !seen.contains(&from) {
-            let group: Vec<usize> = (0..n).filter(|&to| reach[from][to] && reach[to][from]).collect();
+    for (from, reached) in reach.iter().enumerate() {
+        if reached[from] && !seen.contains(&from) {
+            let group: Vec<usize> = (0..n).filter(|&to| reached[to] && reach[to][from]).collect();
             seen.extend(&group);
             let pairs = group.iter().flat_map(|&a| group.iter().map(move |&b| (a, b)));
             let inside = pairs.filter(|&(a, b)| arrows[a][b]);
