@@ -1,11 +1,11 @@
-//! Other people's code, called so that its panics, its loops and its hunger become errors.
+//! Runs other people's code so that its panics, endless loops and excessive memory use become errors.
 //!
-//! Image decoders, tokenizers and the template engine read files that nobody vouches for: a file that makes one of them panic
-//! or run away must end in a message about the file. This is the one file of the library that looks at a clock and at what
-//! the system says of the process, since nothing else can stop such work; it decides only whether an error comes. A thread
-//! cannot be ended from outside: one that is given up goes on until the process ends. Its time is the time on the processor,
-//! so that a busy machine refuses no honest file; memory is the whole process's. Where the system tells neither (anywhere
-//! but Linux), time is the clock's, and memory is not watched.
+//! Image decoders, tokenizers and the template engine read untrusted files. A file that makes this code panic or run
+//! away must end in a message about the file. This is the only file of the library that reads a clock and the system's
+//! data about the process, because nothing else can stop such work. The clock and the data decide only whether an error
+//! is reported. A thread cannot be ended from outside: an abandoned thread runs until the process ends. Time limits
+//! count processor time, so that a busy machine refuses no valid file. Memory limits count the whole process. Systems
+//! other than Linux report neither: there, time is wall-clock time, and memory is not watched.
 
 use crate::error::{Error, Result};
 use std::cell::Cell;
@@ -14,45 +14,46 @@ use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-/// Honest work on a text is done by then.
+/// Work on a valid text ends within this time.
 const HONEST: Duration = Duration::from_millis(50);
-/// Stack of a watched thread, of which only what is touched is taken: values may lie in one another thousands deep.
+/// Stack of a watched thread: values may be nested thousands of levels deep. Only touched pages use memory.
 const STACK: usize = 256 << 20;
 
 thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this thread is in foreign code right now: a panic hook should then keep quiet, as the panic becomes an error.
+/// Whether this thread runs foreign code now. A panic hook should then print nothing, because the panic becomes an
+/// error.
 pub fn inside() -> bool {
     INSIDE.get()
 }
 
-/// What a piece of work may take.
+/// The limits of a piece of work.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// The most seconds on the processor.
+    /// The most seconds of processor time.
     pub seconds: u64,
-    /// The most bytes that the process may grow by.
+    /// The largest growth of the process, in bytes.
     pub growth: u64,
 }
 
 impl Limits {
     /// For templates and tokenizers.
     pub const TEXT: Limits = Limits { seconds: 4, growth: 1 << 30 };
-    /// For a text that a tokenizer divides, which a question has done several times.
+    /// For a text that a tokenizer encodes. One question needs this several times.
     pub const ENCODING: Limits = Limits { seconds: 2, ..Limits::TEXT };
-    /// For pictures, of which the largest allowed take gigabytes on the way.
+    /// For images. The largest allowed images take gigabytes during decoding.
     pub const PICTURE: Limits = Limits { seconds: 10, growth: 5 << 30 };
 }
 
-/// What `job` comes to, its panics turned into errors; `at` names the file in messages, `what` what it should have been.
+/// The result of `job`; a panic becomes an error. `at` names the file in messages, `what` is the expected content.
 ///
 /// # Errors
 /// The job panics.
 pub fn caught<T>(at: &str, what: &str, job: impl FnOnce() -> T) -> Result<T> {
     let before = INSIDE.replace(true);
-    // Nothing that the job has changed is used after a panic: its error ends the work on the file.
+    // After a panic, no value that the job changed is used: the error ends the work on the file.
     let done = catch_unwind(AssertUnwindSafe(job));
     INSIDE.set(before);
     done.map_err(|panic| {
@@ -62,10 +63,10 @@ pub fn caught<T>(at: &str, what: &str, job: impl FnOnce() -> T) -> Result<T> {
     })
 }
 
-/// The same on a thread of its own, given up where it takes more than `limits`.
+/// As [`caught`], on a separate thread, which is abandoned if it takes more than `limits`.
 ///
 /// # Errors
-/// As [`caught`]; the limits; the thread cannot be started.
+/// As [`caught`]; the job exceeds the limits; the thread cannot be started.
 pub fn watched<T: Send + 'static>(
     at: &str,
     what: &str,
@@ -79,7 +80,7 @@ pub fn watched<T: Send + 'static>(
     let (file, wanted) = (at.to_owned(), what.to_owned());
     let thread = std::thread::Builder::new().stack_size(STACK).spawn(move || {
         let _ = told.send(std::fs::read_link("/proc/thread-self").ok());
-        let _ = done.send(caught(&file, &wanted, job)); // nobody waits once it has been given up
+        let _ = done.send(caught(&file, &wanted, job)); // nobody receives this after the job was abandoned
     });
     thread.map_err(|e| {
         let room = format!("it takes {} MB of address space: check `ulimit -v` and `ulimit -u`", STACK >> 20);
@@ -112,13 +113,14 @@ fn resident() -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
-/// How long a thread has been on the processor; `name`: what `/proc/thread-self` leads to on it.
+/// The processor time of a thread; `name` is the target of `/proc/thread-self` on that thread.
 fn processor_time(name: &Path) -> Option<Duration> {
     let stat = std::fs::read_to_string(Path::new("/proc").join(name).join("stat")).ok()?;
-    // Behind the program's name, which may hold anything: state, parent …; user and system time are the 12th and 13th.
+    // The program's name may contain anything. After the name: state, parent …; fields 12 and 13 are user and system
+    // time.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<u64>().ok();
-    Some(Duration::from_millis(10 * (ticks()? + ticks()?))) // a hundred a second on every Linux
+    Some(Duration::from_millis(10 * (ticks()? + ticks()?))) // 100 ticks per second on every Linux
 }
 
 #[cfg(test)]
@@ -127,7 +129,7 @@ mod tests {
 
     const SHORT: Limits = Limits { seconds: 1, growth: 64 << 20 };
 
-    /// In turn: memory is the whole process's, and what is given up goes on.
+    /// The cases run one after another: memory counts the whole process, and abandoned work continues.
     #[test]
     fn watched_work_ends_well() {
         work_comes_back_and_panics_are_errors();

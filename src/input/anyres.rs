@@ -1,20 +1,22 @@
-//! Anyres, the geometry of the LLaVA family: which grid of tiles an image gets, and how many tokens are left of it.
+//! Anyres, the tiling geometry of the LLaVA family: the tile grid of an image and the number of its tokens.
 //!
-//! The arithmetic is Python's (float64, `//`, `round(x, 7)`), because a token more or less is another prompt. Nothing here
-//! touches pixels or features: [`super::pixels`] cuts the tiles, `anyres_rows.rs` lists the rows.
+//! The arithmetic is Python's (float64, `//`, `round(x, 7)`), because one token more or less makes a different prompt.
+//! This file touches no pixels and no features: [`super::pixels`] cuts the tiles, `anyres_rows.rs` lists the rows.
 //! Source: transformers 5.17 `select_best_resolution`, `get_patch_output_size`, `unpad_image`, `pack_image_features`,
 //! `_get_unpadded_features`. Spec: E4.4–E4.7
 
 use crate::error::{Result, ensure};
 
-/// What decides over tiles and tokens. Spec: T4.3
+/// The settings that determine tiles and tokens. Spec: T4.3
 #[derive(Debug, Clone, PartialEq)]
 pub struct Anyres {
-    /// Resolutions (height, width) in pixels that an image may be tiled at, in the file's order: ties go to the first.
+    /// Resolutions (height, width) in pixels that an image may be tiled at, in the file's order. On a tie the first one
+    /// wins.
     pub pinpoints: Vec<(usize, usize)>,
     /// S: side of a tile in pixels.
     pub tile: usize,
-    /// Side of a patch in pixels; what is left over at the right and bottom of a tile is not seen by the tower.
+    /// Side of a patch in pixels. The tower does not see pixels at the right and bottom of a tile that fill no whole
+    /// patch.
     pub patch: usize,
     /// N of `anyres_max_N`.
     pub max_tiles: usize,
@@ -24,7 +26,7 @@ pub struct Anyres {
 
 /// The most pixels a resolution of the grid may have. Spec: C4.4b
 const MAX_CANVAS: usize = 1 << 26;
-/// The most tiles of an image: of 384 pixels a canvas holds fewer.
+/// The most tiles of an image. With tiles of 384 pixels, `MAX_CANVAS` holds fewer tiles than this.
 const MAX_TILES: usize = 1 << 10;
 
 /// An integer of Python's float `a // b` (b > 0).
@@ -34,19 +36,20 @@ fn floor_div(a: f64, b: f64) -> f64 {
     if div - floor > 0.5 { floor + 1.0 } else { floor }
 }
 
-/// `int(round(x, 7))` as Python computes it: the exact binary value to seven decimals, halves to even; x ≥ 0. Spec: E4.6
+/// `int(round(x, 7))` as Python computes it: rounds the exact binary value to seven decimals, halves to even; x ≥ 0.
+/// Spec: E4.6
 fn int_of_round7(x: f64) -> usize {
     format!("{x:.7}").parse().map_or(0, |r: f64| r as usize)
 }
 
-/// What unpadding and shrinking leave of the token grid. Spec: E4.6, E4.7
+/// The token grid after unpadding and after shrinking. Spec: E4.6, E4.7
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenGrid {
     /// Tokens cut off at the top (and at the bottom), and at the left (and at the right).
     pub cut: (usize, usize),
     /// Rows and columns after unpadding.
     pub unpadded: (usize, usize),
-    /// Rows and columns after shrinking; the same where nothing shrinks.
+    /// Rows and columns after shrinking; equal to `unpadded` if nothing shrinks.
     pub shrunk: (usize, usize),
 }
 
@@ -59,7 +62,7 @@ impl Anyres {
     /// The resolution (height, width) in pixels that an image of `size` = (height, width) is tiled at.
     ///
     /// # Errors
-    /// An empty image, no pinpoints, or a resolution that is no whole number of tiles or beyond reason.
+    /// An empty image, no pinpoints, or a resolution that is too large or not a whole number of tiles.
     /// Spec: E4.4, C4.4a
     pub fn resolution(&self, size: (usize, usize)) -> Result<(usize, usize)> {
         let (h, w) = size;
@@ -94,7 +97,7 @@ impl Anyres {
         Ok(chosen)
     }
 
-    /// The grid of an image of `size` = (height, width): (tiles high, tiles wide), the base tile not counted.
+    /// The grid of an image of `size` = (height, width): (tiles high, tiles wide), without the base tile.
     ///
     /// # Errors
     /// As [`Anyres::resolution`]. Spec: E4.4
@@ -103,7 +106,7 @@ impl Anyres {
         Ok((height / self.tile, width / self.tile))
     }
 
-    /// The size (height, width) that an image gets inside the resolution `target` before it is padded. Spec: E4.5
+    /// The size (height, width) of an image inside the resolution `target`, before padding. Spec: E4.5
     pub fn fit(size: (usize, usize), target: (usize, usize)) -> (usize, usize) {
         let (h, w) = (size.0 as f64, size.1 as f64);
         let (scale_h, scale_w) = (target.0 as f64 / h, target.1 as f64 / w);
@@ -117,7 +120,8 @@ impl Anyres {
     /// The token grid of a tiled image of `size` = (height, width), before and after shrinking.
     ///
     /// # Errors
-    /// As [`Anyres::resolution`]; a grid that the shrink leaves no row or column of, where transformers fails too.
+    /// As [`Anyres::resolution`]; an image whose shrunk grid has no row or no column. transformers fails on such an
+    /// image too.
     /// Spec: E4.6, E4.7, C4.7a
     pub fn tokens(&self, size: (usize, usize)) -> Result<TokenGrid> {
         let (h, w) = (size.0 as f64, size.1 as f64);

@@ -1,4 +1,4 @@
-//! The prompt rows of an image in anyres tiles, and of a video whose frames are a tile each.
+//! The prompt rows of an image in anyres tiles, and of a video with one tile for each frame.
 //!
 //! Source: transformers 5.17 `pack_image_features` of the LLaVA family. Spec: E4.7, E4.8, E4.23, D4.1
 
@@ -6,7 +6,7 @@ use super::anyres::{Anyres, TokenGrid};
 use super::packing::{Moment, PackedRow, Packing};
 use crate::error::{Result, ensure};
 
-/// What maps tokens back to the image.
+/// The mapping from tokens back to the image.
 struct View {
     size: (usize, usize),
     tile: usize,
@@ -18,21 +18,23 @@ struct View {
     tokens: TokenGrid,
 }
 
-/// Source index and weight of the second neighbour, as `interpolate(mode="bilinear")` has them in float64. Spec: E4.7
+/// The source index, and the index and weight of the second neighbour, as `interpolate(mode="bilinear")` computes them
+/// in float64. Spec: E4.7
 fn source(i: usize, n_in: usize, n_out: usize) -> (usize, usize, f64) {
     let at = ((n_in as f64 / n_out as f64) * (i as f64 + 0.5) - 0.5).max(0.0);
     let low = (at as usize).min(n_in - 1);
     (low, (low + 1).min(n_in - 1), (at - low as f64).clamp(0.0, 1.0))
 }
 
-/// The most rows of an image or a video: twice what any published processor allows.
+/// The most rows of an image or a video: twice the limit of any published processor.
 const MAX_ROWS: usize = 1 << 16;
 
 impl Anyres {
-    /// The rows of an image of `size` = (height, width); `tiled` where it is the only one of its prompt.
+    /// The rows of an image of `size` = (height, width). Set `tiled` if the image is the only one of its prompt.
     ///
     /// # Errors
-    /// As [`Anyres::tokens`]; a tiled image where the first token is dropped: transformers has no grid for it.
+    /// As [`Anyres::tokens`]; a tiled image if the checkpoint drops the first token, because transformers has no grid
+    /// for it.
     /// Spec: E4.8, C4.8c, C4.8d
     pub fn packing(&self, size: (usize, usize), tiled: bool) -> Result<Packing> {
         let (h, w) = size;
@@ -109,11 +111,12 @@ impl Anyres {
 }
 
 impl Anyres {
-    /// The rows of a video of `frames` frames of `size` = (height, width), a tile each: half as many tokens on both sides, each a
-    /// blend of four; one newline after all of them. Spec: E4.23
+    /// The rows of a video of `frames` frames of `size` = (height, width), one tile for each frame. Each frame has half
+    /// as many tokens on both sides, and each token is a blend of four. One newline follows the last frame. Spec: E4.23
     ///
     /// # Errors
-    /// Frames without pixels; where the first token is dropped: transformers has no grid for it; more rows than any prompt has.
+    /// Frames without pixels; a checkpoint that drops the first token, because transformers has no grid for it; more
+    /// rows than any prompt has.
     pub fn video(&self, frames: usize, (h, w): (usize, usize)) -> Result<Packing> {
         ensure!(
             h > 0 && w > 0 && frames > 0,
@@ -139,7 +142,7 @@ impl Anyres {
             let corners = [(y0, x0, 1.0 - v, 1.0 - u), (y0, x1, 1.0 - v, u), (y1, x0, v, 1.0 - u), (y1, x1, v, u)];
             PackedRow::Blend(corners.map(|(y, x, v, u)| (tile, y * side + x, v * u)))
         };
-        // Tokens need not fill a tile; the tile is the whole frame.
+        // The tokens may not cover the whole tile; the tile shows the whole frame.
         let seen = (side * self.patch) as f64 / (self.tile * half) as f64;
         let region = |(_, y, x): (usize, usize, usize)| {
             let at = |i: usize, n: usize| i as f64 * seen * n as f64;
@@ -157,7 +160,7 @@ impl Anyres {
         })
     }
 
-    /// How many frames a video of `rows` rows has, the newline among them.
+    /// The number of frames of a video of `rows` rows. `rows` includes the newline.
     pub fn frames(&self, rows: usize) -> usize {
         let half = self.side().div_ceil(2);
         rows.saturating_sub(1) / (half * half).max(1)
@@ -194,11 +197,11 @@ impl View {
         (top < bottom && left < right).then_some([top, left, bottom, right])
     }
 
-    /// From token coordinates (from, to) of both axes to clipped image coordinates.
+    /// Maps token coordinates (from, to) of both axes to clipped image coordinates.
     fn spans(&self, map: &[(f64, f64); 2], tokens: [(f64, f64); 2]) -> [(f64, f64); 2] {
         let View { size, tile, patch, .. } = self;
         let side = (tile / patch) as f64;
-        // Patches need not fill a tile, so a border between tiles has two pixel coordinates: one from each side.
+        // Patches may not fill a tile, so a border between tiles has two pixel coordinates: one from each side.
         let pixel = |t: f64, tiles: f64| tiles * *tile as f64 + (t - tiles * side) * *patch as f64;
         let mut axis = 0;
         tokens.map(|(from, to)| {

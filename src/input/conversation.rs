@@ -1,4 +1,4 @@
-//! A conversation template: what stands before and after each turn, in families whose own code writes prompts.
+//! A conversation template: the text before and after each turn, for families whose own code writes prompts.
 //!
 //! Source: FastChat's `conversation.py` (separator style MPT). Spec: T4.9, D4.6
 
@@ -7,24 +7,24 @@
 pub struct Conversation {
     /// The name in `config.json`.
     pub name: &'static str,
-    /// What the system turn begins with.
+    /// The text at the start of the system turn.
     pub system: &'static str,
-    /// What it says unless told otherwise.
+    /// The system turn's message, unless the caller gives another message.
     pub message: &'static str,
-    /// What a turn of the user begins with.
+    /// The text at the start of a user's turn.
     pub user: &'static str,
-    /// What a turn of the assistant begins with.
+    /// The text at the start of an assistant's turn.
     pub assistant: &'static str,
-    /// What ends a turn.
+    /// The text at the end of a turn.
     pub separator: &'static str,
 }
 
-/// What a question may say where an image belongs, in any family.
+/// The text in a question that marks the place of an image, in any family.
 pub(crate) const MARK: &str = "<image>";
 
 impl Conversation {
-    /// The prompt, the assistant's turn begun: a line `<image>` for each image before what the user says, unless that
-    /// says itself where they stand. Spec: D4.6
+    /// The prompt, up to the start of the assistant's turn. One line `<image>` for each image stands before the user's
+    /// text, unless that text contains `<image>` itself. Spec: D4.6
     pub fn render(&self, images: usize, prompt: &str, system: Option<&str>) -> String {
         let Conversation { system: before, message, user, assistant, separator, .. } = self;
         let lines = if prompt.contains(MARK) { 0 } else { images };

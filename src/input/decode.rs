@@ -1,8 +1,8 @@
 //! Image files to RGB as Pillow's `Image.open(…).convert("RGB")` makes it.
 //!
-//! Alpha is dropped, never blended; rotation by EXIF is ignored; of several frames the first counts. What Pillow reads
-//! otherwise than the crate `image` is in [`super::formats`]. Source: Pillow 13; goldens in tests/golden/convert.
-//! Spec: T4.6, C4.14a–C4.14d
+//! Alpha is dropped, never blended. EXIF rotation is ignored. If a file has several frames, the first frame counts.
+//! [`super::formats`] handles files that Pillow reads differently from the crate `image`.
+//! Source: Pillow 13; goldens in tests/golden/convert. Spec: T4.6, C4.14a–C4.14d
 
 use super::formats;
 use super::image::{Image, MAX_IMAGES, MAX_PIXELS, sha256};
@@ -14,19 +14,19 @@ use ::image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageR
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
-/// Image files may not be larger. Spec: C4.14b
+/// The largest size of an image file, in bytes. Spec: C4.14b
 const MAX_FILE: u64 = 1 << 30;
-/// The most pixels of all pictures of a prompt, which are held at once. Spec: C4.14a
+/// The most pixels of all images of a prompt together, because memory holds all of them at once. Spec: C4.14a
 const MAX_TOGETHER: u64 = 3 * MAX_PIXELS;
-/// Bytes a decoder may allocate: the largest image in 16 bits and four channels, and as much again. Spec: C4.14a
+/// The most bytes that a decoder may allocate: twice the largest image in 16 bits and four channels. Spec: C4.14a
 const MAX_ALLOC: u64 = 16 * MAX_PIXELS;
-/// The same for a look at the head, where a colour profile may stand.
+/// The most bytes that a decoder may allocate for a file's header. A header may contain a colour profile.
 const HEAD: u64 = 16 << 20;
 
 const CHANNELS: &str = "8 or 16 bits a channel";
 const KINDS: &str = "an image: PNG, JPEG, GIF, BMP, WebP or TIFF";
 
-/// The files in a folder by name, but for hidden ones.
+/// The files in a folder, sorted by name, without hidden files.
 fn files_of(folder: &Path) -> Result<Vec<PathBuf>> {
     let unreadable = |e: std::io::Error| Error::new(folder.display(), "a readable folder of frames", e);
     let entries = std::fs::read_dir(folder).map_err(unreadable)?;
@@ -39,7 +39,7 @@ fn files_of(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The files, and those in the folders.
+/// The files, and the files in the folders.
 fn unfolded(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in paths {
@@ -51,14 +51,15 @@ fn unfolded(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Spec: C4.14e
+/// Fails if there are too many images. Spec: C4.14e
 fn few(paths: &[PathBuf]) -> Result<()> {
     let remedy = "give fewer frames";
     ensure!(paths.len() <= MAX_IMAGES, "the prompt", format!("at most {MAX_IMAGES} images"), paths.len(), remedy);
     Ok(())
 }
 
-/// Pixels of an image, from the head of its file; none where it cannot be told or is too many already, which opening it reports.
+/// The number of pixels of an image, from the header of its file. It is 0 if the header gives no size or too large a
+/// size; opening the image then reports the error.
 fn pixels_of(path: &Path) -> Result<u64> {
     if !path.metadata().is_ok_and(|found| found.is_file() && found.len() > 0) {
         return Ok(0);
@@ -83,7 +84,7 @@ impl Image {
     /// The image in a file.
     ///
     /// # Errors
-    /// A file that cannot be read, or is larger than 1 GiB; else as [`Image::from_bytes`]. Spec: T4.6
+    /// A file that cannot be read or is larger than 1 GiB; otherwise as [`Image::from_bytes`]. Spec: T4.6
     pub fn open(path: impl AsRef<Path>) -> Result<Image> {
         let path = path.as_ref();
         let found = std::fs::metadata(path).map_err(|e| Error::new(path.display(), "a readable image file", e))?;
@@ -91,11 +92,11 @@ impl Image {
         Image::of_file(bytes, path.display().to_string())
     }
 
-    /// The frames of a video in files of their own, in order; a folder stands for its files in the order of their names, but
-    /// for those that begin with a dot.
+    /// The frames of a video, one file for each frame, in order. A folder stands for its files in the order of their
+    /// names, without files whose name begins with a dot.
     ///
     /// # Errors
-    /// A folder that cannot be read or has no file; a file as with [`Image::open`]. Spec: D4.8
+    /// A folder that cannot be read or has no file; for each file as [`Image::open`]. Spec: D4.8
     pub fn frames(paths: &[PathBuf]) -> Result<Vec<Image>> {
         let frame = |e: Error| match e.expected == KINDS {
             true => e.remedy("give a video as its frames: ffmpeg -i FILM -vf fps=1 FOLDER/%04d.png makes some"),
@@ -107,8 +108,8 @@ impl Image {
     /// The images in files, in order.
     ///
     /// # Errors
-    /// As [`Image::open`]; more than [`MAX_IMAGES`], or more pixels in all than fit into memory, which their heads tell before
-    /// any is decoded. Spec: C4.14a, C4.14e
+    /// As [`Image::open`]; more than [`MAX_IMAGES`] images, or more pixels in total than fit into memory. The file
+    /// headers give the number of pixels before any image is decoded. Spec: C4.14a, C4.14e
     pub fn all(paths: &[PathBuf]) -> Result<Vec<Image>> {
         few(paths)?;
         let mut together = 0;
@@ -126,10 +127,10 @@ impl Image {
         paths.iter().map(Image::open).collect()
     }
 
-    /// How many pixels the images in files and in folders have together, as far as their heads tell.
+    /// The total number of pixels of the images in files and folders, as far as the file headers report it.
     ///
     /// # Errors
-    /// A head without end; more than [`MAX_IMAGES`].
+    /// A header that takes too long to read; more than [`MAX_IMAGES`] images.
     pub fn pixels(paths: &[PathBuf]) -> Result<u64> {
         let paths = unfolded(paths).unwrap_or_default();
         few(&paths)?;
@@ -139,8 +140,8 @@ impl Image {
     /// The image in the bytes of a file; `label` names it in messages.
     ///
     /// # Errors
-    /// No image, a broken one, one of over [`MAX_PIXELS`] pixels (found before anything is allocated), or a kind that is
-    /// not supported. Spec: T4.6, C4.14a, C4.14c, C4.14d
+    /// Bytes that are no image, a broken image, an image of more than [`MAX_PIXELS`] pixels (checked before any
+    /// allocation), or a kind of image that is not supported. Spec: T4.6, C4.14a, C4.14c, C4.14d
     pub fn from_bytes(bytes: &[u8], label: &str) -> Result<Image> {
         Image::of_file(bytes.to_vec(), label.to_owned())
     }
@@ -189,7 +190,7 @@ impl Image {
     }
 }
 
-/// Spec: C4.14a
+/// Fails if an image has too many pixels. Spec: C4.14a
 fn check_size(label: &str, (height, width): (usize, usize)) -> Result<()> {
     let fits = height as u128 * width as u128 <= u128::from(MAX_PIXELS) && width.max(height) <= MAX_SIDE;
     let want = format!("at most {MAX_PIXELS} pixels, no side over {MAX_SIDE}");
@@ -197,7 +198,7 @@ fn check_size(label: &str, (height, width): (usize, usize)) -> Result<()> {
     Ok(())
 }
 
-/// Pillow's conversions; `grey16`: the file holds grey of 16 bits without alpha, which Pillow clips. Spec: T4.6
+/// Pillow's conversions to RGB. `grey16`: the file holds 16-bit grey without alpha, which Pillow clips. Spec: T4.6
 fn to_rgb(image: DynamicImage, grey16: bool) -> Option<Vec<u8>> {
     let narrow = |v: u16| if grey16 { v.min(255) as u8 } else { (v >> 8) as u8 };
     let grey = |v: u8| [v; 3];

@@ -1,4 +1,5 @@
-//! How a checkpoint writes a prompt: by the chat template in its files, or by a conversation template that it names.
+//! How a checkpoint writes a prompt: with the chat template in its files, or with a conversation template that it
+//! names.
 //!
 //! Spec: D4.4, D4.6, A4.5
 
@@ -10,14 +11,14 @@ use crate::files::Files;
 /// A checkpoint's way to write prompts.
 #[derive(Debug, Clone)]
 pub enum Dialogue {
-    /// A chat template of its files.
+    /// A chat template from the checkpoint's files.
     Template(Template),
-    /// One that the checkpoint names, and where.
+    /// A conversation template that the checkpoint names, and the place of that name.
     Conversation(Conversation, String),
 }
 
 impl Dialogue {
-    /// That of a checkpoint: the conversation template that it names, or else the chat template in its files.
+    /// The dialogue of a checkpoint: the conversation template that it names, otherwise the chat template in its files.
     ///
     /// # Errors
     /// As [`Template::load`].
@@ -29,7 +30,7 @@ impl Dialogue {
         }
     }
 
-    /// Where it comes from.
+    /// The source of the template, for messages.
     pub fn label(&self) -> String {
         match self {
             Dialogue::Template(template) => template.label().to_owned(),
@@ -37,8 +38,8 @@ impl Dialogue {
         }
     }
 
-    /// The prompt: images first, unless the texts place them: by the family's own `placeholder`, which is left as it
-    /// stands, or by `<image>`. `special` are the tokenizer's named tokens. Spec: A4.5
+    /// The prompt. Images come first, unless the texts place them. A text places images with the family's own
+    /// `placeholder`, which stays unchanged, or with `<image>`. `special` are the tokenizer's named tokens. Spec: A4.5
     ///
     /// # Errors
     /// As [`Template::render`].
@@ -64,10 +65,10 @@ impl Dialogue {
         template.render(&turns, special)
     }
 
-    /// The prompt of a video, which comes first.
+    /// The prompt of a video and a question; the video comes first.
     ///
     /// # Errors
-    /// As [`Template::render`]; a conversation template, which knows no videos.
+    /// As [`Template::render`]; a conversation template, because such a template supports no videos.
     pub fn film(&self, prompt: &str, system: Option<&str>, special: &[(String, String)]) -> Result<String> {
         let Dialogue::Template(template) = self else {
             return Err(Error::new(

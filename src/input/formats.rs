@@ -1,4 +1,4 @@
-//! Where Pillow reads a file otherwise than the crate `image`: GIF canvases, CMYK in TIFF, JPEG cut short.
+//! Files that Pillow reads differently from the crate `image`: GIF canvases, CMYK in TIFF, truncated JPEG files.
 //!
 //! Source: Pillow 13 `GifImagePlugin.load_prepare`, `Convert.c` (cmyk2rgb), `ImageFile.load`. Spec: T4.6
 
@@ -7,8 +7,8 @@ use std::io::Cursor;
 
 /// The first frame of a GIF on its canvas: its size and pixels [h, w, 3].
 ///
-/// What the frame leaves free has the colour of the transparent index, or else of index 0; a colour beyond the palette is
-/// grey. `check` sees the size before pixels are decoded.
+/// Pixels outside the frame have the colour of the transparent index, or of index 0 if there is no transparent index. A
+/// colour index beyond the palette gives grey. `check` receives the size before any pixel is decoded.
 pub(super) fn gif(bytes: &[u8], check: impl FnOnce((usize, usize)) -> Result<()>) -> Result<((usize, usize), Vec<u8>)> {
     let broken = |e: gif::DecodingError| Error::new("GIF", "a first frame", e);
     let mut options = gif::DecodeOptions::new();
@@ -43,11 +43,11 @@ pub(super) fn gif(bytes: &[u8], check: impl FnOnce((usize, usize)) -> Result<()>
     Ok(((height, width), canvas))
 }
 
-/// A PNG without what a picture may say in compressed words beside its pixels, a colour profile above all: a megabyte of it may
-/// stand for gigabytes. What is no chain of chunks stays as it is.
+/// Removes a PNG's compressed metadata (colour profile and texts): one megabyte of it may expand to gigabytes. Bytes
+/// that form no chain of chunks stay as they are.
 pub(super) fn png_alone(mut bytes: Vec<u8>) -> Vec<u8> {
     const BESIDE: [&[u8; 4]; 3] = [b"iCCP", b"iTXt", b"zTXt"];
-    // Chunks are moved up in place, over those that are left out.
+    // Each kept chunk moves up in place, over the removed chunks.
     let mut at = bytes.len().min(8);
     let mut kept = at;
     while let Some(&[a, b, c, d, ref kind @ ..]) = bytes.get(at..at + 8) {
@@ -90,18 +90,19 @@ pub(super) fn cmyk_tiff(bytes: &[u8], most: u64) -> Result<Vec<u8>> {
         .collect())
 }
 
-/// Whether a JPEG goes on to its end marker; the decoder would fill up with grey, Pillow refuses. Spec: C4.14c
+/// Whether a JPEG continues to its end marker. The decoder would fill a truncated image with grey; Pillow refuses it.
+/// Spec: C4.14c
 pub(super) fn jpeg_is_complete(bytes: &[u8]) -> bool {
     let mut at = 2; // after the start marker
     loop {
-        // To the next marker: past the coded data of a scan, in which 0xFF is stuffed with 0 or restarts.
+        // Find the next marker. Coded data of a scan also contains 0xFF, followed by a 0 or a restart code: skip these.
         let Some(&[_, code]) = bytes.get(at..).unwrap_or_default().windows(2).find(|w| {
             at += 1;
             w[0] == 0xFF && !matches!(w[1], 0 | 0xFF | 0xD0..=0xD7)
         }) else {
             return false;
         };
-        at += 1; // behind the marker
+        at += 1; // after the marker
         match code {
             0xD9 => return true,
             0x01 | 0xD8 => {}

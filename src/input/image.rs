@@ -1,13 +1,13 @@
-//! One decoded image: RGB, eight bits a channel. Opening files is `decode.rs`'s business (feature `input`).
+//! One decoded image: RGB, eight bits for each channel. `decode.rs` opens files (feature `input`).
 
 use crate::error::{Result, ensure};
 use ndarray::{Array3, ArrayD, ArrayView3};
 use sha2::{Digest, Sha256};
 
-/// The most pixels an image may have: where Pillow too refuses to decode (twice its warning limit). Spec: C4.14a
+/// The most pixels of an image. Pillow refuses larger images too (twice its warning limit). Spec: C4.14a
 pub const MAX_PIXELS: u64 = 2 * 89_478_485;
 
-/// The most images, or frames of a video, that a prompt may have: several times what any model was trained with. Spec: C4.14e
+/// The most images, or frames of a video, in a prompt: several times the number in any model's training. Spec: C4.14e
 pub const MAX_IMAGES: usize = 4096;
 
 /// An RGB image. Spec: D4.2
@@ -19,7 +19,7 @@ pub struct Image {
     was_rgb: bool,
 }
 
-/// The sha-256 of `bytes` in lower-case hex.
+/// The sha-256 of `bytes` in lower-case hexadecimal.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
@@ -69,12 +69,12 @@ impl Image {
         (h, w)
     }
 
-    /// sha-256 of the file, or of the pixels where there was no file.
+    /// sha-256 of the file, or of the pixels if there was no file.
     pub fn sha256(&self) -> &str {
         &self.sha256
     }
 
-    /// The name in messages.
+    /// The image's name in messages.
     pub fn label(&self) -> &str {
         &self.label
     }

@@ -1,18 +1,18 @@
-//! How the pixels of a prompt's images lie in one array, and how those of one image do.
+//! The array layout of the pixels of one image, and of the pixels of all images of a prompt.
 
 use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Slice, concatenate};
 
-/// How pixels lie: those of one image ([`PreparedImage::pixels`](super::PreparedImage::pixels)), and those of all images of a
-/// prompt in one array, which is what a family's processor gives and a bundle holds.
+/// The layout of the pixels of one image ([`PreparedImage::pixels`](super::PreparedImage::pixels)) and of all images of
+/// a prompt in one array. A family's processor produces the array of all images, and a bundle stores it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PixelLayout {
-    /// Tiles of S pixels a side, [tiles, 3, S, S]; of all images [images, tiles of the largest, 3, S, S], shorter ones padded
-    /// with zero tiles.
+    /// Tiles of side S pixels. One image: [tiles, 3, S, S]. All images: [images, tiles of the largest, 3, S, S]; images
+    /// with fewer tiles are padded with zero tiles.
     Padded(usize),
-    /// Tiles of S pixels a side, [tiles, 3, S, S]; of all images [tiles, 3, S, S], one after the other.
+    /// Tiles of side S pixels. One image: [tiles, 3, S, S]. All images: [tiles, 3, S, S], one image after the other.
     Tiles(usize),
-    /// Patches of so many numbers, [patches, numbers], of images of any size, whose grids say how many are whose; of all
-    /// images [patches, numbers], one after the other.
+    /// Patches of this many numbers, for images of any size. One image: [patches, numbers]. All images: [patches,
+    /// numbers], one image after the other. The images' grids give the number of patches of each image.
     Patches(usize),
 }
 
@@ -22,7 +22,7 @@ impl PixelLayout {
         matches!(self, PixelLayout::Patches(_))
     }
 
-    /// The shape of one image's pixels; count: its tiles or patches.
+    /// The shape of one image's pixels; `count` is the number of its tiles or patches.
     pub fn shape(self, count: usize) -> Vec<usize> {
         match self {
             PixelLayout::Padded(side) | PixelLayout::Tiles(side) => vec![count, 3, side, side],
@@ -30,7 +30,7 @@ impl PixelLayout {
         }
     }
 
-    /// The pixels of all images, of which there is at least one, in one array.
+    /// The pixels of all images in one array. There must be at least one image.
     pub fn join(self, images: &[ArrayViewD<'_, f32>]) -> ArrayD<f32> {
         let PixelLayout::Padded(_) = self else {
             return concatenate(Axis(0), images)
@@ -44,10 +44,11 @@ impl PixelLayout {
         all
     }
 
-    /// The pixels of each image in the array of all; counts: the tiles or patches of each. Undoes [`join`](Self::join).
+    /// Splits the array of all images into the pixels of each image; `counts` are the tiles or patches of each image.
+    /// Undoes [`join`](Self::join).
     ///
     /// # Errors
-    /// An array of another shape; what comes back is the shape wanted, for a message.
+    /// An array of another shape. The error holds the expected shape, for a message.
     pub fn part(self, all: ArrayViewD<'_, f32>, counts: &[usize]) -> Result<Vec<ArrayD<f32>>, String> {
         let shape = self.shape(counts.iter().sum());
         if let PixelLayout::Padded(side) = self {

@@ -1,7 +1,8 @@
-//! The parts of the way from images and a prompt to what the model reads: pixels, tiles, rows, templates, tokens, positions.
+//! The building blocks that turn images and a prompt into the model's input: pixels, tiles, rows, templates, tokens,
+//! positions.
 //!
-//! A family is built from these, and none of them knows a family; [`processor`](crate::processor) joins them. Feature `input`
-//! adds image files, chat templates and tokenizers. Spec: chapter 04
+//! Families use these blocks, and no block knows a family. [`processor`](crate::processor) joins the blocks. The
+//! feature `input` adds image files, chat templates and tokenizers. Spec: chapter 04
 
 pub mod anyres;
 mod anyres_rows;

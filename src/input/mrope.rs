@@ -1,5 +1,5 @@
-//! M-RoPE: where the rows of a prompt stand in time, height and width. Source: transformers 5.17
-//! `get_rope_index`. Spec: E4.14
+//! M-RoPE: the positions of prompt rows in time, height and width. Source: transformers 5.17 `get_rope_index`.
+//! Spec: E4.14
 
 use super::positions::Positions;
 

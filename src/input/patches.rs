@@ -1,4 +1,5 @@
-//! Images and frames of any size in patches, in the order in which squares of them become rows. Spec: E4.13, D4.5
+//! Images and frames of any size as patches. Squares of patches become rows, and the patches have the order of these
+//! rows. Spec: E4.13, D4.5
 
 use super::section::Section;
 use super::sizes::Sizes;
@@ -6,7 +7,8 @@ use crate::error::{Result, ensure};
 use ndarray::{Array2, ArrayView3};
 
 impl Sizes {
-    /// frames: [h, w, 3] each, sides multiples of m·p, as many as a patch has → patches through the level tables. Spec: E4.13, D4.5
+    /// frames: [h, w, 3] each, sides multiples of m·p, as many frames as one patch covers → patches through the level
+    /// tables. Spec: E4.13, D4.5
     pub(crate) fn patches(&self, frames: &[ArrayView3<'_, u8>], levels: &[[f32; 256]; 3]) -> Array2<f32> {
         let (h, w, _) = frames[0].dim();
         let (p, m, temporal) = (self.patch, self.merge, frames.len());
@@ -21,10 +23,10 @@ impl Sizes {
         })
     }
 
-    /// The size at which a picture is read: its own where pictures are not resized, otherwise as [`fit`](Self::fit).
+    /// The size at which an image is read: its own size if `resized` is false, otherwise as [`fit`](Self::fit).
     ///
     /// # Errors
-    /// As [`fit`](Self::fit); a size of its own that is no whole number of squares.
+    /// As [`fit`](Self::fit); an image that is not resized and whose size is no whole number of squares.
     pub(crate) fn read_at(&self, resized: bool, size: (usize, usize)) -> Result<(usize, usize)> {
         if resized {
             return self.fit(size);
@@ -40,10 +42,10 @@ impl Sizes {
     }
 }
 
-/// `min_pixels` and `max_pixels`, before `shortest_edge` and `longest_edge` of `size`.
+/// The limits `min_pixels` and `max_pixels`; they take precedence over `shortest_edge` and `longest_edge` of `size`.
 ///
 /// # Errors
-/// A number of pixels that is none. Spec: T4.7
+/// A limit that is not a number of pixels above 0. Spec: T4.7
 pub(crate) fn limits(images: &Section, (least, most): (u64, u64)) -> Result<(usize, usize)> {
     const WANT: &str = "{\"shortest_edge\": pixels, \"longest_edge\": pixels}, or min_pixels and max_pixels beside it";
     let size = images.get("size");

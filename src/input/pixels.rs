@@ -1,8 +1,9 @@
-//! From an RGB image to the tiles the vision tower reads: resize, pad, split, rescale and normalise.
+//! From an RGB image to the tiles of the vision tower: resize, pad, split, rescale and normalise.
 //!
-//! Bit for bit what transformers' image processor gives: the torchvision one, or the Pillow one where that resampler is
-//! chosen (their last bits differ). Source: transformers 5.17 `image_processing_llava_onevision.py`,
-//! `image_processing_backends.py`, `image_transforms.py`. Spec: E4.5, E4.9, E4.10
+//! The result equals the output of transformers' image processor bit for bit: the torchvision processor by default, the
+//! Pillow processor with that resampler (their last bits differ). Source: transformers 5.17
+//! `image_processing_llava_onevision.py`, `image_processing_backends.py`, `image_transforms.py`.
+//! Spec: E4.5, E4.9, E4.10
 
 use super::anyres::Anyres;
 use super::image::MAX_PIXELS;
@@ -13,26 +14,26 @@ use ndarray::{Array3, Array4, ArrayView3, Axis, s};
 /// How pixels are resized and normalised. Spec: T4.4
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pixels {
-    /// Whether an image that is not tiled is resized to a tile (`do_resize`); a tiled one always is.
+    /// Whether an image that is not tiled is resized to a tile (`do_resize`). A tiled image is always resized.
     pub resize: bool,
     /// The filter (`resample`).
     pub filter: Filter,
-    /// Whose resampler, and whose rounding of the normalisation.
+    /// The library whose resampler and whose rounding of the normalisation apply.
     pub resampler: Resampler,
-    /// The factor before normalising (`rescale_factor`), unless `do_rescale` is off.
+    /// The factor before normalising (`rescale_factor`); `None` if `do_rescale` is off.
     pub rescale: Option<f64>,
-    /// Mean of each channel; also the colour that pads to a square.
+    /// Mean of each channel. Padding to a square uses this colour.
     pub mean: [f64; 3],
     /// Standard deviation of each channel.
     pub std: [f64; 3],
     /// Whether mean and deviation are applied (`do_normalize`).
     pub normalize: bool,
-    /// Whether a level is computed in float64 and rounded once, whatever the resampler. Spec: A4.7
+    /// Whether a level is computed in float64 and rounded once, with any resampler. Spec: A4.7
     pub exact: bool,
 }
 
 impl Pixels {
-    /// What transformers' processors of this kind do unless told otherwise: bicubic, CLIP's mean and deviation. Spec: T4.4
+    /// The default settings of transformers' processors of this kind: bicubic, CLIP's mean and deviation. Spec: T4.4
     pub const CLIP: Pixels = Pixels {
         resize: true,
         filter: Filter::Bicubic,
@@ -44,10 +45,10 @@ impl Pixels {
         exact: false,
     };
 
-    /// The tiles of `rgb` [h, w, 3]: [tiles, 3, S, S], base tile first; one tile where it is not `tiled`.
+    /// The tiles of `rgb` [h, w, 3]: [tiles, 3, S, S], base tile first. If `tiled` is false, there is only one tile.
     ///
     /// # Errors
-    /// As [`Anyres::resolution`] and [`resize`]; an image whose padded square would be larger than any image may be.
+    /// As [`Anyres::resolution`] and [`resize`]; an image whose padded square is larger than the largest allowed image.
     /// Spec: E4.10
     pub fn tiles(&self, rgb: ArrayView3<'_, u8>, anyres: &Anyres, tiled: bool) -> Result<Array4<f32>> {
         let (h, w, _) = rgb.dim();
@@ -80,7 +81,8 @@ impl Pixels {
         Ok(normalised(&levels, &tiles, side))
     }
 
-    /// `rgb` in the middle of a square of the mean colour, the odd pixel at the right or bottom. Spec: E4.10, C4.10a
+    /// `rgb` in the middle of a square of the mean colour. An odd pixel of padding goes to the right or bottom.
+    /// Spec: E4.10, C4.10a
     fn square(&self, rgb: ArrayView3<'_, u8>) -> Result<Array3<u8>> {
         let (h, w, _) = rgb.dim();
         if h == w {
@@ -111,7 +113,8 @@ impl Pixels {
         Ok(square)
     }
 
-    /// What each of the 256 levels becomes, per channel: the arithmetic is per value, so a table is exact. Spec: E4.9
+    /// The value of each of the 256 levels, for each channel. The arithmetic is per value, so a table is exact.
+    /// Spec: E4.9
     pub fn levels(&self) -> [[f32; 256]; 3] {
         std::array::from_fn(|c| std::array::from_fn(|v| self.level(v as u8, c)))
     }
@@ -158,10 +161,10 @@ pub(crate) fn normalised(levels: &[[f32; 256]; 3], tiles: &[ArrayView3<'_, u8>],
 }
 
 impl Pixels {
-    /// These settings, refused where a division by zero or a number that is none would follow.
+    /// These settings. Fails if they would lead to a division by zero or contain a value that is not a finite number.
     ///
     /// # Errors
-    /// Names the field.
+    /// The error names the field.
     pub fn checked(self) -> Result<Pixels> {
         if self.normalize {
             for (name, values, zero) in [("image_mean", self.mean, true), ("image_std", self.std, false)] {

@@ -1,23 +1,24 @@
-//! Where rows stand for the rotary embedding: one number a row, or three.
+//! The positions of rows for the rotary embedding: one number for each row, or three.
 
 use std::ops::Range;
 
 /// The rotary positions of the prompt rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Positions {
-    /// One position a row.
+    /// One position for each row.
     Linear(Vec<i64>),
     /// M-RoPE: time, height and width of each row.
     Mrope([Vec<i64>; 3]),
 }
 
 impl Positions {
-    /// Rows that stand one after the other, from 0.
+    /// Positions of rows in sequence, from 0.
     pub fn in_order(n: usize) -> Positions {
         Positions::Linear((0..n as i64).collect())
     }
 
-    /// Rows of several prompts, one after the other; of a family, so that all have one position a row or all have three.
+    /// The positions of rows of several prompts, one prompt after the other. All prompts belong to one family, so all
+    /// have one position for each row, or all have three.
     pub fn joined<'a>(parts: impl Iterator<Item = (&'a Positions, Range<usize>)> + Clone) -> Positions {
         let axis = |axis: usize| parts.clone().flat_map(|(of, rows)| rows.map(move |row| of.at(row, axis))).collect();
         match parts.clone().next() {
@@ -26,7 +27,8 @@ impl Positions {
         }
     }
 
-    /// Where `row` stands on an axis: 0 time, 1 height, 2 width; all the same where rows have one position.
+    /// The position of `row` on an axis: 0 time, 1 height, 2 width. If rows have one position, all axes return the same
+    /// value.
     pub fn at(&self, row: usize, axis: usize) -> i64 {
         match self {
             Positions::Linear(rows) => rows[row],
@@ -34,7 +36,8 @@ impl Positions {
         }
     }
 
-    /// The position of the first generated token: 1 + the largest, 0 without rows. Spec: E6.8, C6.10b
+    /// The position of the first generated token: 1 + the largest position, or 0 if there are no rows.
+    /// Spec: E6.8, C6.10b
     pub fn next(&self) -> i64 {
         let largest = match self {
             Positions::Linear(rows) => rows.iter().max(),
@@ -43,7 +46,7 @@ impl Positions {
         largest.map_or(0, |p| p + 1)
     }
 
-    /// The same of some of the rows.
+    /// As [`next`](Self::next), for some of the rows.
     pub fn next_of(&self, rows: Range<usize>) -> i64 {
         rows.flat_map(|row| (0..3).map(move |axis| self.at(row, axis))).max().map_or(0, |p| p + 1)
     }

@@ -1,4 +1,4 @@
-//! Everything the model reads: ids, roles, positions, and the pixels of the images.
+//! The model's input: ids, roles, positions, and the pixels of the images.
 
 use super::packing::Packing;
 use super::positions::Positions;
@@ -8,24 +8,25 @@ use ndarray::{Array, Array2, Array4, ArrayD, Axis, Dimension, concatenate};
 /// One image or video, ready for the vision tower.
 #[derive(Debug, Clone)]
 pub struct PreparedImage {
-    /// Height and width as decoded; of a video those of every frame.
+    /// Height and width of the decoded image; for a video, of every frame.
     pub size: (usize, usize),
-    /// Time, height and width in patches, in families that read images of any size.
+    /// Time, height and width in patches, for families that read images of any size.
     pub grid: Option<[usize; 3]>,
-    /// Normalised pixels, as the family's processor gives those of one image: [tiles, 3, S, S], or [patches, numbers of a
-    /// patch]; see [`PixelLayout`](super::PixelLayout).
+    /// Normalised pixels, in the layout of the family's processor for one image: [tiles, 3, S, S], or [patches, numbers
+    /// of a patch]; see [`PixelLayout`](super::PixelLayout).
     pub pixels: ArrayD<f32>,
-    /// The rows that the image puts into the prompt.
+    /// The rows that the image adds to the prompt.
     pub packing: Packing,
-    /// sha-256 of the file, or of the decoded pixels where there was no file; of a video that of its frames' one after the other.
+    /// sha-256 of the file, or of the decoded pixels if there was no file. For a video, the sha-256 of its frames'
+    /// hashes one after the other.
     pub sha256: String,
 }
 
 impl PreparedImage {
-    /// The pixels of several images, of which there is at least one, one after the other.
+    /// The pixels of several images, one image after the other. There must be at least one image.
     ///
     /// # Panics
-    /// Where the tiles or patches of one are of another shape than those of the next (D4.5).
+    /// If the tiles or patches of the images have different shapes (D4.5).
     pub fn joined<D: Dimension>(images: &[PreparedImage]) -> Array<f32, D> {
         let pixels: Vec<_> = images.iter().map(|image| image.pixels.view()).collect();
         let joined = concatenate(Axis(0), &pixels).ok().and_then(|pixels| pixels.into_dimensionality().ok());
@@ -33,12 +34,12 @@ impl PreparedImage {
     }
 }
 
-/// Pixels of one image from elsewhere, and what tells how they lie.
+/// Pixels of one image that the caller gives, and the data that describes their layout.
 #[derive(Debug, Clone)]
 pub struct GivenImage {
-    /// As the family's processor gives them: see [`PreparedImage::pixels`].
+    /// Pixels in the layout of the family's processor: see [`PreparedImage::pixels`].
     pub pixels: ArrayD<f32>,
-    /// Height and width as decoded.
+    /// Height and width of the decoded image.
     pub size: (usize, usize),
     /// See [`PreparedImage::grid`].
     pub grid: Option<[usize; 3]>,
@@ -50,26 +51,27 @@ impl GivenImage {
         GivenImage { pixels: pixels.into_dyn(), size, grid: None }
     }
 
-    /// Patches [patches, numbers of a patch] of an image of `size` = (height, width); grid: time, height, width in patches.
+    /// Patches [patches, numbers of a patch] of an image of `size` = (height, width).
+    /// `grid`: time, height and width in patches.
     pub fn patches(pixels: Array2<f32>, size: (usize, usize), grid: [usize; 3]) -> GivenImage {
         GivenImage { pixels: pixels.into_dyn(), size, grid: Some(grid) }
     }
 }
 
-/// Everything the model reads.
+/// The model's input.
 #[derive(Debug, Clone)]
 pub struct Prepared {
-    /// Prompt token ids, image placeholders expanded: `[n]`.
+    /// Prompt token ids with expanded image placeholders: `[n]`.
     pub ids: Vec<u32>,
-    /// What each prompt row is: `[n]`.
+    /// The role of each prompt row: `[n]`.
     pub roles: Roles,
-    /// Where each prompt row stands.
+    /// The position of each prompt row.
     pub positions: Positions,
     /// The images, in prompt order.
     pub images: Vec<PreparedImage>,
-    /// The prompt as the template rendered it, before placeholders were expanded; empty where ids came in.
+    /// The rendered prompt before placeholders were expanded; empty if the caller gave ids.
     pub prompt: String,
-    /// The resampler the pixels went through; empty where pixels came in.
+    /// The name of the resampler of the pixels; empty if the caller gave pixels.
     pub preprocess: String,
 }
 

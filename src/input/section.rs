@@ -12,7 +12,7 @@ pub(crate) struct Section {
 }
 
 impl Section {
-    /// The object in the file `name`; `None` where there is no such file.
+    /// The object in the file `name`; `None` if there is no such file.
     pub fn read(files: &Files, name: &str) -> Result<Option<Section>> {
         Ok(json::load(files, name)?.map(|fields| Section { at: files.label(name), fields }))
     }
@@ -28,12 +28,12 @@ impl Section {
         Error::new(format!("{}: {key}", self.at), expected, got)
     }
 
-    /// Fails where a number is another than it must be; what: why.
+    /// Fails if `got` is not `want`; `what` gives the reason, for the message.
     pub fn expect(&self, key: &str, got: Option<u64>, want: usize, what: &str) -> Result<()> {
         if got == Some(want as u64) { Ok(()) } else { Err(self.wrong(key, &format!("{want}, {what}"))) }
     }
 
-    /// Fails where the image processor is of another class than this, or one whose name begins with it.
+    /// Fails if the file names an image processor class whose name does not begin with `name`.
     pub fn class(&self, name: &str) -> Result<()> {
         const KEY: &str = "image_processor_type";
         let known = self.get(KEY).is_none_or(|kind| kind.as_str().is_some_and(|kind| kind.starts_with(name)));
@@ -45,7 +45,7 @@ impl Section {
         self.get(key).map_or(Ok(default), |v| v.as_bool().ok_or_else(|| self.wrong(key, "true or false")))
     }
 
-    /// One number for all channels, or one a channel.
+    /// One number for all channels, or one number for each channel.
     pub fn channels(&self, key: &str, default: [f64; 3]) -> Result<[f64; 3]> {
         let wrong = || self.wrong(key, "a number, or three");
         match self.get(key) {

@@ -1,7 +1,8 @@
-//! What `preprocessor_config.json` or `processor_config.json` says about images, with the family's defaults.
+//! The image settings in `preprocessor_config.json` or `processor_config.json`, with the family's defaults.
 //!
-//! Settings that change pixels are honoured or refused, never ignored. What only one family has stands in that family's
-//! file. Source: transformers 5.17 `ImageProcessingMixin.get_image_processor_dict`, `TorchvisionBackend`. Spec: T4.4
+//! Settings that change pixels are applied or refused, never ignored. A setting that only one family has is in that
+//! family's file. Source: transformers 5.17 `ImageProcessingMixin.get_image_processor_dict`, `TorchvisionBackend`.
+//! Spec: T4.4
 
 use super::pixels::Pixels;
 use super::section::Section;
@@ -12,7 +13,7 @@ use serde_json::Value;
 
 /// The file of transformers 4 with the image processor's settings.
 pub const PREPROCESSOR: &str = "preprocessor_config.json";
-/// The file with the processor's settings and, in transformers 5, the image processor's inside.
+/// The file with the processor's settings. In transformers 5 it also holds the image processor's settings.
 pub const PROCESSOR: &str = "processor_config.json";
 
 /// The settings that every family's processor has. Spec: T4.4
@@ -20,17 +21,17 @@ pub const PROCESSOR: &str = "processor_config.json";
 pub struct Settings {
     /// Resizing and normalising.
     pub pixels: Pixels,
-    /// Whether images of other colour modes are converted (`do_convert_rgb`); where not, they are refused.
+    /// Whether images of other colour modes are converted (`do_convert_rgb`). If not, such images are refused.
     pub convert_rgb: bool,
-    /// The text that stands for an image in a rendered prompt, unless the tokenizer names another.
+    /// The text for an image in a rendered prompt, unless the tokenizer names another text.
     pub image_token: String,
 }
 
-/// The image processor's settings in a checkpoint, and the processor's own where there are any:
-/// `processor_config.json`'s `image_processor` before `preprocessor_config.json`.
+/// The image processor's settings in a checkpoint, and the processor's own settings if there are any. `image_processor`
+/// of `processor_config.json` takes precedence over `preprocessor_config.json`.
 ///
 /// # Errors
-/// Neither file, or one that is no JSON object.
+/// Neither file exists, or a file is not a JSON object.
 pub(crate) fn sections(files: &Files) -> Result<(Section, Option<Section>)> {
     let processor = Section::read(files, PROCESSOR)?;
     let nested = match processor.as_ref().and_then(|p| Some((p, p.get("image_processor")?))) {
@@ -51,7 +52,7 @@ pub(crate) fn sections(files: &Files) -> Result<(Section, Option<Section>)> {
 }
 
 impl Pixels {
-    /// What a section says about resizing and normalising; `default` is what the family's processor does where it says nothing.
+    /// The resizing and normalising settings of a section. `default` holds the family's values for missing fields.
     ///
     /// # Errors
     /// A field of the wrong type; a setting that is not supported. Spec: T4.4
@@ -79,7 +80,7 @@ impl Pixels {
 }
 
 impl Settings {
-    /// What the sections say; `image_token` is the family's own.
+    /// The settings of the sections; `image_token` is the family's own.
     ///
     /// # Errors
     /// As [`Pixels::read`]. Spec: T4.4

@@ -1,12 +1,12 @@
-//! Smart resize: the size at which a picture is read in whole squares of patches, and the rows that come of it. Nothing here
-//! touches pixels.
+//! Smart resize: the size at which an image is read in whole squares of patches, and the resulting rows. This file
+//! touches no pixels.
 //!
 //! The arithmetic is Python's float64. Source: transformers 5.17 `smart_resize`. Spec: E4.12, D4.5, C4.15a
 
 use super::packing::{Moment, PackedRow, Packing};
 use crate::error::{Result, ensure};
 
-/// Which sizes images are read at. Spec: E4.12
+/// The settings that determine the size at which images are read. Spec: E4.12
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sizes {
     /// p: side of a patch in pixels.
@@ -15,19 +15,19 @@ pub struct Sizes {
     pub merge: usize,
     /// The fewest pixels an image is read at (`min_pixels`, or `shortest_edge` of `size`).
     pub min_pixels: usize,
-    /// The most (`max_pixels`, or `longest_edge` of `size`).
+    /// The most pixels an image is read at (`max_pixels`, or `longest_edge` of `size`).
     pub max_pixels: usize,
 }
 
-/// The longest side may be at most this many times the shortest.
+/// The largest ratio of the longest side to the shortest side.
 const MOST_STRETCHED: f64 = 200.0;
-/// The most patches of an image, ours: what the widest of published processors allows.
+/// The most patches of an image. This limit is aircache's own: the largest limit of any published processor.
 pub(crate) const MAX_PATCHES: usize = 1 << 16;
-/// The most patches of a video, whose frames look at themselves alone.
+/// The most patches of a video. Each frame of a video attends only to itself.
 pub(crate) const MAX_FILM_PATCHES: usize = 1 << 17;
 
 impl Sizes {
-    /// Side in pixels of what becomes one row: sizes are multiples of it.
+    /// Side in pixels of the square that becomes one row. Sizes are multiples of it.
     pub fn unit(&self) -> usize {
         self.patch * self.merge
     }
@@ -35,7 +35,7 @@ impl Sizes {
     /// The size (height, width) at which an image of `size` is read.
     ///
     /// # Errors
-    /// An empty image, or one stretched more than 200 to 1; a size beyond reason. Spec: E4.12, C4.15a
+    /// An empty image, or an image stretched more than 200 to 1; a size with too many patches. Spec: E4.12, C4.15a
     pub fn fit(&self, size: (usize, usize)) -> Result<(usize, usize)> {
         let (h, w) = (size.0 as f64, size.1 as f64);
         ensure!(size.0 > 0 && size.1 > 0, "image", "at least one pixel", format!("{} × {} pixels", size.0, size.1));
@@ -66,8 +66,8 @@ impl Sizes {
         Ok((fit_h as usize, fit_w as usize))
     }
 
-    /// The rows of an image of `size` that is read at `read`: squares of patches, row by row. Of a video: moment by moment, of
-    /// so many times so many frames. Spec: D4.5
+    /// The rows of an image of `size` that is read at `read`: squares of patches, row by row. For a video: moment by
+    /// moment, with `times` moments of `frames` frames each. Spec: D4.5
     pub(crate) fn packing(
         &self,
         size: (usize, usize),

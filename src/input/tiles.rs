@@ -1,5 +1,5 @@
-//! The tiles of an image in a grid of the closest shape, then once more as a whole. Source: OpenGVLab's `dynamic_preprocess`;
-//! transformers 5.17 `crop_image_to_patches`.
+//! Cuts an image into the tiles of the grid with the closest shape, and adds a tile of the whole image. Source:
+//! OpenGVLab's `dynamic_preprocess`; transformers 5.17 `crop_image_to_patches`.
 
 use super::pixels::{Pixels, normalised};
 use super::tiling::Tiling;
@@ -8,7 +8,7 @@ use crate::kernel::resample::resize;
 use ndarray::{Array4, ArrayView3, s};
 
 impl Tiling {
-    /// The tiles of an image, [h, w, 3]: [tiles, 3, S, S], the whole image last.
+    /// The tiles of an image [h, w, 3]: [tiles, 3, S, S], with the whole image last.
     ///
     /// # Errors
     /// As [`grid`](Self::grid) and [`resize`]. Spec: E4.17

@@ -1,25 +1,26 @@
-//! Which grid of tiles an image gets, and the prompt rows that come of it.
+//! The grid of tiles of an image, and the resulting prompt rows.
 //!
-//! The arithmetic is Python's float64. Nothing here touches pixels. Source: OpenGVLab's `find_closest_aspect_ratio`,
+//! The arithmetic is Python's float64. This file touches no pixels. Source: OpenGVLab's `find_closest_aspect_ratio`,
 //! `dynamic_preprocess`; transformers 5.17 `get_optimal_tiled_canvas`. Spec: E4.15, E4.16
 
 use super::packing::{PackedRow, Packing};
 use crate::error::{Result, ensure};
 
-/// What decides over tiles and rows. Spec: T4.8
+/// The settings that determine tiles and rows. Spec: T4.8
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tiling {
     /// S: side of a tile in pixels.
     pub tile: usize,
-    /// Side in pixels of what becomes one row; what is left over at the right and bottom of a tile is not seen.
+    /// Side in pixels of the square that becomes one row. Pixels at the right and bottom of a tile that fill no whole
+    /// square are not seen.
     pub unit: usize,
     /// Rows along a side of a tile.
     pub along: usize,
-    /// Whether the rows of a tile go down its columns.
+    /// Whether the rows of a tile follow its columns from top to bottom (column-major).
     pub transposed: bool,
-    /// The fewest and the most tiles, the whole image not counted; none: one tile.
+    /// The fewest and the most tiles, without the tile of the whole image; `None` means one tile.
     pub tiles: Option<(usize, usize)>,
-    /// Whether a tile of the whole image follows where there are several.
+    /// Whether a tile of the whole image follows if there are several tiles.
     pub thumbnail: bool,
 }
 
@@ -86,7 +87,7 @@ impl Tiling {
         })
     }
 
-    /// From where to where row or column `i` of tile `tile` of `tiles` reaches, in an image of `side` pixels.
+    /// The start and end, in an image of `side` pixels, of row or column `i` of tile `tile` of `tiles`.
     fn span(&self, i: usize, tile: usize, side: usize, tiles: usize) -> [f64; 2] {
         [i, i + 1].map(|i| (tile * self.tile + i * self.unit) as f64 * side as f64 / (tiles * self.tile) as f64)
     }

@@ -1,5 +1,5 @@
-//! Text to ids and back, and text in pieces as ids come in: `tokenizer.json` with the crate `tokenizers`, else what stands
-//! in its place: `vocabulary.rs` (`vocab.json`, `merges.txt`) or [`super::tokenizer_model`].
+//! Text to ids and back, and text in pieces as ids arrive. Reads `tokenizer.json` with the crate `tokenizers`. Without
+//! that file it uses `vocabulary.rs` (`vocab.json`, `merges.txt`) or [`super::tokenizer_model`].
 //!
 //! Not here: chat templates and image placeholders. Source: transformers 5.17 `ProcessorMixin.apply_chat_template`
 //! (when special tokens are added), `tokenizer.decode`. Spec: D4.3, E4.11
@@ -29,7 +29,7 @@ pub struct Tokenizer {
     special: Vec<(String, String)>,
 }
 
-/// What encodes.
+/// The implementation that encodes and decodes.
 #[derive(Clone)]
 enum Inner {
     Json(Arc<tokenizers::Tokenizer>),
@@ -50,7 +50,7 @@ impl Tokenizer {
     /// The tokenizer of a checkpoint.
     ///
     /// # Errors
-    /// No `tokenizer.json` and nothing to stand in its place, or one that cannot be read. Spec: D4.3, D4.7
+    /// No `tokenizer.json` and no file that replaces it, or a file that cannot be read. Spec: D4.3, D4.7
     pub fn load(files: &Files) -> Result<Tokenizer> {
         let at = files.label(FILE);
         let special = Section::read(files, "tokenizer_config.json")?.map(|c| special_tokens(&c)).unwrap_or_default();
@@ -73,12 +73,12 @@ impl Tokenizer {
         ))
     }
 
-    /// A tokenizer from the bytes of a `tokenizer.json`, `at` its name in messages, `special` its named tokens.
+    /// A tokenizer from the bytes of a `tokenizer.json`. `at` is its name in messages, `special` are its named tokens.
     ///
     /// # Errors
-    /// What the crate `tokenizers` cannot read.
+    /// Bytes that the crate `tokenizers` cannot read.
     pub fn from_bytes(bytes: &[u8], at: String, special: Vec<(String, String)>) -> Result<Tokenizer> {
-        // The crate panics on a decoder whose JSON breaks off, so the syntax is checked first.
+        // The crate panics on a decoder with truncated JSON, so this function checks the syntax first.
         let (bytes, place) = (bytes.to_vec(), at.clone());
         let broken = |e| Error::new(&at, TOKENIZER, e);
         let read = move || -> Result<tokenizers::Tokenizer> {
@@ -90,12 +90,12 @@ impl Tokenizer {
             Ok(inner)
         };
         let mut inner = watched(&at, TOKENIZER, Limits::TEXT, read)??;
-        // The file may store these; transformers switches both off unless a call asks for them.
+        // The file may store truncation and padding; transformers switches both off unless a call asks for them.
         inner.with_truncation(None).map_err(broken)?.with_padding(None);
         Ok(Tokenizer { inner: Inner::Json(Arc::new(inner)), at, special })
     }
 
-    /// The file it comes from, for messages.
+    /// The file of the tokenizer, for messages.
     pub fn label(&self) -> &str {
         &self.at
     }
@@ -110,11 +110,11 @@ impl Tokenizer {
         &self.special
     }
 
-    /// The ids of a rendered prompt. What the post-processor adds is left out where the prompt begins with the
-    /// beginning-of-sequence token already, as transformers does for chats.
+    /// The ids of a rendered prompt. If the prompt already begins with the beginning-of-sequence token, the
+    /// post-processor adds no tokens, as in transformers for chats.
     ///
     /// # Errors
-    /// What the tokenizer cannot encode. Spec: D4.3
+    /// A text that the tokenizer cannot encode. Spec: D4.3
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let add = !self.special("bos_token").is_some_and(|bos| text.starts_with(bos));
         let (inner, owned) = (self.inner.clone(), text.to_owned());
@@ -125,10 +125,10 @@ impl Tokenizer {
         watched(&self.at, ENCODES, Limits::ENCODING, encode)?.map_err(|e| Error::new(&self.at, ENCODES, e))
     }
 
-    /// The text of ids, special tokens left out. Ids without a token say nothing.
+    /// The text of ids, without special tokens. Ids without a token produce no text.
     ///
     /// # Errors
-    /// What the tokenizer's decoder cannot take; tokens too long.
+    /// Ids that the tokenizer's decoder cannot handle; tokens that are too long.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         tokenizer_bounds::short(ids.iter().map(|&id| (id, self.token(id).map_or(0, |t| t.len()))))
             .map_err(|e| e.within(&self.at))?;
@@ -147,7 +147,7 @@ impl Tokenizer {
         }
     }
 
-    /// The text of one token as the vocabulary has it (byte-level tokenizers write `Ġ` for a space).
+    /// The text of one token as stored in the vocabulary (byte-level tokenizers write `Ġ` for a space).
     pub fn token(&self, id: u32) -> Option<String> {
         match &self.inner {
             Inner::Json(inner) => inner.id_to_token(id),
@@ -161,11 +161,12 @@ impl Tokenizer {
     }
 }
 
-/// Decodes ids as they come, never half a character; the pieces concatenate to [`Tokenizer::decode`] of all ids.
+/// Decodes ids as they arrive, never half a character. The pieces concatenate to [`Tokenizer::decode`] of all ids.
 ///
-/// Text is held back from the last three U+FFFD on that it ends in (a character that bytes are still missing of leaves no
-/// more; what lies before stays as it is) and during a run of byte tokens `<0xHH>` (whose decoder judges the run as a
-/// whole). Every push decodes all ids again, which is exact for any decoder and takes microseconds. Spec: E4.11
+/// The stream holds back up to three U+FFFD at the end of the text: an incomplete character decodes to at most three,
+/// and later bytes do not change earlier text. The stream also holds back a run of byte tokens `<0xHH>`, because the
+/// decoder judges the run as a whole. Every push decodes all ids again. This is exact for any decoder and takes
+/// microseconds. Spec: E4.11
 #[derive(Debug)]
 pub struct TokenStream<'a> {
     tokenizer: &'a Tokenizer,
@@ -189,7 +190,7 @@ impl TokenStream<'_> {
         self.rest(sure)
     }
 
-    /// What was held back; the stream is empty afterwards.
+    /// The text that the stream held back. The stream is empty afterwards.
     pub fn finish(&mut self) -> Option<String> {
         let text = self.tokenizer.decode(&self.ids).ok()?;
         let rest = self.rest(&text);
@@ -205,7 +206,7 @@ impl TokenStream<'_> {
     }
 }
 
-/// What is looked at before the crate reads the file.
+/// The part of the file that is checked before the crate reads the file.
 #[derive(serde::Deserialize)]
 #[serde(expecting = "an object")]
 struct Head {
@@ -213,7 +214,8 @@ struct Head {
     normalizer: Value,
 }
 
-/// Fails where a `Precompiled` normalizer claims a longer table than it has: the crate makes room for what is claimed.
+/// Fails if a `Precompiled` normalizer claims a longer table than it has, because the crate allocates the claimed
+/// length.
 fn charsmaps(normalizer: &Value) -> Result<()> {
     match normalizer {
         Value::Array(list) => list.iter().try_for_each(charsmaps),
@@ -236,7 +238,7 @@ fn charsmaps(normalizer: &Value) -> Result<()> {
     }
 }
 
-/// Every `…_token` of a tokenizer's configuration that is a text, or an object with `content`. Spec: D4.3
+/// Every `…_token` of a tokenizer's configuration that is a string, or an object with `content`. Spec: D4.3
 fn special_tokens(config: &Section) -> Vec<(String, String)> {
     let extra = config.get("extra_special_tokens").and_then(Value::as_object);
     let named = config.fields.iter().filter(|(key, _)| key.ends_with("_token")).chain(extra.into_iter().flatten());

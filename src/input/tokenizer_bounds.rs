@@ -1,5 +1,6 @@
-//! What a `tokenizer.json` may ask of the crate `tokenizers` beyond what a watch would catch in time: a decoder that makes
-//! a text longer by a step can ask for all memory at once, and it runs for every token.
+//! Limits on the work that a `tokenizer.json` may request from the crate `tokenizers`, for cases that a watched thread
+//! would notice too late: a decoder step that lengthens a text can request all memory at once, and it runs for every
+//! token.
 //!
 //! Spec: D4.3
 
@@ -7,15 +8,16 @@ use crate::error::{Error, Result, ensure};
 use serde_json::Value;
 use tokenizers::models::ModelWrapper;
 
-/// Bytes of a token; the longest of any checkpoint on the hub have a few hundred.
+/// The most bytes of a token; the longest token of any checkpoint on the hub has a few hundred.
 const LONGEST: usize = 1024;
-/// Bytes of the tokens of one text.
+/// The most bytes of the tokens of one text.
 const MOST: usize = 16 << 20;
-/// Steps of a decoder, and how many times longer all of them may make a text. Honest ones have four, and make it shorter.
+/// The most steps of a decoder, and the factor by which all steps together may lengthen a text. Real decoders have four
+/// steps, and make a text shorter.
 const STEPS: usize = 8;
 const STRETCH: usize = 4;
 
-/// Fails on a decoder without bounds, and on a model that draws lots.
+/// Fails if a decoder has no bounds, or if a model chooses merges at random (dropout).
 pub(super) fn check(tokenizer: &tokenizers::Tokenizer) -> Result<()> {
     if let ModelWrapper::BPE(model) = tokenizer.get_model() {
         let drawn = model.dropout.filter(|share| *share > 0.0);
@@ -32,7 +34,7 @@ pub(super) fn check(tokenizer: &tokenizers::Tokenizer) -> Result<()> {
     Ok(())
 }
 
-/// Counts the steps of a decoder, and multiplies what they may make of a byte.
+/// Counts the steps of a decoder, and multiplies `stretch` by the factor by which each step may lengthen a text.
 fn walk(decoder: &Value, steps: &mut usize, stretch: &mut usize) -> Result<()> {
     let text = |key: &str| decoder[key].as_str().unwrap_or_default();
     *steps += 1;
@@ -56,10 +58,10 @@ fn walk(decoder: &Value, steps: &mut usize, stretch: &mut usize) -> Result<()> {
     Ok(())
 }
 
-/// How many times longer a text gets at most where a pattern in it is replaced.
+/// The largest factor by which a text grows if a pattern in it is replaced.
 fn replaced(pattern: &str, content: &str) -> usize {
     match pattern.len() {
-        0 => 1 + content.len(), // before every letter
+        0 => 1 + content.len(), // the content goes before every letter
         n => content.len().div_ceil(n).max(1),
     }
 }
@@ -68,7 +70,7 @@ fn shown(value: &Value) -> String {
     value.to_string().chars().take(60).collect()
 }
 
-/// Fails where a token, or all of a text, is longer than honest ones; given each id and the length of its token.
+/// Fails if a token, or a whole text, is longer than any real one. `tokens` gives each id and the length of its token.
 pub(super) fn short(tokens: impl Iterator<Item = (u32, usize)>) -> Result<()> {
     let mut all = 0;
     for (id, length) in tokens {

@@ -1,8 +1,8 @@
-//! A checkpoint with only a SentencePiece `tokenizer.model`: what the Python tokenizer does around the pieces.
+//! A checkpoint with only a SentencePiece `tokenizer.model`: the Python tokenizer's work around the pieces.
 //!
-//! Added tokens are cut out of the text first, the longest at each place; what is left between them is encoded stretch by
-//! stretch; `<s>` comes first. Source: InternLM2's `tokenization_internlm2.py`; transformers 4.37 `PreTrainedTokenizer`.
-//! Spec: D4.7, A4.6
+//! The tokenizer first cuts added tokens out of the text, the longest at each place. It encodes each stretch of text
+//! between them separately, and puts `<s>` first. Source: InternLM2's `tokenization_internlm2.py`; transformers 4.37
+//! `PreTrainedTokenizer`. Spec: D4.7, A4.6
 
 use super::section::Section;
 use super::sentencepiece::Pieces;
@@ -13,21 +13,21 @@ use crate::foreign::{Limits, watched};
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-/// The file.
+/// The file of the SentencePiece model.
 pub const FILE: &str = "tokenizer.model";
 
 /// A SentencePiece tokenizer with its added tokens.
 #[derive(Debug, Clone)]
 pub struct PieceTokenizer {
     pieces: Pieces,
-    /// Long ones first.
+    /// The added tokens, long ones first.
     added: Vec<Added>,
-    /// Their places by text, and by id.
+    /// Indices into `added` by text, and by id.
     by_text: HashMap<String, usize>,
     by_id: HashMap<u32, usize>,
-    /// Their lengths in bytes.
+    /// The lengths in bytes of the added tokens.
     lengths: BTreeSet<usize>,
-    /// What every prompt begins with.
+    /// The token at the start of every prompt; `None` if the tokenizer adds no such token.
     first: Option<u32>,
 }
 
@@ -36,18 +36,18 @@ pub struct PieceTokenizer {
 struct Added {
     text: String,
     id: u32,
-    /// Left out of decoded texts.
+    /// Whether decoding leaves the token out of the text.
     special: bool,
-    /// Whether it takes the white space before it, and behind it.
+    /// Whether the token removes the white space before it, and after it.
     strips: [bool; 2],
 }
 
-/// Tokens with a name of their own that the Python tokenizer adds where the files do not. Spec: D4.7
+/// Named tokens that the Python tokenizer adds if the files do not define them. Spec: D4.7
 const NAMED: [(&str, &str); 4] =
     [("bos_token", "<s>"), ("eos_token", "</s>"), ("unk_token", "<unk>"), ("pad_token", "</s>")];
 
 impl PieceTokenizer {
-    /// The tokenizer of a checkpoint; none without a `tokenizer.model`. `special` are its named tokens.
+    /// The tokenizer of a checkpoint; `None` if there is no `tokenizer.model`. `special` are its named tokens.
     ///
     /// # Errors
     /// A broken file; a tokenizer of another kind.
@@ -105,7 +105,7 @@ impl PieceTokenizer {
         Ok(Some(PieceTokenizer { pieces, added: all, by_text, by_id, lengths, first }))
     }
 
-    /// The ids of a text, `<s>` first where it is `whole`. Spec: D4.7
+    /// The ids of a text. If `whole` is set, `<s>` comes first. Spec: D4.7
     pub fn encode(&self, text: &str, whole: bool) -> Vec<u32> {
         let mut ids: Vec<u32> = self.first.filter(|_| whole).into_iter().collect();
         let (mut rest, mut strip) = (text, false);
@@ -135,7 +135,7 @@ impl PieceTokenizer {
         self.by_id.get(&id).and_then(|&i| self.added.get(i))
     }
 
-    /// The text of ids, special tokens left out. Spec: E4.21, A4.6
+    /// The text of ids, without special tokens. Spec: E4.21, A4.6
     pub fn decode(&self, ids: &[u32]) -> String {
         let mut text = String::new();
         let mut run = Vec::new();
@@ -157,7 +157,7 @@ impl PieceTokenizer {
         self.of_text(token).map(|added| added.id).or(self.pieces.id(token))
     }
 
-    /// The text of one token as the vocabulary has it.
+    /// The text of one token as stored in the vocabulary.
     pub fn token(&self, id: u32) -> Option<String> {
         self.of_id(id).map(|added| added.text.clone()).or_else(|| self.pieces.piece(id).map(str::to_owned))
     }

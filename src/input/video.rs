@@ -1,7 +1,8 @@
-//! Videos as lists of frames: what families that read them share. Nothing here decodes a film or picks frames from one.
+//! Videos as lists of frames: the code that families with videos share. This file decodes no film and picks no frames
+//! from one.
 //!
-//! A video stands in a prompt as one image does, in the place of its own placeholder; its frames are of one size, in order.
-//! Source: transformers 5.17 `BaseVideoProcessor`. Spec: D4.8, T4.11
+//! A video takes one place in a prompt, as an image does, but with its own placeholder. Its frames have one size and
+//! are in order. Source: transformers 5.17 `BaseVideoProcessor`. Spec: D4.8, T4.11
 
 use super::image::Image;
 use super::section::Section;
@@ -26,11 +27,11 @@ pub fn one_size(frames: &[Image]) -> Result<(usize, usize)> {
     Err(Error::new(other.label(), want, got).remedy("resize the frames to one size, or give them as images"))
 }
 
-/// The video processor's settings: `video_processor` in `processor_config.json`, else the first file that is there of
+/// The video processor's settings: `video_processor` in `processor_config.json`, otherwise the first existing file of
 /// `video_preprocessor_config.json` and `preprocessor_config.json`. Spec: T4.11
 ///
 /// # Errors
-/// None of these; one that is no JSON object; a setting that would change pixels in a way that is not supported.
+/// None of these exists; a file that is not a JSON object; a setting that changes pixels in an unsupported way.
 pub(crate) fn section(files: &Files) -> Result<Section> {
     let nested = Section::read(files, PROCESSOR)?.and_then(|p| match p.get("video_processor")? {
         Value::Object(fields) => Some(Ok(Section { at: format!("{}: video_processor", p.at), fields: fields.clone() })),

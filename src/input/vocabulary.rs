@@ -1,7 +1,7 @@
-//! A byte-level tokenizer in its old form, `vocab.json` and `merges.txt`, made into a `tokenizer.json`.
+//! A byte-level tokenizer in its old form, `vocab.json` and `merges.txt`, converted to a `tokenizer.json`.
 //!
-//! What transformers' converter of Qwen2's tokenizers writes, which InternVL2-1B and older checkpoints come without.
-//! Source: transformers 5.17 `tokenization_qwen2.py`. Spec: D4.3
+//! The result equals the output of transformers' converter for Qwen2's tokenizers. InternVL2-1B and older checkpoints
+//! have no `tokenizer.json`. Source: transformers 5.17 `tokenization_qwen2.py`. Spec: D4.3
 
 use crate::config::added;
 use crate::config::json;
@@ -13,14 +13,14 @@ use std::collections::HashSet;
 /// The file with the ids.
 pub const FILE: &str = "vocab.json";
 const MERGES: &str = "merges.txt";
-/// How Qwen2 cuts text into words.
+/// The pattern with which Qwen2 cuts text into words.
 const WORDS: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// The bytes of a `tokenizer.json`; none where there is no `vocab.json`.
+/// The bytes of a `tokenizer.json`; `None` if there is no `vocab.json`.
 ///
 /// # Errors
-/// A broken file, no `merges.txt`, a tokenizer of another class than Qwen2's.
+/// A broken file, no `merges.txt`, or a tokenizer of another class than Qwen2's.
 pub fn as_json(files: &Files) -> Result<Option<Vec<u8>>> {
     let Some(vocab) = json::load(files, FILE)? else { return Ok(None) };
     let at = files.label(MERGES);

@@ -1,4 +1,4 @@
-//! A prompt of token ids and prepared images: placeholders expanded, lengths checked. Spec: E4.8, C4.8a, C4.8b
+//! Makes a prompt from token ids and prepared images: expands placeholders, checks lengths. Spec: E4.8, C4.8a, C4.8b
 
 use crate::config::DecoderConfig;
 use crate::error::{Error, Result, ensure};
@@ -7,7 +7,8 @@ use crate::input::image;
 use crate::input::{GivenImage, Prepared, PreparedImage};
 use crate::roles::Roles;
 
-/// Fails where a prompt of `tokens`, `visual` of them rows of images, is longer than the model's positions.
+/// Fails if a prompt is longer than the model's positions. The prompt has `tokens` tokens; `visual` of them are rows of
+/// images.
 pub(super) fn fits(text: &DecoderConfig, tokens: usize, visual: usize) -> Result<()> {
     ensure!(
         tokens <= text.longest(),
@@ -19,10 +20,11 @@ pub(super) fn fits(text: &DecoderConfig, tokens: usize, visual: usize) -> Result
     Ok(())
 }
 
-/// An image whose pixels come from elsewhere, one of `of` of the prompt; or, of a `film`, its frames.
+/// An image whose pixels the caller gives. `of` is the number of images in the prompt. If `film` is set, the pixels are
+/// the frames of a video.
 ///
 /// # Errors
-/// Pixels of another shape than the family's processor gives.
+/// Pixels of another shape than the family's processor produces.
 fn given(family: &dyn Family, image: GivenImage, of: usize, film: bool) -> Result<PreparedImage> {
     let GivenImage { pixels, size, grid } = image;
     let layout = family.profile().pixels;
@@ -41,14 +43,15 @@ fn given(family: &dyn Family, image: GivenImage, of: usize, film: bool) -> Resul
 }
 
 impl Prepared {
-    /// A prompt of token ids and the pixels of its images, for callers who have both (core, no feature needed).
+    /// A prompt from token ids and the pixels of its images, for callers that have both (core, no feature needed).
     ///
-    /// `ids` holds one placeholder an image, or as many as the image has rows. With the placeholder of videos the one "image" is a
-    /// video: its frames in order, in the place of tiles, or a grid with their time. Spec: D4.8
+    /// `ids` holds one placeholder for each image, or one placeholder for each row of the images. If the placeholder is
+    /// the placeholder of videos, the only "image" is a video: its frames stand in order in the place of tiles, or its
+    /// grid includes the time. Spec: D4.8
     ///
     /// # Errors
-    /// Placeholders that fit neither count (both are named), pixels of another shape than the size asks for, an id
-    /// beyond the vocabulary, a prompt longer than the model's positions. Spec: E4.8, C4.8a
+    /// A number of placeholders that fits neither count (the message names both), pixels of another shape than the size
+    /// requires, an id beyond the vocabulary, a prompt longer than the model's positions. Spec: E4.8, C4.8a
     pub fn from_ids(family: &dyn Family, ids: &[u32], images: Vec<GivenImage>) -> Result<Prepared> {
         let (of, film) = (images.len(), family.visual_token(ids) != family.image_token());
         let image = |(i, image)| given(family, image, of, film).map_err(|e| e.within(format!("image {i}")));

@@ -1,4 +1,4 @@
-//! What the model reads, of any family: from token ids and pixels, or from images and a prompt as `AutoProcessor` does it.
+//! The model's input, for any family: from token ids and pixels, or from images and a prompt as in `AutoProcessor`.
 //!
 //! Spec: chapter 04
 

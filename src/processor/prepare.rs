@@ -1,7 +1,7 @@
-//! The whole of `AutoProcessor`: images, a prompt and perhaps a system turn in, what the model reads out.
+//! The complete `AutoProcessor`: takes images, a prompt and an optional system turn, and returns the model's input.
 //!
-//! Wiring only; each step has its own file. Source: transformers 5.17 `ProcessorMixin.apply_chat_template`,
-//! `get_text_with_replacements`. Spec: D4.4
+//! This file only connects the steps; each step has its own file. Source: transformers 5.17
+//! `ProcessorMixin.apply_chat_template`, `get_text_with_replacements`. Spec: D4.4
 
 use super::assemble::{assemble, fits};
 use crate::error::{Error, Result, ensure};
@@ -45,7 +45,7 @@ impl Processor {
         Ok(Processor { family: family.clone(), reader, dialogue, tokenizer, image_token, files: files.clone() })
     }
 
-    /// The same processor with another resampler (and that one's rounding of the normalisation).
+    /// The same processor with another resampler. The rounding of the normalisation follows the resampler.
     pub fn with_resampler(mut self, resampler: Resampler) -> Processor {
         self.reader.settings_mut().pixels.resampler = resampler;
         self
@@ -66,8 +66,9 @@ impl Processor {
         &*self.reader
     }
 
-    /// The rendered prompt: images first, unless the text places them itself: by the family's own placeholder, which is left
-    /// as it stands, or by `<image>`, in whose place the template writes what it writes for an image. Spec: A4.5
+    /// The rendered prompt. Images come first, unless the text places them. A text places images with the family's own
+    /// placeholder, which stays unchanged, or with `<image>`, which the template replaces by its text for an image.
+    /// Spec: A4.5
     ///
     /// # Errors
     /// As [`Dialogue::render`]. Spec: D4.4
@@ -75,7 +76,7 @@ impl Processor {
         self.dialogue.render(images, prompt, system, &self.image_token, self.tokenizer.specials())
     }
 
-    /// The ids of a rendered prompt, all of which the model knows.
+    /// The ids of a rendered prompt. Fails if the model does not know an id.
     fn encode(&self, rendered: &str) -> Result<Vec<u32>> {
         let ids = self.tokenizer.encode(rendered)?;
         let vocab = self.family.text().vocab;
@@ -85,17 +86,17 @@ impl Processor {
         Ok(ids)
     }
 
-    /// Everything the model reads, for `images` in prompt order, one question and perhaps a system turn.
+    /// The model's input, for `images` in prompt order, one question and an optional system turn.
     ///
     /// # Errors
-    /// An image no grid fits, a template that fails, placeholders that are not as many as the images, a prompt longer
-    /// than the model's positions. Spec: D4.4, A4.4, C4.8a, C4.8b
+    /// An image that fits no grid, a template that fails, a number of placeholders that differs from the number of
+    /// images, a prompt longer than the model's positions. Spec: D4.4, A4.4, C4.8a, C4.8b
     pub fn prepare(&self, images: &[Image], prompt: &str, system: Option<&str>) -> Result<Prepared> {
         let rendered = self.render(images.len(), prompt, system)?;
         let marked = self.reader.marked(rendered.clone(), images.len());
         let ids = self.encode(&marked)?;
         let placeholders = ids.iter().filter(|&&id| id == self.family.image_token()).count();
-        // The text being right, it is the tokenizer that makes more or less of it.
+        // If the text has the right number of placeholders, the tokenizer is the cause of another number of ids.
         let written = marked.matches(&self.image_token).count();
         let said = |text: &str| text.contains(&self.image_token) || text.contains(MARK);
         let (at, remedy) = match written == images.len() {
@@ -103,7 +104,7 @@ impl Processor {
                 self.tokenizer.label().into(),
                 "the tokenizer makes another number of placeholders than the prompt has".into(),
             ),
-            // Nobody but the template has written any then.
+            // Neither text contains a placeholder, so only the template can have written one.
             false if !said(prompt) && !system.is_some_and(said) => {
                 (self.dialogue.label(), "the template writes another number of images than there are".into())
             }
@@ -116,11 +117,11 @@ impl Processor {
             placeholders,
             remedy
         );
-        // An error about "image" is about this one.
+        // An error about "image" concerns this image, so the message names this image.
         let of = |image: &Image, e: Error| {
             if e.at == "image" { Error { at: image.label().to_owned(), ..e } } else { e.within(image.label()) }
         };
-        // Counted before a pixel is touched, which the longest prompts would need gigabytes for.
+        // Count the rows before any pixel is processed: the pixels of the longest prompts would need gigabytes.
         let rows = |image: &Image| self.reader.packing(image.size(), images.len()).map(|p| p.rows.len());
         let visual: usize = images.iter().map(|i| rows(i).map_err(|e| of(i, e))).sum::<Result<usize>>()?;
         fits(self.family.text(), ids.len() - placeholders + visual, visual)?;
@@ -132,14 +133,15 @@ impl Processor {
         Ok(out)
     }
 
-    /// Everything the model reads of a video: its frames in order, of one size; the template places it before the question.
+    /// The model's input for a video: its frames in order, all of one size. The template places the video before the
+    /// question.
     ///
     /// # Errors
-    /// A family that reads no videos, a vocabulary or a chat template without a word for them; otherwise as
+    /// A family that reads no videos; a vocabulary or a chat template without a placeholder for videos; otherwise as
     /// [`prepare`](Self::prepare). Spec: D4.8, E4.22, E4.23
     pub fn prepare_video(&self, frames: &[Image], prompt: &str, system: Option<&str>) -> Result<Prepared> {
         let size = video::one_size(frames)?;
-        // An error about "image" is about the frames, of which the first is shown.
+        // An error about "image" concerns the frames, so the message names the first frame.
         let of = |e: Error| if e.at == "image" { Error { at: frames[0].label().to_owned(), ..e } } else { e };
         let reader = self.reader.videos().ok_or_else(|| family::reads_no_videos(&*self.family))?;
         let rows = reader.packing(frames.len(), size).map_err(of)?.rows.len();
@@ -164,16 +166,17 @@ impl Processor {
         Ok(out)
     }
 
-    /// How many prompt rows the chat template puts after `question`: the end of the turn and the start of the answer.
-    /// 0 where the question is not found in the prompt. Spec: A8.1
+    /// The number of prompt rows that the chat template adds after `question`: the end of the turn and the start of the
+    /// answer. 0 if the prompt does not contain the question. Spec: A8.1
     pub fn tail(&self, prompt: &Prepared, question: &str) -> usize {
-        // Templates may trim the question; of one that places images, the text after the last is what comes before the tail.
+        // Templates may trim the question. If the question places images, its text after the last image stands before
+        // the tail.
         let last = question.rsplit(MARK).next().unwrap_or(question);
         let asked = if prompt.prompt.contains(question.trim()) { question.trim() } else { last.trim() };
         let Some(start) = prompt.prompt.rfind(asked) else { return 0 };
         let Ok(tail) = self.tokenizer.encode(&prompt.prompt[start + asked.len()..]) else { return 0 };
-        // Template text begins with a special token as a rule; where it melts into the question's last token, that token
-        // is the question's.
+        // Template text usually begins with a special token. If it merges with the question's last token, the merged
+        // token belongs to the question.
         tail.iter().rev().zip(prompt.ids.iter().rev()).take_while(|(a, b)| a == b).count()
     }
 }

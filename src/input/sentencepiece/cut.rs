@@ -10,21 +10,23 @@ use tokenizers::models::bpe::BPE;
 use tokenizers::models::unigram::Unigram;
 use tokenizers::{Model, Result};
 
-/// A model that cuts.
+/// A model that cuts text into pieces.
 #[derive(Debug, Clone)]
 pub(super) struct Cut {
     model: ModelWrapper,
-    /// What BPE's pieces that are not used are made of.
+    /// For each unused BPE piece: the two pieces that it consists of.
     parts: HashMap<u32, [u32; 2]>,
 }
 
 impl Cut {
-    /// The model of these pieces; `ids` are those that text may become, `unknown` is the piece for all other text.
+    /// The model of these pieces. `ids` holds the pieces that text may become; `unknown` is the piece for all other
+    /// text.
     pub fn new(proto: &Proto, ids: &HashMap<String, u32>, unknown: u32) -> Result<Cut> {
         if proto.bpe { Cut::bpe(proto, ids, unknown) } else { Cut::unigram(proto, unknown) }
     }
 
-    /// Every way to join two pieces to a third is a merge; of two merges, that of the higher score comes first. Spec: E4.19
+    /// Every way to join two pieces into a third piece is a merge. Merges are sorted by the third piece's score,
+    /// highest first. Spec: E4.19
     fn bpe(proto: &Proto, ids: &HashMap<String, u32>, unknown: u32) -> Result<Cut> {
         let merged = |&(_, kind): &(&str, Kind)| matches!(kind, Kind::Normal | Kind::Unused);
         let mut pieces: Vec<_> =
@@ -48,21 +50,22 @@ impl Cut {
         Ok(Cut { model: model.into(), parts })
     }
 
-    /// Spec: E4.20
+    /// The unigram model of these pieces. Spec: E4.20
     fn unigram(proto: &Proto, unknown: u32) -> Result<Cut> {
         let scores = || proto.pieces.iter().filter(|(_, _, kind)| *kind == Kind::Normal).map(|(_, score, _)| *score);
         let greatest = scores().fold(f32::MIN_POSITIVE, f32::max);
         let vocab = (0u32..).zip(&proto.pieces).map(|(id, (text, score, kind))| match kind {
             Kind::Normal => (text.clone(), f64::from(*score)),
             Kind::UserDefined => (text.clone(), f64::from(text.len() as f32 * greatest) - 0.1),
-            // U+FFFF is no character, so that no text becomes a mark, a byte or a piece that is not used.
+            // U+FFFF is not a character, so no text becomes a control mark, a byte piece or an unused piece.
             _ => (format!("\u{FFFF}{id}"), f64::from(greatest)),
         });
         let model = Unigram::from(vocab.collect(), Some(unknown as usize), false)?;
         Ok(Cut { model: model.into(), parts: HashMap::new() })
     }
 
-    /// Calls `piece` with the id of each piece of `text` and the text it stands for; a run of unknown text is one.
+    /// Calls `piece` with the id of each piece of `text` and the piece's text. A run of unknown text counts as one
+    /// piece.
     pub fn cut(&self, text: &str, mut piece: impl FnMut(u32, &str)) -> Result<()> {
         for token in self.model.tokenize(text)? {
             self.used(token.id, &mut |id| piece(id, &text[token.offsets.0..token.offsets.1]));
@@ -70,7 +73,7 @@ impl Cut {
         Ok(())
     }
 
-    /// A piece, or what it is made of where it is not used.
+    /// Calls `piece` with the id, or with the parts of an unused piece.
     fn used(&self, id: u32, piece: &mut impl FnMut(u32)) {
         match self.parts.get(&id) {
             Some(parts) => parts.iter().for_each(|&part| self.used(part, piece)),

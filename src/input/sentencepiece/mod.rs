@@ -6,8 +6,8 @@
 //! cut        the cut, by a model of the crate `tokenizers`
 //! ```
 //!
-//! Equal to the Python package `sentencepiece`; what Python tokenizers do around it (added tokens, `<s>`) is
-//! [`super::tokenizer_model`]'s business. Spec: T4.10, E4.18–E4.21
+//! The results equal the Python package `sentencepiece`. [`super::tokenizer_model`] does the work of Python tokenizers
+//! around it (added tokens, `<s>`). Spec: T4.10, E4.18–E4.21
 
 mod cut;
 mod normalize;
@@ -19,7 +19,7 @@ use normalize::{Normalizer, SPACE};
 use proto::{Kind, Proto};
 use std::collections::HashMap;
 
-/// The most bytes of a piece; the longest of any checkpoint on the hub have a few hundred.
+/// The most bytes of a piece; the longest piece of any checkpoint on the hub has a few hundred.
 const LONGEST: usize = 1024;
 
 /// A SentencePiece model.
@@ -28,7 +28,7 @@ pub struct Pieces {
     proto: Proto,
     /// Ids of the pieces that text may become.
     ids: HashMap<String, u32>,
-    /// Ids of all the others.
+    /// Ids of all other pieces.
     reserved: HashMap<String, u32>,
     bytes: [Option<u32>; 256],
     unknown: u32,
@@ -37,10 +37,10 @@ pub struct Pieces {
 }
 
 impl Pieces {
-    /// The model in the bytes of a file; `at` is its name in messages.
+    /// The model in the bytes of a file; `at` is the file's name in messages.
     ///
     /// # Errors
-    /// It is no SentencePiece model, is neither BPE nor unigram, or has no unknown piece.
+    /// The file is not a SentencePiece model, is neither BPE nor unigram, or has no unknown piece.
     pub fn read(bytes: &[u8], at: &str) -> Result<Pieces> {
         let proto = Proto::read(bytes, at)?;
         let (mut ids, mut reserved, mut of_bytes) = (HashMap::new(), HashMap::new(), [None; 256]);
@@ -74,12 +74,12 @@ impl Pieces {
         self.proto.pieces.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no pieces.
     pub fn is_empty(&self) -> bool {
         self.proto.pieces.is_empty()
     }
 
-    /// The id of a piece's exact text, marks and bytes included.
+    /// The id of a piece's exact text, including marks and bytes.
     pub fn id(&self, piece: &str) -> Option<u32> {
         self.reserved.get(piece).or(self.ids.get(piece)).copied()
     }
@@ -97,7 +97,7 @@ impl Pieces {
     pub fn encode(&self, text: &str) -> Vec<u32> {
         let text = self.normalizer.normalized(text);
         let (mut rest, mut ids) = (text.as_str(), Vec::new());
-        // BPE joins nothing to a user-defined piece.
+        // BPE never merges a user-defined piece with its neighbours.
         while let Some((start, end)) = self.normalizer.user_defined(rest).filter(|_| self.proto.bpe) {
             self.cut(&rest[..start], &mut ids);
             ids.push(self.ids[&rest[start..end]]);
@@ -116,7 +116,7 @@ impl Pieces {
         known.expect("E4.19, E4.20: text without a piece is the unknown piece");
     }
 
-    /// The text of ids; ids without a piece say nothing. Spec: E4.21
+    /// The text of ids. Ids without a piece produce no text. Spec: E4.21
     pub fn decode(&self, ids: &[u32]) -> String {
         let (mut text, mut bytes) = (String::new(), Vec::new());
         let mut at_start = true;
@@ -136,7 +136,7 @@ impl Pieces {
                     let strip = at_start && (self.proto.dummy_prefix || self.proto.trim);
                     if let Some(rest) = piece.strip_prefix(SPACE).filter(|_| strip) {
                         piece = rest;
-                        at_start = self.proto.trim; // where spaces are trimmed, those of the next piece too
+                        at_start = self.proto.trim; // if `trim` is set, the next piece loses its space too
                     }
                     text.push_str(&piece.replace(SPACE, " "));
                 }
@@ -147,7 +147,7 @@ impl Pieces {
     }
 }
 
-/// Bytes as text: a U+FFFD for each that is part of no character.
+/// Moves `bytes` to the end of `text`. Each byte that is part of no character becomes a U+FFFD.
 fn push_bytes(text: &mut String, bytes: &mut Vec<u8>) {
     for chunk in bytes.utf8_chunks() {
         text.push_str(chunk.valid());

@@ -1,31 +1,31 @@
-//! What SentencePiece does to text before it cuts it: rules for characters, spaces.
+//! SentencePiece's normalisation of text before the cut: rules for characters and for spaces.
 //!
-//! The crate `tokenizers` has such a step, which gives other texts: of several rules for a grapheme it takes the shortest
-//! (E and its accent become e), and it does not spare user-defined pieces.
-//! Source: sentencepiece's `normalizer.cc`; the trie is one of darts-clone. Spec: E4.18
+//! The crate `tokenizers` has such a step too, but its results differ. If several rules match a grapheme, the crate
+//! uses the shortest (E and its accent become e), and it changes user-defined pieces too.
+//! Source: sentencepiece's `normalizer.cc`; the trie has the format of darts-clone. Spec: E4.18
 
 use super::proto::{Kind, Proto};
 use std::cmp::Reverse;
 
-/// What a space is written as inside pieces.
+/// The character that stands for a space inside pieces.
 pub(super) const SPACE: &str = "\u{2581}";
 
-/// Makes text what is cut.
+/// Turns text into the normalised text that is cut into pieces.
 #[derive(Debug, Clone)]
 pub(super) struct Normalizer {
     rules: Rules,
     /// Texts of user-defined pieces, long ones first.
     user_defined: Vec<String>,
-    /// Whether a space is put before the text, and whether behind it instead.
+    /// Whether a space is added before the text; `space_behind`: whether the space goes after the text instead.
     dummy_prefix: bool,
     space_behind: bool,
-    /// Whether spaces are made one, and none at the ends.
+    /// Whether runs of spaces become one space and spaces at the ends are removed.
     trim: bool,
     /// Whether spaces become U+2581.
     escape: bool,
 }
 
-/// A trie of rules, and the texts they write, each closed by a zero.
+/// A trie of rules, and the texts that the rules write. A zero byte ends each text.
 #[derive(Debug, Clone, Default)]
 struct Rules {
     units: Vec<u32>,
@@ -33,7 +33,7 @@ struct Rules {
 }
 
 impl Rules {
-    /// Reads the trie's size in bytes, the trie, the texts; nothing where that is not what it is.
+    /// Reads the trie's size in bytes, the trie and the texts. Returns no rules if the bytes have another form.
     fn read(bytes: &[u8]) -> Rules {
         let read = || {
             let (size, rest) = bytes.split_first_chunk::<4>()?;
@@ -44,7 +44,7 @@ impl Rules {
         read().unwrap_or_default()
     }
 
-    /// The length of the longest rule that `text` begins with, and what it writes.
+    /// The length of the longest rule that matches the start of `text`, and the text that the rule writes.
     fn longest(&self, text: &[u8]) -> Option<(usize, &str)> {
         let unit = |at: usize| self.units.get(at).copied();
         let offset = |unit: u32| ((unit >> 10) << ((unit & (1 << 9)) >> 6)) as usize;
@@ -65,7 +65,7 @@ impl Rules {
 }
 
 impl Normalizer {
-    /// That of a model.
+    /// The normalizer of a model.
     pub fn new(proto: &Proto) -> Normalizer {
         let Proto { dummy_prefix, space_behind, trim, escape, .. } = *proto;
         let user_defined = proto.pieces.iter().filter(|(text, _, kind)| *kind == Kind::UserDefined && !text.is_empty());
@@ -74,7 +74,7 @@ impl Normalizer {
         Normalizer { rules: Rules::read(&proto.charsmap), user_defined, dummy_prefix, space_behind, trim, escape }
     }
 
-    /// The first user-defined piece in a text, the longest of those that begin there: where it starts and ends.
+    /// The start and end of the first user-defined piece in a text. If several begin there, the longest counts.
     pub fn user_defined(&self, text: &str) -> Option<(usize, usize)> {
         if self.user_defined.is_empty() {
             return None;
@@ -82,12 +82,12 @@ impl Normalizer {
         text.char_indices().find_map(|(start, _)| Some((start, start + self.begins(&text[start..])?)))
     }
 
-    /// The length of the longest user-defined piece that a text begins with.
+    /// The length of the longest user-defined piece at the start of a text.
     fn begins(&self, text: &str) -> Option<usize> {
         self.user_defined.iter().find(|piece| text.starts_with(piece.as_str())).map(String::len)
     }
 
-    /// The text as it is cut. Spec: E4.18
+    /// The normalised text, ready for the cut. Spec: E4.18
     pub fn normalized(&self, mut text: &str) -> String {
         let Normalizer { trim, escape, dummy_prefix, space_behind, .. } = *self;
         if trim {
@@ -127,7 +127,8 @@ impl Normalizer {
         out
     }
 
-    /// What the next characters become, and how many bytes they are; none at the end.
+    /// The replacement of the next characters, and the length of these characters in bytes; `None` at the end of the
+    /// text.
     fn prefix<'a>(&'a self, text: &'a str) -> Option<(&'a str, usize)> {
         let first = text.chars().next()?;
         if let Some(length) = self.begins(text) {

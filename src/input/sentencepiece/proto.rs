@@ -1,47 +1,47 @@
 //! The fields of a SentencePiece model that encoding and decoding need, read from its protocol buffer.
 //!
-//! Source: sentencepiece's `sentencepiece_model.proto`. Fields that are not listed here are skipped. Spec: T4.10
+//! Source: sentencepiece's `sentencepiece_model.proto`. All other fields are skipped. Spec: T4.10
 
 use crate::error::{Error, Result};
 
-/// Bytes of what stands for the unknown piece, which is decoded as often as that is said.
+/// The most bytes of the text for the unknown piece. Decoding writes that text once for each unknown id.
 const LONGEST_SURFACE: usize = 1024;
 
-/// What a piece is.
+/// The kind of a piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A piece of text.
     Normal,
-    /// Stands for what has no piece.
+    /// The piece for text that matches no other piece.
     Unknown,
-    /// A mark such as `<s>`, which text never becomes.
+    /// A mark such as `<s>`. Text never becomes a mark.
     Control,
-    /// A piece that is cut out of text before all else.
+    /// A piece that is cut out of text before all other pieces.
     UserDefined,
-    /// A piece that merges may pass through, but that is not used.
+    /// A piece that merges may produce as an intermediate step, but that never stays in the result.
     Unused,
     /// A byte, `<0xHH>`.
     Byte,
 }
 
-/// A SentencePiece model as it lies in the file.
+/// A SentencePiece model as stored in the file.
 #[derive(Debug, Clone)]
 pub struct Proto {
     /// Text, score and kind of each piece, by id.
     pub pieces: Vec<(String, f32, Kind)>,
-    /// 1 unigram, 2 BPE; others are refused.
+    /// Whether the model is BPE (type 2) and not unigram (type 1). Other types are refused.
     pub bpe: bool,
-    /// Whether what has no piece becomes bytes.
+    /// Whether text without a piece becomes bytes.
     pub byte_fallback: bool,
-    /// Whether a space is put behind the text instead of before it.
+    /// Whether the added space goes after the text instead of before it.
     pub space_behind: bool,
-    /// What decoding writes for the unknown piece.
+    /// The text that decoding writes for the unknown piece.
     pub unknown_surface: String,
-    /// A trie of rules, and what they write.
+    /// A trie of rules, and the texts that the rules write.
     pub charsmap: Vec<u8>,
-    /// Whether a space is put before the text.
+    /// Whether a space is added before the text.
     pub dummy_prefix: bool,
-    /// Whether spaces are made one, and none at the ends.
+    /// Whether runs of spaces become one space and spaces at the ends are removed.
     pub trim: bool,
     /// Whether spaces become U+2581.
     pub escape: bool,
@@ -54,7 +54,7 @@ enum Field<'a> {
     Other,
 }
 
-/// The fields of a message one after the other.
+/// Iterates over the fields of a message.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
@@ -77,7 +77,7 @@ impl<'a> Fields<'a> {
         Some(taken)
     }
 
-    /// The next field; none where the message is broken.
+    /// The next field; `None` if the message is broken.
     fn next(&mut self) -> Option<Field<'a>> {
         let tag = self.varint()?;
         Some(match tag & 7 {
@@ -93,7 +93,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Calls `see` with every field; none where the message is broken, or `see` says so.
+/// Calls `see` with every field. Returns `None` if the message is broken or `see` returns `None`.
 fn each<'a>(bytes: &'a [u8], mut see: impl FnMut(Field<'a>) -> Option<()>) -> Option<()> {
     let mut fields = Fields(bytes);
     while !fields.0.is_empty() {
@@ -103,10 +103,10 @@ fn each<'a>(bytes: &'a [u8], mut see: impl FnMut(Field<'a>) -> Option<()>) -> Op
 }
 
 impl Proto {
-    /// The model in a file of this name.
+    /// The model in the bytes of a file; `at` is the file's name in messages.
     ///
     /// # Errors
-    /// It is no SentencePiece model, or neither BPE nor unigram.
+    /// The file is not a SentencePiece model, or is neither BPE nor unigram.
     pub fn read(bytes: &[u8], at: &str) -> Result<Proto> {
         let mut kind = 1;
         let mut proto = Proto {

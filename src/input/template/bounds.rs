@@ -1,19 +1,20 @@
-//! Bounds on the values of a chat template: checked before a method or a filter makes one, and when a variable takes one.
+//! Bounds on the values of a chat template. They are checked before a method or a filter makes a value, and when a
+//! variable receives a value.
 //!
-//! The memory that many small steps take is [`crate::foreign`]'s business. Spec: C4.13
+//! [`crate::foreign`] limits the memory that many small steps take together. Spec: C4.13
 
 use minijinja::value::{Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 use std::borrow::Cow;
 use std::fmt::{Arguments, Write as _};
 
-/// The most bytes of what a template renders, and of any text on the way.
+/// The most bytes of a template's output, and of any text during rendering.
 pub(super) const MAX_BYTES: usize = 16 << 20;
-/// Items that a list may have, and numbers that filters take as sizes.
+/// The most items of a list, and the largest number that filters accept as a size.
 const MAX_ITEMS: usize = 1 << 20;
-/// Lists and dicts that may lie in one another in a namespace.
+/// The deepest nesting of lists and dicts in a namespace.
 const MAX_DEPTH: usize = 300;
-/// The largest width and precision that Rust prints with.
+/// The largest width and precision that Rust can print with.
 const MAX_WIDTH: usize = u16::MAX as usize;
 
 /// An error of the template.
@@ -21,12 +22,13 @@ pub(super) fn wrong(what: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidOperation, what.into())
 }
 
-/// What a dict has under `key`, undefined where it has nothing.
+/// The value of a dict under `key`; undefined if the dict has no such key.
 pub(super) fn at(map: &Value, key: &Value) -> Value {
     map.get_item(key).unwrap_or_default()
 }
 
-/// A text that fails instead of growing too long: `Display` of the engine's lazy lists would fill the memory.
+/// A text that returns an error instead of growing too long. Without it, `Display` of the engine's lazy lists would
+/// fill the memory.
 pub(super) struct Short<'a>(pub &'a mut String);
 
 impl std::fmt::Write for Short<'_> {
@@ -39,7 +41,7 @@ impl std::fmt::Write for Short<'_> {
     }
 }
 
-/// Bytes of a text, items of a list, as far as they are known.
+/// The number of bytes of a text or of items of a list, if the number is known.
 #[derive(Clone, Copy)]
 enum Size {
     Bytes(usize),
@@ -63,12 +65,12 @@ fn bounded(size: Size) -> Result<(), Error> {
     }
 }
 
-/// Fails where a value is too large.
+/// Fails if a value is too large.
 pub(super) fn known(value: &Value) -> Result<(), Error> {
     bounded(size(value))
 }
 
-/// What a variable takes: the value, an iterable as a list, as Python's `+` and slices give them.
+/// The value that a variable receives. An iterable becomes a list, as Python's `+` and slices return lists.
 pub(super) fn taken(value: Value) -> Result<Value, Error> {
     known(&value)?;
     if value.kind() != ValueKind::Iterable {
@@ -78,12 +80,12 @@ pub(super) fn taken(value: Value) -> Result<Value, Error> {
     bounded(Size::Items(items.len())).map(|()| Value::from(items))
 }
 
-/// Prints behind `text`, which must not become too large.
+/// Prints `what` at the end of `text`, which must not become too large.
 pub(super) fn append(text: &mut String, what: Arguments<'_>) -> Result<(), Error> {
     Short(text).write_fmt(what).map_err(|_| wrong(format!("a text too large: over {MAX_BYTES} bytes")))
 }
 
-/// A text, or what another value prints.
+/// A text, or the printed form of another value.
 fn text(value: &Value) -> Result<Cow<'_, str>, Error> {
     if let Some(text) = value.as_str() {
         return Ok(text.into());
@@ -93,7 +95,8 @@ fn text(value: &Value) -> Result<Cow<'_, str>, Error> {
     Ok(text.into())
 }
 
-/// Fails where a value that has been set in a namespace holds itself by way of it, lies thousands deep or has no end.
+/// Fails if a value that was set in a namespace contains itself through the namespace, is nested too deeply, or has no
+/// end.
 pub(super) fn finite(value: &Value) -> Result<(), Error> {
     let contains = |value: &Value| matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable | ValueKind::Map);
     let mut rest: Vec<(Value, usize)> = contains(value).then(|| (value.clone(), 1)).into_iter().collect();
@@ -108,7 +111,7 @@ pub(super) fn finite(value: &Value) -> Result<(), Error> {
         for item in value.try_iter()? {
             items += 1;
             bounded(Size::Items(items))?;
-            // To look such a key up is to compare it, without end where it holds itself.
+            // A lookup compares keys, and comparing a key that contains itself never ends.
             if map && contains(&item) {
                 return Err(wrong("a list or dict as the key of a dict in a namespace"));
             }
@@ -119,7 +122,7 @@ pub(super) fn finite(value: &Value) -> Result<(), Error> {
     Ok(())
 }
 
-/// Fails where a filter would make too large a text or list of `args`, of which the first is what it is applied to.
+/// Fails if a filter would make too large a text or list. The first of `args` is the filter's input.
 pub(super) fn forecast(name: &str, args: &[Value]) -> Result<(), Error> {
     let Some((value, options)) = args.split_first() else { return Ok(()) };
     match (name, options) {
@@ -137,7 +140,7 @@ pub(super) fn forecast(name: &str, args: &[Value]) -> Result<(), Error> {
     }
 }
 
-/// A number, the largest of named ones.
+/// A number, or the largest number of named arguments.
 fn largest(arg: &Value) -> Result<usize, Error> {
     if !arg.is_kwargs() {
         return Ok(arg.as_usize().unwrap_or(0));
@@ -146,7 +149,7 @@ fn largest(arg: &Value) -> Result<usize, Error> {
     Ok(values.max().unwrap_or(0))
 }
 
-/// Fails where so many replacements would make too large a text.
+/// Fails if this many replacements would make too large a text.
 pub(super) fn replaced(text: &str, from: &str, to: &str, times: usize) -> Result<(), Error> {
     let found = text.matches(from).take(times).count();
     bounded(Size::Bytes(text.len().saturating_add(found.saturating_mul(to.len()))))
@@ -162,7 +165,7 @@ fn joined(parts: &Value, between: Option<&Value>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Each place may be as wide as it says and hold the longest of what is put in.
+/// Fails if the formatted text may be too large. Each place may have its full width and hold the longest argument.
 fn formatted(places: &str, args: &[Value]) -> Result<(), Error> {
     let mut all = places.len();
     for place in places.split('%').skip(1) {

@@ -1,4 +1,5 @@
-//! The template engine as transformers sets up jinja2, on fuel, with bounds on what one step can make.
+//! The template engine with transformers' jinja2 settings, with a limit on steps (fuel) and bounds on the result of
+//! each step.
 //!
 //! Source: transformers 5.17 `chat_template_utils._cached_compile_jinja_template`. Spec: T4.5, C4.13
 
@@ -10,13 +11,14 @@ use minijinja::value::{Rest, Value};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, filters};
 use std::io::Write;
 
-/// Steps a template may take: hundreds of times what real ones need for a few turns, milliseconds. Spec: C4.13
+/// The most steps of a template: hundreds of times the steps of a real template for a few turns. They take
+/// milliseconds. Spec: C4.13
 pub(super) const FUEL: u64 = 100_000;
 
 /// The template's name in messages.
 const NAME: &str = "chat_template";
 
-/// The engine's filters whose result may be much larger than what they are given, or that go through a list at once.
+/// Bounds the engine's filters whose result may be much larger than their input, or that read a whole list in one step.
 macro_rules! bounded {
     ($env:ident: $($name:ident)*) => { $(
         let filter = Value::from_function(filters::$name);
@@ -28,7 +30,7 @@ macro_rules! bounded {
     )* };
 }
 
-/// An engine that has compiled `source`; `date` is what `strftime_now` tells.
+/// An engine with the compiled `source`; `strftime_now` returns `date`.
 pub(super) fn compiled(source: &str, date: (i32, u32, u32)) -> Result<Environment<'static>, Error> {
     let mut env = Environment::new();
     env.set_trim_blocks(true);
@@ -48,7 +50,7 @@ pub(super) fn compiled(source: &str, date: (i32, u32, u32)) -> Result<Environmen
     Ok(env)
 }
 
-/// What a template renders; none where that is more than `most` bytes.
+/// The output of a template; `None` if the output has more than `most` bytes.
 pub(super) fn render(env: &Environment<'_>, context: Value, most: usize) -> Result<Option<String>, Error> {
     let mut out = Bounded { text: Vec::new(), most };
     let done = env.get_template(NAME)?.render_captured_to(context, &mut out).map(|_| ());
@@ -60,7 +62,7 @@ pub(super) fn render(env: &Environment<'_>, context: Value, most: usize) -> Resu
     text.map(Some).map_err(|e| Error::new(ErrorKind::WriteFailure, e.to_string()))
 }
 
-/// Takes what is written until it is too much.
+/// Collects output up to one byte more than the limit.
 struct Bounded {
     text: Vec<u8>,
     most: usize,
@@ -70,7 +72,7 @@ impl Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let room = (self.most + 1).saturating_sub(self.text.len()).min(bytes.len());
         self.text.extend(&bytes[..room]);
-        Ok(room) // 0 where there is none, which is an error to the writer
+        Ok(room) // 0 if there is no room; the writer then reports an error
     }
 
     fn flush(&mut self) -> std::io::Result<()> {

@@ -1,6 +1,8 @@
-//! Methods of Python's `str`, `dict` and `list` for chat templates; the engine asks here for what it lacks.
+//! Methods of Python's `str`, `dict` and `list` for chat templates. The engine calls this file for methods that it
+//! lacks.
 //!
-//! Only what real chat templates use; anything else is the engine's own error. Source: Python 3.11. Spec: T4.5
+//! Only methods that real chat templates use are here; any other method gives the engine's own error. Source: Python
+//! 3.11. Spec: T4.5
 
 use super::bounds::{self, at, wrong};
 use minijinja::value::{Value, ValueKind, from_args};
@@ -35,7 +37,7 @@ pub(super) fn call(_: &State<'_, '_>, value: &Value, name: &str, args: &[Value])
     }
 }
 
-/// `None` where Python's `str` has the method but this has not, or neither has.
+/// Calls a method of `str`. `None` if this file lacks the method, whether Python's `str` has it or not.
 fn string_method(s: &str, name: &str, args: &[Value]) -> Option<Result<Value, Error>> {
     let run = || -> Result<Option<Value>, Error> {
         let strip = |left: bool, right: bool| -> Result<Value, Error> {
@@ -97,12 +99,12 @@ fn string_method(s: &str, name: &str, args: &[Value]) -> Option<Result<Value, Er
     run().transpose()
 }
 
-/// What `str.strip` and `str.split` take for space: Unicode's, and the four separators 0x1c–0x1f.
+/// The white space of `str.strip` and `str.split`: Unicode's, and the four separators 0x1c–0x1f.
 fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
-/// Capital first letters, of each word or of the first; all others small.
+/// Makes the first letter of each word (`every`) or of the text upper case, and all other letters lower case.
 fn title(s: &str, every: bool) -> String {
     let mut out = String::new();
     let mut inside = false;
@@ -121,7 +123,7 @@ fn position(s: &str, byte: Option<usize>) -> Value {
     byte.map_or(Value::from(-1), |b| Value::from(s[..b].chars().count()))
 }
 
-/// The separator (none: runs of white space) and the most splits.
+/// The separator (`None`: runs of white space) and the largest number of splits.
 fn split_args(args: &[Value]) -> Result<(Option<String>, usize), Error> {
     let (sep, most): (Option<Option<String>>, Option<i64>) = from_args(args)?;
     let sep = sep.flatten();

@@ -1,6 +1,7 @@
-//! The chat template: found in the checkpoint, rendered with Hugging Face's extensions, bounded in time and size.
+//! The chat template: found in the checkpoint, rendered with Hugging Face's extensions, with limits on time and size.
 //!
-//! A template is a program from the checkpoint, so it runs on fuel. Not here: token ids and placeholders.
+//! A template is a program from the checkpoint, so it has a limit on its steps (fuel). Not here: token ids and
+//! placeholders.
 //! Source: transformers 5.17 `ProcessorMixin.get_processor_dict`, `chat_template_utils`. Spec: T4.5, A4.1, C4.13
 
 mod bounds;
@@ -20,18 +21,19 @@ use minijinja::{Environment, ErrorKind};
 use serde_json::Value as Json;
 use std::sync::Arc;
 
-/// The most bytes of a template, real ones have 20 kB: the engine goes down a stack level for every operator of a chain,
-/// and this many of any fit. Spec: C4.13
+/// The most bytes of a template; real templates have 20 kB. The engine uses one stack level for every operator of a
+/// chain, and the stack has room for any template of this size. Spec: C4.13
 const MAX_SOURCE: usize = 256 << 10;
-/// What a template may say by itself: bytes in all, and bytes for every part of a message. Spec: C4.13
+/// The bytes that a template may add to its input: a fixed number, and a number for every turn and every part.
+/// Spec: C4.13
 const OWN_WORDS: (usize, usize) = (64 << 10, 1 << 10);
-/// How often it may say what it was given. Spec: C4.13
+/// How many times a template may repeat its input. Spec: C4.13
 const REPEATS: usize = 4;
 
-/// What a template should be.
+/// The expected template, for messages.
 const RENDERS: &str = "a template that renders this prompt";
 
-/// The day that `strftime_now` tells unless the caller says another: renderings must be reproducible. Spec: A4.1
+/// The day that `strftime_now` returns unless the caller gives another day. Renderings must be reproducible. Spec: A4.1
 pub const DEFAULT_DATE: (i32, u32, u32) = (2024, 7, 26);
 
 /// A chat template, ready to render.
@@ -41,16 +43,16 @@ pub struct Template {
     at: String,
 }
 
-/// One turn of a conversation: who speaks, and images and texts in their order.
+/// One turn of a conversation: the speaker's role, and images and texts in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Turn<'a> {
     /// `system`, `user` or `assistant`.
     pub role: &'a str,
-    /// What is said and shown.
+    /// The texts and images of the turn.
     pub content: Vec<Part<'a>>,
 }
 
-/// A part's type, and what a text says.
+/// A part's type, and the content of a text.
 type Owned = (&'static str, Option<String>);
 
 /// A part of a turn.
@@ -71,7 +73,7 @@ impl<'a> Turn<'a> {
         Turn { role, content: images.chain([Part::Text(text)]).collect() }
     }
 
-    /// A text that shows an image wherever it says `mark`, empty pieces left out.
+    /// A text with an image in the place of each `mark`. Empty pieces of text are left out.
     pub fn placed(role: &'a str, text: &'a str, mark: &str) -> Turn<'a> {
         let pieces = text.split(mark).map(Part::Text);
         let mut content: Vec<Part<'a>> = pieces.flat_map(|piece| [Part::Image, piece]).skip(1).collect();
@@ -84,7 +86,7 @@ impl<'a> Turn<'a> {
         Turn { role, content: vec![Part::Video, Part::Text(text)] }
     }
 
-    /// Who speaks, and the parts: the type, and what a text says.
+    /// The role, and the parts: the type, and the content of a text.
     fn owned(&self) -> (String, Vec<Owned>) {
         let part = |part: &Part<'_>| match part {
             Part::Image => ("image", None),
@@ -96,11 +98,11 @@ impl<'a> Turn<'a> {
 }
 
 impl Template {
-    /// The template of a checkpoint, from the first place that has one: `processor_config.json`, `chat_template.json`,
-    /// `chat_template.jinja` (so far as transformers), `tokenizer_config.json`.
+    /// The template of a checkpoint, from the first of these files that has one: `processor_config.json`,
+    /// `chat_template.json`, `chat_template.jinja` (up to here as transformers), `tokenizer_config.json`.
     ///
     /// # Errors
-    /// None of the files has one; it does not compile. Spec: T4.5, A4.3
+    /// No file has a template; the template does not compile. Spec: T4.5, A4.3
     pub fn load(files: &Files) -> Result<Template> {
         let field = |name: &str| -> Result<Option<Template>> {
             let Some(section) = Section::read(files, name)? else { return Ok(None) };
@@ -125,7 +127,7 @@ impl Template {
             .remedy("chat_template.json and tokenizer_config.json may hold it too"))
     }
 
-    /// A template from its source; `at` names it in messages, `date` is what `strftime_now` tells.
+    /// A template from its source. `at` names the template in messages; `strftime_now` returns `date`.
     ///
     /// # Errors
     /// A template that does not compile or is larger than 256 KiB.
@@ -133,29 +135,30 @@ impl Template {
         let at = at.into();
         let most = format!("a chat template of at most {MAX_SOURCE} bytes");
         ensure!(source.len() <= MAX_SOURCE, &at, most, source.len(), "shorten the template: real ones have some 10 kB");
-        // Python opens the file with universal newlines, and jinja normalises what is left.
+        // Python opens the file with universal newlines, and jinja normalises the other newlines.
         let source = source.replace("\r\n", "\n").replace('\r', "\n");
         let compiled = watched(&at, RENDERS, Limits::TEXT, move || engine::compiled(&source, date))?;
         let env = Arc::new(compiled.map_err(|e| broken(&at, &e))?);
         Ok(Template { env, at })
     }
 
-    /// The file, and the field in it, that the template came from.
+    /// The file and the field that the template came from.
     pub fn label(&self) -> &str {
         &self.at
     }
 
-    /// The prompt of a conversation, the assistant's turn begun; `special` are the variables `bos_token` and so on.
+    /// The prompt of a conversation, up to the start of the assistant's turn. `special` are the variables `bos_token`
+    /// and so on.
     ///
     /// # Errors
-    /// The template raises an exception, runs out of fuel, or renders more than 16 MiB or than messages of this size
-    /// give reason to. Spec: C4.13
+    /// The template raises an exception, runs out of fuel, renders more than 16 MiB, or renders too much text for
+    /// messages of this size. Spec: C4.13
     pub fn render(&self, turns: &[Turn<'_>], special: &[(String, String)]) -> Result<String> {
         let turns: Vec<(String, Vec<Owned>)> = turns.iter().map(Turn::owned).collect();
         let most = most_rendered(&turns, special);
         let (env, special) = (self.env.clone(), special.to_vec());
         let rendered = watched(&self.at, RENDERS, Limits::TEXT, move || {
-            engine::render(&env, context(&turns, &special), most) // dropped on this thread's large stack
+            engine::render(&env, context(&turns, &special), most) // this thread's large stack drops the context
         })?;
         rendered.map_err(|e| broken(&self.at, &e))?.ok_or_else(|| {
             let wanted = format!("at most {most} bytes of output for these messages");
@@ -164,7 +167,7 @@ impl Template {
     }
 }
 
-/// The most bytes that a prompt of these messages may have: a few bytes of a template must not become minutes of work.
+/// The most bytes of the prompt of these messages. A template of a few bytes must not cause minutes of work.
 fn most_rendered(turns: &[(String, Vec<Owned>)], special: &[(String, String)]) -> usize {
     let parts = || turns.iter().flat_map(|(_, content)| content);
     let said: usize = parts().filter_map(|(_, said)| said.as_ref()).map(String::len).sum();
@@ -173,7 +176,7 @@ fn most_rendered(turns: &[(String, Vec<Owned>)], special: &[(String, String)]) -
     own.saturating_add(said.saturating_mul(REPEATS)).min(bounds::MAX_BYTES)
 }
 
-/// What the template sees. Spec: T4.5
+/// The variables of the template. Spec: T4.5
 fn context(turns: &[(String, Vec<Owned>)], special: &[(String, String)]) -> Value {
     let text = |s: &str| Value::from(s.to_owned());
     let part = |(kind, said): &Owned| {
@@ -194,7 +197,7 @@ fn context(turns: &[(String, Vec<Owned>)], special: &[(String, String)]) -> Valu
     context.into_iter().collect::<std::collections::BTreeMap<String, Value>>().into_iter().collect()
 }
 
-/// A map that keeps the order of its keys, as Python's does: templates may print or dump a message.
+/// A map that keeps the order of its keys, as Python's dict does. Templates may print or dump a message.
 #[derive(Debug)]
 struct Fields(Vec<(&'static str, Value)>);
 
@@ -210,7 +213,7 @@ impl Object for Fields {
     }
 }
 
-/// The template named `default` where a file holds several, as a list of {name, template} or an object.
+/// The template named `default`, if a file holds several templates as a list of {name, template} or as an object.
 fn default_of<'a>(value: &'a Json, at: &str) -> Result<&'a str> {
     let named = match value {
         Json::String(text) => return Ok(text),

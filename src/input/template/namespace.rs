@@ -1,6 +1,7 @@
-//! `namespace()` of a chat template, whose fields are set by [`super::rewrite`]'s `{% do n.set("x", value) %}`.
+//! `namespace()` of a chat template. [`super::rewrite`]'s `{% do n.set("x", value) %}` sets the fields of a namespace.
 //!
-//! The engine's own namespace takes any value, itself as well; to print, compare or sort such a value has no end. Spec: C4.13
+//! The engine's own namespace accepts any value, even the namespace itself. Printing, comparing or sorting such a value
+//! never ends. Spec: C4.13
 
 use super::bounds::{at, finite, wrong};
 use minijinja::value::{Enumerator, Object, Value, ValueKind, from_args};
@@ -47,7 +48,7 @@ impl Object for Namespace {
         }
         let (field, value): (String, Value) = from_args(args)?;
         self.fields().insert(field, value.clone());
-        finite(&value)?; // now that the value may hold this namespace
+        finite(&value)?; // checked after the insert: the value may now contain this namespace
         Ok(Value::from(()))
     }
 }

@@ -1,7 +1,8 @@
-//! What Hugging Face's templates expect of Python: how values print, `tojson`, `strftime_now`; methods are in [`super::methods`].
+//! The parts of Python that Hugging Face's templates expect: printing of values, `tojson`, `strftime_now`. Methods are
+//! in [`super::methods`].
 //!
-//! Only what real chat templates use; anything else ends with the engine's own error. Source: transformers 5.17
-//! `chat_template_utils._cached_compile_jinja_template`, Python's `json.dumps` and `str`. Spec: T4.5
+//! Only parts that real chat templates use are here; any other use gives the engine's own error. Source: transformers
+//! 5.17 `chat_template_utils._cached_compile_jinja_template`, Python's `json.dumps` and `str`. Spec: T4.5
 
 use super::bounds::{MAX_BYTES, Short, at, wrong};
 use minijinja::value::{Kwargs, Value, ValueKind};
@@ -17,8 +18,8 @@ pub(super) fn print(out: &mut minijinja::Output<'_>, _: &State<'_, '_>, value: &
     std::fmt::Write::write_str(out, &text).map_err(Error::from)
 }
 
-/// Fails where a text has become longer than a template may print, or lists stand in lists without end. `[1] * 10 ** 10`
-/// is a small value to the engine until it is printed.
+/// Fails if a text is longer than a template may print, or if lists are nested without end. The engine stores
+/// `[1] * 10 ** 10` as a small value; only printing makes the value large.
 fn bounded(text: &str, depth: usize) -> Result<(), Error> {
     match text.len() <= MAX_BYTES && depth <= 1000 {
         true => Ok(()),
@@ -60,7 +61,7 @@ fn python(value: &Value, inside: bool, depth: usize, out: &mut String) -> Result
     Ok(())
 }
 
-/// `repr` of a string, printable characters as they are.
+/// `repr` of a string. Printable characters stay as they are.
 fn quoted(s: &str) -> String {
     let quote = if s.contains('\'') && !s.contains('"') { '"' } else { '\'' };
     let mut out = String::from(quote);
@@ -216,7 +217,7 @@ pub(super) fn strftime(format: &str, (year, month, day): (i32, u32, u32)) -> Res
     const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
     let month_name =
         MONTHS.get((month as usize).wrapping_sub(1)).ok_or_else(|| wrong("strftime_now: no such month"))?;
-    // Sakamoto's day of the week.
+    // Sakamoto's algorithm for the day of the week.
     let y = i64::from(year) - i64::from(month < 3);
     let shift = [0, 3, 2, 5, 0, 3, 5, 1, 4, 6, 2, 4][month as usize - 1];
     let weekday = (y + y.div_euclid(4) - y.div_euclid(100) + y.div_euclid(400) + shift + i64::from(day)).rem_euclid(7);

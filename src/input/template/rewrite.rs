@@ -1,4 +1,4 @@
-//! A chat template's source, rewritten before the engine compiles it.
+//! Rewrites a chat template's source before the engine compiles it.
 //!
 //! ```text
 //! {% generation %} … {% endgeneration %}   {% with %} … {% endwith %}
@@ -6,10 +6,10 @@
 //! {% set n.x = value %}                    {% set aircache_0 = (value)|bounded %}{% do n.set("x", aircache_0) %}
 //! {% set n.x %} … {% endset %}             {% set aircache_0 %} … {% endset %}{% do n.set("x", aircache_0) %}
 //! ```
-//! `{% generation %}` is a scope that prints its body, as `{% with %}` is (A4.2). What a variable takes has bounds (C4.13).
-//! If this file overlooks a field that is set, the engine refuses to set it: [`super::namespace`].
+//! `{% generation %}` opens a scope and prints its body, as `{% with %}` does (A4.2). Values have bounds (C4.13).
+//! If this file misses an assignment to a field, the engine refuses the assignment: [`super::namespace`].
 
-/// A tag's first delimiter with its sign (`{%-`), what it says, and its last delimiter (`-%}`).
+/// A tag: its first delimiter with the sign (`{%-`), its content, and its last delimiter (`-%}`).
 struct Tag<'a> {
     open: &'a str,
     says: &'a str,
@@ -17,7 +17,7 @@ struct Tag<'a> {
 }
 
 impl<'a> Tag<'a> {
-    /// The parts of a block tag's text; none where the tag does not end.
+    /// The parts of a block tag's text; `None` if the tag does not end.
     fn new(text: &'a str) -> Option<Tag<'a>> {
         let signed = |byte: Option<&u8>| usize::from(matches!(byte, Some(b'-' | b'+')));
         let start = 2 + signed(text.as_bytes().get(2));
@@ -26,17 +26,18 @@ impl<'a> Tag<'a> {
         Some(Tag { open: &text[..start], says: &text[start..end], close: &text[end..] })
     }
 
-    /// Statements in this tag's place: the white space before it is the first one's, the white space behind it the last one's.
+    /// Replaces this tag by statements. The first statement keeps the sign for the white space before the tag, the last
+    /// statement the sign for the white space after the tag.
     fn replaced(&self, statements: &[String]) -> String {
         format!("{} {} {}", self.open, statements.join(" %}{% "), self.close)
     }
 }
 
-/// What the engine compiles in place of `source`. Spec: A4.2, C4.13
+/// The text that the engine compiles instead of `source`. Spec: A4.2, C4.13
 pub(super) fn rewritten(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
-    // For each `{% set … %}` block that is open, innermost last: the statements to put behind its end.
+    // For each open `{% set … %}` block, innermost last: the statements to add after the block's end.
     let mut behind: Vec<Vec<String>> = Vec::new();
     let opens = |text: &str, i: usize| matches!(text.as_bytes().get(i + 1), Some(b'%' | b'{' | b'#'));
     while let Some((start, _)) = rest.match_indices('{').find(|&(i, _)| opens(rest, i)) {
@@ -80,7 +81,8 @@ pub(super) fn rewritten(source: &str) -> String {
     out + rest
 }
 
-/// The statements in place of `set` and `assignment`, which is `targets = value`, `targets` or `targets | filter`.
+/// The statements that replace `set` and `assignment`. `assignment` is `targets = value`, `targets` or
+/// `targets | filter`.
 fn set(assignment: &str, behind: &mut Vec<Vec<String>>) -> Vec<String> {
     let (targets, value) = assignment.split_at(assignment.find(['=', '|']).unwrap_or(assignment.len()));
     let (mut head, mut fields) = ("set".to_owned(), Vec::new());
@@ -104,7 +106,7 @@ fn set(assignment: &str, behind: &mut Vec<Vec<String>>) -> Vec<String> {
     }
 }
 
-/// Where the tag at the start of `text` ends: after the first `close` outside strings and brackets.
+/// The end of the tag at the start of `text`: after the first `close` outside strings and brackets.
 fn end_of(text: &str, close: &str) -> usize {
     let bytes = text.as_bytes();
     let (mut i, mut depth) = (2, 0usize);
