@@ -1,11 +1,11 @@
-//! One KV head of one layer: its keys in blocks, its values in rows, and the row of the sequence that each entry came from.
+//! One KV head of one layer: its keys in blocks, its values in rows, and for each entry its row of the sequence.
 
 use crate::kernel::{HeadView, key_at, push_key};
 use crate::num::{LANES, Real};
 use half::bf16;
 use ndarray::Array2;
 
-/// A head that is full grows by so many entries (C7.1b).
+/// A full head grows by this many entries (C7.1b).
 const GROWTH: usize = 256;
 
 /// The cached entries of one KV head. Spec: D7.1, D3.4, D7.4
@@ -71,7 +71,7 @@ impl<T: Real> HeadCache<T> {
         self.rows.len()
     }
 
-    /// Whether there are none.
+    /// Whether the head has no entries.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
@@ -106,7 +106,7 @@ impl<T: Real> HeadCache<T> {
     /// A copy of some entries, ascending, in memory of exactly their size. Spec: E7.2
     ///
     /// # Panics
-    /// Where an entry is out of range.
+    /// An entry is out of range.
     pub fn picked(&self, entries: &[usize]) -> Self {
         let mut picked = match self.numbers {
             Numbers::Own(_) => HeadCache::new(self.head_dim),
@@ -155,7 +155,7 @@ impl<T: Real> HeadCache<T> {
         Array2::from_shape_vec(shape, numbers.collect()).unwrap_or_else(|_| unreachable!("D7.1: d_h numbers an entry"))
     }
 
-    /// The entries, as the attention kernel reads them, if the head keeps numbers of the container.
+    /// The entries, in the layout of the attention kernel, if the head stores numbers of the container.
     pub(super) fn own(&self) -> Option<HeadView<'_, T>> {
         match &self.numbers {
             Numbers::Own(entries) => Some(entries.view()),
@@ -163,7 +163,7 @@ impl<T: Real> HeadCache<T> {
         }
     }
 
-    /// The same, if the head keeps bf16.
+    /// As [`own`](Self::own), if the head stores bf16.
     pub(super) fn narrow(&self) -> Option<HeadView<'_, bf16>> {
         match &self.numbers {
             Numbers::Own(_) => None,

@@ -1,4 +1,5 @@
-//! The KV cache. Every KV head of every layer has a length of its own, so that an eviction frees the memory of what it evicts.
+//! The KV cache. Every KV head of every layer has its own length, so that an eviction frees the memory of evicted
+//! entries.
 
 mod head;
 
@@ -12,7 +13,8 @@ use crate::num::Real;
 pub struct Cache<T> {
     /// layers\[layer\]\[KV head\].
     pub layers: Vec<Vec<HeadCache<T>>>,
-    /// Rows of the sequence so far, evicted ones included; the number of the next row. Spec: D7.3, C7.3a
+    /// The number of rows of the sequence so far, including evicted rows; also the index of the next row.
+    /// Spec: D7.3, C7.3a
     pub rows: usize,
 }
 
@@ -25,7 +27,7 @@ impl<T: Real> Cache<T> {
     /// An empty cache that keeps bf16. Spec: D7.4
     ///
     /// # Panics
-    /// In f64 (C7.4a).
+    /// If the container is f64 (C7.4a).
     pub fn in_bf16(layers: usize, kv_heads: usize, head_dim: usize) -> Self {
         assert!(T::NAME == "f32", "C7.4a: only a cache of f32 stores bf16");
         Cache { layers: vec![vec![HeadCache::in_bf16(head_dim); kv_heads]; layers], rows: 0 }
@@ -36,7 +38,7 @@ impl<T: Real> Cache<T> {
         self.layers.iter_mut().flatten().for_each(|head| head.reserve(more));
     }
 
-    /// A layer's keys and values, as the attention kernel reads them.
+    /// A layer's keys and values, in the layout of the attention kernel.
     pub fn heads(&self, layer: usize) -> HeadViews<'_, T> {
         let heads = &self.layers[layer];
         let own: Option<Vec<_>> = heads.iter().map(HeadCache::own).collect();
@@ -47,16 +49,16 @@ impl<T: Real> Cache<T> {
         }
     }
 
-    /// Bytes that keys and values take up.
+    /// Bytes of keys and values.
     pub fn bytes(&self) -> usize {
         self.layers.iter().flatten().map(HeadCache::bytes).sum()
     }
 
-    /// Keeps the entries named and frees the rest: keep\[layer\]\[KV head\] holds indices into that head's entries,
-    /// ascending. The kept entries are copied bit for bit, in order (C7.2a). Spec: E7.2, C7.2c, C7.2d
+    /// Keeps the named entries and frees the other entries: keep\[layer\]\[KV head\] holds indices into that head's
+    /// entries, ascending. The kept entries are copied bit for bit, in order (C7.2a). Spec: E7.2, C7.2c, C7.2d
     ///
     /// # Panics
-    /// Where `keep` has another shape than the cache, or names an entry that is not there (C7.2b).
+    /// `keep` has another shape than the cache, or names an entry that does not exist (C7.2b).
     pub fn compact(&mut self, keep: &[Vec<Vec<usize>>]) {
         self.check(keep);
         for (head, keep) in self.layers.iter_mut().flatten().zip(keep.iter().flatten()) {
@@ -64,7 +66,7 @@ impl<T: Real> Cache<T> {
         }
     }
 
-    /// A cache of the entries that [`compact`](Self::compact) would keep; this one stays as it is. Spec: E7.2, C7.2e
+    /// A cache of the entries that [`compact`](Self::compact) would keep; this cache does not change. Spec: E7.2, C7.2e
     ///
     /// # Panics
     /// As [`compact`](Self::compact).

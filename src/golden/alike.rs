@@ -1,17 +1,19 @@
-//! Rows that are alike: patches of a white page are rounded alike, and their errors are one draw, not many.
+//! Groups of similar rows. Patches of a white page are rounded alike, so their errors count as one draw, not many.
 
 use super::measure::Layout;
 
-/// Rows are alike where they differ by no more than so many roundings.
+/// Two rows are alike if they differ by at most this many roundings.
 const ALIKE: f64 = 2.0;
 
-/// The group of each row; rows of several heads are one row. scale: what numbers are off by, a column. Spec: E10.10
+/// Returns the group of each row; a row's heads together count as one row. scale: the usual error of each column.
+/// Spec: E10.10
 pub(super) fn groups(layout: Layout, truth: &[f64], scale: &[f64]) -> Vec<usize> {
     let Layout { lead, rows, width } = layout;
     let count = lead * width;
     let row = |r: usize| (0..count).map(move |c| truth[(c / width * rows + r) * width + c % width] / scale[c]);
     let reach = ALIKE * (count as f64).sqrt();
-    // Rows that are alike have sums of some fixed signs that are alike: only such rows are compared.
+    // If two rows are alike, their sums under a fixed pattern of signs are alike too: only rows with near sums are
+    // compared.
     let sign = |c: usize| if c.wrapping_mul(0x9E37_79B9) >> 16 & 1 == 0 { 1.0 } else { -1.0 };
     let mark = |r: usize| row(r).enumerate().map(|(c, v)| sign(c) * v).sum::<f64>() / (count as f64).sqrt();
     let mut order: Vec<(f64, usize)> = (0..rows).map(|r| (mark(r), r)).collect();

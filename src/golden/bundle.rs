@@ -1,4 +1,4 @@
-//! Reading a bundle: a safetensors file of stages, written by us or by anybody's export, and so distrusted.
+//! Reading a bundle: a safetensors file of stages. Any program may have written the file, so it is not trusted.
 
 use crate::error::{Error, Result, ensure};
 use crate::files::Temporary;
@@ -11,14 +11,14 @@ use std::path::Path;
 /// The metadata's `format`.
 pub const FORMAT: &str = "aircache-bundle";
 
-/// Metadata may not be longer, all values together: they are parsed, and parsed JSON takes eighty times its text.
+/// The longest metadata allowed, all values together. Metadata is parsed, and parsed JSON takes eighty times its text.
 const MAX_METADATA: usize = 16 << 20;
 
 /// An opened bundle, mapped into memory.
 #[derive(Debug)]
 pub struct Bundle {
     file: TensorFile,
-    /// What the file is where it goes with the bundle.
+    /// The temporary file of a bundle that is deleted when the bundle is dropped.
     _temporary: Option<Temporary>,
 }
 
@@ -48,7 +48,7 @@ impl Bundle {
         Ok(Bundle { file, _temporary: None })
     }
 
-    /// Opens a file that goes with the bundle.
+    /// Opens a temporary file, which is deleted when the bundle is dropped.
     pub(super) fn of(temporary: Temporary) -> Result<Bundle> {
         let bundle = Bundle::open(temporary.path())?;
         Ok(Bundle { _temporary: Some(temporary.unnamed()), ..bundle })
@@ -64,15 +64,16 @@ impl Bundle {
         self.file.metadata.get(key).map(String::as_str)
     }
 
-    /// A value of the metadata that has to be there.
+    /// A value of the metadata that has to be present.
     ///
     /// # Errors
-    /// It is not.
+    /// The metadata has no such value.
     pub fn required(&self, key: &str) -> Result<&str> {
         self.metadata(key).ok_or_else(|| Error::new(self.at(&format!("metadata {key}")), "a value", "none"))
     }
 
-    /// The stage of the most numbers, which tells how much memory it takes to read a bundle; none where it has no stages.
+    /// The stage with the most numbers. Its size gives the memory needed to read a bundle; none if the bundle has no
+    /// stages.
     pub fn largest(&self) -> Option<TensorInfo<'_>> {
         self.names().filter_map(|name| self.get(name)).max_by_key(TensorInfo::numbers)
     }
@@ -87,10 +88,10 @@ impl Bundle {
         self.file.get(name)
     }
 
-    /// A stage that has to be there.
+    /// A stage that has to be present.
     ///
     /// # Errors
-    /// It is not.
+    /// The bundle does not have the stage.
     pub fn stage(&self, name: &str) -> Result<TensorInfo<'_>> {
         self.get(name).ok_or_else(|| Error::new(self.at(name), "this stage", "none"))
     }
@@ -107,7 +108,7 @@ impl Bundle {
     /// The numbers of a stage, row-major, widened exactly.
     ///
     /// # Errors
-    /// As [`f64`](Self::f64), but for shapes.
+    /// As [`f64`](Self::f64), except for shapes.
     pub(super) fn flat(&self, name: &str) -> Result<Vec<f64>> {
         let t = self.stage(name)?;
         Ok(match t.dtype {
@@ -162,7 +163,8 @@ impl Bundle {
     }
 }
 
-/// All whole numbers of N bytes. The bytes may lie at any place: exports align them to 8, but nothing forces them to.
+/// Reads all numbers of N bytes each. The bytes may start at any address: exports align them to 8, but nothing forces
+/// an export to.
 fn numbers<const N: usize, T>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {
     let (chunks, _) = bytes.as_chunks::<N>();
     chunks.iter().map(|chunk| read(*chunk)).collect()

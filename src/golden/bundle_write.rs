@@ -1,7 +1,8 @@
-//! Writing a bundle: stages are put one by one as a flow computes them, and wait in a file, not in memory.
+//! Writing a bundle: a flow puts stages one by one as it computes them. The stages wait in a file, not in memory.
 //!
-//! A safetensors file starts with a head that names all tensors, so the file is put together at the end: the widest
-//! numbers first, which aligns every tensor to its own number's size. Until then nothing is at the target's place.
+//! A safetensors file starts with a header that names all tensors, so the file is put together at the end. The widest
+//! numbers come first, which aligns every tensor to the size of its own numbers. Until then no file exists at the
+//! target path.
 
 use super::bundle::{Bundle, FORMAT};
 use crate::error::{Result, ensure};
@@ -16,7 +17,7 @@ use std::collections::btree_map::Entry as Slot;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// A bundle being written. Dropped without [`finish`](Self::finish), it leaves nothing behind.
+/// A bundle being written. If it is dropped without [`finish`](Self::finish), it leaves no file behind.
 ///
 /// ```
 /// # fn main() -> aircache::Result<()> {
@@ -36,7 +37,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct BundleWriter {
     target: PathBuf,
-    /// What makes temporary files beside the target.
+    /// The function that makes temporary files beside the target.
     make: fn(&Path) -> Result<Temporary>,
     spool: BufWriter<SpoolFile>,
     /// By name; `data_offsets` count from the start of the spool.
@@ -44,7 +45,7 @@ pub struct BundleWriter {
     length: usize,
 }
 
-/// The waiting stages; a type of its own because a buffered writer wants to own a `Write`.
+/// The file in which stages wait. It is a type of its own because a buffered writer has to own a `Write`.
 #[derive(Debug)]
 struct SpoolFile(Temporary);
 
@@ -58,15 +59,17 @@ impl Write for SpoolFile {
 }
 
 impl BundleWriter {
-    /// Starts a bundle at `target`; an existing file there is replaced by [`finish`](Self::finish), not before.
+    /// Starts a bundle at `target`. [`finish`](Self::finish) replaces an existing file at `target`; until then that
+    /// file stays.
     ///
     /// # Errors
-    /// The folder is missing or not writable, or the target is there and no regular file.
+    /// The folder is missing or not writable, or the target exists and is not a regular file.
     pub fn create(target: &Path) -> Result<BundleWriter> {
         Self::create_by(Temporary::beside, target)
     }
 
-    /// The same for a program that notes its temporary files: `make` makes them beside a target.
+    /// As [`create`](Self::create), for a program that keeps a list of its temporary files: `make` makes them beside a
+    /// target.
     ///
     /// # Errors
     /// As [`create`](Self::create) and `make`.
@@ -78,10 +81,10 @@ impl BundleWriter {
     /// Adds a stage: its numbers row-major, little-endian.
     ///
     /// # Errors
-    /// The disk is full or the like.
+    /// Writing fails, for example because the disk is full.
     ///
     /// # Panics
-    /// Where the bytes do not fill the shape or the name was put before: bugs of the caller.
+    /// The bytes do not fill the shape, or a stage of this name was put before. Both are bugs of the caller.
     pub fn put(&mut self, name: &str, dtype: Dtype, shape: &[usize], bytes: &[u8]) -> Result<()> {
         assert_eq!(bytes_of(dtype, shape), Some(bytes.len()), "T1.2: {name}: the bytes fill the shape {shape:?}");
         let Slot::Vacant(slot) = self.entries.entry(name.into()) else { panic!("T1.2: {name}: a stage is put once") };
@@ -97,7 +100,7 @@ impl BundleWriter {
         self.entries.get(name).map(|entry| &entry.shape[..])
     }
 
-    /// A stage of numbers that was put before; none where there is none of this name.
+    /// The numbers of a stage that was put before; none if no stage of numbers has this name.
     ///
     /// # Errors
     /// The waiting file cannot be read.
@@ -122,16 +125,16 @@ impl BundleWriter {
         }))
     }
 
-    /// Puts the file together and gives it its name; `format` is added to the metadata.
+    /// Puts the file together and moves it to the target; `format` is added to the metadata.
     ///
     /// # Errors
-    /// The disk is full or the like; the head would be longer than the format allows.
+    /// Writing fails, for example because the disk is full; or the header is longer than the format allows.
     pub fn finish<K: Into<String>, V: Into<String>>(self, metadata: impl IntoIterator<Item = (K, V)>) -> Result<()> {
         let target = self.target.clone();
         self.whole(metadata)?.persist(&target)
     }
 
-    /// Puts the file together and opens it without a name: it is gone with the bundle.
+    /// Puts the file together and opens it without a name: the file is deleted when the bundle is dropped.
     ///
     /// # Errors
     /// As [`finish`](Self::finish).
@@ -139,7 +142,7 @@ impl BundleWriter {
         self.whole(metadata).and_then(Bundle::of)
     }
 
-    /// The file, put together.
+    /// Puts the file together.
     fn whole<K: Into<String>, V: Into<String>>(self, metadata: impl IntoIterator<Item = (K, V)>) -> Result<Temporary> {
         let BundleWriter { target, make, spool, entries, .. } = self;
         let failed = |e: std::io::Error| unwritable(&target, e);
@@ -147,7 +150,7 @@ impl BundleWriter {
         let mut metadata: BTreeMap<String, String> = metadata.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
         metadata.insert("format".into(), FORMAT.into());
         let mut entries: Vec<(String, Entry)> = entries.into_iter().collect();
-        entries.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.dtype.bitsize())); // stable: by name where as wide
+        entries.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.dtype.bitsize())); // stable: equal widths by name
         let mut end = 0;
         let waiting = entries.iter_mut().map(|(_, entry)| {
             let (from, to) = entry.data_offsets;

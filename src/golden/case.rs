@@ -1,5 +1,5 @@
-//! A case: the two bundles that are compared, and all that is known beside them. The kinds of stages read it. Not here: who
-//! judges which stage.
+//! A case: the two bundles that are compared, and everything else that is known. The kinds of stages read a case. Not
+//! here: which kind judges which stage.
 
 use super::fit::Drift;
 use super::ground::Ground;
@@ -13,28 +13,28 @@ use crate::policy::{Heads, Policy, Retain, Scorer};
 use crate::stage::{Site, Stage};
 use std::collections::BTreeMap;
 
-/// What a candidate is judged by.
+/// Everything that a candidate is judged by.
 pub(super) struct Case<'a> {
-    /// The truth, and its noise.
+    /// The golden: the truth and its noise.
     pub golden: &'a Bundle,
-    /// Who is judged.
+    /// The bundle that is judged.
     pub candidate: &'a Bundle,
     /// The candidate's type.
     pub precision: Precision,
-    /// In a replay, what the candidate's own values reach.
+    /// In a replay, the stages that can be computed from the candidate's own values.
     pub ground: Option<Ground<'a>>,
-    /// The policy at work, where the golden says so.
+    /// The scorer of the policy, if the golden names a policy.
     pub scorer: Option<Scorer>,
-    /// The policy.
+    /// The policy and the retention.
     pub policy: Option<(Policy, Retain)>,
-    /// In a replay, why nothing is known from the policy on. Spec: C10.7a
+    /// In a replay, the reason why the policy and later stages are not known. Spec: C10.7a
     pub undecided: Option<String>,
-    /// In a replay, what the errors of a stage follow. Spec: E10.10
+    /// In a replay, the direction that the errors of a stage follow. Spec: E10.10
     pub drifts: BTreeMap<String, Drift>,
 }
 
 impl Case<'_> {
-    /// Kept sets, and the policy.
+    /// The policy, and the number of kept sets of a layer.
     pub fn sets(&self, l: usize) -> Option<(Policy, usize)> {
         let policy = self.policy?.0;
         let key = self
@@ -49,13 +49,14 @@ impl Case<'_> {
         Some((policy, sets))
     }
 
-    /// Rows of the prompt.
+    /// The number of rows of the prompt.
     pub fn rows(&self) -> Option<usize> {
         let of = |b: &Bundle| b.get(&Stage::once(Site::Roles).name()).and_then(|t| t.shape.first().copied());
         of(self.golden).or_else(|| of(self.candidate))
     }
 
-    /// Whether importances of a layer are seen through the same window in both; in a replay they are by construction.
+    /// Whether the golden and the candidate compute a layer's importances through the same window; a replay always
+    /// does.
     pub fn same_window(&self, l: usize) -> bool {
         let name = Stage::layer(Site::Window, l).name();
         if self.ground.is_some() || self.candidate.get(&name).is_none() {
@@ -82,7 +83,7 @@ impl Case<'_> {
         verdict
     }
 
-    /// Does something with a stage of numbers; where there is nothing to compare, the verdict that says so.
+    /// Applies a function to a stage of numbers. If there is nothing to compare, returns the verdict that says so.
     pub fn with_numbers<R>(
         &self,
         name: &str,
@@ -113,7 +114,11 @@ impl Case<'_> {
             return Err(Box::new(StageVerdict::plain(name, Outcome::Fail, words)));
         };
         if sample.as_ref().is_some_and(|s| s.is_equal(self.golden, self.candidate, name)) {
-            return Err(Box::new(StageVerdict::plain(name, Outcome::Pass, "every bit equals the stored truth")));
+            return Err(Box::new(StageVerdict::plain(
+                name,
+                Outcome::Pass,
+                "every bit equals the stored truth",
+            )));
         }
         let got = match &sample {
             Some(sample) => rows::pick(Layout::of(name, &sample.shape), &sample.rows, &got),
@@ -148,13 +153,13 @@ impl Case<'_> {
         }))
     }
 
-    /// In a replay, the failure of a stage of numbers whose shape is not that of the model's own. Spec: C10.4a, C10.4b
+    /// In a replay, the failure of a stage of numbers whose shape differs from the model's own. Spec: C10.4a, C10.4b
     pub fn unfit(&self, at: Stage) -> Option<StageVerdict> {
         let ours = self.golden.get(&at.name()).filter(|_| at.is_computed())?;
         self.misfit(&at.name(), ours.shape)
     }
 
-    /// A failure for a shape that does not fit, with what it looks like. Spec: C10.4a
+    /// A failure for a shape that does not fit, with the error that the shape suggests. Spec: C10.4a
     pub fn misfit(&self, name: &str, shape: &[usize]) -> Option<StageVerdict> {
         let got = self.candidate.get(name)?.shape.to_vec();
         if got == shape {

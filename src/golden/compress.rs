@@ -1,5 +1,5 @@
-//! The algorithm alone, on a bundle that anybody wrote: `input.roles`, `decoder.LL.query` and `decoder.LL.key` in, a plan
-//! out. One layer's queries and keys are in memory at a time. Spec: D8.1
+//! The algorithm alone, on a bundle from any program: it reads `input.roles`, `decoder.LL.query` and `decoder.LL.key`,
+//! and returns a plan. One layer's queries and keys are in memory at a time. Spec: D8.1
 
 use super::Bundle;
 use crate::error::{Error, Result, ensure};
@@ -10,10 +10,10 @@ use crate::stage::{Site, Stage};
 use ndarray::{Array3, Ix3};
 use std::collections::BTreeSet;
 
-/// Which entries of each layer stay, computed in T.
+/// Decides which entries each layer keeps, computed in T.
 ///
 /// # Errors
-/// A stage that is missing or does not fit the others; layers that are not 0 … L − 1; as [`Scorer`].
+/// A stage is missing or does not fit the others; the layers are not 0 … L − 1; errors as of [`Scorer`].
 ///
 /// ```
 /// # fn main() -> aircache::Result<()> {
@@ -46,7 +46,7 @@ pub fn compress<T: Real>(bundle: &Bundle, policy: &Policy, retain: Retain) -> Re
     Ok(scorer.decide(retain, &scores))
 }
 
-/// What each row is, by `input.roles`.
+/// The role of each row, from `input.roles`.
 pub(crate) fn roles(bundle: &Bundle) -> Result<Roles> {
     let at = |i: String| format!("{}: input.roles{i}", bundle.label());
     let values = bundle.i64(&Stage::once(Site::Roles).name())?;
@@ -54,7 +54,7 @@ pub(crate) fn roles(bundle: &Bundle) -> Result<Roles> {
     Roles::read(values).map_err(|(i, other)| Error::new(at(format!("[{i}]")), "0 (text) or 1 (visual)", other))
 }
 
-/// L, where the queries and keys of layers 0 … L − 1 are there.
+/// L, if the queries and keys of layers 0 … L − 1 are all present.
 fn layers(bundle: &Bundle) -> Result<usize> {
     let layer = |name: &str| {
         let at = Stage::parse(name)?;
@@ -72,7 +72,7 @@ fn layers(bundle: &Bundle) -> Result<usize> {
     Ok(missing)
 }
 
-/// A stage of three sides whose second is n.
+/// A stage of three dimensions, of which the second is n.
 fn heads<T: Real>(bundle: &Bundle, name: &str, sides: &str, n: usize) -> Result<Array3<T>> {
     let shape = bundle.stage(name)?.shape.to_vec();
     let at = || format!("{}: {name}", bundle.label());

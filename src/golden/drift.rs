@@ -1,7 +1,7 @@
-//! Drift: errors that are small everywhere and yet follow something. A mistake in an activation, in a norm's ε or in one
-//! output of a layer stays below the noise of every number; along the direction in which such a mistake moves a stage its
-//! errors add up, where those of roundings do not. Directions are runs that are off on purpose, whatever the model.
-//! Spec: D10.8, E10.10
+//! Drift: errors that are small everywhere but follow a direction. A mistake in an activation, in a norm's ε or in one
+//! output of a layer stays below the noise of every number. But such a mistake moves a stage along a direction: along
+//! it the mistake's errors add up, and errors of rounding do not. To find a direction, the model is run with a small
+//! mistake on purpose; this works for any model. Spec: D10.8, E10.10
 
 use super::fit::{Drift, Fit, Products, errors, together};
 use super::measure::{Errors, Layout, flat};
@@ -15,7 +15,7 @@ use crate::stage::{Site, Stage};
 use ndarray::ArrayViewD;
 use std::collections::BTreeMap;
 
-/// What is tried. Spec: D10.8
+/// The mistakes that are tried. Spec: D10.8
 const ASIDES: [Aside; 9] = [
     Aside::Activation(-3),
     Aside::Activation(-2),
@@ -28,25 +28,26 @@ const ASIDES: [Aside; 9] = [
     Aside::Branch(Branch::Mlp),
 ];
 
-/// What other honest ways drift by counts so many times. Spec: T10.3
+/// The drift of the other honest ways counts this many times. Spec: T10.3
 const HABIT: f64 = 2.0;
-/// A drift is a finding where it is at least this share of the noise: of all columns, of one. Spec: E10.10
+/// A drift is a finding if it is at least this share of the noise: for all columns together, for one column.
+/// Spec: E10.10
 const LEAST: [f64; 2] = [1.0 / 128.0, 1.0 / 8.0];
-/// √ of what χ² of six degrees of freedom exceeds as seldom as a normal number exceeds 8, over 8. Spec: E10.10
+/// χ² with six degrees of freedom exceeds x² as seldom as a normal number exceeds 8; this is x / 8. Spec: E10.10
 const SIX: f64 = 1.2;
 
-/// Of every stage, the fits of activations: whether large enough, what it is, the fit.
+/// For every stage, the fits of the activations: whether the fit is large enough, its words, the fit.
 type Hats = BTreeMap<String, Vec<(bool, String, Fit)>>;
 
-/// What no direction changes of a stage: found with the first, kept for the others.
+/// The part of a stage that is the same for every direction; computed once.
 struct Known {
     /// The group of each row.
     groups: Vec<usize>,
-    /// The honest way that is nearest to the candidate; none where that is the truth.
+    /// The honest way that is nearest to the candidate; none if the truth is nearest.
     nearest: Option<usize>,
 }
 
-/// A run that is off on purpose, compared with the candidate.
+/// A run with a mistake on purpose, compared with the candidate.
 struct Aslant<'a> {
     truth: &'a mut BundleWriter,
     candidate: &'a Bundle,
@@ -72,7 +73,7 @@ impl Aslant<'_> {
         let (mut moved, mut size) = (0.0, 0.0);
         direction.iter().zip(&t).for_each(|(d, t)| (moved, size) = (moved + d * d, size + t * t));
         if moved < 1e-6 * size || !moved.is_finite() {
-            return Ok(()); // it does not move this stage
+            return Ok(()); // the mistake does not move this stage
         }
         let Ok(got) = self.candidate.flat(stage) else { return Ok(()) };
         let Some(noise) = self.truth.numbers(&noise::name(self.precision, stage))? else { return Ok(()) };
@@ -96,7 +97,7 @@ impl Aslant<'_> {
         }
         let Some(mut drift) = strongest(self.aside, self.precision, layout, &noise, &sums) else { return Ok(()) };
         if drift.ratio() > DRIFT {
-            // What the other honest ways do along it is no finding.
+            // If other honest ways drift along the same direction, the drift is no finding.
             let mut habit: f64 = 0.0;
             for way in (0..).filter(|&way| Some(way) != nearest) {
                 let Some(other) = self.truth.numbers(&noise::way(way, stage))? else { break };
@@ -110,7 +111,7 @@ impl Aslant<'_> {
         Ok(())
     }
 
-    /// The honest way that is nearest to the candidate, since it rounds as the candidate does; none where the truth is.
+    /// The honest way that is nearest to the candidate: it rounds as the candidate does. None if the truth is nearest.
     fn nearest(&mut self, stage: &str, truth: &[f64], got: &[f64]) -> Result<Option<usize>> {
         let distance = |from: &[f64]| got.iter().zip(from).fold(0.0, |sum, (g, f)| sum + (g - f) * (g - f));
         let mut best = (None, distance(truth));
@@ -124,14 +125,14 @@ impl Aslant<'_> {
         Ok(best.0)
     }
 
-    /// Keeps what drifts most. Spec: E10.10
+    /// Keeps the largest drift of a stage. Spec: E10.10
     fn keep(&mut self, stage: &str, drift: Drift) {
         if self.found.get(stage).is_none_or(|known| drift.ratio() > known.ratio()) {
             self.found.insert(stage.to_string(), drift);
         }
     }
 
-    /// The activations tried so far, judged together; the largest names what is found. Spec: E10.10
+    /// Judges the activations tried so far together; the largest fit names the finding. Spec: E10.10
     fn judge_activation(&mut self, stage: &str, at: i8, layout: Layout, noise: &Errors, sums: &Products) {
         let Some(fit) = sums.all(&noise.scale) else { return };
         let is_large = large(&fit, roundoff(self.precision) / 16.0, LEAST[0], layout.rows as f64 * sums.width as f64);
@@ -147,12 +148,13 @@ impl Aslant<'_> {
     }
 }
 
-/// Whether a drift is more than a habit of a type: in itself, and beside the noise of so many numbers. Spec: E10.10
+/// Whether a drift is larger than a type's usual drift: in itself, and compared with the noise of this many numbers.
+/// Spec: E10.10
 fn large(fit: &Fit, least: f64, share: f64, numbers: f64) -> bool {
     fit.a.abs() >= least && fit.a.abs() * (fit.size / numbers).sqrt() >= share
 }
 
-/// What drifts most along the truth, ε, attention or MLP: all columns together, or one. Spec: E10.10
+/// The largest drift along the truth, ε, attention or MLP: in all columns together, or in one column. Spec: E10.10
 fn strongest(
     aside: Option<Aside>,
     precision: Precision,
@@ -179,7 +181,7 @@ fn strongest(
 }
 
 impl<T: Real> Tap<T> for Aslant<'_> {
-    /// What the direction can move, its own inputs given: what it cannot move need not be computed.
+    /// Whether the mistake can move the stage if the stage's inputs are given: other stages need not be computed.
     fn wants(&self, at: Stage) -> bool {
         let moved = match self.aside {
             Some(Aside::Epsilon) => at.site != Site::Mix,
@@ -192,7 +194,7 @@ impl<T: Real> Tap<T> for Aslant<'_> {
     }
 }
 
-/// What drifts most in each stage of a candidate in a replay. Spec: E10.10
+/// The largest drift in each stage of a candidate in a replay. Spec: E10.10
 ///
 /// # Errors
 /// As the pass, and as the waiting file.
@@ -208,7 +210,7 @@ pub(super) fn drifts(
         let (known, hats, found) = (&mut known, &mut hats, &mut found);
         let mut sink = Aslant { truth, candidate, precision, aside, known, hats, found, failed: None };
         if aside.is_none() {
-            // Along the truth nothing has to run.
+            // The direction along the truth needs no run.
             let passes = |at: &Stage| matches!(at.row().part, "vision" | "projector" | "decoder");
             for stage in Stage::sorted(candidate.names()).into_iter().filter(passes).map(|at| at.to_string()) {
                 let shape = candidate.stage(&stage)?.shape;

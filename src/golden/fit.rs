@@ -1,18 +1,19 @@
-//! A direction fitted to errors, rows that are rounded alike counted as one draw. Spec: E10.10
+//! Fits a direction to errors. Rows that are rounded alike count as one draw. Spec: E10.10
 
 use super::measure::Layout;
 
-/// So many groups of rows have to speak. Spec: E10.10
+/// A fit needs at least this many groups of rows. Spec: E10.10
 const GROUPS: f64 = 16.0;
 
-/// Products of errors and a direction, and of the direction with itself, a number a group of rows and column.
+/// Products of errors and a direction, and of the direction with itself: one number for each group of rows and each
+/// column.
 pub(super) struct Products {
     pub width: usize,
     along: Vec<f64>,
     size: Vec<f64>,
 }
 
-/// Errors along a direction: how far, and by how much that may be off by chance.
+/// Errors along a direction: their size, and the standard error of that size.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Drift {
     /// The direction, in words.
@@ -29,18 +30,18 @@ impl Drift {
     }
 }
 
-/// A direction fitted to errors, a number a group of rows.
+/// A direction fitted to errors, with one number for each group of rows.
 #[derive(Debug, Clone)]
 pub(super) struct Fit {
     pub a: f64,
     pub size: f64,
-    /// What each group adds, and what is left of that after the fit.
+    /// What each group adds to the fit, and the rest of it after the fit.
     along: Vec<f64>,
     rest: Vec<f64>,
 }
 
 impl Fit {
-    /// None where too few groups speak.
+    /// None if there are too few groups.
     fn new(along: Vec<f64>, size: Vec<f64>) -> Option<Fit> {
         let (total, squares) = (size.iter().sum::<f64>(), size.iter().map(|n| n * n).sum::<f64>());
         if total <= 0.0 || total * total < GROUPS * squares {
@@ -88,13 +89,13 @@ impl Products {
     }
 }
 
-/// √ of Hotelling's T² of several fits: how far they are from nothing together, in standard errors.
+/// √ of Hotelling's T² of several fits: their common distance from zero, in standard errors.
 pub(super) fn together(fits: &[Fit]) -> f64 {
     let k = fits.len();
     let total: Vec<f64> = fits.iter().map(|f| f.along.iter().sum()).collect();
     let product = |a: &Fit, b: &Fit| a.rest.iter().zip(&b.rest).map(|(x, y)| x * y).sum::<f64>();
     let mut m: Vec<Vec<f64>> = fits.iter().map(|a| fits.iter().map(|b| product(a, b)).collect()).collect();
-    // Cholesky; a direction that the others hold already adds nothing.
+    // Cholesky; a direction that lies in the span of earlier directions adds nothing.
     let mut y = vec![0.0; k];
     for i in 0..k {
         let own = m[i][i];
@@ -116,7 +117,7 @@ pub(super) fn together(fits: &[Fit]) -> f64 {
     y.iter().map(|v| v * v).sum::<f64>().sqrt()
 }
 
-/// What is left of one and the other.
+/// The differences got − from.
 pub(super) fn errors(got: &[f64], from: &[f64]) -> Vec<f64> {
     got.iter().zip(from).map(|(g, f)| g - f).collect()
 }

@@ -1,5 +1,5 @@
-//! What a run takes from a bundle instead of what it computes: values of stages, and decisions. A bundle is distrusted:
-//! what does not fit is as good as not there.
+//! Values of stages and decisions that a run takes from a bundle instead of computing them. A bundle is not trusted: a
+//! value that does not fit counts as missing.
 
 use super::Bundle;
 use crate::num::Real;
@@ -8,7 +8,7 @@ use crate::policy::{Heads, Plan, Policy};
 use crate::stage::{Site, Stage};
 use ndarray::{Array2, ArrayD};
 
-/// A bundle's values, in the shapes asked for. Spec: D10.7
+/// A bundle's values, in the requested shapes. Spec: D10.7
 pub(super) struct Values<'a>(pub &'a Bundle);
 
 impl<T: Real> Source<T> for Values<'_> {
@@ -20,7 +20,7 @@ impl<T: Real> Source<T> for Values<'_> {
     }
 }
 
-/// Decisions that later stages go on with. Spec: D10.7
+/// Decisions that later stages use. Spec: D10.7
 #[derive(Debug, Clone, Default)]
 pub(super) struct Decided {
     /// [L] of \[S\]\[w\].
@@ -35,12 +35,12 @@ pub(super) struct Decided {
     pub budget: Option<Vec<usize>>,
     /// [L] of [S][b].
     pub kept: Vec<Option<Vec<Vec<usize>>>>,
-    /// Tokens that are fed, and the last, which is not.
+    /// The tokens that were fed, and the last token, which was not fed.
     pub tokens: Vec<u32>,
 }
 
 impl Decided {
-    /// The decisions of a plan, of all its values only those that are discrete.
+    /// The discrete decisions of a plan, without its other values.
     pub fn by_plan(plan: &Plan, tokens: &[u32]) -> Decided {
         let Some(d) = &plan.decisions else { return Decided { tokens: tokens.to_vec(), ..Decided::default() } };
         let votes = d.layers.iter().all(|l| l.window.iter().all(|w| !w.is_empty()));
@@ -53,7 +53,7 @@ impl Decided {
         }
     }
 
-    /// The decisions in a bundle, for `sets` kept sets, `n` prompt rows and `candidates` entries a layer.
+    /// The decisions in a bundle, for `sets` kept sets, `n` prompt rows and `candidates` entries in each layer.
     pub fn in_bundle(
         bundle: &Bundle,
         policy: &Policy,
@@ -107,7 +107,7 @@ pub(super) fn importance(bundle: &Bundle, l: usize, sets: usize) -> Option<Array
     values.iter().all(|v| v.is_finite()).then_some(values)
 }
 
-/// Windows as sets of rows: \[S\]\[w\]; none where they are no sets of prompt rows.
+/// Windows as sets of rows: \[S\]\[w\]; none if the values are no sets of prompt rows.
 pub(super) fn window(bundle: &Bundle, name: &str, sets: usize, n: usize) -> Option<Vec<Vec<usize>>> {
     let values = bundle.get(name).and_then(|_| bundle.i64(name).ok())?;
     if values.ndim() == 2 && values.shape() == [sets, n] {
@@ -118,7 +118,7 @@ pub(super) fn window(bundle: &Bundle, name: &str, sets: usize, n: usize) -> Opti
     if values.ndim() != 1 || sets != 1 { None } else { Some(vec![ascending(values.iter(), n)?]) }
 }
 
-/// Kept sets: [S][b]; none where they are not ascending candidates.
+/// Kept sets: [S][b]; none if the values are not ascending candidates.
 pub(super) fn kept(bundle: &Bundle, name: &str, sets: usize, candidates: usize) -> Option<Vec<Vec<usize>>> {
     let values = bundle.get(name).and_then(|_| bundle.i64(name).ok())?;
     let b = values.len() / sets.max(1);

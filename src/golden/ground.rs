@@ -1,21 +1,21 @@
-//! Which stages a bundle's own values reach: what can be computed from what the bundle holds. Spec: D10.7
+//! Which stages can be computed from the values that a bundle holds. Spec: D10.7
 
 use crate::stage::{Facts, Place, Stage};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-/// What a replay has to compute from.
+/// The values that a replay can compute from.
 pub(super) struct Ground<'a> {
-    /// Whether the bundle, or the caller, has a stage.
+    /// Whether the bundle or the caller has a stage.
     pub has: &'a dyn Fn(Stage) -> bool,
-    /// What decides what stages are computed from.
+    /// The facts of model and prompt that decide from which stages a stage is computed.
     pub facts: Facts,
-    /// What has been found out.
+    /// The answers found so far.
     pub known: RefCell<BTreeMap<Stage, bool>>,
 }
 
 impl Ground<'_> {
-    /// Why a stage cannot be: the model lacks its layer.
+    /// Why a stage cannot exist: the model does not have its layer.
     pub fn beyond(&self, stage: Stage) -> Option<String> {
         let (kind, layers) = match stage.row().place {
             Place::VisionLayer => ("vision", self.facts.vision_layers),
@@ -26,7 +26,7 @@ impl Ground<'_> {
         beyond.then(|| format!("layer {:02}: the model computes {layers} {kind} layers, counted from 00", stage.layer))
     }
 
-    /// Whether everything that a stage is computed from is there, or can be computed in turn.
+    /// Whether every stage that a stage is computed from is present, or can itself be computed.
     pub fn reaches(&self, stage: Stage) -> bool {
         if let Some(&known) = self.known.borrow().get(&stage) {
             return known;

@@ -1,4 +1,5 @@
-//! Images in a bundle: pixels in the shape that the family's processor gives, and what tells how they lie.
+//! Images in a bundle: pixels in the shape of the family's processor, and the sizes or grids that give their
+//! arrangement.
 
 use super::Bundle;
 use super::recorder::Recorder;
@@ -9,12 +10,12 @@ use crate::policy::Values;
 use crate::stage::{Site, Stage};
 use ndarray::{Array2, ArrayD, IxDyn};
 
-/// The stage that pixels cannot be understood without.
+/// The stage that is needed to interpret pixels: grids or sizes.
 pub(super) fn shape(family: &dyn Family) -> Site {
     if family.profile().pixels.has_grids() { Site::Grid } else { Site::Sizes }
 }
 
-/// Sizes, grids and pixels of the prompt's images, of which there is at least one.
+/// Puts sizes, grids and pixels of the prompt's images. The prompt has at least one image.
 ///
 /// # Errors
 /// As the recorder.
@@ -45,10 +46,10 @@ struct Described {
     counts: Vec<usize>,
 }
 
-/// What a candidate says of its images, or of the video, in a prompt of `visual` rows or placeholders.
+/// The images or the video that a candidate describes, in a prompt of `visual` rows or placeholders.
 ///
 /// # Errors
-/// Sizes or grids that the family does not take; more images than placeholders.
+/// Sizes or grids that the family does not accept; more images than placeholders.
 fn described(family: &dyn Family, candidate: &Bundle, visual: usize, film: bool) -> Result<Described> {
     let name = |site: Site| Stage::once(site).name();
     let at = |site: Site| format!("{}: {}", candidate.label(), name(site));
@@ -58,7 +59,7 @@ fn described(family: &dyn Family, candidate: &Bundle, visual: usize, film: bool)
 
     let grids = if layout.has_grids() { Some(table::<3>(candidate, &name(Site::Grid))?) } else { None };
     let sizes: Vec<[usize; 2]> = match &grids {
-        // Sizes are for drawing only; without them an image is as large as it is read.
+        // Sizes are for drawing only. Without sizes, an image counts as large as its grid.
         Some(grids) if candidate.get(&name(Site::Sizes)).is_none() => {
             let patch = family.profile().tower.patch;
             grids.iter().map(|&[_, h, w]| [h.saturating_mul(patch), w.saturating_mul(patch)]).collect()
@@ -80,10 +81,10 @@ fn described(family: &dyn Family, candidate: &Bundle, visual: usize, film: bool)
     Ok(Described { sizes, grids, counts })
 }
 
-/// Bytes of the pixels that [`given`] makes, and of a copy.
+/// Bytes of the pixels that [`given`] makes, and of one copy.
 ///
 /// # Errors
-/// As [`given`], of sizes and grids.
+/// As [`given`], for sizes and grids.
 pub(super) fn bytes(family: &dyn Family, candidate: &Bundle, visual: usize, film: bool) -> Result<u64> {
     let counts = described(family, candidate, visual, film)?.counts;
     let numbers = |&count: &usize| {
@@ -93,11 +94,11 @@ pub(super) fn bytes(family: &dyn Family, candidate: &Bundle, visual: usize, film
     Ok(counts.iter().map(numbers).fold(0, u64::saturating_add).saturating_mul(2 * size_of::<f32>() as u64))
 }
 
-/// The images that a candidate's own stages describe, or the video, of a prompt of `visual` rows or placeholders; zeros where
-/// it has no pixels.
+/// The images or the video that a candidate's own stages describe, in a prompt of `visual` rows or placeholders. If the
+/// candidate has no pixels, the pixels are zeros.
 ///
 /// # Errors
-/// Shapes that do not fit, or sizes that the family does not take; more images than placeholders.
+/// Shapes that do not fit; sizes that the family does not accept; more images than placeholders.
 pub(super) fn given(family: &dyn Family, candidate: &Bundle, visual: usize, film: bool) -> Result<Vec<GivenImage>> {
     let Described { sizes, grids, counts } = described(family, candidate, visual, film)?;
     let name = |site: Site| Stage::once(site).name();
@@ -121,7 +122,7 @@ pub(super) fn given(family: &dyn Family, candidate: &Bundle, visual: usize, film
     Ok(pixels.into_iter().enumerate().map(image).collect())
 }
 
-/// The patches of each image; none where there are more of them than any prompt has.
+/// The number of patches of each image; none if it is larger than any prompt allows.
 fn patches(grids: &[[usize; 3]]) -> Option<Vec<usize>> {
     let of = |grid: &[usize; 3]| grid.iter().try_fold(1usize, |n, &side| n.checked_mul(side));
     let counts: Vec<usize> = grids.iter().map(of).collect::<Option<_>>()?;
@@ -129,10 +130,10 @@ fn patches(grids: &[[usize; 3]]) -> Option<Vec<usize>> {
     all.filter(|&all| all <= 1 << 24).map(|_| counts)
 }
 
-/// Where the `n` rows of a prompt stand, of whose images nobody knows how they lie.
+/// The positions of the `n` rows of a prompt whose images have no known sizes.
 ///
 /// # Errors
-/// M-RoPE, where a candidate has no positions either.
+/// M-RoPE, if the candidate has no positions either.
 pub(super) fn positions(family: &dyn Family, candidate: &Bundle, n: usize) -> Result<Positions> {
     let name = Stage::once(Site::Positions).name();
     if family.text().mrope.is_none() {
@@ -146,8 +147,8 @@ pub(super) fn positions(family: &dyn Family, candidate: &Bundle, n: usize) -> Re
     Ok(Positions::Mrope(std::array::from_fn(|_| axes.next().unwrap_or_default())))
 }
 
-/// The prompt with the candidate's own ids, positions and pixels, where the candidate has them in the prompt's shapes; and the
-/// stages that it has in other shapes. Spec: D10.7
+/// The prompt with the candidate's own ids, positions and pixels, if the candidate has them in the prompt's shapes.
+/// Also the stages that the candidate has in other shapes. Spec: D10.7
 pub(super) fn own(family: &dyn Family, prompt: &Prepared, candidate: &Bundle) -> (Prepared, Vec<Site>) {
     let (mut own, mut unfit) = (prompt.clone(), vec![]);
     let n = prompt.ids.len();
@@ -183,7 +184,7 @@ pub(super) fn own(family: &dyn Family, prompt: &Prepared, candidate: &Bundle) ->
     (own, unfit)
 }
 
-/// A table of whole numbers, N an image.
+/// A table of whole numbers, with N numbers for each image.
 fn table<const N: usize>(candidate: &Bundle, name: &str) -> Result<Vec<[usize; N]>> {
     let table = candidate.i64(name)?;
     let shape = || format!("{:?}", table.shape());

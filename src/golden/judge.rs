@@ -1,5 +1,5 @@
-//! Judging a candidate against a golden, stage by stage in causal order. A replay is judged by the same code: its golden
-//! was computed from the candidate's own inputs.
+//! Judges a candidate against a golden, stage by stage in causal order. The same code judges a replay: the golden of a
+//! replay is computed from the candidate's own inputs.
 
 use super::case::Case;
 use super::kinds::{copies, integers, kept, shares, tokens, windows};
@@ -13,10 +13,11 @@ use crate::stage::{Site, Stage};
 use crate::weights::file::shortened;
 use std::collections::BTreeMap;
 
-/// The verdict on a candidate by a golden. Spec: D10.5, C10.1a
+/// The verdict on a candidate against a golden. Spec: D10.5, C10.1a
 ///
 /// # Errors
-/// A golden without truth or noise; a candidate of another model, prompt or policy, without stages, or without a type.
+/// The golden has no truth or no noise. The candidate is of another model, prompt or policy, has no stages, or names no
+/// type.
 ///
 /// ```
 /// # fn main() -> aircache::Result<()> {
@@ -58,7 +59,7 @@ impl Case<'_> {
     /// Judges every stage. Spec: D10.4, D10.5
     ///
     /// # Errors
-    /// A candidate without any stage.
+    /// The candidate has no stages.
     pub fn verdict(&self, mode: &'static str) -> Result<Verdict> {
         let known = Stage::sorted(self.candidate.names());
         ensure!(
@@ -110,7 +111,7 @@ impl Case<'_> {
             if let Some(words) = ground.beyond(at) {
                 return StageVerdict::plain(name, Outcome::Fail, words);
             }
-            // A value in another layout is wrong at its own stage: later stages cannot be computed from it.
+            // A value in another layout is wrong at its own stage: later stages cannot be computed from that value.
             if let Some(fail) = self.unfit(at) {
                 return fail;
             }
@@ -129,7 +130,7 @@ impl Case<'_> {
         }
     }
 
-    /// The verdict on a stage that is a decision or follows from one; none for plain numbers.
+    /// The verdict on a stage that is a decision or follows from a decision; none for plain numbers.
     fn decision(&self, at: Stage, name: &str) -> Option<StageVerdict> {
         let l = at.layer;
         Some(match at.site {

@@ -1,11 +1,11 @@
-//! A stage of numbers as a map: how far each part of it is off, small enough to draw. Not here: drawing.
+//! A stage of numbers as a map: the error of each part of the stage, small enough to draw. Not here: drawing.
 
 use super::kinds::numbers::{Numbers, ratios};
 use super::measure::Layout;
 use super::rulers::LOCAL;
 use super::verdict::{Map, Outcome, StageVerdict};
 
-/// Cells of all panels together, at most, and columns of one.
+/// The most cells of all panels together, and the most columns of one panel.
 const CELLS: usize = 16_384;
 const COLUMNS: usize = 96;
 
@@ -29,7 +29,7 @@ pub(super) fn map(n: &Numbers<'_>) -> Map {
     Map { stage: n.name.into(), sides: [lead, rows, line], cells: [down, across], panels, allowed: LOCAL, folded }
 }
 
-/// The stage to draw: the first failure in causal order that has numbers, or else what used up most of what is allowed.
+/// The stage to draw: the first failed stage of numbers in causal order, or else the stage nearest to its limit.
 pub(super) fn worst(stages: &[StageVerdict]) -> Option<&str> {
     let measured = |s: &&StageVerdict| s.whole.is_some() || s.words.contains("NaN");
     let failed = stages.iter().find(|s| s.outcome == Outcome::Fail && measured(s));

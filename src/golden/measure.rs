@@ -1,22 +1,22 @@
-//! How far a stage is off, in numbers that say where: whole, by head, by row, by column, and along the truth itself.
-//! Not here: how far it may be off.
+//! The error of a stage in numbers that show where it is: whole, by head, by row, by column, and along the truth
+//! itself. Not here: the limits of an error.
 
 use crate::num::Real;
 use crate::stage::Stage;
 use ndarray::ArrayViewD;
 
-/// A stage seen as [lead, rows, width]: heads (or 1), rows of the prompt, numbers of a row. Spec: D10.2
+/// A stage seen as [lead, rows, width]: heads (or 1), rows of the prompt, numbers per row. Spec: D10.2
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Layout {
-    /// Heads that are stored apart.
+    /// Heads that are stored separately.
     pub lead: usize,
     /// Rows.
     pub rows: usize,
-    /// Numbers of a row.
+    /// Numbers per row.
     pub width: usize,
 }
 
-/// Columns are judged where at least this many rows speak for them.
+/// Columns are judged if the stage has at least this many rows.
 const ROWS_FOR_COLUMNS: usize = 16;
 
 impl Layout {
@@ -38,12 +38,12 @@ impl Layout {
         self.rows >= ROWS_FOR_COLUMNS
     }
 
-    /// Numbers that one scale each has: [lead · width], or [lead] where columns are not judged.
+    /// The number of scales: lead · width, or lead if columns are not judged.
     pub fn scales(self) -> usize {
         self.lead * if self.columns() { self.width } else { 1 }
     }
 
-    /// Numbers of a flattened [`Errors`].
+    /// The number of numbers in a flattened [`Errors`].
     pub fn flat(self) -> usize {
         3 + 2 * self.scales() + 2 * self.lead * self.rows
     }
@@ -55,7 +55,7 @@ impl Layout {
     }
 }
 
-/// The numbers of a stage, row-major; an array's own iterator takes ten times as long.
+/// The numbers of a stage, row-major. An array's own iterator takes ten times as long.
 pub(super) fn flat<T: Real>(value: &ArrayViewD<'_, T>) -> Vec<f64> {
     let mut all = Vec::with_capacity(value.len());
     if let Some(values) = value.as_slice() {
@@ -73,7 +73,7 @@ pub(super) fn flat<T: Real>(value: &ArrayViewD<'_, T>) -> Vec<f64> {
     all
 }
 
-/// Row-major coordinates.
+/// Row-major coordinates of an element.
 pub(super) fn unravel(mut flat: usize, shape: &[usize]) -> Vec<usize> {
     let mut index = vec![0; shape.len()];
     for (i, &side) in index.iter_mut().zip(shape).rev() {
@@ -83,19 +83,20 @@ pub(super) fn unravel(mut flat: usize, shape: &[usize]) -> Vec<usize> {
     index
 }
 
-/// What a stage is off by. Spec: D10.2
+/// The errors of a stage. Spec: D10.2
 ///
-/// Few columns of a residual stream are a hundred times as large as the others, and so are their errors. Rows are
-/// therefore measured in units of their columns' usual error, which gives all columns a say.
+/// A few columns of a residual stream are a hundred times as large as the other columns, and so are their errors. Rows
+/// are therefore measured in units of the usual error of each column, so that all columns count.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Errors {
     /// Root of the mean squared error of all elements.
     pub whole: f64,
-    /// a of the best fit error = a · truth: how much too large or too small everything is.
+    /// a of the best fit error = a · truth: by which share the whole stage is too large or too small.
     pub gain: f64,
-    /// Root mean square over columns of the mean error of a column, in units of the scale: what does not average out.
+    /// Root mean square over columns of a column's mean error, in units of the scale: the error that does not average
+    /// out.
     pub trend: f64,
-    /// The units that rows are measured in, one a column: [lead · width], or [lead] where rows are few.
+    /// The units that rows are measured in, one for each column: [lead · width], or [lead] if there are few rows.
     pub scale: Vec<f64>,
     /// Root mean square error of each column, in the shape of the scale.
     pub columns: Vec<f64>,
@@ -103,11 +104,12 @@ pub(super) struct Errors {
     pub rows: Vec<[f64; 2]>,
 }
 
-/// No unit is smaller than this share of the whole stage's error.
+/// Every unit is at least this share of the whole stage's error.
 const LEAST_SCALE: f64 = 0.05;
 
 impl Errors {
-    /// The errors of `value` against `truth`, both row-major in the layout; in units of `scale`, or of their own columns.
+    /// The errors of `value` against `truth`, both row-major in the layout; in units of `scale`, or else of their own
+    /// columns.
     pub fn of(layout: Layout, truth: &[f64], value: &[f64], scale: Option<&[f64]>) -> Errors {
         let width = layout.width.max(1);
         let (mut columns, mut means) = (vec![0.0; layout.scales()], vec![0.0; layout.scales()]);
@@ -157,7 +159,7 @@ impl Errors {
         }
     }
 
-    /// The larger of each number, as amounts, in units of this one's scale. What is not a number stays so.
+    /// Takes the larger absolute value of each number, in units of this one's scale. NaN stays NaN.
     pub fn widen(&mut self, other: &Errors) {
         let larger = |a: &mut f64, b: f64| *a = if b.abs() > a.abs() || b.is_nan() { b.abs() } else { a.abs() };
         larger(&mut self.whole, other.whole);
@@ -173,7 +175,7 @@ impl Errors {
         [self.whole, self.gain, self.trend].iter().chain(rest).map(|&v| v as f32).collect()
     }
 
-    /// The reverse; none where the layout has another number of numbers.
+    /// The inverse of [`flatten`](Self::flatten); none if the list has a wrong length for the layout.
     pub fn unflatten(layout: Layout, flat: &[f64]) -> Option<Errors> {
         if flat.len() != layout.flat() || flat[3..3 + layout.scales()].iter().any(|s| s.is_nan() || *s <= 0.0) {
             return None;
@@ -190,7 +192,7 @@ impl Errors {
         })
     }
 
-    /// The unit that element `flat` of the stage is measured in.
+    /// The unit in which element `flat` of the stage is measured.
     pub fn unit(&self, layout: Layout, flat: usize) -> f64 {
         self.scale[layout.scale_of(flat / layout.width.max(1), flat % layout.width.max(1))]
     }

@@ -1,4 +1,4 @@
-//! Goldens: what a flow computed, in a file that others can write and judge by.
+//! Goldens: the values that a flow computed, in a file that other programs can write and be judged by.
 //!
 //! ```text
 //! judge, replay            on top: the verdict by a golden, and by the candidate's own inputs

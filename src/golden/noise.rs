@@ -1,4 +1,5 @@
-//! The ruler: what honest computations in each type show against the truth, kept beside it in the golden.
+//! The ruler: the errors of honest computations in each type against the truth. A golden stores these errors beside the
+//! truth.
 
 use super::given::Decided;
 use super::measure::{Errors, Layout, flat};
@@ -15,34 +16,34 @@ use crate::stage::Stage;
 use ndarray::ArrayViewD;
 use std::collections::BTreeMap;
 
-/// The types that noise is kept for. Spec: T10.1
+/// The types whose noise a golden stores. Spec: T10.1
 pub(super) const TYPES: [Precision; 3] = [Precision::Fast, Precision::Bf16, Precision::F16];
 
 /// The name of a stage's noise in a golden. Spec: D10.3
 pub(super) fn name(precision: Precision, stage: &str) -> String {
-    // Eager code computes norms and softmax in f32 whatever the type: f64 shows the noise of f32 (A10.1).
+    // Eager code computes norms and softmax in f32 in every type: f64 shows the noise of f32 (A10.1).
     let of = if precision == Precision::Truth { Precision::Fast } else { precision };
     format!("noise.{}.{stage}", of.bundle_name())
 }
 
-/// The name of a stage by an honest way, in the waiting file of a replay.
+/// The name of a stage's value by an honest way, in the waiting file of a replay.
 pub(super) fn way(way: usize, stage: &str) -> String {
     format!("way.{way}.{stage}")
 }
 
-/// The noise of a stage in a golden; none where it has none, or none that fits. Spec: D10.3
+/// The noise of a stage in a golden; none if the golden has no noise of the stage, or none that fits. Spec: D10.3
 pub(super) fn read(golden: &Bundle, precision: Precision, stage: &str, layout: Layout) -> Option<Errors> {
     let name = name(precision, stage);
     let flat = golden.get(&name).and_then(|_| golden.f64(&name).ok())?;
     Errors::unflatten(layout, flat.as_slice()?)
 }
 
-/// Fails where a golden has noise of a stage that is none: of another type or size, or in units that are not above 0.
+/// Checks the noise in a golden.
 ///
 /// # Errors
-/// As said.
+/// Noise of a stage has a wrong type or size, or units that are not above 0.
 pub(super) fn check(golden: &Bundle, precision: Precision) -> Result<()> {
-    // Of decisions it has forms of its own.
+    // The noise of decisions has other forms.
     for stage in golden.names().filter(|stage| Stage::parse(stage).is_some_and(|at| at.row().part != "policy")) {
         let (name, shape) = (name(precision, stage), golden.stage(stage)?.shape);
         let Some(found) = golden.get(&name) else { continue };
@@ -58,12 +59,12 @@ pub(super) fn check(golden: &Bundle, precision: Precision) -> Result<()> {
     Ok(())
 }
 
-/// Compares what a run shows with the truth that waits in a bundle being written.
+/// Compares the values of a run with the truth, which waits in a bundle being written.
 struct Comparison<'a> {
     truth: &'a mut BundleWriter,
     precision: Precision,
     noise: &'a mut BTreeMap<String, Errors>,
-    /// The number of the way, where its values are kept.
+    /// The number of the way, if its values are kept.
     kept: Option<usize>,
     failed: Option<Error>,
 }
@@ -75,7 +76,7 @@ impl Comparison<'_> {
         let (layout, shape) = (Layout::of(stage, &kept), &kept[..]);
         let Some(truth) = self.truth.numbers(stage)? else { return Ok(()) };
         if let Some(k) = self.kept.filter(|_| Stage::parse(stage).is_some_and(|at| at.row().part != "policy")) {
-            // Stored in the type already: two bytes hold them.
+            // The values are already rounded to the type: two bytes hold each value.
             let (name, bf16) = (way(k, stage), |&v: &f64| half::bf16::from_f64(v));
             match self.precision {
                 Precision::Bf16 => self.truth.put_bf16(&name, shape, &values.iter().map(bf16).collect::<Vec<_>>())?,
@@ -116,13 +117,13 @@ impl<T: Real> Sink<T> for Comparison<'_> {
             Values::I64(_) | Values::U8(_) => Ok(()),
         }
     }
-    /// Entries are copies: nothing to compare.
+    /// The cache holds copies: there is nothing to compare.
     fn cache(&mut self, _: &Cache<T>) -> Result<()> {
         Ok(())
     }
 }
 
-/// Measures the noise of one type, over its honest ways, and puts it beside the truth. Spec: E10.1
+/// Measures the noise of one type over its honest ways, and writes it beside the truth. Spec: E10.1
 ///
 /// # Errors
 /// As the runs, and as the writer.

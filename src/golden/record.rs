@@ -1,7 +1,8 @@
-//! Recording: the flow of [`crate::generate`] with every stage written to a bundle as it is computed.
+//! Recording: the flow of [`crate::generate`], with every stage written to a bundle as soon as it is computed.
 //!
-//! The stages that [`Pass::put`] names come through the [`Recorder`]; what has no place in a pass (inputs, decisions, the
-//! cache after eviction, the tokens) is put by [`record`]. Nothing is at the target unless all went well. Spec: T1.2
+//! The stages that [`Pass::put`] names come through the [`Recorder`]. [`record`] writes the stages that no pass
+//! computes: inputs, decisions, the cache after eviction, the tokens. The target file appears only if nothing failed.
+//! Spec: T1.2
 
 use super::recorder::Recorder;
 use super::stages::{cache, inputs, possible};
@@ -19,14 +20,14 @@ use crate::stage::{Site, Stage};
 use ndarray::{Array1, Array2};
 use std::ops::ControlFlow;
 
-/// What is to be recorded, and how it is computed.
+/// What to record, and how to compute it.
 #[derive(Debug, Clone)]
 pub struct Recording {
     /// How the flow computes, and the type that stages are stored in.
     pub precision: Precision,
-    /// What evicts.
+    /// The eviction policy.
     pub policy: Policy,
-    /// How much stays.
+    /// How many candidates stay: a fraction, or a mean number for each layer.
     pub retain: Retain,
     /// How tokens are chosen.
     pub sampling: Sampling,
@@ -34,12 +35,13 @@ pub struct Recording {
     pub until: Until,
     /// Which stages are written.
     pub stages: Selection,
-    /// Whether the noise of honest computations is measured and written beside a truth: several runs more. Spec: D10.3
+    /// Whether to measure the noise of honest computations and write it beside a truth. This needs several more runs.
+    /// Spec: D10.3
     pub noise: bool,
 }
 
 impl Recording {
-    /// Bytes of the largest copy of a model's weights that the recording makes, to have them in a type.
+    /// Bytes of the largest rounded copy of a model's weights that the recording makes.
     pub fn rounded_bytes(&self, model: &Model) -> u64 {
         let noisy = self.noise && self.precision == Precision::Truth;
         let types = super::noise::TYPES.into_iter().filter(|_| noisy).chain([self.precision]);
@@ -47,7 +49,7 @@ impl Recording {
     }
 }
 
-/// What was recorded.
+/// The result of a recording.
 #[derive(Debug, Clone)]
 pub struct Recorded {
     /// The stages written, in the order of the flow.
@@ -58,10 +60,11 @@ pub struct Recorded {
     pub tokens: Vec<u32>,
 }
 
-/// Runs a prompt through a model and puts what the recording asks for into a bundle; `each` sees every token.
+/// Runs a prompt through a model and writes the requested stages to a bundle; `each` is called with every token.
 ///
 /// # Errors
-/// A glob that selects no stage; as [`generate::prefill`], [`generate::decode`] and [`BundleWriter`]. No file is left.
+/// A glob selects no stage; errors as of [`generate::prefill`], [`generate::decode`] and [`BundleWriter`]. No file is
+/// left.
 ///
 /// ```
 /// # #[cfg(feature = "input")] {
@@ -97,7 +100,7 @@ pub fn record(
     how.precision.run(Flow { model, prompt, how, out, each })
 }
 
-/// The attention that elites are read off, a stage a layer.
+/// The attention from which elites are chosen: one stage for each layer.
 fn attention<T: Real>(sequence: &Sequence<T>, policy: &Policy) -> Result<Vec<(Stage, Values)>> {
     let scorer = Scorer::new(policy, &sequence.roles)?;
     let layers = sequence.observed(|l, seen| Ok((l, scorer.text_attention(l, seen)?)))?;
@@ -106,7 +109,7 @@ fn attention<T: Real>(sequence: &Sequence<T>, policy: &Policy) -> Result<Vec<(St
     Ok(layers.into_iter().filter_map(stage).collect())
 }
 
-/// What [`record`] is given.
+/// The arguments of [`record`].
 struct Flow<'a, F> {
     model: &'a Model,
     prompt: &'a Prepared,
@@ -160,7 +163,7 @@ fn flow<T: Real>(
     Ok(Recorded { stages, bytes: bytes + noise, tokens })
 }
 
-/// What the bundle says of itself. Spec: T1.3
+/// The metadata of the bundle. Spec: T1.3
 fn metadata(model: &Model, prompt: &Prepared, how: &Recording) -> Vec<(&'static str, String)> {
     let images: Vec<&str> = prompt.images.iter().map(|i| i.sha256.as_str()).collect();
     vec![

@@ -1,5 +1,5 @@
-//! The recorder: writes each stage that it is shown, if it is wanted, in the type of a precision. Nothing is at the target
-//! unless all went well. Spec: T1.2
+//! The recorder: writes each selected stage that it receives, in the type of a precision. The target file appears only
+//! if nothing failed. Spec: T1.2
 
 use super::measure::{Layout, flat};
 use super::rows;
@@ -12,7 +12,8 @@ use crate::stage::Stage;
 use half::{bf16, f16};
 use ndarray::ArrayViewD;
 
-/// Writes the stages it is shown in the type of a precision; a [`Tap`] cannot fail, so the first error waits.
+/// Writes the stages that it receives in the type of a precision. A [`Tap`] cannot fail, so the recorder keeps the
+/// first error.
 pub struct Recorder {
     writer: BundleWriter,
     precision: Precision,
@@ -41,7 +42,7 @@ impl Recorder {
         }
     }
 
-    /// Some rows of a stage, which they are, and hashes of all of them. Spec: D10.10
+    /// Writes some rows of a stage, their indices, and hashes of all rows. Spec: D10.10
     fn sample(&mut self, name: &str, shape: &[usize], most: usize, values: &[f64]) -> Result<()> {
         let layout = Layout::of(name, shape);
         let chosen = rows::chosen(layout.rows, most);
@@ -100,10 +101,10 @@ impl Recorder {
         self.selection.takes(name)
     }
 
-    /// The writer, to put what is no stage.
+    /// The writer, for tensors that are no stages.
     ///
     /// # Errors
-    /// One that waited.
+    /// The error that the recorder kept.
     pub(super) fn writer(&mut self) -> Result<&mut BundleWriter> {
         self.check()?;
         Ok(&mut self.writer)
@@ -112,7 +113,7 @@ impl Recorder {
     /// Puts the bundle together.
     ///
     /// # Errors
-    /// One that waited; as [`BundleWriter::finish`].
+    /// The error that the recorder kept; as [`BundleWriter::finish`].
     pub fn finish(mut self, metadata: Vec<(&'static str, String)>) -> Result<(Vec<String>, u64)> {
         self.check()?;
         self.writer.finish(metadata)?;
@@ -125,7 +126,7 @@ impl Recorder {
         self.writer.read(metadata)
     }
 
-    /// Fails with the error that waited.
+    /// Fails with the error that the recorder kept, if any.
     pub(super) fn check(&mut self) -> Result<()> {
         self.failed.take().map_or(Ok(()), Err)
     }

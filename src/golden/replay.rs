@@ -1,5 +1,5 @@
-//! Replay: every stage recomputed in f64 from the candidate's own inputs, with the noise of honest computations in its
-//! type from the same inputs; then judged as by any golden.
+//! Replay: recomputes every stage in f64 from the candidate's own inputs, with the noise of honest computations in its
+//! type from the same inputs. The result is then judged like any golden.
 
 use super::case::Case;
 use super::given::{Decided, Values as Given};
@@ -48,11 +48,12 @@ impl<T: Real> Sink<T> for Truth<'_> {
     }
 }
 
-/// The verdict on a candidate by replay. `prompt`, where it is known, has ids and pixels judged as well; the
-/// replay keeps its own numbers in `truth` for as long as it takes. Spec: D10.7, E10.9
+/// The verdict on a candidate by replay. If `prompt` is known, the candidate's ids and pixels are judged too. The
+/// replay keeps its own numbers in `truth` until it ends. Spec: D10.7, E10.9
 ///
 /// # Errors
-/// A candidate of another model, without a type, without stages, or whose ids and sizes make no prompt; as the flow.
+/// The candidate is of another model, has no type or no stages, or its ids and sizes make no prompt; errors as of the
+/// flow.
 pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, truth: BundleWriter) -> Result<Verdict> {
     let precision = precision(candidate)?;
     let digest = candidate.metadata("model").map(|_| model.checkpoint.digest());
@@ -115,7 +116,7 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
     let drifts = if half { drift::drifts(&run, candidate, kind, out.writer()?)? } else { Default::default() };
     let golden = out.read(vec![("precision", "f64".into())])?;
 
-    // A value in another layout is as good as not there: its own stage fails.
+    // A value in another layout counts as missing: its own stage fails.
     let fits =
         |at: Stage, shape: &[usize]| !at.is_computed() || golden.get(&at.name()).is_none_or(|ours| ours.shape == shape);
     let known = |at: Stage| {
@@ -143,13 +144,15 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
             .push("the metadata policy and retain are missing, so steps are replayed with the full cache".into());
     }
     if prompt.is_none() {
-        verdict.notes.push("ids and pixels are not judged: give --image and --prompt to have them judged".into());
+        verdict
+            .notes
+            .push("ids and pixels are not judged: give --image and --prompt to have them judged".into());
     }
     Ok(verdict)
 }
 
-/// Bytes of the pixels that a replay makes of a candidate's own images where it is given no prompt, and the stage that says
-/// how large they are; none where there are no images, or where the replay will refuse them.
+/// If a replay gets no prompt, it makes pixels from a candidate's own images. Returns the bytes of these pixels, and
+/// the stage that gives their size; none if there are no images, or if the replay will refuse them.
 pub fn replayed_pixels(model: &Model, candidate: &Bundle) -> Option<(Stage, u64)> {
     let ids = ids(candidate).ok()?;
     let image_token = model.config.visual_token(&ids);
@@ -172,7 +175,7 @@ fn ids(candidate: &Bundle) -> Result<Vec<u32>> {
 /// The prompt that a candidate's own stages describe.
 ///
 /// # Errors
-/// No ids; ids, sizes or pixels that make no prompt of this model.
+/// The candidate has no ids; or its ids, sizes or pixels make no prompt of this model.
 fn prepared(model: &Model, candidate: &Bundle) -> Result<Prepared> {
     let at = |name: &str| format!("{}: {name}", candidate.label());
     let ids = ids(candidate)?;
@@ -183,7 +186,7 @@ fn prepared(model: &Model, candidate: &Bundle) -> Result<Prepared> {
             .map_err(|e| e.within(at(&Stage::once(Site::Ids).name())));
     }
     if candidate.get(&Stage::once(images::shape(&*model.config)).to_string()).is_none() {
-        // Without sizes nobody knows how the rows are packed: they are known from the projector on.
+        // Without sizes the order in which rows are packed is unknown; the rows are known from the projector on.
         let mut text = ids.clone();
         text.retain(|&id| id != image_token);
         let mut prompt = Prepared::from_ids(&*model.config, &text, vec![])?;

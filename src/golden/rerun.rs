@@ -1,5 +1,6 @@
-//! The flow of [`crate::generate`] once more, by another honest way or from another's values: what noise is measured with,
-//! and what a replay is. Decisions that are given are gone on with; what would have been decided is shown first.
+//! Runs the flow of [`crate::generate`] again, by another honest way or from another program's values. Noise is
+//! measured this way, and a replay is such a run. If a decision is given, later stages use the given decision; the
+//! run's own decision is shown first.
 
 use super::given::{Decided, Values as Given};
 use crate::decoder::Sequence;
@@ -13,39 +14,39 @@ use crate::policy::{Heads, LayerScores, Plan, Policy, Retain, Scorer, Values, ov
 use crate::stage::{Site, Stage};
 use ndarray::{Array1, ArrayD};
 
-/// Takes what a run shows.
+/// Receives the values of a run.
 pub(super) trait Sink<T: Real>: Tap<T> {
-    /// Takes numbers of a stage that no pass shows.
+    /// Receives numbers of a stage that no pass shows.
     ///
     /// # Errors
-    /// Whatever keeps it from taking them.
+    /// An error that prevents the sink from taking the numbers.
     fn take(&mut self, name: &str, values: &Values) -> Result<()>;
-    /// Takes the cache after eviction.
+    /// Receives the cache after eviction.
     ///
     /// # Errors
     /// As [`take`](Self::take).
     fn cache(&mut self, cache: &crate::cache::Cache<T>) -> Result<()>;
-    /// Hears why a run ends before the policy has decided.
+    /// Receives the reason why a run ends before the policy has decided.
     fn undecided(&mut self, _why: &Error) {}
 }
 
-/// A run that is made once more.
+/// A run that is made again.
 pub(super) struct Rerun<'a> {
     /// The model, its weights in the type of the run.
     pub model: &'a Model,
-    /// What it reads.
+    /// The prompt that the model reads.
     pub prompt: &'a Prepared,
-    /// What evicts.
+    /// The eviction policy.
     pub policy: Policy,
-    /// How much stays.
+    /// How many candidates stay: a fraction, or a mean number for each layer.
     pub retain: Retain,
-    /// Decisions gone on with.
+    /// Decisions that later stages use.
     pub decided: &'a Decided,
-    /// Values gone on with, in a replay.
+    /// Values that later stages use, in a replay.
     pub given: Option<&'a Given<'a>>,
 }
 
-/// The honest ways of a type, and what each stores policies in. Spec: D10.1, T10.1
+/// The honest ways of a type, and the grid in which each way stores the policy's numbers. Spec: D10.1, T10.1
 pub(super) fn ways(precision: Precision) -> Vec<(Way, Grid)> {
     let canonical = Way::default();
     let fused = Way { fused: true, ..canonical };
@@ -64,7 +65,7 @@ pub(super) fn ways(precision: Precision) -> Vec<(Way, Grid)> {
 }
 
 impl Rerun<'_> {
-    /// Runs; `sink` sees every stage's own value.
+    /// Runs the flow; `sink` receives every stage's own value.
     ///
     /// # Errors
     /// As the flow's parts, and as the sink.
@@ -76,7 +77,7 @@ impl Rerun<'_> {
         };
         if !prompt.roles.visual().is_empty() {
             let scorer = Scorer::new(policy, &prompt.roles)?.storing(policy_grid);
-            // Queries and keys that are not finite decide nothing.
+            // Queries and keys that are not finite give no decision.
             match self.decide(&sequence, &scorer, sink) {
                 Ok(plan) => sequence.cache.compact(&plan),
                 Err(why) => {
@@ -99,7 +100,7 @@ impl Rerun<'_> {
         Ok(())
     }
 
-    /// A pass that the sink watches, and that continues with what is given.
+    /// A pass that the sink watches. In a replay the pass continues with the given values.
     fn pass<'p, T: Real, S: Sink<T>>(&'p self, grid: Grid, way: Way, sink: &'p mut S) -> Pass<'p, T> {
         let pass = Pass::<T>::watched(grid, sink).by(way);
         match self.given {
@@ -108,7 +109,8 @@ impl Rerun<'_> {
         }
     }
 
-    /// Shows what the policy would decide at every stage, each from what is given before it; returns the rows kept.
+    /// Shows the policy's own decision at every stage, computed from the given values of earlier stages; returns the
+    /// kept rows.
     fn decide<T: Real, S: Sink<T>>(
         &self,
         sequence: &Sequence<T>,
@@ -116,7 +118,7 @@ impl Rerun<'_> {
         sink: &mut S,
     ) -> Result<Vec<Vec<Vec<usize>>>> {
         let d = self.decided;
-        // A layer's scores through its own window, and through the one given.
+        // A layer's scores through the run's own window, and through the given window.
         let layers = sequence.observed(|l, seen| {
             let (attention, own) = (scorer.text_attention(l, seen)?, scorer.observe(l, seen)?);
             let given = d.window.get(l).cloned().flatten();
@@ -131,7 +133,7 @@ impl Rerun<'_> {
                 sink.take(&Stage::layer(Site::Attention, l).name(), &Values::F64(attention.into_dyn()))?;
             }
         }
-        // What is shown: windows of the run's own, importances through the windows given.
+        // Shown are the windows of the run itself, and importances through the given windows.
         let shown = |layers: &[LayerScores], sites: &[Site], sink: &mut S| -> Result<()> {
             let plan = Plan { kept: vec![], ..scorer.decide(self.retain, layers) };
             let tensors = plan.tensors().into_iter().filter(|(at, _)| sites.contains(&at.site));
@@ -174,7 +176,7 @@ impl Rerun<'_> {
     }
 }
 
-/// Puts a bundle's keys and values after eviction into a cache of the same shape.
+/// Writes a bundle's keys and values after eviction into a cache of the same shape.
 fn continue_with<T: Real>(cache: &mut crate::cache::Cache<T>, given: &Given<'_>) {
     for (l, heads) in cache.layers.iter_mut().enumerate() {
         let (len, d) = heads.first().map_or((0, 0), |h| h.keys().dim());

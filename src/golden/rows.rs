@@ -1,4 +1,4 @@
-//! Huge stages in a golden: some of the rows, and hashes of all of them. Not here: what is judged of the rows.
+//! Huge stages in a golden: a sample of the rows, and hashes of all rows. Not here: how the rows are judged.
 
 use super::Bundle;
 use super::measure::{Layout, unravel};
@@ -8,13 +8,14 @@ use crate::weights::Dtype;
 use half::{bf16, f16};
 use sha2::{Digest, Sha256};
 
-/// Whether a stage of this name may be sampled: what decisions are read off, and logits, are kept whole. Spec: D10.10
+/// Whether a stage of this name may be sampled. Logits, and stages from which decisions are computed, stay whole.
+/// Spec: D10.10
 pub(super) fn may_be_sampled(name: &str) -> bool {
     Stage::parse(name).is_some_and(|at| at.row().sampled)
 }
 
-/// `most` of `rows` rows, ascending: the first, the last, and one somewhere in each of `most` − 2 equal parts between
-/// them; all where there are no more. The place in a part comes of the part's number alone. Spec: D10.10
+/// `most` of `rows` rows, ascending: the first, the last, and one row in each of `most` − 2 equal parts between them;
+/// all rows if there are no more than `most`. The row's place in a part depends only on the part's number. Spec: D10.10
 pub(super) fn chosen(rows: usize, most: usize) -> Vec<usize> {
     if rows <= most {
         return (0..rows).collect();
@@ -28,13 +29,13 @@ pub(super) fn chosen(rows: usize, most: usize) -> Vec<usize> {
     std::iter::once(0).chain((0..parts).map(inner)).chain(ends).collect()
 }
 
-/// These rows of a stage, of every head. values: row-major in the layout.
+/// The chosen rows of a stage, for every head. values: row-major in the layout.
 pub(super) fn pick(layout: Layout, rows: &[usize], values: &[f64]) -> Vec<f64> {
     let of = |lead: usize, row: usize| &values[(lead * layout.rows + row) * layout.width..][..layout.width];
     (0..layout.lead).flat_map(|lead| rows.iter().flat_map(move |&row| of(lead, row))).copied().collect()
 }
 
-/// The shape of a stage of which so many rows are kept.
+/// The shape of a stage of which this many rows are kept.
 pub(super) fn shape(layout: Layout, shape: &[usize], rows: usize) -> Vec<usize> {
     match (layout.lead, shape.len()) {
         (1, n) if n < 3 || shape[0] != 1 => vec![rows, layout.width],
@@ -42,7 +43,8 @@ pub(super) fn shape(layout: Layout, shape: &[usize], rows: usize) -> Vec<usize> 
     }
 }
 
-/// The rows of `values`, in `shape`, that a stage kept in `kept` holds; none where they are no sample of it.
+/// Picks from `values`, in `shape`, the rows that a stage of shape `kept` holds; none if `kept` is no sample of the
+/// stage.
 pub(super) fn as_kept(name: &str, shape: &[usize], kept: &[usize], values: Vec<f64>) -> Option<Vec<f64>> {
     if shape == kept {
         return Some(values);
@@ -59,7 +61,7 @@ pub(super) fn hashes(values: &[f64]) -> [(&'static str, [u8; 32]); 3] {
         for part in values.chunks(4096) {
             let bytes: Vec<u8> = match grid {
                 Grid::Native => part.iter().flat_map(|&v| (v as f32).to_le_bytes()).collect(),
-                // `half` looks at the upper half of an f64 alone, and takes some numbers beside a tie for one.
+                // `half` reads only the upper half of an f64, and takes some numbers close to a tie for a tie.
                 Grid::Bf16 => part.iter().flat_map(|&v| bf16::from_f64(grid.round(v)).to_le_bytes()).collect(),
                 Grid::F16 => part.iter().flat_map(|&v| f16::from_f64(grid.round(v)).to_le_bytes()).collect(),
             };
@@ -70,7 +72,7 @@ pub(super) fn hashes(values: &[f64]) -> [(&'static str, [u8; 32]); 3] {
     [("f32", of(Grid::Native)), ("bf16", of(Grid::Bf16)), ("f16", of(Grid::F16))]
 }
 
-/// What a golden holds of a stage that is sampled.
+/// The sample of a stage in a golden.
 pub(super) struct Sample {
     /// The rows, ascending.
     pub rows: Vec<usize>,
@@ -79,7 +81,7 @@ pub(super) struct Sample {
 }
 
 impl Sample {
-    /// The sample of a stage; none where the stage is whole. `Err` where it makes no sense.
+    /// The sample of a stage; none if the stage is whole; `Err` if the sample is invalid.
     pub fn of(golden: &Bundle, name: &str, kept: &[usize]) -> Result<Option<Sample>, &'static str> {
         let list = |what: &str| -> Option<Vec<usize>> {
             let all = golden.i64(&format!("{what}.{name}")).ok()?;
@@ -101,7 +103,7 @@ impl Sample {
         if fits && ascend { Ok(Some(Sample { rows, shape })) } else { Err("the golden's sample is damaged") }
     }
 
-    /// Whether a candidate's stage is the truth as its type stores it, every bit of it.
+    /// Whether a candidate's stage equals the truth as its type stores it, in every bit.
     pub fn is_equal(&self, golden: &Bundle, candidate: &Bundle, name: &str) -> bool {
         let Some(got) = candidate.get(name) else { return false };
         let kind = match got.dtype {
@@ -114,7 +116,7 @@ impl Sample {
         known.is_some_and(|hash| hash.data == Sha256::digest(got.data).as_slice())
     }
 
-    /// The place in the whole stage of an element of the sample.
+    /// The index in the whole stage of an element of the sample.
     pub fn index(&self, name: &str, index: &[usize]) -> Vec<usize> {
         let whole = Layout::of(name, &self.shape);
         let [head @ .., row, column] = index else { return index.to_vec() };

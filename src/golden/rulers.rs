@@ -1,19 +1,19 @@
-//! Rulers: how far an honest computation may be off, statistic by statistic, and the margins of a decision.
+//! Rulers: the largest error of an honest computation, for each statistic, and the margins of a decision.
 
 use super::measure::{Errors, Layout};
 use crate::num::Grid;
 use crate::pass::Precision;
 
-/// How many rulers a single element, a row or a column may be off. Spec: T10.3
+/// The allowed error of one element, row or column, in rulers. Spec: T10.3
 pub(super) const LOCAL: f64 = 3.0;
-/// How many rulers a head or a whole stage may be off. Spec: T10.3
+/// The allowed error of a head or a whole stage, in rulers. Spec: T10.3
 pub(super) const GLOBAL: f64 = 2.0;
-/// How many rulers everything may be too large or too small by. Spec: T10.3
+/// The allowed gain: how many rulers a whole stage may be too large or too small by. Spec: T10.3
 pub(super) const GAIN: f64 = 4.0;
-/// How many standard errors a drift may have. Spec: T10.3
+/// The allowed drift, in standard errors. Spec: T10.3
 pub(super) const DRIFT: f64 = 8.0;
 
-/// Unit roundoff of what a type stores. Spec: T10.1
+/// Unit roundoff of a type. Spec: T10.1
 pub(super) fn roundoff(precision: Precision) -> f64 {
     match precision {
         Precision::Truth | Precision::Fast => (-24f64).exp2(),
@@ -22,19 +22,18 @@ pub(super) fn roundoff(precision: Precision) -> f64 {
     }
 }
 
-/// The type that numbers themselves show: that of the bundle, unless some number could not be stored in it. Spec: A10.2
+/// The type that the numbers themselves show: the bundle's type, unless that type cannot store some number. Spec: A10.2
 pub(super) fn shown(precision: Precision, values: &[f64]) -> Precision {
     let grid = precision.grid();
     let stored = |v: &f64| grid == Grid::Native || grid.round(*v) == *v;
     if values.iter().all(stored) { precision } else { Precision::Fast }
 }
 
-/// What an honest computation may be off by, statistic by statistic; rows and heads in units of the noise's scale.
-/// Spec: E10.2
+/// The error of an honest computation, for each statistic; rows and heads in units of the noise's scale. Spec: E10.2
 pub(super) struct Rulers {
     /// [lead · rows]: root mean square, largest.
     pub rows: Vec<[f64; 2]>,
-    /// One a column, or one a head where rows are few.
+    /// One for each column, or one for each head if there are few rows.
     pub columns: Vec<f64>,
     /// [lead].
     pub heads: Vec<f64>,
@@ -42,13 +41,13 @@ pub(super) struct Rulers {
     pub whole: f64,
     /// Along the truth.
     pub gain: f64,
-    /// What does not average out.
+    /// The part that does not average out.
     pub trend: f64,
 }
 
 impl Rulers {
-    /// The rulers from a stage's noise, no smaller than what storing alone makes, and for no row or column smaller than
-    /// what is usual among its like. Spec: E10.2, E10.3
+    /// The rulers from a stage's noise. Each ruler is at least the error of storing alone, and the ruler of a row or
+    /// column is at least the usual ruler of other rows or columns. Spec: E10.2, E10.3
     pub fn of(layout: Layout, truth: &[f64], noise: &Errors, precision: Precision) -> Rulers {
         let (u, tiny) =
             (roundoff(precision), if precision == Precision::F16 { (-25f64).exp2() } else { f64::MIN_POSITIVE });
@@ -81,10 +80,10 @@ impl Rulers {
             .map(|(n, s)| (few * n).max(0.5 * u * s).max(tiny / unit))
             .collect();
         let whole = (few * noise.whole).max(0.5 * u * size.whole).max(tiny);
-        // Along the truth, errors of N independent rows add up to a 1/√N-th of their size; rows are alike, so that no more
-        // than 16 are counted as independent (E10.4).
+        // Along the truth, the errors of N independent rows sum to 1/√N of their size. Rows are similar, so at most 16
+        // rows count as independent (E10.4).
         let by_chance = whole / size.whole.max(tiny) / 4.0;
-        // The mean of R independent errors is a 1/√R-th of one of them (E10.4).
+        // The mean of R independent errors is 1/√R of one error (E10.4).
         let units = noise.columns.iter().zip(&noise.scale).map(|(k, s)| (k / s).powi(2)).sum::<f64>();
         let mean = (units / noise.columns.len().max(1) as f64 / layout.rows.max(1) as f64).sqrt();
         let least = 0.5 * u * quantile(size.rows.iter().map(|r| r[0]), 0.5) / (layout.rows.max(1) as f64).sqrt();
@@ -95,13 +94,13 @@ impl Rulers {
 
 /// The share of rows that are no noisier than usual. Spec: E10.3
 const USUAL: f64 = 0.99;
-/// By how much the few draws that were measured may be smaller than what is usual for one row, one column, or the one
-/// row of a stage. Spec: E10.3
+/// Noise is measured from few draws. These draws may be smaller by this factor than the usual error of one row, one
+/// column, or the only row of a stage. Spec: E10.3
 const FEW: f64 = 2.0;
-/// The same for a row among the noisiest, whose error may hang on one number. Spec: E10.3
+/// The same factor for one of the noisiest rows, whose error may depend on a single number. Spec: E10.3
 const FEW_OF_ROW: f64 = 4.0;
 
-/// The value that this share of the finite values does not exceed; 0 without any.
+/// The quantile of the finite values: this share of them does not exceed the result; 0 if no value is finite.
 fn quantile(values: impl Iterator<Item = f64>, share: f64) -> f64 {
     let mut values: Vec<f64> = values.filter(|v| v.is_finite()).collect();
     if values.is_empty() {
@@ -111,7 +110,7 @@ fn quantile(values: impl Iterator<Item = f64>, share: f64) -> f64 {
     *values.select_nth_unstable_by(at, f64::total_cmp).1
 }
 
-/// How far a row of numbers may be off at most: the element ruler times its factor. [lead · rows] Spec: E10.6
+/// The largest allowed error in each row of numbers: the element ruler times its factor. [lead · rows] Spec: E10.6
 pub(super) fn margins(name: &str, shape: &[usize], truth: &[f64], noise: &Errors, precision: Precision) -> Vec<f64> {
     let layout = Layout::of(name, shape);
     let rulers = Rulers::of(layout, truth, noise, precision);
@@ -119,7 +118,7 @@ pub(super) fn margins(name: &str, shape: &[usize], truth: &[f64], noise: &Errors
     rulers.rows.iter().enumerate().map(|(i, r)| LOCAL * r[1] * unit(i)).collect()
 }
 
-/// What an honest program may be off by in pixels: the few operations of a normalisation, in f32. Spec: E10.7
+/// The error of an honest program in pixels: the few operations of a normalisation, in f32. Spec: E10.7
 pub(super) fn pixel_noise(layout: Layout, truth: &[f64]) -> Errors {
     let largest = truth.iter().fold(0.0f64, |m, v| m.max(v.abs()));
     let error = 4.0 * (-24f64).exp2() * largest;

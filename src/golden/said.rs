@@ -1,4 +1,4 @@
-//! What a bundle says of itself: its type, its policy; and whether two say that they are of one prompt.
+//! The metadata of a bundle: its type and its policy; and whether two bundles name the same prompt.
 
 use super::Bundle;
 use crate::error::{Error, Result, ensure};
@@ -7,10 +7,10 @@ use crate::policy::{Policy, Retain, Scorer};
 use crate::roles::Roles;
 use crate::stage::{Site, Stage};
 
-/// The type that a candidate says it computed in.
+/// The type in which a candidate computed, from its metadata.
 ///
 /// # Errors
-/// It says none, or none that is known. Spec: C10.1b
+/// The candidate names no type, or an unknown type. Spec: C10.1b
 pub fn precision(candidate: &Bundle) -> Result<Precision> {
     let word = candidate.required("precision").map_err(|e| e.remedy("f32, bf16, f16 or f64: it selects the ruler"))?;
     let torch = [("float64", "f64"), ("float32", "f32"), ("bfloat16", "bf16"), ("float16", "f16")];
@@ -22,7 +22,7 @@ pub fn precision(candidate: &Bundle) -> Result<Precision> {
     })
 }
 
-/// Whether both are of one model and one prompt, as far as both say. Spec: C10.1c
+/// Checks that both bundles are of one model and one prompt, if both name them. Spec: C10.1c
 pub(super) fn same(golden: &Bundle, candidate: &Bundle) -> Result<()> {
     for key in ["model", "family", "prompt", "images"] {
         let (Some(ours), Some(theirs)) = (golden.metadata(key), candidate.metadata(key)) else { continue };
@@ -54,10 +54,10 @@ pub(super) fn same(golden: &Bundle, candidate: &Bundle) -> Result<()> {
     Ok(())
 }
 
-/// The policy and the retention that a bundle names; none where it names neither.
+/// The policy and the retention that a bundle names; none if it names neither.
 ///
 /// # Errors
-/// One without the other; values that make no sense. Spec: C10.1d
+/// The bundle names only one of the two; a value is invalid. Spec: C10.1d
 pub(super) fn policy(bundle: &Bundle) -> Result<Option<(Policy, Retain)>> {
     let at = |key: &str| format!("{}: metadata {key}", bundle.label());
     let (policy, retain) = match (bundle.metadata("policy"), bundle.metadata("retain")) {
@@ -69,7 +69,7 @@ pub(super) fn policy(bundle: &Bundle) -> Result<Option<(Policy, Retain)>> {
             return Err(Error::new(at(lacking), "this key beside the other one", "none").remedy(remedy));
         }
     };
-    // A name alone means the method as it is.
+    // A name alone means the method with its default values.
     let policy: Policy = match policy.trim_start().starts_with('{') {
         true => {
             serde_json::from_str(policy).map_err(|e| Error::new(at("policy"), "a policy as JSON, or its name", e))?
@@ -86,7 +86,7 @@ pub(super) fn policy(bundle: &Bundle) -> Result<Option<(Policy, Retain)>> {
     Ok(Some((policy, retain)))
 }
 
-/// The policy looking at a bundle's prompt; none where the bundle does not say enough.
+/// The scorer of the policy for a bundle's prompt; none if the bundle does not hold enough.
 pub(super) fn scorer(bundle: &Bundle, policy: Option<&(Policy, Retain)>) -> Option<Scorer> {
     let roles =
         bundle.get(&Stage::once(Site::Roles).name()).and_then(|_| bundle.i64(&Stage::once(Site::Roles).name()).ok())?;

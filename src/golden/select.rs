@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 /// Globs of stage names; no glob selects everything. Spec: T1.2
 ///
-/// `*` stands for any run of characters, dots included, `?` for any one.
+/// `*` matches any number of characters, including dots; `?` matches one character.
 ///
 /// ```
 /// use aircache::golden::Selection;
@@ -26,16 +26,16 @@ impl Selection {
         self.globs.is_empty() || self.globs.iter().any(|glob| matches(glob, name))
     }
 
-    /// The same stages, of large ones no more than so many rows, and hashes of all of them. Spec: D10.10
+    /// The same selection, with at most this many rows of a large stage, and hashes of all its rows. Spec: D10.10
     ///
     /// # Errors
-    /// No rows at all.
+    /// `rows` is 0.
     pub fn with_rows(self, rows: usize) -> Result<Selection> {
         ensure!(rows > 0, "rows", "at least one row", rows);
         Ok(Selection { rows: Some(rows), ..self })
     }
 
-    /// How many rows of a large stage are kept; none where all are.
+    /// How many rows of a large stage are kept; none if all rows are kept.
     pub(super) fn rows(&self) -> Option<usize> {
         self.rows
     }
@@ -46,10 +46,10 @@ impl Selection {
         self.globs.iter().filter(idle).map(String::as_str).collect()
     }
 
-    /// Fails where a glob selects none of the stages that may come.
+    /// Checks that every glob selects at least one of the `possible` stages.
     ///
     /// # Errors
-    /// Naming the glob, and the kinds of `possible` stages.
+    /// A glob selects no stage. The error names the glob, and the kinds of `possible` stages.
     pub fn check(&self, possible: &[String]) -> Result<()> {
         let Some(glob) = self.idle(possible).first().copied() else { return Ok(()) };
         let mut kinds: Vec<String> = Vec::new();
@@ -76,7 +76,7 @@ impl FromStr for Selection {
     }
 }
 
-/// The name with its layer or step blotted out.
+/// The name with its layer or step replaced by a placeholder.
 fn kind(name: &str) -> String {
     let word = |word: &str| match (word.len(), word.bytes().all(|b| b.is_ascii_digit())) {
         (0, _) | (_, false) => word.to_string(),
@@ -86,8 +86,8 @@ fn kind(name: &str) -> String {
     name.split('.').map(word).collect::<Vec<_>>().join(".")
 }
 
-/// Whether the glob stands for the whole name. Every `*` is tried at its shortest and lengthened where what follows
-/// fails; only the last one met needs that, so the time is at most the product of the lengths.
+/// Whether the glob matches the whole name. Every `*` is tried at its shortest and made longer if the rest does not
+/// match. Only the last `*` reached needs to grow, so the time is at most the product of the lengths.
 fn matches(glob: &str, name: &str) -> bool {
     let (glob, name): (Vec<char>, Vec<char>) = (glob.chars().collect(), name.chars().collect());
     let (mut g, mut n) = (0, 0);

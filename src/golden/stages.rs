@@ -1,4 +1,5 @@
-//! The stages of a recording that no pass shows: what goes in, and the cache after eviction. Shapes and names are the bundle's (T1.2).
+//! The stages of a recording that no pass shows: the inputs, and the cache after eviction. T1.2 gives their shapes and
+//! names.
 
 use super::images;
 use super::recorder::Recorder;
@@ -12,7 +13,7 @@ use crate::policy::Values;
 use crate::stage::{Place, Site, Stage, TABLE};
 use ndarray::Array1;
 
-/// What a replay knows of a prompt: roles and positions, and where it did not come from the candidate, all of it.
+/// The stages of a prompt in a replay: roles and positions. If the prompt did not come from the candidate, all inputs.
 pub(super) fn prompt(out: &mut Recorder, family: &dyn Family, prompt: &Prepared, outside: bool) -> Result<()> {
     if outside {
         return inputs(out, family, prompt);
@@ -35,8 +36,8 @@ pub(super) fn inputs(out: &mut Recorder, family: &dyn Family, prompt: &Prepared)
     images::put(out, family, prompt)
 }
 
-/// Everything under `cache.`: keys and values [G, len, d_h], positions \[len\], or [G, len] where each KV head keeps rows
-/// of its own; M-RoPE's have a 3 in front.
+/// Everything under `cache.`: keys and values [G, len, d_h], positions \[len\], or [G, len] if each KV head keeps its
+/// own rows; positions of M-RoPE have one more axis of 3 in front.
 pub(super) fn cache<T: Real>(out: &mut Recorder, cache: &Cache<T>, at: &Positions, per_head: bool) -> Result<()> {
     for (l, heads) in cache.layers.iter().enumerate() {
         let Some(first) = heads.first() else { continue };
@@ -52,7 +53,7 @@ pub(super) fn cache<T: Real>(out: &mut Recorder, cache: &Cache<T>, at: &Position
     Ok(())
 }
 
-/// Where rows stand: \[len\], or [heads, len]; M-RoPE's have a 3 in front.
+/// The positions of rows: \[len\], or [heads, len]; positions of M-RoPE have one more axis of 3 in front.
 fn positions(at: &Positions, rows: &[&[usize]], per_head: bool) -> Values {
     let axes: Vec<&Vec<i64>> = match at {
         Positions::Linear(all) => vec![all],
@@ -74,10 +75,11 @@ fn positions(at: &Positions, rows: &[&[usize]], per_head: bool) -> Values {
     }
 }
 
-/// The names of all stages that a recording may hold, in causal order: what globs are checked against beforehand.
+/// The names of all stages that a recording may hold, in causal order. Globs are checked against this list before the
+/// run.
 pub(super) fn possible(model: &Model, max_new_tokens: usize) -> Vec<String> {
     let (depth, tower) = (model.decoder.config.layers, model.config.profile().tower.used);
-    // More steps than anybody names one by one are not listed; `step.*` is found among these.
+    // The list stops at 10 000 steps: nobody names later steps one by one, and `step.*` matches the steps in the list.
     let steps = max_new_tokens.saturating_sub(1).min(10_000);
     let grids = images::shape(&*model.config) == Site::Grid;
     let rows = TABLE.iter().map(|row| row.site).filter(|&site| site != Site::Grid || grids);

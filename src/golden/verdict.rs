@@ -1,18 +1,18 @@
-//! Verdicts: what is said of a stage, and of a candidate as a whole.
+//! Verdicts: the result for one stage, and for a candidate as a whole.
 
 use crate::stage::Stage;
 use serde_json::{Value, json};
 
-/// What is said of a stage. Spec: T10.2
+/// The outcome of judging one stage. Spec: T10.2
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// As near the truth as an honest computation.
+    /// As near to the truth as an honest computation.
     Pass,
-    /// Decided otherwise than the truth, within the margin that honest noise leaves.
+    /// A decision that differs from the truth's, within the margin of honest noise.
     Admissible,
-    /// Farther from the truth than any honest computation would be.
+    /// Farther from the truth than any honest computation.
     Fail,
-    /// There is nothing to judge it by; the words say why.
+    /// There is nothing to judge the stage by; the words give the reason.
     NotJudged,
 }
 
@@ -33,27 +33,27 @@ impl Outcome {
 pub struct StageVerdict {
     /// Its name.
     pub stage: String,
-    /// What is said of it.
+    /// The outcome.
     pub outcome: Outcome,
-    /// How far it is off, by the statistic that decided.
+    /// The size of the error, by the statistic that decided.
     pub error: Option<f64>,
-    /// What an honest computation is off by.
+    /// The error of an honest computation.
     pub ruler: Option<f64>,
     /// error / ruler.
     pub ratio: Option<f64>,
-    /// The ratio up to which it passes. Spec: T10.3
+    /// The largest ratio that passes. Spec: T10.3
     pub allowed: Option<f64>,
     /// Which statistic decided: element, row, column, head, whole, gain, margin.
     pub statistic: &'static str,
     /// The worst element.
     pub index: Vec<usize>,
-    /// What the truth has there.
+    /// The truth's value there.
     pub expected: Option<f64>,
-    /// What the candidate has there.
+    /// The candidate's value there.
     pub got: Option<f64>,
-    /// Where, and what it looks like, in words.
+    /// Where the error is and what it looks like, in words.
     pub words: String,
-    /// The stage as a whole, for a picture; none where it is no stage of numbers.
+    /// The stage as a whole, for a picture; none if it is no stage of numbers.
     pub whole: Option<Whole>,
 }
 
@@ -62,26 +62,26 @@ pub struct StageVerdict {
 pub struct Map {
     /// The stage.
     pub stage: String,
-    /// Panels (heads, or 1), rows and numbers of a row; a stage of one row is cut into lines of equal length.
+    /// Panels (heads, or 1), rows and numbers per row; a stage of one row is cut into lines of equal length.
     pub sides: [usize; 3],
     /// Cells of a panel: down, across.
     pub cells: [usize; 2],
-    /// [panel][down · across]: element error in rulers; NaN where a number is none.
+    /// [panel][down · across]: element error in rulers; NaN if a number is NaN.
     pub panels: Vec<Vec<f64>>,
-    /// How many rulers an element may be off. Spec: T10.3
+    /// The allowed error of an element, in rulers. Spec: T10.3
     pub allowed: f64,
-    /// Whether it is one row, cut into lines.
+    /// Whether the stage is one row, cut into lines.
     pub folded: bool,
 }
 
-/// A stage of numbers as a whole, each a root mean square.
+/// The size of a whole stage of numbers and of its errors, each a root mean square.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Whole {
-    /// What it is off by.
+    /// The size of the error.
     pub error: f64,
-    /// What an honest computation is off by.
+    /// The error of an honest computation.
     pub ruler: f64,
-    /// How large the truth is.
+    /// The size of the truth.
     pub size: f64,
 }
 
@@ -104,13 +104,13 @@ impl StageVerdict {
         }
     }
 
-    /// The same verdict with the element that shows it.
+    /// The same verdict, with the element that shows the error.
     pub(super) fn at(mut self, index: Vec<usize>, expected: f64, got: f64) -> StageVerdict {
         (self.index, self.expected, self.got) = (index, Some(expected), Some(got));
         self
     }
 
-    /// The same verdict with a distance, what an honest one is, and how many of these are allowed.
+    /// The same verdict, with an error, its ruler, and how many rulers are allowed.
     pub(super) fn by(mut self, statistic: &'static str, error: f64, ruler: f64, allowed: f64) -> StageVerdict {
         let ratio = if error == 0.0 { 0.0 } else { error / ruler };
         self.allowed = Some(allowed);
@@ -128,21 +128,21 @@ pub struct Verdict {
     pub precision: &'static str,
     /// Its stages in causal order.
     pub stages: Vec<StageVerdict>,
-    /// Stages that the golden has and the candidate has not.
+    /// Stages that the golden has but the candidate does not have.
     pub missing: Vec<String>,
     /// Tensors of the candidate that are no stages, each with the stage that was probably meant.
     pub unknown: Vec<(String, Option<String>)>,
-    /// Whether anything that is not judged is a failure.
+    /// Whether a stage that is not judged counts as a failure.
     pub strict: bool,
-    /// What else a reader should know.
+    /// Notes for the reader.
     pub notes: Vec<String>,
-    /// The worst stage of numbers, drawn as a map: the first that failed, or else the one nearest to it.
+    /// The worst stage of numbers, drawn as a map: the first failed stage, or else the stage nearest to failing.
     pub map: Option<Map>,
 }
 
 impl Verdict {
-    /// Whether nothing failed; of a strict verdict also whether every stage was judged and every tensor of the candidate is a
-    /// stage. Spec: C10.5b
+    /// Whether nothing failed. A strict verdict also requires that every stage was judged and that every tensor of the
+    /// candidate is a stage. Spec: C10.5b
     pub fn passes(&self) -> bool {
         let whole = || self.count(Outcome::NotJudged) == 0 && self.unknown.is_empty();
         self.first_divergence().is_none() && (!self.strict || whole())
@@ -167,7 +167,7 @@ impl Verdict {
         failed.min_by_key(|s| Stage::parse(&s.stage))
     }
 
-    /// The contract's form of it.
+    /// The verdict as JSON, in the form that the contract defines.
     pub fn json(&self) -> Value {
         let number =
             |v: Option<f64>| v.map_or(Value::Null, |v| if v.is_finite() { json!(v) } else { json!(v.to_string()) });
@@ -202,7 +202,7 @@ impl Verdict {
         })
     }
 
-    /// The report: a line a stage, then the first divergence in words.
+    /// The report: one line for each stage, then the first divergence in words.
     pub fn lines(&self) -> Vec<String> {
         let short = |v: Option<f64>| v.map_or(String::new(), |v| format!("{v:.2e}"));
         let mut lines = vec![format!("{:22} {:10} {:>9} {:>9} {:>8}", "stage", "verdict", "error", "ruler", "ratio")];

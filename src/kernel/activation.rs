@@ -6,7 +6,7 @@ use crate::num::{Grid, Real, gelu_erf, gelu_tanh, quick_gelu, silu};
 use ndarray::Array2;
 use rayon::prelude::*;
 
-/// Numbers that a task takes.
+/// Numbers in one task.
 const AT_ONCE: usize = 4096;
 
 /// Stores every element, in place. Spec: R2.8

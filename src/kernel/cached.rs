@@ -1,9 +1,9 @@
-//! How a cache's entries lie in memory, for the kernel that reads them. Spec: D3.4
+//! The memory layout of a cache's entries, for the kernel that reads them. Spec: D3.4
 
 use crate::num::LANES;
 use half::bf16;
 
-/// The cached keys and values of one KV head, as the kernel reads them; S: the type that the cache keeps. Spec: D3.4
+/// The cached keys and values of one KV head, in the kernel's layout; S: the type that the cache stores. Spec: D3.4
 #[derive(Debug, Clone, Copy)]
 pub struct HeadView<'a, S> {
     /// Keys in blocks of 16 entries, transposed: [⌈len/16⌉, d_h, 16], the last block padded.
@@ -12,7 +12,7 @@ pub struct HeadView<'a, S> {
     pub values: &'a [S],
 }
 
-/// The cached KV heads of a layer, by the type that the cache keeps. Spec: D7.4
+/// The cached KV heads of a layer, by the type that the cache stores. Spec: D7.4
 #[derive(Debug, Clone)]
 pub enum HeadViews<'a, T> {
     /// Numbers of the container.
@@ -30,13 +30,13 @@ impl<T> HeadViews<'_, T> {
         }
     }
 
-    /// Whether there are none.
+    /// Whether there are no heads.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// Appends a key to blocked keys that hold `len` of them so far. key: \[d_h\]. Spec: D3.4
+/// Appends a key to blocked keys that already hold `len` keys. key: \[d_h\]. Spec: D3.4
 pub fn push_key<T: Copy + Default>(keys: &mut Vec<T>, len: usize, key: impl ExactSizeIterator<Item = T>) {
     let (d, lane) = (key.len(), len % LANES);
     if lane == 0 {

@@ -1,5 +1,5 @@
-//! A linear layer that adds its products one after the other: an honest order, and as far from the canonical one as an order
-//! can be. Only the measurement of noise uses it ([`crate::pass::Way`]).
+//! A linear layer that adds its products one after the other. This order is honest, and as far from the canonical order
+//! as an order can be. Only the measurement of noise uses it ([`crate::pass::Way`]).
 
 use super::matrix::MatrixView;
 use super::simd::vectorize;
@@ -12,7 +12,7 @@ use rayon::prelude::*;
 /// x: [m, k], w: [n, k], b: \[n\] → y: [m, n]. Spec: D10.1
 ///
 /// # Panics
-/// Where the shapes disagree, which only a bug of ours can cause (C3.3a).
+/// The shapes disagree; only a bug of this library can cause that (C3.3a).
 pub fn linear_in_order<T: Real>(x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Option<&[f32]>) -> Array2<T> {
     let (m, k, n) = (x.nrows(), x.ncols(), w.rows);
     assert_eq!(k, w.cols, "C3.3a: x has as many columns as w");

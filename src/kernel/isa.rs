@@ -1,6 +1,7 @@
-//! Which instruction set kernels run on: the best that the CPU has, or the one that was asked for. Spec: D3.1
+//! The instruction set that kernels run on: the best set of the CPU, or the set that the caller chose. Spec: D3.1
 //!
-//! The choice is the only setting of the whole process in the library: kernels read it in every call, and no result depends on it.
+//! The choice is the library's only setting for the whole process. Kernels read it in every call, and no result depends
+//! on it.
 
 use crate::error::{Error, Result};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Isa {
-    /// Whatever the target guarantees; without FMA slow, with the same bits.
+    /// The instructions that the target guarantees; slow without FMA, with the same bits.
     Portable = 1,
     /// AVX2 and FMA.
     Avx2 = 2,
@@ -33,7 +34,7 @@ impl Isa {
         }
     }
 
-    /// Whether this CPU has it.
+    /// Whether this CPU has the set.
     pub fn available(self) -> bool {
         match self {
             Isa::Portable => true,
@@ -57,7 +58,7 @@ impl Isa {
         match CHOSEN.load(Ordering::Relaxed) {
             0 => {
                 let best = Isa::ALL.into_iter().filter(|i| i.available()).max().unwrap_or(Isa::Portable);
-                // Whoever forced one meanwhile wins.
+                // If another thread forced a set meanwhile, the forced set wins.
                 let _ = CHOSEN.compare_exchange(0, best as u8, Ordering::Relaxed, Ordering::Relaxed);
                 best
             }
@@ -70,7 +71,7 @@ impl Isa {
     /// Uses this set from now on, in the whole process. Results never depend on it.
     ///
     /// # Errors
-    /// Where the CPU lacks it.
+    /// The CPU does not have the set.
     pub fn force(self) -> Result<()> {
         if !self.available() {
             return Err(Error::new("instruction set", "an instruction set of this CPU", self.name()));
@@ -82,7 +83,7 @@ impl Isa {
     /// The set of this name.
     ///
     /// # Errors
-    /// None has it.
+    /// No set has this name.
     pub fn named(name: &str) -> Result<Isa> {
         let found = Isa::ALL.into_iter().find(|isa| isa.name() == name);
         found.ok_or_else(|| Error::new("instruction set", "avx512, avx2 or portable", format!("{name:?}")))

@@ -1,4 +1,4 @@
-//! Work that reaches a limit of the machine and does nothing else. `bench` times it; nothing here reads a clock.
+//! Work that reaches a limit of the machine and does nothing else. `bench` measures its time; this file reads no clock.
 
 use super::scratch::LINE;
 use super::simd::Registers;

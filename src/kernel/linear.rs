@@ -1,9 +1,9 @@
-//! Linear layers: y = x · wᵀ + b, every output summed in the canonical order whatever the number of rows.
+//! Linear layers: y = x · wᵀ + b. Every output is summed in the canonical order, for any number of rows.
 //!
-//! The work is split over blocks of outputs. Few rows: [`super::stream`] reads the weights in place. Many: a block's weights
-//! are widened and packed once ([`super::panel`]), then every row of x streams past them, a *tile* of R rows and O outputs at
-//! a time, whose sums stay in registers. The order of each sum is that of [`crate::num::dot`] in both, so that one row of
-//! a prefill equals the decode of it. Naive twin: [`super::naive::linear`].
+//! The work is split over blocks of outputs. Few rows: [`super::stream`] reads the weights in place. Many: a block's
+//! weights are widened and packed once ([`super::panel`]), then every row of x streams past them, a *tile* of R rows
+//! and O outputs at a time, whose sums stay in registers. The order of each sum is that of [`crate::num::dot`] in both,
+//! so that one row of a prefill equals the decode of it. Naive twin: [`super::naive::linear`].
 
 #![allow(clippy::needless_range_loop)] // loops over registers read as the equations do, by index
 
@@ -20,13 +20,14 @@ use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
 use std::any::TypeId;
 use std::ops::Range;
 
-/// A result of at most so many rows gets new memory; a larger one gets memory that was used before.
+/// A result of at most this many rows gets new memory; a larger result reuses memory.
 const SMALL: usize = 8;
 /// Rows of x that are packed at once: this bounds the memory of a pass.
 const GROUP: usize = 1024;
-/// The most inputs that are summed in one go: R rows of so many stay in the first-level cache.
+/// The most inputs that are summed in one go: R rows of this many inputs stay in the first-level cache.
 const WHOLE: usize = 1152;
-/// With more inputs, sums pause after so many and their lanes go to memory: the weights of a tile stay in the cache as well.
+/// With more inputs, sums pause after this many inputs and their lanes go to memory: then the weights of a tile stay in
+/// the cache too.
 const DEPTH: usize = 768;
 /// Bytes of packed weights that stay in the second-level cache.
 const CACHED: usize = 512 << 10;
@@ -36,7 +37,7 @@ const CACHED: usize = 512 << 10;
 /// x: [m, k], w: [n, k], b: \[n\] → y: [m, n]. The bias is added after the canonical sum. Spec: E3.3
 ///
 /// # Panics
-/// Where the shapes disagree, which only a bug of ours can cause (C3.3a).
+/// The shapes disagree; only a bug of this library can cause that (C3.3a).
 pub fn linear<T: Real>(x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Option<&[f32]>) -> Array2<T> {
     assert_eq!(x.ncols(), w.cols, "C3.3a: x has as many columns as w");
     assert!(b.is_none_or(|b| b.len() == w.rows), "C3.3a: one bias for each output");
@@ -54,7 +55,7 @@ pub fn linear<T: Real>(x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Option<&[f32]
     };
     let rows = x.as_standard_layout();
     let (Some(x), Some(to)) = (rows.as_slice(), y.as_slice_mut()) else { unreachable!("E3.3: x and y are row-major") };
-    // Functions that are not generic are compiled once, here, and not again for every caller.
+    // Functions that are not generic are compiled once, here; generic functions are compiled again for every caller.
     if TypeId::of::<T>() == TypeId::of::<f32>() {
         of_f32(bytemuck::cast_slice(x), w, b, bytemuck::cast_slice_mut(to));
     } else {
@@ -63,7 +64,8 @@ pub fn linear<T: Real>(x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Option<&[f32]
     y
 }
 
-/// The most rows for which weights are read in place. With more registers, packing the weights pays only for more rows.
+/// The most rows for which weights are read in place. With more registers, packing the weights is worth it only for
+/// more rows.
 fn few() -> usize {
     if Isa::current() == Isa::Avx512 { 24 } else { 8 }
 }
@@ -96,8 +98,8 @@ fn many<T: Registers>(x: &[T], w: MatrixView<'_>, b: Option<&[f32]>, y: &mut [T]
     }
 }
 
-/// Outputs of a task: so few that their packed weights, `row` numbers each, stay in the cache, and so many that all threads
-/// have the same number of tasks.
+/// Outputs of a task: few enough that their packed weights, `row` numbers each, stay in the cache, and such that all
+/// threads have the same number of tasks.
 fn outputs_at_once<T: Registers>(n: usize, row: usize) -> usize {
     let (_, o) = T::tile();
     let most = (CACHED / (row * size_of::<T>())).clamp(o, 96);
@@ -113,7 +115,7 @@ fn depths(k: usize) -> impl Iterator<Item = Range<usize>> {
     (0..parts).map(move |i| (i * step).min(k)..((i + 1) * step).min(k))
 }
 
-/// One task: the outputs from `first` on, of every row; y: [rows, outputs].
+/// One task: the outputs from `first` on, for every row; y: [rows, outputs].
 struct Block<'a, T> {
     x: &'a Panels<T>,
     w: MatrixView<'a>,
@@ -154,8 +156,8 @@ impl<T: Registers> Kernel<T> for Block<'_, T> {
     }
 }
 
-/// R rows of a task's outputs, sweep after sweep. xs, ws: packed rows, with further ones behind them; lanes: [tiles, R, O], where
-/// the sums wait between one range of inputs or sweep and the next.
+/// R rows of a task's outputs, sweep after sweep. xs, ws: packed rows, with further rows behind them; lanes: [tiles, R,
+/// O]; the sums wait in `lanes` between one range of inputs or sweep and the next.
 #[inline(always)]
 fn rows_of<V: Vector, const R: usize, const O: usize, const APART: bool>(
     mut xs: &[V::Number],
@@ -180,7 +182,8 @@ fn rows_of<V: Vector, const R: usize, const O: usize, const APART: bool>(
                         *sum = V::load(&lanes[sweep * V::WIDTH..]);
                     }
                 }
-                // R tiles together prefetch all of x that comes next. Behind the last part there is nothing to prefetch.
+                // R tiles together prefetch all of the next part of x. After the last part there is nothing to
+                // prefetch.
                 let next = xs.get(j % R * row..).unwrap_or_default();
                 tile::<V, R, O, APART>(x, w, next, &mut sums);
                 if last {
@@ -225,8 +228,8 @@ fn put<V: Vector, const R: usize, const O: usize>(
 
 /// sum\[r, o\] ← fma(x_k, w_k, sum\[r, o\]) for the k of W lanes, in the order of E2.4.
 ///
-/// x: [steps, R, W], w: [steps, O, W], sums: [R, O, W]; `APART`: without the instruction for pairs. Each step prefetches W numbers
-/// of `next`. Spec: E2.4, D3.3
+/// x: [steps, R, W], w: [steps, O, W], sums: [R, O, W]; `APART`: without the instruction for pairs. Each step
+/// prefetches W numbers of `next`. Spec: E2.4, D3.3
 #[inline(always)]
 fn tile<V: Vector, const R: usize, const O: usize, const APART: bool>(
     x: &[V::Number],

@@ -1,4 +1,4 @@
-//! A weight matrix as it lies in the checkpoint: f32, bf16 or f16, row-major, read in place.
+//! A weight matrix in the checkpoint's own memory: f32, bf16 or f16, row-major, read in place.
 
 use crate::num::Real;
 use half::{bf16, f16};
@@ -29,7 +29,7 @@ impl<'a> MatrixView<'a> {
     /// A view of f32 numbers, for tests and callers without a checkpoint.
     ///
     /// # Panics
-    /// Unless `values` holds rows · cols numbers.
+    /// `values` does not hold rows · cols numbers.
     pub fn f32(values: &'a [f32], rows: usize, cols: usize) -> Self {
         assert_eq!(values.len(), rows * cols, "D3.2: a matrix holds rows · cols numbers");
         MatrixView { values: Elements::F32(values), rows, cols }
@@ -38,7 +38,7 @@ impl<'a> MatrixView<'a> {
     /// Row `i`, widened exactly; out: \[cols\].
     ///
     /// # Panics
-    /// Where the row is out of range.
+    /// The row is out of range.
     pub fn row_into<T: Real>(&self, i: usize, out: &mut [T]) {
         let range = i * self.cols..(i + 1) * self.cols;
         match self.values {

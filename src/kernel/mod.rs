@@ -1,8 +1,8 @@
 //! Kernels: the arithmetic of the forward pass, each beside its naive twin in [`naive`].
 //!
-//! A kernel is plain Rust over 16 lanes in the canonical order of [`crate::num`], run through [`simd::vectorize`]; where it
-//! matters which number stays in a register, it is written over a register type instead, once for all instruction
-//! sets (`vector.rs`). Threads split outputs, never sums: the bits do not depend on how many there are (C3.1b), nor on
+//! A kernel is plain Rust over 16 lanes in the canonical order of [`crate::num`], run through [`simd::vectorize`]. If a
+//! number has to stay in a register, the kernel is written over a register type instead, once for all instruction sets
+//! (`vector.rs`). Threads split outputs, never sums: the bits do not depend on the number of threads (C3.1b), nor on
 //! the instruction set (C3.1a).
 
 mod activation;

@@ -1,9 +1,9 @@
 //! The naive twins: every kernel as its equation reads, one number after the other.
 //!
-//! No threads, no blocks, no packing: each twin is short enough to believe at sight. They are generic over the container,
-//! so they serve twice: in the kernel's own container, with the order of sums that the spec names, they are what the
-//! kernel must equal bit for bit; in f64 they are the mathematics that its error is measured against. The forward pass
-//! never calls them. Tests: `tests/spec/ch03_kernels.rs`.
+//! No threads, no blocks, no packing: each twin is short enough to believe at sight. Twins are generic over the
+//! container, so they serve twice. In the kernel's own container, with the order of sums that the spec names, the
+//! kernel must equal the twin bit for bit. In f64 a twin is the mathematics, and the kernel's error is measured against
+//! it. The forward pass never calls twins. Tests: `tests/spec/ch03_kernels.rs`.
 
 use super::scale;
 use crate::num::{Grid, LANES, Real, dot_in_order, fold};
@@ -120,7 +120,7 @@ pub fn layer_norm<T: Real>(x: &[T], w: &[T], b: &[T], eps: f64) -> Vec<T> {
     (0..x.len()).map(|i| (x[i] - mean) * scale * w[i] + b[i]).collect()
 }
 
-/// One head turned by its angles: (a, b) → (a·cos − b·sin, b·cos + a·sin). head: \[d_h\], cos, sin: \[d_h/2\].
+/// Rotates one head by its angles: (a, b) → (a·cos − b·sin, b·cos + a·sin). head: \[d_h\], cos, sin: \[d_h/2\].
 /// Spec: E3.13, C3.13a
 pub fn rotate<T: Real>(head: &[T], cos: &[T], sin: &[T], grid: Grid) -> Vec<T> {
     let (a, b) = head.split_at(head.len() / 2);
@@ -161,7 +161,7 @@ pub fn gelu_tanh(x: f64) -> f64 {
     0.5 * x * (1.0 + libm::tanh((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)))
 }
 
-/// ½ x (1 + erf(x / √2)), its second form free of cancellation. Spec: E3.9, C3.9a
+/// ½ x (1 + erf(x / √2)), computed in a second form that has no cancellation. Spec: E3.9, C3.9a
 pub fn gelu_erf(x: f64) -> f64 {
     0.5 * x * libm::erfc(-x / 2f64.sqrt())
 }

@@ -5,10 +5,10 @@ use crate::num::{Grid, Real, sum_of};
 use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
-/// y = grid(x / √(mean x² + ε)) · w, a row at a time.
+/// y = grid(x / √(mean x² + ε)) · w, one row at a time.
 ///
-/// x: [n, d], w: \[d\] → [n, d]. The normalised row is stored before it is scaled, as Qwen2's code does (R3.10); the product
-/// is left to the caller to store. Spec: E3.10, A3.10
+/// x: [n, d], w: \[d\] → [n, d]. The normalised row is stored before it is scaled, as Qwen2's code does (R3.10); the
+/// caller stores the product. Spec: E3.10, A3.10
 pub fn rms_norm<T: Real>(x: ArrayView2<'_, T>, w: &[f32], eps: f64, grid: Grid) -> Array2<T> {
     rows(x, |x| {
         let d = T::of(x.len() as f64);
@@ -19,9 +19,9 @@ pub fn rms_norm<T: Real>(x: ArrayView2<'_, T>, w: &[f32], eps: f64, grid: Grid) 
     })
 }
 
-/// y = (x − μ) / √(σ² + ε) · w + b, a row at a time, σ² the mean of the squared deviations.
+/// y = (x − μ) / √(σ² + ε) · w + b, one row at a time; σ² is the mean of the squared deviations.
 ///
-/// x: [n, d], w, b: \[d\] → [n, d], left to the caller to store (R3.11). Spec: E3.11
+/// x: [n, d], w, b: \[d\] → [n, d]; the caller stores the result (R3.11). Spec: E3.11
 pub fn layer_norm<T: Real>(x: ArrayView2<'_, T>, w: &[f32], b: &[f32], eps: f64) -> Array2<T> {
     rows(x, |x| {
         let d = T::of(x.len() as f64);
@@ -33,7 +33,7 @@ pub fn layer_norm<T: Real>(x: ArrayView2<'_, T>, w: &[f32], b: &[f32], eps: f64)
     })
 }
 
-/// A copy of x with `f` run on each row.
+/// Returns a copy of x, with `f` applied to each row.
 fn rows<T: Real>(x: ArrayView2<'_, T>, f: impl Fn(&mut [T]) + Sync) -> Array2<T> {
     let mut y = x.as_standard_layout().into_owned();
     let d = y.ncols().max(1);

@@ -1,7 +1,8 @@
-//! Pairs of bf16: one instruction multiplies and adds both of a pair, in the canonical order, on some CPUs at twice the rate.
+//! Pairs of bf16: one instruction multiplies and adds both numbers of a pair in the canonical order. On some CPUs
+//! this doubles the rate.
 //!
-//! The instruction reads subnormal numbers as zeros and writes none, so it is used only where no number, product or sum can be
-//! subnormal: the bits are always those of E2.4. Spec: D3.3
+//! The instruction reads subnormal numbers as zeros and never writes a subnormal number. It is therefore used only if
+//! no number, product or sum can be subnormal: the bits are always those of E2.4. Spec: D3.3
 
 use super::simd::{Isa, Registers, is_amd, vectorize};
 use super::vector::{Kernel, Vector};
@@ -9,13 +10,14 @@ use crate::num::{LANES, Random, Real};
 use rayon::prelude::*;
 use std::sync::OnceLock;
 
-/// Whether linear layers use the instruction: AVX-512 is in use, the CPU has the instruction, AMD made the CPU, and the results
-/// are those of the definition.
+/// Whether linear layers use the instruction: AVX-512 is in use, the CPU has the instruction, AMD made the CPU, and the
+/// instruction's results equal the definition.
 ///
-/// On AMD's CPUs the instruction replaces two multiply-adds in the time of one (measured on Zen 4). On a Xeon with AMX it took
-/// 1.4 times as long as they did. No other maker's CPUs were measured; they use multiply-adds. The bits are the same. Spec: D3.3, C3.3e
+/// On AMD's CPUs the instruction replaces two multiply-adds in the time of one (measured on Zen 4). On a Xeon with AMX
+/// the instruction took 1.4 times as long as two multiply-adds. No other maker's CPUs were measured; they use
+/// multiply-adds. The bits are the same. Spec: D3.3, C3.3e
 pub fn serve() -> bool {
-    /// The answer about this CPU, which cannot change: it is kept, so that the check is made once and not in every product.
+    /// The answer for this CPU cannot change: it is kept, so that the check runs once and not in every product.
     static SERVES: OnceLock<bool> = OnceLock::new();
     let serves = || f32::paired_available() && is_amd() && is_right();
     Isa::current() == Isa::Avx512 && *SERVES.get_or_init(serves)
@@ -26,7 +28,8 @@ pub fn hold(x: &[f32]) -> bool {
     x.par_chunks(1 << 14).all(|x| x.iter().fold(0, |bits, v| bits | v.to_bits()) & 0xffff == 0)
 }
 
-/// The smallest biased exponent in a panel of pairs, zeros left out; 0 where a number is subnormal, infinite or NaN. Spec: C3.3d
+/// The smallest biased exponent in a panel of pairs, without zeros; 0 if a number is subnormal, infinite or NaN.
+/// Spec: C3.3d
 pub fn exponent<T: Real>(panel: &[T]) -> u32 {
     vectorize(
         #[inline(always)]
@@ -53,8 +56,8 @@ fn smallest(panel: &[u16]) -> u32 {
     }
 }
 
-/// Whether every product and every sum of products is 0 or normal, by the smallest exponents x and w of both panels: all are
-/// multiples of 2^(x + w − 2·(127 + 7)). Spec: C3.3d
+/// Whether every product and every sum of products is 0 or normal. x, w: the smallest exponents of both panels; all
+/// products are multiples of 2^(x + w − 2·(127 + 7)). Spec: C3.3d
 pub fn are_normal(x: u32, w: u32) -> bool {
     x > 0 && w > 0 && x + w >= 2 * (127 + 7) - 126
 }
@@ -75,7 +78,7 @@ impl Kernel<f32> for Against<'_> {
         let mut numbers = || {
             let mut pairs = [0f32; LANES];
             for pair in &mut pairs {
-                // Two bf16 of any sign and significand, with exponents of 2⁻⁸ to 2⁷; now and then a zero.
+                // Two bf16 of any sign and significand, with exponents of 2⁻⁸ to 2⁷; some of them are zero.
                 let drawn = random.bits();
                 let bits = (drawn as u32 & 0x87ff_87ff) + 0x3b80_3b80;
                 *pair = f32::from_bits(if drawn >> 60 == 0 { bits & 0xffff } else { bits });

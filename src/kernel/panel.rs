@@ -1,9 +1,9 @@
 //! Rows packed into panels: the layout that a tile of a linear layer reads from front to back.
 //!
-//! P rows make a panel. Panels that are packed together lie as [ranges of inputs, 16/W sweeps, panels, steps, P, W]. Of a block
-//! of 32 inputs the odd ones are a step and the even ones the next (D2.3); a sweep holds W of their 16 lanes. Rows of x are packed
-//! panel by panel, the weights of a task all together. Missing rows of the last panel and missing inputs of the last block are
-//! zeros. If registers hold pairs of bf16, a block is one step (D3.3).
+//! P rows form a panel. Panels that are packed together are stored as [ranges of inputs, 16/W sweeps, panels, steps, P,
+//! W]. In a block of 32 inputs the odd inputs are one step and the even inputs the next (D2.3); a sweep holds W of
+//! their 16 lanes. Rows of x are packed panel by panel, the weights of a task all together. Missing rows of the last
+//! panel and missing inputs of the last block are zeros. If registers hold pairs of bf16, a block is one step (D3.3).
 
 use super::pairs;
 use super::scratch::Scratch;
@@ -41,18 +41,18 @@ impl<T: Registers> Panels<T> {
         Panels { depths: depths.to_vec(), numbers: packed, row, exponents }
     }
 
-    /// The packed numbers from panel i on; a panel has R rows.
+    /// The packed numbers from panel i on; each panel has R rows.
     pub fn from<const R: usize>(&self, i: usize) -> &[T] {
         &self.numbers.get()[R * i * self.row..]
     }
 
-    /// The smallest exponent in panel i, which is of pairs.
+    /// The smallest exponent in panel i, a panel of pairs.
     pub fn exponent(&self, i: usize) -> u32 {
         self.exponents[i]
     }
 }
 
-/// Numbers that the inputs `depth` of a row take in a panel, in all sweeps together.
+/// The number of numbers in a panel for the inputs `depth` of one row, in all sweeps together.
 pub fn numbers(depth: &Range<usize>, paired: bool) -> usize {
     depth.len().next_multiple_of(BLOCK) / if paired { 2 } else { 1 }
 }
@@ -112,7 +112,7 @@ pub fn pack<V: Vector, S: Element, const P: usize>(
     }
 }
 
-/// Packs block s of row p. to: a panel's part of a range of inputs, whose sweeps lie `sweep` numbers apart.
+/// Packs block s of row p. to: a panel's part of a range of inputs; its sweeps are `sweep` numbers apart.
 #[inline(always)]
 fn put<V: Vector, S: Element, const P: usize>(
     block: &[S; BLOCK],

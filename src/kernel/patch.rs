@@ -3,8 +3,9 @@
 use crate::num::Real;
 use ndarray::{Array2, ArrayView4};
 
-/// The patches of every tile, row by row: pixels: [tiles, c, S, S] → [tiles · (S/p)², c·p·p], channel-major within a patch as
-/// a convolution kernel is. Pixels past the last whole patch are not read (C3.14a). The caller stores them (R3.14).
+/// The patches of every tile, row by row: pixels: [tiles, c, S, S] → [tiles · (S/p)², c·p·p], channel-major within a
+/// patch like a convolution kernel. Pixels after the last whole patch are not read (C3.14a). The caller stores the
+/// patches (R3.14).
 /// Spec: E3.14
 pub fn patches<T: Real>(pixels: ArrayView4<'_, f32>, patch: usize) -> Array2<T> {
     let (tiles, channels, height, width) = pixels.dim();

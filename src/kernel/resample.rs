@@ -1,19 +1,19 @@
 //! The two uint8 image resamplers that users meet, value for value: PyTorch's (torchvision) and Pillow's.
 //!
-//! Separable, antialiased, in fixed point; each pass rounds and clamps to u8, so the order of the passes shows. This is
-//! not a float resampler, and `fast_image_resize` is not it either (16–21 % of values differ).
+//! Separable, antialiased, in fixed point. Each pass rounds and clamps to u8, so the order of the passes changes the
+//! result. This is not a float resampler, and `fast_image_resize` gives other values too (16–21 % of values differ).
 //! Source: tests/golden/resample/README.md, proven against torchvision 0.26 and Pillow 13. Spec: E4.1–E4.3
 
 use crate::error::{Result, ensure};
 use ndarray::{Array3, ArrayView3, Axis};
 
-/// Whose fixed-point arithmetic. Spec: T4.1
+/// The program whose fixed-point arithmetic is used. Spec: T4.1
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Resampler {
-    /// PyTorch's uint8 kernel: int16 weights, horizontal pass first. What transformers 5 uses.
+    /// PyTorch's uint8 kernel: int16 weights, horizontal pass first. transformers 5 uses it.
     #[default]
     Torchvision,
-    /// Pillow 13: int32 weights of 22 bits; the vertical pass first where the height shrinks by much.
+    /// Pillow 13: int32 weights of 22 bits; the vertical pass comes first if the height shrinks by much.
     Pillow,
     /// Pillow 12 and before: the same weights, horizontal pass always first.
     Pillow12,
@@ -86,7 +86,7 @@ fn sinc(x: f64) -> f64 {
     libm::sin(x) / x
 }
 
-/// Sides longer than this are refused: the tables of an axis grow with it. Spec: C4.3a
+/// The longest side that is accepted: the tables of an axis grow with the side. Spec: C4.3a
 pub const MAX_SIDE: usize = 1 << 20;
 
 /// `image` [h, w, c] resized to `size` = (H, W): [H, W, c].
@@ -160,7 +160,7 @@ fn put_row(image: &mut Array3<u8>, y: usize, row: &[u8]) {
     image.index_axis_mut(Axis(0), y).iter_mut().zip(row).for_each(|(o, v)| *o = *v);
 }
 
-/// The fixed-point weights of one axis; empty where its size stays (then no filter runs at all). Spec: E4.2
+/// The fixed-point weights of one axis; empty if the axis keeps its size (then no filter runs). Spec: E4.2
 struct AxisWeights {
     /// Fractional bits.
     bits: u32,
@@ -193,7 +193,7 @@ impl AxisWeights {
         axis
     }
 
-    /// One row, `c` values a pixel. Spec: E4.2
+    /// One row, with `c` values for each pixel. Spec: E4.2
     fn horizontal(&self, line: &[u8], c: usize, out: &mut [u8]) {
         if self.taps.is_empty() {
             return out.copy_from_slice(line);
@@ -207,7 +207,7 @@ impl AxisWeights {
         }
     }
 
-    /// All rows, fed one at a time by `row(y, into)` and kept only as sums, so that no second image is ever held.
+    /// All rows: `row(y, into)` supplies one row at a time. Only sums are kept, so that no second image is in memory.
     fn vertical(&self, h: usize, len: usize, mut row: impl FnMut(usize, &mut [u8]), mut put: impl FnMut(usize, &[u8])) {
         let mut line = vec![0u8; len];
         if self.taps.is_empty() {

@@ -1,8 +1,8 @@
 //! Rotary position embedding.
 //!
-//! The angles are formed in f32 in every precision, because the programs that train and serve such checkpoints form them in
-//! f32 (A3.12): the angles belong to the model, not to the arithmetic. Cosine and sine are computed in f64, the rotation in
-//! the container.
+//! The angles are computed in f32 in every precision, because the programs that train and serve such checkpoints
+//! compute them in f32 (A3.12): the angles belong to the model, not to the arithmetic. Cosine and sine are computed in
+//! f64, the rotation in the container.
 
 use crate::num::{Grid, Real};
 use ndarray::{Array2, ArrayViewMut2, Zip};
@@ -12,11 +12,12 @@ use ndarray::{Array2, ArrayViewMut2, Zip};
 pub struct Angles<T> {
     /// cos(position · frequency).
     pub cos: Array2<T>,
-    /// sin of the same.
+    /// sin(position · frequency).
     pub sin: Array2<T>,
 }
 
-/// The frequencies 1 / θ^(2i/d_h), i < d_h/2: exponent, power and reciprocal each rounded to f32. Spec: E3.12, C3.12a, A3.12
+/// The frequencies 1 / θ^(2i/d_h), i < d_h/2: exponent, power and reciprocal each rounded to f32.
+/// Spec: E3.12, C3.12a, A3.12
 ///
 /// ```
 /// assert_eq!(aircache::kernel::inverse_frequencies(10000.0, 4), [1.0, 0.01]);
@@ -29,7 +30,7 @@ pub fn inverse_frequencies(theta: f64, head_dim: usize) -> Vec<f32> {
 impl<T: Real> Angles<T> {
     /// The angles position(row, i) · frequency_i, rounded to f32; their cosine and sine, stored in `grid` (R3.12).
     ///
-    /// `position(row, i)` is the position that dimension i of the row is rotated by. Only in M-RoPE does it depend on i.
+    /// `position(row, i)` is the position that rotates dimension i of the row. It depends on i only in M-RoPE.
     /// Spec: E3.12, C3.12b
     pub fn new(rows: usize, frequencies: &[f32], position: impl Fn(usize, usize) -> i64, grid: Grid) -> Self {
         let angle = |(row, i): (usize, usize)| (position(row, i) as f32 * frequencies[i]) as f64;
@@ -38,7 +39,8 @@ impl<T: Real> Angles<T> {
         Angles { cos: table(libm::cos), sin: table(libm::sin) }
     }
 
-    /// Rotates every head of every row in place: (a, b) → (a·cos − b·sin, b·cos + a·sin), a and b the two halves of a head.
+    /// Rotates every head of every row in place: (a, b) → (a·cos − b·sin, b·cos + a·sin); a and b are the two halves of
+    /// a head.
     ///
     /// x: [n, heads · d_h]. The four products are stored before they are added (R3.13). Spec: E3.13
     pub fn rotate(&self, mut x: ArrayViewMut2<'_, T>, head_dim: usize, grid: Grid) {

@@ -1,5 +1,5 @@
-//! Memory that kernels use again and again: each thread keeps the buffers that it had, so that a decode step asks the system
-//! for no memory, however long the context is.
+//! Memory that kernels reuse: each thread keeps its buffers, so that a decode step requests no memory from the system,
+//! for any length of context.
 //!
 //! The buffers are thread-local. Their old contents never reach a result: every number is written before it is read.
 
@@ -20,8 +20,8 @@ thread_local! {
     static RECYCLED: RefCell<Vec<Box<dyn Any>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// An array of any numbers, [rows, cols], to be written before it is read; in memory that was [`recycle`]d, if some is large enough.
-/// The system clears new memory page by page, which takes longer than writing the result.
+/// An array of any numbers, [rows, cols], to be written before it is read. It reuses memory that was [`recycle`]d, if
+/// some is large enough. The system clears new memory page by page, which takes longer than writing the result.
 pub fn array<T: Real>(rows: usize, cols: usize) -> Array2<T> {
     let mut numbers = Vec::new();
     RECYCLED.with_borrow_mut(|all| {
@@ -47,7 +47,8 @@ pub fn recycle<T: Real>(array: Array2<T>) {
     });
 }
 
-/// Numbers to be written before they are read. They start at a cache line, so that no register is loaded from two lines.
+/// Numbers to be written before they are read. They start at a cache line, so that no register is loaded from two
+/// lines.
 pub struct Scratch<T> {
     all: Vec<f64>,
     start: usize,

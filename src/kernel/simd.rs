@@ -1,7 +1,7 @@
 //! The one file that knows instruction sets.
 //!
-//! [`vectorize`] compiles a plain loop three times: for AVX-512, for AVX2 with FMA, and for any CPU. A kernel that controls
-//! its registers itself is written over `Vector`, and [`Registers`] runs it on the best set that the CPU has. An IEEE fused
+//! [`vectorize`] compiles a plain loop three times: for AVX-512, for AVX2 with FMA, and for any CPU. A kernel that
+//! controls its registers is written over `Vector`, and [`Registers`] runs it on the best set of the CPU. An IEEE fused
 //! multiply-add is rounded once on every CPU, so the bits are the same and only the speed differs. Spec: D3.1
 
 #![allow(clippy::needless_range_loop)] // loops over registers read as the equations do, by index
@@ -11,7 +11,7 @@ pub use super::vector::Registers;
 use super::vector::{Kernel, Vector};
 use crate::num::Lanes;
 
-/// Runs `body` compiled for the CPU's instruction set, with what it calls if that is `#[inline(always)]`.
+/// Runs `body`, and the `#[inline(always)]` functions that it calls, compiled for the CPU's instruction set.
 #[inline(always)]
 #[allow(unsafe_code)]
 pub fn vectorize<R>(body: impl FnOnce() -> R) -> R {
@@ -91,7 +91,7 @@ macro_rules! registers {
 registers!(f32, x86::F32x8, x86::F32x16, x86::Bf16x32);
 registers!(f64, x86::F64x4, x86::F64x8);
 
-/// Whether the processor says that AMD made it.
+/// Whether the processor reports AMD as its maker.
 #[allow(unsafe_code, unused_unsafe)] // `__cpuid` is safe from Rust 1.94 on
 pub(super) fn is_amd() -> bool {
     #[cfg(target_arch = "x86_64")]
@@ -104,7 +104,7 @@ pub(super) fn is_amd() -> bool {
     false
 }
 
-/// The registers themselves. Only [`Registers`] names them, after it has asked the CPU for the set: that makes them safe.
+/// The registers themselves. Only [`Registers`] names them, after it has checked the CPU: this makes them safe.
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
 mod x86 {
@@ -248,7 +248,7 @@ mod x86 {
             // SAFETY: as above.
             unsafe {
                 let [a, b, c, d] = [last[0].0, last[1].0, last[2].0, last[3].0];
-                // Lane j + 8 to lane j, then j + 4: the sums lie side by side, in halves and then in quarters of a register.
+                // Lane j + 8 to lane j, then j + 4: the sums are side by side, in halves, then quarters of a register.
                 let ab = _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xEE>(a, b));
                 let cd = _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(c, d), _mm512_shuffle_f32x4::<0xEE>(c, d));
                 let four = _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(ab, cd), _mm512_shuffle_f32x4::<0xDD>(ab, cd));

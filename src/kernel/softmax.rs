@@ -2,7 +2,8 @@
 
 use crate::num::{LANES, Real, sum};
 
-/// Scores become weights exp(s − m); returns their canonical sum, 0 for an empty row, NaN where a score is. Spec: E3.2
+/// Turns scores into weights exp(s − m). Returns their canonical sum: 0 for an empty row, NaN if a score is NaN.
+/// Spec: E3.2
 #[inline(always)]
 pub(crate) fn weights<T: Real>(s: &mut [T]) -> T {
     let mut m = [T::NEG_INFINITY; LANES];
@@ -14,7 +15,7 @@ pub(crate) fn weights<T: Real>(s: &mut [T]) -> T {
     }
     let m = m.iter().chain(rest).fold(T::NEG_INFINITY, |m, &v| v.max(m));
     if m == T::NEG_INFINITY {
-        // No score is a number: masked everywhere (C3.2a), or worse (C3.2c).
+        // Every score is −∞ or NaN: the row is masked everywhere (C3.2a), or it holds a NaN (C3.2c).
         let nothing = s.iter().copied().find(|v| v.to_f64().is_nan()).unwrap_or(T::ZERO);
         s.fill(nothing);
         return nothing;
@@ -25,7 +26,8 @@ pub(crate) fn weights<T: Real>(s: &mut [T]) -> T {
 
 /// Softmax of one row of scores, in place.
 ///
-/// s: \[n\], −∞ where masked. A row masked everywhere becomes zeros (C3.2a), one with a NaN nothing but NaN (C3.2c).
+/// s: \[n\], −∞ where masked. A row that is masked everywhere becomes zeros (C3.2a); a row with a NaN becomes all NaN
+/// (C3.2c).
 /// Spec: E3.2, A3.2
 pub fn softmax<T: Real>(s: &mut [T]) {
     let total = weights(s);

@@ -1,7 +1,8 @@
 //! Linear layers of few rows: the weights are read once, in place, and memory bandwidth sets the speed.
 //!
-//! Each sum is in the order of [`crate::num::dot`], its lanes in registers. If the rows of x do not fit the first-level cache, a
-//! task takes all its outputs through one range of inputs, then through the next; in between the lanes of the sums lie in memory.
+//! Each sum is in the order of [`crate::num::dot`], with its lanes in registers. If the rows of x do not fit the
+//! first-level cache, a task computes all its outputs for one range of inputs, then for the next. Between two ranges
+//! the lanes of the sums are in memory.
 
 #![allow(clippy::needless_range_loop)] // loops over registers read as the equations do, by index
 
@@ -14,14 +15,14 @@ use ndarray::parallel::prelude::*;
 use ndarray::{ArrayViewMut2, Axis};
 use std::ops::Range;
 
-/// Bytes of weights a task reads.
+/// Bytes of weights that one task reads.
 const TASK: usize = 256 << 10;
-/// Bytes between the weights in use and those that are prefetched.
+/// Bytes between the weights in use and the weights that are prefetched.
 const AHEAD: usize = 16 << 10;
-/// Bytes of x that are read fast enough, in part from the second-level cache, if a sum takes one register, or two. One or two rows
-/// always are.
+/// The most bytes of x that can be read fast enough, in part from the second-level cache, if a sum takes one register,
+/// or two. One or two rows are always fast enough.
 const NEAR: [usize; 2] = [128 << 10, 32 << 10];
-/// The outputs of a task are a multiple of this, which is a multiple of every tile's outputs.
+/// The outputs of a task are a multiple of this number, which is a multiple of every tile's outputs.
 const OUTPUTS: usize = 12;
 
 /// y = x · wᵀ + b. x: [m, k], w: [n, k], y: [m, n]. Spec: E3.3
@@ -60,7 +61,7 @@ fn pack_rows(x: &[f32], k: usize, rows: usize, packed: &mut [f32]) {
     }
 }
 
-/// One task: the outputs from `first` on, of every row; x: [blocks, rows, 32] packed (D2.3), y: [m, outputs].
+/// One task: the outputs from `first` on, for every row; x: [blocks, rows, 32] packed (D2.3), y: [m, outputs].
 struct Few<'a> {
     x: &'a [f32],
     rows: usize,
@@ -82,7 +83,7 @@ impl Kernel<f32> for Few<'_> {
 }
 
 impl Few<'_> {
-    /// Chooses H, the registers that the 16 lanes of a sum take.
+    /// Chooses H, the number of registers for the 16 lanes of a sum.
     #[inline(always)]
     fn outputs<V: Vector<Number = f32>, S: Element>(mut self, w: &[S]) {
         match V::WIDTH == LANES {
@@ -91,8 +92,8 @@ impl Few<'_> {
         }
     }
 
-    /// Chooses the tile: as many sums as registers hold, so that each loaded number is used often. A single row is bound by memory
-    /// bandwidth, so one sum at a time is enough.
+    /// Chooses the tile: as many sums as registers hold, so that each loaded number is used often. A single row is
+    /// bound by memory bandwidth, so one sum at a time is enough.
     #[inline(always)]
     fn shaped<V: Vector<Number = f32>, S: Element, const H: usize>(&mut self, w: &[S]) {
         match self.y.nrows() {
@@ -136,8 +137,8 @@ impl Few<'_> {
         }
     }
 
-    /// The sums of R rows and O outputs, [R, O, lanes in registers], after the inputs `depth`; `lanes` holds the sums before them.
-    /// In place of an output past the end stands the last one again.
+    /// The sums of R rows and O outputs, [R, O, lanes in registers], after the inputs `depth`; `lanes` holds the sums
+    /// of earlier inputs. The last output replaces outputs past the end.
     #[inline(always)]
     fn tile<V: Vector<Number = f32>, S: Element, const R: usize, const O: usize, const H: usize>(
         &self,
@@ -152,10 +153,10 @@ impl Few<'_> {
         let (mut ws, mut rest) = ([&w[..0]; O], [[S::default(); BLOCK]; O]);
         for o in 0..O {
             ws[o] = &w[(self.first + (output + o).min(n - 1)) * k..][depth.clone()];
-            // Copied before there are sums: the call would push them out of their registers.
+            // Copied before the sums exist: the call would move the sums out of their registers.
             rest[o][..depth.len() - whole].copy_from_slice(&ws[o][whole..]);
         }
-        // The weights to prefetch: those that follow in memory, or the same inputs of the next outputs.
+        // The weights to prefetch: the next weights in memory, or the same inputs of the next outputs.
         let straight = depth.len() == k;
         let (next, ahead) = match straight {
             true => (&w[(self.first + output) * k..], AHEAD / size_of::<S>()),

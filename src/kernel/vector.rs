@@ -1,8 +1,8 @@
-//! The few functions that a kernel needs of a register, so that one source serves every instruction set.
+//! The few functions that a kernel needs from a register, so that one source serves every instruction set.
 //!
-//! A register holds W of the 16 lanes of a canonical sum. Lanes do not meet before the final tree, so a kernel reads its
-//! numbers 16 / W times, in *sweeps*, each for W of the lanes: the order of no sum depends on W. This file has the plain
-//! register, `[T; 8]`, which is the reference and serves other architectures; [`super::simd`] has the others.
+//! A register holds W of the 16 lanes of a canonical sum. Lanes stay separate until the final tree, so a kernel reads
+//! its numbers 16 / W times, in *sweeps*, each for W of the lanes: no sum's order depends on W. This file has the plain
+//! register, `[T; 8]`, which is the reference and serves other architectures; [`super::simd`] has the other registers.
 
 #![allow(clippy::needless_range_loop)] // loops over lanes read as the equations do, by index
 
@@ -12,11 +12,12 @@ use half::{bf16, f16};
 
 /// A register of W lanes. Spec: D2.2, D2.3, E2.4
 pub trait Vector: Copy {
-    /// What a lane is.
+    /// The type of a lane.
     type Number: Real;
     /// W: 4, 8 or 16.
     const WIDTH: usize;
-    /// Whether a lane holds a pair of bf16, the odd one in its upper half, and `fma` takes the odd products, then the even ones.
+    /// Whether a lane holds a pair of bf16, the odd one in its upper half, and `fma` takes the odd products, then the
+    /// even ones.
     const PAIRED: bool = false;
 
     /// All lanes 0.
@@ -29,8 +30,8 @@ pub trait Vector: Copy {
     fn store(self, to: &mut [Self::Number]);
     /// self · x + sum in every lane, rounded once.
     fn fma(self, x: Self, sum: Self) -> Self;
-    /// The same for pairs that the instruction for pairs would get wrong: subnormal or infinite ones, and pairs so small that a
-    /// product may be subnormal (C3.3d).
+    /// The same for pairs for which the instruction for pairs gives wrong results: subnormal or infinite pairs, and
+    /// pairs so small that a product may be subnormal (C3.3d).
     #[inline(always)]
     fn fma_apart(self, x: Self, sum: Self) -> Self {
         self.fma(x, sum)
@@ -38,26 +39,26 @@ pub trait Vector: Copy {
     /// Prefetches the memory around element `at`, which need not exist, into the first-level cache.
     #[inline(always)]
     fn prefetch<S>(_from: &[S], _at: usize) {}
-    /// The same into the second-level cache, so that the first keeps what is in use.
+    /// As [`prefetch`](Self::prefetch), into the second-level cache: then the first-level cache keeps the data in use.
     #[inline(always)]
     fn prefetch_far<S>(_from: &[S], _at: usize) {}
 
-    /// The odd ones of 2 W numbers, and the even ones.
+    /// The odd elements of 2 W numbers, and the even elements.
     #[inline(always)]
     fn pairs_f32(from: &[f32]) -> (Self, Self) {
         pairs(from, Self::Number::of_f32)
     }
-    /// The same for bf16, which are widened.
+    /// As [`pairs_f32`](Self::pairs_f32), for bf16, which are widened.
     #[inline(always)]
     fn pairs_bf16(from: &[bf16]) -> (Self, Self) {
         pairs(from, |v| Self::Number::of_f32(widen_bf16(v)))
     }
-    /// The same for f16, which are widened.
+    /// As [`pairs_f32`](Self::pairs_f32), for f16, which are widened.
     #[inline(always)]
     fn pairs_f16(from: &[f16]) -> (Self, Self) {
         pairs(from, |v| Self::Number::of_f32(widen_f16(v)))
     }
-    /// The first W of some bf16, widened.
+    /// The first W numbers of a slice of bf16, widened.
     #[inline(always)]
     fn load_bf16(from: &[bf16]) -> Self {
         let mut lanes = [Self::Number::ZERO; LANES];
@@ -80,8 +81,8 @@ pub trait Vector: Copy {
     }
 }
 
-/// A kernel over registers. A tile of `R` rows and `O` outputs fills the registers of the set that it runs on. `run` must be
-/// `#[inline(always)]`.
+/// A kernel over registers. A tile of `R` rows and `O` outputs fills the registers of the instruction set in use. `run`
+/// must be `#[inline(always)]`.
 pub trait Kernel<T> {
     /// The kernel.
     fn run<V: Vector<Number = T>, const R: usize, const O: usize>(self);
@@ -97,15 +98,15 @@ pub trait Registers: Real + Element {
     fn paired_available() -> bool {
         false
     }
-    /// Runs a kernel over registers of pairs; over the others, if the CPU has none.
+    /// Runs a kernel over registers of pairs; over ordinary registers if the CPU has no pairs.
     fn run_paired(kernel: impl Kernel<Self>) {
         Self::run(kernel);
     }
 }
 
-/// A type of weights and activations in memory, which are read in pairs of odd and even ones.
+/// A type of weights and activations in memory, read in pairs of odd and even elements.
 pub trait Element: Copy + Send + Sync + Default {
-    /// The odd ones of 2 W numbers, and the even ones, as numbers of the container.
+    /// The odd elements of 2 W numbers, and the even elements, as numbers of the container.
     fn pairs<V: Vector>(from: &[Self]) -> (V, V);
     /// The bits of a number that is a bf16.
     fn bf16_bits(self) -> u16;
@@ -133,11 +134,11 @@ stored! {
     f64: |from| pairs(from, V::Number::of), |v| v as f32;
 }
 
-/// A type in which a cache keeps numbers of the container T.
+/// A type in which a cache stores numbers of the container T.
 pub trait CacheElement<T>: Copy + Send + Sync {
-    /// The first W, as numbers of the container.
+    /// The first W elements, as numbers of the container.
     fn load<V: Vector<Number = T>>(from: &[Self]) -> V;
-    /// One, as a number of the container.
+    /// One element, as a number of the container.
     fn widen(self) -> T;
 }
 

@@ -1,7 +1,7 @@
 //! exp and erf: our own polynomials, so that the bits do not depend on a system's libm.
 //! Plain arithmetic without branches, so that a loop over a slice vectorises (C2.7d). Spec: E2.7, E2.9
 
-/// e^x in f32, at most 1.01 ULP off over [−87, 88] (C2.7a); 0 below −104, ∞ above 88.8 (C2.7c). Spec: E2.7
+/// e^x in f32, with an error of at most 1.01 ULP over [−87, 88] (C2.7a); 0 below −104, ∞ above 88.8 (C2.7c). Spec: E2.7
 #[inline(always)]
 pub(super) fn exp_f32(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23: adding it leaves the nearest integer in the low bits
@@ -27,7 +27,7 @@ pub(super) fn exp_f32(x: f32) -> f32 {
     }
 }
 
-/// e^x in f64, at most 2 ULP off over [−708, 709] (C2.7b); 0 below −746, ∞ above 709.8. Spec: E2.7
+/// e^x in f64, with an error of at most 2 ULP over [−708, 709] (C2.7b); 0 below −746, ∞ above 709.8. Spec: E2.7
 #[inline(always)]
 pub(super) fn exp_f64(x: f64) -> f64 {
     const ROUND: f64 = 6_755_399_441_055_744.0; // 1.5 · 2^52
@@ -54,8 +54,8 @@ pub(super) fn exp_f64(x: f64) -> f64 {
     }
 }
 
-/// erf x in f32, at most 1.5 ULP off (C2.9a); ±1 beyond 3.93, where the next f32 is further away; odd, NaN stays NaN
-/// (C2.9b). Spec: E2.9
+/// erf x in f32, with an error of at most 1.5 ULP (C2.9a); ±1 beyond 3.93, where the next f32 is further away; odd, NaN
+/// stays NaN (C2.9b). Spec: E2.9
 #[inline(always)]
 pub(super) fn erf_f32(x: f32) -> f32 {
     const NEAR: [f32; 5] = [0.004_967_514, -0.026_748_871, 0.112_813_21, -0.376_124_47, 0.128_379_14];

@@ -1,4 +1,4 @@
-//! The types a GPU stores: rounding to nearest even onto the numbers of bf16 or f16. Spec: D2.8
+//! The types in which a GPU stores numbers: rounding to nearest even onto the numbers of bf16 or f16. Spec: D2.8
 
 use super::Real;
 
@@ -42,7 +42,7 @@ impl Grid {
     }
 }
 
-/// The nearest bf16, without a branch: a carry out of the lower half rounds the upper one.
+/// The nearest bf16, without a branch: a carry out of the lower half rounds the upper half.
 #[inline(always)]
 fn to_bf16(x: f32) -> f32 {
     let bits = x.to_bits();
@@ -55,7 +55,7 @@ fn to_bf16(x: f32) -> f32 {
 fn to_f16(x: f32) -> f32 {
     let (bits, sign) = (x.abs().to_bits(), x.to_bits() & 0x8000_0000);
     let normal = bits.wrapping_add(0xfff + ((bits >> 13) & 1)) & 0xffff_e000;
-    // Below 2⁻¹⁴ f16 has steps of 2⁻²⁴, which are those of f32 from ½ on.
+    // Below 2⁻¹⁴ f16 has steps of 2⁻²⁴, the same steps as f32 from ½ on.
     let small = (x.abs() + 0.5 - 0.5).to_bits();
     let finite = if x.abs() < 6.103_515_6e-5 { small } else { normal };
     let nearest = if x.abs() >= 65520.0 { 0x7f80_0000 } else { finite };

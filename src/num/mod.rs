@@ -1,8 +1,8 @@
 //! Numbers: the two containers, the storage grids, the canonical sum, exp and its relatives, seeded random numbers.
 //!
-//! Everything is generic over exactly two containers, `f64` (truth) and `f32` (fast, and emulated GPU types). The
-//! type that a GPU stores is not a type here but a value, a [`Grid`]: numbers are rounded to it where the GPU stores them. Sums
-//! inside a kernel stay in the container.
+//! Everything is generic over exactly two containers, `f64` (truth) and `f32` (fast, and emulated GPU types). The type
+//! that a GPU stores is a value here, a [`Grid`], not a Rust type: numbers are rounded to the grid where the GPU stores
+//! them. Sums inside a kernel stay in the container.
 //! Spec: chapter 02.
 
 mod activation;

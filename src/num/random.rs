@@ -1,6 +1,6 @@
-//! The one seeded generator: SplitMix64 (Steele, Lea and Flood 2014), the same numbers on every machine.
+//! The only seeded generator: SplitMix64 (Steele, Lea and Flood 2014). It gives the same numbers on every machine.
 
-/// A sequence of pseudo-random numbers, which its seed determines. Spec: E6.9, E9.4
+/// A sequence of pseudo-random numbers, determined by its seed. Spec: E6.9, E9.4
 ///
 /// ```
 /// use aircache::num::Random;

@@ -1,10 +1,10 @@
-//! The two containers that sums are formed in. Spec: D2.1
+//! The two containers in which sums are formed. Spec: D2.1
 
 use super::exp;
 use std::fmt::{Debug, Display};
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
-/// A container that sums are formed in: `f64` or `f32`, nothing else. Spec: D2.1, C2.1b
+/// A container in which sums are formed: `f64` or `f32`, nothing else. Spec: D2.1, C2.1b
 ///
 /// ```
 /// use aircache::num::Real;
@@ -60,19 +60,19 @@ pub trait Real:
     fn erf(self) -> Self;
     /// Whether this is neither infinite nor NaN.
     fn is_finite(self) -> bool;
-    /// Of two things, one for each container, the one for this container.
+    /// Chooses from two values, one for each container, the value for this container.
     fn pick<W: ByContainer>(single: W::In<f32>, double: W::In<f64>) -> W::In<Self>;
 
-    /// The larger of the two; `other` where self is NaN.
+    /// The larger of the two; `other` if self is NaN.
     #[inline(always)]
     fn max(self, other: Self) -> Self {
         if self > other { self } else { other }
     }
 }
 
-/// A kind of thing that exists once for each container: see [`Real::pick`].
+/// A kind of value that exists once for each container: see [`Real::pick`].
 pub trait ByContainer {
-    /// The one for `T`.
+    /// The type for `T`.
     type In<T: Real>;
 }
 

@@ -1,5 +1,5 @@
-//! The canonical orders of summation. Every kernel adds in this order, on any instruction set and any number of threads, and so
-//! gets the same bits. Spec: D2.3, E2.4, D2.5, E2.6
+//! The canonical orders of summation. Every kernel adds in this order, on any instruction set and any number of
+//! threads, so the bits are the same. Spec: D2.3, E2.4, D2.5, E2.6
 
 use super::Real;
 
@@ -51,10 +51,10 @@ pub(crate) fn sum_of<T: Real>(x: &[T], f: impl Fn(T) -> T) -> T {
     fold(lanes)
 }
 
-/// Rearranges a row for the canonical dot product: per block of 32, first the 16 odd elements, then the 16 even ones,
-/// a short last block padded with zeros. [`dot`] reads two packed rows from front to back. Spec: D2.3
+/// Rearranges a row for the canonical dot product: in each block of 32, first the 16 odd elements, then the 16 even
+/// elements; a short last block is padded with zeros. [`dot`] reads two packed rows from front to back. Spec: D2.3
 ///
-/// row: \[K\] as stored, `widen`: a stored element to a number of the container, packed: \[⌈K/32⌉·32\].
+/// row: \[K\] as stored, `widen`: from a stored element to a number of the container, packed: \[⌈K/32⌉·32\].
 #[inline(always)]
 pub fn pack<S: Copy, T: Real>(row: &[S], widen: impl Fn(S) -> T, packed: &mut [T]) {
     let mut blocks = row.chunks_exact(BLOCK);
@@ -93,7 +93,7 @@ pub fn fma<T: Real>(x: &Lanes<T>, w: &Lanes<T>, mut lanes: Lanes<T>) -> Lanes<T>
     lanes
 }
 
-/// The definition of [`dot`] on rows as they are, for one output: the naive twin. Spec: E2.4, C2.4a, C2.4b
+/// The definition of [`dot`] on unpacked rows, for one output: the naive twin. Spec: E2.4, C2.4a, C2.4b
 pub fn dot_in_order<T: Real>(x: &[T], w: &[T]) -> T {
     let mut lanes = [T::ZERO; LANES];
     for s in (0..x.len()).step_by(BLOCK) {

@@ -1,8 +1,9 @@
 //! A pass: how one run of the model rounds, which honest way it takes, and who watches it.
 //!
-//! The model's equations call the operations of `ops.rs`: each may round, and each is written once for all honest ways. A stage
-//! goes through [`Pass::put`], which rounds it where a GPU of the pass's precision would store it and shows it to a read-only
-//! [`Tap`]. A tap cannot change a number. A replay adds a [`Source`]: the pass continues with the source's value of a stage.
+//! The model's equations call the operations of `ops.rs`. Each operation may round, and each is written once for all
+//! honest ways. A stage goes through [`Pass::put`]: it rounds the stage where a GPU of the pass's precision would store
+//! it, and shows the stage to a read-only [`Tap`]. A tap cannot change a number. A replay adds a [`Source`]: the pass
+//! continues with the source's value of a stage.
 
 mod ops;
 mod precision;
@@ -18,23 +19,23 @@ use ndarray::{Array, Array2, ArrayD, ArrayView3, ArrayViewD, Axis, Dimension};
 
 /// A read-only observer of named stages (C1.3a).
 pub trait Tap<T> {
-    /// Whether the stage is wanted; if not, no view of it is made.
+    /// Whether the tap wants the stage; if not, the pass makes no view of the stage.
     fn wants(&self, at: Stage) -> bool;
-    /// Takes the value of a stage, in the shape the bundle gives it.
+    /// Receives the value of a stage, in the shape that the stage has in a bundle.
     fn see(&mut self, at: Stage, value: ArrayViewD<'_, T>);
 }
 
-/// Values of stages from elsewhere, with which a replay continues in place of its own. Spec: D10.7
+/// Values of stages from another program. A replay continues with these values instead of its own. Spec: D10.7
 pub trait Source<T> {
-    /// The stage, if the source has it in the shape the bundle gives it.
+    /// The value of the stage, if the source has it in the shape that the stage has in a bundle.
     fn given(&self, at: Stage, shape: &[usize]) -> Option<ArrayD<T>>;
 }
 
 /// One run of the model: its rounding and its observer.
 pub struct Pass<'t, T> {
-    /// What stores round to.
+    /// The grid that stores round to.
     pub grid: Grid,
-    /// Which honest way is taken.
+    /// The honest way that the pass takes.
     pub way: Way,
     tap: Option<&'t mut dyn Tap<T>>,
     source: Option<&'t dyn Source<T>>,
@@ -61,18 +62,18 @@ impl<'t, T: Real> Pass<'t, T> {
         Pass { source: Some(source), ..self }
     }
 
-    /// Whether a tap or a source needs whole stages: then a prompt goes through in one piece.
+    /// Whether a tap or a source needs whole stages. If so, a prompt goes through in one piece.
     pub fn is_watched(&self) -> bool {
         self.tap.is_some() || self.source.is_some()
     }
 
-    /// Stores a stage and shows it; gives back the value that the pass continues with.
+    /// Stores a stage and shows it; returns the value that the pass continues with.
     pub fn put<D: Dimension>(&mut self, at: Stage, a: Array<T, D>) -> Array<T, D> {
         let a = self.store(a);
         self.show(at, a)
     }
 
-    /// Shows a stage that is stored already; gives back the value that the pass continues with.
+    /// Shows a stage that is already stored; returns the value that the pass continues with.
     pub fn show<D: Dimension>(&mut self, at: Stage, a: Array<T, D>) -> Array<T, D> {
         let given = self.exchange(at, a.view().into_dyn());
         given.map_or(a, |given| {
@@ -80,15 +81,16 @@ impl<'t, T: Real> Pass<'t, T> {
         })
     }
 
-    /// The same with the shape that the stage has in a bundle, of as many numbers.
+    /// As [`show`](Self::show), with the shape that the stage has in a bundle; both shapes hold the same number of
+    /// numbers.
     pub fn show_as<const N: usize>(&mut self, at: Stage, shape: [usize; N], a: Array2<T>) -> Array2<T> {
         let (dim, whole) = (a.dim(), "T1.2: as many numbers in another shape");
         let a = a.into_shape_with_order(shape.to_vec()).unwrap_or_else(|_| unreachable!("{whole}"));
         self.show(at, a).into_shape_with_order(dim).unwrap_or_else(|_| unreachable!("{whole}"))
     }
 
-    /// Rows that cost much: computed, unless a replay knows them and nobody watches; then stored and shown as [n, width], or
-    /// \[width\] in a decode step.
+    /// Computes costly rows, unless a replay knows them and nobody watches. Then stores the rows and shows them as [n,
+    /// width], or \[width\] in a decode step.
     pub fn put_rows(
         &mut self,
         at: Stage,
@@ -104,10 +106,10 @@ impl<'t, T: Real> Pass<'t, T> {
         known.into_shape_with_order((n, width)).unwrap_or_else(|_| unreachable!("T1.2: rows of one width"))
     }
 
-    /// Queries, keys or values, computed together unless a replay knows all of them and nobody watches.
+    /// Computes queries, keys or values together, unless a replay knows all of them and nobody watches.
     ///
-    /// at: each stage with its number of heads; every array [n, heads · d_h] is shown as [heads, n, d_h], or [heads, d_h] in a
-    /// decode step.
+    /// at: each stage with its number of heads; every array [n, heads · d_h] is shown as [heads, n, d_h], or [heads,
+    /// d_h] in a decode step.
     pub fn put_heads<const N: usize>(
         &mut self,
         at: [(Stage, usize); N],
@@ -140,7 +142,8 @@ impl<'t, T: Real> Pass<'t, T> {
         given
     }
 
-    /// What a replay continues with at a stage that nobody wants to see, so that it need not be computed. Spec: D10.7
+    /// The value that a replay continues with, if nobody wants to see the stage: then it need not be computed.
+    /// Spec: D10.7
     fn known(&self, at: Stage, shape: &[usize]) -> Option<ArrayD<T>> {
         let wanted = self.tap.as_deref().is_some_and(|tap| tap.wants(at));
         if wanted { None } else { self.given(at, shape) }

@@ -1,5 +1,5 @@
-//! The operations of the forward pass that can round or differ between honest ways. Shapes and rounding sites stand here; what
-//! is computed stands in the kernels.
+//! The operations of the forward pass that can round, or that differ between honest ways. This file has the shapes and
+//! the places where numbers are rounded; the kernels have the arithmetic.
 
 use super::{Aside, Branch, Pass};
 use crate::config::Activation;
@@ -13,17 +13,17 @@ use ndarray::{Array, Array2, ArrayView, ArrayView2, Dimension, Ix1, Zip};
 /// How often a linear layer is stored. Spec: R3.3, R10.2, R10.6
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Stored {
-    /// Once, after the bias; twice where the way says so.
+    /// Once, after the bias; twice if the way says so.
     #[default]
     Once,
     /// Twice: before the bias and after it.
     Twice,
-    /// Twice, as convolutions do; once where the way says so.
+    /// Twice, as convolutions do; once if the way says so.
     AsConvolution,
 }
 
 impl<T: Real> Pass<'_, T> {
-    /// Rounds where the precision rounds, at a site without a name.
+    /// Rounds to the pass's grid, at a place without a stage name.
     pub fn store<D: Dimension>(&self, mut a: Array<T, D>) -> Array<T, D> {
         match a.as_slice_memory_order_mut() {
             Some(all) => store(all, self.grid),
@@ -32,7 +32,8 @@ impl<T: Real> Pass<'_, T> {
         a
     }
 
-    /// A norm with its weight, stored; a layer norm where there is a bias, else an RMS norm. x: [n, d] → [n, d].
+    /// A norm with its weight, stored: a layer norm if there is a bias, else an RMS norm. x: [n, d] → [n, d].
+    /// Spec: E3.10, E3.11, R3.10, R3.11
     /// Spec: E3.10, E3.11, R3.10, R3.11
     pub fn norm(&self, x: ArrayView2<'_, T>, weight: &[f32], bias: Option<&[f32]>, eps: f64) -> Array2<T> {
         let eps = self.epsilon(eps, x);
@@ -69,14 +70,14 @@ impl<T: Real> Pass<'_, T> {
         self.store(x)
     }
 
-    /// Every head of x turned by the angles of its row; products and sums are stored. x: [n, heads · d_h] → the same.
+    /// Rotates every head of x by the angles of its row; products and sums are stored. x: [n, heads · d_h] → the same.
     /// Spec: E3.13, R3.13
     pub fn rotate(&self, mut x: Array2<T>, angles: &Angles<T>, d_h: usize) -> Array2<T> {
         angles.rotate(x.view_mut(), d_h, self.grid);
         x
     }
 
-    /// The same in full width, stored once. Spec: E5.8, R5.8
+    /// As [`rotate`](Self::rotate), in full width and stored once. Spec: E5.8, R5.8
     pub fn rotate_wide(&self, mut x: Array2<T>, angles: &Angles<T>, d_h: usize) -> Array2<T> {
         angles.rotate(x.view_mut(), d_h, Grid::Native);
         self.store(x)
@@ -99,7 +100,7 @@ impl<T: Real> Pass<'_, T> {
         self.store(x)
     }
 
-    /// What a branch of a layer gives, on its way to the residual stream.
+    /// The result of a layer's branch, before it is added to the residual stream.
     pub fn branch<D: Dimension>(&self, of: Branch, y: Array<T, D>) -> Array<T, D> {
         match self.way.aside == Some(Aside::Branch(of)) {
             true => y.mapv_into(|v| v * T::of(1.0 + Aside::SHARE)),
@@ -117,14 +118,15 @@ impl<T: Real> Pass<'_, T> {
     }
 }
 
-/// Attention as a pass computes it, for any thread. Spec: E3.5, R3.5, R10.3
+/// Attention as a pass computes it; threads can share it. Spec: E3.5, R3.5, R10.3
 #[derive(Debug, Clone, Copy)]
 pub struct Attention(Stores);
 
 impl Attention {
-    /// The last queries of a sequence, each of which sees the entries up to its own. q: [n, H · d_h] row-major → the same shape.
+    /// Attention of the last queries of a sequence. Each query sees the entries up to its own. q: [n, H · d_h]
+    /// row-major → the same shape.
     ///
-    /// received: the attention that each entry receives is added to it. Spec: E3.15
+    /// received: each entry's received attention is added to it. Spec: E3.15
     pub fn causal<T: Real>(
         self,
         q: &[T],
@@ -135,7 +137,8 @@ impl Attention {
         attention_over(q, heads, entries, d_h, Visible::Causal, self.0, received)
     }
 
-    /// Queries that see every entry, as in a vision tower. q: [n, heads · d_h] row-major → the same shape. Spec: E5.3
+    /// Attention of queries that see every entry, as in a vision tower. q: [n, heads · d_h] row-major → the same shape.
+    /// Spec: E5.3
     pub fn all<T: Real>(self, q: &[T], (heads, d_h): (usize, usize), entries: &[HeadView<'_, T>]) -> Vec<T> {
         attention(q, heads, entries, d_h, Visible::All, self.0, None)
     }

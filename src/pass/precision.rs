@@ -1,4 +1,4 @@
-//! What a run computes in: the container of its sums, and the grid that its stores round to. Spec: T6.1
+//! The precision of a run: the container of its sums, and the grid that its stores round to. Spec: T6.1
 
 use crate::num::{Grid, Real};
 
@@ -10,9 +10,9 @@ pub enum Precision {
     /// float32 throughout.
     #[default]
     Fast,
-    /// What an honest GPU computes in bfloat16: float32 inside kernels, rounded at stores.
+    /// As an honest GPU in bfloat16: float32 inside kernels, rounded at stores.
     Bf16,
-    /// The same in IEEE half precision.
+    /// As `Bf16`, in IEEE half precision.
     F16,
 }
 
@@ -39,7 +39,7 @@ impl Precision {
         }
     }
 
-    /// Does a piece of work in the container that sums are formed in: float64 for the truth, float32 for all others.
+    /// Does a piece of work in the container of sums: float64 for the truth, float32 for all other precisions.
     pub fn run<W: Work>(self, work: W) -> W::Output {
         match self {
             Precision::Truth => work.run::<f64>(),
@@ -63,7 +63,7 @@ impl Precision {
 /// assert_eq!(Precision::Bf16.run(Third), f64::from(1.0f32 / 3.0));
 /// ```
 pub trait Work {
-    /// What comes of it.
+    /// The result of the work.
     type Output;
     /// Does the work in the container `T`.
     fn run<T: Real>(self) -> Self::Output;

@@ -1,5 +1,5 @@
-//! Ways: computations that differ in what they round and in which order they add, and are all honest. What a way does
-//! differently is written in `ops.rs`, and nowhere else. Spec: D10.1
+//! Ways: computations that are all honest, but round at different places or add in different orders. The differences of
+//! a way are written in `ops.rs`, and nowhere else. Spec: D10.1
 
 /// Which of several honest ways a pass computes. The default is the canonical one. Spec: D10.1
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -23,7 +23,7 @@ pub enum Aside {
     Activation(i8),
     /// ε of norms is larger, by a share of the rows' own size.
     Epsilon,
-    /// What a branch adds to the residual stream is larger.
+    /// The result of a branch, which is added to the residual stream, is larger.
     Branch(Branch),
 }
 

@@ -1,25 +1,25 @@
 //! From real shares to integer budgets, in exact arithmetic. Spec: A8.8, A8.9
 //!
-//! Shares are measured numbers (f64): a share enters as the nearest whole multiple of 2^−40 of the power of two at or
-//! below the largest, so that shares which differ only by the rounding of their own sums tie. Everything after that is an
-//! integer or a quotient of integers. No order of operations, no compiler and no thread can move an entry from one layer
-//! to another, and scaling all shares by a power of two changes nothing.
+//! Shares are measured numbers (f64). A share enters as the nearest whole multiple of 2^−40 of the power of two at or
+//! below the largest share, so shares that differ only by the rounding of their own sums are equal. Everything after
+//! that is an integer or a quotient of integers. No order of operations, no compiler and no thread can move an entry
+//! from one layer to another, and scaling all shares by a power of two changes nothing.
 
 use super::Retain;
 use std::cmp::Ordering;
 
-/// A layer's real budget, whole + rest / D, D the same for all layers.
+/// The real budget of a layer, whole + rest / D. D is the same for all layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Quota {
-    /// Its floor.
+    /// The floor of the budget.
     pub whole: u128,
     /// The remainder, in units of 1/D.
     pub rest: u128,
 }
 
-/// Integer budgets of L layers of `candidates` entries: in proportion to `shares`, capped, exact in sum. → \[L\]
+/// Integer budgets of L layers of `candidates` entries: in proportion to `shares`, capped, with an exact sum. → \[L\]
 ///
-/// shares: \[L\], finite and not negative; all zero means all equal.
+/// shares: \[L\], finite and not negative. If all shares are zero, they count as equal.
 /// Spec: A8.8, A8.9
 ///
 /// ```
@@ -34,7 +34,7 @@ pub fn apportion(shares: &[f64], retain: Retain, candidates: usize) -> Vec<usize
     floor_of_one(largest_remainders(&quotas, total), total)
 }
 
-/// Bits after the leading one of the largest share that count. Spec: A8.9
+/// The number of bits after the leading bit of the largest share that count. Spec: A8.9
 const SHARE_BITS: u32 = 40;
 
 /// Non-negative numbers as the nearest integers (ties up) in units of 2^−`bits` of the power of two at or below the
@@ -53,8 +53,8 @@ pub(super) fn multiples(values: &[f64], bits: u32) -> Vec<u128> {
     values.iter().map(|&x| nearest(parts(x))).collect()
 }
 
-/// Real budgets: share · r · N with none capped; else the capped have N and the others share what is left of the
-/// integer total, in proportion to their shares, until none is over N. Spec: A8.8
+/// Real budgets: share · r · N if no layer is capped. Otherwise each capped layer has N, and the other layers share the
+/// rest of the integer total in proportion to their shares, until no layer exceeds N. Spec: A8.8
 fn quotas(weights: &[u128], retain: Retain, candidates: usize, total: usize) -> Vec<Quota> {
     let (num, den) = retain.ratio(candidates);
     let (n, layers, total) = (candidates as u128, weights.len() as u128, total as u128);
@@ -81,7 +81,8 @@ fn over(q: Quota, n: u128) -> bool {
     q.whole > n || (q.whole == n && q.rest > 0)
 }
 
-/// a · b / d with the remainder, by doubling: exact where the product would not fit. Needs a · (b/d) and 3·d below 2^128.
+/// a · b / d with the remainder, by doubling: exact even if the product does not fit. Needs a · (b/d) and 3·d below
+/// 2^128.
 fn multiply_divide(a: u128, b: u128, d: u128) -> Quota {
     let (whole, rest) = (b / d, b % d);
     let mut q = Quota { whole: 0, rest: 0 };
@@ -93,7 +94,7 @@ fn multiply_divide(a: u128, b: u128, d: u128) -> Quota {
     q
 }
 
-/// The order of two quotients of integers, exactly: whole parts first, then the inverses of what is left.
+/// Compares two quotients of integers exactly: whole parts first, then the inverses of the remainders.
 pub(super) fn compare(a: (u128, u128), b: (u128, u128)) -> Ordering {
     let (whole_a, rest_a) = (a.0 / a.1, a.0 % a.1);
     let (whole_b, rest_b) = (b.0 / b.1, b.0 % b.1);
@@ -103,7 +104,8 @@ pub(super) fn compare(a: (u128, u128), b: (u128, u128)) -> Ordering {
     })
 }
 
-/// Floors, then one more for the largest remainders, ties to the lower layer, until `total` is reached. Spec: A8.9
+/// Floors, then one more for each of the largest remainders until the sum is `total`; ties go to the lower layer.
+/// Spec: A8.9
 pub(super) fn largest_remainders(quotas: &[Quota], total: usize) -> Vec<usize> {
     let mut budget: Vec<usize> = quotas.iter().map(|q| q.whole as usize).collect();
     let mut order: Vec<usize> = (0..quotas.len()).collect();
@@ -113,7 +115,8 @@ pub(super) fn largest_remainders(quotas: &[Quota], total: usize) -> Vec<usize> {
     budget
 }
 
-/// Where the total allows one a layer, each empty layer takes one from the fullest (ties: the higher). Spec: A8.9
+/// If the total allows one for each layer, each empty layer takes one from the fullest layer (ties: the higher).
+/// Spec: A8.9
 pub(super) fn floor_of_one(mut budget: Vec<usize>, total: usize) -> Vec<usize> {
     if total >= budget.len() {
         for empty in 0..budget.len() {

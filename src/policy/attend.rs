@@ -1,5 +1,5 @@
-//! The attention of a few queries over chosen keys, in a fixed order: q·k adds over d by fused multiply-add, 16 keys side by
-//! side, and the softmax adds in the canonical order. No n × n matrix exists at any time.
+//! The attention of a few queries over chosen keys, in a fixed order: q·k adds over d by fused multiply-add, 16 keys
+//! side by side, and the softmax adds in the canonical order. No n × n matrix exists at any time.
 
 use crate::kernel::simd::vectorize;
 use crate::kernel::{push_key, scale, weights};
@@ -15,7 +15,7 @@ pub(super) struct PackedKeys<T> {
     d: usize,
     /// 1/√d_h.
     scale: T,
-    /// What scores and weights are stored in.
+    /// The type in which scores and weights are stored.
     grid: Grid,
 }
 
@@ -30,12 +30,13 @@ impl<T: Real> PackedKeys<T> {
         PackedKeys { cols, packed, d, scale: scale(d), grid }
     }
 
-    /// How many of the columns a query at prompt row `row` sees under a causal mask. Spec: A8.3
+    /// The number of columns that a query at prompt row `row` sees under a causal mask. Spec: A8.3
     pub fn causal(&self, row: usize) -> usize {
         self.cols.partition_point(|&c| c <= row)
     }
 
-    /// p = softmax(q·kᵀ / √d_h) over the first `seen` columns, zero after them. q: \[d_h\], p: [C]. Spec: E8.3, C8.3a, E9.2
+    /// p = softmax(q·kᵀ / √d_h) over the first `seen` columns, zero after them. q: \[d_h\], p: [C].
+    /// Spec: E8.3, C8.3a, E9.2
     pub fn attend(&self, q: &[T], seen: usize, p: &mut [T]) {
         vectorize(
             #[inline(always)]

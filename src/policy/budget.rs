@@ -1,10 +1,10 @@
-//! How the layers share the total: one function a rule, integers by [`apportion`](super::apportion).
+//! How the layers share the total: one function for each rule; integers by [`apportion`](super::apportion).
 
 use super::apportion::{Quota, compare, floor_of_one, largest_remainders, multiples};
 use super::{Budget, Decimal, LayerScores, Retain, apportion};
 
-/// Candidates kept in each layer: \[L\], none above `candidates`, summing to [`Retain::total`] under every rule
-/// but full. Spec: E8.7, C8.7a, C8.7b, C8.7c, D9.3, C9.3a
+/// Candidates kept in each layer: \[L\]. No value is above `candidates`, and the sum is [`Retain::total`] under every
+/// rule except full. Spec: E8.7, C8.7a, C8.7b, C8.7c, D9.3, C9.3a
 // ANCHOR: budgets
 pub(super) fn budgets(rule: Budget, retain: Retain, layers: &[LayerScores], candidates: usize) -> Vec<usize> {
     let ones = vec![1.0; layers.len()];
@@ -26,7 +26,7 @@ pub(super) fn budgets(rule: Budget, retain: Retain, layers: &[LayerScores], cand
 }
 // ANCHOR_END: budgets
 
-/// The ′ of (7): divided by the mean over layers, so that they average 1; all 1 where the mean is 0. Spec: A8.5, A8.6
+/// The ′ of (7): divided by the mean over layers, so that the average is 1; all 1 if the mean is 0. Spec: A8.5, A8.6
 // ANCHOR: relative
 fn relative(values: Vec<f64>) -> Vec<f64> {
     let mean = crate::num::sum(&values) / values.len() as f64;
@@ -34,8 +34,8 @@ fn relative(values: Vec<f64>) -> Vec<f64> {
 }
 // ANCHOR_END: relative
 
-/// Linear from max = 2·b̄ − b̄/β down to min = b̄/β; where max is over N, from N down to 2·b̄ − N. All in quotients of
-/// integers. Spec: E9.5, A9.4
+/// Linear from max = 2·b̄ − b̄/β down to min = b̄/β; if max is above N, from N down to 2·b̄ − N. All values are
+/// quotients of integers. Spec: E9.5, A9.4
 fn pyramid(beta: Decimal, retain: Retain, candidates: usize, layers: usize) -> Vec<usize> {
     let (num, den) = retain.ratio(candidates);
     let (bn, bd) = (beta.numerator(), beta.denominator());
@@ -57,8 +57,9 @@ fn pyramid(beta: Decimal, retain: Retain, candidates: usize, layers: usize) -> V
     floor_of_one(largest_remainders(&quotas, total), total)
 }
 
-/// One threshold on cumulative shares: entry j of a layer's ranking is kept while the share of importance before it is
-/// below the threshold; the threshold is where exactly the total is kept. Ties: the lower layer. Spec: E9.6, C9.6c
+/// One threshold on cumulative shares. Entry j of a layer's ranking is kept if the share of importance before the entry
+/// is below the threshold. The threshold is chosen so that exactly the total is kept; ties go to the lower layer.
+/// Spec: E9.6, C9.6c
 fn prefix(retain: Retain, layers: &[LayerScores], candidates: usize) -> Vec<usize> {
     let total = retain.total(candidates, layers.len());
     let mut entries: Vec<(Share, usize)> = layers
@@ -72,11 +73,11 @@ fn prefix(retain: Retain, layers: &[LayerScores], candidates: usize) -> Vec<usiz
     floor_of_one(budget, total)
 }
 
-/// A quotient of integers: the importance before an entry, and of all.
+/// A quotient of integers: the importance before an entry, and the importance of all entries.
 type Share = (u128, u128);
 
-/// The share of importance that stands before each entry of the ranking, of the importances averaged over kept sets:
-/// \[N_c\], ascending. Where all importances are 0, they count as equal. Spec: C9.6d
+/// The share of importance before each entry of the ranking, for importances averaged over kept sets: \[N_c\],
+/// ascending. If all importances are 0, they count as equal. Spec: C9.6d
 fn before(scores: &LayerScores) -> Vec<Share> {
     let (sets, n) = scores.importance.dim();
     let mean = |i: usize| scores.importance.column(i).iter().sum::<f64>() / sets as f64;

@@ -1,4 +1,4 @@
-//! A decimal number as it was written: digits and a point, nothing binary. 0.3 is 3/10, not its nearest double.
+//! A decimal number as it was written: digits and a point, not binary. 0.3 is 3/10, not the double nearest to 0.3.
 //! Retention, the pyramid's β and the recent share are such numbers, so that budgets are exact.
 
 use crate::error::{Error, Result, ensure};
@@ -20,7 +20,7 @@ pub struct Decimal {
     places: u32,
 }
 
-/// Enough for any double from 1e-6 up as it is printed; products with shares and layers still fit 128 bits (A8.9).
+/// Enough for any printed double from 1e-6 up; products with shares and layers still fit 128 bits (A8.9).
 const MAX_PLACES: u32 = 22;
 
 impl Decimal {

@@ -1,4 +1,4 @@
-//! Which candidates stay within a budget: what is always kept, then the most important.
+//! The candidates that stay within a budget: first the candidates that are always kept, then the most important ones.
 
 use super::{Keep, Scope};
 
@@ -39,7 +39,7 @@ pub(super) fn kept(keep: &Keep, importance: &[f64], window: &[usize], b: usize) 
 }
 
 impl Keep {
-    /// The same under a scope: if text may be evicted too, at least the prompt's last row stays.
+    /// The same parts under a scope: if text may be evicted too, at least the prompt's last row stays.
     /// Spec: D9.5, C9.5a, A9.6
     pub(super) fn within(self, scope: Scope) -> Self {
         match scope {

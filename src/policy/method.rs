@@ -14,21 +14,21 @@ use crate::error::{Result, ensure};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Policy {
-    /// Who judges.
+    /// Which rows vote.
     pub window: Window,
     /// How votes become importances.
     pub score: Score,
     /// How the layers share the total.
     pub budget: Budget,
-    /// What is always kept.
+    /// Which candidates are always kept.
     pub keep: Keep,
-    /// What may be evicted.
+    /// Which rows may be evicted.
     pub scope: Scope,
     /// Which text counts (A8.1).
     pub text: Text,
     /// How the attention of several heads is joined (A8.2).
     pub heads: Heads,
-    /// What votes are normalised over (A8.4).
+    /// The keys over which votes are normalised (A8.4).
     pub keys: Keys,
     /// Whether votes see later keys (A8.3).
     pub mask: Mask,
@@ -48,10 +48,10 @@ impl Policy {
         mask: Mask::None,
     };
 
-    /// Whether the parts go together and their numbers are in range. Spec: C9.6b
+    /// Checks that the parts fit together and that their numbers are in range. Spec: C9.6b
     ///
     /// # Errors
-    /// Naming the part that does not fit.
+    /// A part does not fit. The error names the part.
     pub fn check(&self) -> Result<()> {
         let at = |part: &str| format!("policy: {part}");
         match self.window {
@@ -87,7 +87,7 @@ impl Policy {
     /// The same policy with another α.
     ///
     /// # Errors
-    /// Where the window is not the elite, or α is not in 0 … 1.
+    /// The window is not the elite, or α is not in 0 … 1.
     pub fn with_alpha(mut self, alpha: f64) -> Result<Self> {
         ensure!(matches!(self.window, Window::Elite { .. }), "alpha", "a policy whose window is elite", self.window);
         self.window = Window::Elite { alpha };
@@ -95,7 +95,8 @@ impl Policy {
         Ok(self)
     }
 
-    /// The same policy with the number of rows that the chat template puts after the question; only `text=question` needs it.
+    /// The same policy with the number of rows that the chat template puts after the question; only `text=question`
+    /// needs it.
     pub fn with_tail(mut self, tail: usize) -> Self {
         if self.text == (Text::Question { tail: None }) {
             self.text = Text::Question { tail: Some(tail) };
@@ -108,14 +109,14 @@ impl Policy {
         self.budget != Budget::Full && !matches!(self.score, Score::Position | Score::Random(_))
     }
 
-    /// Whether `received` of [`super::Observed`] is needed: all queries vote by the model's own causal attention, and only the sum
-    /// of their votes matters. Spec: E9.1
+    /// Whether `received` of [`super::Observed`] is needed: all queries vote by the model's own causal attention, and
+    /// only the sum of the votes matters. Spec: E9.1
     pub fn needs_received(&self) -> bool {
         let single = matches!(self.budget, Budget::Sparsity { .. });
         self.votes() && self.window == Window::AllQueries && self.causal() && !single
     }
 
-    /// S: kept sets of a layer with so many KV heads. Spec: A8.2
+    /// S: the number of kept sets of a layer with this many KV heads. Spec: A8.2
     pub(super) fn sets(&self, kv_heads: usize) -> usize {
         if self.heads == Heads::Kv { kv_heads } else { 1 }
     }

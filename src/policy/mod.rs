@@ -1,10 +1,11 @@
-//! Policies: which entries of the visual KV cache stay. AirCache, the methods it is compared with, and every mixture.
+//! Policies: which entries of the visual KV cache stay. AirCache, the methods it is compared with, and every mixture of
+//! them.
 //!
 //! A [`Policy`] is plain data: who votes ([`Window`]), how votes become importances ([`Score`]), how layers share the
-//! total ([`Budget`]), what is always kept ([`Keep`]), what may be evicted ([`Scope`]), and the readings that the paper
-//! leaves open. [`presets`] names the known ones. Nothing here knows a model: queries, keys and roles go in, a [`Plan`]
-//! comes out, either at once ([`compress`]) or layer by layer ([`Scorer`]), so that only one layer's queries and keys
-//! need to be in memory although the budgets are shared over all.
+//! total ([`Budget`]), which candidates are always kept ([`Keep`]), which rows may be evicted ([`Scope`]), and the
+//! readings that the paper leaves open. [`presets`] names the known policies. No code here knows a model: it reads
+//! queries, keys and roles, and returns a [`Plan`], at once ([`compress`]) or layer by layer ([`Scorer`]). Layer by
+//! layer, only one layer's queries and keys are in memory, although all layers share the budgets.
 //!
 //! Spec: chapters 08 (AirCache) and 09 (the other methods).
 
@@ -45,9 +46,9 @@ use crate::error::Result;
 use crate::num::Real;
 use crate::roles::Roles;
 
-/// Which entries stay, from what all layers observed. seen: \[L\].
+/// Decides which entries stay, from the observations of all layers. seen: \[L\].
 ///
-/// Where not all layers fit in memory, use [`Scorer`].
+/// If not all layers fit in memory, use [`Scorer`].
 ///
 /// # Errors
 /// As [`Scorer::new`] and [`Scorer::observe`].

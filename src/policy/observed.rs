@@ -1,5 +1,5 @@
-//! The queries and keys of a layer that a policy sees, and the attention that keys receive from all queries, for methods that
-//! need it.
+//! The queries and keys of a layer that a policy sees, and the attention that keys receive from all queries, for
+//! methods that need it.
 
 use super::attend::PackedKeys;
 use crate::error::{Result, ensure};
@@ -15,12 +15,12 @@ use rayon::prelude::*;
 pub struct Observed<'a, T> {
     /// q: [H, w, d_h], the queries at `rows`.
     pub q: ArrayView3<'a, T>,
-    /// The prompt rows of the queries, ascending: \[w\]. At least those that [`super::Scorer::rows`] asks for.
+    /// The prompt rows of the queries, ascending: \[w\]. At least the rows of [`super::Scorer::rows`].
     pub rows: &'a [usize],
     /// k: [G, n, d_h], all keys.
     pub k: ArrayView3<'a, T>,
     /// [G, n]: causal attention that each key received, summed over all queries of the prompt and over the query heads
-    /// of the KV head's group (E9.1). Left out, it is computed from `q` where that holds all n rows.
+    /// of the KV head's group (E9.1). If it is left out, it is computed from `q`, which then has to hold all n rows.
     pub received: Option<ArrayView2<'a, T>>,
 }
 
@@ -30,16 +30,16 @@ impl<T: Real> Observed<'_, T> {
         self.q.shape()[0] / self.k.shape()[0].max(1)
     }
 
-    /// The query of head `h` at a row that was asked for: \[d_h\].
+    /// The query of head `h` at one of the requested rows: \[d_h\].
     pub(super) fn query(&self, h: usize, row: usize) -> Vec<T> {
         let i = self.rows.partition_point(|&r| r < row);
         self.q.slice(s![h, i, ..]).to_vec()
     }
 
-    /// Whether the shapes fit each other and `n` rows, and the queries of `wanted` are there.
+    /// Checks that the shapes fit each other and `n` rows, and that the queries of `wanted` are present.
     ///
     /// # Errors
-    /// Naming the array that does not fit. Spec: C8.1a
+    /// An array does not fit. The error names the array. Spec: C8.1a
     pub(super) fn check(&self, layer: usize, n: usize, wanted: &[usize]) -> Result<()> {
         let at = |what: &str| format!("layer {layer}: {what}");
         let (q, k) = (self.q.shape(), self.k.shape());
@@ -68,7 +68,7 @@ impl<T: Real> Observed<'_, T> {
     /// [G, n]: the attention received, as given or computed.
     ///
     /// # Errors
-    /// Where it is not given and not all queries are there.
+    /// The attention is not given, and some queries are missing.
     pub(super) fn received(&self, layer: usize) -> Result<Array2<T>> {
         if let Some(r) = &self.received {
             return Ok(r.to_owned());
@@ -83,7 +83,7 @@ impl<T: Real> Observed<'_, T> {
 /// KV head's group (ascending). q: [H, n, d_h], k: [G, n, d_h] → [G, n]. Row by row: nothing of size n × n.
 ///
 /// # Panics
-/// Unless both have the same n and d_h, and G divides H (E9.1).
+/// The two arrays differ in n or d_h, or G does not divide H (E9.1).
 /// Spec: E9.1
 pub fn received<T: Real>(q: ArrayView3<'_, T>, k: ArrayView3<'_, T>) -> Array2<T> {
     let (heads, n, _) = q.dim();

@@ -1,16 +1,17 @@
-//! The parts of a policy: who votes, how votes become importances, how layers share, what is always kept, and the
-//! readings that the paper leaves open. Plain data; what each means is in its own file, how each is written in text.rs.
+//! The parts of a policy: who votes, how votes become importances, how layers share, which candidates are always kept,
+//! and the readings that the paper leaves open. Plain data: each part has its own file, and text.rs defines how a part
+//! is written.
 
 use super::Decimal;
 
-/// Who judges the candidates. Spec: D8.3, D9.1
+/// Which rows judge the candidates. Spec: D8.3, D9.1
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Window {
-    /// Nobody: for scores that look at no attention.
+    /// No row: for scores that do not use attention.
     Nobody,
     /// Every query of the prompt, by the model's own causal attention.
     AllQueries,
-    /// The last N prompt rows, whatever their role.
+    /// The last N prompt rows, of any role.
     Last(usize),
     /// The last N of the text that counts (A8.1).
     LastText(usize),
@@ -30,7 +31,7 @@ pub enum Window {
 pub enum Score {
     /// The mean of the window's attention rows.
     Mean,
-    /// Their sum.
+    /// The sum of the window's attention rows.
     Sum,
     /// The mean, average-pooled over prompt positions with this odd kernel.
     Pool(usize),
@@ -43,7 +44,7 @@ pub enum Score {
 /// How the layers share the total. Spec: D9.3
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Budget {
-    /// No eviction at all, whatever the retention.
+    /// No eviction at all, for any retention.
     Full,
     /// The same for every layer.
     Uniform,
@@ -63,7 +64,7 @@ pub enum Budget {
     Strength,
     /// In proportion to skewness.
     Skewness,
-    /// In proportion to the mean of the two.
+    /// In proportion to the mean of strength and skewness.
     Both,
 }
 
@@ -81,7 +82,7 @@ pub struct Keep {
 }
 
 impl Keep {
-    /// None: only importance counts.
+    /// No candidates: only importance counts.
     pub const TOP: Keep = Keep { first: 0, last: 0, window: false, recent: Decimal::new(0, 0) };
 }
 
@@ -97,13 +98,14 @@ pub enum Scope {
 /// Which text counts. Spec: A8.1
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Text {
-    /// Every text row after the last visual row, the template's tail included.
+    /// Every text row after the last visual row, including the template's tail.
     After,
     /// Every text row.
     All,
     /// As `After`, without the template's tail.
     Question {
-        /// Rows of the tail; none until [`super::Policy::with_tail`] sets it, which needs to know the template.
+        /// Rows of the tail; none until [`super::Policy::with_tail`] sets the number, because it depends on the
+        /// template.
         tail: Option<usize>,
     },
 }
@@ -111,15 +113,15 @@ pub enum Text {
 /// How the attention of several heads is joined. Spec: A8.2
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Heads {
-    /// Attention is averaged over all query heads; one kept set a layer.
+    /// Attention is averaged over all query heads; one kept set for each layer.
     Mean,
     /// As `Mean`, with the union of the query heads' own elite sets as window.
     Union,
-    /// Each KV head has its own window and kept set, from the query heads of its group.
+    /// Each KV head has its own window and kept set, computed from the query heads of its group.
     Kv,
 }
 
-/// Which keys the votes are normalised over. Spec: A8.4
+/// The keys over which votes are normalised. Spec: A8.4
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keys {
     /// The candidates and the window.
@@ -133,8 +135,8 @@ pub enum Keys {
 /// Whether a vote sees keys after its own row. Spec: A8.3
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mask {
-    /// A vote sees them.
+    /// A vote sees later keys.
     None,
-    /// A vote does not see them.
+    /// A vote does not see later keys.
     Causal,
 }

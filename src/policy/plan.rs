@@ -1,11 +1,11 @@
-//! The plan: which prompt rows each KV head of each layer keeps, and the decisions that led there.
+//! The plan: the prompt rows that each KV head of each layer keeps, and the decisions behind them.
 
 use super::Policy;
 use crate::roles::Roles;
 use crate::stage::{Site, Stage};
 use ndarray::{Array1, Array2, ArrayD};
 
-/// What stays in the cache. Spec: D8.4, C8.4a, C8.4b, C8.4c
+/// The entries that stay in the cache. Spec: D8.4, C8.4a, C8.4b, C8.4c
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// Layer, KV head: the prompt rows that stay, ascending, text included.
@@ -45,7 +45,7 @@ pub struct LayerScores {
     pub strength: f64,
     /// s_k before any clamp, the mean over S. Spec: E8.6, A8.6
     pub skewness: f64,
-    /// The share of attention entries of some weight, in 0.01 … 1; 1 unless the budget is sparsity. Spec: E9.7
+    /// The share of attention entries with enough weight, in 0.01 … 1; 1 unless the budget is sparsity. Spec: E9.7
     pub density: f64,
 }
 
@@ -79,8 +79,9 @@ impl Plan {
 
     /// The bundle's `policy.*` tensors with their stages, in causal order; empty for a plan without decisions.
     ///
-    /// `window` is I64 \[w\], a U8 mask [G, n] under `heads=kv`; `importance` \[N_c\] or [G, N_c]; `kept` \[b\] or [G, b];
-    /// `strength`, `skewness` F64 \[L\]; `budget` I64 \[L\]. A score without attention has no window and no importances.
+    /// `window` is I64 \[w\], a U8 mask [G, n] under `heads=kv`; `importance` \[N_c\] or [G, N_c]; `kept` \[b\] or [G,
+    /// b]; `strength`, `skewness` F64 \[L\]; `budget` I64 \[L\]. A score without attention has no window and no
+    /// importances.
     /// Spec: D8.4
     pub fn tensors(&self) -> Vec<(Stage, Values)> {
         let Some(d) = &self.decisions else { return vec![] };

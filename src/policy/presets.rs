@@ -1,4 +1,4 @@
-//! The known methods, by name: one table, which the command `policies` prints and the tests go through.
+//! The known methods, by name: one table. The command `policies` prints the table, and the tests go through it.
 
 use super::{Budget, Decimal, Heads, Keep, Keys, Policy, Scope, Score, Window};
 use crate::error::{Error, Result};
@@ -10,17 +10,17 @@ pub struct Preset {
     pub name: &'static str,
     /// The parts.
     pub policy: Policy,
-    /// What it is, in one line.
+    /// A description of the method, in one line.
     pub line: &'static str,
-    /// Where it comes from.
+    /// The source of the method.
     pub source: &'static str,
-    /// Where this, the paper and public implementations differ; empty where nothing is known to.
+    /// How this library, the paper and public implementations differ; empty if no difference is known.
     pub notes: &'static str,
 }
 
 const AIRCACHE: Policy = Policy::AIRCACHE;
 const OURS: &str = "AirCache, arXiv 2503.23956";
-/// The model's own attention, as all the older methods use it.
+/// The model's own attention; all older methods use it.
 const CAUSAL: Policy = Policy { keys: Keys::Causal, budget: Budget::Uniform, ..AIRCACHE };
 /// Spec: A9.1, A9.2
 const SNAPKV: Policy = Policy {
@@ -182,7 +182,7 @@ pub fn presets() -> &'static [Preset] {
 /// The method of that name.
 ///
 /// # Errors
-/// Unknown name; the message lists the known ones.
+/// The name is unknown. The message lists the known names.
 pub fn preset(name: &str) -> Result<&'static Preset> {
     PRESETS.iter().find(|p| p.name == name).ok_or_else(|| {
         let known: Vec<_> = PRESETS.iter().map(|p| p.name).collect();

@@ -1,11 +1,11 @@
-//! How much of the visual cache stays: a fraction as written, or a mean number of tokens a layer.
+//! How much of the visual cache stays: a fraction as written, or a mean number of tokens for each layer.
 
 use super::Decimal;
 use crate::error::{Error, Result, ensure};
 use std::fmt;
 use std::str::FromStr;
 
-/// The retention asked for. Spec: D8.2
+/// The requested retention. Spec: D8.2
 ///
 /// ```
 /// use aircache::policy::Retain;
@@ -29,15 +29,15 @@ impl Retain {
     /// A fraction from a double, read as the shortest decimal that names it.
     ///
     /// # Errors
-    /// Unless 0 < r ≤ 1.
+    /// r is not in 0 < r ≤ 1.
     pub fn fraction(r: f64) -> Result<Self> {
         Decimal::of(r).and_then(Self::checked).map_err(|e| Error { at: "retain".into(), got: r.to_string(), ..e })
     }
 
-    /// A mean number of tokens a layer.
+    /// A mean number of tokens for each layer.
     ///
     /// # Errors
-    /// Where it is 0.
+    /// The number is 0.
     pub fn tokens(tokens: usize) -> Result<Self> {
         ensure!(tokens > 0, "retain-tokens", "at least 1 token in each layer", tokens);
         Ok(Retain::Tokens(tokens))

@@ -1,4 +1,4 @@
-//! How votes become importances, and the statistics of a layer that budgets are shared out by.
+//! How votes become importances, and the statistics of a layer that decide the layers' budgets.
 
 use super::attend::PackedKeys;
 use super::sight::Sight;
@@ -11,13 +11,13 @@ use rayon::prelude::*;
 
 /// The attention of one query head's window, summed over the window's rows.
 struct Votes<T> {
-    /// \[n\], zero at keys that are not looked at.
+    /// \[n\], zero at keys that the head does not look at.
     sum: Vec<T>,
-    /// Entries that reach p times their row's maximum, and entries in all.
+    /// The number of entries that reach p times their row's maximum, and the number of all entries.
     dense: (u64, u64),
 }
 
-/// Scores one layer; NaN names the layer and the token. Spec: E8.3, E8.4, C8.4e, D9.2, C9.1b
+/// Scores one layer. An error for NaN names the layer and the token. Spec: E8.3, E8.4, C8.4e, D9.2, C9.1b
 pub(super) fn score<T: Real>(
     sight: &Sight,
     layer: usize,
@@ -32,7 +32,7 @@ pub(super) fn score<T: Real>(
     let mut density = 1.0;
     let mut importance = Array2::zeros((sets, sight.candidates.len()));
     if sight.candidates.is_empty() {
-        // Nothing to judge (A8.13).
+        // There are no candidates to judge (A8.13).
     } else if !policy.votes() {
         importance.indexed_iter_mut().for_each(|((set, i), x)| *x = unattended(policy.score, layer, set, i));
     } else {
@@ -135,9 +135,9 @@ fn votes<T: Real>(sight: &Sight, seen: &Observed<'_, T>, g: usize, window: &[usi
 }
 // ANCHOR_END: votes
 
-/// Average pooling over prompt positions, as `avg_pool1d` with padding ⌊kernel/2⌋: what lies outside the prompt, and the
-/// window's own columns (unless everything votes), count 0, and the divisor is
-/// always `kernel`. a: \[n\] → \[n\]. Spec: E9.3, C9.3b
+/// Average pooling over prompt positions, as `avg_pool1d` with padding ⌊kernel/2⌋. Positions outside the prompt count
+/// 0, and so do the window's own columns (unless every row votes). The divisor is always `kernel`. a: \[n\] → \[n\].
+/// Spec: E9.3, C9.3b
 fn pool<T: Real>(mut a: Vec<T>, window: &[usize], kernel: usize) -> Vec<T> {
     if window.len() < a.len() {
         window.iter().for_each(|&row| a[row] = T::ZERO);
@@ -150,7 +150,7 @@ fn pool<T: Real>(mut a: Vec<T>, window: &[usize], kernel: usize) -> Vec<T> {
     (0..a.len()).map(at).collect()
 }
 
-/// Importances that look at no attention, above 0: candidate i of `set` in `layer`. Spec: E9.4, C9.4a
+/// Importances that do not use attention, above 0: candidate i of `set` in `layer`. Spec: E9.4, C9.4a
 fn unattended(score: Score, layer: usize, set: usize, i: usize) -> f64 {
     match score {
         Score::Random(seed) => {

@@ -1,5 +1,5 @@
-//! A policy at work on one prompt: it observes each layer, then shares out budgets, then chooses kept sets. A replay starts at
-//! any of these steps, from decisions that a candidate made.
+//! A policy at work on one prompt: it observes each layer, then divides the budgets, then chooses kept sets. A replay
+//! starts at any of these steps, from the decisions of a candidate.
 
 use super::sight::Sight;
 use super::{Decisions, LayerScores, Observed, Plan, Policy, Retain, Window, budget, keep, score, window};
@@ -8,7 +8,7 @@ use crate::num::{Grid, Real};
 use crate::roles::Roles;
 use ndarray::Array2;
 
-/// A policy at work on one prompt, layer by layer: observe each layer, let its queries and keys go, then decide. One
+/// A policy at work on one prompt, layer by layer: observe each layer, free its queries and keys, then decide. One
 /// observation serves any number of retentions. Spec: D8.1
 #[derive(Debug, Clone)]
 pub struct Scorer {
@@ -16,16 +16,17 @@ pub struct Scorer {
 }
 
 impl Scorer {
-    /// A policy looking at a prompt.
+    /// The scorer of a policy for a prompt.
     ///
     /// # Errors
-    /// Parts that do not go together; a window that needs text which the prompt does not have (A8.13).
+    /// Parts do not fit together; the window needs text, but the prompt has no text that counts (A8.13).
     pub fn new(policy: &Policy, roles: &Roles) -> Result<Self> {
         policy.check()?;
         Ok(Scorer { sight: Sight::new(policy, roles)? })
     }
 
-    /// The same scorer storing scores and weights in a GPU's type, as an implementation in that type may. Spec: R10.5
+    /// The same scorer, which stores scores and weights in a GPU's type, as an implementation in that type may.
+    /// Spec: R10.5
     pub fn storing(self, grid: Grid) -> Self {
         Scorer { sight: Sight { grid, ..self.sight } }
     }
@@ -43,10 +44,10 @@ impl Scorer {
         score::score(&self.sight, layer, seen, None)
     }
 
-    /// The same with this window, \[S\]\[w\], instead of the one that the policy would choose. Spec: D10.7
+    /// As [`observe`](Self::observe), through this window, \[S\]\[w\], instead of the policy's own window. Spec: D10.7
     ///
     /// # Errors
-    /// As [`observe`](Self::observe); a window that is no set of rows that may vote, or another number of windows.
+    /// As [`observe`](Self::observe); the window is no set of rows that may vote, or the number of windows is wrong.
     pub fn observe_through<T: Real>(
         &self,
         layer: usize,
@@ -60,8 +61,8 @@ impl Scorer {
         score::score(&self.sight, layer, seen, Some(window))
     }
 
-    /// The attention that an elite is read off: \[A\]\[N_t\] over the text rows that count, A = 1, or G under `heads=kv`, or H
-    /// under `heads=union`; none for other windows. Spec: E8.1
+    /// The attention from which an elite is chosen: \[A\]\[N_t\] over the text rows that count, A = 1, or G under
+    /// `heads=kv`, or H under `heads=union`; none for other windows. Spec: E8.1
     ///
     /// # Errors
     /// Shapes that do not fit, queries that are missing.
@@ -83,7 +84,7 @@ impl Scorer {
     /// The plan, from the scores of all layers, in order.
     ///
     /// # Panics
-    /// Where `layers` come from another prompt or policy (D8.4).
+    /// `layers` come from another prompt or policy (D8.4).
     /// Spec: E8.7, D8.4
     pub fn decide(&self, retain: Retain, layers: &[LayerScores]) -> Plan {
         self.keep(self.budget(retain, layers), layers)
@@ -122,10 +123,11 @@ impl Scorer {
         &self.sight.candidates
     }
 
-    /// The prompt rows that each KV head of a layer keeps. sets: the layer's kept candidates, one set, or one for each KV head.
+    /// The prompt rows that each KV head of a layer keeps. sets: the layer's kept candidates, one set, or one for each
+    /// KV head.
     ///
     /// # Panics
-    /// Where a kept candidate is out of range (D8.4).
+    /// A kept candidate is out of range (D8.4).
     pub fn rows_kept(&self, sets: &[Vec<usize>], kv_heads: usize) -> Vec<Vec<usize>> {
         let (n, candidates) = (self.sight.n, &self.sight.candidates);
         let rows: Vec<Vec<usize>> = sets.iter().map(|kept| staying(n, candidates, kept)).collect();
@@ -133,7 +135,7 @@ impl Scorer {
     }
 }
 
-/// The prompt rows that stay: all that are no candidates, and the kept ones.
+/// The prompt rows that stay: the kept candidates, and all rows that are no candidates.
 fn staying(n: usize, candidates: &[usize], kept: &[usize]) -> Vec<usize> {
     let mut stays = vec![true; n];
     candidates.iter().for_each(|&row| stays[row] = false);

@@ -1,4 +1,4 @@
-//! A prompt as a policy sees it: which rows may be evicted, and which may turn out to vote.
+//! A prompt as a policy sees it: the rows that may be evicted, and the rows that may vote.
 
 use super::{Policy, Scope, Text, Window};
 use crate::error::{Error, Result, ensure};
@@ -10,19 +10,19 @@ use crate::roles::Roles;
 pub(super) struct Sight {
     /// The policy.
     pub policy: Policy,
-    /// What it stores scores and weights in.
+    /// The type in which the policy stores scores and weights.
     pub grid: Grid,
     /// n: prompt rows.
     pub n: usize,
-    /// Rows that may be evicted, ascending. Empty where the prompt has no visual row (A8.13).
+    /// Rows that may be evicted, ascending. Empty if the prompt has no visual row (A8.13).
     pub candidates: Vec<usize>,
-    /// Rows whose queries must be observed, ascending: all the rows that may turn out to vote.
+    /// Rows whose queries must be observed, ascending: all rows that may vote.
     pub rows: Vec<usize>,
 }
 
 impl Sight {
     /// # Errors
-    /// Where the window needs text that the prompt does not have (A8.13).
+    /// The window needs text, but the prompt has no text that counts (A8.13).
     pub fn new(policy: &Policy, roles: &Roles) -> Result<Self> {
         let visual = roles.visual();
         let n = roles.len();
@@ -75,10 +75,10 @@ fn counted(text: Text, roles: &Roles) -> Result<Vec<usize>> {
 }
 
 impl Policy {
-    /// The prompt rows whose queries must be observed, ascending: few, unless the text is long.
+    /// The prompt rows whose queries must be observed, ascending. There are few rows, unless the text is long.
     ///
     /// # Errors
-    /// Where the window needs text that the prompt does not have (A8.13).
+    /// The window needs text, but the prompt has no text that counts (A8.13).
     pub fn rows(&self, roles: &Roles) -> Result<Vec<usize>> {
         Ok(Sight::new(self, roles)?.rows)
     }

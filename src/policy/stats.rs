@@ -14,10 +14,10 @@ pub fn strength(importance: &[f64]) -> f64 {
 }
 // ANCHOR_END: strength
 
-/// s_k = N / ((N−1)(N−2)) · Σ ((I − μ) / σ)³, σ the sample deviation (A8.7): how concentrated the look is.
+/// s_k = N / ((N−1)(N−2)) · Σ ((I − μ) / σ)³, σ the sample deviation (A8.7): how concentrated the layer's attention is.
 ///
-/// 0 for fewer than three importances, and if all are equal (A8.6). The importances themselves are compared: their mean is
-/// rounded, and the deviations from it would not be 0. Spec: E8.6, C8.6a, C8.6b, A8.6, A8.7
+/// 0 for fewer than three importances, and if all are equal (A8.6). The importances themselves are compared: their mean
+/// is rounded, so the deviations from the mean would not be 0. Spec: E8.6, C8.6a, C8.6b, A8.6, A8.7
 ///
 /// ```
 /// assert!((aircache::policy::skewness(&[0.0, 0.0, 3.0]) - 3f64.sqrt()).abs() < 1e-15);
@@ -28,7 +28,7 @@ pub fn skewness(importance: &[f64]) -> f64 {
     if importance.len() < 3 || importance.iter().all(|&i| i == importance[0]) {
         return 0.0;
     }
-    // Relative to the largest, so that squares of faint importances do not underflow.
+    // Divided by the largest importance, so that squares of small importances do not underflow.
     let largest = importance.iter().copied().fold(0.0, f64::max);
     let relative: Vec<f64> = importance.iter().map(|i| i / largest).collect();
     let mu = sum(&relative) / n;
@@ -41,13 +41,13 @@ pub fn skewness(importance: &[f64]) -> f64 {
 }
 // ANCHOR_END: skewness
 
-/// A statistic of a layer that has several kept sets: the mean of theirs. importance: [S, N_c]. Spec: E8.5, E8.6
+/// A statistic of a layer with several kept sets: the mean over the sets. importance: [S, N_c]. Spec: E8.5, E8.6
 pub(crate) fn over_sets(importance: &Array2<f64>, statistic: fn(&[f64]) -> f64) -> f64 {
     let each: Vec<f64> = importance.rows().into_iter().map(|row| statistic(&row.to_vec())).collect();
     sum(&each) / each.len().max(1) as f64
 }
 
-/// How many entries of a row of attention reach `least` times its maximum. p: [C]. Spec: E9.7
+/// The number of entries of an attention row that reach `least` times the row's maximum. p: [C]. Spec: E9.7
 pub(super) fn reaching<T: Real>(p: &[T], least: T) -> u64 {
     let max = p.iter().copied().fold(T::NEG_INFINITY, T::max);
     p.iter().filter(|&&p| p >= least * max).count() as u64

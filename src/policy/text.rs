@@ -21,7 +21,7 @@ impl Policy {
         ]
     }
 
-    /// The name of the preset that this is, if it is one.
+    /// The name of the preset that equals this policy, if there is one.
     pub fn name(&self) -> Option<&'static str> {
         presets().iter().find(|p| p.policy == *self).map(|p| p.name)
     }
@@ -53,7 +53,8 @@ impl Policy {
 impl FromStr for Policy {
     type Err = Error;
 
-    /// A preset's name, parts (`part=value`, the others being AirCache's), or a name and then the parts that differ.
+    /// Reads a preset's name, or parts (`part=value`; other parts are AirCache's), or a name followed by the parts that
+    /// differ.
     /// Spec: D9.6, C9.6a
     fn from_str(text: &str) -> Result<Self> {
         let mut policy = Policy::AIRCACHE;
@@ -70,7 +71,7 @@ impl FromStr for Policy {
 }
 
 impl fmt::Display for Policy {
-    /// The preset's name, or the parts that are not AirCache's. Spec: D9.6
+    /// Writes the preset's name, or the parts that differ from AirCache's. Spec: D9.6
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(name) = self.name() {
             return f.write_str(name);
@@ -80,8 +81,8 @@ impl fmt::Display for Policy {
     }
 }
 
-/// The JSON form: `{"name": …}` and any of the parts; `alpha` beside `"window": "elite"` is taken as well. Parts left
-/// out are the named preset's, or AirCache's. Unknown keys are ignored. Spec: D9.6
+/// The JSON form: `{"name": …}` and any of the parts; `alpha` beside `"window": "elite"` is accepted too. A part that
+/// is left out is the named preset's, or AirCache's. Unknown keys are ignored. Spec: D9.6
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 #[serde(default, expecting = "a JSON object with the parts of a policy")]
 struct Form {

@@ -1,4 +1,4 @@
-//! Who votes in a layer: the window, which for the elite depends on the attention among the text.
+//! The rows that vote in a layer: the window. The elite window depends on the attention among the text.
 
 use super::attend::PackedKeys;
 use super::sight::Sight;
@@ -7,7 +7,8 @@ use crate::error::{Result, ensure};
 use crate::num::{Grid, Real};
 use ndarray::s;
 
-/// The windows of one layer: \[S\]\[w\], S = 1, or G under `heads=kv`. Each ascending, none empty. Spec: E8.1, E8.2, A8.2
+/// The windows of one layer: \[S\]\[w\], S = 1, or G under `heads=kv`. Each is ascending and not empty.
+/// Spec: E8.1, E8.2, A8.2
 ///
 /// # Errors
 /// NaN in the attention among the text.
@@ -36,8 +37,8 @@ pub(super) fn select<T: Real>(sight: &Sight, layer: usize, seen: &Observed<'_, T
     Ok(vec![all])
 }
 
-/// The rows of Att that elites are read off, averaged over the heads that share one: \[A\]\[N_t\], A = 1, or G under
-/// `heads=kv`, or H under `heads=union`. Spec: E8.1, A8.2
+/// The rows of Att from which elites are chosen, averaged over the heads that share an elite: \[A\]\[N_t\], A = 1, or G
+/// under `heads=kv`, or H under `heads=union`. Spec: E8.1, A8.2
 pub(super) fn attention<T: Real>(sight: &Sight, seen: &Observed<'_, T>) -> Vec<Vec<T>> {
     let att = text_attention(&sight.rows, seen, sight.grid);
     let mean = |heads: &[Vec<T>]| {
@@ -72,7 +73,7 @@ fn text_attention<T: Real>(text: &[usize], seen: &Observed<'_, T>, grid: Grid) -
 }
 // ANCHOR_END: text_attention
 
-/// The elite of a row of attention: the entries that reach α times the largest, ascending. Spec: E8.2, C8.2b
+/// The elite of an attention row: the entries that reach α times the largest entry, ascending. Spec: E8.2, C8.2b
 ///
 /// ```
 /// assert_eq!(aircache::policy::elite(&[0.5, 0.05, 0.45], 0.9), [0, 2]);

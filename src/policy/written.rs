@@ -5,7 +5,7 @@ use crate::error::{Error, Result, ensure};
 use std::fmt;
 use std::str::FromStr;
 
-/// `word:argument` in two.
+/// Splits `word:argument` into word and argument.
 fn split(text: &str) -> (&str, Option<&str>) {
     text.split_once(':').map_or((text, None), |(word, argument)| (word, Some(argument)))
 }
@@ -15,7 +15,7 @@ fn number<N: FromStr>(argument: Option<&str>, default: Option<N>) -> Option<N> {
     argument.map_or(default, |a| a.parse().ok())
 }
 
-/// Implements FromStr by `$read: fn(&str, Option<&str>) -> Option<Self>`, and names what would have been accepted.
+/// Implements FromStr by `$read: fn(&str, Option<&str>) -> Option<Self>`; the error names the accepted forms.
 macro_rules! written {
     ($part:ty, $name:literal, $accepted:literal, |$word:ident, $argument:ident| $read:expr) => {
         impl FromStr for $part {
@@ -30,7 +30,7 @@ macro_rules! written {
     };
 }
 
-/// Implements both ways for a part that is one of a few words.
+/// Implements `FromStr` and `Display` for a part that is one of a few words.
 macro_rules! words {
     ($part:ty, $name:literal, $accepted:literal, $($word:literal => $value:path),+) => {
         written!($part, $name, $accepted, |word, argument| match (word, argument) {
@@ -157,7 +157,8 @@ impl fmt::Display for Text {
 impl FromStr for Keep {
     type Err = Error;
 
-    /// `top`, and after it any of `+first:N`, `+last:N`, `+window`, `+recent:SHARE` (a half if left out).
+    /// Reads `top`, followed by any of `+first:N`, `+last:N`, `+window`, `+recent:SHARE` (a half if the share is left
+    /// out).
     fn from_str(text: &str) -> Result<Self> {
         let bad = || {
             let accepted = "top, with any of +first:N, +last:N, +window, +recent:SHARE after it";

@@ -1,6 +1,6 @@
-//! Stages: the places of the flow that have a name. One table says of each stage what it is called, what it holds and what it
-//! is computed from. Recording, causal order, replay, layouts, `aircache stages` and T1.2 of the specification read it.
-//! Spec: D1.3, T1.2
+//! Stages: the named places of the flow. One table gives each stage its name, its contents and the stages that it is
+//! computed from. Recording, causal order, replay, layouts, `aircache stages` and T1.2 of the specification read this
+//! table. Spec: D1.3, T1.2
 
 mod name;
 mod origin;

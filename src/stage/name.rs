@@ -5,7 +5,7 @@ use super::table::TABLE;
 use std::cmp::Ordering;
 use std::fmt;
 
-/// One stage: a row of the table, with its layer and its step. Its order is the causal one.
+/// One stage: a row of the table, with its layer and its step. Stages compare in causal order.
 ///
 /// ```
 /// use aircache::stage::{Site, Stage};
@@ -27,7 +27,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// A stage of which there is one.
+    /// A stage that exists once.
     pub fn once(site: Site) -> Stage {
         Stage { site, layer: 0, step: 0 }
     }
@@ -47,7 +47,7 @@ impl Stage {
         Stage { site, layer, step }
     }
 
-    /// The stage of this name; none where no stage is written so.
+    /// The stage of this name; none if no stage has exactly this name.
     pub fn parse(name: &str) -> Option<Stage> {
         let words: Vec<&str> = name.split('.').collect();
         let [part, numbers @ .., last] = &words[..] else { return None };
@@ -66,7 +66,7 @@ impl Stage {
             Place::Step => (number()?, 0),
             Place::StepLayer => (number()?, number()?),
         };
-        // Numbers are written in one way.
+        // Each number has only one valid spelling.
         Some(Stage { site: row.site, layer, step }).filter(|stage| stage.to_string() == name)
     }
 
@@ -80,7 +80,8 @@ impl Stage {
         &TABLE[self.site as usize]
     }
 
-    /// The stage that was probably meant by a name that is none: the numbers written otherwise, or one or two letters off.
+    /// The stage that was probably meant by an unknown name: numbers are written differently, or one or two letters
+    /// differ.
     ///
     /// ```
     /// use aircache::stage::Stage;
@@ -109,17 +110,17 @@ impl Stage {
         near.min_by_key(|(off, _)| *off).map(|(_, stage)| stage)
     }
 
-    /// Whether a pass computes the stage as numbers of one shape: of tower, projector, decoder, or of a decode step.
+    /// Whether a pass computes the stage as numbers of one shape: a stage of tower, projector, decoder or decode step.
     pub fn is_computed(self) -> bool {
         matches!(self.row().part, "vision" | "projector" | "decoder" | "step")
     }
 
-    /// Whether the stage belongs to a decode step, where a prompt's row axis is left out of its shape.
+    /// Whether the stage belongs to a decode step. The shape of such a stage has no axis for the prompt's rows.
     pub fn is_step(self) -> bool {
         matches!(self.row().place, Place::Step | Place::StepLayer)
     }
 
-    /// The stages of these names in causal order, each once; names that are no stages are left out.
+    /// The stages of these names in causal order, each once; names that are no stages are skipped.
     pub fn sorted<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Stage> {
         let mut stages: Vec<Stage> = names.filter_map(Stage::parse).collect();
         stages.sort_unstable();
@@ -127,7 +128,7 @@ impl Stage {
         stages
     }
 
-    /// What the causal order compares: runs of rows that repeat together, then steps, layers, rows.
+    /// The key of the causal order: runs of rows that repeat together, then steps, layers, rows.
     fn rank(self) -> (usize, usize, usize, Site) {
         let run = |r: &Row| (r.part, r.place == Place::Step || r.place == Place::StepLayer, r.place == Place::Once);
         let rows = &TABLE[..=self.site as usize];
@@ -162,7 +163,7 @@ impl fmt::Display for Stage {
     }
 }
 
-/// How many letters have to be added, left out or changed.
+/// The number of letters to add, remove or change.
 fn distance(a: &[char], b: &[char]) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! What a stage is computed from, for a model of some size. Not here: who has which stage.
+//! The stages that a stage is computed from, for a model of some size. Not here: which program has which stage.
 
 use super::name::Stage;
 use super::row::{From, Place, Row, Site};
@@ -20,23 +20,24 @@ impl From {
     }
 }
 
-/// What of a model and a prompt decides what stages are computed from.
+/// The facts of a model and a prompt that decide from which stages a stage is computed.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts {
     /// Decoder layers.
     pub layers: usize,
-    /// Vision layers that are computed.
+    /// The number of vision layers that are computed.
     pub vision_layers: usize,
-    /// The stage that tells how pixels lie.
+    /// The stage that gives the arrangement of pixels.
     pub lie: Site,
-    /// Whether images decide where rows stand (M-RoPE).
+    /// Whether images decide the positions of rows (M-RoPE).
     pub placed: bool,
     /// Whether the prompt has visual rows.
     pub visual: bool,
 }
 
 impl Facts {
-    /// What a stage is computed from; none for a stage that comes from outside, or of a layer that the model lacks.
+    /// The stages that a stage is computed from; none if the stage is an input, or if the model does not have its
+    /// layer.
     pub fn origins(&self, stage: Stage) -> Option<Vec<Stage>> {
         let layers = |row: &Row| if row.place == Place::VisionLayer { self.vision_layers } else { self.layers };
         let row = stage.row();
@@ -65,7 +66,7 @@ impl Facts {
             From::Placed(site) if self.placed => vec![at(site, 0)],
             From::Visual(site) if self.visual => vec![at(site, 0)],
             From::Placed(_) | From::Visual(_) => vec![],
-            // Later layers of a tower stand behind the first, which tells how pixels lie.
+            // Later layers of a tower follow the first layer, which already depends on the arrangement of pixels.
             From::Lie if row.place == Place::VisionLayer && stage.layer > 0 => vec![],
             From::Lie if row.site == Site::Features && self.vision_layers > 0 => vec![],
             From::Lie => vec![Stage::once(self.lie)],

@@ -1,4 +1,4 @@
-//! What the table says of a stage: which it is, its name, shape and kind, and what it is computed from.
+//! The contents of the table: for each stage its site, name, shape and kind, and the stages that it is computed from.
 
 /// Which row of the table a stage belongs to.
 #[allow(missing_docs, reason = "the table says what each is")]
@@ -40,29 +40,29 @@ pub enum Site {
     OutputIds,
 }
 
-/// How many stages a row of the table has, and which numbers stand in their names.
+/// How often a stage of this row exists, and which numbers stand in its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// One: `decoder.norm`.
+    /// Once: `decoder.norm`.
     Once,
-    /// One a layer of the vision tower: `vision.03.out`.
+    /// Once for each layer of the vision tower: `vision.03.out`.
     VisionLayer,
-    /// One a decoder layer: `decoder.07.mix`.
+    /// Once for each decoder layer: `decoder.07.mix`.
     Layer,
-    /// One a decode step: `step.0007.logits`.
+    /// Once for each decode step: `step.0007.logits`.
     Step,
-    /// One a decode step and decoder layer: `step.0007.03.mix`.
+    /// Once for each decode step and decoder layer: `step.0007.03.mix`.
     StepLayer,
 }
 
 /// How a stage's values are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Real numbers, by the errors that honest computations show.
+    /// Real numbers, compared by the errors of honest computations.
     Numbers,
-    /// Whole numbers, which have to be the same.
+    /// Whole numbers, which have to be equal.
     Integers,
-    /// Rows or tokens that a rule chose, by the choices that honest computations allow.
+    /// Rows or tokens that a rule chose, compared by the choices that honest computations allow.
     Set,
 }
 
@@ -77,26 +77,26 @@ impl Kind {
     }
 }
 
-/// A part of what a stage is computed from.
+/// One input of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum From {
     /// The other stage of the same layer and step.
     Here(Site),
-    /// The stage one layer before; in the first layer the other one.
+    /// The first stage, of the layer before; in the first layer the second stage.
     Before(Site, Site),
-    /// The stage of the last layer; without layers the other one.
+    /// The first stage, of the last layer; the second stage if there are no layers.
     Last(Site, Site),
     /// The stage of every layer.
     Every(Site),
-    /// The stage, where images decide where rows stand (M-RoPE).
+    /// The stage, if images decide the positions of rows (M-RoPE).
     Placed(Site),
-    /// The stage, where the prompt has visual rows.
+    /// The stage, if the prompt has visual rows.
     Visual(Site),
-    /// The stage that tells how pixels lie: sizes, or grids.
+    /// The stage that gives the arrangement of pixels: sizes, or grids.
     Lie,
 }
 
-/// What is known of a stage.
+/// Everything known about a stage.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
     /// The row's own place in the table.
@@ -105,26 +105,26 @@ pub struct Row {
     pub part: &'static str,
     /// The last word of the name.
     pub name: &'static str,
-    /// How many there are, and so which numbers stand in the name.
+    /// How often the stage exists; this decides which numbers stand in the name.
     pub place: Place,
-    /// The shape in the symbols of T1.1, slowest index first; other shapes of the same stage after it.
+    /// The shape in the symbols of T1.1, slowest index first; other shapes of the same stage follow.
     pub shape: &'static str,
-    /// The type in a bundle; none: the type of the run.
+    /// The type in a bundle; none if the stage has the type of the run.
     pub stored: Option<&'static str>,
     /// How a value is compared.
     pub kind: Kind,
-    /// What the stage is computed from; nothing: it comes from outside.
+    /// The stages that the stage is computed from; empty if the stage is an input.
     pub from: &'static [From],
-    /// Whether a golden may hold some of the rows only (D10.10).
+    /// Whether a golden may hold only some of the rows (D10.10).
     pub sampled: bool,
-    /// The version of this library that recorded it first.
+    /// The first version of this library that recorded the stage.
     pub since: &'static str,
-    /// What it is.
+    /// A description of the stage.
     pub what: &'static str,
 }
 
 impl Row {
-    /// The name with its numbers left open: `step.TTTT.LL.mix`.
+    /// The name with placeholders for its numbers: `step.TTTT.LL.mix`.
     pub fn pattern(&self) -> String {
         let numbers = match self.place {
             Place::Once => "",
@@ -140,17 +140,17 @@ impl Row {
         self.kind == Kind::Numbers && (self.shape.starts_with("[H, ") || self.shape.starts_with("[G, "))
     }
 
-    /// The same row, of which a golden may hold some rows only.
+    /// The same row; a golden may hold only some rows of the stage.
     pub(super) const fn sampled(self) -> Row {
         Row { sampled: true, ..self }
     }
 
-    /// The same row in a type of its own.
+    /// The same row, stored in a type of its own.
     pub(super) const fn stored(self, stored: &'static str, kind: Kind) -> Row {
         Row { stored: Some(stored), kind, ..self }
     }
 
-    /// The same row, recorded since a later version.
+    /// The same row, first recorded by a later version.
     pub(super) const fn since(self, since: &'static str) -> Row {
         Row { since, ..self }
     }

@@ -1,4 +1,4 @@
-//! The table of stages, in causal order: a line each. Spec: T1.2
+//! The table of stages, in causal order: one line for each row. Spec: T1.2
 
 use super::row::From::{Before, Every, Here, Last, Lie, Placed, Visual};
 use super::row::Kind::{Integers, Numbers, Set};
@@ -17,7 +17,7 @@ const fn numbers(
     Row { site, part, name, place, shape, stored: None, kind: Numbers, from, sampled: false, since: "0.1", what }
 }
 
-/// Every stage. A row stands at the number of its site (tested).
+/// Every stage. The index of a row is the number of its site (tested).
 #[rustfmt::skip]
 pub const TABLE: [Row; 34] = [
     numbers(S::Sizes, ("input", "sizes"), Once, "[images, 2]", &[], "height and width of each image as decoded").stored("I64", Integers),

@@ -1,4 +1,4 @@
-//! Judging the cache after eviction: bit-exact copies of the candidate's own keys and values, at its own kept rows.
+//! Judges the cache after eviction: bit-exact copies of the candidate's own keys and values, at its own kept rows.
 
 use super::integers::not_integers;
 use crate::golden::case::Case;
@@ -15,7 +15,7 @@ pub(in crate::golden) fn judge(case: &Case<'_>, at: Stage, name: &str) -> StageV
         Some(t) if t.shape.len() == 3 => t.shape[0].max(1),
         _ => 1,
     };
-    // The rows that each KV head keeps: all of them without a policy that evicts.
+    // The rows that each KV head keeps; all rows if no policy evicts.
     let kept_name = own(Site::Kept);
     let rows: Option<Vec<Vec<usize>>> = match &case.scorer {
         Some(scorer) => {
@@ -74,7 +74,7 @@ pub(in crate::golden) fn judge(case: &Case<'_>, at: Stage, name: &str) -> StageV
     StageVerdict::plain(name, Outcome::Pass, "")
 }
 
-/// Which row an entry is a copy of instead, if any.
+/// The wrong row that an entry is a copy of, if any.
 fn looks_like(whole: &ndarray::ArrayD<f64>, got: &ndarray::ArrayD<f64>, g: usize, e: usize) -> String {
     let entry = got.index_axis(ndarray::Axis(0), g).index_axis(ndarray::Axis(0), e).to_owned();
     for (head, rows) in whole.outer_iter().enumerate() {

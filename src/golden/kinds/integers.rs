@@ -1,9 +1,9 @@
-//! Integers: ids, roles, sizes, grids, positions. They have to be the golden's.
+//! Integers: ids, roles, sizes, grids, positions. They have to equal the golden's.
 
 use crate::golden::case::Case;
 use crate::golden::verdict::{Outcome, StageVerdict};
 
-/// Integers that have to be the golden's.
+/// Judges integers, which have to equal the golden's.
 pub(in crate::golden) fn judge(case: &Case<'_>, name: &str) -> StageVerdict {
     let Some(ours) = case.golden.get(name) else {
         let words = if case.ground.is_some() {
@@ -36,12 +36,8 @@ pub(in crate::golden) fn judge(case: &Case<'_>, name: &str) -> StageVerdict {
     }
 }
 
-/// The failure of a stage that holds no integers, or no set of rows.
+/// The failure of a stage that does not hold integers or sets of rows.
 pub(in crate::golden) fn not_integers(case: &Case<'_>, name: &str) -> StageVerdict {
     let dtype = case.candidate.get(name).map_or("?".into(), |t| t.dtype.to_string());
-    StageVerdict::plain(
-        name,
-        Outcome::Fail,
-        format!("stored as {dtype}, or not as ascending rows; expected ascending integers"),
-    )
+    StageVerdict::plain(name, Outcome::Fail, format!("stored as {dtype}, or not as ascending rows; expected ascending integers"))
 }

@@ -1,4 +1,4 @@
-//! Judging kept sets: the most important, within the margin.
+//! Judges kept sets: the most important entries, within the margin.
 
 use super::integers::{self, not_integers};
 use crate::golden::case::Case;
@@ -11,7 +11,7 @@ use crate::policy::LayerScores;
 use crate::stage::{Site, Stage};
 use ndarray::Array2;
 
-/// A kept set: the most important, within the margin. Spec: E10.6
+/// Judges a kept set: it has to hold the most important entries, within the margin. Spec: E10.6
 pub(in crate::golden) fn judge(case: &Case<'_>, name: &str, l: usize) -> StageVerdict {
     let (Some((_, sets)), Some(scorer)) = (case.sets(l), &case.scorer) else { return integers::judge(case, name) };
     let Some(got) = kept(case.candidate, name, sets, scorer.candidates().len()) else {
@@ -31,7 +31,7 @@ pub(in crate::golden) fn judge(case: &Case<'_>, name: &str, l: usize) -> StageVe
     if due.is_none() && own.is_none() && others.is_some_and(|o| o != b) {
         return StageVerdict::plain(name, Outcome::Fail, format!("{b} kept, {} are due", others.unwrap_or(0)));
     }
-    // The margin of every importance: what its store may hide, or what honest noise makes of it.
+    // The margin of every importance: the rounding error of storing it, or the error of honest noise.
     let margin: Vec<f64> = match (&own, &golden) {
         (Some(own), _) => {
             let u = roundoff(shown(case.precision, own.as_slice().unwrap_or_default()));
@@ -47,7 +47,7 @@ pub(in crate::golden) fn judge(case: &Case<'_>, name: &str, l: usize) -> StageVe
         }
         (None, None) => vec![0.0; sets],
     };
-    // Windows that are kept as such are the candidate's own.
+    // Votes come from the candidate's own windows, if it stores windows.
     let votes = case.rows().and_then(|n| window(case.candidate, &Stage::layer(Site::Window, l).name(), sets, n));
     let votes =
         votes.or_else(|| case.rows().and_then(|n| window(case.golden, &Stage::layer(Site::Window, l).name(), sets, n)));

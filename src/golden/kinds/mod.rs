@@ -1,7 +1,9 @@
-//! The kinds of stages, each judged in its own file from plain data: numbers, integers, sets, and what follows from a decision.
+//! The kinds of stages. Each file judges one kind from plain data: numbers, integers, sets, and stages that follow from
+//! a decision.
 //!
-//! A decision may differ from the truth's where honest noise could have made it so. That is shown, not guessed: numbers are
-//! moved by at most their margin in the candidate's direction, and the rule has to give what the candidate has. Spec: D10.5
+//! A decision may differ from the truth's if honest noise could have caused the difference. This is shown, not guessed:
+//! numbers move by at most their margin in the candidate's direction, and the rule then has to give the candidate's
+//! decision. Spec: D10.5
 
 pub(super) mod copies;
 pub(super) mod integers;

@@ -1,4 +1,5 @@
-//! Judging a stage of numbers: errors against rulers, whole and in every part, so that one wrong head is seen.
+//! Judges a stage of numbers: errors against rulers, for the whole stage and for every part, so that one wrong head
+//! shows.
 
 use super::place::place;
 use crate::golden::fit::Drift;
@@ -8,7 +9,7 @@ use crate::golden::verdict::{Outcome, StageVerdict, Whole};
 use crate::num::Grid;
 use crate::pass::Precision;
 
-/// A stage that is to be judged.
+/// A stage to be judged.
 pub(in crate::golden) struct Numbers<'a> {
     /// Its name.
     pub name: &'a str,
@@ -16,21 +17,21 @@ pub(in crate::golden) struct Numbers<'a> {
     pub shape: &'a [usize],
     /// The truth.
     pub truth: &'a [f64],
-    /// The candidate.
+    /// The candidate's values.
     pub got: &'a [f64],
-    /// What honest computations are off by; none for what only stores.
+    /// The errors of honest computations; none for a stage that only stores values.
     pub noise: Option<Errors>,
     /// The candidate's type.
     pub precision: Precision,
-    /// Query heads, to name parts of a `mix`.
+    /// The number of query heads, to name parts of a `mix`.
     pub heads: usize,
-    /// Whether errors of different rows are independent, as in a replay: then a common trend is a finding (E10.4).
+    /// Whether errors of different rows are independent, as in a replay. If so, a common trend is a finding (E10.4).
     pub independent: bool,
-    /// What the errors follow, if anything (E10.10).
+    /// The direction that the errors follow, if any (E10.10).
     pub drift: Option<&'a Drift>,
 }
 
-/// The largest share of what is allowed that one statistic uses up.
+/// The statistic with the largest share of its allowed error.
 pub(in crate::golden) struct Worst {
     statistic: &'static str,
     error: f64,
@@ -83,12 +84,12 @@ pub(in crate::golden) fn judge(n: &Numbers<'_>) -> StageVerdict {
     see("whole", errors.whole, rulers.whole, GLOBAL);
     if n.independent && layout.columns() {
         see("gain", errors.gain.abs(), rulers.gain, GAIN);
-        // Without stores, what rounds is accumulation alone, and rows that are alike are off alike (E10.4).
+        // If nothing is rounded when stored, only accumulation rounds, and similar rows have similar errors (E10.4).
         if n.precision.grid() != Grid::Native {
             see("trend", errors.trend, rulers.trend, GLOBAL);
         }
     }
-    // A drift is told where nothing else is wrong: it has no place.
+    // A drift is reported only if nothing else is wrong, because a drift has no place.
     if let Some(d) = n.drift.filter(|_| worst.error <= worst.allowed * worst.ruler) {
         let drift = Worst { statistic: "drift", error: d.error, ruler: d.ruler, allowed: DRIFT };
         if drift.error > drift.allowed * drift.ruler {
@@ -111,7 +112,7 @@ fn size(values: &[f64]) -> f64 {
     (values.iter().map(|t| t * t).sum::<f64>() / values.len().max(1) as f64).sqrt()
 }
 
-/// How far every element is off, in its row's rulers: row-major, as the stage.
+/// The error of every element, in the rulers of its row: row-major, like the stage.
 pub(in crate::golden) fn ratios(n: &Numbers<'_>) -> Vec<f64> {
     let layout = Layout::of(n.name, n.shape);
     let noise = n.noise.clone().unwrap_or_else(|| Errors::none(layout));
@@ -123,13 +124,13 @@ fn ratio(i: usize, layout: Layout, n: &Numbers<'_>, noise: &Errors, rulers: &Rul
     (n.got[i] - n.truth[i]).abs() / (rulers.rows[i / layout.width.max(1)][1] * noise.unit(layout, i))
 }
 
-/// The element that is farthest off, in its row's rulers.
+/// The element with the largest error, in the rulers of its row.
 fn worst_element(layout: Layout, n: &Numbers<'_>, noise: &Errors, rulers: &Rulers) -> usize {
     let ratio = |i: usize| ratio(i, layout, n, noise, rulers);
     (0..n.got.len()).fold(0, |best, i| if ratio(i) > ratio(best) { i } else { best })
 }
 
-/// What a failure looks like. Spec: D10.6
+/// The appearance of a failure, in words. Spec: D10.6
 fn words(n: &Numbers<'_>, layout: Layout, errors: &Errors, rulers: &Rulers, worst: &Worst) -> String {
     let place = place(n.name, layout, n.heads, |k, i| match k {
         0 => errors.rows[i][0] > LOCAL * rulers.rows[i][0] || errors.rows[i][1] > LOCAL * rulers.rows[i][1],

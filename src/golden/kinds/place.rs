@@ -1,9 +1,9 @@
-//! Where a stage is wrong, in words a kernel engineer uses.
+//! Where a stage is wrong, in the words of a kernel engineer.
 
 use crate::golden::measure::Layout;
 use crate::stage::{Site, Stage};
 
-/// The place of a failure: `wrong(0, i)` says whether row i is, `wrong(1, i)` column i, `wrong(2, i)` head i.
+/// The place of a failure: `wrong(0, i)` reports whether row i is wrong, `wrong(1, i)` column i, `wrong(2, i)` head i.
 /// Spec: D10.6
 pub(in crate::golden) fn place(
     name: &str,
@@ -46,7 +46,7 @@ pub(in crate::golden) fn place(
     if within.is_empty() { "everywhere".into() } else { within.trim_start_matches(", ").into() }
 }
 
-/// Which of the rows are wrong; empty where it is nearly all, or none stands out.
+/// The rows that are wrong; empty if nearly all rows are wrong, or none.
 fn some_rows(rows: usize, wrong: impl Fn(usize) -> bool) -> String {
     let bad: Vec<usize> = (0..rows).filter(|&r| wrong(r)).collect();
     let (Some(&first), Some(&last)) = (bad.first(), bad.last()) else { return String::new() };

@@ -1,4 +1,4 @@
-//! Judging what layers say of their importances, and the budgets that follow.
+//! Judges the layers' statistics of importances, and the budgets that follow from them.
 
 use super::integers::{self, not_integers};
 use crate::golden::case::Case;
@@ -10,16 +10,15 @@ use crate::golden::verdict::{Outcome, StageVerdict};
 use crate::policy::{Budget, LayerScores, over_sets, skewness, strength};
 use crate::stage::{Site, Stage};
 
-/// How many rulers a statistic of importances may be off. Spec: T10.3
+/// The allowed error of a statistic of importances, in rulers. Spec: T10.3
 const STATISTIC: f64 = 3.0;
 
-/// What a statistic over n importances may be off by, relative: a few stores and four sums of n numbers in f32.
-/// Spec: E10.8
+/// The relative error of a statistic over n importances: a few stores and four sums of n numbers in f32. Spec: E10.8
 fn statistic_ruler(case: &Case<'_>, values: &[f64], n: usize) -> f64 {
     4.0 * roundoff(shown(case.precision, values)) + 4.0 * (n as f64).sqrt() * (-24f64).exp2()
 }
 
-/// Strengths and skewnesses: from the candidate's own importances where it has them, else the golden's.
+/// Judges strengths and skewnesses: from the candidate's own importances if it has them, else from the golden's.
 pub(in crate::golden) fn statistics(case: &Case<'_>, at: Stage, name: &str) -> StageVerdict {
     let Some(ours) = vector(case.golden, name) else {
         return StageVerdict::plain(name, Outcome::NotJudged, "the golden does not have this stage");
@@ -41,9 +40,7 @@ pub(in crate::golden) fn statistics(case: &Case<'_>, at: Stage, name: &str) -> S
             None if (0..ours.len()).all(|l| case.same_window(l)) => {
                 (ours[l], 1, noise.as_ref().map_or(0.0, |n| n.rows[0][1]))
             }
-            None => {
-                return StageVerdict::plain(name, Outcome::NotJudged, "computed with another window than the golden's");
-            }
+            None => return StageVerdict::plain(name, Outcome::NotJudged, "computed with another window than the golden's"),
         };
         let ruler = (statistic_ruler(case, &got, n) * expected.abs()).max(noise).max(f64::MIN_POSITIVE);
         let error = (got[l] - expected).abs();
@@ -58,7 +55,7 @@ pub(in crate::golden) fn statistics(case: &Case<'_>, at: Stage, name: &str) -> S
     StageVerdict::plain(name, outcome, words).by("element", error, ruler, STATISTIC).at(vec![l], expected, got[l])
 }
 
-/// What every layer says, from the candidate where it says so, else from the golden; and the relative margin of each.
+/// Every layer's scores, from the candidate if it has them, else from the golden; and the relative margin of each.
 fn layers(case: &Case<'_>) -> Option<Vec<(LayerScores, f64)>> {
     let count = vector(case.golden, &Stage::once(Site::Strength).name())?.len();
     let of = |name: &str| vector(case.candidate, name).filter(|v| v.len() == count);
@@ -96,7 +93,7 @@ fn layers(case: &Case<'_>) -> Option<Vec<(LayerScores, f64)>> {
         .collect()
 }
 
-/// Budgets: what the rule makes of the strengths and skewnesses. Spec: E10.6
+/// Judges budgets: the rule applied to the strengths and skewnesses. Spec: E10.6
 pub(in crate::golden) fn budget(case: &Case<'_>, name: &str) -> StageVerdict {
     let Ok(got) = case.candidate.i64(name) else { return not_integers(case, name) };
     let (Some(scorer), Some((policy, retain)), Some(layers)) = (&case.scorer, &case.policy, layers(case)) else {

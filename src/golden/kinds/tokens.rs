@@ -1,4 +1,4 @@
-//! Judging generated tokens, and which decode steps can be compared at all: never against another prefix.
+//! Judges generated tokens, and decides which decode steps can be compared: only steps after the same prefix.
 
 use super::integers::not_integers;
 use crate::golden::Bundle;
@@ -9,10 +9,10 @@ use crate::golden::rulers::{margins, roundoff};
 use crate::golden::verdict::{Outcome, StageVerdict};
 use crate::stage::{Phase, Site, Stage};
 
-/// Why a decode step cannot be compared with the golden's; none where it can. Spec: C10.5a
+/// Why a decode step cannot be compared with the golden's step; none if it can be compared. Spec: C10.5a
 pub(in crate::golden) fn other_prefix(case: &Case<'_>, t: usize) -> Option<&'static str> {
     if case.ground.is_some() {
-        return None; // a replay has fed the candidate's own tokens from its own cache
+        return None; // a replay fed the candidate's own tokens from the candidate's own cache
     }
     let differs = |name: &str| match (case.golden.i64(name), case.candidate.get(name)) {
         (Ok(ours), Some(_)) => case.candidate.i64(name).map_or(true, |got| got != ours),
@@ -33,12 +33,12 @@ pub(in crate::golden) fn other_prefix(case: &Case<'_>, t: usize) -> Option<&'sta
     (fed(&ours) != fed(&got)).then_some("the fed token differs from the golden's; a replay (--model) judges this stage")
 }
 
-/// The logits that token t is chosen from.
+/// The logits from which token t is chosen.
 fn logits(t: usize) -> Stage {
     if t == 0 { Phase::Prefill } else { Phase::Step(t - 1) }.logits()
 }
 
-/// How far apart two logits of a stage may be whose order honest noise could turn.
+/// The largest difference between two logits of a stage at which honest noise could swap their order.
 fn margin(case: &Case<'_>, stage: Stage, truth: &[f64]) -> f64 {
     let (name, shape) = (stage.name(), [truth.len()]);
     let layout = Layout::of(&name, &shape);
@@ -46,8 +46,8 @@ fn margin(case: &Case<'_>, stage: Stage, truth: &[f64]) -> f64 {
     2.0 * margins(&name, &shape, truth, &noise, case.precision).first().copied().unwrap_or(0.0)
 }
 
-/// Tokens are the greatest of their own logits; where they differ from the golden's, by a gap that noise may close.
-/// Spec: E10.6
+/// Judges tokens: each token has to be the greatest of its own logits. If it differs from the golden's token, noise has
+/// to be able to close the gap. Spec: E10.6
 pub(in crate::golden) fn judge(case: &Case<'_>, name: &str) -> StageVerdict {
     let Ok(got) = case.candidate.i64(name) else { return not_integers(case, name) };
     let got: Vec<i64> = got.iter().copied().collect();
@@ -56,7 +56,8 @@ pub(in crate::golden) fn judge(case: &Case<'_>, name: &str) -> StageVerdict {
         let numbers = |b: &Bundle| -> Option<Vec<f64>> {
             b.get(&stage.name()).and_then(|_| b.f64(&stage.name()).ok()).map(|all| all.into_iter().collect())
         };
-        // Logits of its own decide; in a replay, else those that its own values give.
+        // The candidate's own logits decide. If it has none, a replay uses the logits computed from the candidate's own
+        // values.
         let own = numbers(case.candidate);
         let truth = || numbers(case.golden).filter(|_| case.ground.as_ref().is_some_and(|g| g.reaches(stage)));
         let (Some(all), margin) = (match &own {

@@ -1,4 +1,4 @@
-//! Windows: which rows vote. A window may differ from the truth's where honest noise could have made it so.
+//! Windows: the rows that vote. A window may differ from the truth's if honest noise could have caused the difference.
 //! Spec: D10.5, E10.6
 
 use super::integers::{self, not_integers};
@@ -11,7 +11,7 @@ use crate::golden::verdict::{Outcome, StageVerdict};
 use crate::policy::{Heads, Window};
 use crate::stage::{Site, Stage};
 
-/// A window: who is in it has to reach the threshold, within the margin. Spec: E10.6
+/// Judges a window: its rows have to reach the threshold, within the margin. Spec: E10.6
 pub(in crate::golden) fn judge(case: &Case<'_>, name: &str, l: usize) -> StageVerdict {
     let Some(((policy, sets), n)) = case.sets(l).zip(case.rows()) else { return integers::judge(case, name) };
     if case.golden.get(name).is_none() {

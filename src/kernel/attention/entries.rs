@@ -10,15 +10,16 @@ use crate::kernel::vector::{CacheElement, Kernel, Vector};
 use crate::num::LANES;
 use rayon::prelude::*;
 
-/// Entries that a task takes.
+/// Entries of one task.
 pub(super) const ENTRIES: usize = 8 * CHUNK;
 
-/// Heads of a group that a task takes at once. References to them lie in arrays on the stack, so that a task asks for no memory
-/// (C6.8c).
+/// The most heads of a group in one task. References to the heads are in arrays on the stack, so that a task requests
+/// no memory (C6.8c).
 const HEADS: usize = 32;
 
-/// The attention of one row, all query heads of a group. Every score is a sum of its own, and so is the mix of a chunk of 256
-/// entries (D3.5): whichever thread forms it, the order of no sum changes. q, mix: [heads of the group, d_h].
+/// The attention of one row, for all query heads of a group. Every score is a separate sum, and so is the mix of a
+/// chunk of 256 entries (D3.5): no sum's order depends on the thread that computes it. q, mix: [heads of the group,
+/// d_h].
 pub(super) fn over_entries<T: Registers, S: CacheElement<T>>(
     q: &[T],
     d: usize,
@@ -60,7 +61,7 @@ pub(super) fn over_entries<T: Registers, S: CacheElement<T>>(
         mix.iter_mut().zip(part).for_each(|(o, &part)| *o += part);
     }
     for (r, out) in mix.chunks_exact_mut(d).enumerate() {
-        // Received attention is not asked for here, so the weights are not read.
+        // The caller does not want received attention here, so the weights are not read.
         stores.finish(&mut [], totals[r], out, None);
     }
 }

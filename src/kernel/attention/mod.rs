@@ -1,8 +1,8 @@
 //! Attention of query rows over the cached keys and values of their KV head.
 //!
-//! A row takes two sweeps: first all its scores and their maximum; then the weights exp(s − m), their sum, and the mix. No
-//! matrix of scores is held, only rows of it. The order of every sum depends on positions in the cache alone, not on the number
-//! of rows, threads or prefill chunks. Online softmax, which rescales as it goes, could not promise that (A3.5).
+//! A row takes two sweeps: first all its scores and their maximum; then the weights exp(s − m), their sum, and the mix.
+//! Memory holds rows of scores, never a matrix. The order of every sum depends only on positions in the cache, not on
+//! the number of rows, threads or chunks of a prefill. Online softmax, which rescales, cannot guarantee that (A3.5).
 //!
 //! ```text
 //! mod       splits the work over threads: rows and KV heads, or (entries) the entries of one long row
@@ -31,15 +31,16 @@ use rayon::prelude::*;
 use rows::Rows;
 use std::any::TypeId;
 
-/// Rows of a block: received attention is summed over a block first, then over blocks (E3.15). A prefill's task takes at least one.
+/// Rows of a block. Received attention is summed over a block first, then over blocks (E3.15). A prefill's task takes
+/// one block or more.
 const ROWS: usize = 8;
-/// Scores that a task holds at most, unless those of a single head are more.
+/// The most scores in one task, unless a single head has more.
 const SCORES: usize = 128 << 10;
 
-/// Which entries a row of queries sees.
+/// The entries that a row of queries sees.
 #[derive(Debug, Clone, Copy)]
 pub enum Visible {
-    /// All of them, as in a vision tower.
+    /// All entries, as in a vision tower.
     All,
     /// Row r of the R rows sees the first len − R + r + 1 entries: the rows are the last R entries of the cache.
     Causal,
@@ -51,8 +52,8 @@ pub enum Visible {
 /// heads side by side. Query head h reads KV head h / (H/G). A row that sees nothing gets zeros (C3.5a).
 /// With `received`, [G, len], each entry's weight is added to it, summed over rows and the query heads of the group.
 ///
-/// In a GPU's type (`stores`) scores, scaled scores and weights are stored as eager attention stores them (R3.5), or, in
-/// a fused kernel, only the unnormalised weights (R10.3).
+/// In a GPU's type (`stores`) scores, scaled scores and weights are stored as eager attention stores them (R3.5), or,
+/// in a fused kernel, only the unnormalised weights (R10.3).
 /// Spec: E3.5
 pub fn attention<T: Real>(
     q: &[T],
@@ -66,10 +67,11 @@ pub fn attention<T: Real>(
     attention_over(q, query_heads, &HeadViews::Own(heads.to_vec()), head_dim, visible, stores.into(), received)
 }
 
-/// The same over a cache that keeps numbers of the container, or bf16, which is widened as it is read. Spec: E3.5, D7.4
+/// As [`attention`], over a cache that stores numbers of the container, or bf16, which is widened when read.
+/// Spec: E3.5, D7.4
 ///
 /// # Panics
-/// In f64 over bf16: a cache of f64 never keeps bf16 (C7.4a).
+/// The container is f64 and the cache stores bf16: a cache of f64 never stores bf16 (C7.4a).
 pub fn attention_over<T: Real>(
     q: &[T],
     query_heads: usize,
@@ -86,7 +88,7 @@ pub fn attention_over<T: Real>(
         return mix;
     }
     let shape = Shape { rows, width, group, head_dim, visible, stores };
-    // Functions that are not generic are compiled once, here, and not again for every caller.
+    // Functions that are not generic are compiled once, here; generic functions are compiled again for every caller.
     let (q, to) = (bytemuck::cast_slice(q), bytemuck::cast_slice_mut(&mut mix));
     match heads {
         HeadViews::Own(heads) if TypeId::of::<T>() == TypeId::of::<f32>() => {
@@ -138,7 +140,7 @@ impl Shape {
         self.all(q, heads, mix, received);
     }
 
-    /// Splits the work over rows, and if there are few rows over KV heads too; mix: [rows, width].
+    /// Splits the work over rows; if there are few rows, over KV heads too. mix: [rows, width].
     fn all<T: Registers, S: CacheElement<T>>(
         &self,
         q: &[T],
@@ -148,7 +150,7 @@ impl Shape {
     ) {
         let width = self.width;
         if let Some(mut received) = received {
-            // Each block of rows has a sum of its own; the sums of a wave of blocks are added in the order of the rows.
+            // Each block of rows has a separate sum; the sums of a wave of blocks are added in the order of the rows.
             for (wave, mix) in mix.chunks_mut(8 * ROWS * width).enumerate() {
                 let parts: Vec<Vec<Vec<T>>> = mix
                     .par_chunks_mut(ROWS * width)
@@ -198,7 +200,7 @@ impl Shape {
         }
     }
 
-    /// Rows from `first` on, all heads of group g; mix: whole rows.
+    /// Rows from `first` on, for all heads of group g; mix: whole rows.
     fn block<T: Registers, S: CacheElement<T>>(
         &self,
         q: &[T],
@@ -219,7 +221,7 @@ impl Shape {
         }
     }
 
-    /// The heads `some` of a group, all rows; q, mix: [rows, width].
+    /// The heads `some` of a group, for all rows; q, mix: [rows, width].
     #[allow(clippy::too_many_arguments)]
     fn heads<T: Registers, S: CacheElement<T>>(
         &self,

@@ -1,5 +1,6 @@
-//! The two products of attention, scores and mix, by one tile: its sums stay in registers while rows of numbers stream past.
-//! The lanes of a register hold different sums (of keys, or of elements of a head), so each sum runs in order. Spec: E3.4, D3.5
+//! The two products of attention, scores and mix, both computed by one tile: its sums stay in registers while rows of
+//! numbers stream past. The lanes of a register hold different sums (of keys, or of elements of a head), so each sum is
+//! computed in order. Spec: E3.4, D3.5
 
 #![allow(clippy::needless_range_loop)] // loops over registers read as the equations do, by index
 
@@ -7,14 +8,15 @@ use crate::kernel::simd::Registers;
 use crate::kernel::vector::{CacheElement, Vector};
 use crate::num::{LANES, Real};
 
-/// Entries of a chunk: each chunk is mixed by itself, then the chunks are added; counted from cache position 0. Spec: D3.5
+/// Entries of a chunk: each chunk is mixed separately, then the chunks are added; counted from cache position 0.
+/// Spec: D3.5
 pub const CHUNK: usize = 256;
 
-/// Rows of a tile. Times 4 registers of AVX-512, or 2 of AVX2, the sums fill the registers that the set has.
+/// Rows of a tile. This number times 4 registers of AVX-512, or 2 of AVX2, fills the registers of the set with sums.
 pub const TILE: usize = 6;
 
-/// parts\[r, i\] ← fma(a_r\[t\], b\[t · stride + i · apart + lane\], parts\[r, i\]) for t = 0, 1, …: R rows, N registers of lanes.
-/// Step t prefetches the memory at element next.0 + t · next.1.
+/// parts\[r, i\] ← fma(a_r\[t\], b\[t · stride + i · apart + lane\], parts\[r, i\]) for t = 0, 1, …: R rows, N
+/// registers of lanes. Step t prefetches the memory at element next.0 + t · next.1.
 #[inline(always)]
 fn outer<V: Vector, S: CacheElement<V::Number>, const R: usize, const N: usize>(
     a: &[&[V::Number]; R],
@@ -62,7 +64,7 @@ pub fn fill_scores<T: Registers, S: CacheElement<T>, V: Vector<Number = T>>(
     }
 }
 
-/// Whether tiles of four rows leave fewer rows empty than tiles of six: seven queries take two tiles of either.
+/// Whether tiles of four rows leave fewer rows empty than tiles of six. Seven queries take two tiles of either size.
 fn by_fours(rows: usize) -> bool {
     rows.next_multiple_of(4) < rows.next_multiple_of(TILE)
 }
@@ -90,8 +92,8 @@ fn scores_of<T: Registers, S: CacheElement<T>, V: Vector<Number = T>, const R: u
     }
 }
 
-/// The scores of the keys of some blocks: N registers of keys, which lie `apart` numbers from each other. Where a block has more
-/// keys than the N registers, all of the block's.
+/// The scores of the keys of some blocks: N registers of keys, which are `apart` numbers from each other. If a block
+/// has more keys than the N registers, all keys of the block.
 #[inline(always)]
 fn score_blocks<T: Registers, S: CacheElement<T>, V: Vector<Number = T>, const R: usize, const N: usize>(
     q: &[&[T]],
@@ -127,10 +129,11 @@ fn score_blocks<T: Registers, S: CacheElement<T>, V: Vector<Number = T>, const R
     }
 }
 
-/// out_r\[d\] = Σ_i p_r\[i\] · v_i\[d\]: in order over entries within a chunk of 256, chunks added in order; each chunk of
-/// values is read once for all rows.
+/// out_r\[d\] = Σ_i p_r\[i\] · v_i\[d\]: in order over entries within a chunk of 256; chunks are added in order. Each
+/// chunk of values is read once for all rows.
 ///
-/// p: rows of `stride` numbers of which row r has seen\[r\], values: [len, d_h], outs: rows of d_h. Spec: E3.5, D3.5
+/// p: rows of `stride` numbers, of which row r uses the first seen\[r\]; values: [len, d_h], outs: rows of d_h.
+/// Spec: E3.5, D3.5
 #[inline(always)]
 pub fn add_mix<T: Registers, S: CacheElement<T>, V: Vector<Number = T>>(
     p: &[T],
@@ -160,8 +163,8 @@ fn mix_of<T: Registers, S: CacheElement<T>, V: Vector<Number = T>, const R: usiz
         for first in (0..outs.len()).step_by(R) {
             let count = R.min(outs.len() - first);
             let outs = &mut outs[first..first + count];
-            // The part of the chunk that each row sees. Where the tile has more rows than are left, the last row stands in; its
-            // copies are not written.
+            // The part of the chunk that each row sees. If the tile has more rows than remain, the last row fills the
+            // tile; its copies are not written.
             let mut rows = [&p[..0]; R];
             for r in 0..R {
                 let row = first + r.min(count - 1);
@@ -183,9 +186,10 @@ fn mix_of<T: Registers, S: CacheElement<T>, V: Vector<Number = T>, const R: usiz
                     2.. => 2,
                     _ => 1,
                 };
-                // The last registers may overlap elements that are done: those come out the same and are not added again.
+                // The last registers may overlap elements that are already done: their values are the same and are not
+                // added again.
                 let at = done.min(d - registers * V::WIDTH);
-                // Prefetching as for keys: a chunk's values are read in several passes, some elements each.
+                // Prefetches as for keys: a chunk's values are read in several passes, some elements in each pass.
                 let passes = groups * d.div_ceil(most * V::WIDTH);
                 let pass = first / R * d.div_ceil(most * V::WIDTH) + done / (most * V::WIDTH);
                 let next = (CHUNK * d + CHUNK * d * pass / passes, (d / passes).max(1));
@@ -200,7 +204,7 @@ fn mix_of<T: Registers, S: CacheElement<T>, V: Vector<Number = T>, const R: usiz
     }
 }
 
-/// Adds a chunk's mix to the outputs: N registers of elements from `at` on, of which those from `fresh` on are new.
+/// Adds a chunk's mix to the outputs: N registers of elements from `at` on; the elements from `fresh` on are new.
 #[inline(always)]
 fn mix_tile<T: Registers, S: CacheElement<T>, V: Vector<Number = T>, const R: usize, const N: usize>(
     p: &[&[T]; R],
@@ -225,7 +229,7 @@ fn mix_tile<T: Registers, S: CacheElement<T>, V: Vector<Number = T>, const R: us
             parts[r][i].store(&mut lanes[i * V::WIDTH..]);
         }
         let lanes = &mut lanes[..N * V::WIDTH];
-        // Under a causal mask a row sees more entries than the rows before it: those beyond the common ones.
+        // Under a causal mask a row sees more entries than the rows before it: the entries after the common entries.
         for (i, &p) in p[r].iter().enumerate().skip(common) {
             let v = &values[i * d + at..][..lanes.len()];
             lanes.iter_mut().zip(v).for_each(|(lane, &v)| *lane = p.mul_add(v.widen(), *lane));

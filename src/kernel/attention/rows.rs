@@ -56,8 +56,8 @@ impl<T: Registers, S: CacheElement<T>> Kernel<T> for Rows<'_, T, S> {
 }
 
 impl<T: Registers, S: CacheElement<T>> Rows<'_, T, S> {
-    /// The same with sums from the last product to the first, each product made of three TF32 products. Only the measurement
-    /// of noise uses it. Spec: R10.7
+    /// The same with sums from the last product to the first; each product is the sum of three TF32 products. Only the
+    /// measurement of noise uses it. Spec: R10.7
     fn split(self, scores: &mut [T], stride: usize) {
         let d = self.q[0].len();
         let halves = |x: &[T]| x.iter().map(|&x| split(x)).collect::<Vec<_>>();
@@ -81,14 +81,14 @@ impl<T: Registers, S: CacheElement<T>> Rows<'_, T, S> {
     }
 }
 
-/// Two TF32 numbers whose sum is nearly this number: the upper half and the lower half.
+/// Two TF32 numbers whose sum is close to this number: the upper half and the lower half.
 fn split<T: Real>(x: T) -> (T, T) {
     let high = T::of_f32(tf32(x.to_f32()));
     (high, T::of_f32(tf32((x - high).to_f32())))
 }
 
-/// A product of two split numbers, without lower times lower. If upper times upper overflows, the other products are left out:
-/// they may have the other sign, and ∞ − ∞ is no number.
+/// A product of two split numbers, without lower times lower. If upper times upper overflows, the other products are
+/// left out: they may have the other sign, and ∞ − ∞ is NaN.
 #[inline(always)]
 fn three<T: Real>(a: (T, T), b: (T, T)) -> T {
     let upper = a.0 * b.0;

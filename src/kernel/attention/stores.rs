@@ -3,14 +3,15 @@
 use crate::kernel::softmax::weights;
 use crate::num::{Grid, Real};
 
-/// What attention rounds to a GPU's type, and where. Spec: R3.5, R10.3
+/// The type that attention rounds to, and the places where it rounds. Spec: R3.5, R10.3
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stores {
     /// The type, or `Native` for no rounding.
     pub grid: Grid,
     /// Whether attention is one kernel, which stores neither scores nor scaled scores.
     pub fused: bool,
-    /// In full width only: sums run from the last product to the first, and each product is made of three TF32 products (R10.7).
+    /// In full width only: sums run from the last product to the first, and each product is the sum of three TF32
+    /// products (R10.7).
     pub split: bool,
 }
 
@@ -26,27 +27,31 @@ pub fn scale<T: Real>(head_dim: usize) -> T {
     T::of(1.0 / (head_dim as f64).sqrt())
 }
 
-/// The number with 10 bits after the leading one, ties away from zero: what tensor cores read of an f32.
+/// The number with 10 bits after the leading bit, ties away from zero: tensor cores read an f32 this way.
 pub fn tf32(x: f32) -> f32 {
     if x.is_finite() { f32::from_bits((x.to_bits() + 0x1000) & !0x1FFF) } else { x }
 }
 
-/// The divisor of a row's weights. A row that is masked everywhere has the sum 0; divided by 1 its weights stay 0 (C3.2a).
+/// The divisor of a row's weights. A row that is masked everywhere has the sum 0; its weights are divided by 1 and stay
+/// 0 (C3.2a).
 fn divisor<T: Real>(total: T) -> T {
     if total == T::ZERO { T::ONE } else { total }
 }
 
 impl Stores {
-    /// The factor of a score as it is formed: 1 if the unscaled score is stored first, or if the query was scaled already.
+    /// The factor that a score is multiplied by at once: 1 if the unscaled score is stored first, or if the query is
+    /// already scaled.
     #[inline(always)]
     pub(super) fn at_once<T: Real>(self, scale: T) -> T {
         if self.grid == Grid::Native && !self.fused { scale } else { T::ONE }
     }
 
-    /// Turns a row of scores into weights, in place; returns the divisor: the sum of the undivided weights, 1 if that is 0.
+    /// Turns a row of scores into weights, in place; returns the divisor: the sum of the undivided weights, 1 if that
+    /// is 0.
     ///
-    /// In a GPU's type, eager attention stores scores, scaled scores and divided weights (R3.5); a fused kernel stores the
-    /// undivided weights. In full width nothing is stored; the fused way, whose queries are scaled, divides here (D10.1).
+    /// In a GPU's type, eager attention stores scores, scaled scores and divided weights (R3.5); a fused kernel stores
+    /// the undivided weights. In full width nothing is stored; the fused way, whose queries are scaled, divides here
+    /// (D10.1).
     #[inline(always)]
     pub(super) fn weights<T: Real>(self, p: &mut [T], scale: T) -> T {
         let grid = self.grid;
@@ -65,7 +70,8 @@ impl Stores {
         total
     }
 
-    /// Divides and stores the mix of a row, and adds the row's weights to `sums`. p: the result of [`weights`](Self::weights).
+    /// Divides and stores the mix of a row, and adds the row's weights to `sums`. p: the result of
+    /// [`weights`](Self::weights).
     #[inline(always)]
     pub(super) fn finish<T: Real>(self, p: &mut [T], total: T, out: &mut [T], sums: Option<&mut [T]>) {
         let native = self.grid == Grid::Native;
