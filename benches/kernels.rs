@@ -1,4 +1,4 @@
-//! Kernels on the shapes of public models: `cargo bench --bench kernels`. `docs/performance.md` says how to read it.
+//! Kernels on the shapes of public models: `cargo bench --bench kernels`. `docs/performance.md` explains the output.
 
 use aircache::kernel::limits::{OPERATIONS, multiply, read};
 use aircache::kernel::simd::Isa;
@@ -18,7 +18,7 @@ fn random(n: usize, mut state: u64) -> Vec<f32> {
     (0..n).map(|_| next()).collect()
 }
 
-/// The median of some seconds.
+/// The median of times in seconds.
 fn middle(mut times: Vec<f64>) -> f64 {
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
@@ -30,7 +30,7 @@ fn seconds(f: &mut dyn FnMut()) -> f64 {
     start.elapsed().as_secs_f64()
 }
 
-/// The medians of contenders that take turns, in seconds, after a turn that is not counted.
+/// The median times of contenders that run in turns, in seconds; a first turn does not count.
 fn in_turn<const N: usize>(mut contenders: [&mut dyn FnMut(); N]) -> [f64; N] {
     contenders.iter_mut().for_each(|f| f());
     let mut times = [const { Vec::new() }; N];
@@ -51,7 +51,7 @@ fn main() -> aircache::Result<()> {
     if let Ok(name) = std::env::var("AIRCACHE_ISA") {
         Isa::named(&name)?.force()?;
     }
-    // As the program does: this thread works too. Where a pool is there already, that one is used.
+    // As in the program, the calling thread works in the pool too. If a pool already exists, that pool is used.
     let _ = rayon::ThreadPoolBuilder::new().use_current_thread().build_global();
     let memory = vec![1f32; 64 << 20];
     let [multiplied, all_read] = in_turn([&mut || _ = black_box(multiply()), &mut || _ = black_box(read(&memory))]);
@@ -76,7 +76,7 @@ fn linear_layers() {
     println!("linear layers, rows × inputs × outputs, and the share of the peak meanwhile");
     for (m, k, n) in [(729, 1152, 4304), (729, 1152, 1152), (3072, 896, 4864), (3072, 4864, 896), (1024, 3584, 18_944)]
     {
-        let x = Array2::from_shape_fn((m, k), |(i, j)| ((i * 7 + j * 13) % 64) as f32 / 32.0 - 1.0); // each of them a bf16
+        let x = Array2::from_shape_fn((m, k), |(i, j)| ((i * 7 + j * 13) % 64) as f32 / 32.0 - 1.0); // exact in bf16
         let w = random(n * k, 2);
         let narrow: Vec<bf16> = w.iter().map(|&v| bf16::from_f32(v)).collect();
         let pairs = MatrixView { values: Elements::Bf16(&narrow), rows: n, cols: k };

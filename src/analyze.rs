@@ -1,9 +1,9 @@
-//! What an eviction costs by linear algebra: spectra of keys and values, and how much of what was evicted lies in the span
-//! of what stayed.
+//! The loss of an eviction by linear algebra: spectra of keys and values, and the share of the evicted rows that lies
+//! in the span of the kept rows.
 //!
-//! A second opinion beside attention mass: attention mixes values, so what an evicted value had of its own, outside the
-//! span of the kept ones, no reweighting of these can make up for; what lies inside, it might. Singular values by LAPACK,
-//! through `ndarray-linalg`; feature `lapack`. Spec: E7.4
+//! This analysis is a second opinion beside attention mass. Attention mixes values. If a part of an evicted value lies
+//! outside the span of the kept values, no reweighting of the kept values can replace it; a part inside the span might
+//! be replaced. LAPACK computes the singular values, through `ndarray-linalg`; feature `lapack`. Spec: E7.4
 
 use crate::error::{Error, Result, ensure};
 use crate::golden::{Bundle, roles};
@@ -16,32 +16,32 @@ use serde_json::{Value, json};
 /// The share of the energy that the leading directions hold. Spec: E7.4
 pub const LEADING: f64 = 0.99;
 
-/// One KV head's keys or values. Spec: E7.4
+/// The keys or the values of one KV head. Spec: E7.4
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spectrum {
-    /// σ, falling: [min(N_c, d_h)].
+    /// The singular values σ in descending order: [min(N_c, d_h)].
     pub singular: Vec<f64>,
-    /// Directions that hold [`LEADING`] of Σσ².
+    /// The number of directions that hold [`LEADING`] of Σσ².
     pub leading: usize,
-    /// Candidates kept.
+    /// The number of candidates that are kept.
     pub kept: usize,
     /// Numerical rank of the kept rows.
     pub rank: usize,
-    /// The share of the evicted rows' energy in the span of the kept; 1 where nothing was evicted.
+    /// The share of the evicted rows' energy in the span of the kept rows; 1 if no row was evicted.
     pub span: f64,
-    /// The same for the kept rows' leading directions.
+    /// The share of the evicted rows' energy in the span of the kept rows' leading directions.
     pub lead: f64,
 }
 
-/// A layer's KV heads: keys and values of each, and the attention that goes. Spec: E7.4
+/// One layer: the keys and the values of each KV head, and the attention that the eviction loses. Spec: E7.4
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layer {
-    /// The share of the last prompt row's attention that evicted rows had, mean over query heads; none where the bundle
-    /// has no queries.
+    /// The share of the last prompt row's attention on evicted rows, mean over query heads; none if the bundle has no
+    /// queries.
     pub lost: Option<f64>,
-    /// [G].
+    /// The keys of each KV head: [G].
     pub keys: Vec<Spectrum>,
-    /// [G].
+    /// The values of each KV head: [G].
     pub values: Vec<Spectrum>,
 }
 
@@ -50,14 +50,15 @@ fn svd(rows: ArrayView2<'_, f64>) -> Result<(Vec<f64>, Array2<f64>)> {
         return Ok((Vec::new(), Array2::zeros((0, rows.ncols()))));
     }
     let failed = |e: ndarray_linalg::error::LinalgError| Error::new("singular values", "numbers they converge for", e);
-    // Fewer rows than columns or not, the right singular vectors come whole; the first min are those of the values.
+    // LAPACK returns all right singular vectors, also if there are fewer rows than columns. The first `many` vectors
+    // belong to the singular values.
     let (_, singular, right) = rows.to_owned().svd(false, true).map_err(failed)?;
     let right = right.ok_or_else(|| Error::new("singular values", "directions", "none"))?;
     let many = singular.len();
     Ok((singular.to_vec(), right.slice(ndarray::s![..many, ..]).to_owned()))
 }
 
-/// How many of the first directions hold a share of the energy.
+/// The number of first directions that together hold `share` of the energy.
 fn directions(singular: &[f64], share: f64) -> usize {
     let all: f64 = singular.iter().map(|s| s * s).sum();
     let mut sum = 0.0;
@@ -68,10 +69,10 @@ fn directions(singular: &[f64], share: f64) -> usize {
     reached.map_or(singular.len(), |i| i + 1)
 }
 
-/// The spectrum of `rows` [N_c, d_h], of which `kept`, ascending, stay.
+/// The spectrum of `rows` [N_c, d_h]; `kept` has the indices of the kept rows, ascending.
 ///
 /// # Errors
-/// Numbers that are not finite; rows that are not there. Spec: E7.4
+/// A number is not finite; a kept row does not exist. Spec: E7.4
 pub fn spectrum(rows: ArrayView2<'_, f64>, kept: &[usize]) -> Result<Spectrum> {
     ensure!(rows.iter().all(|v| v.is_finite()), "rows", "finite numbers", "NaN or infinite");
     ensure!(kept.iter().all(|&k| k < rows.nrows()), "kept", format!("rows below {}", rows.nrows()), "others");
@@ -90,11 +91,11 @@ pub fn spectrum(rows: ArrayView2<'_, f64>, kept: &[usize]) -> Result<Spectrum> {
     Ok(Spectrum { leading: directions(&singular, LEADING), singular, kept: kept.len(), rank, span, lead })
 }
 
-/// Keys and values of a bundle's visual rows, layer by layer, by the bundle's own `policy.LL.kept`, or by what a policy
-/// would keep where one is given.
+/// Analyses the keys and values of a bundle's visual rows, layer by layer. The kept rows come from `policy` if it is
+/// given, otherwise from the bundle's own `policy.LL.kept`.
 ///
 /// # Errors
-/// Stages that are missing or do not fit each other; as [`spectrum`].
+/// Stages are missing or do not fit each other; as [`spectrum`].
 pub fn analyze(bundle: &Bundle, policy: Option<(&Policy, Retain)>) -> Result<Vec<Layer>> {
     let visual = roles(bundle)?.visual();
     let plan = policy.map(|(policy, retain)| crate::golden::compress::<f64>(bundle, policy, retain)).transpose()?;
@@ -135,8 +136,8 @@ pub fn analyze(bundle: &Bundle, policy: Option<(&Policy, Retain)>) -> Result<Vec
     Ok(layers)
 }
 
-/// What of the last row's attention falls on candidates that are in none of their head's kept: mean over query heads.
-/// q: [H, n, d_h]; k: [G, n, d_h]. Spec: E7.4
+/// The share of the last row's attention on candidates that their head does not keep: mean over query heads. q: [H, n,
+/// d_h]; k: [G, n, d_h]. Spec: E7.4
 fn lost((q, k): (&Array3<f64>, &Array3<f64>), visual: &[usize], kept: &[Vec<usize>], at: &str) -> Result<f64> {
     let ((many, rows, d), (heads, ..)) = (q.dim(), k.dim());
     let fits = heads > 0 && many.is_multiple_of(heads) && k.dim() == (heads, rows, d) && rows > 0;
@@ -154,13 +155,13 @@ fn lost((q, k): (&Array3<f64>, &Array3<f64>), visual: &[usize], kept: &[Vec<usiz
     Ok(sum / many as f64)
 }
 
-/// The kept sets of a layer, of a plan; one for all heads, or one each.
+/// The kept sets of a layer in a plan: one set for all heads, or one set for each head.
 fn decided(plan: &crate::policy::Plan, l: usize) -> Vec<Vec<usize>> {
     let sets = plan.decisions.as_ref().and_then(|d| d.kept.get(l)).cloned().unwrap_or_default();
     if sets.is_empty() { vec![Vec::new()] } else { sets }
 }
 
-/// The same of a bundle's stage.
+/// The kept sets of a layer in a bundle's stage.
 fn stored(bundle: &Bundle, l: usize, heads: usize) -> Result<Vec<Vec<usize>>> {
     let name = Stage::layer(Site::Kept, l).name();
     let values = bundle.i64(&name).map_err(|e| e.remedy("record with --retain, or give --policy and --retain"))?;
@@ -185,7 +186,7 @@ impl Layer {
         heads.iter().map(figure).sum::<f64>() / heads.len().max(1) as f64
     }
 
-    /// Machine-readable.
+    /// The machine-readable form.
     pub fn json(&self) -> Value {
         let heads = |all: &[Spectrum]| -> Vec<Value> {
             let one = |s: &Spectrum| json!({"singular": s.singular, "leading": s.leading, "kept": s.kept, "rank": s.rank, "span": s.span, "lead": s.lead});

@@ -1,8 +1,9 @@
-//! The same bits on every machine, as a table that anybody can check: what the demo model reads, computes, keeps and says,
-//! hashed per sample, policy and precision.
+//! A table of reference hashes, equal on every machine, that anybody can check. For each sample, policy and precision
+//! it has hashes of the demo model's input, numbers, kept entries and answers.
 //!
-//! The table is `demo/hashes.txt`, written on one machine; [`run`] computes it anew and says which stage of which run is
-//! the first that differs. It judges arithmetic, not correctness: whether the numbers are right is what goldens say.
+//! The table is `demo/hashes.txt`, written on one machine. [`run`] computes the hashes again; [`differences`] reports
+//! the first stage of each run that differs. The table checks that the bits are equal; goldens check that the numbers
+//! are right.
 
 use crate::demo;
 use crate::error::{Error, Result};
@@ -19,7 +20,7 @@ use sha2::{Digest, Sha256};
 use std::fmt;
 use std::ops::ControlFlow;
 
-/// The table as it was written.
+/// The table of the reference machine.
 pub const TABLE: &str = include_str!("demo/hashes.txt");
 
 /// The stages that are hashed, in causal order.
@@ -31,7 +32,7 @@ const POLICIES: [(&str, &str); 6] =
     [("full", "1"), ("aircache", "0.3"), ("aircache", "0.05"), ("snapkv", "0.1"), ("h2o", "0.2"), ("prefixkv", "0.2")];
 const NEW_TOKENS: usize = 6;
 
-/// A run and its hashes, one a stage.
+/// A run and its hashes, one for each stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
     /// Sample, policy, retention, precision.
@@ -46,10 +47,10 @@ impl fmt::Display for Line {
     }
 }
 
-/// The lines of a table.
+/// Reads the lines of a table.
 ///
 /// # Errors
-/// A line of another form.
+/// A line has another form.
 pub fn read(table: &str) -> Result<Vec<Line>> {
     let line = |text: &str| {
         let words: Vec<&str> = text.split(' ').collect();
@@ -60,10 +61,10 @@ pub fn read(table: &str) -> Result<Vec<Line>> {
     lines.map(|l| line(l).ok_or_else(|| Error::new("hashes", "a run and four hashes", l))).collect()
 }
 
-/// The runs on these of the [`SAMPLES`], computed now, with the kernels and on the threads that are set.
+/// Computes the runs on these samples of [`SAMPLES`] now, with the current kernels and threads.
 ///
 /// # Errors
-/// A sample that is not bundled; else none that is not a bug.
+/// A sample is not bundled; any other error is a bug.
 pub fn run(samples: &[String]) -> Result<Vec<Line>> {
     let model = Model::load(&demo::files())?;
     let processor = Processor::load(&demo::files(), &model.config)?;
@@ -150,21 +151,21 @@ fn hash(fill: impl FnOnce(&mut Sha256)) -> String {
     hash.finalize()[..8].iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// A run whose numbers are not those of the table.
+/// A run whose numbers differ from the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
     /// Sample, policy, retention, precision.
     pub run: String,
     /// The first stage that differs.
     pub stage: &'static str,
-    /// Its hash in the table.
+    /// The hash of this stage in the table.
     pub expected: String,
-    /// Its hash now.
+    /// The hash of this stage now.
     pub got: String,
 }
 
-/// Where `now` is not as in `table`, by the first stage of each run that differs; a run that is in one alone differs in
-/// its input.
+/// The differences between `now` and `table`: the first stage of each run that differs. If a run exists in only one of
+/// the two, its first difference is the input.
 pub fn differences(table: &[Line], now: &[Line]) -> Vec<Difference> {
     let none = |run: &str| Line { run: run.to_owned(), hashes: ["none"; 4].map(str::to_owned) };
     let find = |lines: &[Line], run: &str| lines.iter().find(|l| l.run == run).cloned().unwrap_or_else(|| none(run));

@@ -1,4 +1,4 @@
-//! Files of a checkpoint, bundles and question files, as any bytes.
+//! Files of a checkpoint, bundles and question files with arbitrary bytes.
 
 use aircache::demo;
 use aircache::eval::Questions;
@@ -28,7 +28,8 @@ fn folder(files: &[(&str, &[u8])]) -> PathBuf {
     })
 }
 
-/// A file of weights: read, it holds tensors that lie inside it, fill it, and have the bytes that their shapes ask for.
+/// A file of weights. If it can be read, its tensors lie inside the file, fill the file, and have the bytes of their
+/// shapes.
 pub fn header(data: &[u8]) {
     let files = Files::Folder(folder(&[("model.safetensors", data)]));
     let Ok(checkpoint) = Checkpoint::open(&files) else { return };
@@ -47,7 +48,8 @@ pub fn header(data: &[u8]) {
     assert_eq!(checkpoint.digest(), Checkpoint::open(&files).expect("read once, read again").digest());
 }
 
-/// An index and two shards: whatever opens holds what the index says, and no name reached beyond the folder.
+/// An index and two shards. If they open, the checkpoint has the tensors of the index, and no name reaches beyond the
+/// folder.
 pub fn index(data: &[u8]) {
     let at = data.iter().position(|b| *b == 0).unwrap_or(data.len());
     let (json, shard) = (&data[..at], data.get(at + 1..).unwrap_or_default());
@@ -63,7 +65,7 @@ pub fn index(data: &[u8]) {
     }
 }
 
-/// A `config.json`: loading and surveying agree; what loads has sizes that fit each other.
+/// A `config.json`: loading and surveying agree; if it loads, its sizes fit each other.
 pub fn config(data: &[u8]) {
     let files = Files::Folder(folder(&[("config.json", data), ("generation_config.json", data)]));
     let loaded = family::load(&files);
@@ -81,7 +83,7 @@ pub fn config(data: &[u8]) {
     let _ = (config.profile(), config.vision_json());
 }
 
-/// A `processor_config.json` of the demo model: what is accepted turns levels into finite numbers.
+/// A `processor_config.json` of the demo model: an accepted file turns levels into finite numbers.
 pub fn processor(data: &[u8]) {
     let config = family::load(&demo::files()).expect("the demo model");
     for name in ["processor_config.json", "preprocessor_config.json"] {
@@ -105,7 +107,8 @@ fn model() -> &'static Model {
     MODEL.get_or_init(|| Model::load(&demo::files()).expect("the demo model"))
 }
 
-/// A bundle: the algorithm on it, judged by itself, and replayed. A plan keeps what the policy says, in order.
+/// A bundle: the algorithm runs on it, and the bundle is checked against itself and replayed. A plan keeps the rows
+/// that the policy chooses, in order.
 pub fn bundle(data: &[u8]) {
     let path = folder(&[("b", data)]).join("b");
     let Ok(bundle) = Bundle::open(&path) else { return };
@@ -128,7 +131,7 @@ pub fn bundle(data: &[u8]) {
     }
 }
 
-/// A question file: what is accepted has questions, each with an answer and images that are there.
+/// A question file: an accepted file has questions; each question has an answer and existing images.
 pub fn questions(data: &[u8]) {
     let path = folder(&[("q.jsonl", data), ("p.png", b"")]).join("q.jsonl");
     let Ok(questions) = Questions::read(&path) else { return };

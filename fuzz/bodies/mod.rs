@@ -1,15 +1,15 @@
-//! What the fuzz targets check of any bytes, kept apart from the fuzzer so that `cargo test` replays every seed and every
-//! input that once broke something (`tests/files/fuzz_corpus.rs`).
+//! The checks of the fuzz targets on arbitrary bytes. They are separate from the fuzzer, so that `cargo test` replays
+//! every seed and every input that once caused a failure (`tests/files/fuzz_corpus.rs`).
 //!
-//! A body panics where something is wrong: where two readers disagree, where a promise of the documentation is not kept.
-//! Bad input is an `Err` somewhere, and fine.
+//! A body panics if it finds a bug: two readers disagree, or the program breaks a promise of its documentation. Bad
+//! input gives an `Err`, and this is correct.
 
 mod files;
 mod numbers;
 mod pictures;
 mod texts;
 
-/// A target: its name, and what it checks.
+/// A target: its name and its check.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
@@ -34,14 +34,14 @@ pub const TARGETS: [Target; 15] = [
 /// Runs a target by its name.
 ///
 /// # Panics
-/// Where there is no such target, or it found something.
+/// The target does not exist, or it found a bug.
 pub fn run(name: &str, data: &[u8]) {
     quiet_inside();
     let (_, body) = TARGETS.iter().find(|(n, _)| *n == name).expect("a target of this name");
     body(data)
 }
 
-/// The fuzzer ends at every panic; one in foreign code that becomes an error is none.
+/// The fuzzer ends at every panic. A panic in foreign code becomes an error, so it must not end the fuzzer.
 fn quiet_inside() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
@@ -54,7 +54,7 @@ fn quiet_inside() {
     });
 }
 
-/// Bytes taken off the front one number after the other; zeros where they run out.
+/// Numbers read from the front of a byte string, one after the other; zeros after the end of the bytes.
 struct Bytes<'a>(&'a [u8]);
 
 impl Bytes<'_> {
@@ -79,7 +79,7 @@ impl Bytes<'_> {
         self.u32() as usize % n
     }
 
-    /// f32 of any bits at all, or a tame one where `tame`.
+    /// An f32 with arbitrary bits, or a moderate number if `tame`.
     fn f32(&mut self, tame: bool) -> f32 {
         let bits = self.u32();
         match tame {

@@ -1,4 +1,4 @@
-//! Policies on any scores, retentions, rounding to a type, and kernels against their naive twins.
+//! Policies on arbitrary scores, retentions, rounding to a type, and kernels against their naive twins.
 
 use super::Bytes;
 use aircache::eval::Cells;
@@ -13,7 +13,7 @@ use ndarray::{Array2, Array3};
 
 const GRIDS: [Grid; 3] = [Grid::Native, Grid::Bf16, Grid::F16];
 
-/// What every plan promises: ascending rows of the prompt, budgets that are kept.
+/// Checks the promises of every plan: rows of the prompt in ascending order, and budgets that the plan respects.
 pub fn lawful(plan: &Plan) {
     for rows in plan.kept.iter().flatten() {
         assert!(rows.windows(2).all(|r| r[0] < r[1]) && rows.last().is_none_or(|&r| r < plan.rows), "{rows:?}");
@@ -26,7 +26,7 @@ pub fn lawful(plan: &Plan) {
     }
 }
 
-/// Any policy that can be written, on queries and keys of any bits.
+/// Any valid policy, on queries and keys with arbitrary bits.
 pub fn policy(data: &[u8]) {
     let at = data.iter().position(|b| *b == b'\n').unwrap_or(data.len());
     let (text, rest) = (String::from_utf8_lossy(&data[..at]), data.get(at + 1..).unwrap_or_default());
@@ -61,7 +61,7 @@ pub fn policy(data: &[u8]) {
     }
 }
 
-/// Grids of policies and retentions as text; exact shares of any weights.
+/// Grids of policies and retentions as text; exact shares of arbitrary weights.
 pub fn grid(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (policies, retain) = text.split_once('\n').unwrap_or((&text, "0.5"));
@@ -89,7 +89,7 @@ pub fn grid(data: &[u8]) {
     assert_eq!(given.iter().sum::<usize>(), total, "{weights:?}, {retain} of {candidates}: {given:?}");
 }
 
-/// Rounding to bf16 and f16 as the crate `half` rounds, one by one as all at once.
+/// Rounding to bf16 and f16 equals the rounding of the crate `half`; one number at a time equals all numbers at once.
 pub fn rounding(data: &[u8]) {
     let mut bytes = Bytes(data);
     let all = bytes.f32s(data.len().div_ceil(4).min(64), false);
@@ -173,7 +173,8 @@ fn attends(bytes: &mut Bytes<'_>, tame: bool) {
     }
 }
 
-/// The same bits; wild inputs may give NaN of another sign.
+/// Checks that the bits are the same; only the sign of a NaN may differ, because wild inputs may give NaN of another
+/// sign.
 fn same<'a, T: Real>(a: impl Iterator<Item = &'a T>, b: impl Iterator<Item = &'a T>, tame: bool, what: &str) {
     for (a, b) in a.zip(b) {
         let (a, b) = (a.to_f64(), b.to_f64());

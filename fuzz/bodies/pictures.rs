@@ -1,4 +1,4 @@
-//! Image files of any bytes, and the arithmetic of tiles and tokens at any size.
+//! Image files with arbitrary bytes, and the arithmetic of tiles and tokens at any size.
 
 use super::Bytes;
 use aircache::demo;
@@ -13,7 +13,7 @@ fn demo_reader() -> &'static dyn Reader {
     &**DEMO.get_or_init(|| load().expect("the demo model"))
 }
 
-/// An image file: decoded twice the same, and tiled as its size says.
+/// An image file: decoding it twice gives the same image, and its tiles follow from its size.
 pub fn image(data: &[u8]) {
     let image = match Image::from_bytes(data, "image") {
         Ok(image) => image,
@@ -22,7 +22,7 @@ pub fn image(data: &[u8]) {
     let (h, w) = image.size();
     assert_eq!(image.rgb().dim(), (h, w, 3));
     if h * w > 1 << 16 || h.max(w) > 4096 {
-        return; // decoded; resizing as often as a fuzzer would takes too long
+        return; // decoded; to resize in every run of a fuzzer takes too long
     }
     let again = Image::from_bytes(data, "image").expect("decoded once");
     assert_eq!((image.rgb(), image.sha256()), (again.rgb(), again.sha256()));
@@ -53,10 +53,10 @@ pub fn geometry(data: &[u8]) {
         drop_first: bytes.u8() % 8 == 0,
     };
     let tiled = bytes.u8() % 4 > 0;
-    // Few enough tokens to list them as often as a fuzzer does.
+    // The list of tokens is short enough to compute in every run of a fuzzer.
     let few = anyres.side() < 6;
     if let (true, Ok(packing)) = (few, anyres.packing(size, tiled)) {
-        // A grid of which nothing is left has no rows; one tile alone has a newline.
+        // If nothing is left of a grid, it has no rows; a single tile has a newline.
         let rest = if tiled { packing.height * (packing.width + 1) } else { 1 };
         assert_eq!(packing.rows.len(), packing.base + rest);
         for row in 0..packing.rows.len() {

@@ -7,7 +7,7 @@ use aircache::input::{Image, Tokenizer};
 use aircache::processor::Processor;
 use std::sync::OnceLock;
 
-/// A template: it renders or fails within its bounds, and twice the same.
+/// A template renders, or fails within its bounds; two runs give the same result.
 pub fn template(data: &[u8]) {
     let Ok(source) = std::str::from_utf8(data) else { return };
     let Ok(template) = Template::new(source, "template", DEFAULT_DATE) else { return };
@@ -21,7 +21,7 @@ pub fn template(data: &[u8]) {
     }
 }
 
-/// A `tokenizer.json`: what it encodes it decodes, in pieces as at once.
+/// A `tokenizer.json` decodes its own encoding, in pieces and at once.
 pub fn tokenizer(data: &[u8]) {
     let Ok(tokenizer) = Tokenizer::from_bytes(data, "tokenizer.json".into(), Vec::new()) else { return };
     for text in ["", "What is it?", "émigré 東京 🙂\u{0}\n"] {
@@ -31,13 +31,13 @@ pub fn tokenizer(data: &[u8]) {
     pieces(&tokenizer, &[0, 1, 2, 3, u32::MAX]);
 }
 
-/// Ids one by one give the text of all ids.
+/// Ids decoded one by one give the text of all ids.
 fn pieces(tokenizer: &Tokenizer, ids: &[u32]) {
     let Ok(whole) = tokenizer.decode(ids) else { return };
     let mut stream = tokenizer.stream();
     let mut text: String = ids.iter().filter_map(|&id| stream.push(id)).collect();
     text.extend(stream.finish());
-    // A decoder whose text changes as ids come (it strips or joins at the end) is not told in pieces.
+    // A decoder whose text changes as ids arrive (it strips or joins at the end) does not stream pieces.
     assert!(text == whole || !whole.starts_with(&text) || text.is_empty(), "{text:?} of {whole:?}");
 }
 
@@ -49,13 +49,13 @@ fn processor() -> &'static Processor {
     })
 }
 
-/// A prompt, with and without an image: as many visual rows as the image has, ids inside the vocabulary, and the tail of the
-/// template within the prompt.
+/// A prompt, with and without an image: the number of visual rows equals the image's number, ids lie inside the
+/// vocabulary, and the tail of the template lies within the prompt.
 pub fn prompt(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (question, system) = text.split_once('\0').map_or((&*text, None), |(q, s)| (q, Some(s)));
     let image = Image::from_rgb(20, 30, vec![99; 1800]).expect("an image");
-    // Pixels take fifty times as long as text does.
+    // Pixels take fifty times as long as text.
     let pictures = if data.len() % 8 == 1 { vec![vec![image.clone()], vec![image.clone(), image]] } else { vec![] };
     for images in std::iter::once(vec![]).chain(pictures) {
         let Ok(prepared) = processor().prepare(&images, question, system) else { continue };

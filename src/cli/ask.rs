@@ -152,7 +152,8 @@ impl Ask {
 }
 
 impl Asked {
-    /// The policy with the number of rows after the question, which only the template knows.
+    /// The policy, adjusted to the number of prompt rows after the question; only the chat template determines this
+    /// number.
     pub fn fitted(&self, policy: Policy) -> Policy {
         policy.with_tail(self.processor.tail(&self.prompt, &self.question))
     }

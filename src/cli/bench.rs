@@ -135,7 +135,7 @@ fn number(retain: &str) -> serde_json::Value {
 const HEAD: &str =
     "prompt  batch  policy            retain  prefill tok/s  compress ms  decode ms  roofline ms  share      KV";
 
-/// A line of the table.
+/// One line of the table.
 fn row(c: &Measured, machine: &Machine) -> String {
     let roofline = c.roofline_ms(machine);
     format!(
@@ -153,7 +153,8 @@ fn row(c: &Measured, machine: &Machine) -> String {
     )
 }
 
-/// The model's name, how its weights are stored, and the model, once there is memory for it and for every cell.
+/// Loads the model after it checks that there is memory for the model and for every cell. Returns the model's name, the
+/// storage type of its weights, and the model.
 fn load(args: &Args, cells: &Cells) -> Result<(String, String, Model)> {
     if let Some(shape) = &args.shape {
         let config = family::shape(shape, args.vocab.map(|v| v as usize))?;

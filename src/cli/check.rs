@@ -57,7 +57,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
                 return Err(Error::new("--image, --prompt", "--model with them", "a golden")
                     .remedy("leave them out: a golden has its own prompt"));
             }
-            // Each is widened, and errors stand beside them.
+            // Each stage is widened to f64, and errors of the same size stand beside it.
             memory::check_stages(&golden, 3)?;
             memory::check_stages(&candidate, 6)?;
             golden::check(&golden, &candidate)?
@@ -95,7 +95,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     Ok(if verdict.passes() { Verdict::Pass } else { Verdict::Fail })
 }
 
-/// The verdict by replay, once there is memory for it.
+/// Computes the verdict by replay, after a check that there is enough memory.
 fn replayed(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> Result<golden::Verdict> {
     let weights = &model.checkpoint;
     memory::check(weights.label(), weights.rounded_bytes(golden::precision(candidate)?.grid()))?;
@@ -104,6 +104,8 @@ fn replayed(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> Res
         memory::check(&format!("{}: {stage}", candidate.label()), bytes)?;
     }
     let truth = BundleWriter::create_by(output::temporary, &std::env::temp_dir().join("aircache-replay.safetensors"))
-        .map_err(|e| e.remedy("the replay writes a temporary file there: set TMPDIR to another folder"))?;
+        .map_err(|e| {
+        e.remedy("the replay writes a temporary file there: set TMPDIR to another folder")
+    })?;
     replay(model, prompt, candidate, truth)
 }

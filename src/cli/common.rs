@@ -40,7 +40,7 @@ pub fn pool(threads: usize) -> rayon::ThreadPoolBuilder {
     rayon::ThreadPoolBuilder::new().num_threads(threads).stack_size(STACK)
 }
 
-/// Has kernels run on the instruction set that the variable names, if there is one.
+/// Forces the kernels onto the instruction set that the environment variable names, if the variable is set.
 fn force_kernels() -> Result<()> {
     const VARIABLE: &str = "AIRCACHE_ISA";
     let Some(name) = std::env::var_os(VARIABLE) else { return Ok(()) };
@@ -55,7 +55,8 @@ impl Common {
     /// Sets up threads and kernels.
     pub fn apply(&self) -> Result<()> {
         force_kernels()?;
-        // This thread works too: it need not wake another one for every kernel, which takes longer than a small one runs.
+        // The calling thread works in the pool too. Otherwise it would have to wake another thread for every kernel,
+        // and the wake-up takes longer than a small kernel.
         let built = pool(self.threads()).use_current_thread().build_global();
         built.map_err(|e| Error::new("--threads", "a number of threads that can be started", e))?;
         Ok(())

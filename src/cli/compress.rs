@@ -67,7 +67,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     // Created before the work, so that a file that cannot be written is an error at once.
     let writer = args.out.as_deref().map(|out| BundleWriter::create_by(output::temporary, out)).transpose()?;
     let writer = writer.map(|writer| Recorder::new(writer, precision, Selection::default()));
-    memory::check_stages(&bundle, 4)?; // queries and keys, and both once more in the type of the sums
+    memory::check_stages(&bundle, 4)?; // queries and keys, and a copy of both in the type of the sums
     let busy = messages.busy(&format!("compressing {}", path.display()));
     let plan = precision.run(Compress { bundle: &bundle, policy: &policy, retain })?;
     if let (Some(out), Some(writer)) = (args.out.as_deref(), writer) {
@@ -79,7 +79,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     Ok(Verdict::Pass)
 }
 
-/// What the plan is made of.
+/// The inputs of the plan.
 struct Compress<'a> {
     bundle: &'a Bundle,
     policy: &'a Policy,

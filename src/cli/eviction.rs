@@ -60,15 +60,15 @@ impl Eviction {
     }
 }
 
-/// The number an option was given.
+/// Parses the number that the user gave for an option.
 ///
 /// # Errors
-/// It is no number.
+/// The text is no number.
 pub fn number<N: std::str::FromStr>(option: &str, text: &str, expected: &str) -> Result<N> {
     text.parse().map_err(|_| aircache::Error::new(option, expected, format!("{text:?}")))
 }
 
-/// The error of a part of an option, at the option.
+/// Converts the error of a part of an option into an error of the whole option.
 fn option(name: &str, e: aircache::Error) -> aircache::Error {
     let at = match e.at.split_once(": ") {
         Some((_, part)) => format!("{name}: {part}"),

@@ -15,7 +15,7 @@ const SIZES: [(usize, usize); 5] = [(224, 224), (480, 640), (768, 1024), (1080, 
 /// The findings.
 #[derive(Default)]
 pub struct Reading {
-    /// Where the chat template is.
+    /// The place of the chat template.
     pub template: Option<String>,
     /// The problems.
     pub problems: Vec<Error>,

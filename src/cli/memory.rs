@@ -1,7 +1,7 @@
-//! How much memory this process may take before the system would end it: every command asks before it begins. The library
-//! says how much a piece of work needs.
+//! The memory that this process may take before the system would end it. Every command checks it before it begins. The
+//! library computes how much memory a piece of work needs.
 //!
-//! Linux tells how much there is; elsewhere the answer is "unknown", and nothing is refused.
+//! Only Linux reports the available memory. On other systems the answer is "unknown", and no work is refused.
 
 use aircache::files::Files;
 use aircache::golden::Bundle;
@@ -10,16 +10,18 @@ use aircache::model::{Model, Rounded};
 use aircache::pass::Precision;
 use aircache::{Error, Result};
 
-/// The variable that says how much may be taken, instead of the system: `12GB`, `500MB`, or a number of bytes.
+/// The environment variable that sets the available memory instead of the system: `12GB`, `500MB`, or a number of
+/// bytes.
 pub const VARIABLE: &str = "AIRCACHE_MEMORY";
 
-/// Bytes below which the system is not asked: that takes a millisecond, as long as what needs so little.
+/// Below this number of bytes the system is not asked: the question takes a millisecond, which is as long as the work
+/// that needs so little memory.
 const SMALL: u64 = 32 << 20;
 
-/// Fails where `need` bytes are more than can be taken; `at` names what needs them.
+/// Fails if `need` bytes are more than the available memory; `at` names the part that needs the memory.
 ///
 /// # Errors
-/// They are more; [`VARIABLE`] is set and no size.
+/// `need` exceeds the available memory; the value of [`VARIABLE`] is no size.
 pub fn check(at: &str, need: u64) -> Result<()> {
     let free = match std::env::var_os(VARIABLE) {
         None if need < SMALL => return Ok(()),
@@ -37,7 +39,7 @@ pub fn check(at: &str, need: u64) -> Result<()> {
     Err(Error::new(at, format!("{} of free memory", gb(need)), gb(free)).remedy(remedy))
 }
 
-/// Fails where there is no memory for a prompt, beside the weights that are in memory already.
+/// Fails if there is not enough memory for a prompt. The weights are already in memory and do not count.
 ///
 /// # Errors
 /// As [`check`].
@@ -46,7 +48,7 @@ pub fn check_prompt(model: &Model, prompt: &Prepared) -> Result<()> {
     check(model.checkpoint.label(), model.forecast(Some(prompt)).saturating_sub(held))
 }
 
-/// Fails where there is no memory for so many copies of a bundle's largest stage, in f64.
+/// Fails if there is not enough memory for `copies` copies of the bundle's largest stage, in f64.
 ///
 /// # Errors
 /// As [`check`].
@@ -55,7 +57,7 @@ pub fn check_stages(bundle: &Bundle, copies: u64) -> Result<()> {
     check(&format!("{}: {}", bundle.label(), stage.name), copies * size_of::<f64>() as u64 * stage.numbers() as u64)
 }
 
-/// Loads a checkpoint, once there is memory for those of its tensors that have to be copied.
+/// Loads a checkpoint, after a check that there is memory for the tensors that must be copied.
 ///
 /// # Errors
 /// As [`Model::load`] and [`check`].
@@ -63,7 +65,8 @@ pub fn load(files: &Files) -> Result<Model> {
     Model::load_if(files, |weights| check(weights.label(), weights.copied_bytes()))
 }
 
-/// The model in the type of a precision, once there is memory for a copy of its weights where that takes one.
+/// The model in the type of a precision. If the type needs a copy of the weights, the memory for the copy is checked
+/// first.
 ///
 /// # Errors
 /// As [`check`].
@@ -80,8 +83,8 @@ fn size(text: &str) -> Result<u64> {
     bytes.ok_or_else(|| Error::new(VARIABLE, "a size such as 12GB, 500MB or a number of bytes", format!("{text:?}")))
 }
 
-/// Bytes that can still be taken: what the system has free or can free, or less where a control group or a limit on address
-/// space (`ulimit -v`) says so.
+/// Bytes that the process can still take: the memory that the system has free or can free, or less if a control group
+/// or a limit on address space (`ulimit -v`) allows less.
 fn available() -> Option<u64> {
     let system = field(&std::fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:").map(|kib| kib * 1024);
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -91,7 +94,8 @@ fn available() -> Option<u64> {
     [system, second, first, space()].into_iter().flatten().min()
 }
 
-/// What the control group of a controller leaves, and each that it is in: of lines `number:controllers:/folder/in/folder`.
+/// The smallest number of bytes that the process's control group of a controller and the groups around it still allow.
+/// groups: lines of the form `number:controllers:/folder/in/folder`.
 fn within(groups: &str, controller: &str, mount: &str, names: [&str; 3]) -> Option<u64> {
     let ours = |line: &&str| line.split(':').nth(1).is_some_and(|all| all.split(',').any(|one| one == controller));
     let folder = groups.lines().find(ours).and_then(|line| line.splitn(3, ':').nth(2)).unwrap_or("/");
@@ -99,15 +103,16 @@ fn within(groups: &str, controller: &str, mount: &str, names: [&str; 3]) -> Opti
     outer.chain([folder.trim_end_matches('/')]).filter_map(|folder| group(&format!("{mount}{folder}/"), names)).min()
 }
 
-/// What a limit on address space leaves. Mapped files are left out of what is in use: a need counts weights itself.
+/// The bytes that a limit on address space still allows. Mapped files do not count as used memory, because a need
+/// already includes the weights.
 fn space() -> Option<u64> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
-    let limit = field(&limits, "Max address space")?; // none where it is `unlimited`
+    let limit = field(&limits, "Max address space")?; // none if the limit is `unlimited`
     let used = std::fs::read_to_string("/proc/self/maps").ok()?.lines().filter_map(anonymous).sum();
     Some(limit.saturating_sub(used))
 }
 
-/// The bytes of a line of `maps` that is no file's: `start-end rights offset device inode`.
+/// The size in bytes of a mapping without a file, from its line in `maps`: `start-end rights offset device inode`.
 fn anonymous(line: &str) -> Option<u64> {
     let mut fields = line.split_whitespace();
     let (start, end) = fields.next()?.split_once('-')?;
@@ -116,7 +121,8 @@ fn anonymous(line: &str) -> Option<u64> {
     (!of_file).then_some(size)
 }
 
-/// What a control group leaves: its limit less what it uses, without the files that it would drop first.
+/// The bytes that a control group still allows: its limit minus its usage. Cached files that the group would drop first
+/// do not count as usage.
 fn group(folder: &str, [limit, used, files]: [&str; 3]) -> Option<u64> {
     let read = |name: &str| std::fs::read_to_string(format!("/sys/fs/cgroup{folder}{name}")).ok();
     let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
@@ -145,7 +151,7 @@ mod tests {
 
     #[test]
     fn groups_are_asked_for_by_their_lines() {
-        // Nothing lies there, and nothing is known then.
+        // These folders do not exist, so the result is unknown.
         let names = ["memory.max", "memory.current", "inactive_file"];
         assert_eq!(within("0::/no/such/group\n3:cpu,memory:/nor/this", "memory", "/nowhere", names), None);
         assert_eq!(within("", "", "/nowhere", names), None);

@@ -27,7 +27,7 @@ impl Stdout {
         Stdout::default()
     }
 
-    /// True if stdout has no reader any more.
+    /// True if stdout no longer has a reader.
     pub fn is_closed(&self) -> bool {
         self.closed
     }
@@ -83,7 +83,7 @@ impl Messages {
     pub fn say(&self, lines: &str) {
         if !self.quiet {
             let lines: String = lines.lines().map(|line| one_line(line) + "\n").collect();
-            let _ = std::io::stderr().lock().write_all(lines.as_bytes()); // a closed stderr is the reader's wish
+            let _ = std::io::stderr().lock().write_all(lines.as_bytes()); // stderr may be closed; that is not an error
         }
     }
 
@@ -126,14 +126,14 @@ fn ticking(bar: &ProgressBar, milliseconds: u64) {
 pub struct Bar(Option<ProgressBar>);
 
 impl Bar {
-    /// One more is done.
+    /// Advances the bar by one step.
     pub fn step(&self) {
         if let Some(bar) = &self.0 {
             bar.inc(1);
         }
     }
 
-    /// Hides the bar while something prints.
+    /// Hides the bar while `f` prints.
     pub fn aside<R>(&self, f: impl FnOnce() -> R) -> R {
         match &self.0 {
             Some(bar) => bar.suspend(f),

@@ -1,4 +1,4 @@
-//! Files that a command writes: whole or not there, also where a signal ends the process.
+//! Files that a command writes. A file is complete or absent, even if a signal ends the process.
 
 use aircache::files::Temporary;
 use aircache::{Error, Result};
@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
-/// Where temporary files were made. Global because a signal handler has nothing else to go by.
+/// The paths of the temporary files. This list is global because a signal handler can reach only global state.
 static MADE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// A temporary file in the folder of `target`, of which [`tidy`] knows.
+/// A temporary file in the folder of `target`. [`tidy`] removes it if a signal ends the process.
 ///
 /// # Errors
 /// As [`Temporary::beside`].
 pub fn temporary(target: &Path) -> Result<Temporary> {
-    // Made and noted at once: a handler comes before both, and then there is none, or after both.
+    // The lock covers both the creation and the entry in the list. So a handler runs before both or after both.
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
     let file = Temporary::beside(target)?;
     made.push(file.path().into());
@@ -25,7 +25,7 @@ pub fn temporary(target: &Path) -> Result<Temporary> {
 /// Writes a whole file, or nothing.
 ///
 /// # Errors
-/// The folder is missing or not writable, the disk is full, or the target is there and no regular file.
+/// The folder is missing or not writable, the disk is full, or the target exists and is not a regular file.
 pub fn write(target: &Path, bytes: &[u8]) -> Result<()> {
     temporary(target)?.holding(target, bytes)?.persist(target)
 }
@@ -42,10 +42,10 @@ pub fn write_together<'a>(files: impl IntoIterator<Item = (PathBuf, Cow<'a, [u8]
     written.into_iter().try_for_each(|(file, target)| file.persist(&target))
 }
 
-/// Writes whole files into a folder, which is made if it is missing: all of them, or none.
+/// Writes whole files into a folder, and creates the folder if it is missing: all of the files, or none.
 ///
 /// # Errors
-/// As [`write`]; the folder cannot be made.
+/// As [`write`]; the folder cannot be created.
 pub fn write_folder<'a>(folder: &Path, files: impl IntoIterator<Item = (String, Cow<'a, [u8]>)>) -> Result<()> {
     let missing: Vec<&Path> = folder.ancestors().take_while(|f| !f.as_os_str().is_empty() && !f.exists()).collect();
     let write = || {
@@ -55,12 +55,12 @@ pub fn write_folder<'a>(folder: &Path, files: impl IntoIterator<Item = (String, 
     };
     write().inspect_err(|_| {
         for folder in missing {
-            let _ = std::fs::remove_dir(folder); // only if nothing is in it
+            let _ = std::fs::remove_dir(folder); // succeeds only if the folder is empty
         }
     })
 }
 
-/// Fails where `target` could not be written in the end.
+/// Fails if `target` could not be written at the end of the command.
 ///
 /// # Errors
 /// As [`write`].
@@ -72,9 +72,11 @@ pub fn writable(target: &Path) -> Result<()> {
     temporary(target).map(drop)
 }
 
-/// Removes all temporary files of this process, and lets it make no more, for a handler that is about to end it.
+/// Removes all temporary files of this process and prevents new ones. A signal handler calls it just before it ends the
+/// process.
 pub fn tidy() {
-    // The list is held for moments only, unless by the very thread that the signal has stopped.
+    // Threads hold the list only for moments. The exception is the thread that the signal has stopped while it holds
+    // the list.
     for _ in 0..1000 {
         let mut all = match MADE.try_lock() {
             Ok(all) => all,
@@ -85,9 +87,9 @@ pub fn tidy() {
             }
         };
         for path in std::mem::take(&mut *all) {
-            let _ = std::fs::remove_file(path); // there is nobody left to tell
+            let _ = std::fs::remove_file(path); // an error cannot be reported any more
         }
-        std::mem::forget(all); // who makes another one now waits for the end
+        std::mem::forget(all); // a thread that creates another temporary file now waits until the process ends
         return;
     }
 }

@@ -27,7 +27,7 @@ impl Read {
         self
     }
 
-    /// Adds the files of a checkpoint folder: those that it has, and the known names that it does not have.
+    /// Adds the files of a checkpoint folder: the existing files, and the known file names that do not exist.
     pub fn model(mut self, folder: Option<&PathBuf>) -> Self {
         let Some(folder) = folder else { return self };
         self.0.extend(files::NAMES.iter().map(|name| folder.join(name)));

@@ -1,4 +1,4 @@
-//! `record`: the flow of `run`, every stage written to a golden bundle.
+//! `record`: does the work of `run`, and writes every stage to a golden bundle.
 
 use super::answer::Answer;
 use super::ask::Ask;
@@ -108,7 +108,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     Ok(Verdict::Pass)
 }
 
-/// An error about globs is one about the option.
+/// Converts an error about globs into an error about the option.
 fn at_stages(e: Error) -> Error {
     if e.at == "stages" { Error { at: "--stages".into(), ..e } } else { e }
 }

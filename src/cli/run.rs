@@ -114,7 +114,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     Ok(Verdict::Pass)
 }
 
-/// A job, and where its text goes.
+/// A job, and the destination of its text.
 struct Flow<'a> {
     job: &'a Job<'a>,
     args: &'a Args,

@@ -1,4 +1,4 @@
-//! `selftest`: compares the bits of this machine with those of every other machine.
+//! `selftest`: compares the bits of this machine with the reference bits, which are the same on every machine.
 
 use super::out::Stdout;
 use super::{Common, Verdict};

@@ -9,13 +9,14 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Bad usage or bad input, and our own bugs.
+/// The exit code for bad usage, bad input and our own bugs.
 const BAD: u8 = 2;
-/// After SIGINT; after another signal that asks the process to end, 128 and its number.
+/// The exit code after SIGINT. After another signal that asks the process to end, the code is 128 plus the signal's
+/// number.
 #[cfg(not(unix))]
 const INTERRUPTED: i32 = 130;
 
-/// Stack of a thread: what threads have on Linux.
+/// The stack size of a thread in bytes; it is the default on Linux.
 pub const STACK: usize = 2 << 20;
 
 /// Set when a signal is about to end the process, which must then report nothing else.
@@ -34,7 +35,7 @@ fn first_to_end() -> bool {
 /// The outcome of a command that did its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Done, and the verdict is pass: exit code 0.
+    /// The work is done and the verdict is pass: exit code 0.
     Pass,
     /// The verdict is fail: exit code 1.
     Fail,
@@ -62,7 +63,7 @@ pub fn prepare() {
     });
     std::panic::set_hook(Box::new(|info| {
         if aircache::foreign::inside() {
-            return; // becomes an error
+            return; // this panic becomes an error
         }
         if first_to_end() {
             tidy();
@@ -81,12 +82,12 @@ pub fn prepare() {
 #[cfg(unix)]
 fn on_signals() {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
-    // A file beyond the process's limit is then an error in writing, as a full disk is.
+    // A write beyond the process's file size limit then becomes an ordinary error, like a full disk.
     let _ = signal_hook::flag::register(SIGXFSZ, std::sync::Arc::new(AtomicBool::new(false)));
     // A closed terminal ends the process, unless the process was started with `nohup`.
     let asked = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|&signal| signal != SIGHUP || !is_ignored(SIGHUP));
     let Ok(mut signals) = signal_hook::iterator::Signals::new(asked) else { return };
-    // With its own stack size: RUST_MIN_STACK may ask for more memory than there is.
+    // The thread has its own stack size, because RUST_MIN_STACK may ask for more memory than the machine has.
     let thread = std::thread::Builder::new().stack_size(STACK).spawn(move || {
         if let Some(signal) = signals.forever().next() {
             ENDING.store(true, Ordering::SeqCst);
@@ -95,7 +96,7 @@ fn on_signals() {
         }
     });
     if thread.is_err() {
-        // Temporary files then stay; the signals still end the process.
+        // Without this thread, temporary files stay on the disk; the signals still end the process.
         for signal in [SIGINT, SIGTERM] {
             let at_once = std::sync::Arc::new(AtomicBool::new(true));
             let _ = signal_hook::flag::register_conditional_default(signal, at_once);
@@ -103,7 +104,7 @@ fn on_signals() {
     }
 }
 
-/// True if the parent of the process ignores a signal, or if the system does not tell.
+/// True if the parent of the process ignores a signal, or if the system does not report it.
 #[cfg(unix)]
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -127,7 +128,7 @@ pub fn end(done: Result<Verdict>) -> ExitCode {
         Ok(Verdict::Fail) => ExitCode::FAILURE,
         Err(e) => {
             while ENDING.load(Ordering::SeqCst) {
-                std::thread::park(); // the error may be the signal's doing; its handler ends the process
+                std::thread::park(); // the signal may have caused the error; its handler ends the process
             }
             report(&e.to_string());
             ExitCode::from(BAD)
@@ -135,10 +136,10 @@ pub fn end(done: Result<Verdict>) -> ExitCode {
     }
 }
 
-/// The end of a command line that clap refuses: help is printed, an error is one line.
+/// The end of a command line that clap refuses: help is printed as it is, and an error is printed as one line.
 pub fn usage(e: &clap::Error) -> ExitCode {
     let text = e.render().to_string();
-    // Cut off at its end: what the user wrote stands before it and may look the same.
+    // The cut is at the last match, because the user's own text stands before it and may contain the same words.
     let text = text.rsplit_once("\n\nFor more information").map_or(text.as_str(), |(told, _)| told);
     if matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         return end(Stdout::new().text(&format!("{}\n", text.trim_end())).map(|()| Verdict::Pass));
@@ -150,7 +151,7 @@ pub fn usage(e: &clap::Error) -> ExitCode {
     ExitCode::from(BAD)
 }
 
-/// Letters of the error line: hostile names are megabytes long.
+/// The largest number of letters of the error line, because hostile names can be megabytes long.
 const MOST: usize = 1600;
 
 /// Prints one line on stderr, for any message. A closed stderr is not an error.
@@ -160,5 +161,5 @@ fn report(message: &str) {
         0..=MOST => line.iter().collect(),
         n => line[..MOST / 2].iter().chain(&[' ', '…', ' ']).chain(&line[n - MOST / 2..]).collect(),
     };
-    let _ = std::io::stderr().lock().write_all(format!("aircache: {line}\n").as_bytes()); // in one piece
+    let _ = std::io::stderr().lock().write_all(format!("aircache: {line}\n").as_bytes()); // written in one piece
 }

@@ -1,4 +1,4 @@
-//! `stages`: the table of stages, for people and for programs that write bundles.
+//! `stages`: prints the table of stages, for people and for programs that write bundles.
 
 use super::out::Stdout;
 use super::{Common, Verdict};

@@ -1,6 +1,6 @@
 //! The demo model and its sample images, compiled into the binary; `README.md` beside this file is its model card.
 //!
-//! A checkpoint folder like any other, except that it lies in memory: everything that reads it goes through [`Files`].
+//! The model is an ordinary checkpoint folder in memory: all code reads it through [`Files`].
 
 mod questions;
 mod samples;
@@ -10,7 +10,7 @@ pub use samples::{Sample, sample, samples};
 
 use crate::files::Files;
 
-/// Bytes at an address that a page-mapped file would have, so that weights are used in place.
+/// Bytes with the alignment of a mapped file, so that weights are used in place.
 #[repr(C, align(64))]
 struct Aligned<T: ?Sized>(T);
 

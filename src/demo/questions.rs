@@ -1,4 +1,4 @@
-//! 250 questions on the sample images, with what transformers answers.
+//! 250 questions on the sample images, with the answers of transformers.
 
 use serde::Deserialize;
 use std::sync::LazyLock;
@@ -8,21 +8,21 @@ use std::sync::LazyLock;
 pub struct Question {
     /// The image's path: `samples/00.png`.
     pub image: String,
-    /// What is asked, as it goes into the prompt.
+    /// The text of the question, as it stands in the prompt.
     pub question: String,
     /// The right answer.
     pub answer: String,
-    /// What is asked for: `field`, `table`, `box`, `pos`, `color`, `all` …
+    /// The kind of the question: `field`, `table`, `box`, `pos`, `color`, `all` …
     pub kind: String,
     /// The system turn, if any.
     pub system: Option<String>,
-    /// Rows of the prompt that come from the image.
+    /// The number of prompt rows that come from the image.
     pub visual_tokens: usize,
-    /// Rows of the prompt.
+    /// The number of prompt rows.
     pub prompt_tokens: usize,
     /// The greedy answer of transformers (float32, eager attention, CPU, full cache).
     pub hf_output: String,
-    /// Whether that is the right answer.
+    /// True if `hf_output` is the right answer.
     pub correct: bool,
 }
 

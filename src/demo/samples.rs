@@ -28,7 +28,7 @@ pub fn samples() -> &'static [Sample] {
     SAMPLES
 }
 
-/// The sample image of a name, with or without `.png`.
+/// The sample image with this name, with or without `.png`.
 pub fn sample(name: &str) -> Option<&'static Sample> {
     SAMPLES.iter().find(|s| s.name == name || s.name.strip_suffix(".png") == Some(name))
 }

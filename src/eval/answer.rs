@@ -17,26 +17,26 @@ use std::ops::ControlFlow;
 pub struct Examiner<'a> {
     /// The model.
     pub model: &'a Model,
-    /// What makes prompts for it.
+    /// The processor that makes the model's prompts.
     pub processor: &'a Processor,
-    /// The policies and retentions to answer under.
+    /// The pairs of policy and retention; each question is answered once for each pair.
     pub cells: &'a Cells,
-    /// How to compute.
+    /// The precision of the computation.
     pub precision: Precision,
-    /// Tokens an answer may have.
+    /// The largest number of tokens of an answer.
     pub max_new_tokens: usize,
 }
 
 impl Examiner<'_> {
-    /// The greedy answers of all cells to a question's prompt, in their order.
+    /// The greedy answers of all cells to the prompt of one question, in the order of the cells.
     ///
     /// # Errors
-    /// A policy that does not fit the prompt; whatever the model refuses.
+    /// A policy does not fit the prompt; the model refuses the prompt.
     pub fn answers(&self, prompt: &Prepared, question: &str) -> Result<Vec<String>> {
         self.precision.run(Answers(self, prompt, question))
     }
 
-    /// The same; `told` is given each cell's place and plan.
+    /// Like [`answers`](Self::answers), and calls `told` with the index and the plan of each cell.
     ///
     /// # Errors
     /// As [`answers`](Self::answers).

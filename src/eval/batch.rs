@@ -19,25 +19,27 @@ use std::ops::ControlFlow;
 pub struct Batch<'a> {
     /// The model.
     pub model: &'a Model,
-    /// What makes prompts for it.
+    /// The processor that makes the model's prompts.
     pub processor: &'a Processor,
-    /// What evicts.
+    /// The eviction policy.
     pub policy: Policy,
-    /// How much stays.
+    /// The retention: how much the policy keeps.
     pub retain: Retain,
-    /// How to compute.
+    /// The precision of the computation.
     pub precision: Precision,
-    /// How tokens are chosen; every question begins the sequence of draws anew.
+    /// The choice of tokens; each question restarts the sequence of random draws.
     pub sampling: Sampling,
-    /// When an answer ends.
+    /// The end of an answer.
     pub until: Until,
 }
 
 impl Batch<'_> {
-    /// The prompts of some items, each with the policy for it. items: each with its number in the file, from 0, for messages.
+    /// The prompts of some items, each with the policy adjusted to it. items: each with its number in the file, from 0,
+    /// for messages.
     ///
     /// # Errors
-    /// An image that cannot be read, a prompt that is too long, a policy that does not fit it; the message names the question.
+    /// An image cannot be read, a prompt is too long, or a policy does not fit the prompt; the message names the
+    /// question.
     pub fn prompts(&self, items: &[(usize, &Item)]) -> Result<Vec<(Prepared, Policy)>> {
         let prepared = |&(i, item): &(usize, &Item)| {
             let prepare = || {
@@ -57,11 +59,11 @@ impl Batch<'_> {
 
     /// The answers to prompts, in order.
     ///
-    /// Whole prompts are prefilled together while they fit into one chunk, and evicted before the next are read, so that
-    /// of full caches no more is held than a chunk's, or one long prompt's.
+    /// Whole prompts are prefilled together while they fit into one chunk. They are evicted before the next prompts are
+    /// read. So the memory never holds more full caches than the caches of one chunk, or of one long prompt.
     ///
     /// # Errors
-    /// Whatever the model refuses.
+    /// The model refuses a prompt.
     pub fn answers(&self, prompts: &[(Prepared, Policy)]) -> Result<Vec<String>> {
         self.precision.run(Answers(self, prompts))
     }

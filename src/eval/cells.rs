@@ -27,10 +27,10 @@ pub struct Cells {
 }
 
 impl Cells {
-    /// Every policy at every retention, `full` once.
+    /// All pairs of a policy and a retention; `full` has one cell only.
     ///
-    /// `policies`: names or parts. Separated by commas a part belongs to the policy before it
-    /// (`snapkv,heads=mean,h2o` are two); a policy that consists of parts alone is set off by semicolons
+    /// `policies`: names or parts, separated by commas. A part belongs to the policy before it (`snapkv,heads=mean,h2o`
+    /// is a list of two policies). A policy that consists of parts alone is separated by semicolons
     /// (`aircache;window=last-text:32,budget=uniform;h2o`). `retain`: decimals separated by commas.
     ///
     /// ```
@@ -41,7 +41,7 @@ impl Cells {
     /// ```
     ///
     /// # Errors
-    /// A policy or retention that cannot be read, or stands there twice; more than 4096 cells.
+    /// A policy or a retention cannot be read, or occurs twice; there are more than 4096 cells.
     pub fn parse(policies: &str, retain: &str) -> Result<Cells> {
         let retains: Vec<&str> = retain.split(',').map(str::trim).collect();
         let (many, names) = (retains.len(), names(policies));
@@ -69,7 +69,7 @@ impl Cells {
         Ok(Cells { all })
     }
 
-    /// The policies, each with its cells' places.
+    /// The policies, each with the indices of its cells.
     pub(super) fn policies(&self) -> Vec<(Policy, Vec<usize>)> {
         let mut policies: Vec<(Policy, Vec<usize>)> = Vec::new();
         for (i, cell) in self.all.iter().enumerate() {

@@ -18,24 +18,24 @@ const MAX_LINE: usize = 4 << 20;
 /// One question.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item {
-    /// The images, in prompt order; none for a question about nothing but its text, or about a video.
+    /// The images, in prompt order; empty for a question about text alone or about a video.
     pub images: Vec<PathBuf>,
-    /// The frames of a video, in order, or folders of frames; none for a question about images.
+    /// The frames of a video in order, or folders of frames; empty for a question about images.
     pub video: Vec<PathBuf>,
-    /// What is asked.
+    /// The text of the question.
     pub question: String,
-    /// The accepted answers; none where nobody said.
+    /// The accepted answers; empty if the file gives none.
     pub answers: Vec<String>,
     /// The system turn, if any.
     pub system: Option<String>,
-    /// What kind of question it is, if the file says so.
+    /// The kind of the question, if the file gives it.
     pub kind: Option<String>,
 }
 
 /// A question file, read and checked.
 #[derive(Debug, Clone)]
 pub struct Questions {
-    /// Its path, for messages.
+    /// The path of the file, for messages.
     pub label: String,
     /// sha-256 of the file.
     pub sha256: String,
@@ -71,10 +71,10 @@ struct Line {
 }
 
 impl Item {
-    /// What a model reads of it.
+    /// The prompt of this question, as the model reads it.
     ///
     /// # Errors
-    /// An image or a frame that cannot be read; as [`Processor::prepare`] and [`Processor::prepare_video`].
+    /// An image or a frame cannot be read; as [`Processor::prepare`] and [`Processor::prepare_video`].
     pub fn prepare(&self, processor: &Processor) -> Result<Prepared> {
         let system = self.system.as_deref();
         if !self.video.is_empty() {
@@ -83,10 +83,11 @@ impl Item {
         processor.prepare(&Image::all(&self.images)?, &self.question, system)
     }
 
-    /// Divides questions into runs whose pictures may be decoded side by side: few large ones, many small ones.
+    /// Divides questions into groups whose pictures may be decoded side by side: a group has few large pictures or many
+    /// small pictures.
     ///
     /// # Errors
-    /// A picture whose head has no end.
+    /// The header of a picture is incomplete.
     pub fn side_by_side<'t, 'i, T>(items: &'t [T], of: impl Fn(&T) -> &'i Item) -> Result<Vec<&'t [T]>> {
         let (mut runs, mut start, mut together) = (Vec::new(), 0, 0);
         for (i, item) in items.iter().enumerate() {
@@ -103,18 +104,19 @@ impl Item {
 }
 
 impl Questions {
-    /// Reads a file of JSON lines; image paths are relative to it; blank lines are passed over.
+    /// Reads a file of JSON lines. Image paths are relative to the file. Blank lines are skipped.
     ///
     /// # Errors
-    /// The file cannot be read, a line is not what the contract says, an image is not there. The message names the line.
+    /// The file cannot be read, a line does not follow the format, or an image does not exist. The message names the
+    /// line.
     pub fn read(path: &Path) -> Result<Questions> {
         Self::lines(path, true)
     }
 
-    /// The same for questions whose answers are not known.
+    /// Like [`read`](Self::read), for questions without known answers.
     ///
     /// # Errors
-    /// As [`read`](Self::read), but for a missing answer.
+    /// As [`read`](Self::read), except that a missing answer is no error.
     pub fn read_open(path: &Path) -> Result<Questions> {
         Self::lines(path, false)
     }
@@ -144,7 +146,7 @@ impl Questions {
                 ensure!(files.len() <= MAX_IMAGES, at(), format!("at most {MAX_IMAGES} files"), files.len());
                 let files: Vec<PathBuf> = files.iter().map(|file| folder.join(file)).collect();
                 for file in &files {
-                    // Asked once of each: many questions are about the same picture.
+                    // Each file is checked once, because many questions use the same picture.
                     if !there.contains(file) {
                         ensure!(is(file), at(), what, file.display());
                         there.insert(file.clone());

@@ -20,7 +20,7 @@ const MAX_BYTES: u64 = 256 << 20;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(expecting = "the first line of a journal")]
 pub struct Header {
-    /// `aircache-eval`; `aircache-run` where a file is answered under one policy.
+    /// `aircache-eval`, or `aircache-run` if the file is answered under one policy.
     pub format: String,
     /// sha-256 of the model's tensors.
     pub model: String,
@@ -32,9 +32,9 @@ pub struct Header {
     pub precision: String,
     /// The resampler's name.
     pub preprocess: String,
-    /// Tokens an answer may have.
+    /// The largest number of tokens of an answer.
     pub max_new_tokens: usize,
-    /// How tokens are chosen, and what ends an answer; empty: greedily, the checkpoint's own ends.
+    /// The choice of tokens and the end of an answer; empty for greedy tokens and the checkpoint's own end tokens.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub how: String,
     /// Policy and retention of each cell, as written.
@@ -47,21 +47,21 @@ struct Line {
     answers: Vec<String>,
 }
 
-/// The answers so far, and the file they are appended to, if there is one.
+/// The answers so far, and their file, if the journal has one.
 #[derive(Debug)]
 pub struct Journal {
     header: Header,
     answers: BTreeMap<usize, Vec<String>>,
     file: Option<(PathBuf, File)>,
-    /// Whether there was no such file before.
+    /// True if the file did not exist before.
     new: bool,
 }
 
 impl Drop for Journal {
-    /// What holds no answer is not worth keeping.
+    /// Removes a new file that holds no answer.
     fn drop(&mut self) {
         if let Some((path, _)) = self.file.as_ref().filter(|_| self.new && self.answers.is_empty()) {
-            let _ = std::fs::remove_file(path); // it stays where it cannot be removed
+            let _ = std::fs::remove_file(path); // if the file cannot be removed, it stays
         }
     }
 }
@@ -75,7 +75,7 @@ impl Header {
         cells.all.iter().map(|c| (c.name.clone(), c.retain.clone())).collect()
     }
 
-    /// Fails naming the first field in which `other`, read from `at`, is another evaluation.
+    /// Fails if `other`, read from `at`, describes another evaluation; the error names the first field that differs.
     fn same(&self, other: &Header, at: &Path) -> Result<()> {
         let fields = |h: &Header| {
             [
@@ -105,12 +105,13 @@ fn text(path: &Path) -> Result<String> {
 }
 
 impl Journal {
-    /// A journal that is kept in memory alone.
+    /// A journal in memory only, without a file.
     pub fn in_memory(header: Header) -> Journal {
         Journal { header, answers: BTreeMap::new(), file: None, new: false }
     }
 
-    /// A journal at `path`: begun there, or gone on with. A torn last line is cut off.
+    /// Opens the journal at `path`: starts a new file, or continues an existing file. An incomplete last line is cut
+    /// off.
     ///
     /// # Errors
     /// The file cannot be read or written, or holds another evaluation.
@@ -124,7 +125,8 @@ impl Journal {
         journal.new = new;
         if whole == 0 {
             let header = serde_json::to_string(&journal.header).unwrap_or_default();
-            // A line that was torn is the start of ours; anything else is somebody's file.
+            // An incomplete line is the start of our own header. Any other text means that the file belongs to somebody
+            // else.
             ensure!(
                 header.starts_with(&text),
                 path.display(),
@@ -144,10 +146,10 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Takes over the answers of another journal of the same evaluation, such as a shard's.
+    /// Adds the answers of another journal of the same evaluation, for example the journal of a shard.
     ///
     /// # Errors
-    /// It cannot be read, is another evaluation, or answers a question differently.
+    /// The other journal cannot be read, belongs to another evaluation, or has a different answer to the same question.
     pub fn absorb(&mut self, path: &Path) -> Result<()> {
         let text = text(path)?;
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
@@ -159,7 +161,8 @@ impl Journal {
         Ok(())
     }
 
-    /// The answers on whole lines of the file at `path`, which must fit this evaluation and the answers so far.
+    /// Reads the answers on the complete lines of the file at `path`. They must fit this evaluation and the answers so
+    /// far.
     fn read(&self, text: &str, path: &Path) -> Result<BTreeMap<usize, Vec<String>>> {
         let bad = |line: usize, e: &dyn std::fmt::Display| {
             Error::new(format!("{}: line {line}", path.display()), "a line of a journal of answers", e)
@@ -185,15 +188,15 @@ impl Journal {
         Ok(answers)
     }
 
-    /// Whether the question is answered.
+    /// True if the question is answered.
     pub fn has(&self, question: usize) -> bool {
         self.answers.contains_key(&question)
     }
 
-    /// Adds the answers to a question: on disk when this returns.
+    /// Adds the answers to a question. The answers are on disk when this function returns.
     ///
     /// # Errors
-    /// The disk is full or the like.
+    /// The answers cannot be written, for example because the disk is full.
     pub fn add(&mut self, question: usize, answers: Vec<String>) -> Result<()> {
         let line = Line { question, answers };
         self.append(&serde_json::to_string(&line).unwrap_or_default())?;
@@ -212,7 +215,7 @@ impl Journal {
         &self.answers
     }
 
-    /// What is being answered.
+    /// The description of the evaluation.
     pub fn header(&self) -> &Header {
         &self.header
     }

@@ -49,7 +49,7 @@ fn levenshtein(a: &[char], b: &[char]) -> usize {
     row[b.len()]
 }
 
-/// Wilson's 95 % interval of a share of `hits` in `n`; (0, 1) where n is 0.
+/// Wilson's 95 % interval of the share `hits` / `n`; (0, 1) if n is 0.
 ///
 /// ```
 /// let (low, high) = aircache::eval::wilson(50, 100);
@@ -63,7 +63,7 @@ pub fn wilson(hits: usize, n: usize) -> (f64, f64) {
     let centre = p + Z * Z / (2.0 * n);
     let half = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
     let scale = 1.0 + Z * Z / n;
-    // At p = 0 and p = 1 an end of the interval is exact; rounding must not push it out.
+    // At p = 0 and at p = 1, one end of the interval is exact; rounding must not move it beyond 0 or 1.
     let low = if p == 0.0 { 0.0 } else { (centre - half) / scale };
     let high = if p == 1.0 { 1.0 } else { (centre + half) / scale };
     (low, high)

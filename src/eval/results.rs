@@ -12,7 +12,7 @@ pub struct CellResult {
     pub policy: String,
     /// The retention.
     pub retain: f64,
-    /// Questions answered.
+    /// The number of questions that are answered.
     pub n: usize,
     /// Share of answers that equal an accepted string.
     pub exact_match: f64,
@@ -27,24 +27,24 @@ pub struct CellResult {
 /// The results of an evaluation, and a description of the evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Results {
-    /// A line a cell, in the order of the cells.
+    /// One line for each cell, in the order of the cells.
     pub cells: Vec<CellResult>,
     /// sha-256 of the model's tensors.
     pub model: String,
     /// sha-256 of the question file.
     pub data: String,
-    /// Questions in the file.
+    /// The number of questions in the file.
     pub questions: usize,
     /// The precision's name in bundles.
     pub precision: String,
     /// The resampler's name.
     pub preprocess: String,
-    /// Tokens an answer may have.
+    /// The largest number of tokens of an answer.
     pub max_new_tokens: usize,
 }
 
 impl Results {
-    /// The figures over the questions answered so far.
+    /// The results over the questions that are answered so far.
     pub fn of(journal: &Journal, questions: &Questions) -> Results {
         let Header { model, data, questions: count, precision, preprocess, max_new_tokens, cells, .. } =
             journal.header().clone();
@@ -62,7 +62,7 @@ impl Results {
         Results { cells, model, data, questions: count, precision, preprocess, max_new_tokens }
     }
 
-    /// The JSON form, one cell a line, ending with a line feed.
+    /// The JSON form, one line for each cell; the text ends with a line feed.
     pub fn json(&self) -> String {
         let line = |c: &CellResult| serde_json::to_string(c).unwrap_or_default();
         let cells: Vec<String> = self.cells.iter().map(|c| format!("  {}", line(c))).collect();
@@ -74,7 +74,7 @@ impl Results {
         )
     }
 
-    /// The plot: exact match against retention, a line a policy, the full cache as a level.
+    /// The plot of exact match against retention: one line for each policy; the full cache is a horizontal level.
     pub fn plot(&self) -> Plot {
         let mut lines: Vec<Line> = Vec::new();
         for c in self.cells.iter().filter(|c| c.policy != "full") {
@@ -128,7 +128,7 @@ impl Results {
     }
 }
 
-/// A retention in percent without needless digits.
+/// A retention in percent, without unnecessary digits.
 fn percent(r: f64) -> String {
     let text = format!("{:.4}", 100.0 * r);
     text.trim_end_matches('0').trim_end_matches('.').to_string()

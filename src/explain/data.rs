@@ -9,16 +9,17 @@ use std::ops::Range;
 
 /// A visual token in its image.
 pub(super) struct Spot {
-    /// Which of the pictures: an image, or the frames of a video that it saw.
+    /// The indices of the pictures that show the token: one image, or the frames of a video that the token covers.
     pub pictures: Range<usize>,
     /// [top, left, bottom, right] in the image's pixels; none for newline rows and padding.
     pub region: Option<[f64; 4]>,
-    /// Whether it shows much more of the image than most do: a tile of the whole image, beside tiles of its parts.
+    /// True if the token shows a much larger part of the image than most tokens do: the token is from a tile of the
+    /// whole image, and other tiles show parts of the image.
     pub coarse: bool,
 }
 
 impl Explained {
-    /// Where every visual token lies, in prompt order. Spec: D4.1
+    /// The place of every visual token, in prompt order. Spec: D4.1
     pub(super) fn spots(&self) -> Vec<Spot> {
         let mut spots: Vec<Spot> = Vec::new();
         for (image, prepared) in self.prompt.images.iter().enumerate() {
@@ -38,7 +39,7 @@ impl Explained {
         spots
     }
 
-    /// Everything but the pictures.
+    /// All data of the page except the pictures.
     pub(super) fn json(&self) -> Value {
         let round = |x: f64| (x * 100.0).round() / 100.0;
         let spots = self.spots();
@@ -119,7 +120,7 @@ impl Explained {
         share
     }
 
-    /// The importance of each visual token, the mean over kept sets: [L, n_v]; zeros where nobody votes.
+    /// The importance of each visual token, the mean over kept sets: [L, n_v]; zeros if the policy has no voting rows.
     fn importance(&self, told: &Told) -> Array2<f64> {
         let visual = self.prompt.roles.visual();
         let mut all = Array2::zeros((told.plan.kept.len(), visual.len()));
@@ -127,7 +128,7 @@ impl Explained {
         for (mut all, layer) in all.outer_iter_mut().zip(&decisions.layers) {
             let (sets, candidates) = layer.importance.dim();
             for (v, x) in all.iter_mut().enumerate() {
-                // Under scope all every prompt row is a candidate.
+                // Under scope all, every prompt row is a candidate.
                 let candidate = if candidates == visual.len() { v } else { visual[v] };
                 *x = layer.importance.column(candidate).sum() / sets as f64;
             }

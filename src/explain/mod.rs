@@ -17,19 +17,19 @@ use crate::policy::Plan;
 /// A prompt, and the decisions and answers of several policies.
 #[derive(Debug)]
 pub struct Explained {
-    /// What the model is called.
+    /// The name of the model.
     pub model: String,
     /// The question alone.
     pub question: String,
     /// The images in prompt order, or the frames of the video.
     pub images: Vec<Image>,
-    /// What the model read.
+    /// The prompt as the model read it.
     pub prompt: Prepared,
-    /// The text of every prompt row; empty for visual ones.
+    /// The text of every prompt row; empty for visual rows.
     pub words: Vec<String>,
-    /// The answer from the whole cache.
+    /// The answer with the full cache.
     pub full: String,
-    /// What each policy decided, in the order asked for.
+    /// The decision of each policy, in the order of the request.
     pub told: Vec<Told>,
 }
 
@@ -38,19 +38,20 @@ pub struct Explained {
 pub struct Told {
     /// The policy and the retention.
     pub cell: Cell,
-    /// What stays.
+    /// The plan: the rows that stay.
     pub plan: Plan,
-    /// The answer from what stays.
+    /// The answer with the evicted cache.
     pub answer: String,
 }
 
 impl Explained {
-    /// What an examiner's cells make of a prompt, and the whole cache beside them; in f32.
+    /// Answers a prompt under all cells of an examiner and with the full cache, in f32.
     ///
-    /// name: of the model; images: of the prompt, or its frames; question: the question alone.
+    /// name: the name of the model; images: the images of the prompt, or the frames of its video; question: the
+    /// question alone.
     ///
     /// # Errors
-    /// A policy that does not fit the prompt (A8.13); whatever the model refuses.
+    /// A policy does not fit the prompt (A8.13); the model refuses the prompt.
     pub fn of(
         examiner: &Examiner<'_>,
         name: &str,
@@ -71,7 +72,7 @@ impl Explained {
         let words = prompt.ids.iter().zip(&prompt.roles.0).map(|(&id, role)| match role {
             crate::Role::Visual => Ok(String::new()),
             crate::Role::Text => match tokenizer.decode(&[id])? {
-                // Special tokens, and bytes that are no character by themselves.
+                // Special tokens, and tokens whose bytes alone are no character.
                 text if text.is_empty() || text.contains('\u{fffd}') => Ok(tokenizer.token(id).unwrap_or(text)),
                 text => Ok(text),
             },

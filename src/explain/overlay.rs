@@ -11,9 +11,9 @@ use std::fmt::Write;
 
 /// The brightness of evicted patches.
 const DIM: f64 = 0.22;
-/// Longest side of an image inside a page.
+/// The longest side of an image inside a page, in pixels.
 const SHOWN: u32 = 1600;
-/// Above this, a picture in a page is a JPEG.
+/// A picture in a page is a JPEG if its PNG has more bytes than this.
 const BULKY: usize = 1 << 20;
 
 /// The layers that are drawn.
@@ -21,7 +21,7 @@ const BULKY: usize = 1 << 20;
 pub enum Lit {
     /// One layer, from 0.
     Layer(usize),
-    /// All of them: a token shines by the share of layers that keep it.
+    /// All layers: the brightness of a token is the share of layers that keep it.
     All,
 }
 
@@ -39,7 +39,7 @@ pub fn check_shown(image: usize, images: usize, lit: Lit, layers: usize) -> Resu
 }
 
 impl Explained {
-    /// How brightly each visual token shines, 0 … 1.
+    /// The brightness of each visual token, 0 … 1.
     fn light(&self, told: &Told, lit: Lit) -> Vec<f64> {
         let kept = self.kept(told);
         match lit {
@@ -48,10 +48,10 @@ impl Explained {
         }
     }
 
-    /// The overlay of one image as SVG, the image inside it.
+    /// The overlay of one image as SVG; the SVG contains the image.
     ///
     /// # Errors
-    /// No such image, policy or layer; an image that cannot be encoded.
+    /// The image, the policy or the layer does not exist; an image cannot be encoded.
     pub fn svg(&self, image: usize, told: usize, lit: Lit) -> Result<String> {
         let (picture, told) = self.pick(image, told, lit)?;
         let ((height, width), light) = (picture.size(), self.light(told, lit));
@@ -86,7 +86,7 @@ impl Explained {
         let mut dark = Array2::<f64>::ones((height, width));
         for (spot, light) in self.spots().iter().zip(light).filter(|(s, _)| s.pictures.contains(&image)) {
             let Some([top, left, bottom, right]) = spot.region else { continue };
-            // A pixel belongs to the region that holds its centre.
+            // A pixel belongs to the region that contains the pixel's centre.
             let (rows, columns) = (pixels(top, bottom, height), pixels(left, right, width));
             dark.slice_mut(ndarray::s![rows, columns]).mapv_inplace(|d| d * (1.0 - light));
         }
@@ -114,7 +114,7 @@ fn from_0(what: &str, count: usize) -> String {
     }
 }
 
-/// The pixels whose centres lie in a span.
+/// The pixels whose centres lie between `from` and `to`.
 fn pixels(from: f64, to: f64, n: usize) -> std::ops::Range<usize> {
     let at = |x: f64| ((x - 0.5).ceil().max(0.0) as usize).min(n);
     at(from)..at(to).max(at(from))

@@ -1,4 +1,4 @@
-//! The page: words and answers as HTML that needs no script, pictures drawn by a script from embedded data.
+//! The page: words and answers as HTML that needs no script, and pictures that a script draws from embedded data.
 
 use super::Explained;
 use super::overlay::embedded;
@@ -11,10 +11,10 @@ const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
 impl Explained {
-    /// The page: one HTML file that loads nothing.
+    /// The page: one HTML file that loads no other file.
     ///
     /// # Errors
-    /// An image that cannot be encoded.
+    /// An image cannot be encoded.
     pub fn page(&self) -> Result<String> {
         let mut images = String::new();
         let film = self.prompt.images.iter().any(|image| image.packing.moment.is_some());
@@ -47,7 +47,7 @@ impl Explained {
     }
 }
 
-/// The answers, one row for each; that of the full cache comes first.
+/// The answers, one row for each; the answer of the full cache comes first.
 fn answers(explained: &Explained) -> String {
     let full = escape(explained.full.trim());
     let mut rows =
@@ -66,7 +66,7 @@ fn answers(explained: &Explained) -> String {
     rows
 }
 
-/// The kept visual entries and all visual entries, over all layers; one of G heads counts as 1/G.
+/// The kept visual entries and all visual entries, over all layers; an entry in one of G heads counts as 1/G.
 fn entries(explained: &Explained, told: usize) -> (f64, f64) {
     let kept = explained.kept(&explained.told[told]);
     (kept.sum(), kept.len() as f64)

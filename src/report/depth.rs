@@ -14,7 +14,7 @@ const OUTCOMES: [f64; 2] = [398.0, 412.0];
 /// The limit of a whole stage, in rulers. Spec: T10.3
 const ALLOWED: f64 = 2.0;
 
-/// A logarithmic axis: the lower and upper power of ten, and their places.
+/// A logarithmic axis: the lower and the upper power of ten, and their places in the picture.
 struct Axis {
     powers: [f64; 2],
     ends: [f64; 2],
@@ -28,14 +28,14 @@ impl Axis {
         Axis { powers: [low, high.max(low + 1.0)], ends }
     }
 
-    /// Where a value lies; beyond the ends, at the nearest.
+    /// The place of a value; a value beyond the ends has the place of the nearest end.
     fn y(&self, v: f64) -> f64 {
         let [low, high] = self.powers;
         let at = if v > 0.0 { (v.log10().clamp(low, high) - low) / (high - low) } else { 0.0 };
         self.ends[1] - at * (self.ends[1] - self.ends[0])
     }
 
-    /// Lines at powers of ten, at most six of them named.
+    /// Draws lines at powers of ten; at most six lines have a label.
     fn lines(&self, svg: &mut String) {
         let [low, high] = [self.powers[0] as i32, self.powers[1] as i32];
         let step = ((high - low) as usize).div_ceil(6).max(1);
@@ -65,7 +65,7 @@ pub(super) fn svg(stages: &[StageVerdict]) -> String {
     let x = |i: usize| LEFT + wide * i as f64;
     let mut svg = format!("<svg viewBox=\"0 0 {WIDTH} 446\" role=\"img\" aria-label=\"error of every stage\">");
 
-    // The rulers lie behind the lines, the errors before them.
+    // The rulers are drawn behind the lines, and the errors are drawn in front of them.
     for (i, (_, ruler)) in stages.iter().enumerate().filter_map(|(i, s)| Some((i, relative(s)?))) {
         for (times, fill) in [(ALLOWED, "#e6e7ea"), (1.0, "#cdcfd6")] {
             let top = errors.y(times * ruler);
@@ -124,7 +124,7 @@ pub(super) fn svg(stages: &[StageVerdict]) -> String {
     svg + "</svg>"
 }
 
-/// Where one part ends and the next begins.
+/// Draws the borders between the parts of the model.
 fn parts(svg: &mut String, stages: &[StageVerdict], x: &dyn Fn(usize) -> f64) {
     let part = |i: usize| stages[i].stage.split('.').next().unwrap_or_default();
     let mut from = 0;

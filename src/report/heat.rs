@@ -46,7 +46,7 @@ pub(super) fn section(map: &Map) -> String {
 fn svg(map: &Map) -> String {
     let [down, across] = map.cells.map(|n| n as f64);
     let panels = map.panels.len();
-    // Panels in rows of at most eight; a cell is at least a point, and no larger than it has to be.
+    // The panels stand in rows of at most eight. A cell is at least one point large, and no larger than necessary.
     let columns = panels.clamp(1, 8);
     let side = ((WIDTH - 40.0) / columns as f64 - 14.0).max(20.0);
     let cell = (side / across).min(if panels == 1 { 9.0 } else { 6.0 });
@@ -86,7 +86,7 @@ fn svg(map: &Map) -> String {
 /// The cells of each colour as one path; neighbours in a line are joined.
 fn paths(svg: &mut String, panel: &[f64], map: &Map) {
     let across = map.cells[1];
-    // 0: nothing to see; 1 …: a level; one more: no number.
+    // Level 0: not visible; 1 …: a colour level; the last level: NaN.
     let level = |v: f64| match v.is_finite() {
         true => LEVELS.iter().take_while(|(least, ..)| v / map.allowed >= *least).count(),
         false => LEVELS.len() + 1,

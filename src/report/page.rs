@@ -1,8 +1,8 @@
-//! Pages that load nothing: text made safe, templates filled, outcomes as classes of the style sheet.
+//! Pages that load no other file: escaped text, filled templates, and outcomes as classes of the style sheet.
 
 use crate::golden::Outcome;
 
-/// Text for HTML or SVG.
+/// Escapes text for HTML or SVG.
 pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
@@ -21,7 +21,7 @@ pub(crate) fn fill(template: &str, filled: &[(&str, String)]) -> String {
     out + rest
 }
 
-/// A class of the style sheet.
+/// The style sheet's class for an outcome.
 pub(super) fn class(outcome: Outcome) -> &'static str {
     if outcome == Outcome::NotJudged { "not" } else { outcome.name() }
 }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 /// One line of a plot.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Line {
-    /// What the legend says.
+    /// The text in the legend.
     pub name: String,
     /// Retention, share, and the ends of its interval; ascending retention.
     pub points: Vec<(f64, f64, (f64, f64))>,
@@ -15,9 +15,9 @@ pub struct Line {
 /// A plot of shares, 0 … 1, against retention, 0 < r ≤ 1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plot {
-    /// The line above it.
+    /// The title above the plot.
     pub title: String,
-    /// What the vertical axis counts.
+    /// The quantity on the vertical axis.
     pub quantity: String,
     /// A level that the lines are compared with, and its name.
     pub level: Option<(String, f64)>,
@@ -30,7 +30,7 @@ const LEFT: f64 = 64.0;
 const RIGHT: f64 = 600.0;
 const TOP: f64 = 48.0;
 const BOTTOM: f64 = 400.0;
-/// Eight colours that stay apart for colour-blind readers (Okabe and Ito 2008), the palest last.
+/// Eight colours that colour-blind readers can distinguish (Okabe and Ito 2008); the palest colour is the last.
 const COLOURS: [&str; 8] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#e69f00", "#56b4e9", "#999999"];
 const DASHES: [&str; 3] = ["", "7 3", "2 3"];
 

@@ -1,4 +1,4 @@
-//! A verdict as a page: one file that loads nothing and needs no script.
+//! A verdict as a page: one file that loads no other file and needs no script.
 
 use super::page::{class, escape, fill};
 use super::{depth, heat};
@@ -8,8 +8,8 @@ use std::fmt::Write;
 const PAGE: &str = include_str!("verdict.html");
 const STYLE: &str = include_str!("verdict.css");
 
-/// The page of a verdict on the candidate called `candidate`: error over depth, the worst stage as a map, every stage in
-/// words. Spec: D10.9
+/// The page of a verdict on the candidate called `candidate`: the error over depth, the worst stage as a map, and every
+/// stage in words. Spec: D10.9
 pub fn page(verdict: &Verdict, candidate: &str) -> String {
     let outcome = if verdict.passes() { "pass" } else { "fail" };
     let count = |of: Outcome| verdict.stages.iter().filter(|s| s.outcome == of).count();

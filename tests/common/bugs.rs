@@ -1,4 +1,4 @@
-//! Realistic bugs of backends, each with the stage where it first shows. The checker knows nothing of this file.
+//! Realistic bugs of backends, each with the first stage that shows the bug. The checker does not know this file.
 
 use super::lab::{Backend, Dump, Lab, altered, stored};
 use aircache::input::Positions;
@@ -7,13 +7,13 @@ use aircache::policy::{Decimal, skewness};
 use aircache::{Role, policy::Window};
 use ndarray::{Array1, ArrayD, Axis, s};
 
-/// What makes a candidate with a bug.
+/// Makes a candidate with a bug.
 pub type Make = Box<dyn Fn(&Lab, Precision) -> Dump + Sync>;
 
 /// A bug.
 pub struct Bug {
     pub name: &'static str,
-    /// Where it first shows; * where that depends on the prompt.
+    /// The first stage that shows the bug; * if the stage depends on the prompt.
     pub stage: &'static str,
     pub make: Make,
 }
@@ -33,7 +33,7 @@ fn model(
     bug(name, stage, move |lab, p| lab.run(&altered(replace, tensor, edit), &lab.prompt, p, &lab.backend()))
 }
 
-/// A bug in one stage, which later stages go on with.
+/// A bug in one stage; later stages continue from the wrong result.
 fn within(
     name: &'static str,
     stage: &'static str,
@@ -60,7 +60,7 @@ fn after(name: &'static str, stage: &'static str, change: impl Fn(&Lab, &mut Dum
     })
 }
 
-/// How attention may go wrong.
+/// The ways in which attention may be wrong.
 struct Mixing {
     scale: f64,
     sees: fn(usize, usize, usize) -> bool,
@@ -70,7 +70,7 @@ struct Mixing {
 
 const RIGHT: Mixing = Mixing { scale: 1.0, sees: |i, j, _| j <= i, kv: |h, g, hs| h * g / hs, weight: |p| p };
 
-/// Attention of a layer from its own queries, keys and values, with a mistake.
+/// The attention of a layer, computed from the layer's own queries, keys and values, with a mistake.
 fn mixed(layer: usize, how: Mixing) -> impl Fn(&Lab, &Dump, &mut ArrayD<f64>) + Sync {
     move |_, honest, out| {
         let of = |site: &str| &honest.numbers[&format!("decoder.{layer:02}.{site}")];
@@ -95,7 +95,7 @@ fn mixed(layer: usize, how: Mixing) -> impl Fn(&Lab, &Dump, &mut ArrayD<f64>) + 
     }
 }
 
-/// Queries or keys turned once more, by `angle(row)` rows.
+/// Queries or keys, rotated again by the angle of `rows(row)` positions.
 fn turned(theta: f64, rows: impl Fn(usize) -> f64 + Sync) -> impl Fn(&Lab, &Dump, &mut ArrayD<f64>) + Sync {
     move |_, _, x| {
         let half = x.shape()[2] / 2;
@@ -125,7 +125,7 @@ fn bf16(v: f64) -> f64 {
 }
 
 impl Bug {
-    /// Whether a stage is where it first shows.
+    /// True if the bug first shows at this stage.
     pub fn is_at(&self, stage: &str) -> bool {
         match self.stage.split_once('*') {
             None => stage == self.stage,
@@ -133,13 +133,13 @@ impl Bug {
         }
     }
 
-    /// Whether it is no bug in this type, since honest programs do so.
+    /// True if this is no bug in this type, because honest programs do the same.
     pub fn is_honest(&self, precision: Precision) -> bool {
         self.name == "softmax: weights in bf16" && precision == Precision::Bf16
     }
 }
 
-/// All of them.
+/// All bugs.
 pub fn all() -> Vec<Bug> {
     let layer_weight = |w: &mut [f32], _: &[usize]| w.iter_mut().for_each(|w| *w += 1.0);
     let zero = |w: &mut [f32], _: &[usize]| w.fill(0.0);
@@ -269,7 +269,7 @@ pub fn all() -> Vec<Bug> {
             mixed(1, Mixing { sees: |i, j, _| j <= i && j + 128 > i, ..RIGHT }),
         ),
         within("mask: padding of the last tile of 16 keys is seen", "decoder.04.mix", |lab, honest, out| {
-            // Zero keys and values beside the real ones.
+            // Zero keys and values in addition to the real entries.
             mixed(4, RIGHT)(lab, honest, out);
             let (n, w) = (out.shape()[0], out.shape()[1]);
             let seen = |i: usize| (i + 1) as f64 / (i + 1).next_multiple_of(16) as f64;
@@ -300,7 +300,7 @@ pub fn all() -> Vec<Bug> {
         after("keys: a NaN", "decoder.05.key", |_, d| {
             d.numbers.get_mut("decoder.05.key").unwrap()[[1, 100, 3]] = f64::NAN
         }),
-        // Rotary.
+        // Rotary embedding.
         within("rotary: keys one position late", "decoder.03.key", turned(1e4, |_| 1.0)),
         within(
             "rotary: keys' tables in bf16, so that positions past 256 collide",

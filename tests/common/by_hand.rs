@@ -1,9 +1,9 @@
-//! Checkpoints small enough for pencil and paper: the towers and layers of the worked examples.
+//! Checkpoints that are small enough to compute by hand: the towers and layers of the worked examples.
 
 use aircache::files::Files;
 use aircache::weights::Checkpoint;
 
-/// A checkpoint of these tensors: name, shape, numbers.
+/// A checkpoint with these tensors: name, shape, numbers.
 pub fn checkpoint(tensors: &[(&str, &[usize], &[f32])]) -> (Checkpoint, tempfile::TempDir) {
     use safetensors::tensor::{Dtype, TensorView, serialize};
     let bytes: Vec<Vec<u8>> = tensors.iter().map(|(.., v)| v.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();

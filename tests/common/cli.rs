@@ -1,4 +1,4 @@
-//! Running the binary in a test, and checkpoints that are broken on purpose.
+//! Runs the binary in a test, and makes checkpoints that are broken on purpose.
 
 use aircache::golden::Bundle;
 use serde_json::{Map, Value};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-/// The binary in an empty folder of its own.
+/// The binary, run in its own empty folder.
 pub struct Cli {
     pub folder: tempfile::TempDir,
 }
@@ -30,7 +30,7 @@ impl Cli {
         self.command(args).output().unwrap()
     }
 
-    /// Runs what has to go well; its stdout.
+    /// Runs a command that must succeed; returns its stdout.
     #[track_caller]
     pub fn ok(&self, args: &[&str]) -> String {
         let output = self.run(args);
@@ -56,7 +56,8 @@ impl Cli {
     }
 }
 
-/// Runs what must fail: exit code 2, one line on stderr that holds `words`, nothing else written anywhere.
+/// Runs a command that must fail: exit code 2, one line on stderr that contains `words`, an empty stdout and no new
+/// file.
 #[track_caller]
 pub fn fails(cli: &Cli, args: &[&str], words: &[&str]) {
     fails_as(cli, &mut cli.command(args), args, words);
@@ -78,8 +79,8 @@ pub fn fails_as(cli: &Cli, command: &mut Command, args: &[&str], words: &[&str])
     assert_eq!(cli.names(), before, "{args:?} left a file");
 }
 
-/// Runs a command again and again, each time a little longer, and kills it, until it ends by itself: the kills fall anywhere between
-/// start and end. How often it was killed.
+/// Runs a command again and again until it ends by itself. Each run gets a little more time and is killed at the end of
+/// that time, so the kills fall anywhere between start and end. Returns the number of kills.
 pub fn killed_until_it_ends(mut command: impl FnMut() -> Command, step: Duration) -> u32 {
     for kills in 0.. {
         let mut child = command().spawn().unwrap();
@@ -99,7 +100,7 @@ pub fn toy(cli: &Cli) -> PathBuf {
     toy_of(cli, "llava/wide")
 }
 
-/// The same of any case: `qwen2_vl/hub-bf16`.
+/// As [`toy`], for any case: `qwen2_vl/hub-bf16`.
 pub fn toy_of(cli: &Cli, case: &str) -> PathBuf {
     let (from, to) = (golden().join(case), cli.path("model"));
     std::fs::create_dir_all(&to).unwrap();
@@ -118,7 +119,7 @@ pub fn edit(path: &Path, change: impl FnOnce(&mut Map<String, Value>)) {
     std::fs::write(path, json.to_string()).unwrap();
 }
 
-/// Changes the head of a safetensors file, and its data.
+/// Changes the header and the data of a safetensors file.
 pub fn edit_weights(path: &Path, change: impl FnOnce(&mut Map<String, Value>, &mut [u8])) {
     let mut bytes = std::fs::read(path).unwrap();
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
@@ -132,7 +133,7 @@ pub fn edit_weights(path: &Path, change: impl FnOnce(&mut Map<String, Value>, &m
     std::fs::write(path, out).unwrap();
 }
 
-/// A PNG of a hundred bytes that claims to be of this size.
+/// A PNG file of a hundred bytes whose header claims `side` × `side` pixels.
 pub fn claiming_png(side: u32) -> Vec<u8> {
     let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
     let mut chunk = |kind: &[u8], data: &[u8]| {
@@ -153,8 +154,8 @@ fn crc(bytes: &[u8]) -> u32 {
     })
 }
 
-/// `run` at every precision and under every policy, then `record`, `check` three ways and `compress`, of what `ask` asks; visual:
-/// rows that are not text → the golden.
+/// Runs `run` at every precision and under every policy, then `record`, `check` in three ways, and `compress`. `ask`
+/// has the options of the input; visual: the number of rows that are not text. Returns the golden.
 pub fn answers_records_and_checks(cli: &Cli, ask: &[&str], family: &str, visual: usize) -> Bundle {
     let with = |command: &[&str], more: &[&str]| cli.ok(&[command, ask, more].concat());
     let short = ["--max-new-tokens", "4", "--ignore-eos"];

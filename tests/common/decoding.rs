@@ -1,4 +1,4 @@
-//! A decoder run over bare caches: what tests of single rows, steps and chunks ask for.
+//! Runs a decoder over bare caches, for tests of single rows, steps and chunks.
 
 use aircache::cache::Cache;
 use aircache::decoder::{Decoder, Member, Sequence};
@@ -8,12 +8,12 @@ use aircache::pass::Pass;
 use aircache::stage::Phase;
 use ndarray::Array2;
 
-/// A sequence that holds `cache` for a while.
+/// A sequence that holds `cache` temporarily.
 fn holding<T: Real>(cache: &mut Cache<T>) -> Sequence<T> {
     Sequence::new(std::mem::replace(cache, Cache::new(0, 0, 0)))
 }
 
-/// Rows of a prompt through all layers, appended to caches, each with the number of its rows.
+/// Runs prompt rows through all layers and appends them to caches. Each cache has its own number of rows.
 pub fn forward<T: Real>(
     decoder: &Decoder,
     pass: &mut Pass<'_, T>,
@@ -28,7 +28,7 @@ pub fn forward<T: Real>(
     out
 }
 
-/// One token for each cache, at these positions: logits [caches, V].
+/// Decodes one token for each cache, at these positions: logits [caches, V].
 pub fn step<T: Real>(
     decoder: &Decoder,
     pass: &mut Pass<'_, T>,

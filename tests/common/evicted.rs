@@ -1,5 +1,5 @@
-//! The policies on a model's own prefill against the independent Python twin: scores, budgets, kept sets, tokens after
-//! eviction.
+//! Compares the policies on a model's own prefill with the independent Python twin: scores, budgets, kept sets, and
+//! tokens after eviction.
 
 use super::flow::greedy;
 use aircache::generate::{self, Until};
@@ -15,7 +15,7 @@ fn ids(bundle: &Bundle, name: &str) -> Vec<u32> {
     bundle.i64(name).unwrap().iter().map(|&id| id as u32).collect()
 }
 
-/// One question's results under every policy of the twin.
+/// The twin's results for one question under every policy.
 struct Twin {
     golden: Bundle,
     retain: Vec<String>,
@@ -40,7 +40,7 @@ impl Twin {
     }
 }
 
-/// Every policy that the golden has, on the prefill of this prompt.
+/// Checks every policy in the golden on the prefill of this prompt.
 pub fn equal_the_twin(model: &Model, prompt: &Prepared, golden: Bundle, until: &Until, at: &str) {
     let twin = Twin::of(golden);
     let tail: usize = twin.golden.metadata("tail").unwrap().parse().unwrap();
@@ -65,7 +65,7 @@ pub fn equal_the_twin(model: &Model, prompt: &Prepared, golden: Bundle, until: &
         for (b, rule) in rules.iter().enumerate() {
             let policy = if *parts { Policy { budget: rule_of(rule), ..*policy } } else { *policy };
             let scorer = Scorer::new(&policy, &prompt.roles).unwrap();
-            // Densities are counted only where the budget asks for them.
+            // Densities are counted only if the budget needs them.
             let layers = if rule == "sparsity" { &prefilled.scores(&scorer).unwrap() } else { &layers };
             for (r, retain) in retain.iter().enumerate() {
                 if twin.undecided(name, rule, retain) {

@@ -1,4 +1,4 @@
-//! Running the model in a test: every stage seen, greedy tokens, distances.
+//! Runs the model in a test: records every stage, generates greedy tokens, measures distances.
 
 use aircache::decoder::Sequence;
 use aircache::generate::{self, Until};
@@ -13,7 +13,7 @@ use ndarray::{ArrayD, ArrayViewD};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-/// Keeps every stage, widened.
+/// Keeps every stage, widened to f64.
 #[derive(Default)]
 pub struct Stages(pub BTreeMap<String, ArrayD<f64>>);
 
@@ -26,7 +26,7 @@ impl<T: Real> Tap<T> for Stages {
     }
 }
 
-/// max |a − b| / max |b|; infinite where a NaN is among them.
+/// max |a − b| / max |b|; infinite if a number is NaN.
 pub fn relative(a: &ArrayD<f64>, b: &ArrayD<f64>, what: &str) -> f64 {
     assert_eq!(a.shape(), b.shape(), "{what}");
     let largest = b.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
@@ -35,7 +35,7 @@ pub fn relative(a: &ArrayD<f64>, b: &ArrayD<f64>, what: &str) -> f64 {
     if off == 0.0 { 0.0 } else { off / largest }
 }
 
-/// Greedy tokens from a prefilled prompt, after a compaction by `policy` if there is one.
+/// Greedy tokens from a prefilled prompt; if there is a `policy`, the cache is compacted by it first.
 pub fn greedy<T: Real>(
     model: &Model,
     pass: &mut Pass<'_, T>,
@@ -51,7 +51,7 @@ pub fn greedy<T: Real>(
     generate::decode(model, pass, &mut prefilled, &mut sampler, until, |_| ControlFlow::Continue(())).unwrap()
 }
 
-/// A whole run with the full cache, all stages seen.
+/// A whole run with the full cache that records all stages.
 pub fn watched<T: Real>(model: &Model, prompt: &Prepared, until: &Until) -> (Stages, Vec<u32>) {
     let mut stages = Stages::default();
     let mut pass = Pass::<T>::watched(Grid::Native, &mut stages);

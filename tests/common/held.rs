@@ -1,4 +1,5 @@
-//! What every family's toys are held to beside their goldens: steps that equal prefills, honest recordings that pass.
+//! Checks for the toys of every family, in addition to their goldens: a step equals a prefill, and honest recordings
+//! pass.
 
 use super::toys::Case;
 use aircache::generate::{self, Until};
@@ -14,7 +15,7 @@ use ndarray::{ArrayD, Axis, Slice, concatenate};
 use std::ops::ControlFlow;
 use std::path::Path;
 
-/// Text, ids, roles, positions, grids, sizes and pixels are those that transformers recorded, value for value.
+/// Text, ids, roles, positions, grids, sizes and pixels equal the values that transformers recorded.
 pub fn reads_what_transformers_reads(Case { name, prompt, golden, rendered, .. }: &Case) {
     assert_eq!(prompt.prompt, *rendered, "{name}");
     let list = |stage: &str| golden.i64(stage).unwrap().into_raw_vec_and_offset().0;
@@ -34,14 +35,14 @@ pub fn reads_what_transformers_reads(Case { name, prompt, golden, rendered, .. }
     assert_eq!(sizes, list("input.sizes"), "{name}");
     let pixels: Vec<_> = prompt.images.iter().map(|i| i.pixels.view()).collect();
     let (pixels, want) = (concatenate(Axis(0), &pixels).unwrap(), golden.f32("input.pixels").unwrap());
-    // LLaVA's videos have an axis of videos before that of frames.
+    // In LLaVA's videos, the axis of videos stands before the axis of frames.
     let shape = if want.ndim() == 5 && pixels.ndim() == 4 { &want.shape()[1..] } else { want.shape() };
     assert_eq!(pixels.shape(), shape, "{name}");
     assert!(pixels.iter().eq(want.iter()), "{name}: pixels");
 }
 
-/// The same prompt comes of transformers' ids and pixels, with and without placeholders expanded. `given`: an image's share of
-/// the pixels as the core takes it.
+/// Transformers' ids and pixels give the same prompt, with and without expanded placeholders. `given`: makes the core's
+/// input from one image and its part of the pixels.
 pub fn pass_the_core_door(cases: Vec<Case>, given: impl Fn(&PreparedImage, ArrayD<f32>) -> GivenImage) {
     for Case { name, model, prompt, golden, .. } in cases.into_iter().filter(|c| !c.prompt.images.is_empty()) {
         let pixels = golden.f32("input.pixels").unwrap();
@@ -65,7 +66,8 @@ pub fn pass_the_core_door(cases: Vec<Case>, given: impl Fn(&PreparedImage, Array
     }
 }
 
-/// C6.1a with images: prefill n is prefill n − 1 and one step, bit for bit; keys, values, logits; also in a GPU's type.
+/// C6.1a with images: a prefill of n rows equals a prefill of n − 1 rows and one step, bit for bit, in keys, values and
+/// logits; also in a GPU's type.
 pub fn a_prefill_is_one_row_less_and_a_step(cases: &[Case]) {
     fn check<T: Real>(case: &Case, grid: Grid) {
         let run = |rows: usize| {
@@ -99,7 +101,7 @@ pub fn a_prefill_is_one_row_less_and_a_step(cases: &[Case]) {
     }
 }
 
-/// A recording of a prompt under AirCache, four tokens long.
+/// Records a prompt under AirCache, with four generated tokens.
 pub fn recorded(case: &Case, prompt: &Prepared, precision: Precision, noise: bool, to: &Path) -> Bundle {
     let how = Recording {
         precision,
@@ -118,7 +120,8 @@ fn failed(v: &Verdict) -> String {
     v.first_divergence().map_or("pass".into(), |s| format!("{}: {}", s.stage, s.words))
 }
 
-/// Honest candidates pass by golden and by replay, with and without the prompt; every vision stage that is there is judged.
+/// Honest candidates pass by golden and by replay, with and without the prompt; every vision stage of a candidate is
+/// judged.
 pub fn honest_candidates_pass(cases: &[Case], precisions: &[Precision]) {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
@@ -145,7 +148,7 @@ pub fn honest_candidates_pass(cases: &[Case], precisions: &[Precision]) {
 /// float32, and the GPU types.
 pub const GPU: [Precision; 3] = [Precision::Fast, Precision::Bf16, Precision::F16];
 
-/// Where a check and a replay find the bug in a bf16 recording of a changed prompt: the first stage of each.
+/// The first stage at which a check and a replay find the bug in a bf16 recording of a changed prompt.
 pub fn found(case: &Case, golden: &Bundle, to: &Path, change: &dyn Fn(&mut Prepared)) -> (String, String) {
     let mut prompt = case.prompt.clone();
     change(&mut prompt);
@@ -155,7 +158,7 @@ pub fn found(case: &Case, golden: &Bundle, to: &Path, change: &dyn Fn(&mut Prepa
     (first(&check(golden, &candidate).unwrap()), first(&by_replay))
 }
 
-/// Where a replay keeps its own numbers.
+/// The bundle in which a replay stores its own numbers.
 pub fn scratch() -> BundleWriter {
     BundleWriter::create(&std::env::temp_dir().join("replay")).unwrap()
 }

@@ -1,4 +1,5 @@
-//! A small laboratory for backends: a run whose every stage is a table that can be changed, and written as a candidate.
+//! A small laboratory for backends: a run in which every stage is an array. A test can change the arrays and write them
+//! as a candidate.
 
 use super::decoding;
 use aircache::demo;
@@ -18,7 +19,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-/// Tokens that candidates generate.
+/// The number of tokens that candidates generate.
 pub const TOKENS: usize = 5;
 
 /// Every stage of a run.
@@ -37,7 +38,7 @@ impl Dump {
         }
     }
 
-    /// Only the stages of these names.
+    /// Only the stages with these names.
     pub fn only(&self, names: &[&str]) -> Dump {
         let numbers = names.iter().filter_map(|n| Some((n.to_string(), self.numbers.get(*n)?.clone()))).collect();
         Dump { numbers, ..Dump::default() }
@@ -53,7 +54,7 @@ impl Tap<f32> for Dump {
     }
 }
 
-/// Goes on with the stages of a dump.
+/// Replaces computed stages by the stages of a dump; later stages continue from the replaced stages.
 pub struct Instead(pub Dump);
 
 impl Source<f32> for Instead {
@@ -64,17 +65,17 @@ impl Source<f32> for Instead {
     }
 }
 
-/// What a backend does otherwise than it should, outside of its weights.
+/// The errors of a backend, apart from errors in its weights.
 #[derive(Clone)]
 pub struct Backend {
     pub policy: Policy,
-    /// Added to the position of every generated token.
+    /// This number is added to the position of every generated token.
     pub shift: i64,
-    /// Whether decoding reads the full cache, or one without its first entry.
+    /// If true, decoding reads the evicted cache; if false, it reads the full cache.
     pub evicts: bool,
-    /// Whether the first token is the second best.
+    /// True if the first token is the second-best token.
     pub second: bool,
-    /// Stages gone on with instead of those computed.
+    /// Stages that replace the computed stages; later stages continue from them.
     pub instead: Dump,
     pub way: Way,
 }
@@ -214,7 +215,7 @@ impl Lab {
         self.write_as(dump, precision, true)
     }
 
-    /// Writes a dump as a candidate that names its policy or does not.
+    /// Writes a dump as a candidate; `named` decides if the candidate names its policy.
     pub fn write_as(&self, dump: &Dump, precision: Precision, named: bool) -> Bundle {
         let path = self.path();
         let mut w = BundleWriter::create(&path).unwrap();
@@ -259,7 +260,8 @@ impl Lab {
     }
 }
 
-/// The demo model with other settings, or other weights: `edit` sees the numbers of each tensor that `name` ends.
+/// The demo model with other settings or other weights. `edit` gets the numbers of each tensor whose name ends with
+/// `tensor`.
 pub fn altered(replace: &[(&str, &str)], tensor: &str, edit: impl Fn(&mut [f32], &[usize])) -> Model {
     let Files::Embedded(files) = demo::files() else { unreachable!() };
     let files: Vec<(&'static str, &'static [u8])> = files
@@ -306,13 +308,13 @@ fn weights(bytes: &[u8], tensor: &str, edit: &impl Fn(&mut [f32], &[usize])) -> 
     bytes
 }
 
-/// Numbers as a type stores them.
+/// The numbers, rounded to the grid of a storage type.
 pub fn stored(grid: Grid, mut a: ArrayD<f64>) -> ArrayD<f64> {
     a.mapv_inplace(|v| if grid == Grid::Native { f64::from(v as f32) } else { grid.round(v) });
     a
 }
 
-/// Where a replay keeps its own numbers.
+/// The bundle in which a replay stores its own numbers.
 pub fn scratch() -> BundleWriter {
     BundleWriter::create(&std::env::temp_dir().join("replay")).unwrap()
 }

@@ -1,4 +1,4 @@
-//! What several test binaries share. Each binary uses some of it.
+//! Helpers that several test binaries share. Each binary uses some of them.
 #![allow(dead_code)]
 
 #[cfg(feature = "input")]

@@ -1,4 +1,4 @@
-//! What the tests of chapters 02 to 07 share: unit roundoffs, error bounds, numbers that look random.
+//! Helpers of the tests of chapters 02 to 07: unit roundoffs, error bounds, random numbers.
 
 use aircache::num::Real;
 use ndarray::Array2;
@@ -8,7 +8,7 @@ pub fn unit<T: Real>() -> f64 {
     if T::NAME == "f32" { 2f64.powi(-24) } else { 2f64.powi(-53) }
 }
 
-/// γ_j = j·u / (1 − j·u): j roundings in a row. T1.1
+/// γ_j = j·u / (1 − j·u): the error bound of j roundings in sequence. T1.1
 pub fn gamma<T: Real>(j: usize) -> f64 {
     let ju = j as f64 * unit::<T>();
     ju / (1.0 - ju)
@@ -19,7 +19,7 @@ pub fn exp_error<T: Real>() -> f64 {
     if T::NAME == "f32" { 2.02 * unit::<T>() } else { 4.0 * unit::<T>() }
 }
 
-/// A sequence of numbers that look random: SplitMix64.
+/// A sequence of pseudo-random numbers: SplitMix64.
 pub struct Rng(pub u64);
 
 impl Rng {
@@ -31,7 +31,8 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// Uniform in ±scale; a multiple of 2⁻²⁰ · scale, so that it is the same number in f32 and f64 if scale is a power of two.
+    /// A uniform number in ±scale. It is a multiple of 2⁻²⁰ · scale, so f32 and f64 get the same number if scale is a
+    /// power of two.
     pub fn number<T: Real>(&mut self, scale: f64) -> T {
         T::of(((self.bits() >> 43) as f64 / (1 << 20) as f64 - 1.0) * scale)
     }
@@ -49,7 +50,7 @@ impl Rng {
     }
 }
 
-/// The bit patterns, for comparisons in which −0 is not 0 and NaN equals itself.
+/// The bit patterns, for comparisons in which −0 differs from 0 and NaN equals itself.
 pub fn bits<'a, T: Real>(x: impl IntoIterator<Item = &'a T>) -> Vec<u64> {
     x.into_iter().map(|v| if T::NAME == "f32" { v.to_f32().to_bits() as u64 } else { v.to_f64().to_bits() }).collect()
 }

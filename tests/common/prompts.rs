@@ -36,7 +36,7 @@ impl<T: Real> Prompt<T> {
         Prompt { roles: roles(pattern), q: vec![array(q)], k: vec![array(k)] }
     }
 
-    /// What each layer says, shown no more than the policy asks for.
+    /// The scores of each layer, computed from only the queries that the policy needs.
     pub fn observe(&self, policy: &Policy) -> Result<Vec<LayerScores>> {
         let scorer = Scorer::new(policy, &self.roles)?;
         let rows = scorer.rows().to_vec();
@@ -56,7 +56,7 @@ impl<T: Real> Prompt<T> {
     }
 }
 
-/// What a layer might have said: these importances, one kept set, nobody's window.
+/// Example scores of a layer: these importances, one kept set, an empty window.
 pub fn said(importance: &[f64]) -> LayerScores {
     LayerScores {
         kv_heads: 1,
@@ -68,7 +68,7 @@ pub fn said(importance: &[f64]) -> LayerScores {
     }
 }
 
-/// The plan for visual tokens of which the layers said so, with no text.
+/// The plan for visual tokens whose layers have these scores, without text.
 pub fn decide(written: &str, r: &str, layers: &[LayerScores]) -> Plan {
     let n = layers[0].importance.ncols();
     let roles = Roles([vec![Role::Visual; n], vec![Role::Text]].concat());
@@ -79,7 +79,7 @@ pub fn budget(plan: &Plan) -> Vec<usize> {
     plan.decisions.as_ref().unwrap().budget.clone()
 }
 
-/// The kept candidates of layer 0, set 0.
+/// The kept candidates of layer 0, kept set 0.
 pub fn kept(plan: &Plan) -> Vec<usize> {
     plan.decisions.as_ref().unwrap().kept[0][0].clone()
 }

@@ -1,9 +1,9 @@
-//! Safetensors files made by hand, good and bad, for the tests of readers.
+//! Safetensors files made by hand, valid and invalid, for the tests of readers.
 
 use aircache::files::Files;
 use std::path::Path;
 
-/// A file with this head (JSON as it is) and `data` zero bytes.
+/// A file with this header (the JSON is not changed) and `data` zero bytes.
 pub fn file(head: &str, data: usize) -> Vec<u8> {
     let mut bytes = (head.len() as u64).to_le_bytes().to_vec();
     bytes.extend(head.as_bytes());
@@ -11,7 +11,7 @@ pub fn file(head: &str, data: usize) -> Vec<u8> {
     bytes
 }
 
-/// A file that claims a head of `length` bytes and holds `rest`.
+/// A file that claims a header of `length` bytes and contains `rest`.
 pub fn claiming(length: u64, rest: &[u8]) -> Vec<u8> {
     [length.to_le_bytes().as_slice(), rest].concat()
 }
@@ -30,14 +30,14 @@ pub fn checkpoint(folder: &Path) -> Files {
     Files::Folder(folder.into())
 }
 
-/// A checkpoint that consists of these files and stays as long as the tests run.
+/// A checkpoint of these files that lives until the tests end.
 pub fn embedded(files: &[(&'static str, &str)]) -> Files {
     let leak = |s: &str| -> &'static [u8] { Box::leak(s.as_bytes().to_vec().into_boxed_slice()) };
     let list: Vec<(&'static str, &'static [u8])> = files.iter().map(|(name, text)| (*name, leak(text))).collect();
     Files::Embedded(Box::leak(list.into_boxed_slice()))
 }
 
-/// Heads that the format forbids: head, bytes of data, what the message has to say.
+/// Headers that the format forbids: the header, the bytes of data, and words that the message must contain.
 pub fn bad_heads() -> Vec<(String, usize, &'static [&'static str])> {
     let two = |a: &str, b: &str| {
         format!(

@@ -1,4 +1,4 @@
-//! The toy checkpoints of a family with their prompts, and what an outside program made of them.
+//! The toy checkpoints of a family with their prompts, and the recorded results of an outside program.
 
 use super::flow::{relative, watched};
 use aircache::files::Files;
@@ -18,17 +18,17 @@ pub struct Case {
     pub model: Model,
     /// Its processor.
     pub processor: Processor,
-    /// What was asked.
+    /// The text of the question.
     pub question: String,
-    /// The prompt as we prepare it.
+    /// The prompt that our processor prepares.
     pub prompt: Prepared,
-    /// The prompt as the outside program rendered it.
+    /// The prompt that the outside program rendered.
     pub rendered: String,
-    /// Every stage of the outside run.
+    /// Every stage of the outside program's run.
     pub golden: Bundle,
 }
 
-/// All cases in `tests/golden/FAMILY`, of which there are at least so many.
+/// All cases in `tests/golden/FAMILY`; fails if there are fewer than `at_least` cases.
 pub fn toys(family: &str, at_least: usize) -> Vec<Case> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(family);
     let mut folders: Vec<_> = std::fs::read_dir(root).unwrap().map(|e| e.unwrap().path()).collect();
@@ -57,7 +57,8 @@ fn case(folder: &Path) -> Case {
     Case { question: text("prompt"), rendered: text("rendered"), name, model, processor, prompt, golden }
 }
 
-/// Every stage of a whole run of every case within `bound` of the largest value, and the same 16 tokens.
+/// In a whole run of every case, every stage differs by at most `bound` of its largest value, and the 16 tokens are
+/// equal.
 pub fn all_equal<T: Real>(cases: Vec<Case>, bound: f64) {
     let until = Until { stop: vec![], max_new_tokens: 16 };
     for Case { name, model, prompt, golden, .. } in cases {

@@ -1,7 +1,8 @@
-//! The decoder and the vision tower once more, out of the kernels' naive twins: row after row, head after head, no cache
-//! layout, no batches, no threads. Generic over the container and the grid, so the model must equal it bit for bit.
+//! A second implementation of the decoder and the vision tower from the kernels' naive twins: row by row and head by
+//! head, with no cache layout, no batches and no threads. It is generic over the container and the grid, so the model
+//! must equal it bit for bit.
 
-#![allow(clippy::needless_range_loop)] // a twin counts as its equation does
+#![allow(clippy::needless_range_loop)] // a twin counts in the same way as its equation
 
 use aircache::config::{Activation, DecoderConfig, InternVitConfig, NormKind, Projections, SiglipConfig};
 use aircache::family::{internvl::InternVlConfig, qwen2_vl::Qwen2VlVisionConfig};
@@ -10,7 +11,7 @@ use aircache::num::{Grid, Real, gelu_erf, gelu_tanh, quick_gelu, silu};
 use aircache::weights::Names;
 use ndarray::{Array2, ArrayView3, Axis, concatenate, s};
 
-/// Weights by name, widened; stores on a grid.
+/// Weights by name, widened to the container; results are stored on a grid.
 pub struct Twin<'a> {
     pub names: Names<'a>,
     pub grid: Grid,
@@ -19,7 +20,7 @@ pub struct Twin<'a> {
 /// Keys and values of one KV head.
 pub type Head<T> = (Array2<T>, Array2<T>);
 
-/// How a row attends: layer, KV head, query, keys, values → mix.
+/// The attention of one row: layer, KV head, query, keys, values → mix.
 pub type Attend<'f, T> = &'f dyn Fn(usize, usize, &[T], &Head<T>) -> Vec<T>;
 
 impl Twin<'_> {
@@ -77,7 +78,7 @@ impl Twin<'_> {
         self.store(sum)
     }
 
-    /// All layers, for rows that stand at `positions`; cache: [L][G]. E6.2–E6.6
+    /// All layers, for rows at `positions`; cache: [L][G]. E6.2–E6.6
     pub fn decoder<T: Real>(
         &self,
         c: &DecoderConfig,
@@ -89,7 +90,7 @@ impl Twin<'_> {
         self.decoder_at(c, x, &|row, _| positions[row], cache, attend)
     }
 
-    /// The same for rows whose frequency i turns with position(row, i). E6.10
+    /// As [`Self::decoder`], for rows whose frequency i is rotated by position(row, i). E6.10
     pub fn decoder_at<T: Real>(
         &self,
         c: &DecoderConfig,
@@ -145,7 +146,8 @@ impl Twin<'_> {
         x
     }
 
-    /// Some heads of a fused projection, as if they were a matrix of their own: heads → which of all of them. E6.13, C6.13a
+    /// Computes some heads of a fused projection like a separate matrix. which: the head's index → its index among all
+    /// heads of the fused matrix. E6.13, C6.13a
     fn rows_of<T: Real>(
         &self,
         h: &Array2<T>,
@@ -244,7 +246,7 @@ impl Twin<'_> {
         let kernel = self.names.kernel_3d("vision.patch_embed.proj.weight", d, [3, c.temporal, c.patch]).unwrap();
         let patches = self.store(patches.mapv(T::of_f32));
         let mut x = self.store(naive::linear(patches.view(), self.matrix(&kernel).view(), None));
-        // Where each patch stands, and which frame it is of: squares, their patches, row by row.
+        // The position and the frame of each patch: square by square, and in each square row by row.
         let (mut at, mut frame, mut frames) = (vec![], vec![], 0);
         for &[t, h, w] in grids {
             for _ in 0..t {
@@ -353,12 +355,12 @@ pub fn empty<T: Real>(c: &DecoderConfig) -> Vec<Vec<Head<T>>> {
     (0..c.layers).map(|_| (0..c.kv_heads).map(|_| head()).collect()).collect()
 }
 
-/// The first tiles of a stack side by side, for comparisons.
+/// The first tiles of a stack, placed side by side for comparisons.
 pub fn beside<T: Real>(states: &[Array2<T>]) -> Array2<T> {
     concatenate(Axis(1), &states.iter().map(|s| s.view()).collect::<Vec<_>>()).unwrap()
 }
 
-/// Tile `tile` of features.
+/// The features of tile `tile`.
 pub fn tile<T: Real>(features: ArrayView3<'_, T>, tile: usize) -> Array2<T> {
     features.index_axis(Axis(0), tile).to_owned()
 }

@@ -1,5 +1,5 @@
-//! Candidates from outside, made by transformers on a CPU and on an H100: `check` passes the honest ones and finds the bugs.
-//! Where they come from: `tests/golden/scripts/make_candidates.py`.
+//! Candidates from outside, made by transformers on a CPU and on an H100: `check` passes the honest candidates and
+//! finds the bugs. `tests/golden/scripts/make_candidates.py` makes the candidates.
 
 use aircache::files::Files;
 use aircache::generate::Until;
@@ -12,7 +12,7 @@ use aircache::processor::Processor;
 use aircache::sample::Sampling;
 use std::path::{Path, PathBuf};
 
-/// Candidates that fail, the stage that is named first, and a word of what is said.
+/// Candidates that fail: name, first stage that the verdict names, and a word of its message.
 const BUGS: [(&str, &str, &str); 5] = [
     ("cpu-bf16-bug-entries-late", "cache.00.key", "no copy of row 1"),
     ("cpu-bf16-bug-no-mask", "decoder.00.mix", "what honest bf16 would do"),
@@ -25,7 +25,7 @@ fn golden(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(path)
 }
 
-/// The toy that all candidates ran, and the prompt that they read.
+/// The toy that all candidates ran, and the prompt that all candidates read.
 fn toy() -> (Model, Prepared) {
     let files = Files::Folder(golden("llava/shrink-anyres-max-2/model"));
     let model = Model::load(&files).unwrap();

@@ -1,5 +1,5 @@
 //! The demo model against outside programs: transformers (answers, keys, values, logits), and the independent Python
-//! twin of the policies, driven on this model's own prefill. Data: `tests/golden/demo`, `tests/golden/policy/demo`.
+//! twin of the policies, which runs on this model's own prefill. Data: `tests/golden/demo`, `tests/golden/policy/demo`.
 
 use crate::common::evicted;
 use crate::common::flow::{greedy, relative, watched};
@@ -36,7 +36,7 @@ impl Demo {
         Demo { model, processor }
     }
 
-    /// The prompt of line `line` of the questions.
+    /// The prompt of the question on line `line`.
     fn prompt(&self, line: usize) -> Prepared {
         let q = &demo::questions()[line];
         let image = Image::from_bytes(demo::sample(q.sample()).unwrap().png, q.sample()).unwrap();
@@ -111,7 +111,7 @@ fn demo_equals<T: Real>(bound: f64) {
     }
 }
 
-/// Elite sets, budgets and kept sets equal, importances to 1e-9, tokens after eviction equal.
+/// Elite sets, budgets and kept sets are equal, importances agree to 1e-9, and tokens after eviction are equal.
 #[test]
 fn policies_on_the_demo_prefill_equal_the_twin() {
     let d = Demo::load();
@@ -123,7 +123,7 @@ fn policies_on_the_demo_prefill_equal_the_twin() {
     });
 }
 
-/// The two precisions are the same code: f32 stays near f64 on every stage.
+/// The two precisions run the same code: f32 stays near f64 on every stage.
 #[test]
 fn fast_stays_near_truth() {
     let d = Demo::load();

@@ -1,4 +1,5 @@
-//! The forward pass of transformers' InternVL against what transformers computed for toy checkpoints: `tests/golden/internvl`.
+//! The forward pass of transformers' InternVL against the recorded results of transformers on toy checkpoints:
+//! `tests/golden/internvl`.
 
 use crate::common::toys::{Case, all_equal, toys};
 use crate::common::{evicted, held};
@@ -13,13 +14,13 @@ fn cases() -> Vec<Case> {
     toys("internvl", 13)
 }
 
-/// D4.6, E4.15–E4.17: ids, roles, positions, sizes and pixels are equal, value for value.
+/// D4.6, E4.15–E4.17: ids, roles, positions, sizes and pixels are equal.
 #[test]
 fn toys_read_what_transformers_reads() {
     cases().iter().for_each(held::reads_what_transformers_reads);
 }
 
-/// The same prompt comes of transformers' ids and pixels, with and without placeholders expanded.
+/// Transformers' ids and pixels give the same prompt, with and without expanded placeholders.
 #[test]
 fn ids_and_pixels_of_transformers_pass_the_core_door() {
     held::pass_the_core_door(cases(), |image, pixels| {
@@ -37,7 +38,7 @@ fn toys_equal_transformers_in_f32() {
     all_equal::<f32>(cases(), 1e-4);
 }
 
-/// Elite sets, budgets and kept sets equal, importances to 1e-9, tokens after eviction equal.
+/// Elite sets, budgets and kept sets are equal, importances agree to 1e-9, and tokens after eviction are equal.
 #[test]
 fn policies_on_a_prefill_equal_the_twin() {
     let case = cases().into_iter().find(|c| c.name == "qwen2-bf16").unwrap();
@@ -49,7 +50,7 @@ fn policies_on_a_prefill_equal_the_twin() {
     evicted::equal_the_twin(&case.model, &case.prompt, golden, &until, &case.name);
 }
 
-/// Not where the prompt is longer than the model was trained for (C6.12a).
+/// This does not hold if the prompt is longer than the trained length (C6.12a).
 #[test]
 fn c6_1a_a_prefill_is_one_row_less_and_a_step() {
     let mut cases = cases();
@@ -62,7 +63,8 @@ fn e10_5_d10_7_honest_candidates_pass() {
     held::honest_candidates_pass(&cases(), &held::GPU);
 }
 
-/// What ports get wrong is found where it is: tiles in another order, a tile of the whole image at the wrong end.
+/// Typical errors of ports are found at the right stage: tiles in another order, the tile of the whole image at the
+/// wrong end.
 #[test]
 fn tiles_in_another_order_are_found() {
     let folder = tempfile::tempdir().unwrap();
@@ -75,7 +77,7 @@ fn tiles_in_another_order_are_found() {
         })
     };
     assert_eq!(case.prompt.images[0].packing.tiles, 5);
-    // A replay takes pixels as they are.
+    // A replay takes the pixels from the candidate without a check.
     let at = ("input.pixels".to_string(), "none".to_string());
     assert_eq!(order(&[4, 0, 1, 2, 3]), at);
     assert_eq!(order(&[0, 2, 1, 3, 4]), at);

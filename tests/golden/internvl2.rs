@@ -1,4 +1,4 @@
-//! InternVL2 in its own form against what its own code computed for toy checkpoints: `tests/golden/internvl2`.
+//! InternVL2 in its own form against the recorded results of its own code on toy checkpoints: `tests/golden/internvl2`.
 
 use crate::common::flow::{relative, watched};
 use crate::common::toys::{Case, toys};
@@ -14,7 +14,7 @@ fn cases() -> Vec<Case> {
     toys("internvl2", 3)
 }
 
-/// Ids and pixels are equal, value for value.
+/// Ids and pixels are equal.
 #[test]
 fn toys_read_what_their_own_code_reads() {
     for Case { name, prompt, golden, rendered, .. } in cases() {
@@ -58,7 +58,8 @@ fn toys_equal_their_own_code_in_f32() {
     all_equal::<f32>(1e-4);
 }
 
-/// Elite sets, budgets and kept sets equal, importances to 1e-9, tokens after eviction equal; Qwen2 and InternLM2.
+/// Elite sets, budgets and kept sets are equal, importances agree to 1e-9, and tokens after eviction are equal; Qwen2
+/// and InternLM2.
 #[test]
 fn policies_on_a_prefill_equal_the_twin() {
     for case in whole() {
@@ -71,7 +72,7 @@ fn policies_on_a_prefill_equal_the_twin() {
     }
 }
 
-/// The cases whose checkpoints are there.
+/// The cases with whole checkpoints; the goldens of these cases contain output tokens.
 fn whole() -> Vec<Case> {
     let mut cases = cases();
     cases.retain(|c| c.golden.get("output.ids").is_some());

@@ -1,4 +1,4 @@
-//! The forward pass against what transformers computed for 29 toy checkpoints: `tests/golden/llava`.
+//! The forward pass against the recorded results of transformers on 29 toy checkpoints: `tests/golden/llava`.
 
 use crate::common::toys::{Case, all_equal, toys};
 use ndarray::Axis;

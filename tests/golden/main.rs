@@ -1,4 +1,5 @@
-//! Our numbers against those of outside programs. The goldens lie beside the tests; README.md says what made them.
+//! Our numbers against the numbers of outside programs. The goldens lie beside the tests; README.md names the programs
+//! that made them.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -47,7 +47,7 @@ impl Case {
         }
     }
 
-    /// With just the queries that the policy asks for.
+    /// Scores the prompt with only the queries that the policy needs.
     fn observe(&self, policy: &Policy) -> Result<(Scorer, Vec<LayerScores>), Error> {
         let scorer = Scorer::new(policy, &self.roles)?;
         let rows = if policy.needs_received() { (0..self.roles.len()).collect() } else { scorer.rows().to_vec() };
@@ -103,7 +103,7 @@ fn close(got: f64, expected: f64, what: &str) {
     assert!((got - expected).abs() <= 1e-9 * expected.abs().max(1e-300), "{what}: {got} for {expected}");
 }
 
-/// Windows, importances, strength and skewness of one policy.
+/// Checks windows, importances, strength and skewness of one policy.
 fn scores_agree(case: &Case, expected: &Expected, name: &str, layers: &[LayerScores]) {
     let what = format!("{}: {name}", case.name);
     let Some((shape, window)) = expected.tensor(&format!("{name}/window")) else {
@@ -128,12 +128,13 @@ fn scores_agree(case: &Case, expected: &Expected, name: &str, layers: &[LayerSco
     }
 }
 
-/// Whether all layers are equally strong but for the last bits, as where a visual window's rows see visual keys only.
+/// True if all layers have equal strength except for the last bits. This happens if the rows of a visual window see
+/// visual keys only.
 fn alike(layers: &[LayerScores]) -> bool {
     layers.iter().all(|l| (l.strength / layers[0].strength - 1.0).abs() < 1e-13)
 }
 
-/// Kept sets: [R][L][S][n_v] as a mask.
+/// Checks the kept sets against a mask [R][L][S][n_v].
 fn kept_agrees(plan: &Plan, kept: &[f64], n_v: usize, what: &str) {
     let sets: Vec<&Vec<usize>> = plan.decisions.as_ref().unwrap().kept.iter().flatten().collect();
     assert_eq!(sets.len() * n_v, kept.len(), "{what}");
@@ -167,7 +168,8 @@ fn case(name: &str) {
                 let what = format!("{}: {name}, budget={rule}, retain {retain}", case.name);
                 let plan = scorer.decide(retain.parse().unwrap(), &scores);
                 if policy.budget == Budget::Strength && alike(&scores) {
-                    // Equal but for rounding: ours are the tie's, the twin's are its rounding's.
+                    // The strengths are equal except for rounding. Our budgets follow the tie; the twin's budgets
+                    // follow its rounding.
                     let uniform = Policy { budget: Budget::Uniform, ..policy };
                     let uniform = Scorer::new(&uniform, &case.roles).unwrap().decide(retain.parse().unwrap(), &scores);
                     assert_eq!(plan.kept, uniform.kept, "{what}");

@@ -1,4 +1,5 @@
-//! The forward pass of Qwen2-VL against what transformers computed for toy checkpoints: `tests/golden/qwen2_vl`.
+//! The forward pass of Qwen2-VL against the recorded results of transformers on toy checkpoints:
+//! `tests/golden/qwen2_vl`.
 
 use crate::common::evicted;
 use crate::common::held::{self, recorded};
@@ -14,13 +15,13 @@ fn cases() -> Vec<Case> {
     toys("qwen2_vl", 15)
 }
 
-/// Ids, roles, positions, grids, sizes and pixels are equal, value for value; A4.5 with `three-images-placed`.
+/// Ids, roles, positions, grids, sizes and pixels are equal; A4.5 with `three-images-placed`.
 #[test]
 fn toys_read_what_transformers_reads() {
     cases().iter().for_each(held::reads_what_transformers_reads);
 }
 
-/// The same prompt comes of transformers' ids and pixels, with and without placeholders expanded.
+/// Transformers' ids and pixels give the same prompt, with and without expanded placeholders.
 #[test]
 fn ids_and_pixels_of_transformers_pass_the_core_door() {
     held::pass_the_core_door(cases(), |image, pixels| {
@@ -40,7 +41,7 @@ fn toys_equal_transformers_in_f32() {
     all_equal::<f32>(cases(), 1e-4);
 }
 
-/// Elite sets, budgets and kept sets equal, importances to 1e-9, tokens after eviction equal.
+/// Elite sets, budgets and kept sets are equal, importances agree to 1e-9, and tokens after eviction are equal.
 #[test]
 fn policies_on_a_prefill_equal_the_twin() {
     let case = cases().into_iter().find(|c| c.name == "hub-bf16").unwrap();
@@ -62,7 +63,7 @@ fn e10_5_d10_7_honest_candidates_pass() {
     held::honest_candidates_pass(&cases(), &held::GPU);
 }
 
-/// What ports get wrong is found where it is.
+/// Typical errors of ports are found at the right stage.
 #[test]
 fn wrong_positions_grids_and_patches_are_found() {
     let folder = tempfile::tempdir().unwrap();
@@ -82,7 +83,7 @@ fn wrong_positions_grids_and_patches_are_found() {
         "one position a row"
     );
     assert_eq!(bug(&|p| positions(p, &|axes| axes.iter_mut().for_each(|a| a[52] += 1))), at, "the last row moved");
-    // The same number of patches in another order, and the grid on its side.
+    // The same patches in reverse order, and a grid with height and width exchanged.
     let (golden_says, replay_says) = bug(&|p| {
         let pixels = &mut p.images[0].pixels;
         *pixels = pixels.select(Axis(0), &(0..pixels.shape()[0]).rev().collect::<Vec<_>>());
@@ -96,7 +97,8 @@ fn wrong_positions_grids_and_patches_are_found() {
     assert_eq!(golden_says, "input.grid");
 }
 
-/// Stages alone: replay knows where rows stand from the grid or from the positions, and says what it lacks.
+/// A candidate of a few stages: replay takes the positions of rows from the grid or from the positions; if both are
+/// missing, the error names both.
 #[test]
 fn d10_7_a_candidate_of_a_few_stages_is_replayed() {
     let folder = tempfile::tempdir().unwrap();

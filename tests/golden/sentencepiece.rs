@@ -1,4 +1,4 @@
-//! Text to pieces and back as the Python package sentencepiece does it: `tests/golden/sentencepiece`.
+//! Text to pieces and back, equal to the Python package sentencepiece: `tests/golden/sentencepiece`.
 
 use aircache::input::sentencepiece::Pieces;
 use proptest::prelude::*;
@@ -45,7 +45,7 @@ fn every_text_is_cut_and_joined_as_the_package_does() {
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong[..wrong.len().min(12)].join("\n"));
 }
 
-/// A file that breaks off or was changed is an error or another model, never a panic.
+/// A truncated or changed file gives an error or another model, never a panic.
 #[test]
 fn broken_models_are_refused() {
     let bytes = std::fs::read(folder().join("bpe-bytes.model")).unwrap();
@@ -71,7 +71,7 @@ proptest! {
         }
     }
 
-    /// D4.7: with bytes to fall back on and text left as it is, nothing is lost.
+    /// D4.7: with byte fallback and without normalisation, decoding gives back the whole text.
     #[test]
     fn d4_7_bytes_lose_nothing(text in "\\PC{0,40}") {
         let model = model("bpe-no-prefix");

@@ -1,4 +1,5 @@
-//! Lists of frames against what transformers makes of them, in both families that read videos: `tests/golden/video`.
+//! Lists of frames against the recorded results of transformers, in both families that read videos:
+//! `tests/golden/video`.
 
 use crate::common::held::{self, recorded};
 use crate::common::toys::{Case, all_equal, toys};
@@ -13,7 +14,7 @@ fn case(name: &str) -> Case {
     cases().into_iter().find(|c| c.name == name).unwrap()
 }
 
-/// D4.8, T4.11, E4.22, E4.23: ids, roles, positions, grids, sizes and pixels are equal, value for value.
+/// D4.8, T4.11, E4.22, E4.23: ids, roles, positions, grids, sizes and pixels are equal.
 #[test]
 fn frames_are_read_as_transformers_reads_them() {
     cases().iter().for_each(held::reads_what_transformers_reads);
@@ -47,7 +48,7 @@ fn e10_5_d10_7_honest_candidates_pass() {
     held::honest_candidates_pass(&cases(), &held::GPU);
 }
 
-/// What ports get wrong is found where it is.
+/// Typical errors of ports are found at the right stage.
 #[test]
 fn wrong_times_and_pools_are_found() {
     let folder = tempfile::tempdir().unwrap();

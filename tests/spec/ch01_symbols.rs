@@ -3,7 +3,7 @@
 use aircache::roles::{Role, Roles};
 use aircache::stage::{From, Row, Site, Stage, TABLE};
 
-/// T1.1: every field or function that the table names stands in the file that it names.
+/// T1.1: every field or function in the table exists in the file that the table names.
 #[test]
 fn t1_1_every_symbol_is_where_the_table_says() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -50,7 +50,7 @@ fn d1_3_worked_examples() {
     assert_eq!(Stage::once(Site::Norm).to_string(), "decoder.norm");
 }
 
-/// T1.2 as the table of stages says it.
+/// The rows of T1.2, from the table of stages.
 fn rows() -> Vec<String> {
     let row = |row: &Row| {
         let from: Vec<String> = row.from.iter().map(|from| From::words(*from)).collect();
@@ -78,7 +78,7 @@ fn t1_2_the_specification_shows_the_table_of_stages() {
     assert_eq!(found, rows(), "write these lines into T1.2:\n{}", rows().join("\n"));
 }
 
-/// T1.2, T1.3: what a recording holds and says stands in the tables, under its own name.
+/// T1.2, T1.3: the tables list every stage and every metadata key of a recording, under the same names.
 #[cfg(feature = "input")]
 #[test]
 fn t1_2_t1_3_a_recording_is_what_the_tables_say() {

@@ -7,7 +7,7 @@ use half::{bf16, f16};
 use proptest::prelude::*;
 use rayon::prelude::*;
 
-/// Packs both rows and takes their dot product, as a linear layer does.
+/// Packs both rows and computes their dot product, as a linear layer does.
 fn packed_dot<T: Real>(x: &[T], w: &[T]) -> T {
     let mut both = [x, w].map(|row| {
         let mut packed = vec![T::of(7.0); row.len().div_ceil(BLOCK) * BLOCK];
@@ -31,7 +31,7 @@ fn d2_1_numbers_enter_a_container_exactly() {
     }
 }
 
-/// C2.1b: half way goes to even, and subnormals are not flushed.
+/// C2.1b: a number half way between two neighbours is rounded to the even neighbour; subnormal numbers are not flushed.
 #[test]
 fn c2_1b_arithmetic_is_ieee() {
     let (one, half_ulp) = (std::hint::black_box(1f32), 2f32.powi(-24));
@@ -77,7 +77,7 @@ fn e2_4_worked_example_shows_the_order() {
 #[test]
 fn d2_5_worked_example() {
     assert_eq!(fold(std::array::from_fn::<f64, LANES, _>(|j| j as f64)), 120.0);
-    // The order: lanes 0 and 8 meet first.
+    // The order of the sum: lanes 0 and 8 are added first.
     let mut lanes = [0f32; LANES];
     (lanes[0], lanes[8], lanes[1]) = (2f32.powi(24), -(2f32.powi(24)), 1.0);
     assert_eq!(fold(lanes), 1.0);
@@ -99,14 +99,15 @@ fn c2_6a_an_empty_sum_is_zero() {
     assert_eq!(bits(&[sum::<f32>(&[])]), bits(&[0f32]));
 }
 
-/// C2.4a, C2.4b, E2.6 against its twin, C2.6b, in one container. Exact values come from f64 (f32) or from whole numbers (f64).
+/// C2.4a, C2.4b, E2.6 against its twin, C2.6b, in one container. The exact values come from f64 for f32, and from
+/// integers for f64.
 fn sums_hold<T: Real>(n: usize, seed: u64) {
     let mut rng = Rng(seed);
     let (x, w): (Vec<T>, Vec<T>) = (rng.row(n, 4.0), rng.row(n, 0.5));
     let got = packed_dot(&x, &w);
     assert_eq!(bits(&[got]), bits(&[dot_in_order(&x, &w)]), "C2.4a");
     assert_eq!(bits(&[sum(&x)]), bits(&[naive::sum(&x)]), "E2.6");
-    // x is a multiple of 2^-18 below 4 and w one of 2^-21 below 1/2: i128 holds every sum exactly.
+    // x is a multiple of 2^-18 below 4, and w is a multiple of 2^-21 below 1/2, so i128 holds every sum exactly.
     let whole = |v: T, scale: i32| (v.to_f64() * 2f64.powi(scale)) as i128;
     let products: Vec<i128> = x.iter().zip(&w).map(|(&x, &w)| whole(x, 18) * whole(w, 21)).collect();
     let (exact, size) = (products.iter().sum::<i128>(), products.iter().map(|p| p.abs()).sum::<i128>());
@@ -126,13 +127,14 @@ proptest! {
     }
 }
 
-/// The distance of `y` from the exact `value` in units of the last place of f32.
+/// The distance of `y` from the exact `value`, in units of the last place of f32.
 fn ulps_f32(y: f32, value: f64) -> f64 {
     let exponent = libm::ilogb(value).max(-126);
     (y as f64 - value).abs() / 2f64.powi(exponent - 23)
 }
 
-/// e^x as a sum of two f64 numbers, good to about 2^-100: Taylor's series of x / 2^10 in double-double, squared ten times.
+/// e^x as a sum of two f64 numbers, with an error of about 2^-100: the Taylor series of x / 2^10 in double-double,
+/// squared ten times.
 fn exp_double(x: f64) -> (f64, f64) {
     let add = |(a, b): (f64, f64), (c, d): (f64, f64)| {
         let s = a + c;
@@ -169,14 +171,14 @@ fn c2_7a_exp_in_f32_is_within_1_01_ulp_sampled() {
     assert!(worst.0 <= 1.01, "{worst:?}");
 }
 
-/// The largest distance of erf from libm's in f64, over the positive f32 of these bits.
+/// The largest distance between erf and libm's erf in f64, over the positive f32 numbers with these bits.
 fn erf_off(bits: impl ParallelIterator<Item = u32>) -> f64 {
     bits.map(|b| ulps_f32(Real::erf(f32::from_bits(b)), libm::erf(f32::from_bits(b) as f64))).reduce(|| 0.0, f64::max)
 }
 
 #[test]
 fn c2_9a_erf_in_f32_is_within_1_5_ulp_sampled() {
-    // Every 499th f32 above 0, subnormal ones too, to beyond where erf is 1.
+    // Every 499th f32 above 0, including subnormal numbers, up to numbers beyond the point where erf is 1.
     let worst = erf_off((0..5f32.to_bits()).into_par_iter().step_by(499).filter(|&b| b > 0));
     println!("worst {worst:.4} ULP");
     assert!(worst <= 1.5, "{worst}");
@@ -254,7 +256,7 @@ fn e2_7_worked_example() {
     assert!((Real::exp(x) as f64 - 3.0).abs() <= allowed);
 }
 
-/// C2.7d: inlined into a loop that vectorises, the bits are those of one call.
+/// C2.7d: exp inlined into a vectorised loop gives the bits of a single call.
 #[test]
 fn c2_7d_exp_in_a_loop_is_exp_alone() {
     use aircache::kernel::simd::vectorize;
@@ -277,7 +279,8 @@ fn d2_8_worked_examples() {
     assert_eq!(Grid::Native.round(0.1f64), 0.1);
 }
 
-/// C2.8a, R2.8: all 65,536 patterns of both grids stay, and half way between neighbours goes to the even one.
+/// C2.8a, R2.8: all 65,536 patterns of both grids are unchanged, and a number half way between neighbours is rounded to
+/// the even neighbour.
 #[test]
 fn r2_8_stores_round_to_nearest_even_on_every_number_of_the_grid() {
     for (grid, value) in
@@ -293,7 +296,7 @@ fn r2_8_stores_round_to_nearest_even_on_every_number_of_the_grid() {
             assert_eq!(grid.round(x as f64), x as f64);
             let next = value(pattern.wrapping_add(1));
             if next.is_finite() && x.is_finite() && (pattern + 1) & 0x7fff != 0 {
-                let middle = ((x as f64 + next as f64) / 2.0) as f32; // exact: one more bit than the grid's
+                let middle = ((x as f64 + next as f64) / 2.0) as f32; // exact: one bit more than the grid has
                 let even = if pattern % 2 == 0 { x } else { next };
                 assert_eq!(grid.round(middle), even, "{grid:?} {pattern:04x}");
                 if middle.abs() > f32::MIN_POSITIVE {
@@ -309,14 +312,15 @@ trait NextToward {
 }
 
 impl NextToward for f32 {
-    /// The neighbour of self in the direction of 0, given that x lies there.
+    /// The neighbour of `self` in the direction of 0; `x` must lie in that direction.
     fn next_toward(self, x: f32) -> f32 {
         assert!(x.abs() < self.abs());
         f32::from_bits(self.to_bits() - 1)
     }
 }
 
-/// C2.8b: through f32, so a number just above half way, which f32 rounds to half way, goes to even.
+/// C2.8b: f64 is rounded through f32. A number just above half way is first rounded to half way in f32, and then to
+/// even.
 #[test]
 fn c2_8b_f64_goes_through_f32() {
     let x = 1.0 + 2f64.powi(-8) + 2f64.powi(-40);

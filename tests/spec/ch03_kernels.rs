@@ -1,4 +1,5 @@
-//! Chapter 03: every kernel against its naive twin, bit for bit, and the twin against the mathematics, within its bound.
+//! Chapter 03: every kernel equals its naive twin, bit for bit, and the twin is within its bound of the mathematical
+//! value.
 
 use crate::common::numbers::{Rng, bits, cases, exp_error, gamma, threads, unit, widen};
 use aircache::config::Activation;
@@ -15,7 +16,7 @@ use proptest::prelude::*;
 
 const GRIDS: [Grid; 3] = [Grid::Native, Grid::Bf16, Grid::F16];
 
-/// Head sizes that models have, and odd ones.
+/// Head sizes of real models, and odd head sizes.
 fn head_dims() -> impl Strategy<Value = usize> {
     prop_oneof![Just(1usize), Just(2), Just(64), Just(72), Just(80), Just(128), 1usize..40]
 }
@@ -41,7 +42,7 @@ mod linear_layer {
         }
     }
 
-    /// C3.3a's shapes, E3.3 = twin, C3.3b, C3.3c.
+    /// The shapes of C3.3a; E3.3 equals its twin; C3.3b, C3.3c.
     fn holds<T: Real>(m: usize, k: usize, n: usize, seed: u64) {
         let c = case::<T>(m, k, n, seed);
         let (y, w) = (c.run(&c.x), Array2::from_shape_fn((n, k), |(o, i)| T::of_f32(c.w[o * k + i])));
@@ -55,7 +56,7 @@ mod linear_layer {
         let (x, w) = (widen(&c.x), widen(&w));
         let (exact, size) = (x.dot(&w.t()), x.mapv(f64::abs).dot(&w.mapv(f64::abs).t()));
         for ((i, o), &y) in y.indexed_iter() {
-            // The f64 reference has an error of its own, of the same form.
+            // The f64 reference has an error of the same form.
             let (b, j) = (c.b[o] as f64, 2 * k.div_ceil(BLOCK) + 5);
             let allowed = (gamma::<T>(j) + gamma::<f64>(k + 1)) * (size[[i, o]] + b.abs());
             assert!((y.to_f64() - (exact[[i, o]] + b)).abs() <= allowed, "C3.3c: {m} {k} {n}");
@@ -87,17 +88,17 @@ mod linear_layer {
         }
     }
 
-    /// Long sums, past any blocking over k.
+    /// Long sums, longer than any block over k.
     #[test]
     fn c3_3c_holds_for_long_rows() {
         for m in (1..=9).chain([13, 23, 24, 25]) {
-            holds::<f32>(m, 4864 + 7, 37, m as u64); // few rows go a range of inputs at a time
+            holds::<f32>(m, 4864 + 7, 37, m as u64); // few rows process one range of inputs at a time
         }
         holds::<f32>(31, 5000, 37, 1);
         holds::<f64>(3, 4303, 35, 3);
     }
 
-    /// D3.2, C2.1a: bf16 and f16 weights give the bits of the same numbers stored as f32.
+    /// D3.2, C2.1a: bf16 and f16 weights give the same bits as equal weights stored as f32.
     #[test]
     fn d3_2_weights_are_widened_exactly() {
         assert_eq!((bf16::from_bits(0x3fc0).to_f32(), f16::from_bits(0x3e00).to_f32()), (1.5, 1.5));
@@ -119,27 +120,28 @@ mod linear_layer {
         }
     }
 
-    /// A bf16 of any significand, of one of several kinds of size; now and then 0.
+    /// A bf16 with a random significand and a size of one of several kinds; sometimes 0.
     fn any_bf16(rng: &mut Rng, kind: u64) -> bf16 {
         let exponent = match (kind, rng.bits() % 16) {
             (_, 0) => return bf16::from_f32(-0.0),
-            (0, _) => 120 + rng.bits() % 14, // as weights are
-            (1, _) => 60 + rng.bits() % 14,  // products around the smallest normal number
-            (2, _) => rng.bits() % 3,        // subnormal, or nearly so
-            (3, 1) => 255,                   // infinite, or NaN
+            (0, _) => 120 + rng.bits() % 14, // sizes of real weights
+            (1, _) => 60 + rng.bits() % 14,  // products near the smallest normal number
+            (2, _) => rng.bits() % 3,        // subnormal or almost subnormal
+            (3, 1) => 255,                   // infinite or NaN
             _ => rng.bits() % 255,
         };
         bf16::from_bits((rng.bits() % 128 + exponent * 128 + rng.bits() % 2 * 32768) as u16)
     }
 
-    /// D3.3, C3.3d: rows and weights in bf16 give the bits of the twin, whatever their size. More rows than read weights in place.
+    /// D3.3, C3.3d: rows and weights in bf16 give the bits of the twin, for numbers of any size. The test has more rows
+    /// than the kernel accepts for weights read in place.
     #[test]
     fn c3_3d_pairs_of_bf16_give_the_same_bits() {
         let mut rng = Rng(11);
         for case in 0..250u64 {
             let (m, k, n) = (25 + case as usize % 9, 1 + rng.bits() as usize % 200, 1 + rng.bits() as usize % 40);
-            // Rows of other sizes beside each other: a panel goes its own way. So do outputs, in every other case: a task goes by
-            // the smallest of its own.
+            // Neighbouring rows have numbers of different sizes, so each panel chooses its own path. In every other
+            // case, outputs differ in size too, because a task chooses its path by its smallest output.
             let x = Array2::from_shape_fn((m, k), |(i, _)| any_bf16(&mut rng, (case + i as u64 / 6) % 5).to_f32());
             let w: Vec<bf16> =
                 (0..n * k).map(|i| any_bf16(&mut rng, (case / 5 + (i / k / 4) as u64 * (case % 2)) % 5)).collect();
@@ -158,7 +160,7 @@ mod linear_layer {
         }
     }
 
-    /// C3.3c, D3.3: long rows too, past any blocking over k.
+    /// C3.3c, D3.3: also for long rows, longer than any block over k.
     #[test]
     fn c3_3d_long_rows_of_pairs() {
         let mut rng = Rng(12);
@@ -180,7 +182,8 @@ mod linear_layer {
             stored: Default::default(),
         };
         let y = |x: f32| layer.forward(&Pass::new(Grid::Bf16), array![[x]].view())[[0, 0]];
-        // Stored before the bias, 1 + 2^-8 would be 1 and the sum, 1 + 2^-8, be 1 again.
+        // If the output were stored before the bias, 1 + 2^-8 would become 1, and the sum 1 + 2^-8 would become 1
+        // again.
         assert_eq!(y(1.0 + 2f32.powi(-8)), 1.0 + 2f32.powi(-7));
     }
 }
@@ -207,7 +210,7 @@ mod soft_max {
         }
     }
 
-    /// Ways of attention to store.
+    /// The ways in which attention can store its intermediate results.
     fn stores() -> [Stores; 6] {
         let of = |grid, fused, split| Stores { grid, fused, split };
         [
@@ -220,7 +223,7 @@ mod soft_max {
         ]
     }
 
-    /// A NaN is never taken for a mask, whatever else the row holds.
+    /// A NaN never counts as a mask, for any other numbers in the row.
     #[test]
     fn c3_2c_a_nan_makes_the_whole_row_nan() {
         for n in [1, 15, 16, 17, 100] {
@@ -246,7 +249,7 @@ mod soft_max {
         }
     }
 
-    /// Scores that overflow to −∞ in every entry leave zeros and no NaN, however attention stores.
+    /// If every score overflows to −∞, the result is zeros without NaN, for every way in which attention stores.
     #[test]
     fn c3_2a_attention_over_nothing_is_zeros() {
         let (keys, values) = (vec![-1e30f32; 32], vec![7f32; 32]);
@@ -298,7 +301,7 @@ mod soft_max {
 mod attend {
     use super::*;
 
-    /// Queries and KV heads of one sequence.
+    /// The queries and the KV heads of one sequence.
     struct Case<T> {
         q: Array2<T>,
         heads: Vec<(Array2<T>, Array2<T>)>,
@@ -306,7 +309,7 @@ mod attend {
         causal: bool,
     }
 
-    /// Keys in blocks, as the cache holds them. Spec: D3.4
+    /// Keys in the blocks of the cache. Spec: D3.4
     fn blocked<T: Real>(keys: &Array2<T>) -> Vec<T> {
         let mut blocks = Vec::new();
         keys.outer_iter().enumerate().for_each(|(i, key)| push_key(&mut blocks, i, key.iter().copied()));
@@ -338,7 +341,7 @@ mod attend {
         }
     }
 
-    /// E3.4, E3.5, E3.15 = twins on every grid; C3.5b; C3.15a; C3.5c.
+    /// E3.4, E3.5, E3.15 equal their twins on every grid; C3.5b; C3.15a; C3.5c.
     fn holds<T: Real>(c: &Case<T>) {
         for grid in GRIDS {
             let (want, want_received) = naive::attention(c.q.view(), &c.heads, c.causal, grid);
@@ -358,7 +361,7 @@ mod attend {
         within_bound(c, &mix);
     }
 
-    /// C3.4a, C3.5c against f64.
+    /// C3.4a, C3.5c: the mix is within its bound of an f64 reference.
     fn within_bound<T: Real>(c: &Case<T>, mix: &Array2<T>) {
         let (group, root) = (c.q.ncols() / c.d / c.heads.len(), (c.d as f64).sqrt());
         for (row, h) in (0..c.q.nrows()).flat_map(|row| (0..c.q.ncols() / c.d).map(move |h| (row, h))) {
@@ -378,7 +381,7 @@ mod attend {
             for i in 0..c.d {
                 let v = |e: usize| values[[e, i]].to_f64();
                 let (exact, total) = (0..seen).fold((0.0, 0.0), |(x, t), e| (x + p[e] * v(e), t + p[e] * v(e).abs()));
-                let twice = if T::NAME == "f64" { 2.0 } else { 1.0 }; // the reference then errs as much
+                let twice = if T::NAME == "f64" { 2.0 } else { 1.0 }; // the reference then has an equal error
                 let allowed = twice * ((2.0 * error).exp_m1() + gamma::<T>(j)) * total;
                 let got = mix[[row, h * c.d + i]];
                 assert!((got.to_f64() - exact).abs() <= allowed, "C3.5c: {got} for {exact}, allowed {allowed:e}");
@@ -407,7 +410,7 @@ mod attend {
         }
     }
 
-    /// D3.5: a row over thousands of entries, which threads share, beside a head that has few.
+    /// D3.5: one row over thousands of entries, which several threads share, beside a head with few entries.
     #[test]
     fn e3_5_equals_its_twin_over_a_long_cache() {
         for (rows, d, group, causal) in [(1, 64, 7, true), (3, 72, 2, false), (2, 24, 9, true)] {
@@ -429,7 +432,7 @@ mod attend {
         assert!((mix[[0, 0]] - 7.0).abs() <= 7.0 * (2.0 * exp_error::<f64>() + gamma::<f64>(6)), "{mix}");
     }
 
-    /// R3.5a–R3.5d: what is stored is stored, and nothing else: with 0.75 + 2⁻⁹ … each rounding shows.
+    /// R3.5a–R3.5d: exactly the listed results are stored. With 0.75 + 2⁻⁹ …, each rounding changes the result.
     #[test]
     fn r3_5_a_gpu_stores_scores_weights_and_mix() {
         let grid = Grid::Bf16;
@@ -438,7 +441,7 @@ mod attend {
         let r = |x: f32| bf16::from_f32(x).to_f32();
         let s = k.map(|k| r(r(q * k) * 1.0)); // R3.5a, R3.5b
         let e = s.map(|s| Real::exp(s - s.max(r(r(q * k[0]) * 1.0))));
-        let total = (e[0] + e[1]) + e[2]; // lanes 0, 1, 2: lane 0 meets lane 2 first
+        let total = (e[0] + e[1]) + e[2]; // lanes 0, 1, 2: lane 0 and lane 2 are added first
         let total_in_order = (e[0] + e[2]) + e[1];
         assert!((total - total_in_order).abs() <= 2.0 * f32::EPSILON);
         let m = s[0];
@@ -452,7 +455,7 @@ mod attend {
         assert_eq!(c.run(&c.q, grid, None)[[0, 0]], mix);
     }
 
-    /// More query heads a KV head than a block has rows, as multi-query models have them.
+    /// More query heads for each KV head than a block has rows, as in multi-query models.
     #[test]
     fn e3_5_equals_its_twin_for_large_groups() {
         for (rows, group) in [(1, 8), (1, 9), (3, 16), (17, 33)] {
@@ -496,7 +499,7 @@ mod attend {
         let mut values = Array2::from_elem((258, 1), 0f32);
         (values[[0, 0]], values[[256, 0]], values[[257, 0]]) = (2f32.powi(24), 1.0, 1.0);
         assert_eq!(naive::mix(&[1.0; 258], &values.column(0).to_vec()), 2f32.powi(24) + 2.0);
-        // Equal scores: weights exp(0) = 1, so the kernel's mix is that sum over 258.
+        // All scores are equal, so the weights are exp(0) = 1, and the kernel's mix is that sum over 258.
         let c = Case { q: array![[0f32]], heads: vec![(Array2::from_elem((258, 1), 0.0), values)], d: 1, causal: true };
         assert_eq!(c.run(&c.q, Grid::Native, None)[[0, 0]], (2f32.powi(24) + 2.0) / 258.0);
     }
@@ -512,7 +515,7 @@ mod attend {
         assert!(case::<f64>(0, 8, 1, &[4], false, 1).run(&Array2::zeros((0, 8)), Grid::Native, None).is_empty());
     }
 
-    /// C3.5b: the last rows of a causal call, computed by themselves, see the same entries and give the same bits.
+    /// C3.5b: if the last rows of a causal call run alone, they see the same entries and give the same bits.
     #[test]
     fn c3_5b_chunks_of_a_prefill_give_the_bits_of_the_whole() {
         let c = case::<f32>(50, 72, 3, &[50, 50], true, 4);
@@ -587,7 +590,7 @@ mod norms {
         assert_eq!(y, array![[-1.0, 3.0]]);
     }
 
-    /// R3.10: the normalised element is stored before the weight, the product is not.
+    /// R3.10: the normalised element is stored before it is multiplied by the weight; the product is not stored.
     #[test]
     fn r3_10_the_normalised_element_is_stored_before_the_weight() {
         let x = array![[1f32, 0.3]];
@@ -627,7 +630,8 @@ mod norms {
             let j = d.div_ceil(LANES) + 6;
             let largest = x.iter().fold(0f64, |m, v| m.max(v.abs()));
             let error = gamma::<T>(j) * x.iter().map(|v| v.abs()).sum::<f64>() / n + unit::<T>() * largest;
-            // To first order: where the deviation drowns in the error (d = 1, equal elements) there is no statement.
+            // The bound holds to first order. If the error hides the deviation (d = 1, equal elements), there is no
+            // statement.
             if error * c > 1e-3 {
                 continue;
             }
@@ -649,8 +653,8 @@ mod norms {
         }
     }
 
-    /// A3.10, A3.2: what the other reading, f32 inside an f64 run, does to a norm and to a softmax is f32's own rounding error, and no
-    /// more: the bounds C3.10a and C3.2b.
+    /// A3.10, A3.2: the other reading is f32 inside an f64 run. It changes a norm and a softmax by no more than f32's
+    /// own rounding error: the bounds C3.10a and C3.2b.
     #[test]
     fn a3_10_a3_2_the_other_reading_differs_by_f32_rounding() {
         let mut rng = Rng(31);
@@ -692,16 +696,19 @@ mod activations {
         y.into_raw_vec_and_offset().0
     }
 
-    /// C3.6a, C3.7a, C3.8a, C3.9a: twin and bound of an activation at x; none where the statement says nothing.
+    /// C3.6a, C3.7a, C3.8a, C3.9a: the twin and the bound of an activation at x; none if the statement does not cover
+    /// x.
     fn bound<T: Real>(x: f64, activation: Activation) -> Option<(f64, f64)> {
         let (u, f64_too) = (unit::<T>(), T::NAME == "f64");
-        // In f64 the reference, a few correctly rounded libm steps, errs as well: 5 u and its exponent's 3 u |z|.
+        // In f64 the reference, a few correctly rounded libm steps, has an error too: 5 u, and 3 u |z| from its
+        // exponent.
         let (most, few, reference) = if f64_too { (708.0, 7.0 + 5.0, 3.0) } else { (88.0, 5.0, 0.0) };
         let t = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x);
         let (value, z, per) = match activation {
             Activation::Silu => (naive::silu(x), -x, 0.0),
             Activation::QuickGelu => (naive::quick_gelu(x), -1.702 * x, 2.0 + reference),
-            // tanh form: 1 + tanh t cancels in the reference below 0, so take e^t / (e^t + e^-t) there.
+            // In the tanh form, the reference's 1 + tanh t cancels below 0, so the reference there is e^t / (e^t +
+            // e^-t).
             Activation::GeluTanh => (x / (1.0 + libm::exp(-2.0 * t)), -2.0 * t, 10.0 + reference),
             Activation::GeluErf => return Some((naive::gelu_erf(x), (if f64_too { 6.0 } else { 4.0 }) * u * x.abs())),
             Activation::Relu => return Some((x.max(0.0), 0.0)),
@@ -736,7 +743,7 @@ mod activations {
         assert_eq!(bits(&[aircache::num::silu(-100f32)]), bits(&[-0f32]), "C3.6a: past the exponential's range");
     }
 
-    /// T3.6: worked examples of E3.6–E3.9; relu keeps what is above 0.
+    /// T3.6: worked examples of E3.6–E3.9; relu keeps numbers above 0.
     #[test]
     fn e3_6_e3_7_e3_8_e3_9_t3_6_worked_examples() {
         let ln3 = 3f64.ln();
@@ -749,7 +756,7 @@ mod activations {
         assert!(near(naive::gelu_tanh(1.0), run(&[1.0], Activation::GeluTanh)[0]));
     }
 
-    /// A transposed array is no slice; the numbers are the same.
+    /// A transposed array is not contiguous; the numbers are the same.
     #[test]
     fn e3_6_does_not_depend_on_the_layout() {
         let mut rng = Rng(22);
@@ -762,7 +769,7 @@ mod activations {
         }
     }
 
-    /// R3.6: the function itself stores nothing; the MLP stores its result.
+    /// R3.6: the function itself stores nothing; the MLP stores the function's result.
     #[test]
     fn r3_6_activations_are_stored_by_the_mlp() {
         use aircache::{layer::Linear, layer::Mlp, pass::Pass, weights::Matrix};
@@ -804,7 +811,8 @@ mod rotary {
         assert!(numbers == 696 && other <= 2, "{other} of {numbers}");
     }
 
-    /// A3.12, C3.12b: the angles are f32 numbers in both containers; real angles would differ by what the choice says.
+    /// A3.12, C3.12b: the angles are f32 numbers in both containers; the difference from real angles is within the
+    /// bound of the choice.
     #[test]
     fn c3_12b_a3_12_angles_are_the_same_numbers_in_every_precision() {
         let f = inverse_frequencies(1e6, 128);
@@ -895,7 +903,7 @@ mod patch {
 
     proptest! {
         #![proptest_config(cases(64))]
-        /// C3.14a: sides that are no multiple of the patch leave a rest unread.
+        /// C3.14a: if a side is not a multiple of the patch size, the remaining pixels are not read.
         #[test]
         fn c3_14a_patches_equal_their_twin(
             tiles in 0usize..3, c in 1usize..4, h in 1usize..20, w in 1usize..20, p in 1usize..8,
@@ -916,7 +924,7 @@ mod patch {
     }
 }
 
-/// One run of every kernel, as bits; big enough that all blocks, tiles and remainders occur.
+/// One run of every kernel, as bits. The run is large enough to use all blocks, tiles and remainders.
 fn everything<T: Real>() -> Vec<u64> {
     let mut rng = Rng(77);
     let mut all = Vec::new();
@@ -961,7 +969,8 @@ fn everything<T: Real>() -> Vec<u64> {
     all
 }
 
-/// C3.1a, C3.1b. One test, because the set is chosen for the whole process; the others are indifferent to it.
+/// C3.1a, C3.1b. This is a single test, because the instruction set is chosen for the whole process; other tests do not
+/// depend on the set.
 #[test]
 fn d3_1_c3_1a_c3_1b_every_instruction_set_and_any_number_of_threads_give_the_same_bits() {
     let want = (everything::<f32>(), everything::<f64>());

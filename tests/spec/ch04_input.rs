@@ -1,4 +1,4 @@
-//! Chapter 04: what images and prompts become, against torchvision, Pillow and transformers.
+//! Chapter 04: images and prompts as model input, compared with torchvision, Pillow and transformers.
 
 use aircache::input::image::Image;
 use aircache::input::pixels::Pixels;

@@ -80,8 +80,8 @@ fn e5_1_e5_2_e5_3_e5_4_worked_examples() {
     assert!(want[2].to_string().starts_with("0.841191"));
 }
 
-/// C5.2a, and R5.1, R5.2: every state of every layer is the twin's, bit for bit, on every grid. C5.1b: neither post_layernorm
-/// nor a layer past the last one wanted is in it.
+/// C5.2a, R5.1, R5.2: every state of every layer equals the twin's, bit for bit, on every grid. C5.1b: the states
+/// contain neither post_layernorm nor a layer after the last requested layer.
 #[test]
 fn c5_1b_c5_2a_r5_1_r5_2_the_tower_equals_its_twin() {
     let (model, c) = demo();
@@ -104,7 +104,7 @@ fn c5_1b_c5_2a_r5_1_r5_2_the_tower_equals_its_twin() {
     check::<f64>(names, &tower, &pixels, Grid::Native);
 }
 
-/// C5.1a, C5.3a: tiles in one call, more than go through at once, are the tiles one by one.
+/// C5.1a, C5.3a: a call with more tiles than one group holds gives the same bits as one call for each tile.
 #[test]
 fn c5_1a_c5_3a_tiles_do_not_see_each_other() {
     let (model, c) = demo();
@@ -121,7 +121,7 @@ fn c5_1a_c5_3a_tiles_do_not_see_each_other() {
     }
 }
 
-/// E5.5 by hand; C5.5a: a token's projection does not depend on the tokens beside it.
+/// E5.5 by hand; C5.5a: the projection of a token does not depend on the neighbouring tokens.
 #[test]
 fn e5_5_c5_5a_worked_example() {
     let layer = |w: &[f32], outputs, inputs| Linear {
@@ -160,7 +160,8 @@ fn r5_6_a_blend_is_stored_once() {
     let mut packing = packing();
     let part = |token| (0, token, 0.25);
     packing.rows = vec![PackedRow::Blend([part(0), part(1), part(1), part(1)])];
-    // 1 + 2^-8 · (3/4): each product is on the grid, the sum is not, and half way it would be lost step by step.
+    // 1 + 2^-8 · (3/4): each product is on the grid, but the sum is not. If each addition were stored, the small parts
+    // would be rounded away one by one.
     let step = 2f32.powi(-7);
     let tile = array![[[1.0], [1.0 + step]]];
     let blend = pack::<f32>(tile.view(), &packing, &[0.0]);
@@ -173,7 +174,7 @@ fn read(config: &str) -> LlavaOnevisionConfig {
     family.as_a::<LlavaOnevisionConfig>().unwrap().clone()
 }
 
-/// T5.1: what missing fields mean.
+/// T5.1: the defaults of missing fields.
 #[test]
 fn t5_1_defaults() {
     let sizes = |c: &SiglipConfig| (c.hidden, c.layers, c.heads, c.intermediate, c.image, c.patch);
@@ -185,7 +186,7 @@ fn t5_1_defaults() {
     assert_eq!((c.norm_eps, c.activation, c.side()), (1e-6, Activation::GeluTanh, 27));
 }
 
-/// T5.2: what missing fields mean.
+/// T5.2: the defaults of missing fields.
 #[test]
 fn t5_2_defaults() {
     let c = read(r#"{"model_type": "llava_onevision"}"#);

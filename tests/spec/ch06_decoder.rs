@@ -102,7 +102,7 @@ fn e6_2_e6_3_e6_4_e6_5_e6_6_e6_7_worked_examples() {
     let at = Positions::Linear(vec![5]);
     let out = decoding::forward(&decoder, &mut pass, array![[1.0, 7.0]], &at, &mut [(&mut cache, 1)]);
     let logits = decoder.logits(&pass, decoder.final_norm(&pass, array![[1.0, 7.0]].view()).view());
-    // Two norms, each C3.10a with d = 2, and a few roundings; the weight ln 3 / 1.4 is an f32.
+    // The error of two norms, each C3.10a with d = 2, and of a few roundings; the weight ln 3 / 1.4 is an f32.
     let near = |x: &ArrayD<f64>, want: [f64; 2], error: f64| {
         assert!(x.iter().zip(want).all(|(x, w)| (x - w).abs() <= error * w.abs()), "{x}, not {want:?}");
     };
@@ -115,7 +115,8 @@ fn e6_2_e6_3_e6_4_e6_5_e6_6_e6_7_worked_examples() {
     near(&logits.into_dyn(), [0.2, 1.4], exact); // E6.7
 }
 
-/// E6.1: text rows from the embedding, visual rows from the vision side; another number of visual rows is an error (C6.1b).
+/// E6.1: text rows come from the embedding, visual rows come from the vision part; a different number of visual rows is
+/// an error (C6.1b).
 #[test]
 fn e6_1_c6_1b_r6_1_worked_example() {
     let prompt = text_and_image(1);
@@ -130,7 +131,7 @@ fn e6_1_c6_1b_r6_1_worked_example() {
     assert!(error.unwrap_err().expected.contains("2"), "C6.1b");
 }
 
-/// A prompt of two tokens with `rows` visual rows between them; its image is never encoded.
+/// A prompt of two tokens with `rows` visual rows between them; no code encodes its image.
 fn text_and_image(rows: usize) -> Prepared {
     let ids = [vec![7], vec![IMAGE; rows], vec![9]].concat();
     let c = DEMO.config.as_a::<LlavaOnevisionConfig>().unwrap();
@@ -146,7 +147,8 @@ fn text_and_image(rows: usize) -> Prepared {
     }
 }
 
-/// C6.2a with E6.2–E6.7, R6.2, R6.5, R6.6, R6.7: stream, keys, values and logits are the twin's, bit for bit, on every grid.
+/// C6.2a with E6.2–E6.7, R6.2, R6.5, R6.6, R6.7: stream, keys, values and logits equal the twin's, bit for bit, on
+/// every grid.
 #[test]
 fn c6_2a_e6_7_r6_2_r6_5_r6_6_r6_7_the_decoder_equals_its_twin() {
     fn check<T: Real>(grid: Grid) {
@@ -175,7 +177,8 @@ fn c6_2a_e6_7_r6_2_r6_5_r6_6_r6_7_the_decoder_equals_its_twin() {
     check::<f64>(Grid::Native);
 }
 
-/// C6.1a for one prompt length, cut anywhere: chunks give the stream, keys and values of the whole.
+/// C6.1a for one prompt length, cut at any places: the chunks give the same stream, keys and values as the whole
+/// prompt.
 fn chunks_hold<T: Real>(n: usize, cuts: &[usize], grid: Grid, seed: u64) {
     let x = rows::<T>(n, seed);
     let mut whole = DEMO.decoder.cache();
@@ -204,7 +207,8 @@ proptest! {
     }
 }
 
-/// C6.1a: prefill n is prefill n − 1 and one step, past the 256 entries of a chunk (D3.5) too.
+/// C6.1a: a prefill of n rows equals a prefill of n − 1 rows and one step, also beyond the 256 entries of a chunk
+/// (D3.5).
 #[test]
 fn c6_1a_prefill_equals_one_less_and_a_step() {
     for n in [2, 16, 17, 33, 256, 257, 300] {
@@ -214,7 +218,7 @@ fn c6_1a_prefill_equals_one_less_and_a_step() {
     chunks_hold::<f32>(258, &[257], Grid::F16, 1);
 }
 
-/// C6.1a: a batch of two prefills and then two steps is one sequence after the other.
+/// C6.1a: a batch of two prefills and then two steps gives the same bits as one sequence after the other.
 #[test]
 fn c6_1a_a_batch_equals_its_members_one_by_one() {
     let prompts = [rows::<f32>(21, 1), rows::<f32>(40, 2)];
@@ -244,7 +248,7 @@ fn c6_1a_a_batch_equals_its_members_one_by_one() {
     }
 }
 
-/// C6.1a: one, two and three threads, by hash; and C1.3a: a watched pass gives the bits of an unwatched one.
+/// C6.1a: one, two and three threads give the same hash. C1.3a: a watched pass gives the bits of an unwatched pass.
 #[test]
 fn c6_1a_c1_3a_threads_and_taps_change_no_bit() {
     let run = || {
@@ -262,7 +266,7 @@ fn c6_1a_c1_3a_threads_and_taps_change_no_bit() {
     let unseen = generate::prefill(&DEMO, &mut Pass::<f32>::new(Grid::Native), &prompt, &[]).unwrap();
     assert!(stages.0.contains_key("decoder.03.mix"));
     assert_eq!((bits(&seen.logits), entries(&seen.cache)), (bits(&unseen.logits), entries(&unseen.cache)));
-    // C6.7a: watched, all rows are normed; unwatched, the last one alone.
+    // C6.7a: a watched pass computes the final norm of all rows; an unwatched pass computes it for the last row only.
     assert_eq!(stages.0["decoder.norm"].shape(), [40, config().hidden]);
 }
 
@@ -271,7 +275,8 @@ fn sha(bits: &[u64]) -> Vec<u8> {
     Sha256::digest(bits.iter().flat_map(|b| b.to_le_bytes()).collect::<Vec<u8>>()).to_vec()
 }
 
-/// C6.4b: in every layer the first row mixes to its own value, bit for bit. C6.7a is `c6_1a_c1_3a_…`'s.
+/// C6.4b: in every layer, the mix of the first row equals its own value, bit for bit. The test `c6_1a_c1_3a_…` covers
+/// C6.7a.
 #[test]
 fn c6_4b_a_row_that_sees_one_entry_mixes_to_its_value() {
     let prompt = Prepared::from_ids(&*DEMO.config, &[20, 30, 40], vec![]).unwrap();
@@ -289,7 +294,7 @@ fn c6_4b_a_row_that_sees_one_entry_mixes_to_its_value() {
     }
 }
 
-/// C6.3a: a row's key and value in the first layer depend on the row and its position alone.
+/// C6.3a: in the first layer, the key and the value of a row depend only on the row and its position.
 #[test]
 fn c6_3a_a_key_depends_on_its_position_alone() {
     let x = rows::<f32>(6, 4);
@@ -303,7 +308,7 @@ fn c6_3a_a_key_depends_on_its_position_alone() {
     }
 }
 
-/// E6.8: the first generated token stands after the prompt; C6.8b: T tokens are T − 1 steps.
+/// E6.8: the first generated token has the position after the prompt; C6.8b: T tokens need T − 1 steps.
 #[test]
 fn e6_8_c6_8b_worked_example() {
     let prompt = Prepared::from_ids(&*DEMO.config, &[20, 30, 40, 50, 60], vec![]).unwrap();
@@ -319,7 +324,7 @@ fn e6_8_c6_8b_worked_example() {
     assert_eq!((tokens.len(), prefilled.cache.rows), (4, 8));
     let steps: Vec<&String> = stages.0.keys().filter(|k| k.starts_with("step.") && k.ends_with("logits")).collect();
     assert_eq!(steps, ["step.0000.logits", "step.0001.logits", "step.0002.logits"]);
-    // Step 0 is the first token at position 5.
+    // Step 0 decodes the first token at position 5.
     let mut cache = before.cache;
     let logits =
         decoding::step(&DEMO.decoder, &mut Pass::<f32>::new(Grid::Native), &tokens[..1], &[5], &mut [&mut cache]);
@@ -336,7 +341,7 @@ fn draw(logits: &[f64], top_k: usize, top_p: f64, seed: u64) -> Sampler {
 fn e6_9_worked_example() {
     let logits = [0.0, 3f64.ln(), f64::NEG_INFINITY, 0.0];
     assert_eq!(Sampler::new(Sampling::Greedy).unwrap().next(&logits).unwrap(), 1);
-    // Weights 1, 3, 0, 1 of 5: token 1 alone reaches 0.5.
+    // The weights are 1, 3, 0, 1, with sum 5: token 1 alone reaches the probability 0.5.
     let mut sampler = draw(&logits, 0, 0.5, 1);
     assert!((0..1000).all(|_| sampler.next(&logits).unwrap() == 1));
     let mut sampler = draw(&logits, 2, 1.0, 1);
@@ -347,7 +352,7 @@ fn e6_9_worked_example() {
     assert!((counts[1] - 7500.0).abs() <= five && counts[0] + counts[1] == 10_000.0, "{counts:?}");
 }
 
-/// C6.9a, A6.9: of equal logits the lowest id.
+/// C6.9a, A6.9: of several equal logits, the logit with the lowest id wins.
 #[test]
 fn c6_9a_a6_9_ties_go_to_the_lowest_id() {
     assert_eq!(Sampler::new(Sampling::Greedy).unwrap().next(&[1f32, 2.0, 2.0, 2.0]).unwrap(), 1);
@@ -364,7 +369,7 @@ fn c6_9b_what_is_no_number_is_an_error() {
     assert_eq!(next(&[f32::NEG_INFINITY, -5.0]).unwrap(), 1);
 }
 
-/// C6.9c: the sequence is written down here, so another machine or version that draws otherwise fails.
+/// C6.9c: the test contains the sequence, so it fails on another machine or version with different draws.
 #[test]
 fn c6_9c_a_seed_draws_the_same_tokens_everywhere() {
     let logits: Vec<f32> = (0..50).map(|i| ((i * 37) % 50) as f32 / 10.0).collect();
@@ -376,10 +381,10 @@ fn c6_9c_a_seed_draws_the_same_tokens_everywhere() {
     assert_eq!(drawn, DRAWN);
 }
 
-/// By a Python script of the same words (SplitMix64, `math.exp`), not by this crate.
+/// Computed by a Python script with the same formulas (SplitMix64, `math.exp`), not by this crate.
 const DRAWN: [u32; 8] = [47, 4, 31, 8, 27, 32, 31, 1];
 
-/// T6.1: names, grids, and that each of the emulated types shows in the logits.
+/// T6.1: names, grids, and a visible effect of each emulated type on the logits.
 #[test]
 fn t6_1_precisions() {
     let all = [Precision::Truth, Precision::Fast, Precision::Bf16, Precision::F16];
@@ -396,7 +401,7 @@ fn t6_1_precisions() {
     assert!(run(Grid::Bf16).iter().all(|&v| Grid::Bf16.round(v) == v));
 }
 
-/// A6.1: weights are used as they lie: an f32 weight that bf16 does not hold is not rounded.
+/// A6.1: weights are used as they are stored: an f32 weight without an exact bf16 value is not rounded.
 #[test]
 fn a6_1_weights_are_not_rounded() {
     use aircache::{layer::Linear, weights::Matrix};
@@ -406,7 +411,7 @@ fn a6_1_weights_are_not_rounded() {
     assert_ne!(y[[0, 0]], 3.0);
 }
 
-/// T6.2: what missing fields mean.
+/// T6.2: the defaults of missing fields.
 #[test]
 fn t6_2_defaults() {
     let files = raw::embedded(&[("config.json", r#"{"model_type": "llava_onevision"}"#)]);
@@ -417,7 +422,7 @@ fn t6_2_defaults() {
     assert_eq!((c.norm_eps, c.rope_theta, c.activation, c.tied), (1e-6, 1e4, Activation::Silu, false));
 }
 
-/// R6.6's activation is E3.6: the gated MLP by hand.
+/// The activation of R6.6 is E3.6: the gated MLP by hand.
 #[test]
 fn r6_6_the_gate_is_stored_before_the_product() {
     use aircache::{layer::GatedMlp, layer::Linear, weights::Matrix};

@@ -24,7 +24,7 @@ fn d7_1_worked_example() {
     assert_eq!(cache.layers[0][0].rows(), [0, 1, 2]);
 }
 
-/// C7.1a, C7.1c: entries stay while the head grows past its room.
+/// C7.1a, C7.1c: entries do not change when the head grows beyond its capacity.
 #[test]
 fn c7_1a_c7_1c_entries_stay_while_the_head_grows() {
     let mut rng = Rng(2);
@@ -96,7 +96,7 @@ fn c7_2b_entries_that_are_there() {
     cache::<f32>(&[vec![2]], 1, 1).compact(&[vec![vec![2]]]);
 }
 
-/// Prefills `n` rows of random embeddings; returns them with the cache.
+/// A cache after the prefill of `n` rows of random embeddings.
 fn prefilled<T: Real>(n: usize, seed: u64) -> Cache<T> {
     let mut rng = Rng(seed);
     let ids: Vec<u32> = (0..n).map(|_| rng.below(480) as u32).collect();
@@ -112,7 +112,7 @@ fn steps<T: Real>(cache: &mut Cache<T>, tokens: &[u32], first: i64) -> Vec<Array
     tokens.iter().enumerate().map(step).collect()
 }
 
-/// C7.2d: retention 1.
+/// C7.2d: retention 1 changes no bit.
 #[test]
 fn c7_2d_keeping_everything_changes_no_bit() {
     let mut full = prefilled::<f32>(90, 1);
@@ -128,15 +128,15 @@ fn c7_2d_keeping_everything_changes_no_bit() {
     }
 }
 
-/// Ragged kept sets: another one for every layer and KV head, the last row always in it.
+/// Ragged kept sets: a different set for every layer and KV head; each set contains the last row.
 fn ragged(layers: usize, heads: usize, n: usize) -> Vec<Vec<Vec<usize>>> {
     let mut rng = Rng(8);
     let mut one = |l: usize, g: usize| (0..n).filter(|&i| i + 1 == n || rng.below(2 + l + g) == 0).collect();
     (0..layers).map(|l| (0..heads).map(|g| one(l, g)).collect()).collect()
 }
 
-/// Decoding with the evicted entries masked out: the naive twin of the decoder over the full cache, a score of −∞ for what was
-/// evicted. The logits of every step, in f64.
+/// Decodes with a mask on the evicted entries: the naive twin of the decoder over the full cache, with a score of −∞
+/// for evicted entries. Returns the logits of every step, in f64.
 fn masked(full: &Cache<f64>, keep: &[Vec<Vec<usize>>], tokens: &[u32], first: i64) -> Vec<Array2<f64>> {
     let c = &DEMO.decoder.config;
     let twin = Twin { names: Names::new(&DEMO.checkpoint, names), grid: Grid::Native };
@@ -158,8 +158,9 @@ fn masked(full: &Cache<f64>, keep: &[Vec<Vec<usize>>], tokens: &[u32], first: i6
     tokens.iter().enumerate().map(step).collect()
 }
 
-/// C7.3a, D7.3, C6.8a. The ruler: f32 and f64 run the same code, so to first order an error is proportional to u; what rounding does to
-/// these logits in f64 is 2⁻²⁹ of what it does in f32. The order of sums may change that by a few; the factor is 8.
+/// C7.3a, D7.3, C6.8a. The ruler: f32 and f64 run the same code, so to first order an error is proportional to u. The
+/// rounding error of these logits in f64 is 2⁻²⁹ times their rounding error in f32. The order of sums may change this
+/// by a small factor; the test allows a factor of 8.
 #[test]
 fn c7_3a_c6_8a_decoding_from_a_compacted_cache_is_decoding_with_the_evicted_masked_out() {
     let (n, tokens) = (300, [7, 300, 12, 55, 411]);
@@ -184,7 +185,7 @@ fn c7_3a_c6_8a_decoding_from_a_compacted_cache_is_decoding_with_the_evicted_mask
     assert!(evicting > 1e6 * off, "the eviction shows");
 }
 
-/// D7.3: n = 4, keep (0, 3): the next token stands at 4, whatever was evicted.
+/// D7.3: n = 4, keep (0, 3): the next token has position 4, for any eviction.
 #[test]
 fn d7_3_worked_example() {
     let full = prefilled::<f32>(4, 3);
@@ -192,13 +193,14 @@ fn d7_3_worked_example() {
     let mut compact = full.picked(&keep);
     steps(&mut compact, &[9], 4);
     assert!(compact.layers.iter().flatten().all(|h| h.rows() == [0, 3, 4]));
-    // The key of a token at position 4 in the first layer does not depend on what was evicted.
+    // The key of a token at position 4 in the first layer does not depend on the eviction.
     let mut all = full.clone();
     steps(&mut all, &[9], 4);
     assert!(compact.layers[0].iter().zip(&all.layers[0]).all(|(a, b)| a.key(2).eq(b.key(4))));
 }
 
-/// D7.4, C7.4a, R7.4: rounded once as it comes in; attention reads what rounded numbers in f32 would give.
+/// D7.4, C7.4a, R7.4: entries are rounded once when they enter the cache; attention gives the same bits as with rounded
+/// numbers in f32.
 #[test]
 fn d7_4_c7_4a_r7_4_entries_in_bf16() {
     use aircache::kernel::{Stores, Visible, attention_over};

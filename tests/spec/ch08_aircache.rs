@@ -1,4 +1,4 @@
-//! Chapter 08: AirCache, equation by equation, and what must hold of every method that is built like it.
+//! Chapter 08: AirCache, equation by equation, and the properties of every method with the same structure.
 
 use crate::common::prompts::{Prompt, budget, decide, kept, policy, prompts, retain, retentions, roles, said};
 use aircache::policy::*;
@@ -6,7 +6,7 @@ use aircache::{Role, Roles};
 use ndarray::{Array3, Axis, s};
 use proptest::prelude::*;
 
-/// Every preset: the table that the properties walk.
+/// Every preset: the properties run over this table.
 fn every() -> impl Iterator<Item = (&'static str, Policy)> {
     presets().iter().map(|p| (p.name, p.policy))
 }
@@ -15,7 +15,7 @@ fn ln(x: f64) -> f64 {
     x.ln()
 }
 
-/// The prompt of E8.3's example: two visual tokens, two text rows that are both elite.
+/// The prompt of E8.3's example: two visual tokens and two text rows, which are both elite.
 fn example() -> Prompt {
     Prompt::one("VVTT", &[9.0, 9.0, 1.0, 0.0], &[0.0, ln(2.0), 0.0, ln(4.0)])
 }
@@ -92,7 +92,8 @@ fn c8_2a_what_is_no_retention() {
         assert!(bad.parse::<Retain>().is_err(), "{bad:?}");
     }
     assert!(Retain::tokens(0).is_err() && Retain::fraction(f64::NAN).is_err() && Retain::fraction(-0.5).is_err());
-    // As doubles, 0.15 · 10 · 1 + 0.5 and 0.07 · 50 + 0.5 fall to the wrong side of an integer or onto it by luck.
+    // In f64, 0.15 · 10 · 1 + 0.5 and 0.07 · 50 + 0.5 fall on the wrong side of an integer, or reach the integer only
+    // by luck.
     assert_eq!((retain("0.15").total(10, 1), retain("0.07").total(50, 1), retain("0.145").total(100, 1)), (2, 4, 15));
     assert_eq!("1e0".parse::<Decimal>().unwrap().to_string(), "1");
     assert_eq!("0.000000000000000001".parse::<Decimal>().unwrap().to_string(), "0.000000000000000001");
@@ -145,13 +146,13 @@ fn d8_4_the_bundle_tensors_of_a_plan() {
 
 #[test]
 fn e8_1_worked_example() {
-    // The last query is 1; only the image's keys differ between the two prompts, and change nothing.
+    // The last query is 1. The two prompts differ only in the image's keys, and this difference changes nothing.
     for image in [0.0, 50.0] {
         let p = Prompt::<f64>::one("VTTT", &[0.0, 7.0, -7.0, 1.0], &[image, ln(4.0), 0.0, ln(3.0)]);
         let window = |alpha: &str| p.observe(&policy(&format!("window=elite:{alpha}"))).unwrap()[0].window[0].clone();
-        assert_eq!(window("0.26"), [1, 3]); // 1/8 is 0.25 of 1/2
+        assert_eq!(window("0.26"), [1, 3]); // 1/8 is 0.25 times 1/2
         assert_eq!(window("0.24"), [1, 2, 3]);
-        assert_eq!(window("0.74"), [1, 3]); // 3/8 is 0.75 of 1/2
+        assert_eq!(window("0.74"), [1, 3]); // 3/8 is 0.75 times 1/2
         assert_eq!(window("0.76"), [1]);
     }
 }
@@ -173,7 +174,7 @@ fn c8_2b_the_favourite_is_elite_and_alpha_0_is_everyone() {
 
 #[test]
 fn e8_3_worked_example() {
-    // One voting row at a time shows its row of A.
+    // With one voting row at a time, the importances show the row of A.
     let p = example();
     let last = p.observe(&policy("window=last-text:1,keys=all")).unwrap();
     last[0].importance.iter().for_each(|&i| close(i, 0.25));
@@ -261,16 +262,16 @@ fn e8_7_worked_example() {
 
 #[test]
 fn a8_1_text_before_the_image_counts_only_if_asked() {
-    // The row before the image is the favourite of the last one.
+    // The last row gives most attention to the row before the image.
     let p = Prompt::<f64>::one("TVVT", &[0.0, 0.0, 0.0, 1.0], &[5.0, 0.0, 1.0, 0.0]);
     assert_eq!(p.observe(&policy("aircache")).unwrap()[0].window, [[3]]);
     assert_eq!(p.observe(&policy("text=all")).unwrap()[0].window, [[0]]);
-    // The last row that counts is the reference.
+    // The last row that counts is the reference row.
     let p = Prompt::<f64>::one("VTTT", &[0.0, 0.0, 1.0, -1.0], &[0.0, 0.0, 3.0, 0.0]);
     assert_eq!(p.observe(&policy("text=question:1")).unwrap()[0].window, [[2]]);
 }
 
-/// Two KV heads that look at different text.
+/// Two KV heads that attend to different text.
 fn split_heads() -> Prompt {
     let q = Array3::from_elem((2, 4, 1), 1.0);
     let k = Array3::from_shape_vec((2, 4, 1), vec![2.0, 0.0, 3.0, 0.0, 0.0, 2.0, 0.0, 3.1]).unwrap();
@@ -348,9 +349,9 @@ fn a8_8_worked_example() {
 fn a8_9_worked_example() {
     assert_eq!(apportion(&[1.0; 3], retain("0.3"), 5), [2, 2, 1]);
     assert_eq!(apportion(&[1.0, 1.0, 0.0], retain("0.1"), 10), [1, 1, 1]);
-    assert_eq!(apportion(&[1.0; 3], retain("0.01"), 10), [0, 0, 0]); // fewer than one a layer
+    assert_eq!(apportion(&[1.0; 3], retain("0.01"), 10), [0, 0, 0]); // fewer than one for each layer
     assert_eq!(apportion(&[1.0, 1.0, 2.0], retain("0.05"), 13), [1, 0, 1]); // 0.49, 0.49, 0.98: total 2
-    // Shares that differ by the rounding of their own sums tie.
+    // Shares that differ only by the rounding of their sums count as a tie.
     let noisy = [1.0 - f64::EPSILON, 1.0 + f64::EPSILON, 1.0];
     assert_eq!(apportion(&noisy, retain("0.3"), 5), [2, 2, 1]);
 }
@@ -397,7 +398,7 @@ fn a8_13_nothing_to_do() {
 
 // Properties
 
-/// (1)–(4) for one layer, `heads=mean`, as loops over the definitions: window and importances.
+/// (1)–(4) for one layer, `heads=mean`, as loops over the definitions; returns the window and the importances.
 fn naive(p: &Prompt, layer: usize, alpha: f64) -> (Vec<usize>, Vec<f64>) {
     let (q, k) = (&p.q[layer], &p.k[layer]);
     let (heads, kv_heads) = (q.shape()[0], k.shape()[0]);
@@ -541,7 +542,7 @@ proptest! {
         prop_assert_eq!(budget.iter().sum::<usize>(), total);
         prop_assert!(budget.iter().all(|&b| b <= n));
         prop_assert!(total < shares.len() || budget.iter().all(|&b| b > 0));
-        // More share, no smaller budget, but for the one that remainders give.
+        // A layer with a larger share has no smaller budget, except for the single token that remainders give.
         for (a, x) in shares.iter().enumerate() {
             for (b, y) in shares.iter().enumerate() {
                 prop_assert!(x < y || budget[a] + 1 >= budget[b], "{:?} {:?}", shares, budget);

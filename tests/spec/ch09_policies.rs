@@ -1,4 +1,4 @@
-//! Chapter 09: the parts of the other methods, and the methods themselves.
+//! Chapter 09: the parts of the other methods, and the other methods themselves.
 
 use crate::common::prompts::{Prompt, budget, decide, kept, policy, prompts, retain, retentions, roles, said};
 use aircache::policy::*;
@@ -9,7 +9,7 @@ fn close(a: f64, b: f64) {
     assert!((a - b).abs() <= 1e-12 * b.abs().max(1e-3), "{a} is not {b}");
 }
 
-/// All queries and keys 0: attention is uniform over whatever it sees.
+/// All queries and keys are 0, so attention is uniform over all visible keys.
 fn uniform(pattern: &str) -> Prompt {
     Prompt::one(pattern, &vec![0.0; pattern.len()], &vec![0.0; pattern.len()])
 }
@@ -27,7 +27,7 @@ fn d9_1_worked_example() {
     assert_eq!(rows("last-text:1"), [4]);
     assert_eq!(rows("last-visual:1"), [2]);
     assert_eq!(rows("last:3"), [2, 3, 4]);
-    assert_eq!(rows("all-queries"), [0, 1, 2, 3, 4]); // with keys=elite, the queries themselves
+    assert_eq!(rows("all-queries"), [0, 1, 2, 3, 4]); // with keys=elite, the queries themselves are used
     assert!(policy("window=all-queries,keys=causal").rows(&roles).unwrap().is_empty());
 }
 
@@ -147,7 +147,7 @@ fn e9_3_worked_example() {
 
 #[test]
 fn c9_3b_outside_and_window_count_nothing() {
-    // Three voting rows, one of them visual: only columns 0 … 2 are left to pool.
+    // Three voting rows, of which one is visual, so only columns 0 … 2 remain for the pooling.
     let pooled = importance(&uniform("VVVVTT"), "snapkv,window=last:3,keys=all");
     pooled.iter().zip([3.0, 3.0, 3.0, 2.0]).for_each(|(&p, e)| close(p, e / 6.0 / 5.0));
 }
@@ -164,7 +164,7 @@ fn e9_4_worked_example() {
 fn c9_4a_a_random_draw_is_its_seeds_and_smaller_ones_are_within_it() {
     let p = uniform(&format!("{}T", "V".repeat(100)));
     let draw = |written: &str, r: &str| kept(&p.plan(&policy(written), retain(r)).unwrap());
-    assert_eq!(draw("random", "0.05"), [16, 23, 45, 67, 68]); // pinned: results elsewhere rely on it
+    assert_eq!(draw("random", "0.05"), [16, 23, 45, 67, 68]); // fixed: results elsewhere depend on them
     assert_ne!(draw("random,score=random:1", "0.05"), draw("random", "0.05"));
     let large = draw("random", "0.5");
     assert!(draw("random", "0.05").iter().all(|i| large.contains(i)));
@@ -189,14 +189,14 @@ fn e9_6_worked_example() {
 
 #[test]
 fn c9_6c_ties_go_to_the_lower_layer() {
-    // c = 0, 1/2 in both.
+    // c = 0, 1/2 in both layers.
     let layers = [said(&[0.5, 0.5]), said(&[0.125, 0.125])];
     assert_eq!(budget(&decide("budget=prefix", "0.75", &layers)), [2, 1]);
 }
 
 #[test]
 fn c9_6d_shares_compare_exactly() {
-    // c(j) = j/49 in both, though 49 additions of 0.1 round otherwise than of 0.7.
+    // c(j) = j/49 in both layers, although 49 additions of 0.1 have other rounding errors than 49 additions of 0.7.
     for n in [3, 10, 49] {
         let layers = [said(&vec![0.7; n]), said(&vec![0.1; n]), said(&vec![0.0; n])];
         for total in 0..3 * n {
@@ -213,10 +213,10 @@ fn e9_7_worked_example() {
     let p = Prompt::<f64>::one("VVT", &[0.0, 0.0, 1.0], &weights.map(f64::ln));
     close(p.observe(&policy("aircache-sparsity")).unwrap()[0].density, 2.0 / 3.0);
     let causal = p.observe(&policy("window=last-visual:1,keys=causal,budget=sparsity")).unwrap();
-    close(causal[0].density, 1.0); // row 1 sees 2 keys alike; the third is no entry
+    close(causal[0].density, 1.0); // row 1 gives equal attention to 2 keys; the third key is no entry
 }
 
-/// Two query heads of one KV head, and one of them sees one key alone: 1 % is the least.
+/// The attention is on one key alone, so the density is clipped to its minimum of 1 %.
 #[test]
 fn a9_5_density_is_clipped() {
     let n = 400;
@@ -295,7 +295,7 @@ fn a9_1_snapkv_beside_a_short_question() {
     let rows = policy("snapkv,window=last:32").rows(&p.roles).unwrap();
     assert_eq!(rows, (11..43).collect::<Vec<_>>());
     let plan = p.plan(&policy("snapkv,window=last:32"), retain("0.5")).unwrap();
-    assert_eq!(kept(&plan), (20..40).collect::<Vec<_>>()); // the window's latest 20 of 29 visual rows
+    assert_eq!(kept(&plan), (20..40).collect::<Vec<_>>()); // the latest 20 of the 29 visual rows, from the window
 }
 
 #[test]
@@ -308,17 +308,18 @@ fn a9_2_heads_of_the_methods() {
 #[test]
 fn a9_3_always_kept_among_the_candidates() {
     let p = Prompt::<f64>::one("TTVVVVVVVVT", &[0.0; 11], &[0.0; 11]);
-    // Early keys receive most: the heavy half is the first, the recent half the last.
+    // Early keys receive the most attention: the first half of the budget goes to the first rows, the recent half to
+    // the last.
     assert_eq!(kept(&p.plan(&policy("h2o"), retain("0.5")).unwrap()), [0, 1, 6, 7]);
     assert_eq!(kept(&p.plan(&policy("h2o"), retain("0.375")).unwrap()), [0, 1, 7]);
     assert_eq!(kept(&p.plan(&policy("prefixkv"), retain("0.75")).unwrap()), [0, 1, 2, 3, 4, 7]);
-    assert_eq!(kept(&p.plan(&policy("vl-cache"), retain("0.5")).unwrap()), [0, 1, 2, 3]); // a tenth of 4 is none
+    assert_eq!(kept(&p.plan(&policy("vl-cache"), retain("0.5")).unwrap()), [0, 1, 2, 3]); // a tenth of 4 rounds to 0
 }
 
 #[test]
 fn a9_4_the_pyramid_falls_back_where_its_foot_is_too_wide() {
     let layers = vec![said(&[0.1; 20]); 5];
-    // b̄ = 10.2, max = 19.89: not yet. b̄ = 10.4, max = 20.28: 20 … 0.8.
+    // b̄ = 10.2 gives max = 19.89, which still fits. b̄ = 10.4 gives max = 20.28: the budgets go from 20 to 0.8.
     assert_eq!(budget(&decide("aircache-pyramid", "0.51", &layers)), [20, 15, 10, 5, 1]);
     assert_eq!(budget(&decide("aircache-pyramid", "0.52", &layers)), [20, 15, 10, 6, 1]);
     assert_eq!(budget(&decide("aircache-pyramid", "1", &layers)), [20; 5]);
@@ -462,7 +463,7 @@ proptest! {
 
     #[test]
     fn e9_1_received_is_the_sum_of_single_votes(p in prompts()) {
-        // The same judge, asked for the sum in prefill and row by row.
+        // The same judge computes the sum in the prefill and row by row.
         let rows = Policy { budget: Budget::Sparsity { p: 0.01 }, ..policy("h2o") };
         prop_assert!(!rows.needs_received());
         for (a, b) in p.observe(&policy("h2o")).unwrap().iter().zip(p.observe(&rows).unwrap()) {

@@ -1,4 +1,4 @@
-//! Chapter 10: rulers, verdicts, replay. The suite of bugs is `tests/bug_suite.rs`.
+//! Chapter 10: rulers, verdicts, replay. `tests/bug_suite.rs` has the suite of bugs.
 
 use crate::common::lab::{self, Backend, Dump, Lab};
 use aircache::golden::{Bundle, BundleWriter, Outcome, Selection, Verdict, check, replay};
@@ -32,7 +32,7 @@ fn ways() -> [Way; 5] {
     let way = Way::default();
     let fused = Way { fused: true, ..way };
     let in_order = Way { in_order: true, bias_apart: true, ..way };
-    // The last two are not among those that noise is measured with.
+    // The noise is not measured with the last two ways.
     [way, fused, in_order, Way { fused: true, bias_fused: true, ..in_order }, Way { in_order: true, ..fused }]
 }
 
@@ -129,7 +129,7 @@ fn d10_9_the_page_draws_the_worst_stage_and_loads_nothing() {
     assert_eq!((map.stage.as_str(), map.panels.len(), map.sides[1]), ("decoder.02.query", heads, rows));
     for (head, panel) in map.panels.iter().enumerate() {
         for (i, line) in panel.chunks(map.cells[1]).enumerate() {
-            let first = i * rows / map.cells[0]; // of the rows that a cell stands for
+            let first = i * rows / map.cells[0]; // the first of the rows in this cell
             let wrong = line.iter().any(|v| *v > map.allowed);
             assert_eq!(wrong, head == 3 && (99..140).contains(&first), "head {head}, row {first}");
         }
@@ -161,7 +161,7 @@ fn d10_10_sampled_rows_are_judged_and_equal_hashes_pass() {
     assert!(honest.passes(), "{}", failed(&honest));
     assert_eq!(of(&honest, "decoder.03.query").words, format!("40 of {} rows judged", lab.prompt.ids.len()));
 
-    // A wrong row is seen where it is kept; its index is that of the whole stage.
+    // A wrong row is found if the sample contains it; the reported index is the index in the whole stage.
     let rows: Vec<usize> = sampled.i64("rows.decoder.03.query").unwrap().iter().map(|&r| r as usize).collect();
     let mut dump = lab.honest(Precision::Bf16);
     let q = dump.numbers.get_mut("decoder.03.query").unwrap();
@@ -175,7 +175,7 @@ fn d10_10_sampled_rows_are_judged_and_equal_hashes_pass() {
     v[[row / tokens, row % tokens, 7]] = f64::NAN;
     let verdict = of(&lab.by_golden(&sampled, &dump, Precision::Bf16), "vision.01.out");
     assert_eq!(verdict.outcome, Outcome::Fail);
-    // A damaged sample judges nothing, and does not crash.
+    // A damaged sample gives no judgement and no crash.
     let (_f, bad) = small(&[("precision", "f64"), ("noise", "1")], |w| {
         w.put_f64("decoder.norm", &[2, 3], &[0.0; 6]).unwrap();
         w.put_i64("rows.decoder.norm", &[2], &[4, 900]).unwrap();
@@ -269,12 +269,12 @@ fn c10_1d_a_policy_needs_a_retention_and_may_be_a_bare_name() {
 fn c10_5b_where_nothing_is_judged_there_is_no_verdict() {
     let (lab, golden) = lab();
     let whole = lab.honest(Precision::Fast);
-    // A bundle without the stages that its only stage is computed from.
+    // A bundle with one stage, without the stages from which it is computed.
     let mut alone = whole.only(&["decoder.03.out"]);
     alone.integers.insert("input.ids".into(), whole.integers["input.ids"].clone());
     let e = replay(&lab.model, None, &lab.write(&alone, Precision::Fast), lab::scratch()).unwrap_err().to_string();
     assert!(e.contains("at least one stage that can be judged") && e.contains("2 stages, none of them judged"), "{e}");
-    // A stage that is judged, one that the golden does not hold, and a name that is none.
+    // A stage that is judged, a stage that the golden lacks, and a name that is no stage.
     let mut two = whole.only(&["decoder.03.out"]);
     let value = two.numbers["decoder.03.out"].clone();
     two.numbers.insert("decoder.17.out".into(), value.clone());
@@ -306,7 +306,7 @@ fn c10_4b_a_value_in_another_layout_fails_at_its_own_stage() {
         verdict.stages.iter().filter(|s| s.outcome == Outcome::Fail).map(|s| s.stage.as_str()).collect();
     assert_eq!(failures, ["decoder.03.query"]);
     assert!(failed(&verdict).contains("transposed?"), "{}", failed(&verdict));
-    // The same where nothing before it is recorded: what it does not fit is known from the model.
+    // The same without any recorded earlier stage: the model gives the shape that the stage must have.
     let mut few = other.only(&["decoder.03.query", "decoder.03.key", "decoder.03.value", "decoder.03.mix"]);
     few.integers.insert("input.ids".into(), whole.integers["input.ids"].clone());
     let verdict = replay(&lab.model, None, &lab.write(&few, Precision::Fast), lab::scratch()).unwrap();
@@ -325,7 +325,7 @@ fn d10_7_pixels_and_positions_are_the_candidates_own() {
     let failures = |verdict: &Verdict| -> Vec<String> {
         verdict.stages.iter().filter(|s| s.outcome == Outcome::Fail).map(|s| s.stage.clone()).collect()
     };
-    // A backend that reads other pixels, and computes from them honestly.
+    // A backend that reads wrong pixels and computes correctly from them.
     let mut prompt = lab.prompt.clone();
     prompt.images[0].pixels.mapv_inplace(|v| 0.5 * v);
     let darker = lab.run(&lab.model, &prompt, Precision::Fast, &lab.backend());
@@ -409,7 +409,8 @@ fn c10_5a_steps_after_another_token_are_not_judged_by_the_golden() {
 fn e10_6_a_swap_within_the_margin_is_admissible_and_says_so() {
     let (lab, golden) = lab();
     let mut dump = truth(golden, Grid::Native);
-    // The last that is kept and the first that is not change places, after their importances were made to tie.
+    // The last kept candidate and the first evicted candidate are exchanged, after their importances are made almost
+    // equal.
     let importance = dump.numbers.get_mut("policy.03.importance").unwrap();
     let order = aircache::policy::ranking(importance.as_slice().unwrap());
     let b = dump.integers["policy.budget"][[3]] as usize;
@@ -430,7 +431,7 @@ fn e10_6_a_swap_within_the_margin_is_admissible_and_says_so() {
 #[test]
 fn d10_7_replay_neither_hides_nor_excuses_a_second_bug() {
     let (lab, _) = lab();
-    // Layer 1 reads garbage keys; layer 4 has a wrong mix all the same.
+    // Layer 1 reads garbage keys; in addition, layer 4 has a wrong mix.
     let mut honest = lab.honest(Precision::Bf16);
     honest.numbers.get_mut("decoder.01.key").unwrap().mapv_inplace(|v| -v);
     let how = Backend { instead: honest.only(&["decoder.01.key"]), ..lab.backend() };
@@ -465,19 +466,19 @@ fn c10_7a_what_no_policy_decided_is_not_judged_and_says_why() {
         let of = v.stages.iter().filter(|s| parts.iter().any(|part| s.stage.starts_with(part)));
         of.map(|s| (s.outcome, s.words.clone())).collect()
     };
-    // No policy in the metadata.
+    // The metadata contains no policy.
     let replayed =
         |dump: &Dump| replay(&lab.model, None, &lab.write_as(dump, Precision::Bf16, false), lab::scratch()).unwrap();
     let told = evicted(&replayed(&honest));
     assert!(told.len() > 40 && told.iter().all(|(o, w)| *o == Outcome::NotJudged && w.contains("policy and retain")));
-    // Nor any of its stages: the cache is full.
+    // The policy's stages are missing too, so the cache counts as full.
     let mut bare = honest.clone();
     bare.numbers.retain(|name, _| !name.starts_with("policy") && !name.starts_with("cache"));
     bare.integers.retain(|name, _| !name.starts_with("policy") && !name.starts_with("cache"));
     let verdict = replayed(&bare);
     assert!(verdict.notes.iter().any(|n| n.contains("full cache")), "{:?}", verdict.notes);
     assert_eq!(failed(&verdict).split(':').next(), Some("step.0000.logits"), "its cache was not full");
-    // A policy that does not get through.
+    // A policy that fails on the candidate's numbers.
     let mut bad = honest.clone();
     bad.numbers.get_mut("decoder.01.key").unwrap()[[0, 3, 1]] = f64::NAN;
     let verdict = lab.by_replay(&bad, Precision::Bf16);
@@ -498,7 +499,7 @@ fn d10_1_the_ways_differ_and_are_both_right() {
 
 #[test]
 fn r10_3_fused_attention_stores_unnormalised_weights() {
-    // Two keys with scores 0 and ln 3 (scale 1): weights 1/3 and 1 are stored, or 1/4 and 3/4.
+    // Two keys with scores 0 and ln 3 (scale 1): either the weights 1/3 and 1 are stored, or the weights 1/4 and 3/4.
     let (q, values) = ([1.0f32], [1.0f32, 0.0]);
     let mut keys = vec![];
     [0.0f32, 3f32.ln()].iter().enumerate().for_each(|(i, &k)| push_key(&mut keys, i, [k].into_iter()));
@@ -508,14 +509,14 @@ fn r10_3_fused_attention_stores_unnormalised_weights() {
     let store = |x: f32| Grid::Bf16.round(x);
     let stored = store(3f32.ln()).exp(); // eager: the score is stored, then the normalised weight
     assert_eq!(of(false), store(1.0 / (1.0 + stored)));
-    let third = store(1.0 / 3.0); // fused: the unnormalised weight is stored, neither score nor sum
+    let third = store(1.0 / 3.0); // fused: the unnormalised weight is stored; the score and the sum are not
     assert_eq!(of(true), store(third / (4.0 / 3.0)));
     assert_ne!(of(false), of(true));
 }
 
 #[test]
 fn r10_2_a_convolution_is_stored_before_its_bias() {
-    // On the way the tower's first layer must see embeddings rounded twice: a bias of half a step makes the difference.
+    // The tower's first layer must read embeddings that were rounded twice: a bias of half a step makes the difference.
     let (lab, golden) = lab();
     let dump = lab.honest(Precision::Bf16);
     assert!(lab.by_golden(golden, &dump, Precision::Bf16).passes());
@@ -529,7 +530,7 @@ fn r10_4_weights_are_read_in_the_type_of_the_run() {
     assert_ne!(f16.checkpoint.digest(), wide.checkpoint.digest(), "some weights lie below what f16 can hold");
 }
 
-/// The numbers of a stage's noise in the golden.
+/// The noise of a stage in the golden, as numbers.
 fn noise(golden: &Bundle, stage: &str) -> Vec<f64> {
     golden.f64(&format!("noise.bf16.{stage}")).unwrap().iter().copied().collect()
 }
@@ -572,7 +573,7 @@ fn d10_2_columns_and_units() {
     assert!(mean >= whole * 0.999, "columns make up the whole");
 }
 
-/// Verdict of one stage of a candidate that is the golden rounded, changed by `change`.
+/// The verdict on one stage of a candidate: the candidate is the rounded golden, with one stage changed by `change`.
 fn changed(
     precision: Precision,
     stage: &str,
@@ -587,7 +588,8 @@ fn changed(
 
 #[test]
 fn e10_3_a_quiet_row_is_not_measured_with_its_own_draws_alone() {
-    // Twice the usual error in one row is no finding, whatever that row's own draws were; forty times is.
+    // Twice the usual error in one row is no failure, for any draws of this row; forty times the usual error is a
+    // failure.
     let (_, golden) = lab();
     let whole = noise(golden, "decoder.03.out")[0];
     for (times, outcome) in [(1.0, Outcome::Pass), (200.0, Outcome::Fail)] {
@@ -638,7 +640,7 @@ fn e10_8_skewness_of_another_formula_fails_and_of_f32_passes() {
 
 #[test]
 fn a10_2_numbers_kept_wider_than_the_type_are_judged_as_wider() {
-    // 1 % off in a bf16 candidate whose statistics are no bf16 numbers.
+    // An error of 1 % in a bf16 candidate whose statistics are not bf16 numbers.
     let off = changed(Precision::Bf16, "policy.skewness", |x| x.mapv_inplace(|v| v * 0.99));
     assert_eq!(off.outcome, Outcome::Fail, "{off:?}");
 }
@@ -759,7 +761,8 @@ fn r10_7_products_of_three_of_tf32_are_near_and_not_the_same() {
         attention(&q, 1, &[head], 8, Visible::All, stores, None)
     };
     let (plain, split) = (of(false), of(true));
-    // Scores up to 50 are off by 50 · 2⁻²², the weights by as much of themselves, the mix by a few times that.
+    // Scores up to 50 have an error of 50 · 2⁻²², the weights have the same relative error, and the mix has a few times
+    // this error.
     assert!(plain.iter().zip(&split).all(|(a, b)| (a - b).abs() < 1e-4), "{plain:?} {split:?}");
     assert_ne!(plain, split);
     assert_eq!(aircache::kernel::tf32(1.0 + 3.0 / 2048.0), 1.0 + 1.0 / 512.0, "ties away from zero");

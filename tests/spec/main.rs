@@ -1,4 +1,4 @@
-//! The specification's chapters, a file each: every worked example, constraint and rounding site, by its label.
+//! One file for each chapter of the specification: every worked example, constraint and rounding site, by its label.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,4 +1,4 @@
-//! One cell: a prompt of some length, prefilled, compressed, decoded.
+//! One cell of the bench: one prompt length, prefilled, compressed and decoded.
 
 use super::machine::Machine;
 use aircache::Result;
@@ -14,10 +14,10 @@ use aircache::{Role, Roles};
 use ndarray::ArrayD;
 use std::time::Instant;
 
-/// Of twenty rows of a prompt this many are text before and after the visual ones.
+/// Of every `TEXT` rows of a prompt, one is a text row before the visual rows, and one is a text row after them.
 const TEXT: usize = 20;
 
-/// What was measured of a cell.
+/// The measurements of one cell.
 pub struct Measured {
     pub policy: String,
     pub retain: String,
@@ -31,12 +31,12 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// Tokens a second, of all sequences together.
+    /// Tokens per second, of all sequences together.
     pub fn tokens_s(&self) -> f64 {
         self.batch as f64 * 1e3 / self.decode_ms
     }
 
-    /// What a step takes that only reads weights and cache.
+    /// The time of a decode step that only reads weights and cache, in ms.
     pub fn roofline_ms(&self, machine: &Machine) -> f64 {
         (self.step_weight_bytes + self.kv_bytes) as f64 / machine.read_gb_s / 1e6
     }
@@ -72,7 +72,7 @@ impl<'m> Prompts<'m> {
     }
 }
 
-/// A prompt that was prefilled, and how long that took.
+/// A prefilled prompt, and the time of its prefill.
 pub struct Timed<'m> {
     model: &'m Model,
     sequence: Sequence<f32>,
@@ -91,7 +91,7 @@ impl Timed<'_> {
         }
         let compress_s = start.elapsed().as_secs_f64();
 
-        // As many sequences as the batch has, each with a cache of its own.
+        // One sequence for each place in the batch; each sequence has its own cache.
         let mut sequences = vec![self.sequence.with_cache(cache); batch];
         let mut pass = Pass::<f32>::new(Grid::Native);
         let tokens = random(batch, self.model.config.text().vocab);
@@ -101,7 +101,7 @@ impl Timed<'_> {
                 decoder.step(&mut pass, step, &tokens, &mut sequences.iter_mut().collect::<Vec<_>>());
                 start.elapsed().as_secs_f64() * 1e3
             })
-            .skip(1) // the first finds nothing where it will be
+            .skip(1) // the first step runs with cold CPU caches
             .collect();
         times.sort_by(f64::total_cmp);
         Ok(Measured {
@@ -118,10 +118,10 @@ impl Timed<'_> {
     }
 }
 
-/// Seconds that one image of about a tile takes through the tower.
+/// The time in seconds that the vision tower needs for one image of about one tile.
 ///
 /// # Errors
-/// None that a model that was loaded can cause.
+/// A loaded model causes no error here.
 pub fn vision(model: &Model) -> Result<f64> {
     let family = &*model.config;
     let Profile { pixels: layout, tower, image_token, .. } = family.profile();
@@ -139,7 +139,7 @@ pub fn vision(model: &Model) -> Result<f64> {
     Ok(start.elapsed().as_secs_f64())
 }
 
-/// Tokens of a vocabulary, the same for the same number.
+/// `n` random tokens of a vocabulary; the same `n` gives the same tokens.
 fn random(n: usize, vocab: usize) -> Vec<u32> {
     let mut random = Random::new(0);
     (0..n).map(|_| (random.bits() % vocab as u64) as u32).collect()

@@ -1,4 +1,4 @@
-//! What the machine can do, measured beside the cells.
+//! The limits of the machine, measured in the same run as the cells.
 
 use super::super::memory;
 use aircache::kernel::limits::{OPERATIONS, multiply, read};
@@ -7,26 +7,26 @@ use serde_json::{Value, json};
 use std::hint::black_box;
 use std::time::Instant;
 
-/// Numbers that are read: 256 MiB, more than any cache holds.
+/// The number of f32 numbers that are read: 256 MiB, more than any CPU cache holds.
 const NUMBERS: usize = 64 << 20;
 
-/// Bytes that measuring takes.
+/// The memory that the measurement needs, in bytes.
 pub const BYTES: u64 = 4 * NUMBERS as u64;
 
 /// The machine and its limits.
 pub struct Machine {
-    /// The processor's name, where the system tells.
+    /// The processor's name, if the system reports it.
     pub cpu: String,
     /// Threads in use.
     pub threads: usize,
-    /// 10⁹ bytes of memory read a second.
+    /// Memory bandwidth when reading, in 10⁹ bytes per second.
     pub read_gb_s: f64,
-    /// 10⁹ f32 operations a second, a fused multiply-add being two.
+    /// f32 operations in 10⁹ per second; a fused multiply-add counts as two operations.
     pub fma_gflops: f64,
 }
 
 impl Machine {
-    /// Measures both limits: the best of a few tries.
+    /// Measures both limits; each is the best of a few tries.
     pub fn measured() -> Machine {
         let memory = vec![1f32; NUMBERS];
         let threads = rayon::current_num_threads();
@@ -38,7 +38,7 @@ impl Machine {
         }
     }
 
-    /// As the result has it.
+    /// The JSON form in the result.
     pub fn json(&self) -> Value {
         json!({
             "cpu": self.cpu, "threads": self.threads, "isa": Isa::current().name(),
@@ -46,7 +46,7 @@ impl Machine {
         })
     }
 
-    /// For people.
+    /// One line of text for people.
     pub fn line(&self) -> String {
         format!(
             "{}, {} threads, {}: reads {:.1} GB/s, multiplies and adds {:.0} GFLOP/s",
@@ -59,7 +59,7 @@ impl Machine {
     }
 }
 
-/// Seconds of the fastest of five tries, after one that is not counted.
+/// The time of the fastest of five tries in seconds; one warm-up try before them does not count.
 fn best(mut f: impl FnMut() -> f32) -> f64 {
     f();
     let times = (0..5).map(|_| {
@@ -76,7 +76,7 @@ fn cpu() -> String {
     name.map_or(std::env::consts::ARCH, |(_, name)| name).to_string()
 }
 
-/// The most memory that the process has held, in bytes, where the system tells.
+/// The largest resident memory that the process has had so far, in bytes, if the system reports it.
 pub fn peak_rss() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     memory::field(&status, "VmHWM:").map(|kib| kib * 1024)

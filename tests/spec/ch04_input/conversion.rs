@@ -1,4 +1,4 @@
-//! Image files against Pillow.
+//! Image files, compared with Pillow.
 
 use super::*;
 
@@ -19,7 +19,7 @@ fn t4_6_files_become_rgb_as_in_pillow() {
         let tensor = want.tensor(name).unwrap();
         assert_eq!(&[image.size().0, image.size().1, 3], tensor.shape(), "{name}");
         let most = image.rgb().iter().zip(tensor.data()).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
-        // Chroma upsampling and colour conversion of JPEG differ; grey JPEG and lossy WebP do not.
+        // JPEG decoders differ in chroma upsampling and colour conversion; grey JPEG and lossy WebP do not differ.
         let allowed = if name.ends_with(".jpg") && name != "grey.jpg" { 4 } else { 0 };
         if most > allowed {
             wrong.push(format!("{name}: off by up to {most}"));
@@ -30,7 +30,7 @@ fn t4_6_files_become_rgb_as_in_pillow() {
 
 #[test]
 fn t4_6_a_gif_frame_smaller_than_its_canvas_lies_on_one_colour() {
-    // 10 × 8 canvas, 4 × 3 frame at (1, 2); colours of the free pixels as Pillow 13 gave them.
+    // A canvas of 10 × 8 with a frame of 4 × 3 at (1, 2); Pillow 13 gave the colours of the free pixels.
     let gif = |background: u8, transparent: Option<u8>| {
         let mut b = b"GIF89a\x0a\0\x08\0\x81".to_vec();
         b.extend([background, 0, 255, 0, 0, 0, 255, 0, 0, 0, 255, 10, 20, 30]);
@@ -38,7 +38,7 @@ fn t4_6_a_gif_frame_smaller_than_its_canvas_lies_on_one_colour() {
             b.extend([0x21, 0xF9, 4, 1, 0, 0, t, 0]);
         }
         b.extend([0x2C, 2, 0, 1, 0, 4, 0, 3, 0, 0, 2, 10]);
-        // A clear code before every index 0 1 3 1, thrice: no code table ever grows.
+        // Three times the indices 0 1 3 1, with a clear code before every index, so the code table never grows.
         let codes = [0, 1, 3, 1, 0, 1, 3, 1, 0, 1, 3, 1].into_iter().flat_map(|i| [4u128, i]).chain([5]);
         let bits = codes.enumerate().fold(0u128, |all, (n, code)| all | code << (3 * n));
         b.extend(&bits.to_le_bytes()[..10]);
@@ -86,7 +86,7 @@ fn c4_14d_what_is_no_image_is_an_error() {
 
 #[test]
 fn c4_14a_bombs_are_refused_before_they_are_decoded() {
-    // A PNG header that promises 60000 × 60000 pixels, with its checksum.
+    // A PNG header that claims 60000 × 60000 pixels, with a correct checksum.
     let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\xea\x60\0\0\xea\x60\x08\x02\0\0\0".to_vec();
     png.extend(crc(&png[12..]).to_be_bytes());
     png.extend(b"\0\0\0\0IDAT\x35\xaf\x06\x1e");

@@ -1,4 +1,4 @@
-//! Grids, token counts and regions against transformers.
+//! Grids, token counts and regions, compared with transformers.
 
 use super::*;
 
@@ -45,11 +45,11 @@ fn e4_8_grids_sizes_and_rows_equal_transformers_on_2441_sizes() {
 
 #[test]
 fn e4_4_worked_example() {
-    // 100 × 200 px: 128 × 256 shows all 20000 pixels, 64 × 128 but 8192 of them.
+    // For 100 × 200 px: the grid 128 × 256 shows all 20000 pixels, and the grid 64 × 128 shows only 8192 of them.
     let a = anyres("demo");
     assert_eq!(a.resolution((100, 200)).unwrap(), (128, 256));
     assert_eq!(a.grid((100, 200)).unwrap(), (2, 4));
-    // A small image is whole in every grid; the smallest wastes least.
+    // Every grid shows the whole small image; the smallest grid wastes the fewest pixels.
     assert_eq!(a.resolution((10, 20)).unwrap(), (64, 64));
 }
 
@@ -61,7 +61,8 @@ fn e4_5_worked_example() {
 
 #[test]
 fn e4_6_worked_example() {
-    // 16 × 32 tokens; the image fills 32/333·100 = 9.6 rows: (16 − 9) / 2 = 3 go at the top and at the bottom.
+    // 16 × 32 tokens. The image fills 32/333·100 = 9.6 rows, so (16 − 9) / 2 = 3 rows are cut at the top and at the
+    // bottom.
     let grid = anyres("demo").tokens((100, 333)).unwrap();
     assert_eq!((grid.cut, grid.unpadded, grid.shrunk), ((3, 0), (10, 32), (10, 32)));
 }
@@ -73,7 +74,7 @@ fn e4_7_worked_example() {
     let packing = a.packing((112, 112), true).unwrap();
     assert_eq!((packing.height, packing.width), (4, 4));
     let PackedRow::Blend(parts) = packing.rows[packing.base] else { panic!("{:?}", packing.rows[packing.base]) };
-    // Source index 12/4 · 0.5 − 0.5 = 1: exactly the second token of the first row and column of tile 1.
+    // Source index 12/4 · 0.5 − 0.5 = 1, which is exactly the second token of the first row and column of tile 1.
     assert_eq!(parts[0], (1, 4, 1.0));
     assert!(parts[1..].iter().all(|p| p.2 == 0.0));
 }
@@ -124,11 +125,11 @@ fn d4_1_regions_of_a_worked_example() {
     assert_eq!(p.region(64), Some([0.0, 0.0, 8.0, 8.0]));
     assert_eq!(p.region(64 + 17 + 15), Some([8.0, 120.0, 16.0, 128.0]));
     assert_eq!((p.region(64 + 16), p.region(p.rows.len())), (None, None));
-    // 384 px tiles of 27 patches of 14 px: the last 6 px of a tile are seen by no patch.
+    // Tiles of 384 px have 27 patches of 14 px on a side: no patch covers the last 6 px of a tile.
     let p = anyres("hub").packing((384, 768), true).unwrap();
     assert_eq!(p.region(729 + 26), Some([0.0, 364.0, 14.0, 378.0]));
     assert_eq!(p.region(729 + 27), Some([0.0, 384.0, 14.0, 398.0]));
-    // One of several: 32 × 64 px in the middle of a 64 px square.
+    // One of several images: 32 × 64 px in the middle of a square of 64 px.
     let p = anyres("demo").packing((32, 64), false).unwrap();
     assert_eq!((p.region(0), p.region(2 * 8)), (None, Some([0.0, 0.0, 8.0, 8.0])));
 }

@@ -1,4 +1,4 @@
-//! The core door: ids and pixels in.
+//! The core door: prompts from ids and pixels.
 
 use super::*;
 use aircache::family::{self, Family};
@@ -16,7 +16,7 @@ fn blank(tiles: usize, size: (usize, usize)) -> GivenImage {
 
 #[test]
 fn e4_8_placeholders_expand_and_expanded_ids_stay() {
-    // 10 × 20 px: one tile beside the base tile, of whose 8 token rows the image fills 4.
+    // 10 × 20 px: one tile beside the base tile; the image fills 4 of the tile's 8 token rows.
     let short = Prepared::from_ids(&*demo(), &[1, 489, 2], vec![blank(2, (10, 20))]).unwrap();
     assert_eq!(short.ids.len(), 2 + 64 + 4 * 9);
     assert_eq!((short.ids[0], short.ids[1], *short.ids.last().unwrap()), (1, 489, 2));
@@ -50,7 +50,7 @@ fn c4_8b_a_prompt_past_the_positions_names_both_numbers() {
     assert!(e.contains("4096") && e.contains("4097"), "{e}");
 }
 
-/// Checks ids, roles, sizes and pixels of a prepared prompt against a bundle of transformers.
+/// Compares ids, roles, sizes and pixels of a prepared prompt with a bundle of transformers.
 pub fn equals(prepared: &Prepared, bundle: &[u8], what: &str) {
     let file = safetensors::SafeTensors::deserialize(bundle).unwrap();
     let i64s = |name: &str| -> Vec<i64> {
@@ -71,7 +71,7 @@ pub fn equals(prepared: &Prepared, bundle: &[u8], what: &str) {
     assert!(got == pixels.data(), "{what}: pixels differ");
 }
 
-/// The pixels as the processor stacks them: little-endian f32, shorter images filled up with zero tiles.
+/// The pixels as the processor stacks them: little-endian f32; shorter images are padded with zero tiles.
 pub fn padded(images: &[PreparedImage]) -> Vec<u8> {
     let most = images.iter().map(|i| i.pixels.shape()[0]).max().unwrap();
     let mut all: Vec<u8> = Vec::new();

@@ -10,7 +10,7 @@ fn tiling(tile: usize, tiles: (usize, usize)) -> Tiling {
     Tiling { tile, unit: tile / 2, along: 2, transposed: false, tiles: Some(tiles), thumbnail: true }
 }
 
-/// C4.17a: no pixel, and grids beyond reason.
+/// C4.17a: an image without pixels is an error, and so is a grid of extreme size.
 #[test]
 fn e4_15_c4_17a_worked_example() {
     let t = tiling(56, (1, 6));
@@ -22,7 +22,7 @@ fn e4_15_c4_17a_worked_example() {
     assert!(tiling(1 << 14, (200, 256)).grid((5, 5)).unwrap_err().at.contains("max_dynamic_patch"));
 }
 
-/// The grids of both programs, written down as they go through them: every pair of sides up to 130, three limits.
+/// The grids of both programs, from a plain search in the same order: every pair of sides up to 130, with three limits.
 #[test]
 fn e4_15_every_grid_is_that_of_a_plain_search() {
     for (few, most) in [(1, 6), (1, 12), (3, 9)] {
@@ -48,13 +48,13 @@ fn e4_16_worked_example() {
     assert_eq!(p.region(8), Some([0.0, 0.0, 28.0, 56.0]));
     let down = Tiling { transposed: true, ..tiling(56, (1, 6)) }.packing((56, 112)).unwrap();
     assert_eq!(down.region(5), Some([28.0, 56.0, 56.0, 84.0]), "v1 goes down the columns");
-    // What is left over at the right and bottom of a tile is seen by no row.
+    // No row covers the remaining pixels at the right and at the bottom of a tile.
     let odd = Tiling { tile: 17, unit: 5, along: 3, ..tiling(17, (1, 1)) }.packing((34, 34)).unwrap();
     assert_eq!(odd.region(8), Some([20.0, 20.0, 30.0, 30.0]));
 }
 
 proptest! {
-    /// C4.17a: the rows of a grid lie in the image and cover it but for the margins of patches.
+    /// C4.17a: the rows of a grid lie in the image and cover it, except for the margins of patches.
     #[test]
     fn c4_17a_no_size_panics(h in 1usize..100_000, w in 1usize..100_000, tile in 1usize..600, most in 1usize..40) {
         let t = tiling(2 * tile, (1, most));
@@ -73,7 +73,7 @@ fn toy(case: &str) -> (Files, std::sync::Arc<dyn Family>) {
     (files, family)
 }
 
-/// T4.8, E4.17, A4.7: an image as large as its tiles is cut, not resampled; its levels are formed in f64.
+/// T4.8, E4.17, A4.7: an image with the size of its tiles is cut and not resampled; its levels are computed in f64.
 #[test]
 fn e4_17_t4_8_a4_7_worked_example() {
     let (files, family) = toy("internvl2/qwen2");
@@ -83,13 +83,13 @@ fn e4_17_t4_8_a4_7_worked_example() {
     let image = aircache::input::Image::from_rgb(2, 4, bytes).unwrap();
     let (pixels, _) = reader.pixels(&image, 1).unwrap();
     assert_eq!(pixels.shape(), [2, 3, 2, 2]);
-    // The second tile's green at row 1, column 0: pixel (1, 2), byte (4 + 2) · 3 + 1.
+    // The green value of the second tile at row 1, column 0: pixel (1, 2), byte (4 + 2) · 3 + 1.
     assert_eq!(pixels[[1, 1, 1, 0]], ((190.0 / 255.0 - 0.456) / 0.224) as f32);
     let no = reader.tiling.packing((2, 4)).unwrap();
     assert_eq!((no.tiles, no.rows.len()), (2, 8), "no tile of the whole image");
 }
 
-/// A disagreement between config.json and the processor's files names both.
+/// If config.json and the processor's files disagree, the error names both.
 #[test]
 fn c4_12_files_have_to_agree() {
     let (files, family) = toy("internvl/qwen2-bf16");
@@ -112,7 +112,8 @@ mod text {
     use aircache::input::{Image, Tokenizer};
     use aircache::processor::Processor;
 
-    /// D4.6: templates, images placed by the user or in lines of their own, a system text in the message's place.
+    /// D4.6: templates; images that the user places and images on their own lines; a system text that replaces the
+    /// message.
     #[test]
     fn d4_6_t4_9_prompts_are_written_as_the_code_does() {
         let hermes = conversation("Hermes-2", "here").unwrap();
@@ -136,7 +137,7 @@ mod text {
         Processor::load(&files, &family).unwrap()
     }
 
-    /// D4.6, E4.8: marks around each image, as many placeholders as rows; without images nothing is replaced.
+    /// D4.6, E4.8: marks around each image, and one placeholder for each row; without images no text is replaced.
     #[test]
     fn d4_6_marks_stand_around_every_image() {
         let grey = |h, w| Image::from_rgb(h, w, vec![128; 3 * h * w]).unwrap();
@@ -159,7 +160,8 @@ mod text {
         }
     }
 
-    /// D4.7: `<s>` first, added tokens cut out, the longest at each place; no `<s>` for a text that has it.
+    /// D4.7: `<s>` comes first; added tokens are cut out, the longest token at each place; a text with `<s>` gets no
+    /// second `<s>`.
     #[test]
     fn d4_7_a4_6_a_tokenizer_model_is_enough() {
         let t = processor("internvl2/internlm2-two-images").tokenizer().clone();
@@ -190,7 +192,7 @@ mod text {
             field(1, 2, &inner)
         };
         let trainer = field(2, 2, &field(3, 0, &[1 + u8::from(bpe)]));
-        // Trimmed, without a space before: T4.10.
+        // Extra spaces are removed, and no space is added in front: T4.10.
         let normalizer = field(3, 2, &field(3, 0, &[0]));
         let all: Vec<u8> = all.iter().flat_map(piece).chain(trainer).chain(normalizer).collect();
         Pieces::read(&all, "by hand").unwrap()

@@ -1,4 +1,4 @@
-//! Tiles of pixels against transformers' two image processors.
+//! Tiles of pixels, compared with transformers' two image processors.
 
 use super::*;
 

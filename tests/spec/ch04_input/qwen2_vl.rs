@@ -68,7 +68,7 @@ proptest! {
     }
 }
 
-/// A processor with these settings beside a model that agrees.
+/// A processor with these settings, for a model whose settings agree.
 fn reader(patch: usize, merge: usize, frames: usize, settings: &Value) -> aircache::Result<Qwen2VlReader> {
     let config = serde_json::json!({"model_type": "qwen2_vl", "hidden_size": 128, "num_attention_heads": 1, "num_key_value_heads": 1,
         "vision_config": {"hidden_size": 128, "patch_size": patch, "spatial_merge_size": merge, "temporal_patch_size": frames}});
@@ -79,7 +79,7 @@ fn reader(patch: usize, merge: usize, frames: usize, settings: &Value) -> aircac
     Qwen2VlReader::load(&files, family::load(&files)?.as_a::<Qwen2VlConfig>().unwrap())
 }
 
-/// E4.13, D4.5: hashes of whole pixel tensors by both of transformers' processors.
+/// E4.13, D4.5: whole pixel tensors equal those of both transformers processors, by hash.
 #[test]
 fn e4_13_d4_5_pixels_equal_both_processors() {
     let cases = json("preprocess/qwen2_vl.json");
@@ -112,7 +112,8 @@ fn e4_13_d4_5_pixels_equal_both_processors() {
 
 #[test]
 fn e4_13_d4_5_worked_examples() {
-    // Two rows of four pixels, one pixel a patch: squares of 2 × 2; no rescaling, so that levels are read off.
+    // Two rows of four pixels, and one pixel for each patch, in squares of 2 × 2. Without rescaling, the levels appear
+    // directly in the result.
     let settings = serde_json::json!({"patch_size": 1, "merge_size": 2, "temporal_patch_size": 2, "min_pixels": 1, "do_rescale": false, "do_normalize": false});
     let reader = reader(1, 2, 2, &settings).unwrap();
     let rgb: Vec<u8> = (0..24).collect();
@@ -151,7 +152,7 @@ fn e4_14_c4_16a_worked_example() {
     assert_eq!((text.next(), mrope::positions(&ids[..7], 9, &[[1, 2, 3]]).next()), (3, 4));
 }
 
-/// T4.7, C4.12: defaults, both forms of the limits, and what does not agree.
+/// T4.7, C4.12: defaults, both forms of the limits, and settings that do not agree.
 #[test]
 fn t4_7_c4_12_settings() {
     let limits = |settings: Value| reader(14, 2, 2, &settings).map(|r| (r.sizes.min_pixels, r.sizes.max_pixels));

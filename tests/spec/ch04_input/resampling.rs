@@ -1,4 +1,4 @@
-//! The two resamplers against torchvision and Pillow.
+//! The two resamplers, compared with torchvision and Pillow.
 
 use super::*;
 
@@ -29,7 +29,7 @@ fn e4_3_equals_torchvision_and_pillow_value_for_value() {
 
 #[test]
 fn e4_1_worked_example() {
-    // Weights (1), (¾, ¼), (¼, ¾), (1) of 0 and 255; E4.2: (8192 + 4096 · 255) >> 14 = 64.
+    // The weights (1), (¾, ¼), (¼, ¾), (1) of 0 and 255; E4.2: (8192 + 4096 · 255) >> 14 = 64.
     let row = Array3::from_shape_vec((1, 2, 1), vec![0, 255]).unwrap();
     for resampler in Resampler::ALL {
         let wide = resize(row.view(), (1, 4), Filter::Bilinear, resampler).unwrap();
@@ -58,7 +58,7 @@ fn t4_2_filters_at_their_worked_points() {
     assert_eq!([0.0, 3.0, -4.0].map(|x| Filter::Lanczos.at(x)), [1.0, 0.0, 0.0]);
 }
 
-/// The definition, with a whole second image between the passes. Spec: E4.1–E4.3
+/// The definition, with a complete intermediate image between the two passes. Spec: E4.1–E4.3
 fn naive(image: &Array3<u8>, to: (usize, usize)) -> Array3<u8> {
     let pass = |image: &Array3<u8>, axis: usize, n_out: usize| {
         let n_in = image.dim_of(axis);

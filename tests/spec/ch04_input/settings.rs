@@ -1,11 +1,11 @@
-//! What the processor's two files say.
+//! The settings in the processor's two files.
 
 use super::*;
 use aircache::family;
 use aircache::files::Files;
 use aircache::input::settings::Settings;
 
-/// The demo model's small files, with changes to one of them.
+/// The demo model's small files, with changes in one of them.
 pub fn folder(changes: &[(&str, &str)]) -> (tempfile::TempDir, Files) {
     let dir = tempfile::tempdir().unwrap();
     let Files::Embedded(files) = aircache::demo::files() else { panic!() };

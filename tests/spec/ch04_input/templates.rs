@@ -1,4 +1,4 @@
-//! Chat templates against jinja2 as transformers sets it up.
+//! Chat templates, compared with jinja2 in the configuration of transformers.
 
 use super::*;
 use aircache::input::template::{DEFAULT_DATE, Template, Turn};
@@ -49,7 +49,8 @@ fn c4_13_endless_templates_end_within_a_second() {
     for source in loops {
         let start = std::time::Instant::now();
         assert!(render(source).is_err(), "{source}");
-        // Generous, since tests share the machine: alone it takes less than a fifth of a second.
+        // The limit is generous, because tests share the machine; alone, the template takes less than a fifth of a
+        // second.
         assert!(start.elapsed().as_secs() < 10, "{source}: {:?}", start.elapsed());
     }
     assert!(render("{{ raise_exception('no pictures, please') }}").unwrap_err().contains("no pictures, please"));

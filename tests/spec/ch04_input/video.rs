@@ -10,7 +10,7 @@ fn frame(h: usize, w: usize, value: u8) -> Image {
     Image::from_rgb(h, w, vec![value; 3 * h * w]).unwrap()
 }
 
-/// The reader of a checkpoint whose files say this.
+/// The reader of a checkpoint with these files.
 fn reader(files: &[(&str, Value)]) -> aircache::Result<Box<dyn Reader>> {
     let folder = tempfile::tempdir().unwrap();
     for (name, says) in files {
@@ -51,7 +51,8 @@ fn e4_22_worked_example() {
     assert_eq!((video.packing.frames(0), video.packing.frames(1)), (0..2, 2..4));
 }
 
-/// A video of equal frames has the patches of the image, moment after moment, and each of its rows the image's region.
+/// A video of equal frames repeats the patches of the image for each time step, and each row has the region of the
+/// image's row.
 #[test]
 fn e4_22_d4_8_still_frames_are_the_image_again_and_again() {
     let reader = reader(&[qwen(2), (IMAGES, plain(2))]).unwrap();
@@ -95,7 +96,8 @@ fn d4_8_worked_example() {
 }
 
 proptest! {
-    /// E4.23: a blend's weights sum to 1, its tokens are its frame's; regions tile each frame. No number of frames panics.
+    /// E4.23: the weights of a blend sum to 1, and its tokens belong to its frame; regions tile each frame. No number
+    /// of frames causes a panic.
     #[test]
     fn e4_23_every_frame_is_covered(tile in 1usize..20, frames in 1usize..6, h in 1usize..50, w in 1usize..50, many: usize) {
         let packing = anyres(tile).video(frames, (h, w)).unwrap();
@@ -115,7 +117,8 @@ proptest! {
     }
 }
 
-/// T4.11: a section, else a file, else the images' file; whole; and what is wrong there is an error of videos alone.
+/// T4.11: the settings come from a section, otherwise from a file, otherwise from the images' file, and always as a
+/// whole. An error in these settings concerns videos only.
 #[test]
 fn t4_11_where_settings_come_from() {
     let (own, nested) = (json!({"max_pixels": 4}), json!({"max_pixels": 16}));
@@ -150,7 +153,7 @@ fn t4_11_where_settings_come_from() {
         let e = sides(&files).unwrap_err().to_string();
         assert!(e.contains(VIDEOS) && e.contains(key) && e.contains(words), "{e}");
     }
-    // Without a word the defaults are the class's: 100352 pixels at least.
+    // If the setting is missing, the default of the class applies: at least 100352 pixels.
     let few = json!({"patch_size": 2, "merge_size": 1, "temporal_patch_size": 2});
     assert_eq!(sides(&[qwen(2), (IMAGES, plain(2)), (VIDEOS, few)]).unwrap(), [1, 159, 159]);
     let alone = json!({"image_processor": plain(1)});

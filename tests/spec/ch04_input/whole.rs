@@ -1,4 +1,4 @@
-//! Everything joined: the toys and the demo model against transformers.
+//! All parts together: the toys and the demo model, compared with transformers.
 
 use super::*;
 use aircache::family;
@@ -127,7 +127,8 @@ fn e4_11_streaming_never_cuts_a_character() {
     assert_eq!(pieces.concat(), "Grüße, 你好 🙂!");
 }
 
-/// Bytes that no character begins with are said, rather than waited for: a model that repeats one would never be heard.
+/// Bytes that cannot begin a character are output and not held back; otherwise a model that repeats such a byte would
+/// give no output.
 #[test]
 fn e4_11_bytes_of_no_character_are_said() {
     let processor = processor(&aircache::demo::files()).unwrap();
@@ -166,7 +167,8 @@ proptest! {
 fn d4_3_broken_tokenizers_never_panic() {
     let Files::Embedded(files) = aircache::demo::files() else { panic!() };
     let json = files.iter().find(|(name, _)| *name == "tokenizer.json").unwrap().1;
-    // Every structure before the vocabulary, and a sample of what follows, cut and struck out.
+    // The file is cut, or one byte is replaced: at places in every structure before the vocabulary, and at a sample of
+    // later places.
     for at in (0..2600).step_by(13).chain((2600..json.len()).step_by(997)) {
         for broken in [json[..at].to_vec(), [&json[..at], b"0", &json[at + 1..]].concat()] {
             if let Ok(tokenizer) = aircache::input::Tokenizer::from_bytes(&broken, "t".into(), vec![]) {

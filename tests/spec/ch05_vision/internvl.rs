@@ -68,7 +68,7 @@ fn e5_11_e5_12_e5_13_worked_examples() {
     }
 }
 
-/// C5.12a with R5.11, R5.12 and R5.15: tower and projector are their twins, bit for bit, on every grid.
+/// C5.12a, R5.11, R5.12, R5.15: tower and projector equal their twins, bit for bit, on every grid.
 #[test]
 fn c5_12a_r5_11_r5_12_r5_15_tower_and_projector_equal_their_twins() {
     fn check<T: Real>(case: &str, names: fn(&str) -> Vec<String>, grid: Grid) {
@@ -111,12 +111,12 @@ impl<T> Rows<T> for Array3<T> {
     }
 }
 
-/// Tiles together are the tiles one by one, also where they go in groups.
+/// A call with several tiles gives the same bits as one call for each tile, also if the tiles are divided into groups.
 #[test]
 fn c5_11a_tiles_do_not_see_each_other() {
     let (checkpoint, c) = toy("internvl2/qwen2/model");
     let tower = InternVit::load(&Names::new(&checkpoint, names::own), &c.vision, 4).unwrap();
-    let pixels = pixels(100, c.vision.image); // 17 tokens each: groups of 88
+    let pixels = pixels(100, c.vision.image); // 17 tokens each, so a group has 88 tiles
     let run = |range: std::ops::Range<usize>| {
         tower.features(&mut Pass::<f32>::new(Grid::Native), pixels.slice(s![range, .., .., ..]))
     };
@@ -128,7 +128,7 @@ fn c5_11a_tiles_do_not_see_each_other() {
 
 #[test]
 fn e5_14_worked_example() {
-    // The class token, then patches 0 … 15.
+    // The class token comes first, then patches 0 … 15.
     let state = Array3::from_shape_fn((1, 17, 1), |(_, token, _)| token as f64 - 1.0);
     let rows = |transposed| shuffled(state.view(), 2, transposed).into_raw_vec_and_offset().0;
     let v2 = [0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15].map(f64::from);
@@ -136,7 +136,7 @@ fn e5_14_worked_example() {
     assert_eq!(rows(true), [&v2[..4], &v2[8..12], &v2[4..8], &v2[12..]].concat());
 }
 
-/// By hand: ε leaves the fifth digit.
+/// Computed by hand; the first five digits do not depend on ε.
 #[test]
 fn e5_15_worked_example() {
     let (_, mut c) = toy("internvl2/qwen2/model");
@@ -154,7 +154,7 @@ fn e5_15_worked_example() {
     assert!((row[[0, 0]] + 0.158655).abs() < 1e-5, "{row}");
 }
 
-/// T5.5, T5.6, T6.2: what fields mean and what a missing one means, in both forms.
+/// T5.5, T5.6, T6.2: the meaning of fields and the defaults of missing fields, in both forms.
 #[test]
 fn t5_5_t5_6_defaults_of_both_forms() {
     let (_, own) = toy("internvl2/internlm2-two-images/model");

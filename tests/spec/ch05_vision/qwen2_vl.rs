@@ -61,14 +61,14 @@ fn e5_7_e5_8_e5_9_worked_examples() {
     let x = array![[1.0f32, 0.0, 0.0], [0.0, 1.0, 0.0]];
     let y = tower.features(&mut Pass::<f64>::new(Grid::Native), x.view(), &[[1, 1, 2]]);
     assert_eq!(y, array![[2.0, 2.0, 3.0, 5.0], [1.0, 3.0, 3.0, 5.0]]);
-    // E5.8: a head of 4 has one frequency, 1, for the row and one for the column.
+    // E5.8: a head of 4 has one frequency, 1, for the row, and the same frequency for the column.
     let quarter = inverse_frequencies(1e4, 2);
     assert_eq!(quarter, [1.0]);
     let angles = Angles::<f64>::new(1, &[1.0, 1.0], |_, i| [3, 5][i], Grid::Native);
     assert_eq!((angles.cos[[0, 0]], angles.sin[[0, 1]]), (libm::cos(3.0), libm::sin(5.0)));
 }
 
-/// C5.8a with R5.7, R5.8, and E5.10 with R5.10: tower and merger are their twins, bit for bit, on every grid.
+/// C5.8a, R5.7, R5.8, E5.10, R5.10: tower and merger equal their twins, bit for bit, on every grid.
 #[test]
 fn c5_8a_r5_7_r5_8_r5_10_tower_and_merger_equal_their_twins() {
     fn check<T: Real>(case: &str, grid: Grid) {
@@ -95,7 +95,7 @@ fn c5_8a_r5_7_r5_8_r5_10_tower_and_merger_equal_their_twins() {
     }
 }
 
-/// C5.7a, C5.9a: images together are the images one by one, and so are frames.
+/// C5.7a, C5.9a: several images in one call give the same bits as one call for each image; the same holds for frames.
 #[test]
 fn c5_7a_c5_9a_images_and_frames_do_not_see_each_other() {
     let (checkpoint, c) = toy("hub-bf16");
@@ -110,7 +110,7 @@ fn c5_7a_c5_9a_images_and_frames_do_not_see_each_other() {
     assert_eq!(bits(all.slice(s![24.., ..])), bits(&run(24..40, &[[1, 4, 4]])), "the second");
 }
 
-/// E5.10 by hand: the norms' ε leaves the sixth digit.
+/// E5.10 by hand; the first six digits do not depend on the norms' ε.
 #[test]
 fn e5_10_worked_example() {
     let identity: Vec<f32> = (0..256).map(|i| f32::from(i % 17 == 0)).collect();
@@ -129,7 +129,7 @@ fn e5_10_worked_example() {
     let features = Array2::from_shape_fn((4, 4), |(i, j)| [1.0, -1.0, 1.0, 1.0][i] * [1.0, -1.0][j % 2]);
     let rows = merger.forward(&Pass::<f64>::new(Grid::Native), features.view());
     assert_eq!(rows.dim(), (1, 1));
-    // ε = 1e-6 shrinks the norm by half as much, and GELU's slope at −1 is −0.083.
+    // ε = 1e-6 reduces the norm by half of 1e-6, and the slope of GELU at −1 is −0.083.
     assert!((rows[[0, 0]] - aircache::num::gelu_erf(-1.0f64)).abs() < 1e-6, "{rows}");
     assert!(rows[[0, 0]].to_string().starts_with("-0.158655"), "{rows}");
 }
@@ -139,7 +139,7 @@ fn load(config: &str) -> aircache::Result<Qwen2VlConfig> {
     Ok(family.as_a::<Qwen2VlConfig>().unwrap().clone())
 }
 
-/// T5.3, T5.4: what missing fields mean (values of transformers 5.17), in both forms.
+/// T5.3, T5.4: the defaults of missing fields (values of transformers 5.17), in both forms.
 #[test]
 fn t5_3_t5_4_defaults() {
     let c =
@@ -159,7 +159,7 @@ fn t5_3_t5_4_defaults() {
     assert_eq!(aircache::config::DecoderConfig { tied: false, ..nested.text }, c.text);
 }
 
-/// What cannot be is refused, naming the field.
+/// An impossible configuration is refused, and the error names the field.
 #[test]
 fn t5_3_t5_4_bad_fields_are_named() {
     let edited = |pointer: &str, value: serde_json::Value| {
@@ -191,7 +191,8 @@ fn t5_3_t5_4_bad_fields_are_named() {
     }
 }
 
-/// The configurations of the public 2B, 7B and 72B checkpoints, flat as they lie on the hub, and as transformers 5 saves them.
+/// The configurations of the public 2B, 7B and 72B checkpoints: in the flat form of the hub, and in the form that
+/// transformers 5 saves.
 #[test]
 fn t5_4_public_layouts_are_read() {
     for (hidden, layers, heads, kv, mlp, vocab, tied) in [

@@ -1,4 +1,4 @@
-//! D6.11: prompts in chunks and in packs, by hash; batches that decode side by side.
+//! D6.11: prompts in chunks and in packs, compared by hash; batches that decode side by side.
 
 use super::{DEMO, IMAGE, Stages, config, entries, sha};
 use crate::common::numbers::{Rng, bits, cases};
@@ -15,7 +15,7 @@ use ndarray::Array4;
 use proptest::prelude::*;
 use std::ops::ControlFlow;
 
-/// `before` tokens, an image of noise, `after` tokens.
+/// A prompt of `before` tokens, an image of noise, and `after` tokens.
 fn prompt(before: usize, after: usize, seed: u64) -> Prepared {
     let mut rng = Rng(seed);
     let mut text = |n: usize| (0..n).map(|_| rng.below(480) as u32).collect::<Vec<_>>();
@@ -32,7 +32,7 @@ fn policies() -> Vec<Policy> {
     ["aircache", "snapkv", "h2o"].iter().map(|name| preset(name).unwrap().policy).collect()
 }
 
-/// Everything that a prefill leaves behind.
+/// A hash of the whole state after a prefill.
 fn hash<T: Real>(p: &Sequence<T>) -> Vec<u8> {
     let mut all = [bits(&p.logits), entries(&p.cache), vec![p.next_position as u64]].concat();
     for layer in &p.observer.layers {
@@ -74,7 +74,8 @@ proptest! {
     }
 }
 
-/// C6.11a, C6.11b: one by one and whole (as a recording takes them), or packed and cut anywhere: the same hashes.
+/// C6.11a, C6.11b: prompts that run whole and one by one (as a recording runs them) give the same hashes as prompts
+/// that are packed and cut anywhere.
 #[test]
 fn c6_11a_c6_11b_chunks_and_packs_change_no_bit() {
     fn check<T: Real>(grid: Grid, chunks: &[usize]) {
@@ -95,7 +96,7 @@ fn c6_11a_c6_11b_chunks_and_packs_change_no_bit() {
     check::<f64>(Grid::Native, &[56]);
 }
 
-/// C6.11b: of the queries, no more is kept than the windows' rows.
+/// C6.11b: only the queries of the windows' rows are kept.
 #[test]
 fn c6_11b_queries_of_a_window_alone_are_kept() {
     let p = prompt(5, 40, 4);
@@ -109,7 +110,8 @@ fn c6_11b_queries_of_a_window_alone_are_kept() {
     }
 }
 
-/// C6.1a: evicted caches of several prompts decode side by side to what each decodes to alone, greedy or drawn; some end early.
+/// C6.1a: evicted caches of several prompts that decode side by side give the same tokens as each prompt alone, greedy
+/// or drawn; some sequences end early.
 #[test]
 fn c6_1a_decoding_side_by_side_is_decoding_one_by_one() {
     let prompts = [prompt(3, 30, 1), prompt(20, 9, 2), prompt(1, 61, 3), prompt(2, 17, 5)];
@@ -126,7 +128,7 @@ fn c6_1a_decoding_side_by_side_is_decoding_one_by_one() {
     for sampling in [Sampling::Greedy, Sampling::Draw { temperature: 1.5, top_k: 0, top_p: 1.0, seed: 3 }] {
         let mut pass = Pass::new(Grid::Native);
         let until = Until { stop: vec![], max_new_tokens: 12 };
-        // The third sequence is broken off at its fifth token.
+        // The third sequence is stopped at its fifth token.
         let run = |pass: &mut Pass<'_, f32>, mut batch: Vec<Sequence<f32>>, which: &[usize], until: &Until| {
             let mut samplers: Vec<_> = which.iter().map(|_| Sampler::new(sampling).unwrap()).collect();
             let mut seen = vec![0; which.len()];
@@ -147,7 +149,7 @@ fn c6_1a_decoding_side_by_side_is_decoding_one_by_one() {
         let none = Until { stop: vec![], max_new_tokens: 0 };
         assert!(run(&mut pass, evicted.clone(), &[0, 1, 2, 3], &none).iter().all(Vec::is_empty));
     }
-    // The logits of a step of all four, by hash.
+    // Hashes of the logits after one step of all four sequences.
     let step = |batch: &mut [Sequence<f32>]| {
         let tokens = vec![9; batch.len()];
         DEMO.decoder.step(&mut Pass::new(Grid::Native), 0, &tokens, &mut batch.iter_mut().collect::<Vec<_>>());

@@ -1,4 +1,4 @@
-//! InternLM2: grouped projections, angles that are scaled past the trained length.
+//! InternLM2: grouped projections, and angles that are scaled beyond the trained length.
 
 use super::*;
 use crate::common::decoding;
@@ -13,7 +13,7 @@ struct Toy {
 }
 
 impl Toy {
-    /// A toy's decoder, InternLM2's or that of transformers' form.
+    /// The decoder of a toy, in InternLM2's form or in transformers' form.
     fn load(case: &str, names: fn(&str) -> Vec<String>) -> Toy {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
         let files = Files::Folder(root.join(case).join("model"));
@@ -34,7 +34,7 @@ impl Toy {
     }
 }
 
-/// Which heads of the one matrix queries, keys and values are.
+/// The positions of the query, key and value heads in the fused matrix.
 #[test]
 fn e6_13_worked_example() {
     let identity: Vec<f32> = (0..256).map(|i| f32::from(i % 17 == 0)).collect();
@@ -74,13 +74,13 @@ fn e6_13_worked_example() {
     let x = Array2::from_elem((1, 16), 1.0);
     let mut pass = Pass::watched(Grid::Native, &mut stages);
     decoding::forward(&decoder, &mut pass, x, &Positions::Linear(vec![0]), &mut [(&mut cache, 1)]);
-    // Head i of y holds 2·i and 2·i + 1.
+    // Head i of y contains 2·i and 2·i + 1.
     let heads = |stage: &str| stages.0[stage].iter().step_by(2).map(|v| *v as usize / 2).collect::<Vec<_>>();
     assert_eq!(heads("decoder.00.query"), [0, 1, 4, 5]);
     assert_eq!((heads("decoder.00.key"), heads("decoder.00.value")), (vec![2, 6], vec![3, 7]));
 }
 
-/// A6.12 too: θ' is rounded to f32 once.
+/// Also A6.12: θ' is rounded to f32 once.
 #[test]
 fn e6_12_a6_12_worked_example() {
     let c = DecoderConfig { head_dim: 4, rope_theta: 1e4, max_positions: 8, ntk: Some(2.0), ..config().clone() };
@@ -88,8 +88,8 @@ fn e6_12_a6_12_worked_example() {
     assert_eq!(twin::frequencies(&c, 8), [1.0, 0.01]);
 }
 
-/// C6.13a, E6.12, C6.12a: stream, keys and values are the twin's, up to the trained length and past it; a step past it has
-/// frequencies of its own, and keys that are cached stay.
+/// C6.13a, E6.12, C6.12a: stream, keys and values equal the twin's, up to the trained length and beyond it. A step
+/// beyond the trained length has its own frequencies, and cached keys do not change.
 #[test]
 fn c6_13a_c6_12a_the_decoder_equals_its_twin() {
     fn check<T: Real>(toy: &Toy, trained: usize, grid: Grid) {
@@ -121,7 +121,7 @@ fn c6_13a_c6_12a_the_decoder_equals_its_twin() {
     }
 }
 
-/// C6.12b: sequences of different lengths side by side are the sequences one by one.
+/// C6.12b: sequences of different lengths side by side give the same bits as each sequence alone.
 #[test]
 fn c6_12b_a_batch_has_frequencies_for_each() {
     let toy = &Toy::all()[1];
@@ -148,7 +148,8 @@ fn c6_12b_a_batch_has_frequencies_for_each() {
     }
 }
 
-/// C6.12a with D6.11: a prompt past the trained length turns by its whole length, however it is cut.
+/// C6.12a with D6.11: the angles of a prompt beyond the trained length depend on its whole length, for any division
+/// into chunks.
 #[test]
 fn c6_12a_chunks_of_a_long_prompt_know_its_length() {
     let toy = &Toy::all()[1];

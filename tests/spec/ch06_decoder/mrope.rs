@@ -1,4 +1,4 @@
-//! M-RoPE: three positions a row.
+//! M-RoPE: three positions for each row.
 
 use super::*;
 use crate::common::decoding;
@@ -29,7 +29,7 @@ impl Toy {
     }
 }
 
-/// The angles by hand, with the axes that the configuration's sections give.
+/// Computes the angles by hand, with the axes from the configuration's sections.
 #[test]
 fn e6_10_worked_example() {
     let config = DecoderConfig { mrope: Some(vec![1, 1]), head_dim: 4, ..config().clone() };
@@ -43,8 +43,8 @@ fn e6_10_worked_example() {
     assert_eq!(DecoderConfig { mrope: None, ..config }.axes(), [0, 0]);
 }
 
-/// E6.10, C6.10a: stream, keys and values are the twin's for any three positions a row; rows whose three are the same are
-/// those of one position.
+/// E6.10, C6.10a: stream, keys and values equal the twin's for any three positions of a row. A row with three equal
+/// positions gives the same bits as a row with one position.
 #[test]
 fn e6_10_c6_10a_the_decoder_equals_its_twin() {
     fn check<T: Real>(toy: &Toy, grid: Grid) {
@@ -87,7 +87,7 @@ fn e6_10_c6_10a_the_decoder_equals_its_twin() {
     }
 }
 
-/// C6.10b: 29 text rows and an image of 4 × 6 rows end at 34, whatever is evicted.
+/// C6.10b: after 29 text rows and an image of 4 × 6 rows, the next position is 34, for any eviction.
 #[test]
 #[cfg(feature = "input")]
 fn c6_10b_evictions_move_nobody() {
@@ -111,7 +111,7 @@ fn c6_10b_evictions_move_nobody() {
             assert_eq!(bits(kept.keys().row(e)), bits(whole.keys().row(row)));
         }
     }
-    // The token that is fed is turned to the next position in all three axes.
+    // The new token is rotated to the next position on all three axes.
     decoding::step(&model.decoder, &mut pass, &[7], &[next], &mut [&mut prefilled.cache]);
     let mut alone = model.decoder.cache::<f64>();
     let at = Positions::Mrope(std::array::from_fn(|_| vec![next]));
