@@ -104,8 +104,6 @@ fn replayed(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> Res
         memory::check(&format!("{}: {stage}", candidate.label()), bytes)?;
     }
     let truth = BundleWriter::create_by(output::temporary, &std::env::temp_dir().join("aircache-replay.safetensors"))
-        .map_err(|e| {
-        e.remedy("the replay writes a temporary file there: set TMPDIR to another folder")
-    })?;
+        .map_err(|e| e.remedy("the replay writes a temporary file there: set TMPDIR to another folder"))?;
     replay(model, prompt, candidate, truth)
 }

@@ -114,11 +114,7 @@ impl Case<'_> {
             return Err(Box::new(StageVerdict::plain(name, Outcome::Fail, words)));
         };
         if sample.as_ref().is_some_and(|s| s.is_equal(self.golden, self.candidate, name)) {
-            return Err(Box::new(StageVerdict::plain(
-                name,
-                Outcome::Pass,
-                "every bit equals the stored truth",
-            )));
+            return Err(Box::new(StageVerdict::plain(name, Outcome::Pass, "every bit equals the stored truth")));
         }
         let got = match &sample {
             Some(sample) => rows::pick(Layout::of(name, &sample.shape), &sample.rows, &got),

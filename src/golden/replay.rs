@@ -144,9 +144,7 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
             .push("the metadata policy and retain are missing, so steps are replayed with the full cache".into());
     }
     if prompt.is_none() {
-        verdict
-            .notes
-            .push("ids and pixels are not judged: give --image and --prompt to have them judged".into());
+        verdict.notes.push("ids and pixels are not judged: give --image and --prompt to have them judged".into());
     }
     Ok(verdict)
 }

@@ -39,5 +39,9 @@ pub(in crate::golden) fn judge(case: &Case<'_>, name: &str) -> StageVerdict {
 /// The failure of a stage that does not hold integers or sets of rows.
 pub(in crate::golden) fn not_integers(case: &Case<'_>, name: &str) -> StageVerdict {
     let dtype = case.candidate.get(name).map_or("?".into(), |t| t.dtype.to_string());
-    StageVerdict::plain(name, Outcome::Fail, format!("stored as {dtype}, or not as ascending rows; expected ascending integers"))
+    StageVerdict::plain(
+        name,
+        Outcome::Fail,
+        format!("stored as {dtype}, or not as ascending rows; expected ascending integers"),
+    )
 }

@@ -40,7 +40,9 @@ pub(in crate::golden) fn statistics(case: &Case<'_>, at: Stage, name: &str) -> S
             None if (0..ours.len()).all(|l| case.same_window(l)) => {
                 (ours[l], 1, noise.as_ref().map_or(0.0, |n| n.rows[0][1]))
             }
-            None => return StageVerdict::plain(name, Outcome::NotJudged, "computed with another window than the golden's"),
+            None => {
+                return StageVerdict::plain(name, Outcome::NotJudged, "computed with another window than the golden's");
+            }
         };
         let ruler = (statistic_ruler(case, &got, n) * expected.abs()).max(noise).max(f64::MIN_POSITIVE);
         let error = (got[l] - expected).abs();
