@@ -1,4 +1,5 @@
-//! Attention in the decoder: each sequence's keys and values go to its cache, then its queries see all of the cache.
+//! Attention in the decoder: each sequence appends its keys and values to its cache; its queries then attend to all of
+//! that cache.
 
 use super::{Member, Sequence};
 use crate::config::DecoderConfig;
@@ -8,7 +9,7 @@ use crate::stage::LayerStages;
 use ndarray::{Array2, Axis, s};
 use rayon::prelude::*;
 
-/// q: [rows, H·d_h], k, v: [rows, G·d_h], the rows of all members one after the other → mix: [rows, H·d_h].
+/// q: [rows, H·d_h], k, v: [rows, G·d_h] → mix: [rows, H·d_h]. The rows of all members are concatenated.
 /// Spec: E6.4, C6.4a, C6.4b
 pub(super) fn attend<T: Real>(
     pass: &mut Pass<'_, T>,

@@ -12,7 +12,7 @@ use crate::stage::LayerStages;
 use crate::weights::Names;
 use ndarray::Array2;
 
-/// The weights of a layer.
+/// The weights of one decoder layer.
 #[derive(Debug, Clone)]
 pub(super) struct Block {
     attention_norm: Norm,
@@ -52,14 +52,14 @@ impl Block {
         })
     }
 
-    /// Bytes of the weights.
+    /// Bytes of the layer's weights.
     pub(super) fn bytes(&self) -> usize {
         let mlp = [&self.mlp.gate, &self.mlp.up, &self.mlp.down];
         let linear = mlp.into_iter().chain([&self.out]).map(Linear::bytes);
         self.qkv.bytes() + linear.sum::<usize>() + self.attention_norm.bytes() + self.mlp_norm.bytes()
     }
 
-    /// x: [rows, d] → [rows, d]; at: the layer's stages. Spec: E6.2–E6.6, C6.2a, R6.2, R6.5, R6.6
+    /// Runs the layer. x: [rows, d] → [rows, d]; at: the layer's stages. Spec: E6.2–E6.6, C6.2a, R6.2, R6.5, R6.6
     pub(super) fn forward<T: Real>(
         &self,
         pass: &mut Pass<'_, T>,

@@ -1,8 +1,9 @@
-//! The language model: rows in, rows out, the KV cache beside them. Source: transformers `modeling_qwen2.py`.
+//! The language model: it maps rows to rows and fills the KV cache. Source: transformers `modeling_qwen2.py`.
 //!
-//! Prefill, a chunk of a prefill and a decode step are one function: some rows of some sequences, each attending to what
-//! its own cache holds. Since every kernel's order depends on nothing else, prefill n equals prefill n − 1 and one step,
-//! and a batch equals its members one by one, bit for bit (C6.1a).
+//! Prefill, a chunk of a prefill and a decode step are one function. This function takes rows of one or more sequences,
+//! and each row attends only to the cache of its own sequence. The order of a kernel's sums depends on nothing else.
+//! Therefore a prefill of n rows gives the same bits as a prefill of n − 1 rows followed by one step, and a batch gives
+//! the same bits as its members run one by one (C6.1a).
 
 mod attend;
 mod block;
@@ -31,7 +32,7 @@ use rotary::Rotary;
 /// A decoder's weights and configuration.
 #[derive(Debug, Clone)]
 pub struct Decoder {
-    /// Its configuration.
+    /// The decoder's configuration.
     pub config: DecoderConfig,
     embedding: Matrix,
     blocks: Vec<Block>,
@@ -41,7 +42,7 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Takes the decoder's weights from a checkpoint.
+    /// Loads the decoder's weights from a checkpoint.
     ///
     /// # Errors
     /// A tensor that is missing or has another shape than the configuration says.
@@ -63,33 +64,33 @@ impl Decoder {
         Cache::new(self.config.layers, self.config.kv_heads, self.config.head_dim)
     }
 
-    /// An empty cache of this decoder's shape that keeps bf16. Spec: D7.4
+    /// An empty cache of this decoder's shape that stores keys and values in bf16. Spec: D7.4
     ///
     /// # Panics
-    /// In f64 (C7.4a).
+    /// If T is f64 (C7.4a).
     pub fn cache_in_bf16<T: Real>(&self) -> Cache<T> {
         Cache::in_bf16(self.config.layers, self.config.kv_heads, self.config.head_dim)
     }
 
-    /// Bytes of weights that one step reads: every layer, the norms, the head once.
+    /// Bytes of weights that one decode step reads: every layer, the norms, and the head once.
     pub fn step_bytes(&self) -> usize {
         self.blocks.iter().map(Block::bytes).sum::<usize>() + self.norm.bytes() + self.head.bytes()
     }
 
-    /// How the head's weights are stored, `BF16` as a checkpoint writes it.
+    /// The storage type of the head's weights, as checkpoints spell it: `BF16`, for example.
     pub fn weights(&self) -> String {
         self.head.dtype().to_string()
     }
 
-    /// Bytes of all weights: those that a step reads, and the embedding where the head is another matrix.
+    /// Bytes of all weights: the weights that a step reads, plus the embedding if the head is a separate matrix.
     pub fn bytes(&self) -> usize {
         self.step_bytes() + if self.embedding.is(&self.head) { 0 } else { self.embedding.bytes() }
     }
 
-    /// The embeddings of tokens: ids: \[n\] → [n, d]. Spec: E6.1
+    /// The embeddings of tokens. ids: \[n\] → [n, d]. Spec: E6.1
     ///
     /// # Panics
-    /// Where an id is not in the vocabulary (C6.1b); prompts are checked before.
+    /// If an id is not in the vocabulary (C6.1b). Prompts are checked before this call.
     pub fn embed<T: Real>(&self, ids: &[u32]) -> Array2<T> {
         let mut x = Array2::from_elem((ids.len(), self.config.hidden), T::ZERO);
         for (mut row, &id) in x.outer_iter_mut().zip(ids) {
@@ -99,10 +100,10 @@ impl Decoder {
         x
     }
 
-    /// Runs rows through all layers and appends their keys and values to their sequences' caches.
+    /// Runs rows through all layers and appends the rows' keys and values to the caches of their sequences.
     ///
-    /// x: [rows, d], the rows of all members one after the other; positions: of as many rows → the residual stream after the
-    /// last layer, [rows, d]. Spec: E6.2–E6.6
+    /// x: [rows, d], the rows of all members concatenated; positions: one for each row of x. Returns the residual
+    /// stream after the last layer, [rows, d]. Spec: E6.2–E6.6
     pub fn forward<T: Real>(
         &self,
         pass: &mut Pass<'_, T>,
@@ -132,14 +133,16 @@ impl Decoder {
         self.norm.forward(pass, x)
     }
 
-    /// Logits of normed rows. x: [n, d] → [n, V]. Spec: E6.7, R6.7, C6.7a
+    /// Logits of rows after the final norm. x: [n, d] → [n, V]. Spec: E6.7, R6.7, C6.7a
     pub fn logits<T: Real>(&self, pass: &Pass<'_, T>, x: ArrayView2<'_, T>) -> Array2<T> {
         pass.linear(x, self.head.view(), None, Stored::Once)
     }
 
-    /// Decode step t of several sequences: a token each, appended to its cache; its logits are those of the next token.
+    /// Decode step t of several sequences. Each sequence takes one token, appends it to its cache and then holds the
+    /// logits of its next token.
     ///
-    /// A token stands at the position after its sequence's last row, evicted or not (C6.8a). Spec: E6.8, C6.8c
+    /// A token's position follows the position of its sequence's last row, even if that row was evicted (C6.8a).
+    /// Spec: E6.8, C6.8c
     pub fn step<T: Real>(&self, pass: &mut Pass<'_, T>, t: usize, tokens: &[u32], sequences: &mut [&mut Sequence<T>]) {
         let phase = Phase::Step(t);
         let positions = Positions::Linear(sequences.iter().map(|s| s.next_position).collect()); // C6.10a

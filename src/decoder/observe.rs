@@ -1,36 +1,37 @@
-//! What the compression needs to see of a prefill: the queries of the rows that a window may use, and, for the methods
-//! that let every query vote, the attention each entry received.
+//! Records the data of a prefill that an eviction policy needs: the queries of the rows that an observation window may
+//! use. For methods in which every query votes, it also records the attention that each entry received.
 
 use crate::num::Real;
 use ndarray::{Array3, ArrayView3, s};
 
-/// What one layer showed.
+/// The data recorded from one layer.
 #[derive(Debug, Clone)]
 pub struct LayerObserved<T> {
-    /// Queries after rotary of the rows observed: [H, w, d_h].
+    /// Queries of the observed rows, after rotary: [H, w, d_h].
     pub queries: Array3<T>,
-    /// Attention received by each entry, summed over all rows and the query heads of the group: \[G\]\[n\]. Spec: E3.15
+    /// Attention that each entry received, summed over all rows and over the query heads of the group: \[G\]\[n\].
+    /// Spec: E3.15
     pub received: Option<Vec<Vec<T>>>,
 }
 
-/// Collects, layer by layer and chunk by chunk, what a policy asked to see. Spec: C6.11b
+/// Collects the data that a policy requested, layer by layer and chunk by chunk. Spec: C6.11b
 #[derive(Debug, Clone)]
 pub struct Observer<T> {
-    /// The prompt rows whose queries are kept, ascending.
+    /// The prompt rows whose queries are recorded, ascending.
     pub rows: Vec<usize>,
-    /// Whether received attention is summed up.
+    /// Whether received attention is summed.
     pub received: bool,
-    /// What the layers showed, in order.
+    /// The data recorded from each layer, in order.
     pub layers: Vec<LayerObserved<T>>,
 }
 
 impl<T: Real> Observer<T> {
-    /// An observer of these rows.
+    /// An observer that records the queries of `rows` and, if `received`, the attention that entries receive.
     pub fn new(rows: Vec<usize>, received: bool) -> Self {
         Observer { rows, received, layers: Vec::new() }
     }
 
-    /// Takes a layer's queries of the sequence's rows from `first` on. q: [H, rows, d_h].
+    /// Records a layer's queries. q: [H, rows, d_h], the queries of the sequence's rows from row `first` on.
     pub(super) fn see(&mut self, layer: usize, first: usize, q: ArrayView3<'_, T>, kv_heads: usize) {
         let (heads, rows, d) = q.dim();
         if layer == self.layers.len() {
@@ -48,14 +49,15 @@ impl<T: Real> Observer<T> {
         }
     }
 
-    /// The sums to which attention adds what each entry of a layer receives, [G][entries so far], if they are wanted.
+    /// The sums of the attention that each entry of a layer received, [G][entries so far]; the attention kernel adds to
+    /// these sums. None if received attention is not summed.
     pub(super) fn received(&mut self, layer: usize) -> Option<&mut [Vec<T>]> {
         self.layers[layer].received.as_deref_mut()
     }
 }
 
 impl<T> Default for Observer<T> {
-    /// An observer that nobody asked for anything.
+    /// An observer that records nothing.
     fn default() -> Self {
         Observer { rows: Vec::new(), received: false, layers: Vec::new() }
     }

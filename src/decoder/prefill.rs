@@ -1,4 +1,4 @@
-//! Prefill of several prompts, packed side by side without padding, a bounded number of rows at a time.
+//! Prefill of several prompts. Prompts are packed without padding, and each pass takes a bounded number of rows.
 
 use super::{Decoder, Member, Sequence};
 use crate::input::Positions;
@@ -8,21 +8,23 @@ use crate::stage::{Phase, Site, Stage};
 use ndarray::{Array2, Axis, concatenate, s};
 use std::ops::Range;
 
-/// Rows that go through a layer at once: enough that reading the weights costs little beside using them, few enough that the
-/// arrays between two kernels stay far below the cache of a long prompt. Spec: D6.11
+/// The number of rows that go through a layer at once. It is large enough that computing with the weights takes much
+/// longer than reading them. It is small enough that the arrays between two kernels need far less memory than the KV
+/// cache of a long prompt. Spec: D6.11
 pub const AT_ONCE: usize = 1024;
 
-/// A chunk ends where a block of received attention does. Spec: E3.15
+/// Received attention is summed in blocks of this many rows, and a chunk ends where a block ends. Spec: E3.15
 const BLOCK: usize = 8;
 
 impl Decoder {
-    /// Fills sequences, each with the rows of its prompt, at most `at_once` rows at a time; a watched pass takes one prompt in one
-    /// piece. The bits do not depend on `at_once`, nor on what a prompt is packed with. Spec: E6.7, D6.11, C6.11a, C6.11c
+    /// Fills each sequence with the rows of its prompt, at most `at_once` rows at a time. A watched pass takes one
+    /// prompt in one piece. The resulting bits depend neither on `at_once` nor on the other prompts in a pack. Spec:
+    /// E6.7, D6.11, C6.11a, C6.11c
     ///
     /// prompts: merged embeddings [n, d] and positions of each sequence.
     ///
     /// # Panics
-    /// A prompt without rows; several prompts in a watched pass.
+    /// If a prompt has no rows, or if a watched pass gets several prompts.
     pub fn prefill<T: Real>(
         &self,
         pass: &mut Pass<'_, T>,
@@ -49,7 +51,7 @@ impl Decoder {
                 .collect();
             let x = self.forward(pass, Phase::Prefill, x, &positions, &mut members);
 
-            // The logits of a prompt are those of its last row; the norm of the others is formed for those who watch.
+            // A prompt's logits are the logits of its last row. Only a watched pass needs the norm of the other rows.
             let mut end = 0;
             let ends = pack.iter().map(|(i, rows)| (*i, (end += rows.len(), end - 1).1, rows.end == lengths[*i]));
             let (ended, last): (Vec<usize>, Vec<usize>) = ends.filter(|e| e.2).map(|(i, row, _)| (i, row)).unzip();
@@ -66,8 +68,8 @@ impl Decoder {
     }
 }
 
-/// How prompts of these lengths are packed: lists of (prompt, its rows), each of at most `at_once` rows (at least 8), in
-/// order. A prompt is cut at multiples of 8 rows only. Spec: D6.11
+/// Divides prompts of these lengths into packs, in order. A pack is a list of (prompt, rows of this prompt) and holds
+/// at most `at_once` rows (8 if `at_once` is smaller). A prompt is cut only at multiples of 8 rows. Spec: D6.11
 ///
 /// ```
 /// use aircache::decoder::packs;

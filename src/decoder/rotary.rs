@@ -1,4 +1,5 @@
-//! The angles of a batch of rows: which position each frequency turns with, and how frequencies follow the length.
+//! The rotary angles of a batch of rows: which position each frequency uses, and how dynamic NTK scaling changes the
+//! frequencies with the length of a sequence.
 
 use crate::config::DecoderConfig;
 use crate::input::Positions;
@@ -6,11 +7,11 @@ use crate::kernel::{Angles, inverse_frequencies};
 use crate::num::{Grid, Real};
 use ndarray::{Axis, concatenate};
 
-/// What makes a decoder's angles.
+/// The parameters of a decoder's rotary angles.
 #[derive(Debug, Clone)]
 pub(super) struct Rotary {
     frequencies: Vec<f32>,
-    /// Which of a row's positions each frequency turns with: 0, but in M-RoPE (E6.10).
+    /// The index of the row's position that each frequency uses. It is 0 without M-RoPE (E6.10).
     axes: Vec<usize>,
     scaled: Option<Dynamic>,
 }
@@ -25,7 +26,7 @@ struct Dynamic {
 }
 
 impl Dynamic {
-    /// The frequencies of a sequence of `length` rows, longer than the model was trained for. Spec: E6.12
+    /// The frequencies of a sequence of `length` rows that is longer than the model was trained for. Spec: E6.12
     fn frequencies(&self, length: usize) -> Vec<f32> {
         let stretch = self.factor * length as f64 / self.trained as f64 - (self.factor - 1.0);
         let d = self.head_dim as f64;
@@ -44,9 +45,9 @@ impl Rotary {
         }
     }
 
-    /// The angles of rows at `positions`; sequences: how many rows are each one's, and 1 + its largest position. A sequence's
-    /// angles depend on its own length (C6.12b), and only past the length that the model was trained for (C6.12a).
-    /// Spec: E3.12, E6.10, E6.12
+    /// The angles of rows at `positions`. sequences: the number of rows of each sequence, and 1 + the sequence's
+    /// largest position, which is its length. If a sequence is longer than the model was trained for (C6.12a), its
+    /// frequencies depend on its own length (C6.12b). Spec: E3.12, E6.10, E6.12
     pub fn angles<T: Real>(
         &self,
         positions: &Positions,

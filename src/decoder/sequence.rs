@@ -1,35 +1,37 @@
-//! A sequence: one prompt, and the tokens generated after it, as the decoder holds it.
+//! A sequence: the decoder's state for one prompt and the tokens generated after the prompt.
 
 use super::Observer;
 use crate::cache::Cache;
 use crate::num::Real;
 use crate::roles::Roles;
 
-/// What is held of one prompt and its answer. Prefill fills it, an eviction thins its cache, each decode step appends to it.
+/// The state of one prompt and its answer. Prefill fills the state, eviction removes entries from its cache, and each
+/// decode step appends an entry to its cache.
 #[derive(Debug, Clone)]
 pub struct Sequence<T> {
     /// Keys and values so far.
     pub cache: Cache<T>,
-    /// What the policies asked to see of the prompt.
+    /// The data of the prompt that the policies requested.
     pub observer: Observer<T>,
     /// Logits of the next token: \[V\]; empty before the prefill.
     pub logits: Vec<T>,
-    /// The rotary position of the next token: 1 + the largest of the rows so far; before the prefill, of the prompt's rows.
+    /// The rotary position of the next token: 1 + the largest position of the rows so far. When a prefill starts, it is
+    /// set from the positions of all prompt rows.
     pub next_position: i64,
-    /// What each row of the prompt is.
+    /// The role of each prompt row.
     pub roles: Roles,
 }
 
-/// A sequence, and how many rows of a forward pass are its own.
+/// A sequence, and the number of rows of a forward pass that belong to this sequence.
 pub type Member<'s, T> = (&'s mut Sequence<T>, usize);
 
 impl<T: Real> Sequence<T> {
-    /// A sequence without rows, whose keys and values go to `cache`.
+    /// A sequence without rows. Its keys and values will be stored in `cache`.
     pub fn new(cache: Cache<T>) -> Self {
         Sequence { cache, observer: Observer::default(), logits: vec![], next_position: 0, roles: Roles(vec![]) }
     }
 
-    /// The same sequence, continued from another cache; what was observed stays behind.
+    /// A copy of this sequence that continues from another cache. The observed data is not copied.
     pub fn with_cache(&self, cache: Cache<T>) -> Self {
         let (logits, roles) = (self.logits.clone(), self.roles.clone());
         Sequence { cache, observer: Observer::default(), logits, next_position: self.next_position, roles }

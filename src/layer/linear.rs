@@ -1,4 +1,4 @@
-//! A linear layer: its weights in place, its bias widened.
+//! A linear layer. Its weights stay in place in the checkpoint; its bias is widened to f32.
 
 use crate::error::Result;
 use crate::num::Real;
@@ -6,7 +6,7 @@ use crate::pass::{Pass, Stored};
 use crate::weights::{Matrix, Names};
 use ndarray::{Array2, ArrayView2};
 
-/// y = x · wᵀ + b, stored; the weights as they lie. Spec: E3.3, R3.3, A6.1
+/// y = x · wᵀ + b, stored; w keeps the type and layout of the checkpoint. Spec: E3.3, R3.3, A6.1
 #[derive(Debug, Clone)]
 pub struct Linear {
     /// w: [outputs, inputs].
@@ -18,7 +18,7 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// The layer of `name.weight`, [outputs, inputs], and, where it has a bias, `name.bias`.
+    /// Loads `name.weight`, [outputs, inputs], and, if `bias`, also `name.bias`, \[outputs\].
     ///
     /// # Errors
     /// A tensor that is missing or has another shape.
@@ -30,7 +30,7 @@ impl Linear {
         })
     }
 
-    /// Bytes of weights and bias.
+    /// Bytes of the weights and the bias.
     pub fn bytes(&self) -> usize {
         self.weight.bytes() + self.bias.as_ref().map_or(0, |b| 4 * b.len())
     }

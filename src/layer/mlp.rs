@@ -31,11 +31,11 @@ impl Mlp {
 /// down(f(gate(x)) ⊙ up(x)). Spec: E6.6
 #[derive(Debug, Clone)]
 pub struct GatedMlp {
-    /// The gate's layer.
+    /// The gate projection.
     pub gate: Linear,
-    /// The layer beside it.
+    /// The up projection, which is multiplied with the activated gate.
     pub up: Linear,
-    /// The layer back to the residual stream.
+    /// The down projection, back to the residual stream.
     pub down: Linear,
     /// f.
     pub activation: Activation,

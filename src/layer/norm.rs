@@ -1,4 +1,4 @@
-//! A norm with its weights: a layer norm, or an RMS norm.
+//! A norm with its weights: a layer norm or an RMS norm.
 
 use crate::config::NormKind;
 use crate::error::Result;
@@ -12,17 +12,17 @@ use ndarray::{Array2, ArrayView2};
 pub struct Norm {
     /// w: \[d\].
     pub weight: Vec<f32>,
-    /// b: \[d\]; none in an RMS norm.
+    /// b: \[d\]; an RMS norm has none.
     pub bias: Option<Vec<f32>>,
-    /// ε, added under the root.
+    /// ε, added under the square root.
     pub eps: f64,
 }
 
 impl Norm {
-    /// A norm of a kind, of `name.weight` and, in a layer norm, `name.bias`: \[d\].
+    /// Loads a norm of this kind: `name.weight`, \[d\], and for a layer norm also `name.bias`, \[d\].
     ///
     /// # Errors
-    /// As [`Names::vector`].
+    /// The errors of [`Names::vector`].
     pub fn load(names: &Names<'_>, name: &str, kind: NormKind, d: usize, eps: f64) -> Result<Norm> {
         let vector = |part: &str| names.vector(&format!("{name}.{part}"), d);
         let bias = match kind {

@@ -1,4 +1,5 @@
-//! The projections to queries, keys and values: a matrix each, or one matrix, of whose outputs each has its own.
+//! The projections to queries, keys and values: three matrices, or one matrix whose outputs are divided among the
+//! three.
 
 use super::Linear;
 use crate::num::Real;
@@ -10,25 +11,27 @@ use std::ops::Range;
 #[derive(Debug, Clone)]
 pub struct Qkv {
     matrices: Vec<Linear>,
-    /// For queries, keys and values: which outputs of which matrix are theirs, in order.
+    /// For queries, for keys and for values: the (matrix, outputs of this matrix) that form the result, in order.
     theirs: [Vec<(usize, Range<usize>)>; 3],
 }
 
 impl Qkv {
-    /// A matrix each.
+    /// Three matrices, one for each projection.
     pub fn apart(each: [Linear; 3]) -> Qkv {
         let theirs = [0, 1, 2].map(|i| vec![(i, 0..each[i].weight.rows())]);
         Qkv { matrices: each.into(), theirs }
     }
 
-    /// One matrix: queries, keys and values below one another, of these widths. Spec: E5.12
+    /// One matrix whose rows are first the query rows, then the key rows, then the value rows, of these widths. Spec:
+    /// E5.12
     pub fn stacked(all: Linear, [q, k, v]: [usize; 3]) -> Qkv {
         Qkv { matrices: vec![all], theirs: [0..q, q..q + k, q + k..q + k + v].map(|rows| vec![(0, rows)]) }
     }
 
-    /// One matrix, KV head by KV head: its query heads, its key, its value. Spec: E6.13
+    /// One matrix. For each KV head it holds the rows of the group's query heads, then the key, then the value. Spec:
+    /// E6.13
     pub fn grouped(all: Linear, (heads, kv_heads, d_h): (usize, usize, usize)) -> Qkv {
-        let share = heads / kv_heads; // query heads of a group
+        let share = heads / kv_heads; // query heads of one group
         let part = |first: usize, of: usize| {
             let start = |g: usize| (g * (share + 2) + first) * d_h;
             (0..kv_heads).map(|g| (0, start(g)..start(g) + of * d_h)).collect()
@@ -41,7 +44,7 @@ impl Qkv {
         self.matrices.iter().map(Linear::bytes).sum()
     }
 
-    /// h: [n, d] → queries [n, H·d_h], keys and values [n, G·d_h], stored. Spec: E5.2, E6.2, E6.13, C6.13a
+    /// h: [n, d] → queries [n, H·d_h], keys [n, G·d_h] and values [n, G·d_h], stored. Spec: E5.2, E6.2, E6.13, C6.13a
     pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, h: ArrayView2<'_, T>) -> [Array2<T>; 3] {
         let mut products: Vec<Array2<T>> = self.matrices.iter().map(|matrix| matrix.forward(pass, h)).collect();
         [0, 1, 2].map(|i| match &self.theirs[i][..] {
@@ -51,7 +54,7 @@ impl Qkv {
     }
 }
 
-/// Columns of products side by side.
+/// Concatenates columns of the products.
 fn beside<T: Real>(products: &[Array2<T>], parts: &[(usize, Range<usize>)]) -> Array2<T> {
     let width = parts.iter().map(|(_, columns)| columns.len()).sum();
     let mut all = Array2::from_elem((products[0].nrows(), width), T::ZERO);
