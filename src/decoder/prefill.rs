@@ -18,8 +18,8 @@ const BLOCK: usize = 8;
 
 impl Decoder {
     /// Fills each sequence with the rows of its prompt, at most `at_once` rows at a time. A watched pass takes one
-    /// prompt in one piece. The resulting bits depend neither on `at_once` nor on the other prompts in a pack. Spec:
-    /// E6.7, D6.11, C6.11a, C6.11c
+    /// prompt in one piece. The resulting bits depend neither on `at_once` nor on the other prompts in a pack.
+    /// Spec: E6.7, D6.11, C6.11a, C6.11c
     ///
     /// prompts: merged embeddings [n, d] and positions of each sequence.
     ///

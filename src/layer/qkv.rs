@@ -22,14 +22,14 @@ impl Qkv {
         Qkv { matrices: each.into(), theirs }
     }
 
-    /// One matrix whose rows are first the query rows, then the key rows, then the value rows, of these widths. Spec:
-    /// E5.12
+    /// One matrix whose rows are first the query rows, then the key rows, then the value rows, of these widths.
+    /// Spec: E5.12
     pub fn stacked(all: Linear, [q, k, v]: [usize; 3]) -> Qkv {
         Qkv { matrices: vec![all], theirs: [0..q, q..q + k, q + k..q + k + v].map(|rows| vec![(0, rows)]) }
     }
 
-    /// One matrix. For each KV head it holds the rows of the group's query heads, then the key, then the value. Spec:
-    /// E6.13
+    /// One matrix. For each KV head it holds the rows of the group's query heads, then the key, then the value.
+    /// Spec: E6.13
     pub fn grouped(all: Linear, (heads, kv_heads, d_h): (usize, usize, usize)) -> Qkv {
         let share = heads / kv_heads; // query heads of one group
         let part = |first: usize, of: usize| {

@@ -1,12 +1,12 @@
-//! Attention of a vision tower: rows see all rows of their own tile, image or frame, and no other.
+//! Attention of a vision tower: a row attends to all rows of its own tile, image or frame, and to no other rows.
 
 use crate::kernel::{HeadView, push_key};
 use crate::num::Real;
 use crate::pass::Pass;
 use ndarray::{Array2, s};
 
-/// Attention within each segment of rows: q, k, v: [rows, d_v], lengths of segments that together are all rows → the same
-/// shape. Spec: E5.3, C5.3a
+/// Attention within each segment of rows. q, k, v: [rows, d_v]; lengths: the length of each segment, with the sum
+/// `rows` → [rows, d_v]. Spec: E5.3, C5.3a
 pub fn attention_within<T: Real>(
     pass: &Pass<'_, T>,
     q: &Array2<T>,

@@ -1,4 +1,5 @@
-//! InternViT: patch embedding behind a class token, learned positions, pre-norm layers whose two contributions are scaled.
+//! InternViT: a class token followed by patch embeddings, learned positions, and pre-norm layers that scale the outputs
+//! of attention and MLP before the residual additions.
 //! Source: OpenGVLab's `modeling_intern_vit.py`; transformers `InternVLVisionModel`.
 
 use super::layer::VitLayer;
@@ -14,19 +15,19 @@ use ndarray::{Array2, Array3, ArrayView4};
 /// An InternViT. Spec: E5.11–E5.13
 #[derive(Debug, Clone)]
 pub struct InternVit {
-    /// Its configuration.
+    /// The tower's configuration.
     pub config: InternVitConfig,
     patch_embedding: Linear,
     /// [1, d_v].
     class: Matrix,
-    /// [1 + patches a tile, d_v].
+    /// [1 + patches of a tile, d_v].
     positions: Matrix,
     layers: Vec<VitLayer>,
     last: Option<Norm>,
 }
 
 impl InternVit {
-    /// Takes the tower's weights up to layer `used` from a checkpoint.
+    /// Loads the weights of the tower's first `used` layers from a checkpoint.
     ///
     /// # Errors
     /// A tensor that is missing or has another shape than the configuration says.
@@ -77,14 +78,14 @@ impl InternVit {
         })
     }
 
-    /// The state after the last layer loaded, the class token first.
+    /// The state after the last loaded layer. The first token of each tile is the class token.
     ///
     /// pixels: [tiles, 3, S, S] → [tiles, 1 + patches, d_v]. Spec: E5.11–E5.13, C5.11a
     pub fn features<T: Real>(&self, pass: &mut Pass<'_, T>, pixels: ArrayView4<'_, f32>) -> Array3<T> {
         in_groups(pass, pixels, (self.tokens(), self.config.hidden), |pass, pixels| self.tiles(pass, pixels))
     }
 
-    /// Tokens of a tile, the class token among them.
+    /// Tokens of a tile, including the class token.
     fn tokens(&self) -> usize {
         1 + self.config.side() * self.config.side()
     }
@@ -102,7 +103,7 @@ impl InternVit {
         }
     }
 
-    /// [tiles · tokens, d_v]. Spec: E5.11, R5.11
+    /// The embedded tokens: pixels: [tiles, 3, S, S] → [tiles · tokens, d_v]. Spec: E5.11, R5.11
     fn embedded<T: Real>(&self, pass: &mut Pass<'_, T>, pixels: ArrayView4<'_, f32>) -> Array2<T> {
         let (tiles, tokens, d) = (pixels.dim().0, self.tokens(), self.config.hidden);
         let embedded = embedded(pass, &self.patch_embedding, pixels, self.config.patch);

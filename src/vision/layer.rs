@@ -1,4 +1,4 @@
-//! A layer of a vision transformer: norm, attention, residual; norm, MLP, residual. All towers have it.
+//! A layer of a vision transformer: norm, attention, residual; norm, MLP, residual. All towers use this layer.
 
 use super::attention::attention_within;
 use crate::kernel::Angles;
@@ -7,7 +7,7 @@ use crate::num::Real;
 use crate::pass::{Branch, Pass};
 use ndarray::Array2;
 
-/// The weights of a layer; what a tower does not have is none.
+/// The weights of a layer. If a tower does not have one of the optional parts, that part is `None`.
 #[derive(Debug, Clone)]
 pub struct VitLayer {
     /// Number of heads.
@@ -16,23 +16,24 @@ pub struct VitLayer {
     pub norm1: Norm,
     /// The projections to queries, keys and values.
     pub qkv: Qkv,
-    /// Norms of queries and of keys, all heads together.
+    /// The norm of the queries and the norm of the keys, each over all heads together.
     pub qk_norm: Option<[Norm; 2]>,
-    /// The projection of what attention gives.
+    /// The output projection of the attention.
     pub out: Linear,
-    /// λ_1: \[d_v\].
+    /// λ_1, the scale of the attention's output: \[d_v\].
     pub scale1: Option<Vec<f32>>,
     /// The norm before the MLP.
     pub norm2: Norm,
     /// The MLP.
     pub mlp: Mlp,
-    /// λ_2: \[d_v\].
+    /// λ_2, the scale of the MLP's output: \[d_v\].
     pub scale2: Option<Vec<f32>>,
 }
 
 impl VitLayer {
-    /// x: [n, d_v] → the same; lengths: of the segments (tiles, images, frames) that see themselves alone, together n; angles: of
-    /// n rows, in towers that turn queries and keys. Spec: E5.2–E5.4, E5.8, E5.9, E5.12, E5.13, C5.2a, C5.8a, C5.12a, R5.2
+    /// Runs the layer. x: [n, d_v] → [n, d_v]. lengths: the length of each segment (tile, image or frame), with the sum
+    /// n; a row attends only to its own segment. angles: the angles of the n rows, in towers that rotate queries and
+    /// keys. Spec: E5.2–E5.4, E5.8, E5.9, E5.12, E5.13, C5.2a, C5.8a, C5.12a, R5.2
     pub fn forward<T: Real>(
         &self,
         pass: &Pass<'_, T>,
@@ -58,7 +59,8 @@ impl VitLayer {
     }
 }
 
-/// Each column times its number, stored; x itself where there are none. Spec: E5.12, R5.12
+/// Multiplies each column of x by its entry of `scale` and stores the result; returns x unchanged without a scale.
+/// Spec: E5.12, R5.12
 fn scaled<T: Real>(pass: &Pass<'_, T>, mut x: Array2<T>, scale: Option<&[f32]>) -> Array2<T> {
     let Some(scale) = scale else { return x };
     for mut row in x.outer_iter_mut() {

@@ -1,4 +1,5 @@
-//! Vision towers: tiles or patches of pixels in, features out; and the projector's packing into prompt rows.
+//! Vision towers, which map tiles or patches of pixels to features; projectors; packing of projected features into
+//! prompt rows.
 
 mod attention;
 mod intern_vit;

@@ -1,4 +1,4 @@
-//! Packing projected features into prompt rows, as the family's geometry says.
+//! Packs projected features into prompt rows. The family's geometry determines the packing.
 
 use crate::input::{PackedRow, Packing};
 use crate::num::Real;
@@ -6,7 +6,7 @@ use ndarray::{Array2, ArrayView3};
 
 /// The visual rows of one image, in prompt order.
 ///
-/// projected: [tiles, tokens, d], newline: \[d\] → [rows of the packing, d], left to the caller to store (R5.6).
+/// projected: [tiles, tokens, d], newline: \[d\] → [rows of the packing, d]. The caller stores the result (R5.6).
 /// Spec: E5.6, C5.6a
 pub fn pack<T: Real>(projected: ArrayView3<'_, T>, packing: &Packing, newline: &[f32]) -> Array2<T> {
     let mut rows = Array2::from_elem((packing.rows.len(), newline.len()), T::ZERO);

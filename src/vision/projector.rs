@@ -1,4 +1,5 @@
-//! A projector that makes one row of each square of patches: a norm, over a patch or over the whole square, and an MLP.
+//! A projector that turns each square of patches into one row: a norm, over one patch or over the whole square, then an
+//! MLP.
 
 use crate::layer::{Mlp, Norm};
 use crate::num::Real;
@@ -8,14 +9,14 @@ use ndarray::{Array2, ArrayView, Dimension};
 /// A norm and an MLP. Spec: E5.10, E5.15
 #[derive(Debug, Clone)]
 pub struct Projector {
-    /// Its width says of what: d_v of each patch, m² · d_v of each square of patches.
+    /// The norm. Its width is d_v if it norms each patch, and m² · d_v if it norms each square of patches.
     pub norm: Norm,
-    /// m² · d_v numbers in, a row of the language model out.
+    /// The MLP: it maps m² · d_v numbers to one row of the language model.
     pub mlp: Mlp,
 }
 
 impl Projector {
-    /// features: n patches of width d_v in any shape, those of a square one after the other → [n / m², d].
+    /// features: n patches of width d_v in any shape; the patches of a square are consecutive → [n / m², d].
     /// Spec: E5.10, E5.15, R5.10, R5.15
     pub fn forward<T: Real, D: Dimension>(&self, pass: &Pass<'_, T>, features: ArrayView<'_, T, D>) -> Array2<T> {
         let whole = "E5.10: whole squares";

@@ -1,11 +1,12 @@
-//! Pixel shuffle, which puts the patches of a square side by side. Source: OpenGVLab's and transformers' `pixel_shuffle`.
+//! Pixel shuffle, which concatenates the patches of a square. Source: OpenGVLab's and transformers' `pixel_shuffle`.
 
 use crate::num::Real;
 use ndarray::{Array3, ArrayView3, s};
 
-/// Makes one row of each square of m × m patches; the class token is dropped.
+/// Turns each square of m × m patches into one row and drops the class token.
 ///
-/// features: [tiles, 1 + side², d_v] → [tiles, (side/m)², m² · d_v]; `transposed`: rows go down the columns. Spec: E5.14
+/// features: [tiles, 1 + side², d_v] → [tiles, (side/m)², m² · d_v]. If `transposed`, the rows of the result follow the
+/// squares of a tile column by column. Spec: E5.14
 pub fn shuffled<T: Real>(features: ArrayView3<'_, T>, m: usize, transposed: bool) -> Array3<T> {
     let (tiles, tokens, d) = features.dim();
     let side = (tokens - 1).isqrt();

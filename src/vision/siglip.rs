@@ -1,6 +1,6 @@
 //! SigLIP: patch embedding, learned positions, pre-norm transformer layers without a causal mask.
-//! Source: transformers `modeling_siglip.py`. The layer norm after the last layer is not applied, as LLaVA takes the
-//! features before it (C5.1b).
+//! Source: transformers `modeling_siglip.py`. This code does not apply the layer norm after the last layer, because
+//! LLaVA reads the features before that norm (C5.1b).
 
 use super::layer::VitLayer;
 use super::tiles::{embedded, in_groups, shown};
@@ -15,16 +15,16 @@ use ndarray::{Array2, Array3, ArrayView2, ArrayView4, Axis, concatenate};
 /// A SigLIP vision tower. Spec: E5.1–E5.4
 #[derive(Debug, Clone)]
 pub struct Siglip {
-    /// Its configuration.
+    /// The tower's configuration.
     pub config: SiglipConfig,
     patch_embedding: Linear,
-    /// [tokens a tile, d_v].
+    /// [tokens of a tile, d_v].
     position_embedding: Matrix,
     layers: Vec<VitLayer>,
 }
 
 impl Siglip {
-    /// Takes the tower's weights up to layer `used` from a checkpoint.
+    /// Loads the weights of the tower's first `used` layers from a checkpoint.
     ///
     /// # Errors
     /// A tensor that is missing or has another shape than the configuration says.
@@ -63,7 +63,7 @@ impl Siglip {
         })
     }
 
-    /// The hidden states named by `wanted` (0 = embeddings, k = after layer k), concatenated along the features.
+    /// The hidden states that `wanted` lists (0 = embeddings, k = after layer k), concatenated along the feature axis.
     ///
     /// pixels: [tiles, 3, S, S] → [tiles, tokens, d_v · |wanted|]. Spec: E5.1–E5.4, R5.1
     pub fn features<T: Real>(

@@ -1,4 +1,5 @@
-//! What towers over square tiles share: groups of tiles that bound memory, the patch embedding, and how a layer is shown.
+//! Code shared by towers that read square tiles: groups of tiles that bound memory, the patch embedding, and the
+//! function that shows a layer's state to the watcher.
 
 use crate::kernel::patches;
 use crate::layer::Linear;
@@ -7,10 +8,11 @@ use crate::pass::Pass;
 use crate::stage::{Site, Stage};
 use ndarray::{Array2, Array3, ArrayView4, s};
 
-/// Rows (tiles · tokens) that go through a tower at once, to bound its memory (C5.1a, C5.11a).
+/// The number of rows (tiles · tokens) that go through a tower at once. It bounds the tower's memory (C5.1a, C5.11a).
 const ROWS_AT_ONCE: usize = 1500;
 
-/// Rows of an image that a tower has in hand at once; pixels: the shape [tiles, 3, S, S], or [patches, …] of all rows.
+/// The number of an image's rows that a tower holds in memory at once. pixels: the shape of the image's pixels. If the
+/// shape is [tiles, 3, S, S], the tower works on groups of tiles; if it is [patches, …], the tower holds all patches.
 pub(crate) fn rows_at_once(pixels: &[usize], patch: usize) -> usize {
     match *pixels {
         [tiles, _, height, width] => {
@@ -21,9 +23,10 @@ pub(crate) fn rows_at_once(pixels: &[usize], patch: usize) -> usize {
     }
 }
 
-/// Puts tiles through a tower some at a time; all at once where the pass is watched, since stages are shown whole.
+/// Runs tiles through a tower in groups. A watched pass runs all tiles at once, because it shows whole stages.
 ///
-/// pixels: [tiles, channels, S, S], `tower`: some of them → [their tokens, width] → [tiles, tokens, width].
+/// pixels: [tiles, channels, S, S] → [tiles, tokens, width]. `tower` maps the pixels of a group of tiles to
+/// [tiles of the group · tokens, width].
 /// Spec: C5.1a, C5.11a
 pub(super) fn in_groups<T: Real>(
     pass: &mut Pass<'_, T>,
@@ -45,7 +48,7 @@ pub(super) fn in_groups<T: Real>(
     features
 }
 
-/// Each patch through the embedding: [tiles · patches, d_v]. Spec: E5.1, E5.11, R3.14, R10.2
+/// The patch embedding of every patch: [tiles · patches, d_v]. Spec: E5.1, E5.11, R3.14, R10.2
 pub(super) fn embedded<T: Real>(
     pass: &Pass<'_, T>,
     embedding: &Linear,
@@ -56,7 +59,8 @@ pub(super) fn embedded<T: Real>(
     embedding.forward(pass, patches.view())
 }
 
-/// Shows the state after a layer; gives back what the pass continues with. x: [tiles · tokens, d_v] → the same.
+/// Shows the state after a layer and returns the state that the pass continues with.
+/// x: [tiles · tokens, d_v] → [tiles · tokens, d_v].
 pub(super) fn shown<T: Real>(pass: &mut Pass<'_, T>, layer: usize, x: Array2<T>, tokens: usize) -> Array2<T> {
     let (rows, d) = x.dim();
     pass.show_as(Stage::layer(Site::VisionOut, layer), [rows / tokens, tokens, d], x)
