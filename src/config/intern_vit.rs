@@ -83,7 +83,7 @@ impl InternVitConfig {
     /// Reads a `vision_config` of the makers' own code.
     ///
     /// # Errors
-    /// A field of the wrong type or size.
+    /// A field has the wrong type or size.
     pub(crate) fn own(scope: &Scope<'_>) -> Result<InternVitConfig> {
         Self::read(scope, &OWN)
     }

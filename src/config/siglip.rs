@@ -33,7 +33,7 @@ impl SiglipConfig {
     /// Reads a `vision_config`; absent fields take SigLIP's defaults.
     ///
     /// # Errors
-    /// A field of the wrong type or size.
+    /// A field has the wrong type or size.
     pub(crate) fn read(scope: &Scope<'_>) -> Result<SiglipConfig> {
         scope.model_type("siglip_vision_model", &["siglip_vision_model"])?;
         let hidden = scope.size("hidden_size", 768, (1, 1 << 20))?;

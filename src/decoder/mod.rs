@@ -45,7 +45,7 @@ impl Decoder {
     /// Loads the decoder's weights from a checkpoint.
     ///
     /// # Errors
-    /// A tensor that is missing or has another shape than the configuration says.
+    /// A tensor is missing, or its shape differs from the configuration.
     pub fn load(ck: &Names<'_>, config: &DecoderConfig) -> Result<Self> {
         let (v, d) = (config.vocab, config.hidden);
         let (embedding, head) = ck.embedding_and_head(v, d, config.tied)?;

@@ -1,4 +1,5 @@
-//! What a family gives: one trait, which its configuration has, and everything else comes from that.
+//! The definition of a family: the trait [`Family`], which the family's configuration implements. The rest of the
+//! library reaches a family only through this trait.
 
 use super::encoder::Encoder;
 use super::reader::Reader;
@@ -19,67 +20,69 @@ use std::sync::Arc;
 
 /// A model family, as the `config.json` of one checkpoint describes it.
 pub trait Family: Any + Debug + Send + Sync {
-    /// What is plain data.
+    /// The part of the family that is plain data.
     fn profile(&self) -> Profile<'_>;
 
-    /// What the checkpoint's image processor does.
+    /// The reader of images and videos, which does the same as the checkpoint's processor.
     ///
     /// # Errors
-    /// A missing or broken file, an unsupported setting, a disagreement between files.
+    /// A file is missing or damaged, a setting is not supported, or two files contradict each other.
     fn reader(&self, files: &Files) -> Result<Box<dyn Reader>>;
 
-    /// The rows of an image or a video, by what is known without its processor's files and without its pixels.
+    /// The rows of an image or a video, computed without the processor's files and without the pixels.
     ///
     /// # Errors
-    /// A size or a grid that the family does not take.
+    /// The family does not accept this size or grid.
     fn packing(&self, image: &Outline) -> Result<Packing>;
 
-    /// How many frames a video of so many rows has, where no grid tells.
+    /// The number of frames of a video with `rows` rows, if the video has no grid.
     fn frames(&self, rows: usize) -> usize {
         rows
     }
 
-    /// Where the rows of a prompt stand, its placeholders expanded: ids \[n\] → of n rows.
+    /// The positions of a prompt's rows. ids: \[n\], with expanded placeholders → positions of n rows.
     fn positions(&self, ids: &[u32], _images: &[PreparedImage]) -> Positions {
         Positions::in_order(ids.len())
     }
 
-    /// The conversation template of the family's own code, in checkpoints that name one instead of bringing a chat template.
+    /// The conversation template from the family's own code, for checkpoints that name such a template and contain no
+    /// chat template.
     ///
     /// # Errors
-    /// A name that is none. Spec: T4.9
+    /// There is no template with this name. Spec: T4.9
     fn conversation(&self, _files: &Files) -> Result<Option<Conversation>> {
         Ok(None)
     }
 
-    /// A token that ends an answer in the family's own code, whatever `generation_config.json` says. Spec: T4.9
+    /// A token that ends an answer in the family's own code, in addition to the tokens in `generation_config.json`.
+    /// Spec: T4.9
     ///
     /// # Errors
-    /// A file that is no JSON.
+    /// A file is not valid JSON.
     fn end(&self, _files: &Files) -> Result<Option<u32>> {
         Ok(None)
     }
 
-    /// Takes everything before the language model from a checkpoint.
+    /// Loads the encoder, the part of the model before the language model, from a checkpoint.
     ///
     /// # Errors
-    /// A tensor that is missing or has another shape than the configuration says.
+    /// A tensor is missing, or its shape differs from the configuration.
     fn encoder(&self, names: &Names<'_>) -> Result<Box<dyn Encoder>>;
 
-    /// What is to be said of the vision side beside the tower's sizes, for people.
+    /// A description of the vision side without the tower's sizes, for people.
     fn vision_words(&self) -> String;
 
-    /// The same for programs: an object.
+    /// A JSON object that describes the vision side without the sizes in [`Tower`], for programs.
     fn vision_fields(&self) -> Value;
 
-    /// What comes before the language model, in a line.
+    /// One line that describes the vision side, for people.
     fn vision_line(&self) -> String {
         let Tower { layers, used, hidden, heads, intermediate, .. } = self.profile().tower;
         let words = self.vision_words();
         format!("{layers} layers ({used} used), hidden {hidden}, {heads} heads, MLP {intermediate}, {words}")
     }
 
-    /// The same for programs: an object.
+    /// A JSON object that describes the vision side, for programs.
     fn vision_json(&self) -> Value {
         let Tower { layers, hidden, heads, intermediate, patch, .. } = self.profile().tower;
         let mut all = json!({
@@ -96,7 +99,7 @@ pub trait Family: Any + Debug + Send + Sync {
         self.profile().name
     }
 
-    /// The language model's part.
+    /// The language model's configuration.
     fn text(&self) -> &DecoderConfig {
         self.profile().text
     }
@@ -106,7 +109,8 @@ pub trait Family: Any + Debug + Send + Sync {
         self.profile().image_token
     }
 
-    /// The id that stands for a visual row in these ids: of an image, or, where there is no image, of a video.
+    /// The id that stands for a visual row in these ids: the video token if `ids` contains it and contains no image
+    /// token, else the image token.
     fn visual_token(&self, ids: &[u32]) -> u32 {
         let Profile { image_token, video_token, .. } = self.profile();
         video_token.filter(|video| ids.contains(video) && !ids.contains(&image_token)).unwrap_or(image_token)
@@ -114,18 +118,18 @@ pub trait Family: Any + Debug + Send + Sync {
 }
 
 impl dyn Family {
-    /// The configuration itself, where the family is an `F`.
+    /// The configuration as type `F`; none if the family is another type.
     pub fn as_a<F: Family>(&self) -> Option<&F> {
         (self as &dyn Any).downcast_ref()
     }
 }
 
-/// What a family says of itself in plain data.
+/// The plain data of a family.
 #[derive(Debug, Clone, Copy)]
 pub struct Profile<'a> {
     /// The `model_type`.
     pub name: &'static str,
-    /// The language model's part.
+    /// The language model's configuration.
     pub text: &'a DecoderConfig,
     /// The vision tower's sizes.
     pub tower: Tower,
@@ -133,9 +137,9 @@ pub struct Profile<'a> {
     pub image_token: u32,
     /// The id that stands for a row of a video in the prompt, in families that read videos.
     pub video_token: Option<u32>,
-    /// One of our names of tensors → the names that checkpoints may use for it, in order of preference.
+    /// Maps one of our tensor names to the names that checkpoints may use for that tensor, in order of preference.
     pub names: fn(&str) -> Vec<String>,
-    /// How pixels lie.
+    /// The layout of the pixels.
     pub pixels: PixelLayout,
 }
 
@@ -144,57 +148,59 @@ pub struct Profile<'a> {
 pub struct Tower {
     /// Layers in the checkpoint.
     pub layers: usize,
-    /// Those that are computed: layers after the last one needed are not.
+    /// Layers that are computed. Layers after the last needed layer are not computed.
     pub used: usize,
     /// d_v: width of a row.
     pub hidden: usize,
     /// Number of heads.
     pub heads: usize,
-    /// Width of its MLP.
+    /// Width of the MLP.
     pub intermediate: usize,
     /// p: side of a patch in pixels.
     pub patch: usize,
 }
 
-/// An image or a video of which everything is known but the pixels.
+/// The known data of an image or a video without its pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outline {
     /// Height and width as decoded.
     pub size: (usize, usize),
     /// Time, height and width in patches, in families that read images of any size.
     pub grid: Option<[usize; 3]>,
-    /// How many images the prompt has, this one among them.
+    /// The number of images in the prompt, including this image.
     pub of: usize,
-    /// How many frames, where it is a video.
+    /// The number of frames, if this is a video.
     pub frames: Option<usize>,
 }
 
-/// What the registry knows of a family.
+/// A family's entry in the registry.
 pub(crate) struct Entry {
-    /// What people call it.
+    /// The family's name for people.
     pub title: &'static str,
-    /// Whether it reads videos here.
+    /// Whether this library reads videos for the family.
     pub videos: bool,
-    /// Its `model_type`s, and how each is read.
+    /// The family's `model_type`s, each with the function that reads its `config.json`.
     pub kinds: &'static [(&'static str, Read)],
-    /// The shapes of public models of it.
+    /// The shapes of the family's public models.
     pub shapes: &'static [Shape],
 }
 
-/// Reads and checks a `config.json`; some families read other files too.
+/// Reads and checks a `config.json`. Some families also read other files.
 pub(crate) type Read = fn(&Files, &Scope<'_>) -> Result<Arc<dyn Family>>;
 
-/// The shape of a public model, to be measured without its weights. Source: its `config.json` on the Hugging Face hub.
+/// The shape of a public model, for measurements without the model's weights. Source: the model's `config.json` on the
+/// Hugging Face hub.
 pub(crate) struct Shape {
-    /// What it is called.
+    /// The shape's name.
     pub name: &'static str,
-    /// The language model: hidden, MLP, layers, heads, KV heads.
+    /// Sizes of the language model: hidden, MLP, layers, heads, KV heads.
     pub sizes: [usize; 5],
     /// V: number of token ids.
     pub vocab: usize,
     /// Whether the head is the embedding matrix.
     pub tied: bool,
-    /// The whole `config.json`, from these and the number of token ids; what is left out is transformers' default.
+    /// Makes the whole `config.json` from this shape and the number of token ids. Fields that are left out take
+    /// transformers' defaults.
     pub config: Whole,
 }
 

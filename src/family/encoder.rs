@@ -1,4 +1,4 @@
-//! What comes before the language model: pixels in, visual rows out, in either container.
+//! The part of a model before the language model: it maps pixels to visual rows, in f32 or in f64 (the two containers).
 
 use crate::input::prepared::Prepared;
 use crate::num::{ByContainer, Real};
@@ -6,13 +6,14 @@ use crate::pass::Pass;
 use ndarray::Array2;
 use std::fmt::Debug;
 
-/// The vision tower and the projector of a model, written once for both containers.
+/// The vision tower and the projector of a model, with one generic implementation for both containers.
 pub trait Encode: Debug + Send + Sync {
-    /// The visual rows of the prompt's images, of which there is at least one, in prompt order: [n_v, d].
+    /// The visual rows of the prompt's images, in prompt order: [n_v, d]. The prompt has at least one image.
     fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared) -> Array2<T>;
 }
 
-/// The same of a model whose family is not known: `encode` picks the method of the container.
+/// [`Encode`] as a trait object, for a model whose family is not known at compile time. `encode` calls the method for
+/// its container.
 pub trait Encoder: Debug + Send + Sync {
     /// [`Encode::encode`] in f32.
     fn encode_f32(&self, pass: &mut Pass<'_, f32>, prompt: &Prepared) -> Array2<f32>;
@@ -31,7 +32,8 @@ impl<E: Encode> Encoder for E {
 }
 
 impl dyn Encoder {
-    /// The visual rows of the prompt's images, of which there is at least one, in prompt order: [n_v, d]. Spec: E5.1–E5.15
+    /// The visual rows of the prompt's images, in prompt order: [n_v, d]. The prompt has at least one image.
+    /// Spec: E5.1–E5.15
     pub fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared) -> Array2<T> {
         struct Method;
         impl ByContainer for Method {

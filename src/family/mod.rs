@@ -1,8 +1,9 @@
-//! Model families. A family is a folder here and its line in the registry below; nothing outside names one.
+//! Model families. A family is a folder here and one line in the registry below. No code outside this folder names a
+//! family.
 //!
-//! A family's configuration is a [`Family`]: it gives the names of tensors, the image reader, positions and the encoder. Each is
-//! built from the parts that families share, in [`input`](crate::input), [`vision`](crate::vision) and
-//! [`layer`](crate::layer). How to add one: `docs/adding-a-family.md`. Spec: chapters 04 and 05
+//! A family's configuration implements [`Family`]. It gives the tensor names, the image reader, the positions and the
+//! encoder. A family builds them from shared parts in [`input`](crate::input), [`vision`](crate::vision) and
+//! [`layer`](crate::layer). To add a family, see `docs/adding-a-family.md`. Spec: chapters 04 and 05
 
 pub mod definition;
 pub mod encoder;
@@ -23,7 +24,7 @@ use definition::Entry;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
-/// The registry: all families, a line each.
+/// The registry: one line for each family.
 static ALL: [Entry; 3] = [llava_onevision::ENTRY, qwen2_vl::ENTRY, internvl::ENTRY];
 
 /// Reads and checks `config.json`.
@@ -38,8 +39,8 @@ static ALL: [Entry; 3] = [llava_onevision::ENTRY, qwen2_vl::ENTRY, internvl::ENT
 /// ```
 ///
 /// # Errors
-/// The file is missing or no JSON; the model type is unknown; a field is missing, of the wrong type, out of range, at
-/// odds with another, or asks for something that is not supported. The message names the field.
+/// The file is missing or not valid JSON; the model type is unknown; a field is missing, has the wrong type, is out of
+/// range, contradicts another field, or asks for something that is not supported. The message names the field.
 pub fn load(files: &Files) -> Result<Arc<dyn Family>> {
     let label = files.label("config.json");
     let Some(map) = json::load(files, "config.json")? else {
@@ -49,7 +50,7 @@ pub fn load(files: &Files) -> Result<Arc<dyn Family>> {
     read(files, &label, &map)
 }
 
-/// What is in a `config.json`; label: for messages.
+/// Reads the contents of a `config.json`. label: the file's name in messages.
 fn read(files: &Files, label: &str, map: &Map<String, Value>) -> Result<Arc<dyn Family>> {
     let scope = Scope::new(label, map);
     let kinds: Vec<_> = ALL.iter().flat_map(|entry| entry.kinds).collect();
@@ -61,8 +62,8 @@ fn read(files: &Files, label: &str, map: &Map<String, Value>) -> Result<Arc<dyn 
     read(files, &scope)
 }
 
-/// All that [`load`] would complain about, one complaint after the other: each field complained of is left out, so that its
-/// default stands in for what follows. The family is given where there is no complaint.
+/// Collects all errors that [`load`] could report. After each error, the survey removes the field with the error and
+/// reads again with the field's default. It returns the family only if there is no error.
 pub(crate) fn survey(files: &Files) -> (Option<Arc<dyn Family>>, Vec<Error>) {
     let label = files.label("config.json");
     let mut map = match json::load(files, "config.json") {
@@ -77,7 +78,7 @@ pub(crate) fn survey(files: &Files) -> (Option<Arc<dyn Family>>, Vec<Error>) {
         };
         let field = e.at.strip_prefix(&format!("{label}: ")).unwrap_or_default();
         let removed = json::remove(&mut map, field);
-        // A complaint about a default is only the consequence of the one before.
+        // An error about a default is only a consequence of the previous error.
         if removed || problems.is_empty() {
             problems.push(e);
         }
@@ -87,15 +88,15 @@ pub(crate) fn survey(files: &Files) -> (Option<Arc<dyn Family>>, Vec<Error>) {
     }
 }
 
-/// The names of the public models whose shapes are known.
+/// The names of the public models whose shapes are in the registry.
 pub fn shapes() -> Vec<&'static str> {
     ALL.iter().flat_map(|entry| entry.shapes).map(|shape| shape.name).collect()
 }
 
-/// The configuration of a public model, its vocabulary cut to `vocab` if given.
+/// The configuration of a public model. If `vocab` is given, it replaces the size of the vocabulary.
 ///
 /// # Errors
-/// No shape of this name; a vocabulary that cannot be.
+/// There is no shape with this name, or the size of the vocabulary is not valid.
 ///
 /// ```
 /// let config = aircache::family::shape("llava-ov-0.5b", Some(32000))?;
@@ -111,7 +112,7 @@ pub fn shape(name: &str, vocab: Option<usize>) -> Result<Arc<dyn Family>> {
     read(&Files::Embedded(&[]), name, &map)
 }
 
-/// What is said about a video that a family without videos is given.
+/// The error for a video that is given to a family without video support.
 pub fn reads_no_videos(family: &dyn Family) -> Error {
     let title = |name: &str| {
         let entry = ALL.iter().find(|entry| entry.kinds.iter().any(|(model_type, _)| *model_type == name));

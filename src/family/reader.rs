@@ -1,4 +1,5 @@
-//! What a checkpoint's image processor does: how pixels become tiles or patches, and which prompt rows they take.
+//! The traits of image and video readers: they turn pixels into tiles or patches and determine the visual rows in the
+//! prompt, as the checkpoint's processor does.
 
 use crate::error::{Result, ensure};
 use crate::input::image::{self, Image};
@@ -9,47 +10,48 @@ use crate::input::video;
 use ndarray::ArrayD;
 use std::fmt::Debug;
 
-/// One image or video cut into tiles or patches, and its grid (time, height and width in patches) in families that read images
-/// of any size.
+/// One image or video cut into tiles or patches. Families that read images of any size also give its grid: time, height
+/// and width in patches.
 pub type Cut = (ArrayD<f32>, Option<[usize; 3]>);
 
-/// A checkpoint's way to read images, and videos if the family does.
+/// Reads images as the checkpoint's processor does, and videos if the family reads videos.
 pub trait Reader: Debug + Send + Sync {
-    /// What the files say.
+    /// The settings in the checkpoint's files.
     fn settings(&self) -> &Settings;
 
-    /// The same, to be changed.
+    /// The settings, for changes.
     fn settings_mut(&mut self) -> &mut Settings;
 
-    /// A rendered prompt as it is tokenized: one placeholder an image, with the marks around it that the processor writes.
+    /// The text that is tokenized for a rendered prompt: one placeholder for each image, between the marks that the
+    /// processor writes.
     fn marked(&self, rendered: String, _images: usize) -> String {
         rendered
     }
 
-    /// How an image becomes prompt rows, in a line.
+    /// One line that describes how an image becomes prompt rows.
     fn line(&self) -> String;
 
-    /// The rows of an image of `size` = (height, width), one of `of` images of the prompt.
+    /// The rows of one image of `size` = (height, width). The prompt has `of` images in total.
     ///
     /// # Errors
-    /// A size that the family does not take.
+    /// The family does not accept this size.
     fn packing(&self, size: (usize, usize), of: usize) -> Result<Packing>;
 
-    /// The pixels of an image, one of `of` of the prompt.
+    /// The pixels of one image. The prompt has `of` images in total.
     ///
     /// # Errors
-    /// A size that the family does not take.
+    /// The family does not accept this size.
     fn pixels(&self, image: &Image, of: usize) -> Result<Cut>;
 
-    /// The same for videos, in families that read videos.
+    /// The video reader, in families that read videos.
     fn videos(&self) -> Option<&dyn VideoReader> {
         None
     }
 
-    /// An image, one of `of` of the prompt, ready for the vision tower.
+    /// Prepares one image for the vision tower. The prompt has `of` images in total.
     ///
     /// # Errors
-    /// A size that the family does not take; a colour mode that the settings refuse.
+    /// The family does not accept the image's size, or the settings refuse its colour mode.
     fn prepare(&self, image: &Image, of: usize) -> Result<PreparedImage> {
         ensure!(
             self.settings().convert_rgb || image.was_rgb(),
@@ -64,30 +66,30 @@ pub trait Reader: Debug + Send + Sync {
     }
 }
 
-/// A checkpoint's way to read videos, which are lists of frames of one size, in order.
+/// Reads videos as the checkpoint's processor does. A video is a list of frames of one size, in order.
 pub trait VideoReader {
-    /// How a video becomes prompt rows, in a line.
+    /// One line that describes how a video becomes prompt rows.
     ///
     /// # Errors
-    /// What is wrong with the video processor's settings.
+    /// The video processor's settings are invalid.
     fn line(&self) -> Result<String>;
 
     /// The rows of a video of `frames` frames of `size` = (height, width).
     ///
     /// # Errors
-    /// What is wrong with the video processor's settings; a size that the family does not take. Spec: E4.22, E4.23
+    /// The video processor's settings are invalid, or the family does not accept this size. Spec: E4.22, E4.23
     fn packing(&self, frames: usize, size: (usize, usize)) -> Result<Packing>;
 
     /// The pixels of a video.
     ///
     /// # Errors
-    /// As [`packing`](Self::packing). Spec: E4.22, E4.23
+    /// The errors of [`packing`](Self::packing). Spec: E4.22, E4.23
     fn pixels(&self, frames: &[Image]) -> Result<Cut>;
 
-    /// A video, ready for the vision tower.
+    /// Prepares a video for the vision tower.
     ///
     /// # Errors
-    /// As [`video::one_size`] and [`packing`](Self::packing). Spec: E4.22, E4.23
+    /// The errors of [`video::one_size`] and [`packing`](Self::packing). Spec: E4.22, E4.23
     fn prepare(&self, frames: &[Image]) -> Result<PreparedImage> {
         let size = video::one_size(frames)?;
         let (pixels, grid) = self.pixels(frames)?;

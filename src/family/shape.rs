@@ -1,10 +1,10 @@
-//! The shapes of public models, for measuring without their weights.
+//! The shapes of public models, for measurements without the models' weights.
 
 use super::definition::{Shape, Whole};
 use serde_json::{Value, json};
 
 impl Shape {
-    /// A shape: see its fields.
+    /// A shape with these fields.
     pub(super) const fn new(name: &'static str, sizes: [usize; 5], vocab: usize, tied: bool, config: Whole) -> Shape {
         Shape { name, sizes, vocab, tied, config }
     }
@@ -20,7 +20,7 @@ impl Shape {
     }
 }
 
-/// The id of a visual row in a vocabulary that may be cut.
+/// The id that stands for a visual row, in a vocabulary that may be cut to `vocab` ids.
 pub(super) fn image_token(vocab: usize) -> usize {
     151_646.min(vocab.saturating_sub(1))
 }

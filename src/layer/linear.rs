@@ -21,7 +21,7 @@ impl Linear {
     /// Loads `name.weight`, [outputs, inputs], and, if `bias`, also `name.bias`, \[outputs\].
     ///
     /// # Errors
-    /// A tensor that is missing or has another shape.
+    /// A tensor is missing, or its shape is wrong.
     pub fn load(names: &Names<'_>, name: &str, outputs: usize, inputs: usize, bias: bool) -> Result<Linear> {
         Ok(Linear {
             weight: names.matrix(&format!("{name}.weight"), outputs, inputs)?,

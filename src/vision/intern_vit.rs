@@ -30,7 +30,7 @@ impl InternVit {
     /// Loads the weights of the tower's first `used` layers from a checkpoint.
     ///
     /// # Errors
-    /// A tensor that is missing or has another shape than the configuration says.
+    /// A tensor is missing, or its shape differs from the configuration.
     pub fn load(ck: &Names<'_>, config: &InternVitConfig, used: usize) -> Result<Self> {
         let (d, c) = (config.hidden, config);
         let linear = |name: String, outputs, inputs, bias| Linear::load(ck, &name, outputs, inputs, bias);

@@ -27,7 +27,7 @@ impl Siglip {
     /// Loads the weights of the tower's first `used` layers from a checkpoint.
     ///
     /// # Errors
-    /// A tensor that is missing or has another shape than the configuration says.
+    /// A tensor is missing, or its shape differs from the configuration.
     pub fn load(ck: &Names<'_>, config: &SiglipConfig, used: usize) -> Result<Self> {
         let (d, mlp, c) = (config.hidden, config.intermediate, config);
         let linear = |name: String, outputs, inputs| Linear::load(ck, &name, outputs, inputs, true);

@@ -1,4 +1,4 @@
-//! InternVL2's `config.json`: of its own code (`internvl_chat`), and of transformers (`internvl`).
+//! InternVL2's `config.json`, in the form of its own code (`internvl_chat`) and in transformers' form (`internvl`).
 //!
 //! Source: InternVL2's `*_internvl_chat.py`; transformers 5.17, `models/internvl/configuration_internvl.py`.
 
@@ -19,34 +19,34 @@ pub struct InternVlConfig {
     pub vision: InternVitConfig,
     /// The id that stands for a visual row in the prompt.
     pub image_token: u32,
-    /// The state of the tower that is read: 0 = embeddings, k = after layer k.
+    /// The hidden state of the tower that the projector reads: 0 = embeddings, k = after layer k.
     pub feature_layer: usize,
-    /// m: side in patches of the square that becomes one row.
+    /// m: the side, in patches, of the square that becomes one row.
     pub merge: usize,
-    /// Whether the rows of a tile go down its columns (`ps_version` v1).
+    /// Whether the rows of a tile are in column order (`ps_version` v1).
     pub transposed: bool,
     /// The projector's activation.
     pub activation: Activation,
-    /// The fewest and the most tiles of an image, the thumbnail not counted; none: each image is one tile. In transformers'
-    /// form the image processor's file says.
+    /// The minimum and maximum number of tiles of an image, without the thumbnail. If none, each image is one tile. In
+    /// transformers' form, the image processor's file holds the two numbers.
     pub tiles: Option<(usize, usize)>,
-    /// Whether a tile of the whole image follows where there are several.
+    /// Whether a tile of the whole image follows if the image has several tiles.
     pub thumbnail: bool,
-    /// The conversation template's name in InternVL2's own form; none in transformers'.
+    /// The name of the conversation template in InternVL2's own form; none in transformers' form.
     pub template: Option<String>,
 }
 
-/// The token of a visual row.
+/// The token that stands for a visual row in the prompt.
 pub(super) const CONTEXT: &str = "<IMG_CONTEXT>";
-/// The most tiles of an image that are counted through.
+/// The largest number of tiles that a configuration may allow for an image. It bounds the search for a grid.
 const MOST_TILES: usize = 256;
 const FRACTION: &str = "one over a whole number that divides the patches along a tile's side";
 
 impl InternVlConfig {
-    /// Reads the outermost object of InternVL2's own form; the placeholder's id stands in the tokenizer's files.
+    /// Reads the outermost object of InternVL2's own form. The placeholder's id comes from the tokenizer's files.
     ///
     /// # Errors
-    /// A field of the wrong type or size, at odds with another, or one that asks for what is not supported.
+    /// A field has the wrong type or size, contradicts another field, or asks for something that is not supported.
     pub(crate) fn own(files: &Files, scope: &Scope<'_>) -> Result<InternVlConfig> {
         let vision = InternVitConfig::own(&scope.inner("vision_config")?)?;
         let kinds = [&Defaults::QWEN2, &Defaults::INTERNLM2, &Defaults::LLAMA];
@@ -97,7 +97,7 @@ impl InternVlConfig {
     /// Reads the outermost object of transformers' form.
     ///
     /// # Errors
-    /// As [`own`](Self::own).
+    /// The errors of [`own`](Self::own).
     pub(crate) fn transformers(files: &Files, scope: &Scope<'_>) -> Result<InternVlConfig> {
         let mut vision = InternVitConfig::transformers(&scope.inner("vision_config")?)?;
         let mut text = DecoderConfig::one_of(scope, "text_config", &[&Defaults::QWEN2, &Defaults::LLAMA])?;
@@ -110,7 +110,7 @@ impl InternVlConfig {
         let rows = (vision.side() / merge).pow(2);
         let told = scope.size("image_seq_length", 256, (1, 1 << 24))?;
         ensure!(told == rows, scope.at("image_seq_length"), format!("{rows}, the rows of a tile"), told);
-        // The last norm is that of the tower's result, not of a state that is asked for by number.
+        // The last norm applies to the tower's final output only. It does not apply to a state chosen by its number.
         vision.last_norm &= matches!(scope.get("vision_feature_layer").map(Value::as_i64), None | Some(Some(-1)));
         Ok(InternVlConfig {
             image_token,
@@ -126,7 +126,7 @@ impl InternVlConfig {
         })
     }
 
-    /// Rows along a side of a tile.
+    /// Number of rows along a side of a tile.
     pub fn rows_along(&self) -> usize {
         self.vision.side() / self.merge
     }
@@ -144,7 +144,7 @@ impl InternVlConfig {
     }
 }
 
-/// The fewest and the most tiles, as the image processor's file says. Spec: T4.8
+/// The minimum and maximum number of tiles in the image processor's file. Spec: T4.8
 fn tiles(files: &Files) -> Result<(usize, usize)> {
     let (label, map) = (files.label(settings::PROCESSOR), json::load(files, settings::PROCESSOR)?.unwrap_or_default());
     let nested = Scope::new(&label, &map).object("image_processor")?;
@@ -160,7 +160,7 @@ fn tiles(files: &Files) -> Result<(usize, usize)> {
     Ok((few, most))
 }
 
-/// m, one over `downsample_ratio`.
+/// m = 1 / `downsample_ratio`.
 fn merge(scope: &Scope<'_>, vision: &InternVitConfig) -> Result<usize> {
     let ratio = scope.number("downsample_ratio", 0.5, |x| x > 0.0 && x <= 1.0, FRACTION)?;
     let merge = (1.0 / ratio) as usize;

@@ -1,4 +1,5 @@
-//! The conversation templates in InternVL2's own code, which its checkpoints name instead of bringing a template.
+//! The conversation templates in InternVL2's own code. An InternVL2 checkpoint names one of these templates and does
+//! not contain a template of its own.
 //!
 //! Source: InternVL2's `conversation.py` and `InternVLChatModel.chat`. Spec: T4.9
 
@@ -38,16 +39,16 @@ fn find(name: &str) -> Option<Conversation> {
     CONVERSATIONS.into_iter().find(|c| c.name == name)
 }
 
-/// The template of this name; `at` is where it stands.
+/// The template with this name. `at`: the file and field of the name, for messages.
 ///
 /// # Errors
-/// There is none.
+/// There is no template with this name.
 pub fn conversation(name: &str, at: &str) -> Result<Conversation> {
     let known = || CONVERSATIONS.map(|c| c.name).join(", ");
     find(name).ok_or_else(|| Error::new(at, format!("one of {}", known()), name))
 }
 
-/// The token that ends an answer by the template of this name.
+/// The token that ends an answer in the template with this name.
 pub(super) fn end(name: &str) -> &'static str {
     find(name).map_or("<|im_end|>", |c| c.separator.trim_end())
 }

@@ -1,5 +1,5 @@
-//! InternVL2: InternViT over tiles, pixel shuffle, a projector with a norm; each tile's rows one after the other.
-//! Source: InternVL2's `modeling_internvl_chat.py`; transformers `modeling_internvl.py`.
+//! InternVL2's encoder: InternViT over tiles, pixel shuffle, a projector with a norm. The rows of a tile are
+//! consecutive. Source: InternVL2's `modeling_internvl_chat.py`; transformers `modeling_internvl.py`.
 
 use super::config::InternVlConfig;
 use crate::config::NormKind;
@@ -14,10 +14,10 @@ use crate::vision::{InternVit, Projector, shuffled};
 use crate::weights::Names;
 use ndarray::{Array2, Array4};
 
-/// ε of the projector's layer norm, PyTorch's default.
+/// ε of the projector's layer norm; PyTorch's default.
 const EPS: f64 = 1e-5;
 
-/// What comes before the language model.
+/// The part of the model before the language model: tower and projector.
 #[derive(Debug, Clone)]
 pub(super) struct InternVl {
     pub merge: usize,
@@ -26,10 +26,10 @@ pub(super) struct InternVl {
     pub projector: Projector,
 }
 
-/// The projector, which makes a row of the language model of every square of patches.
+/// Loads the projector, which turns each square of patches into one row of the language model.
 ///
 /// # Errors
-/// A tensor that is missing or has another shape than the configuration says.
+/// A tensor is missing, or its shape differs from the configuration.
 pub fn projector(names: &Names<'_>, config: &InternVlConfig) -> Result<Projector> {
     let (square, d) = (config.vision.hidden * config.merge.pow(2), config.text.hidden);
     let linear = |name: &str, inputs| Linear::load(names, &format!("projector.{name}"), d, inputs, true);

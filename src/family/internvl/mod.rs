@@ -1,4 +1,5 @@
-//! InternVL2, in its own form and transformers': InternViT over tiles, pixel shuffle, Qwen2, InternLM2 or Llama.
+//! InternVL2, in its own form and in transformers' form: InternViT over tiles, pixel shuffle, and Qwen2, InternLM2 or
+//! Llama as the decoder.
 
 mod config;
 mod conversations;
@@ -32,12 +33,12 @@ pub(super) const ENTRY: Entry = Entry {
     ],
     shapes: &[
         Shape::new("internvl2-1b", [896, 4864, 24, 14, 2], 151_655, false, |s, vocab| of_shape("qwen2", s, vocab)),
-        // InternLM2 computes what Llama does, its three projections in one matrix.
+        // InternLM2 computes the same function as Llama, but stores its three projections in one matrix.
         Shape::new("internvl2-8b", [4096, 14_336, 32, 32, 8], 92_553, false, |s, vocab| of_shape("llama", s, vocab)),
     ],
 };
 
-/// In transformers' form.
+/// A `config.json` in transformers' form.
 fn of_shape(text: &str, shape: &Shape, vocab: usize) -> Value {
     json!({
         "model_type": "internvl", "text_config": shape.text(text, vocab), "tie_word_embeddings": shape.tied,

@@ -1,9 +1,9 @@
-//! InternVL2's names of tensors: in its own form, with either kind of decoder, and in transformers'.
+//! InternVL2's tensor names: in its own form with either kind of decoder, and in transformers' form.
 //! Source: the names in checkpoints on the hub; transformers 5.17, `conversion_mapping.py`.
 
 use crate::weights::names::renamed;
 
-/// The names in InternVL2's own checkpoints, with Qwen2's or Llama's decoder.
+/// The names in InternVL2's own checkpoints with Qwen2's or Llama's decoder.
 ///
 /// ```
 /// let names = aircache::family::internvl::names::own;
@@ -33,7 +33,7 @@ pub fn own(ours: &str) -> Vec<String> {
     renamed(PARTS, if ours.starts_with("vision.") { LAYER } else { &[] }, ours)
 }
 
-/// The names in InternVL2's own checkpoints, with InternLM2's decoder.
+/// The names in InternVL2's own checkpoints with InternLM2's decoder.
 ///
 /// ```
 /// let names = aircache::family::internvl::names::own_internlm2;
@@ -57,7 +57,7 @@ pub fn own_internlm2(ours: &str) -> Vec<String> {
     if PARTS.iter().any(|(own, _)| ours.starts_with(own)) { renamed(PARTS, LAYER, ours) } else { own(ours) }
 }
 
-/// The names that InternVL checkpoints of transformers may use, in order of preference.
+/// The names that InternVL checkpoints in transformers' form may use, in order of preference.
 ///
 /// ```
 /// let names = aircache::family::internvl::names::transformers("vision.layers.3.out.weight");

@@ -1,8 +1,9 @@
-//! InternVL2's image processor: an image in a grid of tiles of the closest shape, then once more as a whole.
+//! InternVL2's image processor: it cuts an image into the grid of tiles whose shape is closest, then adds the whole
+//! image as one more tile.
 //!
-//! In its own form the code reads `config.json` alone, resizes with Pillow and knows ImageNet's mean; in transformers' form
-//! the processor's files say. Source: InternVL2's `dynamic_preprocess` and `chat`; transformers 5.17
-//! `GotOcr2ImageProcessor`, `InternVLProcessor`. Spec: T4.8, E4.15–E4.17
+//! InternVL2's own code reads only `config.json`, resizes with Pillow and has ImageNet's mean built in. In
+//! transformers' form, the processor's files hold these settings. Source: InternVL2's `dynamic_preprocess` and `chat`;
+//! transformers 5.17 `GotOcr2ImageProcessor`, `InternVLProcessor`. Spec: T4.8, E4.15–E4.17
 
 use super::config::{CONTEXT, InternVlConfig};
 use crate::error::Result;
@@ -12,18 +13,18 @@ use crate::input::{Image, Packing, Pixels, Section, Settings, Tiling, sections};
 use crate::kernel::resample::{Filter, Resampler};
 use serde_json::Value;
 
-/// What a checkpoint's processor does with images.
+/// Reads images as a checkpoint's processor does.
 #[derive(Debug, Clone)]
 pub struct InternVlReader {
-    /// What its files say, or its code.
+    /// The settings from the checkpoint's files, or from InternVL2's own code.
     pub settings: Settings,
     /// How images are cut.
     pub tiling: Tiling,
-    /// What a rendered prompt says where an image stands, and the texts around its rows.
+    /// The mark that stands for an image in a rendered prompt, then the texts before and after the image's rows.
     marks: [String; 3],
 }
 
-/// What InternVL2's own code does. Spec: T4.8
+/// The settings of InternVL2's own code. Spec: T4.8
 const OWN: Pixels = Pixels {
     resize: true,
     filter: Filter::Bicubic,
@@ -39,7 +40,7 @@ impl InternVlReader {
     /// The reader of a checkpoint.
     ///
     /// # Errors
-    /// In transformers' form: as [`Settings`]; a disagreement with `config.json`. Spec: T4.8, C4.12
+    /// In transformers' form: the errors of [`Settings`]; a contradiction to `config.json`. Spec: T4.8, C4.12
     pub fn load(files: &Files, config: &InternVlConfig) -> Result<InternVlReader> {
         let marks = |mark: &str, start: &str, end: &str| [mark, start, end].map(String::from);
         let tiling = config.tiling();
@@ -71,7 +72,7 @@ impl Reader for InternVlReader {
         &mut self.settings
     }
 
-    /// A start mark, one placeholder and an end mark where each of `images` stands. Spec: D4.6
+    /// Replaces the mark of each image by a start mark, one placeholder and an end mark. Spec: D4.6
     fn marked(&self, rendered: String, images: usize) -> String {
         let [mark, start, end] = &self.marks;
         let token = &self.settings.image_token;
@@ -97,7 +98,7 @@ impl Reader for InternVlReader {
     }
 }
 
-/// What the processor's files say that the model knows too. Spec: C4.12
+/// Checks the fields that both the processor's files and `config.json` define. Spec: C4.12
 fn agree(files: &Files, images: &Section, processor: Option<&Section>, config: &InternVlConfig) -> Result<()> {
     let model = files.label("config.json");
     images.class("GotOcr2ImageProcessor")?;

@@ -1,7 +1,7 @@
 //! LLaVA-OneVision's `config.json`, in the 4.x and the 5.x form.
 //!
-//! Source: transformers 5.17, `models/llava_onevision/configuration_llava_onevision.py`; how features are picked and
-//! `vision_aspect_ratio` is read: `modeling_llava_onevision.py`.
+//! Source: transformers 5.17, `models/llava_onevision/configuration_llava_onevision.py`; the choice of features and the
+//! reading of `vision_aspect_ratio`: `modeling_llava_onevision.py`.
 
 use crate::config::defaults::Defaults;
 use crate::config::json::{Scope, integer, kind, state_of};
@@ -19,14 +19,14 @@ pub struct LlavaOnevisionConfig {
     pub vision: SiglipConfig,
     /// The id that stands for a visual row in the prompt.
     pub image_token: u32,
-    /// The id that stands for a row of a video; none where it is past the vocabulary.
+    /// The id that stands for a row of a video; none if the configured id is outside the vocabulary.
     pub video_token: Option<u32>,
-    /// Resolutions (height, width) that an image may be tiled at, in the file's order.
+    /// Resolutions (height, width) at which an image may be tiled, in the file's order.
     pub pinpoints: Vec<(usize, usize)>,
-    /// N of `anyres_max_N`: past 1.1² · N tiles' worth of tokens the grid is shrunk.
+    /// N of `anyres_max_N`. If a grid has more tokens than 1.1² · N tiles, it is shrunk.
     pub max_tiles: usize,
-    /// The vision layers whose outputs the projector reads, concatenated: index into the hidden states, 0 = embeddings,
-    /// k = after layer k; resolved from negative numbers.
+    /// The hidden states that the projector reads, concatenated: 0 = embeddings, k = after layer k. Negative numbers in
+    /// the file are already resolved.
     pub feature_layers: Vec<usize>,
     /// Whether the first token of each tile is dropped (`vision_feature_select_strategy` = `default`).
     pub drop_first: bool,
@@ -36,7 +36,7 @@ pub struct LlavaOnevisionConfig {
     pub projector_bias: bool,
 }
 
-/// The tower that transformers gives a configuration without a `vision_config`.
+/// The tower that transformers uses for a configuration without a `vision_config`.
 const TOWER: SiglipConfig = SiglipConfig {
     hidden: 1152,
     layers: 26,
@@ -53,16 +53,16 @@ impl LlavaOnevisionConfig {
     /// Reads the outermost object.
     ///
     /// # Errors
-    /// A field of the wrong type or size, at odds with another, or one that asks for what is not supported.
+    /// A field has the wrong type or size, contradicts another field, or asks for something that is not supported.
     pub(crate) fn read(scope: &Scope<'_>) -> Result<LlavaOnevisionConfig> {
         let mut text = DecoderConfig::one_of(scope, "text_config", &[&Defaults::QWEN2])?;
-        // The head is tied where either place says so (transformers' `__post_init__`).
+        // The head is tied if either object says so (transformers' `__post_init__`).
         text.tied |= scope.boolean("tie_word_embeddings", false)?;
         let vision = match scope.object("vision_config")? {
             Some(inner) => SiglipConfig::read(&inner)?,
             None => TOWER,
         };
-        // `image_token_id` is an alias that is set after `image_token_index` and so wins.
+        // `image_token_id` is an alias. transformers sets it after `image_token_index`, so the alias wins.
         let key = if scope.get("image_token_id").is_some() { "image_token_id" } else { "image_token_index" };
         let image_token = scope.token_below(key, 151_646, text.vocab)?;
         let video = if scope.get("video_token_id").is_some() { "video_token_id" } else { "video_token_index" };
@@ -81,7 +81,7 @@ impl LlavaOnevisionConfig {
         })
     }
 
-    /// Tower layers that are computed: up to the last one whose output is read.
+    /// The number of tower layers that are computed: all layers up to the last one whose output is read.
     pub fn used_layers(&self) -> usize {
         self.feature_layers.iter().copied().max().unwrap_or(0)
     }
@@ -98,7 +98,7 @@ impl LlavaOnevisionConfig {
     }
 }
 
-/// transformers' 36 grids of 384 px tiles, up to 6 × 6. Spec: T4.4
+/// The default of transformers: 36 grids of 384 px tiles, up to 6 × 6. Spec: T4.4
 pub(super) fn default_pinpoints() -> Vec<(usize, usize)> {
     (1..=6).flat_map(|h| (1..=6).map(move |w| (384 * h, 384 * w))).collect()
 }
@@ -139,7 +139,7 @@ fn max_tiles(scope: &Scope<'_>) -> Result<usize> {
     })
 }
 
-/// Indices into the hidden states (0 = embeddings, k = after layer k), negative ones counted from the end.
+/// Indices into the hidden states (0 = embeddings, k = after layer k). Negative indices count from the end.
 fn feature_layers(scope: &Scope<'_>, layers: usize) -> Result<Vec<usize>> {
     match scope.get("vision_feature_layer") {
         None => Ok(vec![layers]),

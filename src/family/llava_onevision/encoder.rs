@@ -1,4 +1,4 @@
-//! LLaVA-OneVision: SigLIP, a two-layer projector, anyres packing with newline rows.
+//! LLaVA-OneVision's encoder: SigLIP, a two-layer projector, anyres packing with newline rows.
 //! Source: transformers `modeling_llava_onevision.py`.
 
 use super::config::LlavaOnevisionConfig;
@@ -13,7 +13,7 @@ use crate::vision::{Siglip, pack};
 use crate::weights::Names;
 use ndarray::{Array2, Array4, Axis, concatenate, s};
 
-/// What comes before the language model.
+/// The part of the model before the language model: tower, projector and newline row.
 #[derive(Debug, Clone)]
 pub(super) struct LlavaOnevision {
     config: LlavaOnevisionConfig,
@@ -23,10 +23,10 @@ pub(super) struct LlavaOnevision {
 }
 
 impl LlavaOnevision {
-    /// Takes tower, projector and newline from a checkpoint.
+    /// Loads tower, projector and newline row from a checkpoint.
     ///
     /// # Errors
-    /// A tensor that is missing or has another shape than the configuration says.
+    /// A tensor is missing, or its shape differs from the configuration.
     pub(super) fn load(names: &Names<'_>, config: &LlavaOnevisionConfig) -> Result<Self> {
         let d = config.text.hidden;
         let linear =
@@ -35,7 +35,8 @@ impl LlavaOnevision {
             tower: Siglip::load(names, &config.vision, config.used_layers())?,
             projector: Mlp {
                 fc1: Linear {
-                    // transformers hands over the features of one layer as a strided view, whose bias is added apart (R10.6).
+                    // transformers passes the features of a single layer as a strided view. For a strided input,
+                    // PyTorch adds the projection's bias in a separate operation (R10.6).
                     stored: if config.feature_layers.len() == 1 { Stored::Twice } else { Stored::Once },
                     ..linear("linear_1", config.vision.hidden * config.feature_layers.len())?
                 },

@@ -1,4 +1,5 @@
-//! LLaVA-OneVision: SigLIP over anyres tiles, a two-layer projector, packing with newline rows, Qwen2.
+//! LLaVA-OneVision: SigLIP over anyres tiles, a two-layer projector, packing with newline rows, and Qwen2 as the
+//! decoder.
 
 mod config;
 mod encoder;

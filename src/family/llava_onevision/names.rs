@@ -1,7 +1,7 @@
-//! LLaVA-OneVision's names of tensors, in Hugging Face's form: transformers up to 4.51 and again from 5 writes the older names
-//! (`language_model.model.…`), some versions between wrote the newer ones (`model.language_model.…`); `vision_model.` in the
-//! tower's names was dropped in 5. All are read. Source: transformers 5.17, `conversion_mapping.py` (`llava_next`), and the
-//! names in checkpoints on the hub.
+//! LLaVA-OneVision's tensor names in Hugging Face's form. transformers up to 4.51, and again from 5 on, writes the
+//! older names (`language_model.model.…`). Some versions in between wrote the newer names (`model.language_model.…`).
+//! transformers 5 dropped `vision_model.` from the tower's names. This library reads all of these names. Source:
+//! transformers 5.17, `conversion_mapping.py` (`llava_next`), and the names in checkpoints on the hub.
 
 use crate::weights::names::renamed;
 

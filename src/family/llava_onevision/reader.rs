@@ -1,4 +1,5 @@
-//! LLaVA-OneVision's image processor: one image in anyres tiles, several in one tile each, a newline after each row.
+//! LLaVA-OneVision's image processor. A single image is cut into anyres tiles; each of several images becomes one tile.
+//! A newline follows each row of tokens.
 //!
 //! Geometry: [`Anyres`]; pixels: `input/pixels.rs`. Source: transformers 5.17 `LlavaOnevisionImageProcessor`,
 //! `LlavaOnevisionProcessor`. Spec: T4.4, E4.8, C4.12
@@ -12,12 +13,13 @@ use crate::input::{Anyres, Image, Packing, Pixels, Section, Settings, sections, 
 use crate::kernel::resample::resize;
 use serde_json::Value;
 
-/// What a checkpoint's processor does with images and videos.
+/// Reads images and videos as a checkpoint's processor does.
 #[derive(Debug, Clone)]
 pub struct LlavaOnevisionReader {
     settings: Settings,
     anyres: Anyres,
-    /// What its files say about videos, or what is wrong with that, which matters only where there is one.
+    /// The video settings in the checkpoint's files, or the error in them. The error is reported only if there is a
+    /// video.
     video: Result<Pixels>,
 }
 
@@ -25,7 +27,7 @@ impl LlavaOnevisionReader {
     /// The reader of a checkpoint.
     ///
     /// # Errors
-    /// As [`Settings`]; a disagreement with `config.json`. Spec: T4.4, C4.12
+    /// The errors of [`Settings`]; a contradiction to `config.json`. Spec: T4.4, C4.12
     pub fn load(files: &Files, config: &LlavaOnevisionConfig) -> Result<LlavaOnevisionReader> {
         Ok(LlavaOnevisionReader {
             settings: settings(files, config)?,
@@ -77,7 +79,7 @@ impl VideoReader for LlavaOnevisionReader {
         self.anyres.video(frames, size)
     }
 
-    /// A tile a frame: [frames, 3, S, S]. Spec: E4.23
+    /// One tile for each frame: [frames, 3, S, S]. Spec: E4.23
     fn pixels(&self, frames: &[Image]) -> Result<Cut> {
         let settings = Pixels { resampler: self.settings.pixels.resampler, ..self.video.clone()? };
         let side = self.anyres.tile;
@@ -93,7 +95,7 @@ impl VideoReader for LlavaOnevisionReader {
     }
 }
 
-/// How frames become tiles. Spec: T4.11
+/// The settings that turn frames into tiles. Spec: T4.11
 fn film(files: &Files, config: &LlavaOnevisionConfig) -> Result<Pixels> {
     let section = video::section(files)?;
     let (got, want) = (side(&section)?, config.vision.image);
@@ -104,7 +106,7 @@ fn film(files: &Files, config: &LlavaOnevisionConfig) -> Result<Pixels> {
 /// The settings in a checkpoint.
 ///
 /// # Errors
-/// As [`Settings`]; a disagreement with `config.json`. Spec: T4.4, C4.12
+/// The errors of [`Settings`]; a contradiction to `config.json`. Spec: T4.4, C4.12
 fn settings(files: &Files, config: &LlavaOnevisionConfig) -> Result<Settings> {
     let (images, processor) = sections(files)?;
     agree_images(files, &images, config)?;
@@ -114,7 +116,7 @@ fn settings(files: &Files, config: &LlavaOnevisionConfig) -> Result<Settings> {
     Settings::read(&images, processor.as_ref(), "<image>")
 }
 
-/// The side of a tile: `size` as a number, a pair, or an object. Spec: T4.4
+/// The side of a tile in pixels. `size` may be a number, a pair or an object. Spec: T4.4
 fn side(images: &Section) -> Result<usize> {
     let Some(size) = images.get("size") else { return Ok(384) };
     let number = |v: Option<&Value>| v.and_then(Value::as_u64).filter(|&n| n > 0).map(|n| n as usize);
@@ -134,11 +136,12 @@ fn pinpoints(images: &Section) -> Result<Vec<(usize, usize)>> {
         .map_err(|e| Error::new(format!("{}: image_grid_pinpoints", images.at), "a list of [height, width]", e))
 }
 
-/// The image processor's fields that the model has too, and those that nobody of this family uses. Spec: C4.12
+/// Checks the image processor's fields that the model also has, and the fields that this family never uses.
+/// Spec: C4.12
 fn agree_images(files: &Files, images: &Section, config: &LlavaOnevisionConfig) -> Result<()> {
     let model = files.label("config.json");
     images.class("LlavaOnevisionImageProcessor")?;
-    images.flag("do_pad", true)?; // pads a batch with empty tiles; one prompt has none
+    images.flag("do_pad", true)?; // do_pad adds empty tiles to a batch; a single prompt needs no empty tiles
     if images.flag("do_center_crop", false)? || images.get("crop_size").is_some() {
         return Err(images.wrong("do_center_crop, crop_size", "no cropping, which this family never does"));
     }
@@ -167,7 +170,7 @@ fn agree_images(files: &Files, images: &Section, config: &LlavaOnevisionConfig) 
     Ok(())
 }
 
-/// The processor's own fields, where it says something. Spec: C4.12
+/// Checks the processor's own fields, if they are present. Spec: C4.12
 fn agree_processor(files: &Files, processor: &Section, config: &LlavaOnevisionConfig) -> Result<()> {
     let model = files.label("config.json");
     if let Some(n) = processor.get("num_image_tokens") {

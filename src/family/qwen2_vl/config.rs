@@ -1,4 +1,4 @@
-//! Qwen2-VL's `config.json`: flat as on the hub (transformers 4.x), or with a `text_config` (5.x).
+//! Qwen2-VL's `config.json`, either flat as on the hub (transformers 4.x) or with a `text_config` (5.x).
 //!
 //! Source: transformers 5.17, `models/qwen2_vl/configuration_qwen2_vl.py`.
 
@@ -7,7 +7,7 @@ use crate::config::json::Scope;
 use crate::config::{Activation, DecoderConfig};
 use crate::error::{Result, ensure};
 
-/// What a `text_config` is where it says nothing. Spec: T6.2
+/// The defaults of absent fields of a `text_config`. Spec: T6.2
 const TEXT: Defaults = Defaults {
     model_types: &["qwen2_vl_text", "qwen2_vl"],
     hidden: 8192,
@@ -32,7 +32,7 @@ pub struct Qwen2VlConfig {
     pub vision: Qwen2VlVisionConfig,
     /// The id that stands for a visual row in the prompt.
     pub image_token: u32,
-    /// The id that stands for a row of a video; none where it is past the vocabulary.
+    /// The id that stands for a row of a video; none if the configured id is outside the vocabulary.
     pub video_token: Option<u32>,
 }
 
@@ -43,15 +43,15 @@ pub struct Qwen2VlVisionConfig {
     pub hidden: usize,
     /// Number of layers.
     pub layers: usize,
-    /// Number of heads; divides `hidden` into heads of a multiple of 4.
+    /// Number of heads; the size of a head, `hidden` / `heads`, is a multiple of 4.
     pub heads: usize,
     /// Width of the MLP.
     pub intermediate: usize,
     /// p: side of a patch in pixels.
     pub patch: usize,
-    /// Frames of a patch.
+    /// Number of frames in a patch.
     pub temporal: usize,
-    /// m: side in patches of the square that becomes one row.
+    /// m: the side, in patches, of the square that becomes one row.
     pub merge: usize,
     /// θ: base of the rotary frequencies.
     pub rope_theta: f64,
@@ -63,7 +63,7 @@ impl Qwen2VlConfig {
     /// Reads the outermost object.
     ///
     /// # Errors
-    /// A field of the wrong type or size, at odds with another, or one that asks for what is not supported.
+    /// A field has the wrong type or size, contradicts another field, or asks for something that is not supported.
     pub(crate) fn read(scope: &Scope<'_>) -> Result<Qwen2VlConfig> {
         let inner = scope.object("text_config")?;
         let mut text = DecoderConfig::read(inner.as_ref().unwrap_or(scope), &TEXT)?;
@@ -89,9 +89,9 @@ impl Qwen2VlVisionConfig {
     /// Reads a `vision_config`; absent fields take transformers' defaults.
     ///
     /// # Errors
-    /// A field of the wrong type or size.
+    /// A field has the wrong type or size.
     fn read(scope: &Scope<'_>) -> Result<Qwen2VlVisionConfig> {
-        // "qwen2_vl" is what the hub's files and transformers 4 say here.
+        // The hub's files and transformers 4 use the value "qwen2_vl" here.
         scope.model_type("qwen2_vl_vision", &["qwen2_vl_vision", "qwen2_vl"])?;
         let hidden = scope.size("embed_dim", 1280, (1, 1 << 20))?;
         let key = if scope.get("num_attention_heads").is_some() { "num_attention_heads" } else { "num_heads" };
@@ -122,7 +122,7 @@ impl Qwen2VlVisionConfig {
         })
     }
 
-    /// Numbers of a patch: 3 · temporal · p².
+    /// The number of values in a patch: 3 · temporal · p².
     pub fn patch_numbers(&self) -> usize {
         3 * self.temporal * self.patch * self.patch
     }

@@ -1,5 +1,5 @@
-//! Qwen2-VL: a tower over patches of images of any size, a merger of 2 × 2 patches to a row, M-RoPE in the decoder.
-//! Source: transformers `modeling_qwen2_vl.py`.
+//! Qwen2-VL's encoder: a tower over patches of images of any size, and a merger that turns 2 × 2 patches into one row.
+//! The decoder uses M-RoPE. Source: transformers `modeling_qwen2_vl.py`.
 
 use super::config::Qwen2VlVisionConfig;
 use super::tower::{EPS, Qwen2VlTower};
@@ -15,17 +15,17 @@ use crate::vision::Projector;
 use crate::weights::Names;
 use ndarray::{Array2, Axis, concatenate};
 
-/// What comes before the language model.
+/// The part of the model before the language model: tower and merger.
 #[derive(Debug, Clone)]
 pub(super) struct Qwen2Vl {
     pub tower: Qwen2VlTower,
     pub merger: Projector,
 }
 
-/// The merger, which makes a row of width d of every square of patches.
+/// Loads the merger, which turns each square of patches into one row of width d.
 ///
 /// # Errors
-/// A tensor that is missing or has another shape than the configuration says.
+/// A tensor is missing, or its shape differs from the configuration.
 pub fn merger(names: &Names<'_>, config: &Qwen2VlVisionConfig, d: usize) -> Result<Projector> {
     let square = config.hidden * config.merge.pow(2);
     Ok(Projector {
@@ -42,7 +42,8 @@ impl Encode for Qwen2Vl {
     /// Spec: E5.7–E5.10, C5.7a
     fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared) -> Array2<T> {
         let grids: Vec<[usize; 3]> = prompt.images.iter().filter_map(|image| image.grid).collect();
-        // An image does not see the others (C5.7a): one after the other bounds the memory, unless all are to be shown.
+        // Images do not attend to each other (C5.7a). One image at a time bounds the memory; a watched pass needs all
+        // images at once, because it shows whole stages.
         let at_once = if pass.is_watched() { grids.len() } else { 1 };
         let mut rows = Vec::with_capacity(grids.len());
         for (images, grids) in prompt.images.chunks(at_once).zip(grids.chunks(at_once)) {

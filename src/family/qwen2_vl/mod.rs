@@ -1,4 +1,4 @@
-//! Qwen2-VL: a tower over patches of images of any size, a merger of patches, Qwen2 with M-RoPE.
+//! Qwen2-VL: a tower over patches of images of any size, a merger of patches, and Qwen2 with M-RoPE as the decoder.
 
 mod config;
 mod encoder;

@@ -1,4 +1,5 @@
-//! Qwen2-VL's image processor: an image of any size in patches, in the order in which squares of them become rows.
+//! Qwen2-VL's image processor: it cuts an image of any size into patches. The patches of a square that becomes one row
+//! are consecutive.
 //!
 //! Source: transformers 5.17 `Qwen2VLImageProcessor`, `Qwen2VLImageProcessorPil`, `Qwen2VLProcessor`.
 //! Sizes: [`Sizes`]; patches: `input/patches.rs`. Spec: T4.7, E4.13, E4.22, D4.5
@@ -13,15 +14,16 @@ use crate::input::{Image, Packing, Pixels, Settings, Sizes, sections, video};
 use crate::kernel::resample::resize;
 use ndarray::{Axis, concatenate};
 
-/// What a checkpoint's processor does with images and videos.
+/// Reads images and videos as a checkpoint's processor does.
 #[derive(Debug, Clone)]
 pub struct Qwen2VlReader {
-    /// What its files say.
+    /// The settings in the checkpoint's files.
     pub settings: Settings,
-    /// Which sizes images are read at.
+    /// The sizes to which images are resized.
     pub sizes: Sizes,
     temporal: usize,
-    /// What its files say about videos, or what is wrong with that, which matters only where there is one.
+    /// The video settings in the checkpoint's files, or the error in them. The error is reported only if there is a
+    /// video.
     video: Result<(Pixels, Sizes)>,
 }
 
@@ -29,7 +31,7 @@ impl Qwen2VlReader {
     /// The reader of a checkpoint.
     ///
     /// # Errors
-    /// As [`Settings`]; sizes that are none; a disagreement with `config.json`. Spec: T4.7, C4.12
+    /// The errors of [`Settings`]; invalid sizes; a contradiction to `config.json`. Spec: T4.7, C4.12
     pub fn load(files: &Files, config: &Qwen2VlConfig) -> Result<Qwen2VlReader> {
         let (images, processor) = sections(files)?;
         let model = files.label("config.json");
@@ -48,7 +50,8 @@ impl Qwen2VlReader {
         Ok(Qwen2VlReader { settings, video: film(files, (&sizes, temporal)), sizes, temporal })
     }
 
-    /// The size at which the frames of a video are read, how, and into how many moments.
+    /// The settings for the frames of a video, the size to which frames are resized, and the number of moments. A
+    /// moment is a group of `temporal` frames.
     fn film(&self, frames: usize, of: (usize, usize)) -> Result<(Pixels, (usize, usize), usize)> {
         let (settings, sizes) = self.video.clone()?;
         let settings = Pixels { resampler: self.settings.pixels.resampler, ..settings };
@@ -123,7 +126,7 @@ impl VideoReader for Qwen2VlReader {
         Ok(self.sizes.packing(size, read, (times, Some(self.temporal))))
     }
 
-    /// Where the last moment lacks frames, the last frame is repeated. Spec: E4.22
+    /// If the last moment has too few frames, the last frame is repeated. Spec: E4.22
     fn pixels(&self, frames: &[Image]) -> Result<Cut> {
         let (settings, size, times) = self.film(frames.len(), frames.first().map_or((0, 0), Image::size))?;
         let read = |frame: &Image| resize(frame.rgb(), size, settings.filter, settings.resampler);
@@ -141,11 +144,12 @@ impl VideoReader for Qwen2VlReader {
     }
 }
 
-/// How frames are read. Spec: T4.11
+/// The settings for frames. Spec: T4.11
 fn film(files: &Files, images: (&Sizes, usize)) -> Result<(Pixels, Sizes)> {
     let (section, (sizes, temporal)) = (video::section(files)?, images);
     let (min_pixels, max_pixels) = limits(&section, (128 * 28 * 28, 768 * 28 * 28))?;
-    // Where the section says nothing, transformers takes these defaults, and cuts patches that the tower cannot read.
+    // If a field is absent, transformers takes these defaults. With a tower of other sizes, transformers would then cut
+    // patches that the tower cannot read.
     for (key, default, want) in
         [("patch_size", 14, sizes.patch), ("merge_size", 2, sizes.merge), ("temporal_patch_size", 2, temporal)]
     {

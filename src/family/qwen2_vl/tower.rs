@@ -1,5 +1,5 @@
-//! Qwen2-VL's vision tower: patches of images of any size, two-dimensional rotary positions, attention within each frame.
-//! Source: transformers `modeling_qwen2_vl.py`.
+//! Qwen2-VL's vision tower: patches of images of any size, two-dimensional rotary positions, attention within each
+//! frame. Source: transformers `modeling_qwen2_vl.py`.
 
 use super::config::Qwen2VlVisionConfig;
 use crate::config::NormKind;
@@ -19,19 +19,19 @@ pub(super) const EPS: f64 = 1e-6;
 /// A Qwen2-VL vision tower. Spec: E5.7–E5.9
 #[derive(Debug, Clone)]
 pub struct Qwen2VlTower {
-    /// Its configuration.
+    /// The tower's configuration.
     pub config: Qwen2VlVisionConfig,
     patch_embedding: Linear,
     layers: Vec<VitLayer>,
-    /// Of the row, then the same of the column: [d_v / heads / 2].
+    /// The frequencies for a patch's row, then the same frequencies for its column: [d_v / heads / 2].
     frequencies: Vec<f32>,
 }
 
 impl Qwen2VlTower {
-    /// Takes the tower's weights from a checkpoint.
+    /// Loads the tower's weights from a checkpoint.
     ///
     /// # Errors
-    /// A tensor that is missing or has another shape than the configuration says.
+    /// A tensor is missing, or its shape differs from the configuration.
     pub fn load(names: &Names<'_>, config: &Qwen2VlVisionConfig) -> Result<Self> {
         let (c, d) = (config, config.hidden);
         let layers = (0..c.layers).map(|i| {
@@ -66,8 +66,8 @@ impl Qwen2VlTower {
 
     /// The residual stream after the last layer.
     ///
-    /// patches: [n, 3 · temporal · p²], all images one after the other; grids: time, height, width in patches of each, together
-    /// n → [n, d_v]. Spec: E5.7–E5.9, R5.7
+    /// patches: [n, 3 · temporal · p²], the patches of all images concatenated; grids: time, height and width of each
+    /// image in patches; all grids together have n patches → [n, d_v]. Spec: E5.7–E5.9, R5.7
     pub fn features<T: Real>(
         &self,
         pass: &mut Pass<'_, T>,
@@ -78,7 +78,7 @@ impl Qwen2VlTower {
         let mut x = self.patch_embedding.forward(pass, patches.view());
         let at: Vec<[i64; 2]> = grids.iter().flat_map(|&grid| places(grid, self.config.merge)).collect();
         let half = self.frequencies.len() / 2;
-        // Rotated in full width, cosine and sine too, and stored once (R5.8).
+        // The rotation runs in full width, with full-width cosine and sine, and its result is stored once (R5.8).
         let angles = Angles::new(at.len(), &self.frequencies, |row, i| at[row][i / half], Grid::Native);
         let frames: Vec<usize> = grids.iter().flat_map(|&[t, h, w]| std::iter::repeat_n(h * w, t)).collect();
         for (i, layer) in self.layers.iter().enumerate() {
@@ -89,8 +89,8 @@ impl Qwen2VlTower {
     }
 }
 
-/// Row and column of every patch, in the order in which patches lie: squares of m × m row by row, each row by row.
-/// Spec: D4.5
+/// Row and column of every patch, in the order of the patches: the squares of m × m patches come row by row, and the
+/// patches of a square come row by row. Spec: D4.5
 fn places([t, h, w]: [usize; 3], m: usize) -> impl Iterator<Item = [i64; 2]> {
     let within = move |i: usize| {
         let (square, part) = (i / (m * m), i % (m * m));
