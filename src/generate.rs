@@ -1,7 +1,7 @@
 //! The whole flow on one screen: encode, merge, prefill; compress; decode.
 //!
-//! `run`, `record`, `check`, `eval` and `bench` all come through here. A single prompt is a batch of one. Nothing is padded, and
-//! no prompt's bits depend on what it is batched with (C6.1a).
+//! `run`, `record`, `check`, `eval` and `bench` all use these functions. A single prompt is a batch of one. Nothing is
+//! padded, and the bits of a prompt do not depend on the other prompts in its batch (C6.1a).
 
 use crate::decoder::{AT_ONCE, Observer, Sequence};
 use crate::error::Result;
@@ -14,10 +14,10 @@ use crate::sample::Sampler;
 use ndarray::{Array2, Array3};
 use std::ops::ControlFlow;
 
-/// Runs one prompt through the model; `policies` say what must be observed on the way. Spec: E6.1–E6.7
+/// Runs one prompt through the model. The prefill records the data that `policies` need. Spec: E6.1–E6.7
 ///
 /// # Errors
-/// As [`prefill_batch`].
+/// The errors of [`prefill_batch`].
 ///
 /// ```
 /// # #[cfg(feature = "input")] {
@@ -45,14 +45,15 @@ pub fn prefill<T: Real>(
     Ok(sequences.pop().unwrap_or_else(|| unreachable!("D6.11: one prompt gives one sequence")))
 }
 
-/// Runs prompts of any lengths through the model together, at most `at_once` rows at a time, each with the policies that must
-/// be able to decide about it. Spec: E6.1–E6.7, D6.11, C6.11a
+/// Runs prompts of any lengths through the model together, at most `at_once` rows at a time. Each prompt comes with the
+/// policies that will be applied to it; the prefill records the data that these policies need.
+/// Spec: E6.1–E6.7, D6.11, C6.11a
 ///
 /// # Errors
-/// A policy that does not fit its prompt (A8.13), or visual rows that do not fit the placeholders.
+/// A policy does not fit its prompt (A8.13), or the visual rows do not fit the placeholders.
 ///
 /// # Panics
-/// Several prompts in a watched pass.
+/// If a watched pass gets several prompts.
 pub fn prefill_batch<T: Real>(
     model: &Model,
     pass: &mut Pass<'_, T>,
@@ -71,7 +72,7 @@ pub fn prefill_batch<T: Real>(
     Ok(sequences)
 }
 
-/// What the policies ask to see of a prompt.
+/// The observer for the data that the policies need from a prompt.
 fn observer<T: Real>(prompt: &Prepared, policies: &[Policy]) -> Result<Observer<T>> {
     let mut rows = Vec::new();
     for policy in policies {
@@ -83,27 +84,27 @@ fn observer<T: Real>(prompt: &Prepared, policies: &[Policy]) -> Result<Observer<
 }
 
 impl<T: Real> Sequence<T> {
-    /// Which rows of the prompt each KV head keeps. Spec: E8.1–E8.7
+    /// The plan of an eviction: the rows of the prompt that each KV head keeps. Spec: E8.1–E8.7
     ///
     /// # Errors
-    /// As [`Scorer::new`] and [`Scorer::observe`].
+    /// The errors of [`Scorer::new`] and [`Scorer::observe`].
     pub fn plan(&self, policy: &Policy, retain: Retain) -> Result<Plan> {
         let scorer = Scorer::new(policy, &self.roles)?;
         Ok(scorer.decide(retain, &self.scores(&scorer)?))
     }
 
-    /// The scores of every layer; one observation serves any number of retentions.
+    /// The scores of every layer. The same scores can be used for any number of retentions.
     ///
     /// # Errors
-    /// As [`Scorer::observe`].
+    /// The errors of [`Scorer::observe`].
     pub fn scores(&self, scorer: &Scorer) -> Result<Vec<LayerScores>> {
         self.observed(|l, seen| scorer.observe(l, seen))
     }
 
-    /// What `f` makes of each layer's observed queries and keys, in order.
+    /// Calls `f` with each layer's observed queries and keys and returns the results, in the order of the layers.
     ///
     /// # Errors
-    /// As `f`.
+    /// The errors of `f`.
     pub fn observed<R>(&self, f: impl Fn(usize, &Observed<'_, T>) -> Result<R>) -> Result<Vec<R>> {
         let layers = self.observer.layers.iter().zip(&self.cache.layers).enumerate();
         let each = layers.map(|(l, (seen, heads))| {
@@ -120,19 +121,20 @@ impl<T: Real> Sequence<T> {
     }
 }
 
-/// When generation ends.
+/// The conditions that end generation.
 #[derive(Debug, Clone)]
 pub struct Until {
-    /// Tokens that end the answer; they are part of it.
+    /// Tokens that end the answer. The answer includes its end token.
     pub stop: Vec<u32>,
-    /// Tokens generated at most.
+    /// The maximum number of generated tokens.
     pub max_new_tokens: usize,
 }
 
-/// Generates from one prefilled, perhaps evicted sequence. `each` sees every token as it is chosen and may end the answer.
+/// Generates from one prefilled sequence, with or without eviction. `each` is called with every chosen token and may
+/// end the answer.
 ///
 /// # Errors
-/// Logits that are not numbers.
+/// The logits contain NaN, or all of them are −∞.
 pub fn decode<T: Real>(
     model: &Model,
     pass: &mut Pass<'_, T>,
@@ -146,17 +148,18 @@ pub fn decode<T: Real>(
     Ok(tokens.pop().unwrap_or_else(|| unreachable!("E6.8: one sequence gives one answer")))
 }
 
-/// Generates from several sequences side by side: one reading of the weights serves all of them. A sequence that ends makes no
-/// further steps. Spec: E6.8, C6.1a
+/// Generates from several sequences together. A step reads the weights once for all sequences. After a sequence ends,
+/// it takes no more steps. Spec: E6.8, C6.1a
 ///
-/// samplers: one for each. `each` sees every token with its sequence's number as it is chosen, and may end that sequence.
-/// Returns the tokens of each, a stop token included; the last one is not fed (C6.8b).
+/// samplers: one for each sequence. `each` is called with the number of the sequence and every chosen token, and may
+/// end that sequence. Returns the tokens of each sequence, including a stop token. The last token of a sequence is not
+/// fed to the model (C6.8b).
 ///
 /// # Errors
-/// Logits that are not numbers.
+/// The logits contain NaN, or all of them are −∞.
 ///
 /// # Panics
-/// Several sequences in a watched pass.
+/// If a watched pass gets several sequences.
 pub fn decode_batch<T: Real>(
     model: &Model,
     pass: &mut Pass<'_, T>,

@@ -1,4 +1,4 @@
-//! Models whose weights nobody trained, for measuring.
+//! Models with random weights, for measurements.
 
 use super::{Model, parts};
 use crate::config::GenerationConfig;
@@ -10,10 +10,10 @@ use crate::weights::{Checkpoint, Names};
 use std::sync::Arc;
 
 impl Model {
-    /// A model of this configuration whose weights nobody trained, stored in f32 (native) or a type of 16 bits.
+    /// A model of this configuration with random weights, stored in f32 (native) or in a 16-bit type.
     ///
     /// # Errors
-    /// None that a configuration that was read can cause.
+    /// A configuration that was read without errors causes no error here.
     pub fn invented(config: Arc<dyn Family>, stored: Grid) -> Result<Model> {
         let checkpoint = Checkpoint::empty("random weights");
         let names = Names::new(&checkpoint, config.profile().names).inventing(stored);
@@ -25,7 +25,7 @@ impl Model {
     /// Bytes of the weights that [`invented`](Self::invented) would make.
     ///
     /// # Errors
-    /// None that a configuration that was read can cause.
+    /// A configuration that was read without errors causes no error here.
     pub fn invented_bytes(config: &dyn Family, stored: Grid) -> Result<u64> {
         let checkpoint = Checkpoint::empty("random weights");
         parts(config, &Names::new(&checkpoint, config.profile().names).counting(stored))?;

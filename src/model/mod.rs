@@ -1,4 +1,5 @@
-//! Models: wiring only. A family says how its pixels become visual rows; everything else is shared.
+//! Models: this module only connects the parts. A family defines how pixels become visual rows; all other parts are
+//! shared by all families.
 
 mod invented;
 mod survey;
@@ -19,7 +20,7 @@ use crate::weights::{Checkpoint, Names};
 use ndarray::Array2;
 use std::sync::Arc;
 
-/// A loaded model: its weights stay where they are, mapped or embedded.
+/// A loaded model. Its weights stay in place: in the mapped files or in the binary.
 ///
 /// ```
 /// let model = aircache::model::Model::load(&aircache::demo::files())?;
@@ -28,9 +29,9 @@ use std::sync::Arc;
 /// ```
 #[derive(Debug)]
 pub struct Model {
-    /// What `config.json` says.
+    /// The contents of `config.json`.
     pub config: Arc<dyn Family>,
-    /// What `generation_config.json` says, and the family's own code.
+    /// The settings of `generation_config.json`, and the end token from the family's own code.
     pub generation: GenerationConfig,
     /// The language model.
     pub decoder: Decoder,
@@ -43,16 +44,17 @@ impl Model {
     /// Loads a checkpoint folder, or the embedded demo model's files.
     ///
     /// # Errors
-    /// A file that is missing or damaged, a configuration that is not supported, a tensor that is missing or has another
-    /// shape or type than the configuration says.
+    /// A file is missing or damaged, the configuration is not supported, or a tensor is missing or has a shape or type
+    /// that differs from the configuration.
     pub fn load(files: &Files) -> Result<Self> {
         Self::load_if(files, |_| Ok(()))
     }
 
-    /// The same, unless `refuse` does so of the opened checkpoint: what a model will take is known before it is made.
+    /// Loads a model as [`load`](Self::load) does, unless `refuse` returns an error for the opened checkpoint. `refuse`
+    /// can check the memory that the model needs before the model is made.
     ///
     /// # Errors
-    /// As [`load`](Self::load), and those of `refuse`.
+    /// The errors of [`load`](Self::load) and of `refuse`.
     pub fn load_if(files: &Files, refuse: impl FnOnce(&Checkpoint) -> Result<()>) -> Result<Self> {
         let config = family::load(files)?;
         let generation = generation(files, Some(&*config))?;
@@ -61,10 +63,11 @@ impl Model {
         Self::wired(config, generation, checkpoint)
     }
 
-    /// The model in a type: itself where its weights are in that type, else a copy of it. Spec: R10.4
+    /// The model with its weights rounded to a type: the model itself if rounding changes no weight, else a rounded
+    /// copy. Spec: R10.4
     ///
     /// # Errors
-    /// None that a model which was loaded can cause.
+    /// A model that was loaded without errors causes no error here.
     pub fn rounded(&self, grid: Grid) -> Result<Rounded<'_>> {
         let Some(checkpoint) = self.checkpoint.rounded(grid) else { return Ok(Rounded::Same(self)) };
         Self::wired(self.config.clone(), self.generation.clone(), checkpoint).map(Box::new).map(Rounded::Copy)
@@ -75,8 +78,8 @@ impl Model {
         Ok(Model { config, generation, decoder, checkpoint, encoder })
     }
 
-    /// Bytes of memory that a prompt of this model needs at the least, in f32: its weights, keys and values of all rows,
-    /// the rows that a layer works on, and several times its pixels for the vision side.
+    /// The minimum number of bytes of memory that a prompt needs with this model in f32: the weights, the keys and
+    /// values of all rows, the rows that a layer works on, and several copies of the pixels for the vision side.
     pub fn forecast(&self, prompt: Option<&Prepared>) -> u64 {
         let c = self.config.text();
         let rows = prompt.map_or(0, |p| p.ids.len());
@@ -94,17 +97,17 @@ impl Model {
     pub fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared) -> Array2<T> {
         let rows = match prompt.images.is_empty() {
             false => self.encoder.encode(pass, prompt),
-            // A prompt that came without pixels has no rows, unless a replay knows the rows alone.
+            // A prompt without pixels has no visual rows. The exception is a replay that knows only the visual rows.
             true => Array2::from_elem((prompt.roles.visual().len(), self.config.text().hidden), T::ZERO),
         };
         if rows.is_empty() { rows } else { pass.put(Stage::once(Site::Projected), rows) }
     }
 
-    /// The prompt's embeddings with the visual rows in their places: ids: \[n\], visual: [n_v, d] → [n, d].
+    /// The prompt's embeddings, with the visual rows at the visual positions. ids: \[n\], visual: [n_v, d] → [n, d].
     /// Spec: E6.1, R6.1
     ///
     /// # Errors
-    /// Where the prompt has another number of visual rows than `visual`.
+    /// The number of visual rows in the prompt differs from the number of rows of `visual`.
     pub fn merge<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared, visual: Array2<T>) -> Result<Array2<T>> {
         let rows = prompt.roles.visual();
         ensure!(
@@ -121,7 +124,8 @@ impl Model {
     }
 }
 
-/// How to generate: what the files say, and where they name one, what ends an answer in the family's own code.
+/// The generation settings: the settings in the files, plus the end token of the family's own code if the checkpoint
+/// names a conversation template from that code.
 fn generation(files: &Files, family: Option<&dyn Family>) -> Result<GenerationConfig> {
     let mut found = GenerationConfig::load(files)?;
     let end = family.map_or(Ok(None), |family| family.end(files))?;
@@ -129,12 +133,12 @@ fn generation(files: &Files, family: Option<&dyn Family>) -> Result<GenerationCo
     Ok(found)
 }
 
-/// A model in the type of a run.
+/// A model whose weights are in the type of a run.
 #[derive(Debug)]
 pub enum Rounded<'a> {
-    /// As it was loaded.
+    /// The model as it was loaded.
     Same(&'a Model),
-    /// With weights of its own, each rounded to the type.
+    /// A copy with its own weights, each rounded to the type.
     Copy(Box<Model>),
 }
 
@@ -149,7 +153,7 @@ impl std::ops::Deref for Rounded<'_> {
     }
 }
 
-/// Takes everything that a model needs from a checkpoint.
+/// Loads the decoder and the encoder from a checkpoint.
 fn parts(config: &dyn Family, names: &Names<'_>) -> Result<(Decoder, Box<dyn Encoder>)> {
     Ok((Decoder::load(names, config.text())?, config.encoder(names)?))
 }

@@ -1,4 +1,4 @@
-//! A look at a checkpoint that does not stop at the first thing wrong with it; nothing is computed.
+//! A check of a checkpoint that does not stop at the first error. It computes nothing with the weights.
 
 use super::{generation, parts};
 use crate::config::GenerationConfig;
@@ -8,21 +8,22 @@ use crate::files::Files;
 use crate::weights::{Checkpoint, Names, shards};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What a checkpoint says of itself, and everything for which [`Model::load`](super::Model::load) would refuse it.
+/// The contents of a checkpoint, and all errors for which [`Model::load`](super::Model::load) would refuse the
+/// checkpoint.
 #[derive(Debug)]
 pub struct Survey {
-    /// The configuration, where nothing is wrong with it.
+    /// The configuration, if it has no errors.
     pub config: Option<Arc<dyn Family>>,
-    /// How to generate, where nothing is wrong with that.
+    /// The generation settings, if they have no errors.
     pub generation: Option<GenerationConfig>,
-    /// The weights, where they can be opened; [`Checkpoint::unused`] is told what the model would ask for.
+    /// The weights, if they can be opened. [`Checkpoint::unused`] then lists the tensors that the model would not use.
     pub checkpoint: Option<Checkpoint>,
-    /// What is wrong. Once the configuration is, tensors are not held against it.
+    /// The errors. If the configuration has errors, the tensors are not compared with the configuration.
     pub problems: Vec<Error>,
 }
 
 impl Survey {
-    /// Looks at everything but the numbers.
+    /// Checks everything except the values of the weights.
     ///
     /// ```
     /// use aircache::{files::Files, model::Survey};
