@@ -134,7 +134,7 @@ pub struct Until {
 /// end the answer.
 ///
 /// # Errors
-/// The logits contain NaN, or all of them are −∞.
+/// A logit is NaN or +∞, or all logits are −∞.
 pub fn decode<T: Real>(
     model: &Model,
     pass: &mut Pass<'_, T>,
@@ -156,7 +156,7 @@ pub fn decode<T: Real>(
 /// fed to the model (C6.8b).
 ///
 /// # Errors
-/// The logits contain NaN, or all of them are −∞.
+/// A logit is NaN or +∞, or all logits are −∞.
 ///
 /// # Panics
 /// If a watched pass gets several sequences.

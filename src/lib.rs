@@ -1,14 +1,15 @@
-//! A reference for large vision-language models on the CPU: the full forward pass, and AirCache, which evicts most visual
-//! entries from the KV cache after prefill ([arXiv 2503.23956](https://arxiv.org/abs/2503.23956)).
+//! A reference for large vision-language models on the CPU: the full forward pass, and AirCache, which evicts most
+//! visual entries from the KV cache after prefill ([arXiv 2503.23956](https://arxiv.org/abs/2503.23956)).
 //!
-//! A *reference* means: every number has one definition, written down in `spec/` with a label; the code beside it uses the
-//! same symbols and cites the label; every sum has a fixed order, so the same inputs give the same bits on any number of
-//! threads, in any batch, on any instruction set. In float64 it is the truth that kernels are checked against; in float32
-//! it answers questions about pictures; and it computes what an honest GPU computes in bf16 or f16, by rounding where a
-//! GPU stores.
+//! A *reference* has three properties. Every number has one definition with a label in `spec/`. The code uses the same
+//! symbols as the definition and cites its label. Every sum has a fixed order, so the same inputs give the same bits
+//! for any number of threads, any batch and any instruction set. A run in float64 is the truth for checks of kernels. A
+//! run in float32 answers questions about pictures. A run in bf16 or f16 rounds at the places where a GPU stores, so it
+//! computes the results of a correct GPU implementation.
 //!
-//! It is *not* a serving engine: no scheduler, no paged cache, no quantisation, no GPU. It does not train, and it does not
-//! run whatever architecture a folder happens to hold: what it does not know, it refuses, naming the field.
+//! The library is *not* a serving engine: it has no scheduler, no paged cache, no quantisation and no GPU code. It does
+//! not train. It supports a fixed set of architectures; if a checkpoint asks for something else, the library refuses it
+//! and names the field.
 //!
 //! # The flow, one type per arrow
 //!
@@ -21,8 +22,8 @@
 //!
 //! # Reading a picture
 //!
-//! The demo model, a LLaVA-OneVision of 3.7 million parameters, is compiled in. Any checkpoint folder as it lies on the
-//! Hugging Face hub goes the same way, through [`files::Files::Folder`].
+//! The demo model, a LLaVA-OneVision of 3.7 million parameters, is compiled into the library. To use a checkpoint
+//! folder from the Hugging Face hub, replace the demo's files by [`files::Files::Folder`].
 //!
 //! ```
 //! # #[cfg(feature = "input")] {
@@ -55,8 +56,9 @@
 //!
 //! # AirCache without a model
 //!
-//! [`policy::compress`] takes queries, keys and roles, from wherever they come, and says which rows stay. A policy is a
-//! plain value, made of parts: who votes, how votes become scores, how layers share the total, what is always kept.
+//! [`policy::compress`] takes queries, keys and roles from any source and returns the rows that stay. A policy is a
+//! plain value with these parts: the queries that vote, the rule that turns votes into scores, the rule that divides
+//! the total among layers, and the rows that are always kept.
 //!
 //! ```
 //! use aircache::policy::{Observed, Policy, compress};
@@ -75,8 +77,8 @@
 //!
 //! # A kernel by itself
 //!
-//! Kernels are functions of arrays, generic over `f32` and `f64` ([`num::Real`]). Each has a twin in [`kernel::naive`] that
-//! says the same one number after the other, and gives the same bits.
+//! Kernels are functions of arrays, generic over `f32` and `f64` ([`num::Real`]). Each kernel has a twin in
+//! [`kernel::naive`]. The twin computes one number after the other and gives the same bits as the kernel.
 //!
 //! ```
 //! use aircache::kernel::{MatrixView, linear, naive};
@@ -91,23 +93,24 @@
 //!
 //! # Modules, in layer order
 //!
-//! A module imports from layers above its own in this table, or from modules that stand before it in its own row; never from
-//! below. `tests/house/layers.rs` reads the table and every import, and keeps it so.
+//! A module may import from the rows above its own row in this table, and from modules that stand before it in its own
+//! row. It never imports from the rows below. `tests/house/layers.rs` reads the table and checks every import.
 //!
-//! | layer | modules | what they know |
+//! | layer | modules | contents |
 //! |---|---|---|
-//! | 0 | `error` `foreign` `roles` `num` `files` `config` | numbers and their orders of sums; what a file, a prompt row, a configuration is |
-//! | 1 | `kernel` | arithmetic on arrays; no model |
-//! | 2 | `stage` `pass` `weights` `input` | the places of the flow that have names; where a run rounds and who watches; checkpoints in place; pixels, ids, roles |
+//! | 0 | `error` `foreign` `roles` `num` `files` `config` | numbers; order of sums; files; prompt rows; configurations |
+//! | 1 | `kernel` | arithmetic on arrays, independent of models |
+//! | 2 | `stage` `pass` `weights` `input` | stages; rounding and watching; mapped checkpoints; pixels, ids, roles |
 //! | 3 | `layer` | weights joined to kernels |
-//! | 4 | `vision` `cache` `policy` `sample` | the parts of the flow, none of which knows another |
-//! | 5 | `decoder` `family` | the language model; what comes before it, a folder a family |
-//! | 6 | `processor` `model` | what the model reads; the model |
+//! | 4 | `vision` `cache` `policy` `sample` | parts of the flow that are independent of each other |
+//! | 5 | `decoder` `family` | the language model; model families, one folder for each |
+//! | 6 | `processor` `model` | preparation of prompts; the model |
 //! | 7 | `generate` | the whole flow |
-//! | 8 | `demo` `golden` `report` `eval` `explain` `selftest` `analyze` | what is done with it |
+//! | 8 | `demo` `golden` `report` `eval` `explain` `selftest` `analyze` | applications of the flow |
 //! | 9 | `cli` | the binary |
 //!
-//! Symbols and where each lives in the code: `spec/01-symbols.md` (T1.1). How to read the specification: `spec/00-reading.md`.
+//! Symbols and their places in the code: `spec/01-symbols.md` (T1.1). Introduction to the specification:
+//! `spec/00-reading.md`.
 
 #[cfg(feature = "lapack")]
 pub mod analyze;
