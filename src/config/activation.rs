@@ -1,4 +1,4 @@
-//! The activations by the names that Hugging Face configurations give them.
+//! The activation functions and their names in Hugging Face configurations.
 
 use super::json::{Scope, kind};
 use crate::error::{Error, Result};
@@ -19,8 +19,8 @@ pub enum Activation {
     Relu,
 }
 
-/// Names and what they mean; names on one function differ in how transformers computes it, not in what.
-/// `gelu_fast` is left out: it rounds √(2/π) to ten digits.
+/// Names and their functions. If two names have the same function here, transformers computes the same mathematical
+/// function in two ways. `gelu_fast` is left out, because it rounds √(2/π) to ten digits.
 const NAMES: [(&str, Activation); 10] = [
     ("silu", Activation::Silu),
     ("swish", Activation::Silu),
@@ -35,10 +35,10 @@ const NAMES: [(&str, Activation); 10] = [
 ];
 
 impl Activation {
-    /// The activation that a field names, `default` if the field is absent.
+    /// The activation that a field names; `default` if the field is absent.
     ///
     /// # Errors
-    /// The field is no string, or names a function that is not here.
+    /// The field is not a string, or it names a function that is not in the list.
     pub(crate) fn read(scope: &Scope<'_>, key: &str, default: Activation) -> Result<Activation> {
         let Some(value) = scope.get(key) else { return Ok(default) };
         let known = || format!("one of {}", NAMES.map(|(name, _)| name).join(", "));

@@ -1,17 +1,18 @@
-//! The ids of tokens that were added to a vocabulary, from the files that name them. Not a tokenizer.
+//! Reads the ids of tokens that were added to a vocabulary from the files that list these tokens. This is not a
+//! tokenizer.
 
 use super::json;
 use crate::error::{Error, Result};
 use crate::files::Files;
 use serde_json::Value;
 
-/// The files that name added tokens, small ones first.
+/// The files that list added tokens, small files first.
 const FILES: [&str; 3] = ["tokenizer_config.json", "added_tokens.json", "tokenizer.json"];
 
-/// The id of an added token, from the first file that has it.
+/// The id of an added token, from the first file that lists it.
 ///
 /// # Errors
-/// A file that is no JSON.
+/// A file is not valid JSON.
 pub(crate) fn id(files: &Files, token: &str) -> Result<Option<u32>> {
     for file in FILES {
         let found = of(files, file)?.into_iter().find(|(text, _)| text == token);
@@ -22,10 +23,10 @@ pub(crate) fn id(files: &Files, token: &str) -> Result<Option<u32>> {
     Ok(None)
 }
 
-/// The added tokens that a file names.
+/// The added tokens that a file lists.
 ///
 /// # Errors
-/// It is no JSON.
+/// The file is not valid JSON.
 pub(crate) fn of(files: &Files, file: &str) -> Result<Vec<(String, u32)>> {
     let number = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());
     if file == "tokenizer.json" {
@@ -44,7 +45,7 @@ pub(crate) fn of(files: &Files, file: &str) -> Result<Vec<(String, u32)>> {
     Ok(found)
 }
 
-/// Those of a `tokenizer.json`, which is large: nothing else of it is kept.
+/// The added tokens that a `tokenizer.json` lists. The file is large, so its other contents are not kept in memory.
 fn listed(files: &Files, file: &str) -> Result<Vec<(String, u32)>> {
     #[derive(serde::Deserialize)]
     struct Whole {

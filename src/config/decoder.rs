@@ -1,7 +1,7 @@
 //! The language model's configuration: a `text_config` or `llm_config` of one of the kinds in [`super::defaults`].
 //!
-//! Source: transformers 5.17, `models/{qwen2,llama}/configuration_*.py` and `modeling_rope_utils.py` (where θ is looked
-//! for); InternLM2's own `configuration_internlm2.py`.
+//! Source: transformers 5.17, `models/{qwen2,llama}/configuration_*.py` and `modeling_rope_utils.py` (the places where
+//! θ may stand); InternLM2's own `configuration_internlm2.py`.
 
 use super::activation::Activation;
 use super::defaults::{Biases, Defaults};
@@ -31,29 +31,32 @@ pub struct DecoderConfig {
     pub norm_eps: f64,
     /// θ: base of the rotary frequencies.
     pub rope_theta: f64,
-    /// Positions the model was trained for; longer prompts are refused, unless their angles are scaled (`ntk`).
+    /// Number of positions that the model was trained for. Longer prompts are refused, unless `ntk` scales their
+    /// angles.
     pub max_positions: usize,
     /// The MLP's activation.
     pub activation: Activation,
     /// Whether the head is the embedding matrix.
     pub tied: bool,
-    /// How projections to queries, keys and values are stored.
+    /// The storage of the projections to queries, keys and values.
     pub projections: Projections,
-    /// Whether these have biases.
+    /// Whether the projections to queries, keys and values have biases.
     pub qkv_bias: bool,
-    /// Whether the output projection of the attention has one.
+    /// Whether the output projection of the attention has a bias.
     pub out_bias: bool,
-    /// The factor of dynamic NTK scaling, which acts on sequences longer than `max_positions`. Spec: E6.12
+    /// The factor of dynamic NTK scaling, which applies to sequences longer than `max_positions`. Spec: E6.12
     pub ntk: Option<f64>,
-    /// M-RoPE: how many frequencies in turn belong to time, height, width, time, …; together d_h/2. Spec: E6.10
+    /// M-RoPE: the number of frequencies in each section. The sections belong to time, height, width, time, … in this
+    /// order; the numbers add up to d_h/2. Spec: E6.10
     pub mrope: Option<Vec<usize>>,
 }
 
 impl DecoderConfig {
-    /// Reads the object at `key`, of one of these kinds; of the first where it is absent or names none.
+    /// Reads the object at `key`, which must be of one of these kinds. If the object is absent or has no `model_type`,
+    /// it is of the first kind.
     ///
     /// # Errors
-    /// As [`read`](Self::read); another kind.
+    /// The errors of [`read`](Self::read); an object of another kind.
     pub(crate) fn one_of(scope: &Scope<'_>, key: &str, kinds: &[&Defaults]) -> Result<DecoderConfig> {
         let inner = scope.inner(key)?;
         let names: Vec<&str> = kinds.iter().flat_map(|kind| kind.model_types.iter().copied()).collect();
@@ -62,10 +65,11 @@ impl DecoderConfig {
         DecoderConfig::read(&inner, kind.unwrap_or_else(|| unreachable!("T6.2: {found} is among the kinds")))
     }
 
-    /// Reads a `text_config`; absent fields take the family's defaults. `tied` is the `text_config`'s own word on the head.
+    /// Reads a `text_config`. Absent fields take the family's defaults. `tied` takes its value from the `text_config`
+    /// alone.
     ///
     /// # Errors
-    /// A field of the wrong type or size, or one that asks for what is not supported (scaled rotary frequencies,
+    /// A field has the wrong type or size, or asks for something that is not supported (scaled rotary frequencies,
     /// sliding windows).
     pub(crate) fn read(scope: &Scope<'_>, default: &Defaults) -> Result<DecoderConfig> {
         scope.model_type(default.model_types[0], default.model_types)?;
@@ -81,7 +85,7 @@ impl DecoderConfig {
             format!("a divisor of num_attention_heads {heads}"),
             kv_heads
         );
-        // `null` is absent in kinds whose KV heads may be left out; InternLM2 has no such field.
+        // In kinds whose KV heads may be left out, `null` counts as absent. InternLM2 has no `head_dim` field.
         let explicit = match scope.get("head_dim") {
             None => false,
             Some(Value::Null) => default.kv_heads.is_some(),
@@ -100,7 +104,7 @@ impl DecoderConfig {
         if let Some(all) = default.window_layers {
             full_attention(scope, layers, all, default.mrope.is_some())?;
         }
-        // The kind with M-RoPE divides the width by the heads whatever `head_dim` says.
+        // The kind with M-RoPE ignores `head_dim`: its head size is the width divided by the number of heads.
         ensure!(
             default.mrope.is_none() || head_dim * heads == hidden,
             scope.at("head_dim"),
@@ -145,13 +149,13 @@ impl DecoderConfig {
 }
 
 impl DecoderConfig {
-    /// The most rows of a prompt.
+    /// The maximum number of rows of a prompt.
     pub fn longest(&self) -> usize {
         if self.ntk.is_some() { usize::MAX } else { self.max_positions }
     }
 
-    /// Which of a row's positions each frequency turns with: [d_h/2]. M-RoPE's sections take time (0), height (1) and width
-    /// (2) in turn; without it there is one position. Spec: E6.10
+    /// The index of the row's position that each frequency uses: [d_h/2]. The sections of M-RoPE use time (0), height
+    /// (1) and width (2), in turn. Without M-RoPE, a row has one position and all indices are 0. Spec: E6.10
     pub fn axes(&self) -> Vec<usize> {
         let whole = [self.head_dim / 2];
         let sections = self.mrope.as_deref().unwrap_or(&whole);
@@ -159,8 +163,9 @@ impl DecoderConfig {
     }
 }
 
-/// θ, the sections of M-RoPE and the factor of dynamic scaling: first in `rope_scaling` (or, if that is empty, `rope_parameters`), then beside them, then
-/// the family's. Spec: T6.2, E6.10, E6.12
+/// θ, the sections of M-RoPE and the factor of dynamic scaling. The function looks first in `rope_scaling` (or, if that
+/// object is empty, in `rope_parameters`), then in the object that contains it, then in the family's defaults.
+/// Spec: T6.2, E6.10, E6.12
 fn rope(scope: &Scope<'_>, default: &Defaults, head_dim: usize) -> Result<(f64, Option<Vec<usize>>, Option<f64>)> {
     let filled = |key| Ok(scope.object(key)?.filter(|s: &Scope<'_>| !s.is_empty()).map(|s| (key, s)));
     let (key, rope) = match filled("rope_scaling")? {
@@ -197,7 +202,7 @@ fn rope(scope: &Scope<'_>, default: &Defaults, head_dim: usize) -> Result<(f64, 
     Ok((theta, sections, ntk))
 }
 
-/// How many frequencies each section has: a list that adds up to d_h/2.
+/// The number of frequencies in each section: a list with the sum d_h/2.
 fn mrope_section(rope: &Scope<'_>, default: &[usize], head_dim: usize) -> Result<Vec<usize>> {
     const KEY: &str = "mrope_section";
     let sections = match rope.get(KEY) {
@@ -214,13 +219,14 @@ fn mrope_section(rope: &Scope<'_>, default: &[usize], head_dim: usize) -> Result
     Ok(sections)
 }
 
-/// Fails where a layer attends to a sliding window instead of the whole prompt.
-/// `lax`: `null` says no.
+/// Fails if a layer attends to a sliding window instead of the whole prompt.
+/// `lax`: `null` counts as false.
 fn full_attention(scope: &Scope<'_>, layers: usize, window_layers: usize, lax: bool) -> Result<()> {
     const ALL: &str = "full attention in every layer (sliding windows are not supported)";
     match scope.get("layer_types") {
         None | Some(Value::Null) => {
-            // transformers 5.17: Qwen2's configuration is strict about the type; that with M-RoPE is not, and null is false.
+            // transformers 5.17: Qwen2's configuration checks the type. The configuration with M-RoPE does not check
+            // it, and null counts as false.
             let null = lax && matches!(scope.get("use_sliding_window"), Some(Value::Null));
             let windowed = !null
                 && scope.boolean("use_sliding_window", false)?

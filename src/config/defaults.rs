@@ -1,25 +1,25 @@
-//! What a `text_config` of each kind of decoder is where it says nothing. Spec: T6.2
+//! The defaults of absent fields of a `text_config`, for each kind of decoder. Spec: T6.2
 //!
-//! A kind that only one family has stands in that family's folder. Source: transformers 5.17,
+//! If only one family has a kind, the kind's defaults are in that family's folder. Source: transformers 5.17,
 //! `models/{qwen2,llama}/configuration_*.py`; InternLM2's own `configuration_internlm2.py`.
 
 use super::projections::Projections;
 
 /// Whether the attention's projections have biases.
 pub(crate) enum Biases {
-    /// Those to queries, keys and values do, the output has none.
+    /// The projections to queries, keys and values have biases; the output projection has none.
     Qkv,
-    /// All or none, as a field says; this where it says nothing.
+    /// All projections have biases or none has. The named field decides; the boolean is the field's default.
     Told(&'static str, bool),
 }
 
-/// What a `text_config` is where it says nothing. Spec: T6.2
+/// The defaults of absent fields of a `text_config`. Spec: T6.2
 pub(crate) struct Defaults {
     pub model_types: &'static [&'static str],
     pub hidden: usize,
     pub layers: usize,
     pub heads: usize,
-    /// None: as many as there are query heads.
+    /// `None` means as many KV heads as query heads.
     pub kv_heads: Option<usize>,
     pub intermediate: usize,
     pub vocab: usize,
@@ -28,7 +28,7 @@ pub(crate) struct Defaults {
     pub max_positions: usize,
     /// `max_window_layers`, in kinds that have sliding windows.
     pub window_layers: Option<usize>,
-    /// Sections of M-RoPE, in the kind that has it.
+    /// Sections of M-RoPE, in the kind that has M-RoPE.
     pub mrope: Option<[usize; 3]>,
     pub biases: Biases,
     pub projections: Projections,

@@ -1,4 +1,5 @@
-//! What configurations of all families are read with, and the parts that they are made of: decoders, towers, activations.
+//! What configurations of all families are read with, and the parts that they are made of: decoders, towers,
+//! activations.
 //!
 //! Structs whose fields are plain numbers: whoever holds one need not check again. Spec: chapter 05, 06
 //!
