@@ -104,7 +104,8 @@ impl DecoderConfig {
         if let Some(all) = default.window_layers {
             full_attention(scope, layers, all, default.mrope.is_some())?;
         }
-        // The kind with M-RoPE ignores `head_dim`: its head size is the width divided by the number of heads.
+        // In transformers, the kind with M-RoPE ignores `head_dim` and divides the width by the number of heads.
+        // Another `head_dim` is therefore refused.
         ensure!(
             default.mrope.is_none() || head_dim * heads == hidden,
             scope.at("head_dim"),

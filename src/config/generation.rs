@@ -1,36 +1,36 @@
-//! `generation_config.json`: when to stop and how to sample, as the checkpoint's makers advise.
+//! `generation_config.json`: the makers' recommended stop tokens and sampling settings.
 //!
-//! Source: transformers 5.17, `generation/configuration_utils.py`; without the file its values come from `config.json`
-//! (`from_model_config`: the outermost object, then `text_config`).
+//! Source: transformers 5.17, `generation/configuration_utils.py`. If the file is missing, the values come from
+//! `config.json` (`from_model_config`: the outermost object, then `text_config`).
 
 use super::json::{self, Scope, integer, kind};
 use crate::error::{Error, Result};
 use crate::files::Files;
 use serde_json::Value;
 
-/// What the checkpoint says about generating.
+/// A checkpoint's settings for generation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerationConfig {
-    /// Ids that end an answer; may be empty.
+    /// Ids that end an answer. The list may be empty.
     pub eos: Vec<u32>,
-    /// The id that fills up batches; not read by the forward pass.
+    /// The padding id of batches. The forward pass does not read it.
     pub pad: Option<u32>,
-    /// Whether the makers advise sampling; `run` is greedy unless told otherwise.
+    /// Whether the makers recommend sampling. `run` is greedy unless an option selects sampling.
     pub do_sample: bool,
-    /// Divisor of the logits before sampling, > 0; 1 changes nothing.
+    /// Divisor of the logits before sampling, > 0. The value 1 changes nothing.
     pub temperature: f64,
-    /// Number of most probable ids that are sampled from; 0 = all.
+    /// Sampling uses only this number of most probable ids; 0 = all.
     pub top_k: usize,
-    /// Probability mass of the most probable ids that are sampled from, 0 < p ≤ 1; 1 = all.
+    /// Sampling uses only the most probable ids up to this probability mass, 0 < p ≤ 1; 1 = all.
     pub top_p: f64,
-    /// Settings in the file that ask for something this library does not do (`repetition_penalty`, beams …), each as
-    /// `name = value`, for `inspect` to report.
+    /// Settings in the file that this library does not follow (`repetition_penalty`, beams …), each as `name = value`.
+    /// `inspect` reports them.
     pub not_followed: Vec<String>,
 }
 
 const FILE: &str = "generation_config.json";
 
-/// Settings that change what transformers generates, with the values that change nothing.
+/// Settings that change the output of transformers, each with the value that changes nothing.
 const NEUTRAL: [(&str, f64); 11] = [
     ("repetition_penalty", 1.0),
     ("num_beams", 1.0),
@@ -45,7 +45,7 @@ const NEUTRAL: [(&str, f64); 11] = [
     ("guidance_scale", 1.0),
 ];
 
-/// Settings that change what transformers generates unless absent.
+/// Settings that change the output of transformers unless they are absent.
 const ABSENT: [&str; 9] = [
     "bad_words_ids",
     "suppress_tokens",
@@ -59,10 +59,11 @@ const ABSENT: [&str; 9] = [
 ];
 
 impl GenerationConfig {
-    /// Reads `generation_config.json`, or where it is missing what `config.json` says about generating.
+    /// Reads `generation_config.json`. If this file is missing, reads the settings for generation in `config.json`.
     ///
     /// # Errors
-    /// A file is no JSON, or a field is of the wrong type or out of range. Fields that are `null` count as absent.
+    /// A file is not valid JSON, or a field has the wrong type or is out of range. Fields that are `null` count as
+    /// absent.
     pub fn load(files: &Files) -> Result<GenerationConfig> {
         if let Some(map) = json::load(files, FILE)? {
             return Self::read(&[Scope::new(&files.label(FILE), &map)]);
@@ -79,7 +80,8 @@ impl GenerationConfig {
         let first = |key: &str| scopes.iter().find(|s| !matches!(s.get(key), None | Some(Value::Null)));
         let number = |key, allowed, expected| first(key).map_or(Ok(1.0), |s| s.number(key, 1.0, allowed, expected));
         let do_sample = first("do_sample").map_or(Ok(false), |s| s.boolean("do_sample", false))?;
-        // A temperature of 0 beside greedy decoding is a common way to say "greedy"; transformers never reads it then.
+        // Many files set a temperature of 0 together with greedy decoding. transformers does not read the temperature
+        // then.
         let temperature = match do_sample {
             true => number("temperature", |x| x > 0.0, "a number above 0, or do_sample = false")?,
             false => {
@@ -92,7 +94,7 @@ impl GenerationConfig {
                 Some(s) if s.get("pad_token_id").and_then(Value::as_i64).is_none_or(|id| id >= 0) => {
                     ids(s, "pad_token_id")?.first().copied()
                 }
-                _ => None, // Some checkpoints say −1 for none.
+                _ => None, // Some checkpoints use −1 for none.
             },
             do_sample,
             temperature,

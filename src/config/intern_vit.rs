@@ -1,4 +1,5 @@
-//! InternViT, as its makers' own code configures it (`intern_vit_6b`) and as transformers does (`internvl_vision`).
+//! InternViT's configuration, in the form of its makers' own code (`intern_vit_6b`) and in transformers' form
+//! (`internvl_vision`).
 //!
 //! Source: OpenGVLab's `configuration_intern_vit.py`; transformers 5.17, `InternVLVisionConfig`.
 
@@ -25,13 +26,13 @@ pub struct InternVitConfig {
     pub patch: usize,
     /// ε of the layers' norms.
     pub norm_eps: f64,
-    /// Which norm these are.
+    /// The kind of the layers' norms.
     pub norm: NormKind,
-    /// Whether queries and keys are normed, all heads together; ε of that.
+    /// ε of the norms of queries and keys, over all heads together; none if queries and keys have no norms.
     pub qk_norm: Option<f64>,
     /// Whether the projections to queries, keys and values have biases.
     pub qkv_bias: bool,
-    /// Whether these three are one matrix, below one another.
+    /// Whether the three projections are one matrix: first the query rows, then the key rows, then the value rows.
     pub fused: bool,
     /// Whether a layer norm follows the last layer.
     pub last_norm: bool,
@@ -39,7 +40,7 @@ pub struct InternVitConfig {
     pub activation: Activation,
 }
 
-/// What the two configurations call things, and what they are where nothing is said.
+/// The field names and the defaults of one of the two forms.
 struct Form {
     model_type: &'static str,
     hidden: usize,
@@ -91,12 +92,12 @@ impl InternVitConfig {
     /// Reads a `vision_config` of transformers.
     ///
     /// # Errors
-    /// A field of the wrong type or size, or one that asks for what is not supported.
+    /// A field has the wrong type or size, or asks for something that is not supported.
     pub(crate) fn transformers(scope: &Scope<'_>) -> Result<InternVitConfig> {
         let at = scope.at("use_absolute_position_embeddings");
         ensure!(scope.boolean("use_absolute_position_embeddings", true)?, at, "true (learned positions)", "false");
         let config = Self::read(scope, &TRANSFORMERS)?;
-        // The norms of queries and keys take transformers' default, whatever `layer_norm_eps` says.
+        // The norms of queries and keys ignore `layer_norm_eps` and use transformers' default.
         let qk_norm = config.qk_norm.map(|_| 1e-6);
         Ok(InternVitConfig { qk_norm, last_norm: !scope.boolean("use_mean_pooling", true)?, ..config })
     }
@@ -136,13 +137,13 @@ impl InternVitConfig {
         })
     }
 
-    /// Patches along a side of a tile; pixels past the last whole patch are not seen (a strided convolution).
+    /// Number of patches along a side of a tile. The strided convolution ignores pixels after the last whole patch.
     pub fn side(&self) -> usize {
         self.image / self.patch
     }
 }
 
-/// A side in pixels: a number, or a pair of the same number.
+/// A side in pixels. The field is a number, or a pair of two equal numbers.
 fn side(scope: &Scope<'_>, key: &str, default: usize, most: usize) -> Result<usize> {
     let Some(Value::Array(pair)) = scope.get(key) else { return scope.size(key, default, (1, most)) };
     let sides = pair.iter().map(|v| integer(v, &scope.at(key), (1, most))).collect::<Result<Vec<_>>>()?;

@@ -1,29 +1,29 @@
-//! JSON objects read field by field, so that every complaint names the file and the field.
+//! Reads JSON objects field by field, so that every error names the file and the field.
 //!
-//! Not a deserializer: a configuration has many fields that the forward pass does not read, and each that it does read
-//! has its own default, range and meaning of `null`. As transformers' strict configurations do: an integer field takes
-//! no float and no boolean, and `null` is not the same as absent.
+//! This is not a deserializer: a configuration has many fields that the forward pass does not read, and each field that
+//! it reads has its own default, range and meaning of `null`. The rules are those of transformers' strict
+//! configurations: an integer field accepts no float and no boolean, and `null` is not the same as absent.
 
 use crate::error::{Error, Result, ensure};
 use crate::files::Files;
 use serde_json::{Map, Value};
 
-/// The most heads of a layer: several times what any model has.
+/// The maximum number of heads of a layer: several times the number in any model.
 const MAX_HEADS: usize = 1 << 10;
 
-/// A JSON object and the place it stands at.
+/// A JSON object and its place in the file.
 #[derive(Debug, Clone)]
 pub(crate) struct Scope<'a> {
     file: &'a str,
     path: String,
-    /// None: no fields.
+    /// `None` means an object without fields.
     map: Option<&'a Map<String, Value>>,
 }
 
 /// The JSON object in a file of the checkpoint; `None` if there is no such file.
 ///
 /// # Errors
-/// The file cannot be read, is no JSON, or holds something else than an object.
+/// The file cannot be read, is not valid JSON, or does not hold an object.
 pub(crate) fn load(files: &Files, name: &str) -> Result<Option<Map<String, Value>>> {
     let Some(bytes) = files.read(name)? else { return Ok(None) };
     let label = files.label(name);
@@ -34,7 +34,8 @@ pub(crate) fn load(files: &Files, name: &str) -> Result<Option<Map<String, Value
     }
 }
 
-/// Removes the field at `path` (`text_config.hidden_size`; of a list the whole list); false if it is not there.
+/// Removes the field at `path`, for example `text_config.hidden_size`. If `path` is an element of a list, the whole
+/// list is removed. Returns false if there is no such field.
 pub(crate) fn remove(map: &mut Map<String, Value>, path: &str) -> bool {
     let path = path.split('[').next().unwrap_or(path);
     match path.split_once('.') {
@@ -45,7 +46,8 @@ pub(crate) fn remove(map: &mut Map<String, Value>, path: &str) -> bool {
     }
 }
 
-/// What a value is, for messages: numbers and booleans as they are, the rest cut short.
+/// A short description of a value, for messages: numbers and booleans in full, strings shortened, lists and objects as
+/// their length.
 pub(crate) fn kind(value: &Value) -> String {
     match value {
         Value::Null => "null".into(),
@@ -58,27 +60,27 @@ pub(crate) fn kind(value: &Value) -> String {
 }
 
 impl<'a> Scope<'a> {
-    /// The outermost object of `file` (its label in messages).
+    /// The outermost object of a file. `file` is the file's label in messages.
     pub(crate) fn new(file: &'a str, map: &'a Map<String, Value>) -> Self {
         Scope { file, path: String::new(), map: Some(map) }
     }
 
-    /// Where a field stands: `config.json: text_config.hidden_size`.
+    /// The place of a field, for messages: `config.json: text_config.hidden_size`.
     pub(crate) fn at(&self, key: &str) -> String {
         format!("{}: {}{key}", self.file, self.path)
     }
 
-    /// A field as it is; `None` if absent.
+    /// The value of a field; `None` if absent.
     pub(crate) fn get(&self, key: &str) -> Option<&'a Value> {
         self.map?.get(key)
     }
 
-    /// Whether there are no fields.
+    /// Whether the object has no fields.
     pub(crate) fn is_empty(&self) -> bool {
         self.map.is_none_or(Map::is_empty)
     }
 
-    /// An inner object; no fields at this place if it is absent or `null`.
+    /// An inner object. If it is absent or `null`, the result is an object without fields.
     pub(crate) fn inner(&self, key: &str) -> Result<Scope<'a>> {
         Ok(self.object(key)?.unwrap_or_else(|| Scope { map: None, ..self.clone() }))
     }
@@ -94,35 +96,35 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// A size or count within `range`, `default` if absent.
+    /// A size or count within `range`; `default` if absent.
     pub(crate) fn size(&self, key: &str, default: usize, range: (usize, usize)) -> Result<usize> {
         let Some(value) = self.get(key) else { return Ok(default) };
         integer(value, &self.at(key), range)
     }
 
-    /// A number of heads, `default` if absent.
+    /// A number of heads; `default` if absent.
     pub(crate) fn heads(&self, key: &str, default: usize) -> Result<usize> {
         self.size(key, default, (1, MAX_HEADS))
     }
 
-    /// The id of a token, `default` if absent.
+    /// The id of a token; `default` if absent.
     pub(crate) fn token(&self, key: &str, default: u32) -> Result<u32> {
         self.size(key, default as usize, (0, u32::MAX as usize)).map(|id| id as u32)
     }
 
-    /// The same of a token that must stand in a vocabulary of `vocab`.
+    /// The id of a token that must be below `vocab`, the size of the vocabulary; `default` if absent.
     pub(crate) fn token_below(&self, key: &str, default: u32, vocab: usize) -> Result<u32> {
         let id = self.token(key, default)?;
         ensure!((id as usize) < vocab, self.at(key), format!("an id below vocab_size {vocab}"), id);
         Ok(id)
     }
 
-    /// A state of `layers` layers, by its number (see [`state_of`]); the last if absent.
+    /// The number of a hidden state of `layers` layers (see [`state_of`]); the last state if absent.
     pub(crate) fn state(&self, key: &str, layers: usize) -> Result<usize> {
         self.get(key).map_or(Ok(layers), |value| state_of(value, self.at(key), layers))
     }
 
-    /// A number that `allowed` lets pass, `default` if absent; `expected` is what a message calls such a number.
+    /// A number for which `allowed` returns true; `default` if absent. `expected` describes such a number in messages.
     pub(crate) fn number(&self, key: &str, default: f64, allowed: fn(f64) -> bool, expected: &str) -> Result<f64> {
         let Some(value) = self.get(key) else { return Ok(default) };
         let number = match value {
@@ -132,7 +134,7 @@ impl<'a> Scope<'a> {
         number.filter(|&x| allowed(x)).ok_or_else(|| Error::new(self.at(key), expected, kind(value)))
     }
 
-    /// A boolean, `default` if absent.
+    /// A boolean; `default` if absent.
     pub(crate) fn boolean(&self, key: &str, default: bool) -> Result<bool> {
         match self.get(key) {
             None => Ok(default),
@@ -141,7 +143,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// A string, `default` if absent.
+    /// A string; `default` if absent.
     pub(crate) fn string(&self, key: &str, default: &'a str) -> Result<&'a str> {
         match self.get(key) {
             None => Ok(default),
@@ -150,7 +152,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Whether `model_type` here is one that is supported; `default` if absent.
+    /// The `model_type`, which must be one of `supported`; `default` if absent.
     pub(crate) fn model_type(&self, default: &'a str, supported: &[&str]) -> Result<&'a str> {
         let found = self.string("model_type", default)?;
         ensure!(supported.contains(&found), self.at("model_type"), supported.join(" or "), kind(&Value::from(found)));
@@ -168,7 +170,8 @@ pub(crate) fn integer(value: &Value, at: &str, range: (usize, usize)) -> Result<
     }
 }
 
-/// The number of a state of `layers` layers: 0 = embeddings, k = after layer k; negative ones counted from the last.
+/// The number of a hidden state of `layers` layers: 0 = embeddings, k = after layer k. Negative numbers count from the
+/// last state.
 pub(crate) fn state_of(value: &Value, at: String, layers: usize) -> Result<usize> {
     let states = layers as i64 + 1;
     let found = value.as_i64().filter(|k| (-states..states).contains(k)).map(|k| k.rem_euclid(states) as usize);

@@ -1,6 +1,6 @@
-//! The two norms by the names that configurations give them.
+//! The two kinds of norms and their names in configurations.
 
-/// Which norm a layer begins with.
+/// The kind of a norm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NormKind {
     /// `layer_norm`

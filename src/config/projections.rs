@@ -1,10 +1,11 @@
-//! How a checkpoint stores the projections to queries, keys and values.
+//! The two ways in which checkpoints store the projections to queries, keys and values.
 
-/// How the three projections are stored.
+/// The storage of the three projections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Projections {
-    /// A matrix each.
+    /// Three matrices, one for each projection.
     Apart,
-    /// One matrix: for each KV head the rows of its query heads, then of its key, then of its value. Spec: E6.13
+    /// One matrix. For each KV head it holds the rows of the group's query heads, then the key, then the value.
+    /// Spec: E6.13
     Grouped,
 }

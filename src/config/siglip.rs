@@ -58,7 +58,7 @@ impl SiglipConfig {
         })
     }
 
-    /// Patches along a side of a tile; pixels past the last whole patch are not seen (a strided convolution).
+    /// Number of patches along a side of a tile. The strided convolution ignores pixels after the last whole patch.
     pub fn side(&self) -> usize {
         self.image / self.patch
     }
