@@ -1,10 +1,11 @@
-//! What configurations of all families are read with, and the parts that they are made of: decoders, towers,
+//! The code that reads the configurations of all families, and the shared parts of configurations: decoders, towers,
 //! activations.
 //!
-//! Structs whose fields are plain numbers: whoever holds one need not check again. Spec: chapter 05, 06
+//! The structs have plain fields whose values were checked when they were read, so later code need not check them
+//! again. Spec: chapter 05, 06
 //!
 //! Source: transformers 5.17, `configuration_utils.py`, `models/*/configuration_*.py`. A missing number takes
-//! transformers' default; `null` is an error where the forward pass needs a number.
+//! transformers' default; `null` is an error if the forward pass needs a number.
 
 mod activation;
 pub(crate) mod added;

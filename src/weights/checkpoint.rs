@@ -13,18 +13,18 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// An opened checkpoint: heads read and checked, data mapped and not yet touched.
+/// An opened checkpoint. The headers of its files are read and checked; the data is mapped but not yet read.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// What messages call the checkpoint as a whole.
+    /// The name of the whole checkpoint in messages.
     label: String,
     files: Vec<TensorFile>,
     tensors: BTreeMap<String, Place>,
-    /// Bytes of tensors that were made up for want of any.
+    /// Bytes of random or counted tensors that no file holds.
     pub(super) made_up: AtomicU64,
 }
 
-/// In which file a tensor is, and whether any part of the model has asked for it.
+/// The file of a tensor, and whether any part of the model has asked for the tensor.
 #[derive(Debug)]
 struct Place {
     file: usize,
@@ -40,8 +40,8 @@ impl Checkpoint {
     /// Opens `model.safetensors`, or the files that `model.safetensors.index.json` lists.
     ///
     /// # Errors
-    /// No weights, or damaged ones; the message names file and tensor. What a model needs of them is checked later, by
-    /// [`matrix`](Self::matrix).
+    /// The weights are missing or damaged; the message names the file and the tensor. [`matrix`](Self::matrix) checks
+    /// later that the weights fit the model.
     pub fn open(files: &Files) -> Result<Checkpoint> {
         let (label, files) = shards::open(files)?;
         let mut tensors = BTreeMap::new();
@@ -66,7 +66,7 @@ impl Checkpoint {
         Checkpoint { label: label.to_string(), files: Vec::new(), tensors: BTreeMap::new(), made_up: AtomicU64::new(0) }
     }
 
-    /// The path of the weights or of their index, for messages.
+    /// The path of the weights or of the index of the weights, for messages.
     pub fn label(&self) -> &str {
         &self.label
     }
@@ -81,19 +81,20 @@ impl Checkpoint {
         self.place(names).map(|(name, place)| self.info(name, place))
     }
 
-    /// Bytes of all tensors together, made-up ones included.
+    /// Bytes of all tensors together, including tensors that no file holds.
     pub fn bytes(&self) -> u64 {
         self.tensors().map(|t| t.data.len() as u64).sum::<u64>() + self.made_up.load(Ordering::Relaxed)
     }
 
-    /// Bytes of those that lie in mapped files, which take memory only as they are read.
+    /// Bytes of the tensors in mapped files. These tensors take memory only when they are read.
     pub fn mapped_bytes(&self) -> u64 {
         let mapped = |file: &&TensorFile| matches!(*file.storage, Storage::Mapped(_));
         let bytes = |file: &TensorFile| (file.storage.bytes().len() - file.start) as u64;
         self.files.iter().filter(mapped).map(bytes).sum()
     }
 
-    /// Bytes of the tensors that lie between the places of their numbers: a model copies them as it asks for them.
+    /// Bytes of the tensors that are misaligned in their files. A model copies such a tensor when it asks for the
+    /// tensor.
     pub fn copied_bytes(&self) -> u64 {
         self.tensors().filter(|t| !t.is_aligned()).map(|t| t.data.len() as u64).sum()
     }
@@ -104,8 +105,9 @@ impl Checkpoint {
         self.tensors.iter().filter(unasked).map(|(name, _)| name.as_str())
     }
 
-    /// What bundles call `model`: the sha-256, in hexadecimal, over all tensors sorted by name, each as name, line feed,
-    /// dtype, line feed, shape joined by commas, line feed, raw bytes. It reads the whole checkpoint.
+    /// The digest that bundles store as `model`: the sha-256, in hexadecimal, over all tensors sorted by name. Each
+    /// tensor contributes its name, a line feed, its dtype, a line feed, its shape joined by commas, a line feed, and
+    /// its raw bytes. The function reads the whole checkpoint.
     pub fn digest(&self) -> String {
         let mut hash = Sha256::new();
         for t in self.tensors() {
@@ -119,7 +121,7 @@ impl Checkpoint {
         })
     }
 
-    /// Bytes of the copy that [`rounded`](Self::rounded) makes; 0 where it changes no number.
+    /// Bytes of the copy that [`rounded`](Self::rounded) makes; 0 if rounding changes no number.
     pub fn rounded_bytes(&self, grid: Grid) -> u64 {
         let changes = |t: TensorInfo<'_>| match (grid, t.dtype) {
             (Grid::Native, _) | (Grid::Bf16, Dtype::BF16) | (Grid::F16, Dtype::F16) => false,
@@ -128,8 +130,8 @@ impl Checkpoint {
         if self.tensors().any(changes) { self.bytes() } else { 0 }
     }
 
-    /// The same checkpoint with every weight rounded to a type, as a program loads it that computes in that type; none
-    /// where that changes no number. Spec: R10.4
+    /// A copy of the checkpoint with every weight rounded to a type. A program that computes in this type loads the
+    /// same weights. None if rounding changes no number. Spec: R10.4
     pub fn rounded(&self, grid: Grid) -> Option<Checkpoint> {
         if self.rounded_bytes(grid) == 0 {
             return None;
@@ -155,7 +157,8 @@ impl Checkpoint {
         Some(Checkpoint { label: self.label.clone(), files: files.collect(), tensors, made_up: AtomicU64::new(0) })
     }
 
-    /// A tensor that a model asks for, with the storage it lies in.
+    /// A tensor that a model asks for, with the storage that holds it. `names`: the accepted names, in order of
+    /// preference.
     ///
     /// # Errors
     /// No tensor has one of these names.

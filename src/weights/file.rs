@@ -1,8 +1,9 @@
-//! A safetensors file, as the `safetensors` crate has it: its types, its checks, its writing. A guard stands in front.
+//! A safetensors file. Types, checks and writing come from the `safetensors` crate; a guard checks each file before the
+//! crate does.
 //!
-//! The bytes are distrusted. The guard refuses what the crate lets through (a name that stands twice, a shape of more than
-//! 64 sides) or adds up unchecked (offsets near 2⁶⁴), and its messages name the tensor, which most of the crate's do not.
-//! Source: huggingface.co/docs/safetensors.
+//! The bytes of a file are not trusted. The guard refuses files that the crate accepts (a duplicate name, a shape of
+//! more than 64 dimensions) and files for which the crate adds without an overflow check (offsets near 2⁶⁴). The
+//! guard's messages name the tensor; most of the crate's messages do not. Source: huggingface.co/docs/safetensors.
 
 use super::Storage;
 use crate::error::{Error, Result, ensure};
@@ -15,30 +16,30 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::sync::Arc;
 
-/// A longer head is refused, as the format says.
+/// The maximum length of a header in bytes, from the format's specification. A longer header is refused.
 pub(crate) const MAX_HEADER: usize = 100_000_000;
-/// Tensors of more sides are refused, as numpy refuses them.
+/// The maximum number of dimensions of a tensor, the same as in numpy. A tensor with more dimensions is refused.
 const MAX_SIDES: usize = 64;
 
-/// What a file says of one tensor.
+/// The data of one tensor in a file.
 #[derive(Debug, Clone, Copy)]
 pub struct TensorInfo<'a> {
-    /// Its name in the file.
+    /// The tensor's name in the file.
     pub name: &'a str,
-    /// How its numbers are stored.
+    /// The storage type of the tensor's numbers.
     pub dtype: Dtype,
-    /// Its sides, the outermost first.
+    /// The tensor's dimensions, outermost first.
     pub shape: &'a [usize],
-    /// Its raw bytes, row-major, little-endian.
+    /// The tensor's raw bytes, row-major, little-endian.
     pub data: &'a [u8],
-    /// The file it is in.
+    /// The file that holds the tensor.
     pub file: &'a str,
-    /// The place of its first byte in the storage.
+    /// The offset of the tensor's first byte in the storage.
     pub(super) offset: usize,
 }
 
 impl TensorInfo<'_> {
-    /// Whether its numbers can be read where they lie.
+    /// Whether the tensor's numbers are aligned, so that they can be read in place.
     pub(super) fn is_aligned(&self) -> bool {
         (self.data.as_ptr() as usize).is_multiple_of((self.dtype.bitsize() / 8).max(1))
     }
@@ -49,20 +50,20 @@ impl TensorInfo<'_> {
     }
 }
 
-/// Bytes that a tensor of this type and shape takes; none past 2⁶⁴ bits or where the last byte is not full.
+/// Bytes of a tensor of this type and shape; none if it has more than 2⁶⁴ bits, or if its last byte is not full.
 pub fn bytes_of(dtype: Dtype, shape: &[usize]) -> Option<usize> {
     let numbers = shape.iter().try_fold(1usize, |n, &side| n.checked_mul(side))?;
     let bits = numbers.checked_mul(dtype.bitsize())?;
     bits.is_multiple_of(8).then_some(bits / 8)
 }
 
-/// An opened file: its head is read and checked, its numbers are not yet touched.
+/// An opened file. Its header is read and checked; its numbers are not yet read.
 #[derive(Debug, Clone)]
 pub(crate) struct TensorFile {
-    /// Its path, for messages.
+    /// The file's path, for messages.
     pub(crate) label: String,
     pub(super) storage: Arc<Storage>,
-    /// Where the numbers begin in the storage, behind the head.
+    /// The offset of the numbers in the storage, after the header.
     pub(super) start: usize,
     pub(crate) metadata: BTreeMap<String, String>,
     /// The names of the tensors.
@@ -71,10 +72,10 @@ pub(crate) struct TensorFile {
 }
 
 impl TensorFile {
-    /// Reads the head of a whole file, called `label` in messages.
+    /// Reads the header of a file whose bytes are `storage`. `label` is the file's name in messages.
     ///
     /// # Errors
-    /// Anything that the format forbids; the message names the tensor where there is one.
+    /// The file violates the format. If the error concerns a tensor, the message names the tensor.
     pub(crate) fn read(storage: Storage, label: String) -> Result<TensorFile> {
         let (length, metadata, tensors) = guarded(storage.bytes(), &label)?;
         let mut names = BTreeSet::new();
@@ -85,7 +86,7 @@ impl TensorFile {
         Ok(TensorFile { label, storage: Arc::new(storage), start: 8 + length, metadata, names, head })
     }
 
-    /// A tensor by its name.
+    /// The tensor with this name.
     pub(crate) fn get(&self, name: &str) -> Option<TensorInfo<'_>> {
         let (name, entry) = (self.names.get(name)?, self.head.info(name)?);
         let (from, to) = entry.data_offsets;
@@ -95,10 +96,11 @@ impl TensorFile {
     }
 }
 
-/// The head of a file in which `tensors` lie one behind another in the order given, padded to 8 bytes with spaces.
+/// The header of a file that holds `tensors` one after the other in this order, padded with spaces to a multiple of 8
+/// bytes.
 ///
-/// The crate's own writer would hold all numbers in memory or need a feature of its own that links ten crates more, and it
-/// puts metadata in another order every time.
+/// The crate's own writer is not used for two reasons. It holds all numbers in memory, or needs a feature that links
+/// ten more crates. It also writes the metadata in a different order each time.
 pub(crate) fn head(metadata: &BTreeMap<String, String>, tensors: Vec<(String, Entry)>) -> Vec<u8> {
     #[derive(serde::Serialize)]
     struct Head<'a> {
@@ -114,7 +116,7 @@ pub(crate) fn head(metadata: &BTreeMap<String, String>, tensors: Vec<(String, En
     [&(json.len() as u64).to_le_bytes(), &json[..]].concat()
 }
 
-/// A name for a message; hostile ones are megabytes long.
+/// A name, shortened for a message. A hostile file can have names of several megabytes.
 pub(crate) fn shortened(name: &str) -> String {
     match name.char_indices().nth(200) {
         Some((end, _)) => format!("{}…", &name[..end]),
@@ -126,7 +128,7 @@ fn damaged(file: &str, expected: impl Display, got: impl Display) -> Error {
     Error::new(file, expected, got).remedy("the file is damaged or incomplete: download or convert it again")
 }
 
-/// A head as its JSON has it. Names may stand there twice, which a map would hide.
+/// A header as its JSON holds it. A name may occur twice; a map would hide the duplicate.
 #[derive(Default)]
 struct Raw {
     metadata: Option<BTreeMap<String, String>>,
@@ -166,13 +168,14 @@ impl<'de> Deserialize<'de> for Raw {
     }
 }
 
-/// Bytes of the JSON; metadata; tensors in the order of their bytes, which have their sizes and fill the file without gaps.
+/// The length of the JSON in bytes; the metadata; the tensors in the order of their bytes. The bytes of the tensors
+/// have the right sizes and fill the file without gaps.
 type Guarded = (usize, BTreeMap<String, String>, Vec<(String, Entry)>);
 
-/// What the head of a file says.
+/// Reads and checks the header of a file.
 ///
 /// # Errors
-/// As [`TensorFile::read`].
+/// The errors of [`TensorFile::read`].
 fn guarded(bytes: &[u8], file: &str) -> Result<Guarded> {
     if bytes.starts_with(b"version https://git-lfs") {
         return Err(Error::new(file, "a safetensors file", "a Git LFS pointer").remedy("fetch it with `git lfs pull`"));

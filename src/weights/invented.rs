@@ -1,4 +1,4 @@
-//! Weights that nobody trained, for measuring: the shape and type of a model's, the numbers made up or left out.
+//! Weights for measurements, with the shapes and types of a real model. Their numbers are random or left out.
 
 use super::tensors::Float;
 use super::{Matrix, Storage};
@@ -7,11 +7,11 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 use std::sync::Arc;
 
-/// Words of 8 bytes that are made up by one task.
+/// The number of 8-byte words that one task fills with random numbers.
 const CHUNK: usize = 1 << 16;
 
 impl Matrix {
-    /// A matrix of this shape and type without numbers; its view panics unless it is empty.
+    /// A matrix of this shape and type without numbers. The matrix's view panics unless the matrix is empty.
     pub(super) fn hollow(rows: usize, cols: usize, stored: Grid) -> Matrix {
         let float = match stored {
             Grid::Native => Float::F32,
@@ -21,7 +21,8 @@ impl Matrix {
         Matrix { storage: Arc::new(Storage::Static(&[])), float, offset: 0, rows, cols }
     }
 
-    /// Numbers between ±√(3 / cols), so that a layer keeps the size of what goes through it; the same for the same name.
+    /// A matrix of random numbers between ±√(3 / cols), so that a layer keeps the magnitude of its input. The same name
+    /// always gives the same numbers.
     pub(super) fn invented(name: &str, rows: usize, cols: usize, stored: Grid) -> Matrix {
         let hollow = Matrix::hollow(rows, cols, stored);
         let float = hollow.float;

@@ -1,10 +1,11 @@
-//! Our names of tensors → the names that checkpoints use: the rule that every family's table follows.
+//! Translates our tensor names into the names that checkpoints use. Every family's table uses this rule.
 //!
-//! `decoder.X` is the language model without its head, `head.X` the head, `vision.X` the tower, `projector.X` the
-//! projector, `newline` the newline row.
+//! In our names, `decoder.X` is the language model without its head, `head.X` the head, `vision.X` the tower,
+//! `projector.X` the projector, and `newline` the newline row.
 
-/// The names that checkpoints may use for `ours`, in order of preference: its first part replaced by each of theirs that
-/// `parts` lists, and in the rest the first of `within` that it holds.
+/// The names that checkpoints may use for `ours`, in order of preference. `parts` lists prefixes of our names with the
+/// prefixes of the checkpoints; each of these prefixes gives one result. In the rest of the name, the first entry of
+/// `within` that the rest contains is replaced.
 ///
 /// ```
 /// let parts: &[(&str, &[&str])] = &[("vision.", &["visual.", "model.visual."])];

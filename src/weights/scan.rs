@@ -1,4 +1,4 @@
-//! What a look at every number of a checkpoint finds; for `inspect`, not done when loading.
+//! A scan of every number of a checkpoint, for `inspect`. Loading a model does not scan.
 
 use super::Checkpoint;
 use super::file::TensorInfo;
@@ -7,7 +7,8 @@ use rayon::prelude::*;
 use safetensors::Dtype;
 
 impl Checkpoint {
-    /// The tensors that hold NaN or ±∞, by name, with the number of such entries. It reads the whole checkpoint.
+    /// The names of the tensors that hold NaN or ±∞, each with the number of such entries. The function reads the whole
+    /// checkpoint.
     pub fn scan(&self) -> Vec<(String, usize)> {
         let tensors: Vec<TensorInfo<'_>> = self.tensors().collect();
         let counts: Vec<usize> = tensors.par_iter().map(not_finite).collect();
@@ -16,7 +17,7 @@ impl Checkpoint {
     }
 }
 
-/// Entries that are not finite; 0 for types other than F64, F32, BF16 and F16.
+/// The number of entries that are not finite; 0 for types other than F64, F32, BF16 and F16.
 fn not_finite(t: &TensorInfo<'_>) -> usize {
     fn count<const N: usize>(bytes: &[u8], finite: impl Fn([u8; N]) -> bool) -> usize {
         let (numbers, _) = bytes.as_chunks::<N>();

@@ -1,4 +1,4 @@
-//! Which files a checkpoint consists of: `model.safetensors`, or those that `model.safetensors.index.json` lists.
+//! The files of a checkpoint: `model.safetensors`, or the files that `model.safetensors.index.json` lists.
 
 use super::Storage;
 use super::file::{MAX_HEADER, TensorFile, shortened};
@@ -12,11 +12,11 @@ use std::collections::BTreeMap;
 const ONE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// Opens all files of a checkpoint; also gives the name that messages about missing tensors use.
+/// Opens all files of a checkpoint. Also returns the checkpoint's name for messages about missing tensors.
 ///
 /// # Errors
-/// No weights in the folder, or in another format; a shard that is missing, damaged, or outside the folder; a tensor
-/// that the index puts into a shard that does not hold it.
+/// The folder has no weights, or has them in another format; a shard is missing, damaged, or outside the folder; the
+/// index names a shard for a tensor, but the shard does not hold the tensor.
 pub(crate) fn open(files: &Files) -> Result<(String, Vec<TensorFile>)> {
     if let Some(shard) = shard(files, ONE)? {
         return Ok((shard.label.clone(), vec![shard]));
@@ -54,7 +54,7 @@ pub(crate) fn open(files: &Files) -> Result<(String, Vec<TensorFile>)> {
     Ok((label, shards))
 }
 
-/// All files that the index lists and the folder does not hold, for surveys; [`open`] stops at the first.
+/// All files that the index lists but the folder does not hold, for surveys. [`open`] stops at the first missing file.
 pub(crate) fn missing(files: &Files) -> Vec<String> {
     let Ok(Some(index)) = json::load(files, INDEX) else { return Vec::new() };
     let listed = index.get("weight_map").and_then(Value::as_object).into_iter().flatten();
@@ -77,7 +77,7 @@ fn shard(files: &Files, name: &str) -> Result<Option<TensorFile>> {
     TensorFile::read(storage, files.label(name)).map(Some)
 }
 
-/// What to say where there is neither file.
+/// The error for a folder that holds neither of the two files.
 fn no_weights(files: &Files) -> Result<Error> {
     let expected = format!("{ONE} or {INDEX}");
     for other in ["pytorch_model.bin", "pytorch_model.bin.index.json"] {

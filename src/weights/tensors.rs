@@ -1,4 +1,4 @@
-//! A tensor as the matrix or vector that a model needs, its shape and type checked.
+//! A tensor as the matrix or vector that a model needs, with checks of the tensor's shape and type.
 
 use super::file::TensorInfo;
 use super::{Checkpoint, Storage};
@@ -17,12 +17,13 @@ pub(super) enum Float {
     F16,
 }
 
-/// Weights as they lie in a checkpoint: w: [rows, cols] row-major. Cheap to clone; keeps the file mapped. Spec: D3.2
+/// The weights of a layer, in place in the checkpoint: w: [rows, cols], row-major. A clone is cheap; a matrix keeps the
+/// file mapped. Spec: D3.2
 #[derive(Debug, Clone)]
 pub struct Matrix {
     pub(super) storage: Arc<Storage>,
     pub(super) float: Float,
-    /// First byte in the storage; a multiple of the number's size.
+    /// Offset of the first byte in the storage; a multiple of the size of a number.
     pub(super) offset: usize,
     pub(super) rows: usize,
     pub(super) cols: usize,
@@ -32,7 +33,7 @@ impl Matrix {
     /// A matrix of f32 numbers that are not in a checkpoint.
     ///
     /// # Panics
-    /// Unless `values` holds rows · cols numbers.
+    /// If `values` does not hold rows · cols numbers.
     pub fn of_f32(values: &[f32], rows: usize, cols: usize) -> Matrix {
         assert_eq!(values.len(), rows * cols, "D3.2: a matrix holds rows · cols numbers");
         let storage = Arc::new(Storage::copy(bytemuck::cast_slice(values)));
@@ -49,7 +50,7 @@ impl Matrix {
         self.cols
     }
 
-    /// How the numbers are stored.
+    /// The storage type of the numbers.
     pub fn dtype(&self) -> Dtype {
         match self.float {
             Float::F32 => Dtype::F32,
@@ -58,17 +59,17 @@ impl Matrix {
         }
     }
 
-    /// Bytes that the numbers take.
+    /// Bytes of all numbers.
     pub fn bytes(&self) -> usize {
         self.rows * self.cols * self.size()
     }
 
-    /// Whether both are the same numbers in the same place.
+    /// Whether both matrices are the same numbers at the same place.
     pub fn is(&self, other: &Matrix) -> bool {
         Arc::ptr_eq(&self.storage, &other.storage) && self.offset == other.offset
     }
 
-    /// The numbers in place.
+    /// A view of the numbers in place.
     pub fn view(&self) -> MatrixView<'_> {
         let bytes = &self.storage.bytes()[self.offset..self.offset + self.bytes()];
         let values = match self.float {
@@ -79,32 +80,32 @@ impl Matrix {
         MatrixView { values, rows: self.rows, cols: self.cols }
     }
 
-    /// Some of the rows, in place.
+    /// The rows in this range, in place.
     ///
     /// # Panics
-    /// Where the range is not within the rows.
+    /// If the range is not within the rows.
     pub fn slice_rows(&self, range: Range<usize>) -> Matrix {
         assert!(range.start <= range.end && range.end <= self.rows, "D3.2: rows {range:?} of {}", self.rows);
         let offset = self.offset + range.start * self.cols * self.size();
         Matrix { offset, rows: range.len(), ..self.clone() }
     }
 
-    /// Bytes of a number.
+    /// Bytes of one number.
     fn size(&self) -> usize {
         self.dtype().bitsize() / 8
     }
 }
 
 impl Checkpoint {
-    /// The tensor that has the first of these names, as a matrix: [rows, cols].
+    /// The tensor with the first of these names that the checkpoint holds, as a matrix [rows, cols].
     ///
     /// # Errors
-    /// No tensor of these names; another shape; a type other than F32, BF16 and F16.
+    /// There is no tensor with one of these names, its shape differs, or its type is not F32, BF16 or F16.
     pub fn matrix(&self, names: &[String], rows: usize, cols: usize) -> Result<Matrix> {
         self.reshaped(names, &[rows, cols], rows, cols)
     }
 
-    /// The same of a tensor of this shape, whose numbers are those of the matrix in its order.
+    /// A tensor of this shape as a matrix [rows, cols]. The order of the numbers stays the same.
     pub(super) fn reshaped(&self, names: &[String], shape: &[usize], rows: usize, cols: usize) -> Result<Matrix> {
         let (info, storage, float) = self.checked(names, shape)?;
         let (storage, offset) = match info.is_aligned() {
@@ -114,7 +115,7 @@ impl Checkpoint {
         Ok(Matrix { storage, float, offset, rows, cols })
     }
 
-    /// A tensor whose shape and type are right, the storage it lies in, and the type.
+    /// A tensor with checked shape and type, the storage that holds the tensor, and the type.
     pub(super) fn checked(&self, names: &[String], shape: &[usize]) -> Result<(TensorInfo<'_>, &Arc<Storage>, Float)> {
         let (info, storage) = self.ask(names)?;
         let float = float(&info)?;
