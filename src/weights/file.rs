@@ -50,7 +50,7 @@ impl TensorInfo<'_> {
     }
 }
 
-/// Bytes of a tensor of this type and shape; none if it has more than 2⁶⁴ bits, or if its last byte is not full.
+/// Bytes of a tensor of this type and shape; none if it has 2⁶⁴ or more bits, or if its last byte is not full.
 pub fn bytes_of(dtype: Dtype, shape: &[usize]) -> Option<usize> {
     let numbers = shape.iter().try_fold(1usize, |n, &side| n.checked_mul(side))?;
     let bits = numbers.checked_mul(dtype.bitsize())?;
