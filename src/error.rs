@@ -1,13 +1,13 @@
-//! The one error of the library: what a file, a configuration, a prompt or a policy can cause.
+//! The only error type of the library. Files, configurations, prompts and policies can cause it.
 //!
-//! What only a bug of ours can cause is a panic that names its spec label instead.
+//! A bug in this library causes a panic instead; the panic's message names a label of the spec.
 
 use std::fmt;
 
-/// The result of everything here that input can make fail.
+/// The result of a function that can fail because of its input.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Bad input: where it was found, what was expected there, what was found instead, and what to do.
+/// Bad input: its place, the expected input, the input that was found, and a remedy.
 ///
 /// ```
 /// let e = aircache::Error::new("config.json: num_attention_heads", "a divisor of hidden_size 192", 7);
@@ -15,13 +15,13 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
-    /// The file, and the tensor or field in it; or the option or argument.
+    /// The place: a file and its tensor or field, or an option or argument.
     pub at: String,
-    /// What would have been accepted.
+    /// The input that would have been accepted.
     pub expected: String,
-    /// What was found.
+    /// The input that was found.
     pub got: String,
-    /// What the user can do about it, if anything is known to help.
+    /// Advice for the user, if a remedy is known.
     pub remedy: Option<String>,
 }
 
@@ -36,7 +36,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 impl Error {
-    /// An error at `at`, where `expected` was wanted and `got` was found.
+    /// An error at the place `at`, where `expected` was required and `got` was found.
     pub fn new(at: impl fmt::Display, expected: impl fmt::Display, got: impl fmt::Display) -> Self {
         Error { at: at.to_string(), expected: expected.to_string(), got: got.to_string(), remedy: None }
     }
@@ -47,7 +47,7 @@ impl Error {
         self
     }
 
-    /// The same error with `outer` put before the place, for callers that know the file.
+    /// The same error with `outer` before its place, for callers that know the file.
     pub fn within(mut self, outer: impl fmt::Display) -> Self {
         self.at = format!("{outer}: {}", self.at);
         self

@@ -1,7 +1,7 @@
 //! A checkpoint folder as a set of named files: on disk, or embedded in the binary.
 //!
-//! Names are plain file names; nothing outside the folder can be reached by a name. Links inside the folder are
-//! followed, because the hub's cache consists of them. [`output`] is the other direction: files that we write.
+//! Names are plain file names, so a name cannot reach a file outside the folder. Links inside the folder are followed,
+//! because the hub's cache consists of links. The module [`output`] writes files.
 
 pub mod output;
 
@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
-/// Where the files of a checkpoint lie.
+/// The place of a checkpoint's files.
 #[derive(Debug, Clone)]
 pub enum Files {
     /// A folder on disk.
@@ -21,7 +21,7 @@ pub enum Files {
     Embedded(&'static [(&'static str, &'static [u8])]),
 }
 
-/// Files that a checkpoint folder may hold and that are read, weights apart.
+/// The files that are read from a checkpoint folder if they exist, except the weights.
 pub const NAMES: [&str; 15] = [
     "added_tokens.json",
     "chat_template.jinja",
@@ -40,24 +40,26 @@ pub const NAMES: [&str; 15] = [
     "vocab.json",
 ];
 
-/// How large a text file of a checkpoint may be: more than any on the hub, and little enough that JSON's values, which
-/// take eighty times their text at worst, fit into memory several at once.
+/// The maximum size of a text file of a checkpoint in bytes. It is larger than any such file on the hub. It is small
+/// enough that the JSON values of several files fit into memory at once; in the worst case, JSON values take eighty
+/// times the memory of their text.
 fn most(name: &str) -> u64 {
     (if name == "tokenizer.json" { 48 } else { 16 }) << 20
 }
 
-/// A text file from outside any checkpoint, of at most `most` bytes; `expected` is what a message calls it.
+/// Reads a text file of at most `most` bytes that does not belong to a checkpoint. `expected` describes the file in
+/// messages.
 ///
 /// # Errors
-/// The file cannot be read, is no regular file, or is larger.
+/// The file cannot be read, is not a regular file, or is larger.
 pub fn read_text(path: &Path, expected: &str, most: u64) -> Result<Vec<u8>> {
     let found = std::fs::metadata(path).map_err(|e| Error::new(path.display(), expected, e))?;
     whole(path, &found, expected, most, "divide it")
 }
 
-/// All bytes of a file of at most `most`, about which `found` was asked before it is opened: to open a pipe would wait for
-/// somebody to write into it. No more is read than it then had: what the system makes up while it is read, as under
-/// `/proc`, has no size and may have no end.
+/// Reads all bytes of a file of at most `most` bytes. `found` is the file's metadata, read before the file is opened,
+/// because opening a pipe blocks until another process writes into it. The function reads at most the size in `found`:
+/// the system generates files such as those under `/proc` during the read, so they report no size and may have no end.
 pub(crate) fn whole(
     path: &Path,
     found: &std::fs::Metadata,
@@ -82,10 +84,10 @@ impl Files {
         }
     }
 
-    /// The path of a file of a folder, `None` for embedded ones.
+    /// The path of a file in a folder; `None` for embedded files.
     ///
     /// # Errors
-    /// A name that is not a plain file name inside the folder.
+    /// The name is not a plain file name inside the folder.
     pub fn path(&self, name: &str) -> Result<Option<PathBuf>> {
         let mut parts = Path::new(name).components();
         let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
@@ -96,10 +98,10 @@ impl Files {
         })
     }
 
-    /// The contents of a text file, `None` if there is no such file.
+    /// The contents of a text file; `None` if there is no such file.
     ///
     /// # Errors
-    /// The file cannot be read, is no regular file, or is larger than any honest one of its name.
+    /// The file cannot be read, is not a regular file, or is larger than the limit for its name.
     pub fn read(&self, name: &str) -> Result<Option<Cow<'static, [u8]>>> {
         let Some(path) = self.path(name)? else {
             let Files::Embedded(files) = self else { return Ok(None) };

@@ -1,12 +1,12 @@
-//! Which prompt rows came from the vision side. Source: A8.12; bundle tensor `input.roles`.
+//! The role of each prompt row: text or visual. Source: A8.12; bundle tensor `input.roles`.
 
-/// What a prompt row is. Spec: D1.2
+/// The role of a prompt row. Spec: D1.2
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Role {
-    /// A token of the text, markers such as `<img>` included.
+    /// A token of the text, including markers such as `<img>`.
     Text = 0,
-    /// A row that came from the vision side, newline rows included.
+    /// A row that came from the vision side, including newline rows.
     Visual = 1,
 }
 
@@ -15,12 +15,13 @@ pub enum Role {
 pub struct Roles(pub Vec<Role>);
 
 impl Roles {
-    /// The rows of these ids that hold the image token are visual.
+    /// The roles of a prompt with these ids. A row is visual if its id is the image token.
     pub fn of(ids: &[u32], image_token: u32) -> Roles {
         Roles(ids.iter().map(|&id| if id == image_token { Role::Visual } else { Role::Text }).collect())
     }
 
-    /// What `input.roles` says; else the first row whose number is no role. Spec: D1.2
+    /// The roles in the numbers of `input.roles`. If a number is not a role, returns the first such row with its
+    /// number. Spec: D1.2
     pub fn read(numbers: impl IntoIterator<Item = i64>) -> Result<Roles, (usize, i64)> {
         let role = |(i, number)| match number {
             0 => Ok(Role::Text),
@@ -50,7 +51,7 @@ impl Roles {
         (0..self.len()).filter(|&i| self.0[i] == role).collect()
     }
 
-    /// The visual rows, ascending: entry v of the result is where visual token v stands.
+    /// The visual rows, ascending: entry v of the result is the row of visual token v.
     pub fn visual(&self) -> Vec<usize> {
         self.rows(Role::Visual)
     }

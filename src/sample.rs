@@ -1,24 +1,24 @@
-//! Choosing the next token from logits: the greatest, or a draw. Spec: E6.9
+//! Chooses the next token from logits: the token with the greatest logit, or a random draw. Spec: E6.9
 
 use crate::error::{Error, Result, ensure};
 use crate::num::{Random, Real};
 
-/// How the next token is chosen.
+/// The rule that chooses the next token.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Sampling {
-    /// The greatest logit; of equal ones the lowest id (C6.9a, A6.9).
+    /// The token with the greatest logit; among equal logits, the lowest id (C6.9a, A6.9).
     #[default]
     Greedy,
-    /// A draw from the softmax of logits / temperature, over the `top_k` most probable tokens (0: all), of these over the
-    /// fewest that together reach `top_p`.
+    /// A draw from the softmax of logits / temperature. The candidates are the `top_k` most probable tokens (0: all).
+    /// Of these, only the smallest number of most probable tokens that together reach `top_p` stay.
     Draw {
-        /// Divides the logits; > 0.
+        /// Divisor of the logits, > 0.
         temperature: f64,
-        /// Number of candidates, 0 for all.
+        /// Number of candidates; 0 for all.
         top_k: usize,
         /// Cumulative probability of the candidates, 0 < p ≤ 1.
         top_p: f64,
-        /// Start of the random sequence: the same seed draws the same tokens, on every machine (C6.9c).
+        /// Start of the random sequence. The same seed draws the same tokens on every machine (C6.9c).
         seed: u64,
     },
 }
@@ -31,10 +31,10 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// A sampler at the start of its sequence.
+    /// A sampler at the start of its random sequence.
     ///
     /// # Errors
-    /// A temperature that is not positive, a `top_p` outside 0 < p ≤ 1.
+    /// The temperature is not positive and finite, or `top_p` is outside 0 < p ≤ 1.
     pub fn new(sampling: Sampling) -> Result<Self> {
         let mut random = Random::new(0);
         if let Sampling::Draw { temperature, top_p, seed, .. } = sampling {
@@ -48,7 +48,8 @@ impl Sampler {
     /// The next token. logits: \[V\].
     ///
     /// # Errors
-    /// A NaN among the logits, or nothing but −∞: the weights hold numbers that are not finite (C6.9b).
+    /// A logit is NaN or +∞, or all logits are −∞. The weights then hold numbers that are not finite, or a computation
+    /// overflowed (C6.9b).
     pub fn next<T: Real>(&mut self, logits: &[T]) -> Result<u32> {
         let nan = |id: usize| {
             Error::new(format!("logits of token {id}"), "a number", logits[id])
@@ -64,7 +65,8 @@ impl Sampler {
         let mut order: Vec<usize> = (0..logits.len()).collect();
         order.sort_by(|&a, &b| logits[b].to_f64().total_cmp(&logits[a].to_f64()).then(a.cmp(&b)));
         order.truncate(if top_k == 0 { order.len() } else { top_k });
-        // Not the softmax of E3.2: E6.9 divides by the temperature, computes in f64 and adds in the order of rank.
+        // This is not the softmax of E3.2: E6.9 divides by the temperature, computes in f64 and adds in the order of
+        // rank.
         let top = logits[best].to_f64();
         let weights: Vec<f64> = order.iter().map(|&id| Real::exp((logits[id].to_f64() - top) / temperature)).collect();
         let total: f64 = weights.iter().sum();
@@ -79,7 +81,7 @@ impl Sampler {
             left -= w;
             left < 0.0
         });
-        // If rounding leaves some of the mass undrawn, it belongs to the last token.
+        // Rounding can leave a small rest of the probability mass. This rest belongs to the last candidate.
         Ok(order[drawn.unwrap_or(kept.len() - 1)] as u32)
     }
 }

@@ -1,7 +1,9 @@
-//! Output files that are whole or not there: written beside the target under a temporary name, then renamed.
+//! Output files that are either complete or absent. A file is written under a temporary name in the folder of its
+//! target and then renamed.
 //!
-//! A temporary name is `.NAME.PID-RANDOM.tmp`. It is removed when its holder is dropped. A program whose signal handlers end
-//! it without dropping anything makes its temporary files itself, notes their paths, and removes them there.
+//! A temporary name is `.NAME.PID-RANDOM.tmp`. The temporary file is removed when its [`Temporary`] is dropped. If a
+//! program's signal handlers end it without dropping values, the program makes its temporary files itself, records
+//! their paths, and removes the files in the handlers.
 
 use crate::error::{Error, Result, ensure};
 use std::fs::{File, OpenOptions};
@@ -12,12 +14,12 @@ use std::path::{Path, PathBuf};
 /// Writes a whole file, or nothing.
 ///
 /// # Errors
-/// The folder is missing or not writable, the disk is full, or the target is there and no regular file.
+/// The folder is missing or not writable, the disk is full, or the target exists and is not a regular file.
 pub fn atomic_write(target: &Path, bytes: &[u8]) -> Result<()> {
     Temporary::beside(target)?.holding(target, bytes)?.persist(target)
 }
 
-/// An error in writing `target`.
+/// The error for a target that cannot be written.
 pub(crate) fn unwritable(target: &Path, e: std::io::Error) -> Error {
     Error::new(target.display(), "a file that can be written", e)
 }
@@ -33,8 +35,8 @@ impl Temporary {
     /// A new file in the folder of `target`, open for reading and writing.
     ///
     /// # Errors
-    /// The folder is missing or not writable, or the target is there and no regular file (which a rename would replace:
-    /// `/dev/null` as well as a folder).
+    /// The folder is missing or not writable, or the target exists and is not a regular file. A rename would replace
+    /// such a target, `/dev/null` as well as a folder.
     pub fn beside(target: &Path) -> Result<Temporary> {
         match target.metadata() {
             Ok(found) => {
@@ -54,16 +56,16 @@ impl Temporary {
         Ok(Temporary { file: made.map_err(|e| unwritable(target, e))?, path })
     }
 
-    /// The same file with these bytes in it; `target` is what messages name.
+    /// Writes these bytes to the file and returns it. Messages name `target`.
     ///
     /// # Errors
-    /// The disk is full or the like.
+    /// The bytes cannot be written; for example, the disk is full.
     pub fn holding(mut self, target: &Path, bytes: &[u8]) -> Result<Temporary> {
         self.file.write_all(bytes).map_err(|e| unwritable(target, e))?;
         Ok(self)
     }
 
-    /// Where it is.
+    /// The temporary path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -73,18 +75,19 @@ impl Temporary {
         &mut self.file
     }
 
-    /// Gives up the name where the system allows it, so that the space is freed however the process ends.
+    /// Removes the name of the open file if the system allows it. The system then frees the file's space when the
+    /// process ends for any reason.
     pub(crate) fn unnamed(self) -> Self {
         if cfg!(unix) {
-            let _ = std::fs::remove_file(&self.path); // dropping tries again
+            let _ = std::fs::remove_file(&self.path); // if this fails, dropping tries again
         }
         self
     }
 
-    /// Gives the file its name.
+    /// Renames the file to `target`.
     ///
     /// # Errors
-    /// It cannot be renamed.
+    /// The file cannot be renamed.
     pub fn persist(self, target: &Path) -> Result<()> {
         std::fs::rename(&self.path, target).map_err(|e| unwritable(target, e))
     }
@@ -92,6 +95,6 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path); // gone already if it was given its name; nothing else has this one
+        let _ = std::fs::remove_file(&self.path); // fails after `persist`; no other file has this name
     }
 }
