@@ -98,7 +98,7 @@
 //!
 //! | layer | modules | contents |
 //! |---|---|---|
-//! | 0 | `error` `foreign` `roles` `num` `files` `config` | numbers; order of sums; files; prompt rows; configurations |
+//! | 0 | `error` `foreign` `roles` `num` `files` `config` | numbers; sum order; files; prompt rows; configurations |
 //! | 1 | `kernel` | arithmetic on arrays, independent of models |
 //! | 2 | `stage` `pass` `weights` `input` | stages; rounding and watching; mapped checkpoints; pixels, ids, roles |
 //! | 3 | `layer` | weights joined to kernels |

@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! mmap     the bytes of a file: mapped, embedded, or owned
-//! file     a safetensors file, read by the crate of that name after a guard has checked it
-//! shards   the files of a checkpoint: one file, or the files that an index lists
+//! file     a safetensors file, which the crate of that name reads behind a guard
+//! shards   which files a checkpoint consists of: one, or those of an index
 //! checkpoint  all tensors by name
-//! tensors  a tensor as a matrix or vector, with checks of its shape and type
-//! names    our names ("decoder.layers.3.mlp.up_proj.weight") → the names in checkpoints of a family
-//! named    access to a checkpoint by our names
-//! invented random weights, for measurements
-//! scan     a search for numbers that are not finite, for `inspect`
+//! tensors  a tensor as a matrix or vector, its shape and type checked
+//! names    our names ("decoder.layers.3.mlp.up_proj.weight") → those that checkpoints of a family use
+//! named    a checkpoint asked by our names
+//! invented random weights, for measuring
+//! scan     what `inspect` reports: numbers that are not finite, tensors nobody asked for
 //! ```
 //!
 //! No matrix is widened as a whole: a [`Matrix`] is a view of the file, and a kernel widens each row when it reads it.
