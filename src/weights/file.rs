@@ -202,7 +202,7 @@ fn guarded(bytes: &[u8], file: &str) -> Result<Guarded> {
         ensure!(shape.len() <= MAX_SIDES, at(), format!("at most {MAX_SIDES} sides"), shape.len());
         let told = || format!("{dtype} {}", shortened(&format!("{shape:?}")));
         let bytes = bytes_of(dtype, &shape);
-        let bytes = bytes.ok_or_else(|| Error::new(at(), "a shape whose size in bytes is below 2^63", told()))?;
+        let bytes = bytes.ok_or_else(|| Error::new(at(), "a shape whose bytes can be counted", told()))?;
         let found = || format!("data_offsets [{from}, {to}]");
         ensure!(to.checked_sub(from) == Some(bytes), at(), format!("{bytes} bytes ({})", told()), found());
         let place = || format!("data at offset {end}, where the tensor before ends");
