@@ -54,21 +54,17 @@ pub(super) fn same(golden: &Bundle, candidate: &Bundle) -> Result<()> {
     Ok(())
 }
 
-/// The policy and the retention that a bundle names; none if it names neither.
+/// The policy and the retention that a bundle names; none if it names no policy.
 ///
 /// # Errors
-/// The bundle names only one of the two; a value is invalid. Spec: C10.1d
+/// The bundle names a policy and no retention; a value is invalid. Spec: C10.1d
 pub(super) fn policy(bundle: &Bundle) -> Result<Option<(Policy, Retain)>> {
     let at = |key: &str| format!("{}: metadata {key}", bundle.label());
-    let (policy, retain) = match (bundle.metadata("policy"), bundle.metadata("retain")) {
-        (Some(policy), Some(retain)) => (policy, retain),
-        (None, None) => return Ok(None),
-        (policy, _) => {
-            let lacking = if policy.is_none() { "policy" } else { "retain" };
-            let remedy = "an eviction is known by both, for example policy = aircache, retain = 0.1";
-            return Err(Error::new(at(lacking), "this key beside the other one", "none").remedy(remedy));
-        }
-    };
+    let Some(policy) = bundle.metadata("policy") else { return Ok(None) };
+    let retain = bundle.metadata("retain").ok_or_else(|| {
+        let remedy = "an eviction is known by both, for example policy = aircache, retain = 0.1";
+        Error::new(at("retain"), "the retention beside the policy", "none").remedy(remedy)
+    })?;
     // A name alone means the method with its default values.
     let policy: Policy = match policy.trim_start().starts_with('{') {
         true => {
