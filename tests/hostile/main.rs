@@ -239,10 +239,10 @@ fn every_hostile_input_ends_well() {
     ];
     let only = std::env::var("HOSTILE").ok();
     let (mut answers, mut bad, mut all) = (String::from("kind\tcommand\tinput\tanswer\n"), Vec::new(), 0);
-    let (mut peak, mut slowest) = (0, Duration::ZERO);
+    let (mut peak, mut slowest, mut wrong_rows) = (0, Duration::ZERO, Vec::new());
     for (kind, cases) in kinds {
-        let page = include_str!("../../docs/hostile.md");
-        assert!(page.contains(&format!("| {kind} | {} |", cases.len())), "docs/hostile.md: {kind} has {}", cases.len());
+        let row = format!("| {kind} | {} |", cases.len());
+        wrong_rows.extend((!include_str!("../../docs/hostile.md").contains(&row)).then_some(row));
         for case in cases.iter().filter(|c| only.as_ref().is_none_or(|o| c.what.contains(o.as_str()))) {
             let (line, wrong, outcome) = judge(case);
             answers += &format!("{kind}\t{line}\n");
@@ -261,10 +261,11 @@ fn every_hostile_input_ends_well() {
     println!("{all} inputs, the slowest {slowest:?}, the largest {} MB", peak >> 20);
     assert!(bad.is_empty(), "{} of {all}:\n{}", bad.len(), bad.join("\n"));
     if only.is_none() {
+        compare(&answers);
         let pages = [include_str!("../../docs/fuzzing.md"), include_str!("../../docs/hostile.md")];
         assert!(pages[0].contains(&format!("| {all} | [by kind]")), "docs/fuzzing.md counts {all}");
         assert!(pages[1].contains(&format!("gives {all} such inputs")), "docs/hostile.md counts {all}");
-        compare(&answers);
+        assert!(wrong_rows.is_empty(), "docs/hostile.md lacks {wrong_rows:?}");
     }
 }
 

@@ -1,5 +1,4 @@
 //! InternVL2's `config.json`, in the form of its own code (`internvl_chat`) and in transformers' form (`internvl`).
-//!
 //! Source: InternVL2's `*_internvl_chat.py`; transformers 5.17, `models/internvl/configuration_internvl.py`.
 
 use crate::config::defaults::Defaults;

@@ -1,6 +1,5 @@
 //! The conversation templates in InternVL2's own code. An InternVL2 checkpoint names one of these templates and does
 //! not contain a template of its own.
-//!
 //! Source: InternVL2's `conversation.py` and `InternVLChatModel.chat`. Spec: T4.9
 
 use crate::error::{Error, Result};

@@ -1,5 +1,5 @@
-//! InternVL2's encoder: InternViT over tiles, pixel shuffle, a projector with a norm. The rows of a tile are
-//! consecutive. Source: InternVL2's `modeling_internvl_chat.py`; transformers `modeling_internvl.py`.
+//! InternVL2's encoder: InternViT over tiles, pixel shuffle, a projector with a norm; the rows of a tile are consecutive.
+//! Source: InternVL2's `modeling_internvl_chat.py`; transformers `modeling_internvl.py`.
 
 use super::config::InternVlConfig;
 use crate::config::NormKind;
