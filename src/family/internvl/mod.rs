@@ -1,5 +1,4 @@
-//! InternVL2, in its own form and in transformers' form: InternViT over tiles, pixel shuffle, and Qwen2, InternLM2 or
-//! Llama as the decoder.
+//! InternVL2, in its own form and in transformers': InternViT over tiles, pixel shuffle, Qwen2, InternLM2 or Llama.
 
 mod config;
 mod conversations;
