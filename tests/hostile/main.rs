@@ -201,7 +201,7 @@ fn judge(case: &Case) -> (String, Option<String>, Outcome) {
         Want::Runs => "runs".to_string(),
         Want::Judged => ["judged: pass", "judged: fail"][usize::from(outcome.code == Some(1))].to_string(),
         // Which of both limits comes first depends on the machine.
-        Want::Refused(_) if stderr.contains("it was given up") => {
+        Want::Refused(_) if stderr.contains("it was given up") || stderr.contains("found less free memory") => {
             "an error: given up, as it takes too long or too much memory".to_string()
         }
         Want::Refused(_) => shortened(stderr.trim_start_matches("aircache: ")),
