@@ -127,8 +127,8 @@ pub fn analyze(bundle: &Bundle, policy: Option<(&Policy, Retain)>) -> Result<Vec
             };
             rows.outer_iter().enumerate().map(one).collect()
         };
-        let lost = match bundle.get(&name("query")) {
-            Some(_) => Some(lost((&read("query")?, &all), &visual, &kept, &name("query"))?),
+        let lost = match bundle.get(&name(Site::Query)) {
+            Some(_) => Some(lost((&read(Site::Query)?, &all), &visual, &kept, &name(Site::Query))?),
             None => None,
         };
         layers.push(Layer { lost, keys: each(keys)?, values: each(values)? });
