@@ -34,7 +34,6 @@ impl<T: Real> Pass<'_, T> {
 
     /// A norm with its weight, stored: a layer norm if there is a bias, else an RMS norm. x: [n, d] → [n, d].
     /// Spec: E3.10, E3.11, R3.10, R3.11
-    /// Spec: E3.10, E3.11, R3.10, R3.11
     pub fn norm(&self, x: ArrayView2<'_, T>, weight: &[f32], bias: Option<&[f32]>, eps: f64) -> Array2<T> {
         let eps = self.epsilon(eps, x);
         self.store(match bias {
