@@ -41,12 +41,12 @@ impl Block {
                     (c.heads, c.kv_heads, c.head_dim),
                 ),
             },
-            out: linear("self_attn.o_proj", d, q, c.out_bias)?,
+            out: linear("self_attn.o_proj", d, q, c.out_bias)?.ends_branch(),
             mlp_norm: norm("post_attention_layernorm")?,
             mlp: GatedMlp {
                 gate: linear("mlp.gate_proj", mlp, d, false)?,
                 up: linear("mlp.up_proj", mlp, d, false)?,
-                down: linear("mlp.down_proj", d, mlp, false)?,
+                down: linear("mlp.down_proj", d, mlp, false)?.ends_branch(),
                 activation: c.activation,
             },
         })
@@ -80,7 +80,7 @@ impl Block {
         pass.put_rows(at.out, x.dim(), |pass| {
             let x = pass.add(x, pass.branch(Branch::Attention, self.out.forward(pass, mix.view()))); // E6.5
             let h = self.mlp_norm.forward(pass, x.view()); // E6.6
-            x + self.mlp.forward(pass, h.view())
+            pass.add(x, self.mlp.forward(pass, h.view()))
         })
         // ANCHOR_END: layer
     }

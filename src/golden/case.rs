@@ -7,7 +7,7 @@ use super::kinds::numbers::{self, Numbers};
 use super::measure::Layout;
 use super::rows::{self, Sample};
 use super::verdict::{Outcome, StageVerdict};
-use super::{Bundle, noise, rulers};
+use super::{Bundle, arc, noise, rulers};
 use crate::pass::Precision;
 use crate::policy::{Heads, Policy, Retain, Scorer};
 use crate::stage::{Site, Stage};
@@ -127,6 +127,11 @@ impl Case<'_> {
         if noise.is_none() && !pixels {
             return not_judged("the golden has no noise for this stage: record it without --no-noise");
         }
+        let mut truth = truth;
+        let slack = arc::of(self.golden, name, layout, sample.as_ref().map(|s| &s.rows[..]));
+        if let Some(slack) = &slack {
+            arc::nearest(layout, slack, &mut truth, &got);
+        }
         let (truth, got) = (&truth[..], &got[..]);
         if truth.is_empty() {
             return Err(Box::new(StageVerdict::plain(name, Outcome::Pass, "")));
@@ -142,6 +147,7 @@ impl Case<'_> {
             truth,
             got,
             noise,
+            rotated: slack.is_some(),
             precision,
             heads,
             independent,

@@ -4,6 +4,7 @@
 use super::case::Case;
 use super::kinds::{copies, integers, kept, shares, tokens, windows};
 use super::map::{map, worst};
+use super::measure::ROWS_FOR_COLUMNS;
 use super::said::{policy, precision, same, scorer};
 use super::verdict::{Outcome, StageVerdict, Verdict};
 use super::{Bundle, noise};
@@ -78,6 +79,12 @@ impl Case<'_> {
             && ours != theirs
         {
             notes.push(format!("pixels were resized by {theirs} in the candidate, by {ours} in the golden"));
+        }
+        if let Some(rows) = self.rows().filter(|&rows| rows < ROWS_FOR_COLUMNS) {
+            notes.push(format!(
+                "the prompt has {rows} rows: columns, gains, trends and drifts are judged from {ROWS_FOR_COLUMNS} rows on, so an error that is \
+                 small everywhere passes here: judge a longer prompt as well"
+            ));
         }
         let stages: Vec<StageVerdict> = known.iter().map(|&at| self.stage(at)).collect();
         let reason = stages.first().map_or(String::new(), |s| format!("; {}: {}", s.stage, s.words));

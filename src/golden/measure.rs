@@ -17,7 +17,7 @@ pub(super) struct Layout {
 }
 
 /// Columns are judged if the stage has at least this many rows.
-const ROWS_FOR_COLUMNS: usize = 16;
+pub(super) const ROWS_FOR_COLUMNS: usize = 16;
 
 impl Layout {
     /// The layout of a stage of this name and shape.

@@ -5,6 +5,7 @@
 //! kinds                    how a stage is judged: numbers, integers, windows, kept sets, copies, tokens
 //! case, ground             what is compared; which stages a bundle's own values reach
 //! rulers, drift, fit, alike   how far honest computations may be off; errors that follow a direction
+//! arc                      rotary angles that are honest and still differ
 //! noise, rerun, given      how the rulers are measured: the flow once more, by other honest ways or from given values
 //! measure, rows            statistics of an error; some rows of a huge stage
 //! verdict, map             what is said, as JSON and as a report; the worst stage, to be drawn
@@ -16,6 +17,7 @@
 //! Spec: chapter 10
 
 mod alike;
+mod arc;
 mod bundle;
 mod bundle_write;
 mod case;

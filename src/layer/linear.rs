@@ -30,6 +30,11 @@ impl Linear {
         })
     }
 
+    /// The same layer, at the end of a branch of the residual stream.
+    pub fn ends_branch(self) -> Linear {
+        Linear { stored: Stored::AsBranch, ..self }
+    }
+
     /// Bytes of the weights and the bias.
     pub fn bytes(&self) -> usize {
         self.weight.bytes() + self.bias.as_ref().map_or(0, |b| 4 * b.len())

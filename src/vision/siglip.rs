@@ -40,13 +40,13 @@ impl Siglip {
                 norm1: norm(at("layer_norm1"))?,
                 qkv: Qkv::apart([one("q_proj")?, one("k_proj")?, one("v_proj")?]),
                 qk_norm: None,
-                out: one("out_proj")?,
+                out: one("out_proj")?.ends_branch(),
                 scale1: None,
                 norm2: norm(at("layer_norm2"))?,
                 mlp: Mlp {
                     fc1: linear(at("mlp.fc1"), mlp, d)?,
                     activation: c.activation,
-                    fc2: linear(at("mlp.fc2"), d, mlp)?,
+                    fc2: linear(at("mlp.fc2"), d, mlp)?.ends_branch(),
                 },
                 scale2: None,
             })

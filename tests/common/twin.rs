@@ -6,7 +6,7 @@
 
 use aircache::config::{Activation, DecoderConfig, InternVitConfig, NormKind, Projections, SiglipConfig};
 use aircache::family::{internvl::InternVlConfig, qwen2_vl::Qwen2VlVisionConfig};
-use aircache::kernel::{Angles, inverse_frequencies, naive};
+use aircache::kernel::{Angles, Frequencies, Turn, naive};
 use aircache::num::{Grid, Real, gelu_erf, gelu_tanh, quick_gelu, silu};
 use aircache::weights::Names;
 use ndarray::{Array2, ArrayView3, Axis, concatenate, s};
@@ -101,7 +101,8 @@ impl Twin<'_> {
     ) -> Array2<T> {
         let (d, group) = (c.head_dim, c.heads / c.kv_heads);
         let length = (0..x.nrows()).map(|row| position(row, 0) + 1).max().unwrap_or(0);
-        let angles = Angles::new(x.nrows(), &frequencies(c, length as usize), position, self.grid);
+        let (f, at) = (frequencies(c, length as usize), |row, i| (i, position(row, i)));
+        let angles = Angles::new((x.nrows(), d / 2), &f, at, Turn::of::<T>(), self.grid);
         let turned = |x: Array2<T>| {
             let mut turned = x.clone();
             for (row, mut to) in turned.outer_iter_mut().enumerate() {
@@ -259,10 +260,9 @@ impl Twin<'_> {
                 frames += 1;
             }
         }
-        let quarter = inverse_frequencies(c.rope_theta, size / 2);
-        let frequencies = [&quarter[..], &quarter].concat();
-        let angles =
-            Angles::new(x.nrows(), &frequencies, |row, i| at[row][usize::from(i >= quarter.len())], Grid::Native);
+        let quarter = Frequencies::new(c.rope_theta, size / 2);
+        let place = |row: usize, i: usize| (i % quarter.len(), at[row][i / quarter.len()]);
+        let angles = Angles::new((x.nrows(), 2 * quarter.len()), &quarter, place, Turn::of::<T>(), Grid::Native);
         let turned = |x: Array2<T>| {
             let rows = x.outer_iter().enumerate().flat_map(|(row, x)| {
                 let (cos, sin) = (angles.cos.row(row).to_vec(), angles.sin.row(row).to_vec());
@@ -340,13 +340,13 @@ impl Twin<'_> {
 }
 
 /// The frequencies of a sequence of `length` rows. E3.12, E6.12
-pub fn frequencies(c: &DecoderConfig, length: usize) -> Vec<f32> {
+pub fn frequencies(c: &DecoderConfig, length: usize) -> Frequencies {
     let Some(f) = c.ntk.filter(|_| length > c.max_positions) else {
-        return inverse_frequencies(c.rope_theta, c.head_dim);
+        return Frequencies::new(c.rope_theta, c.head_dim);
     };
     let stretch = f * length as f64 / c.max_positions as f64 - (f - 1.0);
     let exponent = c.head_dim as f64 / (c.head_dim as f64 - 2.0);
-    inverse_frequencies(f64::from((c.rope_theta * libm::pow(stretch, exponent)) as f32), c.head_dim)
+    Frequencies::new(f64::from((c.rope_theta * libm::pow(stretch, exponent)) as f32), c.head_dim)
 }
 
 /// An empty cache: [L][G].
