@@ -3,7 +3,8 @@
 //! ```text
 //! judge, replay            on top: the verdict by a golden, and by the candidate's own inputs
 //! kinds                    how a stage is judged: numbers, integers, windows, kept sets, copies, tokens
-//! case, ground             what is compared; which stages a bundle's own values reach
+//! case, eviction           what is compared; the eviction that cache and steps follow from
+//! ground, held             which stages a bundle's own values reach; which rows its cache shows
 //! rulers, drift, fit, alike   how far honest computations may be off; errors that follow a direction
 //! noise, rerun, given      how the rulers are measured: the flow once more, by other honest ways or from given values
 //! measure, rows            statistics of an error; some rows of a huge stage
@@ -21,9 +22,11 @@ mod bundle_write;
 mod case;
 mod compress;
 mod drift;
+mod eviction;
 mod fit;
 mod given;
 mod ground;
+mod held;
 mod images;
 mod judge;
 mod kinds;

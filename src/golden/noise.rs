@@ -23,7 +23,7 @@ pub(super) const TYPES: [Precision; 3] = [Precision::Fast, Precision::Bf16, Prec
 pub(super) fn name(precision: Precision, stage: &str) -> String {
     // Eager code computes norms and softmax in f32 in every type: f64 shows the noise of f32 (A10.1).
     let of = if precision == Precision::Truth { Precision::Fast } else { precision };
-    format!("noise.{}.{stage}", of.bundle_name())
+    format!("noise.{}.{}", of.bundle_name(), stage.trim_start_matches("noise."))
 }
 
 /// The name of a stage's value by an honest way, in the waiting file of a replay.
