@@ -22,13 +22,13 @@ fn name(stage: Stage) -> Option<String> {
 ///
 /// # Errors
 /// As the writer.
-pub(super) fn put(model: &Model, prompt: &Prepared, tokens: usize, out: &mut BundleWriter) -> Result<()> {
+pub(super) fn put(model: &Model, prompt: &Prepared, steps: usize, out: &mut BundleWriter) -> Result<()> {
     let (n, decoder) = (prompt.ids.len(), &model.decoder);
     let length = prompt.positions.next_of(0..n);
     let slack = decoder.angle_slack(n, &prompt.positions, length);
     let flat = |slack: ndarray::Array2<f64>| slack.iter().map(|&v| v as f32).collect::<Vec<f32>>();
     out.put_f32("noise.angles", slack.clone().shape(), &flat(slack))?;
-    for t in 0..tokens.saturating_sub(1) {
+    for t in 0..steps {
         let at = length + t as i64;
         let slack = decoder.angle_slack(1, &Positions::Linear(vec![at]), at + 1);
         out.put_f32(&format!("noise.step.{t:04}.angles"), &[slack.ncols()], &flat(slack))?;

@@ -3,14 +3,17 @@
 
 use super::fit::Drift;
 use super::ground::Ground;
+use super::held::Rows;
 use super::kinds::numbers::{self, Numbers};
-use super::measure::Layout;
+use super::kinds::shares::Counts;
+use super::measure::{Errors, Layout};
 use super::rows::{self, Sample};
 use super::verdict::{Outcome, StageVerdict};
-use super::{Bundle, arc, noise, rulers};
+use super::{Bundle, arc, noise, rulers, said};
 use crate::pass::Precision;
 use crate::policy::{Heads, Policy, Retain, Scorer};
 use crate::stage::{Site, Stage};
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 
 /// Everything that a candidate is judged by.
@@ -31,6 +34,43 @@ pub(super) struct Case<'a> {
     pub undecided: Option<String>,
     /// In a replay, the direction that the errors of a stage follow. Spec: E10.10
     pub drifts: BTreeMap<String, Drift>,
+    /// The rows that each layer's cache holds, as far as they were asked for.
+    pub held: RefCell<BTreeMap<usize, Result<Rows, &'static str>>>,
+    /// Why each layer's cache, and each step's tokens, are not the golden's, as far as that was asked for.
+    pub evicted: RefCell<BTreeMap<usize, Option<&'static str>>>,
+    /// See `evicted`.
+    pub fed: RefCell<BTreeMap<usize, Option<&'static str>>>,
+    /// V, in a replay.
+    pub vocab: Option<usize>,
+    /// What the rule says of the numbers of kept entries, once it was asked for.
+    pub counted: OnceCell<Counts>,
+}
+
+impl<'a> Case<'a> {
+    /// A case by a golden; a replay adds to it.
+    pub fn new(
+        golden: &'a Bundle,
+        candidate: &'a Bundle,
+        precision: Precision,
+        policy: Option<(Policy, Retain)>,
+    ) -> Case<'a> {
+        let scorer = said::scorer(golden, policy.as_ref()).or_else(|| said::scorer(candidate, policy.as_ref()));
+        Case {
+            golden,
+            candidate,
+            precision,
+            ground: None,
+            scorer,
+            policy,
+            undecided: None,
+            drifts: BTreeMap::new(),
+            held: RefCell::default(),
+            evicted: RefCell::default(),
+            fed: RefCell::default(),
+            vocab: None,
+            counted: OnceCell::new(),
+        }
+    }
 }
 
 impl Case<'_> {
@@ -52,17 +92,8 @@ impl Case<'_> {
     /// The number of rows of the prompt.
     pub fn rows(&self) -> Option<usize> {
         let of = |b: &Bundle| b.get(&Stage::once(Site::Roles).name()).and_then(|t| t.shape.first().copied());
-        of(self.golden).or_else(|| of(self.candidate))
-    }
-
-    /// Whether the golden and the candidate compute a layer's importances through the same window; a replay always
-    /// does.
-    pub fn same_window(&self, l: usize) -> bool {
-        let name = Stage::layer(Site::Window, l).name();
-        if self.ground.is_some() || self.candidate.get(&name).is_none() {
-            return true;
-        }
-        matches!((self.golden.i64(&name), self.candidate.i64(&name)), (Ok(a), Ok(b)) if a == b)
+        let ids = |b: &Bundle| b.get(&Stage::once(Site::Ids).name()).and_then(|t| t.shape.first().copied());
+        of(self.golden).or_else(|| of(self.candidate)).or_else(|| ids(self.golden)).or_else(|| ids(self.candidate))
     }
 
     /// Judges a stage of numbers against the golden's.
@@ -153,6 +184,31 @@ impl Case<'_> {
             independent,
             drift: self.drifts.get(name),
         }))
+    }
+
+    /// Judges numbers of the candidate against a truth that is not in the golden under this stage's own name. as_stage:
+    /// the stage whose noise is `noise`, in the shape of the truth.
+    pub fn against(
+        &self,
+        at: Stage,
+        as_stage: Stage,
+        truth: (&[usize], &[f64]),
+        got: &[f64],
+        noise: Errors,
+    ) -> StageVerdict {
+        let verdict = numbers::judge(&Numbers {
+            name: &as_stage.name(),
+            shape: truth.0,
+            truth: truth.1,
+            got,
+            noise: Some(noise),
+            rotated: false,
+            precision: self.precision,
+            heads: 1,
+            independent: false,
+            drift: None,
+        });
+        StageVerdict { stage: at.name(), whole: None, ..verdict }
     }
 
     /// In a replay, the failure of a stage of numbers whose shape differs from the model's own. Spec: C10.4a, C10.4b

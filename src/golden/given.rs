@@ -2,10 +2,11 @@
 //! value that does not fit counts as missing.
 
 use super::Bundle;
+use super::held::{Rows, recorded, shown};
 use crate::num::{Grid, Random, Real};
 use crate::pass::Source;
-use crate::policy::{Heads, Plan, Policy};
-use crate::stage::{Site, Stage};
+use crate::policy::{Heads, Plan, Policy, Scorer};
+use crate::stage::{Phase, Site, Stage};
 use ndarray::{Array2, ArrayD};
 
 /// A bundle's values, in the requested shapes. Spec: D10.7
@@ -61,36 +62,53 @@ pub(super) struct Decided {
     pub skewness: Option<Vec<f64>>,
     /// [L].
     pub budget: Option<Vec<usize>>,
-    /// [L] of [S][b].
-    pub kept: Vec<Option<Vec<Vec<usize>>>>,
-    /// The tokens that were fed, and the last token, which was not fed.
-    pub tokens: Vec<u32>,
+    /// [L] of the prompt rows that each KV head keeps: \[G\]\[len\], or one list for all heads.
+    pub rows: Vec<Option<Rows>>,
+    /// The tokens that are fed, step by step; none where a token is not known.
+    pub fed: Vec<Option<u32>>,
+}
+
+/// The sizes of a model and a prompt.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sizes {
+    /// Decoder layers.
+    pub layers: usize,
+    /// KV heads.
+    pub kv_heads: usize,
+    /// Prompt rows.
+    pub rows: usize,
+    /// Token ids.
+    pub vocab: usize,
+    /// The most steps.
+    pub longest: usize,
 }
 
 impl Decided {
     /// The discrete decisions of a plan, without its other values.
     pub fn by_plan(plan: &Plan, tokens: &[u32]) -> Decided {
-        let Some(d) = &plan.decisions else { return Decided { tokens: tokens.to_vec(), ..Decided::default() } };
+        let fed = tokens[..tokens.len().saturating_sub(1)].iter().copied().map(Some).collect();
+        let Some(d) = &plan.decisions else { return Decided { fed, ..Decided::default() } };
         let votes = d.layers.iter().all(|l| l.window.iter().all(|w| !w.is_empty()));
         Decided {
             window: d.layers.iter().map(|l| votes.then(|| l.window.clone())).collect(),
             budget: Some(d.budget.clone()),
-            kept: d.kept.iter().cloned().map(Some).collect(),
-            tokens: tokens.to_vec(),
+            rows: plan.kept.iter().cloned().map(Some).collect(),
+            fed,
             ..Decided::default()
         }
     }
 
-    /// The decisions in a bundle, for `sets` kept sets, `n` prompt rows and `candidates` entries in each layer.
+    /// The decisions in a bundle. scorer: of the policy; positions: of the prompt's rows, [n] or [3, n].
     pub fn in_bundle(
         bundle: &Bundle,
         policy: &Policy,
-        layers: usize,
-        kv_heads: usize,
-        sizes: (usize, usize),
+        scorer: Option<&Scorer>,
+        sizes: Sizes,
+        positions: &ArrayD<i64>,
     ) -> Decided {
-        let (n, candidates) = sizes;
+        let Sizes { layers, kv_heads, rows: n, vocab, longest } = sizes;
         let sets = if policy.heads == Heads::Kv { kv_heads } else { 1 };
+        let candidates = scorer.map_or(0, |s| s.candidates().len());
         let a_layer = |name: &str| {
             let fits = bundle.get(name).is_some_and(|t| t.shape == [layers]);
             vector(bundle, name).filter(|_| fits)
@@ -111,13 +129,42 @@ impl Decided {
             strength: a_layer(&Stage::once(Site::Strength).name()),
             skewness: a_layer(&Stage::once(Site::Skewness).name()),
             budget: budget.filter(|b| b.iter().all(|&b| b <= candidates)),
-            kept: (0..layers).map(|l| kept(bundle, &Stage::layer(Site::Kept, l).name(), sets, candidates)).collect(),
-            tokens: bundle
-                .i64(&Stage::once(Site::OutputIds).name())
-                .map(|t| t.iter().map(|&t| t as u32).collect())
-                .unwrap_or_default(),
+            rows: (0..layers)
+                .map(|l| {
+                    let rows = scorer.and_then(|scorer| recorded(bundle, scorer, l, sets));
+                    let rows = rows.or_else(|| shown(bundle, l, Some(positions)));
+                    rows.filter(|rows| matches!(rows.len(), 1) || rows.len() == kv_heads)
+                })
+                .collect(),
+            fed: fed(bundle, vocab, longest + 1),
         }
     }
+}
+
+/// The token that each recorded step was fed: the recorded token, or else the greatest of the logits before it.
+fn fed(bundle: &Bundle, vocab: usize, most: usize) -> Vec<Option<u32>> {
+    let name = Stage::once(Site::OutputIds).name();
+    let tokens: Vec<i64> = bundle.get(&name).and_then(|_| bundle.i64(&name).ok()).into_iter().flatten().collect();
+    let recorded =
+        bundle.names().filter_map(Stage::parse).filter(|at| at.is_step()).map(|at| at.step.saturating_add(1));
+    // Tokens without logits of their own are judged by the logits of a replay.
+    let steps = recorded.max().unwrap_or(0).max(tokens.len().saturating_sub(1)).min(most);
+    let known = |id: i64| u32::try_from(id).ok().filter(|&id| (id as usize) < vocab);
+    let token = |t: usize| match tokens.get(t) {
+        Some(&id) => known(id),
+        None => greatest(bundle, t).and_then(known),
+    };
+    (0..steps).map(token).collect()
+}
+
+/// The token that a greedy run chooses from the logits of a bundle; none if the run was sampled, or if the two greatest
+/// logits are equal.
+pub(super) fn greatest(bundle: &Bundle, t: usize) -> Option<i64> {
+    let stage = if t == 0 { Phase::Prefill } else { Phase::Step(t - 1) }.logits();
+    let all = vector(bundle, &stage.name()).filter(|_| !super::said::is_sampled(bundle))?;
+    let best = (0..all.len()).reduce(|best, i| if all[i] > all[best] { i } else { best })?;
+    let alone = (0..all.len()).all(|i| i == best || all[i] < all[best]);
+    alone.then_some(best as i64)
 }
 
 /// A list of finite numbers.

@@ -1,6 +1,6 @@
 //! Which stages can be computed from the values that a bundle holds. Spec: D10.7
 
-use crate::stage::{Facts, Place, Stage};
+use crate::stage::{Facts, Place, Site, Stage};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
@@ -26,13 +26,18 @@ impl Ground<'_> {
         beyond.then(|| format!("layer {:02}: the model computes {layers} {kind} layers, counted from 00", stage.layer))
     }
 
-    /// Whether every stage that a stage is computed from is present, or can itself be computed.
-    pub fn reaches(&self, stage: Stage) -> bool {
+    /// Whether every stage that a stage is computed from is present, or can itself be computed. A kept set can be
+    /// computed where `decided` says that no honest noise could change it; a token is either present or unknown.
+    pub fn reaches(&self, stage: Stage, decided: &dyn Fn(usize) -> bool) -> bool {
         if let Some(&known) = self.known.borrow().get(&stage) {
             return known;
         }
         let Some(origins) = self.facts.origins(stage) else { return false };
-        let reached = origins.iter().all(|&origin| (self.has)(origin) || self.reaches(origin));
+        let reached = origins.iter().all(|&origin| match origin.site {
+            Site::Kept => decided(origin.layer),
+            Site::OutputIds => (self.has)(origin),
+            _ => (self.has)(origin) || self.reaches(origin, decided),
+        });
         self.known.borrow_mut().insert(stage, reached);
         reached
     }

@@ -2,17 +2,16 @@
 //! replay is computed from the candidate's own inputs.
 
 use super::case::Case;
-use super::kinds::{copies, integers, kept, shares, tokens, windows};
+use super::kinds::{copies, integers, kept, scores, shares, tokens, windows};
 use super::map::{map, worst};
-use super::measure::ROWS_FOR_COLUMNS;
-use super::said::{policy, precision, same, scorer};
+use super::measure::{ROWS_FOR_COLUMNS, unravel};
+use super::said::{policy, precision, same};
 use super::verdict::{Outcome, StageVerdict, Verdict};
 use super::{Bundle, noise};
 use crate::error::{Result, ensure};
 use crate::pass::Precision;
 use crate::stage::{Site, Stage};
 use crate::weights::file::shortened;
-use std::collections::BTreeMap;
 
 /// The verdict on a candidate against a golden. Spec: D10.5, C10.1a
 ///
@@ -50,10 +49,7 @@ pub fn check(golden: &Bundle, candidate: &Bundle) -> Result<Verdict> {
     let precision = precision(candidate)?;
     same(golden, candidate)?;
     noise::check(golden, precision)?;
-    let policy = policy(golden)?;
-    let scorer = scorer(golden, policy.as_ref());
-    Case { golden, candidate, precision, ground: None, scorer, policy, undecided: None, drifts: BTreeMap::new() }
-        .verdict("golden")
+    Case::new(golden, candidate, precision, policy(golden)?).verdict("golden")
 }
 
 impl Case<'_> {
@@ -111,8 +107,35 @@ impl Case<'_> {
         })
     }
 
-    /// Judges one stage.
+    /// Judges one stage. Spec: C10.2a
     fn stage(&self, at: Stage) -> StageVerdict {
+        let verdict = self.judged(at);
+        match verdict.outcome {
+            // What is not judged excuses nothing: later stages would stand on these numbers.
+            Outcome::NotJudged if at.is_computed() || at.row().part == "cache" => self.broken(at).unwrap_or(verdict),
+            _ => verdict,
+        }
+    }
+
+    /// The failure of a stage that nothing judges, but that no honest program computes: it holds NaN, or mostly
+    /// infinities. Spec: C10.2a
+    fn broken(&self, at: Stage) -> Option<StageVerdict> {
+        let name = at.name();
+        let got = self.candidate.flat(&name).ok()?;
+        let (nan, infinite) =
+            (got.iter().filter(|v| v.is_nan()).count(), got.iter().filter(|v| v.is_infinite()).count());
+        let overflows = self.precision == Precision::F16 && nan == 0 && 2 * infinite <= got.len();
+        if nan + infinite == 0 || overflows {
+            return None;
+        }
+        let first = got.iter().position(|v| !v.is_finite()).unwrap_or(0);
+        let shape = self.candidate.get(&name).map(|t| t.shape.to_vec()).unwrap_or_default();
+        let words = format!("{} of {} numbers are NaN or infinite", nan + infinite, got.len());
+        Some(StageVerdict::plain(&name, Outcome::Fail, words).at(unravel(first, &shape), f64::NAN, got[first]))
+    }
+
+    /// Judges one stage by what is known.
+    fn judged(&self, at: Stage) -> StageVerdict {
         let (name, part) = (&at.name()[..], at.row().part);
         if let Some(ground) = &self.ground {
             if let Some(words) = ground.beyond(at) {
@@ -122,13 +145,15 @@ impl Case<'_> {
             if let Some(fail) = self.unfit(at) {
                 return fail;
             }
-            let judged = part == "input" || ground.reaches(at);
-            if !judged {
+            // Decisions, the cache and tokens are judged by what they need, not by all that they may follow from.
+            let alone = matches!(part, "input" | "cache" | "output");
+            let alone = alone || matches!(at.site, Site::Strength | Site::Skewness | Site::Budget | Site::Kept);
+            if !alone && !self.reaches(at) {
                 let words = "the stages that it is computed from are not in the bundle";
                 return StageVerdict::plain(name, Outcome::NotJudged, words);
             }
         }
-        if let Some(why) = self.undecided.as_ref().filter(|_| matches!(part, "policy" | "cache" | "step")) {
+        if let Some(why) = self.undecided.as_ref().filter(|_| part == "policy") {
             return StageVerdict::plain(name, Outcome::NotJudged, why);
         }
         match self.decision(at, name) {
@@ -143,15 +168,13 @@ impl Case<'_> {
         Some(match at.site {
             Site::Sizes | Site::Grid | Site::Ids | Site::Roles | Site::Positions => integers::judge(self, name),
             Site::Window => windows::judge(self, name, l),
-            Site::Importance if !self.same_window(l) => {
-                StageVerdict::plain(name, Outcome::NotJudged, "computed with another window than the golden's")
-            }
+            Site::Importance => return scores::through_other_window(self, at, name),
             Site::Strength | Site::Skewness => shares::statistics(self, at, name),
             Site::Budget => shares::budget(self, name),
             Site::Kept => kept::judge(self, name, l),
             Site::CachePositions | Site::CacheKey | Site::CacheValue => copies::judge(self, at, name),
             Site::OutputIds => tokens::judge(self, name),
-            _ if at.is_step() => StageVerdict::plain(name, Outcome::NotJudged, tokens::other_prefix(self, at.step)?),
+            _ if at.is_step() => StageVerdict::plain(name, Outcome::NotJudged, tokens::other_prefix(self, at)?),
             _ => return None,
         })
     }

@@ -3,10 +3,12 @@
 //! ```text
 //! judge, replay            on top: the verdict by a golden, and by the candidate's own inputs
 //! kinds                    how a stage is judged: numbers, integers, windows, kept sets, copies, tokens
-//! case, ground             what is compared; which stages a bundle's own values reach
+//! case, eviction           what is compared; the eviction that cache and steps follow from
+//! ground, held             which stages a bundle's own values reach; which rows its cache shows
 //! rulers, drift, fit, alike   how far honest computations may be off; errors that follow a direction
 //! arc                      rotary angles that are honest and still differ
 //! noise, rerun, given      how the rulers are measured: the flow once more, by other honest ways or from given values
+//! weights                  the type of the weights that a candidate read
 //! measure, rows            statistics of an error; some rows of a huge stage
 //! verdict, map             what is said, as JSON and as a report; the worst stage, to be drawn
 //! record, recorder, stages, images   the flow of `generate`, every stage written
@@ -23,9 +25,11 @@ mod bundle_write;
 mod case;
 mod compress;
 mod drift;
+mod eviction;
 mod fit;
 mod given;
 mod ground;
+mod held;
 mod images;
 mod judge;
 mod kinds;
@@ -42,6 +46,7 @@ mod said;
 mod select;
 mod stages;
 mod verdict;
+mod weights;
 
 pub use bundle::{Bundle, FORMAT};
 pub use bundle_write::BundleWriter;

@@ -23,7 +23,7 @@ pub(super) const TYPES: [Precision; 3] = [Precision::Fast, Precision::Bf16, Prec
 pub(super) fn name(precision: Precision, stage: &str) -> String {
     // Eager code computes norms and softmax in f32 in every type: f64 shows the noise of f32 (A10.1).
     let of = if precision == Precision::Truth { Precision::Fast } else { precision };
-    format!("noise.{}.{stage}", of.bundle_name())
+    format!("noise.{}.{}", of.bundle_name(), stage.trim_start_matches("noise."))
 }
 
 /// The name of a stage's value by an honest way, in the waiting file of a replay.
@@ -126,25 +126,23 @@ impl<T: Real> Sink<T> for Comparison<'_> {
     }
 }
 
-/// Measures the noise of one type over its honest ways, and writes it beside the truth. original: the model with the
-/// checkpoint's own weights. Spec: E10.1
+/// Measures the noise of one type over its honest ways, and writes it beside the truth. vectors: the model of a way
+/// that keeps norms and biases as the checkpoint has them. Spec: E10.1
 ///
 /// # Errors
 /// As the runs, and as the writer.
 pub(super) fn measure(
-    original: &Model,
+    vectors: Option<&Model>,
     run: &Rerun<'_>,
     precision: Precision,
     truth: &mut BundleWriter,
 ) -> Result<u64> {
     let mut noise = BTreeMap::new();
-    let vectors = original.rounded_matrices(precision.grid())?;
-    // If the checkpoint's vectors are of the type already, a way that keeps them is one of the others.
-    let others = ways(precision).into_iter().filter(|honest| !honest.wide_vectors || vectors.is_copy());
-    for (k, honest) in others.enumerate() {
+    for (k, honest) in ways(precision).into_iter().enumerate() {
         let kept = run.given.map(|_| k).filter(|_| precision.grid() != Grid::Native);
         let mut sink = Comparison { truth, precision, noise: &mut noise, kept, failed: None };
-        let run = Rerun { model: if honest.wide_vectors { &vectors } else { run.model }, ..*run };
+        let model = vectors.filter(|_| honest.wide_vectors).unwrap_or(run.model);
+        let run = Rerun { model, ..*run };
         run.run::<f32, _>(precision.grid(), honest.way, honest.policy_grid, &mut sink)?;
         sink.failed.map_or(Ok(()), Err)?;
     }
@@ -168,13 +166,14 @@ pub(super) fn measure_all(
     decided: (&Plan, &[u32]),
     truth: &mut BundleWriter,
 ) -> Result<u64> {
-    arc::put(model, prompt, decided.1.len(), truth)?;
+    arc::put(model, prompt, decided.1.len().saturating_sub(1), truth)?;
     let decided = Decided::by_plan(decided.0, decided.1);
     let mut bytes = 0;
     for precision in TYPES {
         let rounded = &*model.rounded(precision.grid())?; // R10.4
         let run = Rerun { model: rounded, prompt, policy: how.0, retain: how.1, decided: &decided, given: None };
-        bytes += measure(model, &run, precision, truth)?;
+        let vectors = model.rounded_matrices(precision.grid())?;
+        bytes += measure(Some(&vectors).filter(|v| v.is_copy()).map(|v| &**v), &run, precision, truth)?;
     }
     Ok(bytes)
 }

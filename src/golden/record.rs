@@ -5,6 +5,7 @@
 //! Spec: T1.2
 
 use super::recorder::Recorder;
+use super::rerun::DENSITY;
 use super::stages::{cache, inputs, possible};
 use super::{BundleWriter, Selection};
 use crate::decoder::Sequence;
@@ -14,7 +15,7 @@ use crate::input::Prepared;
 use crate::model::Model;
 use crate::num::Real;
 use crate::pass::{Pass, Precision, Work};
-use crate::policy::{Heads, Policy, Retain, Scorer, Values};
+use crate::policy::{Budget, Heads, Policy, Retain, Scorer, Values};
 use crate::sample::{Sampler, Sampling};
 use crate::stage::{Site, Stage};
 use ndarray::{Array1, Array2};
@@ -143,6 +144,12 @@ fn flow<T: Real>(
     let plan = sequence.plan(&how.policy, how.retain)?;
     for (at, values) in attention(&sequence, &how.policy)?.into_iter().chain(plan.tensors()) {
         out.values(&at.name(), &values)?;
+    }
+    if let Some(d) =
+        plan.decisions.as_ref().filter(|_| how.noise && matches!(how.policy.budget, Budget::Sparsity { .. }))
+    {
+        let densities: Vec<f64> = d.layers.iter().map(|l| l.density).collect();
+        out.writer()?.put_f64(DENSITY, &[densities.len()], &densities)?;
     }
     sequence.cache.compact(&plan.kept);
     cache(&mut out, &sequence.cache, &prompt.positions, how.policy.heads == Heads::Kv)?;

@@ -2,20 +2,20 @@
 //! type from the same inputs. The result is then judged like any golden.
 
 use super::case::Case;
-use super::given::{Decided, Values as Given};
+use super::given::{Decided, Sizes, Values as Given};
 use super::ground::Ground;
 use super::recorder::Recorder;
 use super::rerun::{Rerun, Sink};
-use super::said::{policy, precision, scorer};
+use super::said::{policy, precision};
 use super::verdict::Verdict;
-use super::{Bundle, BundleWriter, Selection, arc, drift, images, noise, stages};
+use super::{Bundle, BundleWriter, Selection, arc, drift, images, noise, stages, weights};
 use crate::cache::Cache;
 use crate::error::{Error, Result, ensure};
 use crate::input::{Positions, Prepared};
 use crate::model::Model;
 use crate::num::{Grid, Real};
 use crate::pass::{Precision, Tap, Way};
-use crate::policy::{Retain, Values, preset};
+use crate::policy::{Retain, Scorer, Values, preset};
 use crate::stage::{Facts, Site, Stage};
 use ndarray::ArrayViewD;
 
@@ -87,32 +87,32 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
         None => (preset("full")?.policy, Retain::ALL),
     };
     let config = &model.decoder.config;
-    let candidates = match rule.scope {
-        crate::policy::Scope::Visual => read.roles.visual().len(),
-        crate::policy::Scope::All => read.ids.len(),
-    };
-    let decided = Decided::in_bundle(candidate, &rule, config.layers, config.kv_heads, (read.ids.len(), candidates));
     let longest = model.config.text().longest();
+    let sizes =
+        Sizes { layers: config.layers, kv_heads: config.kv_heads, rows: read.ids.len(), vocab: config.vocab, longest };
+    let chooses = Scorer::new(&rule, &read.roles).ok();
+    let decided = Decided::in_bundle(candidate, &rule, chooses.as_ref(), sizes, &stages::table(&read.positions));
     let at = format!("{}: output.ids", candidate.label());
     let want = format!("at most max_position_embeddings = {longest} tokens");
-    ensure!(decided.tokens.len() <= longest, at, want, decided.tokens.len());
+    ensure!(decided.fed.len() <= longest, at, want, format!("{} or more", decided.fed.len()));
     let given = Given(candidate);
 
-    let evicts = |name: &str| Stage::parse(name).is_some_and(|at| matches!(at.row().part, "policy" | "cache"));
+    let evicts = |name: &str| Stage::parse(name).is_some_and(|at| at.row().part == "policy");
     let unnamed = policy.is_none() && candidate.names().any(evicts);
     let unnamed =
         unnamed.then(|| "the metadata policy and retain are missing, so the expected value is unknown".into());
 
     let out = Recorder::new(truth, Precision::Truth, Selection::default());
-    let weights = &*model.rounded(precision.grid())?; // R10.4
-    let run = Rerun { model: weights, prompt: read, policy: rule, retain, decided: &decided, given: Some(&given) };
+    let run = Rerun { model, prompt: read, policy: rule, retain, decided: &decided, given: Some(&given) };
+    let (weights, kept) = weights::nearest(&run, candidate, precision.grid())?;
+    let (weights, run) = (&*weights, Rerun { model: &weights, ..run });
     let mut truth = Truth { out, positions: &read.positions, per_head: run.per_head(), undecided: unnamed };
     stages::prompt(&mut truth.out, &*model.config, asked, prompt.is_some())?;
     run.run::<f64, _>(Grid::Native, Way::default(), Grid::Native, &mut truth)?;
     let Truth { mut out, undecided, .. } = truth;
-    arc::put(weights, read, decided.tokens.len(), out.writer()?)?;
+    arc::put(weights, read, decided.fed.len(), out.writer()?)?;
     let kind = if precision == Precision::Truth { Precision::Fast } else { precision };
-    noise::measure(model, &run, kind, out.writer()?)?;
+    noise::measure(None, &run, kind, out.writer()?)?;
     let half = kind.grid() != Grid::Native;
     let drifts = if half { drift::drifts(&run, candidate, kind, out.writer()?)? } else { Default::default() };
     let golden = out.read(vec![("precision", "f64".into())])?;
@@ -121,6 +121,9 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
     let fits =
         |at: Stage, shape: &[usize]| !at.is_computed() || golden.get(&at.name()).is_none_or(|ours| ours.shape == shape);
     let known = |at: Stage| {
+        if at.site == Site::OutputIds {
+            return decided.fed.get(at.step).is_some_and(Option::is_some);
+        }
         let outside = at.site == Site::Ids || (prompt.is_some() && at.row().part == "input");
         let outside = outside && !unfit.contains(&at.site);
         outside || candidate.get(&at.name()).is_some_and(|tensor| fits(at, tensor.shape))
@@ -133,17 +136,15 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
         visual: !read.roles.visual().is_empty(),
     };
     let ground = Ground { has: &known, facts, known: Default::default() };
-    let scorer = scorer(&golden, policy.as_ref());
-    let case = Case { golden: &golden, candidate, precision, ground: Some(ground), scorer, policy, undecided, drifts };
+    let case = Case::new(&golden, candidate, precision, policy);
+    let case = Case { ground: Some(ground), undecided, drifts, vocab: Some(config.vocab), ..case };
     let mut verdict = case.verdict("replay")?;
-    if policy.is_none()
-        && case.undecided.is_none()
-        && candidate.names().any(|name| Stage::parse(name).is_some_and(Stage::is_step))
-    {
-        verdict
-            .notes
-            .push("the metadata policy and retain are missing, so steps are replayed with the full cache".into());
+    let steps = candidate.names().any(|name| Stage::parse(name).is_some_and(Stage::is_step));
+    if policy.is_none() && steps && (0..config.layers).all(|l| decided.rows[l].is_none()) {
+        let note = "the metadata policy and retain are missing, so steps are replayed with the full cache";
+        verdict.notes.push(note.into());
     }
+    verdict.notes.extend(kept.map(String::from));
     if prompt.is_none() {
         verdict.notes.push("ids and pixels are not judged: give --image and --prompt to have them judged".into());
     }

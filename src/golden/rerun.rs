@@ -11,7 +11,7 @@ use crate::kernel::Turn;
 use crate::model::Model;
 use crate::num::{Grid, Real};
 use crate::pass::{Pass, Precision, Rotation, Source, Tap, Way};
-use crate::policy::{Heads, LayerScores, Plan, Policy, Retain, Scorer, Values, over_sets, skewness, strength};
+use crate::policy::{Budget, Heads, LayerScores, Plan, Policy, Retain, Scorer, Values, over_sets, skewness, strength};
 use crate::stage::{Site, Stage};
 use ndarray::{Array1, ArrayD};
 
@@ -30,6 +30,10 @@ pub(super) trait Sink<T: Real>: Tap<T> {
     /// Receives the reason why a run ends before the policy has decided.
     fn undecided(&mut self, _why: &Error) {}
 }
+
+/// The densities of a golden's layers, [L], where the budget is sparsity. No stage: beside noise, they are what budgets
+/// are judged by. Spec: D10.3
+pub(super) const DENSITY: &str = "noise.density";
 
 /// A run that is made again.
 pub(super) struct Rerun<'a> {
@@ -109,12 +113,11 @@ impl Rerun<'_> {
         if let Some(given) = self.given {
             continue_with(&mut sequence.cache, given);
         }
-        for (t, pair) in decided.tokens.windows(2).enumerate() {
-            if pair[0] as usize >= model.decoder.config.vocab {
-                break;
-            }
+        for (t, token) in decided.fed.iter().enumerate() {
+            // After an unknown token, a replay goes on with the bundle's own values.
+            let token = token.unwrap_or(0);
             let mut pass = watched(grid, way, source, sink);
-            model.decoder.step(&mut pass, t, &pair[..1], &mut [&mut sequence]);
+            model.decoder.step(&mut pass, t, &[token], &mut [&mut sequence]);
         }
         Ok(())
     }
@@ -159,6 +162,9 @@ impl Rerun<'_> {
                 (layer.strength, layer.skewness) = (over_sets(given, strength), over_sets(given, skewness));
             }
         }
+        if matches!(self.policy.budget, Budget::Sparsity { .. }) {
+            sink.take(DENSITY, &Values::F64(scores.iter().map(|l| l.density).collect::<Array1<_>>().into_dyn()))?;
+        }
         shown(&scores, &[Site::Strength, Site::Skewness], sink)?;
         for (l, layer) in scores.iter_mut().enumerate() {
             layer.strength = d.strength.as_ref().map_or(layer.strength, |s| s[l]);
@@ -173,9 +179,9 @@ impl Rerun<'_> {
         for (at, values) in plan.tensors().into_iter().filter(|(at, _)| at.site == Site::Kept) {
             sink.take(&at.name(), &values)?;
         }
-        let rows = plan.kept.into_iter().enumerate().map(|(l, rows)| match d.kept.get(l).and_then(Option::as_ref) {
-            Some(sets) if sets.len() == 1 || sets.len() == rows.len() => scorer.rows_kept(sets, rows.len()),
-            _ => rows,
+        let rows = plan.kept.into_iter().enumerate().map(|(l, own)| match d.rows.get(l).and_then(Option::as_ref) {
+            Some(given) => (0..own.len()).map(|g| given[g % given.len()].clone()).collect(),
+            None => own,
         });
         Ok(rows.collect())
     }
@@ -200,18 +206,33 @@ fn watched<'p, T: Real, S: Sink<T>>(
     }
 }
 
-/// Writes a bundle's keys and values after eviction into a cache of the same shape.
+/// Replaces keys and values of a cache by those of a bundle, which may hold another number of entries.
 fn continue_with<T: Real>(cache: &mut crate::cache::Cache<T>, given: &Given<'_>) {
     for (l, heads) in cache.layers.iter_mut().enumerate() {
-        let (len, d) = heads.first().map_or((0, 0), |h| h.keys().dim());
-        let of = |site: Site| -> Option<ArrayD<T>> { given.given(Stage::layer(site, l), &[heads.len(), len, d]) };
-        let (Some(keys), Some(values)) = (of(Site::CacheKey), of(Site::CacheValue)) else { continue };
+        let d = heads.first().map_or(0, |h| h.keys().ncols());
+        let of = |site: Site| -> Option<ArrayD<T>> {
+            let at = Stage::layer(site, l);
+            let shape = given.0.get(&at.name())?.shape.to_vec();
+            given.given(at, &shape).filter(|_| matches!(shape[..], [g, _, width] if g == heads.len() && width == d))
+        };
+        let (keys, values) = (of(Site::CacheKey), of(Site::CacheValue));
+        let lens: Vec<usize> = keys.iter().chain(&values).map(|x| x.shape()[1]).collect();
+        let Some(&len) = lens.first().filter(|&&len| lens.iter().all(|&other| other == len)) else { continue };
         for (g, head) in heads.iter_mut().enumerate() {
+            if head.len() != len && lens.len() < 2 {
+                continue; // the other half of the entries is not known
+            }
+            let at = |x: &Option<ArrayD<T>>, own: &dyn Fn(usize) -> Vec<T>, e: usize| match x {
+                Some(x) => (0..d).map(|i| x[[g, e, i]]).collect::<Vec<_>>(),
+                None => own(e),
+            };
             let mut filled = crate::cache::HeadCache::new(d);
             filled.reserve(len);
-            for (e, &row) in head.rows().iter().enumerate() {
-                let at = |x: &ArrayD<T>| (0..d).map(|i| x[[g, e, i]]).collect::<Vec<_>>();
-                filled.push(row, at(&keys).into_iter(), at(&values).into_iter());
+            for e in 0..len {
+                let row = head.rows().get(e).copied().unwrap_or(e);
+                let key = at(&keys, &|e| head.key(e).collect(), e);
+                let value = at(&values, &|e| head.value(e).collect(), e);
+                filled.push(row, key.into_iter(), value.into_iter());
             }
             *head = filled;
         }

@@ -82,6 +82,11 @@ pub(super) fn policy(bundle: &Bundle) -> Result<Option<(Policy, Retain)>> {
     Ok(Some((policy, retain)))
 }
 
+/// Whether tokens were drawn at random, or given, instead of chosen as the greatest logits. Spec: T1.3
+pub(super) fn is_sampled(bundle: &Bundle) -> bool {
+    bundle.metadata("sampling").is_some_and(|how| how != "greedy")
+}
+
 /// The scorer of the policy for a bundle's prompt; none if the bundle does not hold enough.
 pub(super) fn scorer(bundle: &Bundle, policy: Option<&(Policy, Retain)>) -> Option<Scorer> {
     let roles =

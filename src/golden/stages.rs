@@ -11,7 +11,7 @@ use crate::model::Model;
 use crate::num::Real;
 use crate::policy::Values;
 use crate::stage::{Place, Site, Stage, TABLE};
-use ndarray::Array1;
+use ndarray::{Array1, ArrayD};
 
 /// The stages of a prompt in a replay: roles and positions. If the prompt did not come from the candidate, all inputs.
 pub(super) fn prompt(out: &mut Recorder, family: &dyn Family, prompt: &Prepared, outside: bool) -> Result<()> {
@@ -51,6 +51,18 @@ pub(super) fn cache<T: Real>(out: &mut Recorder, cache: &Cache<T>, at: &Position
         out.values(&Stage::layer(Site::CachePositions, l).name(), &positions(at, rows, per_head))?;
     }
     Ok(())
+}
+
+/// The positions of all rows of a prompt: \[n\], or [3, n] of M-RoPE.
+pub(super) fn table(at: &Positions) -> ArrayD<i64> {
+    let rows: Vec<usize> = match at {
+        Positions::Linear(all) => (0..all.len()).collect(),
+        Positions::Mrope(axes) => (0..axes[0].len()).collect(),
+    };
+    match positions(at, &[&rows], false) {
+        Values::I64(table) => table,
+        _ => unreachable!("T1.2: positions are integers"),
+    }
 }
 
 /// The positions of rows: \[len\], or [heads, len]; positions of M-RoPE have one more axis of 3 in front.

@@ -13,6 +13,7 @@ impl From {
             From::Before(site, first) => format!("{} of the layer before, else {}", name(site), name(first)),
             From::Last(site, _) => format!("{} of the last layer", name(site)),
             From::Every(site) => format!("{} of all layers", name(site)),
+            From::Earlier(site) => format!("{} of earlier steps", name(site)),
             From::Placed(site) => format!("{} (M-RoPE)", name(site)),
             From::Visual(site) => format!("{} (images)", name(site)),
             From::Lie => "`input.sizes` or `input.grid`".into(),
@@ -47,6 +48,8 @@ impl Facts {
             return None;
         }
         let at = |site: Site, layer: usize| match Stage::once(site).row().place {
+            // A step is computed from one of the tokens: the token of its own number.
+            Place::Once if site == Site::OutputIds => Stage::step(site, stage.step),
             Place::Once => Stage::once(site),
             Place::VisionLayer | Place::Layer => Stage::layer(site, layer),
             Place::Step => Stage::step(site, stage.step),
@@ -63,6 +66,7 @@ impl Facts {
                 layers => vec![at(site, layers - 1)],
             },
             From::Every(site) => (0..self.layers).map(|layer| at(site, layer)).collect(),
+            From::Earlier(site) => (0..stage.step).map(|step| Stage::of_step(site, step, stage.layer)).collect(),
             From::Placed(site) if self.placed => vec![at(site, 0)],
             From::Visual(site) if self.visual => vec![at(site, 0)],
             From::Placed(_) | From::Visual(_) => vec![],
@@ -92,7 +96,9 @@ mod tests {
         assert_eq!(of("vision.features").unwrap(), "vision.00.out");
         assert_eq!(of("policy.00.kept").unwrap(), "policy.00.importance policy.01.importance");
         assert_eq!(of("step.0003.logits").unwrap(), "step.0003.01.out");
-        assert_eq!(of("step.0003.00.query").unwrap(), "output.ids");
+        assert_eq!(of("step.0003.00.query").unwrap(), "output.ids input.positions");
+        let mix = of("step.0001.00.mix").unwrap();
+        assert!(mix.ends_with("step.0000.00.key step.0000.00.value"), "{mix}");
         assert_eq!([of("input.ids"), of("decoder.02.mix"), of("vision.01.out")], [None, None, None]);
     }
 }

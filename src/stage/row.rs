@@ -88,6 +88,8 @@ pub enum From {
     Last(Site, Site),
     /// The stage of every layer.
     Every(Site),
+    /// The stage of the same layer in every earlier step.
+    Earlier(Site),
     /// The stage, if images decide the positions of rows (M-RoPE).
     Placed(Site),
     /// The stage, if the prompt has visual rows.

@@ -1,6 +1,6 @@
 //! The table of stages, in causal order: one line for each row. Spec: T1.2
 
-use super::row::From::{Before, Every, Here, Last, Lie, Placed, Visual};
+use super::row::From::{Before, Earlier, Every, Here, Last, Lie, Placed, Visual};
 use super::row::Kind::{Integers, Numbers, Set};
 use super::row::Place::{Layer, Once, Step, StepLayer, VisionLayer};
 use super::row::{From, Place, Row, Site, Site as S};
@@ -47,10 +47,10 @@ pub const TABLE: [Row; 34] = [
     numbers(S::CachePositions, ("cache", "positions"), Layer, "[len], [3, len] or [G, len]", &[Here(S::Key), Here(S::Value), Here(S::Kept)], "where the kept entries stood").stored("I64", Integers),
     numbers(S::CacheKey, ("cache", "key"), Layer, "[G, len, d_h]", &[Here(S::Key), Here(S::Value), Here(S::Kept)], "after eviction, before the first step"),
     numbers(S::CacheValue, ("cache", "value"), Layer, "[G, len, d_h]", &[Here(S::Key), Here(S::Value), Here(S::Kept)], "after eviction, before the first step"),
-    numbers(S::StepQuery, ("step", "query"), StepLayer, "[H, d_h]", &[Before(S::StepOut, S::OutputIds)], "of the token fed, after rotary").since("0.2"),
-    numbers(S::StepKey, ("step", "key"), StepLayer, "[G, d_h]", &[Before(S::StepOut, S::OutputIds)], "what the step appends to the cache, after rotary").since("0.2"),
+    numbers(S::StepQuery, ("step", "query"), StepLayer, "[H, d_h]", &[Before(S::StepOut, S::OutputIds), Placed(S::Positions)], "of the token fed, after rotary").since("0.2"),
+    numbers(S::StepKey, ("step", "key"), StepLayer, "[G, d_h]", &[Before(S::StepOut, S::OutputIds), Placed(S::Positions)], "what the step appends to the cache, after rotary").since("0.2"),
     numbers(S::StepValue, ("step", "value"), StepLayer, "[G, d_h]", &[Before(S::StepOut, S::OutputIds)], "what the step appends to the cache").since("0.2"),
-    numbers(S::StepMix, ("step", "mix"), StepLayer, "[H·d_h]", &[Here(S::StepQuery), Here(S::StepKey), Here(S::StepValue), Here(S::CacheKey), Here(S::CacheValue)], "attention output before the output projection").since("0.2"),
+    numbers(S::StepMix, ("step", "mix"), StepLayer, "[H·d_h]", &[Here(S::StepQuery), Here(S::StepKey), Here(S::StepValue), Here(S::CacheKey), Here(S::CacheValue), Earlier(S::StepKey), Earlier(S::StepValue)], "attention output before the output projection").since("0.2"),
     numbers(S::StepOut, ("step", "out"), StepLayer, "[d]", &[Before(S::StepOut, S::OutputIds), Here(S::StepMix)], "residual stream after the layer").since("0.2"),
     numbers(S::StepLogits, ("step", "logits"), Step, "[V]", &[Last(S::StepOut, S::OutputIds)], "after feeding generated token TTTT"),
     numbers(S::OutputIds, ("output", "ids"), Once, "[T]", &[Here(S::Logits)], "generated tokens").stored("I64", Integers),

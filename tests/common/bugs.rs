@@ -368,16 +368,16 @@ pub fn all() -> Vec<Bug> {
             lab.run(&lab.model, &prompt, p, &lab.backend())
         }),
         // Steps and cache.
-        bug("decode: positions counted in the evicted cache", "step.0000.logits", |lab, p| {
+        bug("decode: positions counted in the evicted cache", "step.0000.00.*", |lab, p| {
             let honest = lab.honest(p);
             let kept = honest.numbers["cache.00.key"].shape()[1] as i64;
             let how = Backend { shift: kept - lab.prompt.ids.len() as i64, ..lab.backend() };
             lab.run(&lab.model, &lab.prompt, p, &how)
         }),
-        bug("decode: one position early", "step.0000.logits", |lab, p| {
+        bug("decode: one position early", "step.0000.00.*", |lab, p| {
             lab.run(&lab.model, &lab.prompt, p, &Backend { shift: -1, ..lab.backend() })
         }),
-        bug("decode: reads the full cache", "step.0000.logits", |lab, p| {
+        bug("decode: reads the full cache", "step.0000.*", |lab, p| {
             lab.run(&lab.model, &lab.prompt, p, &Backend { evicts: false, ..lab.backend() })
         }),
         after("decode: logits of a step before, once", "step.0002.logits", |_, d| {

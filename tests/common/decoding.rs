@@ -36,9 +36,21 @@ pub fn step<T: Real>(
     positions: &[i64],
     caches: &mut [&mut Cache<T>],
 ) -> Array2<T> {
+    step_at(decoder, pass, 0, tokens, positions, caches)
+}
+
+/// As [`step`], for step number `t`.
+pub fn step_at<T: Real>(
+    decoder: &Decoder,
+    pass: &mut Pass<'_, T>,
+    t: usize,
+    tokens: &[u32],
+    positions: &[i64],
+    caches: &mut [&mut Cache<T>],
+) -> Array2<T> {
     let mut sequences: Vec<Sequence<T>> = caches.iter_mut().map(|cache| holding(cache)).collect();
     sequences.iter_mut().zip(positions).for_each(|(sequence, &at)| sequence.next_position = at);
-    decoder.step(pass, 0, tokens, &mut sequences.iter_mut().collect::<Vec<_>>());
+    decoder.step(pass, t, tokens, &mut sequences.iter_mut().collect::<Vec<_>>());
     let logits = sequences.iter().flat_map(|sequence| sequence.logits.clone()).collect();
     caches.iter_mut().zip(sequences).for_each(|(cache, sequence)| **cache = sequence.cache);
     Array2::from_shape_vec((tokens.len(), decoder.config.vocab), logits).unwrap()

@@ -190,16 +190,13 @@ impl Lab {
         }
         let mut tokens = vec![greatest(&first)];
         for t in 0..TOKENS - 1 {
-            let mut pass = Pass::<f32>::new(grid).by(how.way);
+            let mut pass = Pass::<f32>::watched(grid, &mut dump).by(how.way).replaying(&source);
             let position = prefilled.next_position + t as i64 + how.shift;
-            let logits = decoding::step(&model.decoder, &mut pass, &tokens[t..], &[position], &mut [&mut *cache]);
-            let name = format!("step.{t:04}.logits");
-            let logits = match how.instead.numbers.get(&name) {
-                Some(other) => other.clone(),
-                None => logits.row(0).mapv(f64::from).into_dyn(),
-            };
+            let at = (t, &tokens[t..], &[position][..]);
+            let logits = decoding::step_at(&model.decoder, &mut pass, at.0, at.1, at.2, &mut [&mut *cache]);
+            let logits = logits.row(0).mapv(f64::from).into_dyn();
+            dump.numbers.insert(format!("step.{t:04}.logits"), logits.clone());
             tokens.push(greatest(&logits));
-            dump.numbers.insert(name, logits);
         }
         dump.integers.insert("output.ids".into(), vector(tokens.iter().map(|&t| i64::from(t)).collect()));
         dump

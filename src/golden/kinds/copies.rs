@@ -1,70 +1,104 @@
-//! Judges the cache after eviction: bit-exact copies of the candidate's own keys and values, at its own kept rows.
+//! Judges the cache after eviction: bit-exact copies of the candidate's own keys and values, at the rows that it keeps.
+//! Where the bundle does not hold these keys or values, entries are judged as the rows of the truth that they hold.
 
 use super::integers::not_integers;
+use super::kept;
 use crate::golden::case::Case;
-use crate::golden::given::kept;
+use crate::golden::held::Rows;
+use crate::golden::measure::Layout;
+use crate::golden::noise;
 use crate::golden::verdict::{Outcome, StageVerdict};
-use crate::policy::Heads;
 use crate::stage::{Site, Stage};
+use ndarray::ArrayD;
 
 /// The verdict on `cache.LL.key`, `value` or `positions`. Spec: C10.3a
 pub(in crate::golden) fn judge(case: &Case<'_>, at: Stage, name: &str) -> StageVerdict {
-    let not_judged = |words: &str| StageVerdict::plain(name, Outcome::NotJudged, words);
-    let own = |site: Site| Stage::layer(site, at.layer).name();
-    let heads = match case.candidate.get(&own(Site::CacheKey)).or_else(|| case.golden.get(&own(Site::CacheKey))) {
-        Some(t) if t.shape.len() == 3 => t.shape[0].max(1),
-        _ => 1,
+    let rows = match case.held(at.layer) {
+        Ok(rows) => rows,
+        Err(why) => return StageVerdict::plain(name, Outcome::NotJudged, why),
     };
-    // The rows that each KV head keeps; all rows if no policy evicts.
-    let kept_name = own(Site::Kept);
-    let rows: Option<Vec<Vec<usize>>> = match &case.scorer {
-        Some(scorer) => {
-            let sets = if case.policy.is_some_and(|p| p.0.heads == Heads::Kv) { heads } else { 1 };
-            let from = if case.candidate.get(&kept_name).is_some() { case.candidate } else { case.golden };
-            if from.get(&kept_name).is_none() {
-                return not_judged("policy.LL.kept is not in the bundle");
-            }
-            match kept(from, &kept_name, sets, scorer.candidates().len()) {
-                Some(sets) => Some(scorer.rows_kept(&sets, heads)),
-                None => return not_judged("policy.LL.kept is not a set of visual tokens"),
-            }
+    let copies = match at.site {
+        Site::CachePositions => positions(case, name, &rows),
+        _ => entries(case, at, name, &rows),
+    };
+    if copies.outcome == Outcome::Fail {
+        return copies;
+    }
+    match decision(case, at, &rows) {
+        Some(decision) if decision.outcome != Outcome::Pass => StageVerdict { stage: name.into(), ..decision },
+        _ => copies,
+    }
+}
+
+/// The verdict on the eviction that a cache shows, if no kept set is recorded; at the first stage of the layer's cache.
+fn decision(case: &Case<'_>, at: Stage, rows: &Rows) -> Option<StageVerdict> {
+    let has = |site: Site| case.candidate.get(&Stage::layer(site, at.layer).name()).is_some();
+    let first = [Site::CachePositions, Site::CacheKey, Site::CacheValue].into_iter().find(|&site| has(site));
+    if has(Site::Kept) || first != Some(at.site) {
+        return None;
+    }
+    let name = at.name();
+    let n = case.rows()?;
+    let all = rows.iter().all(|rows| rows.len() == n);
+    let Some(scorer) = &case.scorer else {
+        let words = "the metadata policy and retain are missing, so nobody can say which entries have to stay";
+        return (!all).then(|| StageVerdict::plain(&name, Outcome::NotJudged, words));
+    };
+    match case.shown_sets(at.layer) {
+        Some(sets) => Some(kept::judge_sets(case, &name, at.layer, &sets)),
+        None if case.held(at.layer).is_ok() && !shows(case, at.layer) => None,
+        None => {
+            let stays = |row: &usize| scorer.candidates().binary_search(row).is_err();
+            let lost = (0..n).filter(stays).find(|row| rows.iter().any(|rows| rows.binary_search(row).is_err()));
+            let words = match lost {
+                Some(row) => format!("row {row} was evicted, and this row is no candidate"),
+                None => "other numbers of kept sets than the policy has".into(),
+            };
+            Some(StageVerdict::plain(&name, Outcome::Fail, words))
         }
-        None => None,
-    };
-    if at.site == Site::CachePositions {
-        return positions(case, name, rows);
     }
-    let source = own(if at.site == Site::CacheKey { Site::Key } else { Site::Value });
-    let (whole, got) = match (case.candidate.get(&source), case.candidate.f64(name)) {
-        (Some(_), Ok(got)) => (case.candidate.f64(&source), got),
-        (None, Ok(_)) => return case.numbers(name),
-        (_, Err(_)) => return StageVerdict::plain(name, Outcome::Fail, "no stored numbers"),
+}
+
+/// Whether the candidate's cache itself shows its rows.
+fn shows(case: &Case<'_>, l: usize) -> bool {
+    crate::golden::held::shown(case.candidate, l, case.positions().as_ref()).is_some()
+}
+
+/// The verdict on keys or values of a cache that holds these rows.
+fn entries(case: &Case<'_>, at: Stage, name: &str, rows: &Rows) -> StageVerdict {
+    let plain = |outcome, words: String| StageVerdict::plain(name, outcome, words);
+    let source = Stage::layer(if at.site == Site::CacheKey { Site::Key } else { Site::Value }, at.layer);
+    let Ok(got) = case.candidate.f64(name) else { return plain(Outcome::Fail, "no stored numbers".into()) };
+    let own = case.candidate.get(&source.name()).is_some();
+    let whole = if own { case.candidate.f64(&source.name()) } else { case.golden.f64(&source.name()) };
+    let Ok(whole) = whole else {
+        return plain(Outcome::NotJudged, format!("{source} is not known, or not stored as numbers"));
     };
-    let Ok(whole) = whole else { return not_judged("the candidate's own keys or values are not stored as numbers") };
     if whole.ndim() != 3 || got.ndim() != 3 || whole.shape()[0] != got.shape()[0] {
-        return StageVerdict::plain(
-            name,
-            Outcome::Fail,
-            format!("shape {:?} beside {source} {:?}", got.shape(), whole.shape()),
-        );
+        return plain(Outcome::Fail, format!("shape {:?} beside {source} {:?}", got.shape(), whole.shape()));
     }
-    let n = whole.shape()[1];
-    let rows = rows.unwrap_or_else(|| vec![(0..n).collect(); heads]);
+    let (heads, n, d) = (whole.shape()[0], whole.shape()[1], whole.shape()[2]);
     let due = rows.first().map_or(0, Vec::len);
-    if got.shape()[1] != due || got.shape()[2] != whole.shape()[2] {
-        let words = format!("shape {:?}, expected {:?}", got.shape(), [heads, due, whole.shape()[2]]);
-        return StageVerdict::plain(name, Outcome::Fail, words);
+    if got.shape()[1] != due || got.shape()[2] != d {
+        return plain(Outcome::Fail, format!("shape {:?}, expected {:?}", got.shape(), [heads, due, d]));
     }
-    for (g, rows) in rows.iter().enumerate() {
-        for (e, &row) in rows.iter().enumerate() {
+    if rows.iter().flatten().any(|&row| row >= n) {
+        return plain(Outcome::NotJudged, format!("kept rows beyond the rows of {source}"));
+    }
+    match own {
+        true => exact(&whole, &got, rows, name, source),
+        false => near(case, (at, source), &whole, &got, rows),
+    }
+}
+
+/// Judges entries as copies of the candidate's own rows.
+fn exact(whole: &ArrayD<f64>, got: &ArrayD<f64>, rows: &Rows, name: &str, source: Stage) -> StageVerdict {
+    for g in 0..whole.shape()[0] {
+        for (e, &row) in rows[g % rows.len()].iter().enumerate() {
             for i in 0..whole.shape()[2] {
-                let (a, b) = if row < n {
-                    (whole[[g, row, i]], got[[g, e, i]])
-                } else {
-                    return not_judged("kept rows beyond the prompt");
-                };
+                let (a, b) = (whole[[g, row, i]], got[[g, e, i]]);
                 if a != b && !(a.is_nan() && b.is_nan()) {
-                    let like = looks_like(&whole, &got, g, e);
+                    let like = looks_like(whole, got, g, e);
                     let words = format!("head {g}, entry {e} is no copy of row {row} of {source}{like}");
                     return StageVerdict::plain(name, Outcome::Fail, words).at(vec![g, e, i], a, b);
                 }
@@ -72,6 +106,43 @@ pub(in crate::golden) fn judge(case: &Case<'_>, at: Stage, name: &str) -> StageV
         }
     }
     StageVerdict::plain(name, Outcome::Pass, "")
+}
+
+/// Judges entries as the rows of the truth that they hold, by the noise of these rows.
+fn near(
+    case: &Case<'_>,
+    (at, source): (Stage, Stage),
+    whole: &ArrayD<f64>,
+    got: &ArrayD<f64>,
+    rows: &Rows,
+) -> StageVerdict {
+    let not_judged = |words: &str| StageVerdict::plain(&at.name(), Outcome::NotJudged, words);
+    let name = source.name();
+    if !case.reaches(source) {
+        return not_judged("the stages that the keys and values are computed from are not in the bundle");
+    }
+    if case.golden.get(&format!("rows.{name}")).is_some() {
+        return not_judged("the golden holds only some rows of these keys or values");
+    }
+    let Some(noise) = noise::read(case.golden, case.precision, &name, Layout::of(&name, whole.shape())) else {
+        return not_judged("the golden has no noise for these keys or values");
+    };
+    // Rows that the cache does not hold have no error.
+    let mut shown = whole.clone();
+    for g in 0..whole.shape()[0] {
+        for (e, &row) in rows[g % rows.len()].iter().enumerate() {
+            (0..whole.shape()[2]).for_each(|i| shown[[g, row, i]] = got[[g, e, i]]);
+        }
+    }
+    let flat = |x: &ArrayD<f64>| x.iter().copied().collect::<Vec<f64>>();
+    let mut verdict = case.against(at, source, (whole.shape(), &flat(whole)), &flat(&shown), noise);
+    if let [g, row, _] = verdict.index[..] {
+        verdict.index[1] = rows[g % rows.len()].binary_search(&row).unwrap_or(row);
+    }
+    if verdict.outcome == Outcome::Fail {
+        verdict.words = format!("against the rows of {source}: {}", verdict.words);
+    }
+    verdict
 }
 
 /// The wrong row that an entry is a copy of, if any.
@@ -89,23 +160,19 @@ fn looks_like(whole: &ndarray::ArrayD<f64>, got: &ndarray::ArrayD<f64>, g: usize
     String::new()
 }
 
-fn positions(case: &Case<'_>, name: &str, rows: Option<Vec<Vec<usize>>>) -> StageVerdict {
+fn positions(case: &Case<'_>, name: &str, rows: &Rows) -> StageVerdict {
     let Ok(got) = case.candidate.i64(name) else { return not_integers(case, name) };
-    let own = case
-        .candidate
-        .i64(&Stage::once(Site::Positions).name())
-        .or_else(|_| case.golden.i64(&Stage::once(Site::Positions).name()));
-    let Ok(all) = own else {
+    let Some(all) = case.positions() else {
         return StageVerdict::plain(name, Outcome::NotJudged, "input.positions is not in the bundle");
     };
     let n = *all.shape().last().unwrap_or(&0);
     let axes = all.len() / n.max(1);
-    let rows = rows.unwrap_or_else(|| vec![(0..n).collect()]);
     let all: Vec<i64> = all.iter().copied().collect();
     let per_head = got.ndim() > 1 + usize::from(axes > 1);
-    let rows = if per_head { &rows[..] } else { &rows[..1] };
+    let heads = if per_head { got.shape()[got.ndim() - 2].max(1) } else { 1 };
     let expected: Vec<i64> = (0..axes)
-        .flat_map(|a| rows.iter().flatten().map(|&r| all.get(a * n + r).copied().unwrap_or(-1)).collect::<Vec<_>>())
+        .flat_map(|a| (0..heads).flat_map(move |g| rows[g % rows.len()].iter().map(move |&row| (a, row))))
+        .map(|(a, row)| all.get(a * n + row).copied().unwrap_or(-1))
         .collect();
     if expected.len() != got.len() {
         let words = format!("{} positions for {} kept entries", got.len(), expected.len());

@@ -1,80 +1,108 @@
 //! Judges kept sets: the most important entries, within the margin.
 
 use super::integers::{self, not_integers};
+use super::scores::{self, Unknown};
+use super::shares::{self, Counts};
 use crate::golden::case::Case;
-use crate::golden::given::{importance, kept, window};
-use crate::golden::measure::{Errors, Layout};
-use crate::golden::noise;
-use crate::golden::rulers::{margins, roundoff, shown};
+use crate::golden::given::{kept, window};
 use crate::golden::verdict::{Outcome, StageVerdict};
 use crate::policy::LayerScores;
 use crate::stage::{Site, Stage};
 use ndarray::Array2;
 
-/// Judges a kept set: it has to hold the most important entries, within the margin. Spec: E10.6
+/// Judges a recorded kept set. Spec: E10.6
 pub(in crate::golden) fn judge(case: &Case<'_>, name: &str, l: usize) -> StageVerdict {
-    let (Some((_, sets)), Some(scorer)) = (case.sets(l), &case.scorer) else { return integers::judge(case, name) };
-    let Some(got) = kept(case.candidate, name, sets, scorer.candidates().len()) else {
-        return not_integers(case, name);
-    };
-    let own = importance(case.candidate, l, sets);
-    let golden = importance(case.golden, l, sets);
-    let Some(importance) = own.as_ref().or(golden.as_ref()).filter(|i| i.ncols() == scorer.candidates().len()) else {
-        return integers::judge(case, name);
-    };
-    let due = case.candidate.i64(&Stage::once(Site::Budget).name()).ok().and_then(|b| b.iter().nth(l).copied());
-    let b = got[0].len();
-    if let Some(due) = due.filter(|&due| due != b as i64) {
-        return StageVerdict::plain(name, Outcome::Fail, format!("{b} kept, the budget is {due}"));
+    let (Some((_, sets)), Some(scorer)) = (case.sets(l), &case.scorer) else { return integers::equal(case, name) };
+    match kept(case.candidate, name, sets, scorer.candidates().len()) {
+        Some(got) => judge_sets(case, name, l, &got),
+        None => not_integers(case, name),
     }
-    let others = case.golden.get(name).map(|t| t.shape.last().copied().unwrap_or(0));
-    if due.is_none() && own.is_none() && others.is_some_and(|o| o != b) {
-        return StageVerdict::plain(name, Outcome::Fail, format!("{b} kept, {} are due", others.unwrap_or(0)));
-    }
-    // The margin of every importance: the rounding error of storing it, or the error of honest noise.
-    let margin: Vec<f64> = match (&own, &golden) {
-        (Some(own), _) => {
-            let u = roundoff(shown(case.precision, own.as_slice().unwrap_or_default()));
-            own.outer_iter().map(|row| 2.0 * u * row.iter().fold(0.0f64, |m, v| m.max(v.abs()))).collect()
-        }
-        (None, Some(golden)) => {
-            let stage = Stage::layer(Site::Importance, l).name();
-            let shape = case.golden.get(&stage).map(|t| t.shape.to_vec()).unwrap_or_default();
-            let layout = Layout::of(&stage, &shape);
-            let noise =
-                noise::read(case.golden, case.precision, &stage, layout).unwrap_or_else(|| Errors::none(layout));
-            margins(&stage, &shape, golden.as_slice().unwrap_or_default(), &noise, case.precision)
-        }
-        (None, None) => vec![0.0; sets],
-    };
+}
+
+/// What the rule keeps of a layer: `b` of the candidates with these importances.
+fn decide(case: &Case<'_>, l: usize, b: usize, importance: &Array2<f64>) -> Option<Vec<Vec<usize>>> {
+    let (scorer, n, sets) = (case.scorer.as_ref()?, case.rows()?, importance.nrows());
     // Votes come from the candidate's own windows, if it stores windows.
-    let votes = case.rows().and_then(|n| window(case.candidate, &Stage::layer(Site::Window, l).name(), sets, n));
-    let votes =
-        votes.or_else(|| case.rows().and_then(|n| window(case.golden, &Stage::layer(Site::Window, l).name(), sets, n)));
-    let layer = |importance: Array2<f64>| LayerScores {
+    let name = Stage::layer(Site::Window, l).name();
+    let votes = window(case.candidate, &name, sets, n).or_else(|| window(case.golden, &name, sets, n));
+    let layer = LayerScores {
         kv_heads: sets,
-        window: votes.clone().unwrap_or_else(|| vec![vec![]; sets]),
-        importance,
+        window: votes.unwrap_or_else(|| vec![vec![]; sets]),
+        importance: importance.clone(),
         strength: 0.0,
         skewness: 0.0,
         density: 1.0,
     };
-    let decide = |i: &Array2<f64>| {
-        scorer.keep(vec![b], &[layer(i.clone())]).decisions.map(|d| d.kept[0].clone()).unwrap_or_default()
+    scorer.keep(vec![b], &[layer]).decisions.map(|d| d.kept[0].clone())
+}
+
+/// The kept sets of a layer, if no honest noise could change them.
+pub(in crate::golden) fn firm(case: &Case<'_>, l: usize) -> Result<Vec<Vec<usize>>, Unknown> {
+    let unknown = "the kept entries are not recorded, and honest noise could change them";
+    let recorded = case.budgets().and_then(|b| b.get(l).copied());
+    let b = match recorded {
+        Some(b) => b,
+        None => *shares::firm(case)?.get(l).ok_or(unknown)?,
     };
-    let ours = decide(importance);
+    let (importance, margin) = scores::importances(case, l)?;
+    let ours = decide(case, l, b, &importance).ok_or(unknown)?;
+    let mut moved = importance;
+    for (set, kept) in ours.iter().enumerate() {
+        for i in 0..moved.ncols() {
+            let sign = if kept.binary_search(&i).is_ok() { -1.0 } else { 1.0 };
+            moved[[set, i]] += sign * margin[[set, i]];
+        }
+    }
+    (decide(case, l, b, &moved).as_ref() == Some(&ours)).then_some(ours).ok_or(unknown)
+}
+
+/// Judges the kept sets of a layer, recorded or shown by its cache: they have to hold the most important entries,
+/// within the margin, and as many as the layer's budget. Spec: E10.6
+pub(in crate::golden) fn judge_sets(case: &Case<'_>, name: &str, l: usize, got: &[Vec<usize>]) -> StageVerdict {
+    let plain = |outcome, words: String| StageVerdict::plain(name, outcome, words);
+    let b = got.first().map_or(0, Vec::len);
+    if case.golden_keeps(l, got) {
+        return plain(Outcome::Pass, String::new());
+    }
+    let mut admissible = String::new();
+    match case.budgets() {
+        Some(budgets) => {
+            if let Some(&due) = budgets.get(l).filter(|&&due| due != b) {
+                return plain(Outcome::Fail, format!("{b} kept, the budget is {due}"));
+            }
+        }
+        None => match case.counted() {
+            Counts::Same => {}
+            Counts::Moved(ours) | Counts::Other(ours) if ours.get(l) == Some(&b) => {}
+            Counts::Moved(ours) => {
+                let due = ours.get(l).copied().unwrap_or(0);
+                admissible = format!("{b} kept, {due} are due: within the noise of the layers' scores");
+            }
+            Counts::Other(ours) => {
+                return plain(Outcome::Fail, format!("{b} kept, {} are due", ours.get(l).copied().unwrap_or(0)));
+            }
+            Counts::Unknown(why) => return plain(Outcome::NotJudged, (*why).into()),
+        },
+    }
+    let (importance, margin) = match scores::importances(case, l) {
+        Ok(known) => known,
+        Err(why) => return plain(Outcome::NotJudged, why.into()),
+    };
+    let decide = |importance: &Array2<f64>| decide(case, l, b, importance).unwrap_or_default();
+    let ours = decide(&importance);
     if ours == got {
-        return StageVerdict::plain(name, Outcome::Pass, "");
+        let outcome = if admissible.is_empty() { Outcome::Pass } else { Outcome::Admissible };
+        return plain(outcome, admissible);
     }
     let mut moved = importance.clone();
     let mut swaps = vec![];
-    for (set, (ours, got)) in ours.iter().zip(&got).enumerate() {
+    for (set, (ours, got)) in ours.iter().zip(got).enumerate() {
         let only = |a: &[usize], b: &[usize]| -> Vec<usize> {
             a.iter().copied().filter(|x| b.binary_search(x).is_err()).collect()
         };
         let (extra, lost) = (only(got, ours), only(ours, got));
-        extra.iter().for_each(|&x| moved[[set, x]] += margin[set]);
-        lost.iter().for_each(|&x| moved[[set, x]] -= margin[set]);
+        extra.iter().for_each(|&x| moved[[set, x]] += margin[[set, x]]);
+        lost.iter().for_each(|&x| moved[[set, x]] -= margin[[set, x]]);
         let least = |tokens: &[usize], sign: f64| {
             tokens
                 .iter()
@@ -82,14 +110,18 @@ pub(in crate::golden) fn judge(case: &Case<'_>, name: &str, l: usize) -> StageVe
                 .min_by(|&a, &b| (sign * importance[[set, a]]).total_cmp(&(sign * importance[[set, b]])))
         };
         if let (Some(low), Some(high)) = (least(&extra, 1.0), least(&lost, -1.0)) {
-            swaps.push((importance[[set, high]] - importance[[set, low]], high, low, margin[set], extra.len()));
+            let gap = importance[[set, high]] - importance[[set, low]];
+            swaps.push((gap, high, low, margin[[set, high]] + margin[[set, low]], extra.len()));
         }
     }
-    let Some(&(gap, high, low, margin, count)) = swaps.iter().max_by(|a, b| a.0.total_cmp(&b.0)) else {
-        return StageVerdict::plain(name, Outcome::Fail, "another number of tokens is kept");
+    let Some(&(gap, high, low, noise, _)) = swaps.iter().max_by(|a, b| a.0.total_cmp(&b.0)) else {
+        return plain(Outcome::Fail, "another number of tokens is kept".into());
     };
     let outcome = if decide(&moved) == got { Outcome::Admissible } else { Outcome::Fail };
-    let more = if count > 1 { format!(" ({count} in all)") } else { String::new() };
-    let words = format!("token {high} and {low} swapped{more}: gap {gap:.0e}, noise {:.0e}", 2.0 * margin);
-    StageVerdict::plain(name, outcome, words).by("margin", gap, (2.0 * margin).max(f64::MIN_POSITIVE), 1.0)
+    let count: usize = swaps.iter().map(|s| s.4).sum();
+    let words = format!(
+        "{count} of {} kept tokens differ; token {high} and {low} swapped: gap {gap:.0e}, noise {noise:.0e}",
+        b * got.len()
+    );
+    plain(outcome, words).by("margin", gap, noise.max(f64::MIN_POSITIVE), 1.0)
 }

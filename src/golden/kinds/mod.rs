@@ -10,6 +10,7 @@ pub(super) mod integers;
 pub(super) mod kept;
 pub(super) mod numbers;
 mod place;
+pub(super) mod scores;
 pub(super) mod shares;
 pub(super) mod tokens;
 pub(super) mod windows;

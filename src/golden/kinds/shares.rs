@@ -1,138 +1,220 @@
-//! Judges the layers' statistics of importances, and the budgets that follow from them.
+//! Judges the layers' statistics of importances, and the numbers of entries that layers keep, which follow from them.
 
 use super::integers::{self, not_integers};
+use super::scores::{self, Layer, STATISTIC, Unknown};
 use crate::golden::case::Case;
-use crate::golden::given::{importance, vector};
-use crate::golden::measure::Layout;
-use crate::golden::noise;
-use crate::golden::rulers::{roundoff, shown};
+use crate::golden::given::vector;
 use crate::golden::verdict::{Outcome, StageVerdict};
-use crate::policy::{Budget, LayerScores, over_sets, skewness, strength};
+use crate::policy::{Budget, LayerScores, Retain, Scorer};
 use crate::stage::{Site, Stage};
+use ndarray::Array2;
 
-/// The allowed error of a statistic of importances, in rulers. Spec: T10.3
-const STATISTIC: f64 = 3.0;
-
-/// The relative error of a statistic over n importances: a few stores and four sums of n numbers in f32. Spec: E10.8
-fn statistic_ruler(case: &Case<'_>, values: &[f64], n: usize) -> f64 {
-    4.0 * roundoff(shown(case.precision, values)) + 4.0 * (n as f64).sqrt() * (-24f64).exp2()
-}
-
-/// Judges strengths and skewnesses: from the candidate's own importances if it has them, else from the golden's.
+/// Judges strengths and skewnesses: from the candidate's own importances where it has them, else from the truth's.
 pub(in crate::golden) fn statistics(case: &Case<'_>, at: Stage, name: &str) -> StageVerdict {
-    let Some(ours) = vector(case.golden, name) else {
-        return StageVerdict::plain(name, Outcome::NotJudged, "the golden does not have this stage");
-    };
     let Some(got) = vector(case.candidate, name) else {
         return StageVerdict::plain(name, Outcome::Fail, "expected finite numbers");
     };
-    if let Some(fail) = case.misfit(name, &[ours.len()]) {
+    if let Some(fail) = case.layers().and_then(|layers| case.misfit(name, &[layers])) {
         return fail;
     }
-    let f = if at.site == Site::Skewness { skewness } else { strength };
-    let own = |l: usize| case.sets(l).and_then(|(_, sets)| importance(case.candidate, l, sets));
-    let layout = Layout::of(name, &[ours.len()]);
-    let noise = noise::read(case.golden, case.precision, name, layout);
     let mut worst = (0, 0.0, f64::MIN_POSITIVE, 0.0);
-    for l in 0..ours.len() {
-        let (expected, n, noise) = match own(l) {
-            Some(importance) => (over_sets(&importance, f), importance.ncols(), 0.0),
-            None if (0..ours.len()).all(|l| case.same_window(l)) => {
-                (ours[l], 1, noise.as_ref().map_or(0.0, |n| n.rows[0][1]))
+    let mut unknown: Option<Unknown> = None;
+    for (l, &value) in got.iter().enumerate() {
+        match scores::statistic(case, l, at.site, &got) {
+            Ok((expected, ruler)) => {
+                let error = (value - expected).abs();
+                if error / ruler > worst.1 / worst.2 || l == 0 {
+                    worst = (l, error, ruler, expected);
+                }
             }
-            None => {
-                return StageVerdict::plain(name, Outcome::NotJudged, "computed with another window than the golden's");
-            }
-        };
-        let ruler = (statistic_ruler(case, &got, n) * expected.abs()).max(noise).max(f64::MIN_POSITIVE);
-        let error = (got[l] - expected).abs();
-        if error / ruler > worst.1 / worst.2 || l == 0 {
-            worst = (l, error, ruler, expected);
+            Err(why) => unknown = Some(why),
         }
     }
     let (l, error, ruler, expected) = worst;
-    let fails = error > STATISTIC * ruler;
-    let words = if fails { format!("layer {l}, not what its importances give") } else { String::new() };
-    let outcome = if fails { Outcome::Fail } else { Outcome::Pass };
-    StageVerdict::plain(name, outcome, words).by("element", error, ruler, STATISTIC).at(vec![l], expected, got[l])
+    let (outcome, words) = match unknown {
+        _ if error > STATISTIC * ruler => (Outcome::Fail, format!("layer {l}, not what its importances give")),
+        Some(why) => return StageVerdict::plain(name, Outcome::NotJudged, why),
+        None => (Outcome::Pass, String::new()),
+    };
+    let got = got.get(l).copied().unwrap_or(f64::NAN);
+    StageVerdict::plain(name, outcome, words).by("element", error, ruler, STATISTIC).at(vec![l], expected, got)
 }
 
-/// Every layer's scores, from the candidate if it has them, else from the golden; and the relative margin of each.
-fn layers(case: &Case<'_>) -> Option<Vec<(LayerScores, f64)>> {
-    let count = vector(case.golden, &Stage::once(Site::Strength).name())?.len();
-    let of = |name: &str| vector(case.candidate, name).filter(|v| v.len() == count);
-    let golden = |name: &str| vector(case.golden, name).filter(|v| v.len() == count);
-    let noisy = |name: &str, l: usize| {
-        let layout = Layout::of(name, &[count]);
-        let noise = noise::read(case.golden, case.precision, name, layout).map_or(0.0, |n| n.rows[0][1]);
-        golden(name).map_or(0.0, |v| noise / v[l].abs().max(f64::MIN_POSITIVE))
+/// What the rule says of the numbers of entries that layers keep.
+#[derive(Debug, Clone)]
+pub(in crate::golden) enum Counts {
+    /// The rule gives these numbers.
+    Same,
+    /// The rule gives them from scores that are moved by at most their margins. Holds the rule's own numbers.
+    Moved(Vec<usize>),
+    /// The rule does not give them. Holds the rule's own numbers.
+    Other(Vec<usize>),
+    /// The scores that the rule needs are not known.
+    Unknown(Unknown),
+}
+
+/// The scores of all layers, as far as the rule needs them.
+fn layers(case: &Case<'_>, rule: Budget, count: usize) -> Result<Vec<Layer>, Unknown> {
+    let given = |site: Site| vector(case.candidate, &Stage::once(site).name()).filter(|v| v.len() == count);
+    let (strengths, skewnesses) = (given(Site::Strength), given(Site::Skewness));
+    let empty = || Layer {
+        scores: LayerScores {
+            kv_heads: 1,
+            window: vec![vec![]],
+            importance: Array2::zeros((1, 0)),
+            strength: 1.0,
+            skewness: 1.0,
+            density: 1.0,
+        },
+        importance: Array2::zeros((1, 0)),
+        share: 0.0,
     };
-    (0..count)
-        .map(|l| {
-            let (_, sets) = case.sets(l)?;
-            let own = importance(case.candidate, l, sets);
-            let has_own = own.is_some();
-            let importance = own.or_else(|| importance(case.golden, l, sets))?;
-            let value = |name: &str, f: fn(&[f64]) -> f64| match (of(name), has_own) {
-                (Some(v), _) => (v[l], statistic_ruler(case, &v, 1)),
-                (None, true) => (over_sets(&importance, f), statistic_ruler(case, &[], importance.ncols())),
-                (None, false) => (golden(name).map_or(0.0, |v| v[l]), noisy(name, l)),
-            };
-            let (s, k) = (
-                value(&Stage::once(Site::Strength).name(), strength),
-                value(&Stage::once(Site::Skewness).name(), skewness),
-            );
-            let scores = LayerScores {
-                kv_heads: sets,
-                window: vec![vec![]; sets],
-                importance,
-                strength: s.0,
-                skewness: k.0,
-                density: 1.0,
-            };
-            Some((scores, STATISTIC * s.1.max(k.1)))
-        })
-        .collect()
+    let one = [1.0; 1].repeat(count);
+    match rule {
+        Budget::Full | Budget::Uniform | Budget::Pyramid { .. } => Ok((0..count).map(|_| empty()).collect()),
+        Budget::Sparsity { .. } => {
+            let all = scores::densities(case, count)?.into_iter().map(|(density, margin)| {
+                let empty = empty();
+                Layer { scores: LayerScores { density, ..empty.scores }, share: margin, ..empty }
+            });
+            Ok(all.collect())
+        }
+        Budget::Prefix => (0..count)
+            .map(|l| {
+                let (importance, margin) = scores::importances(case, l)?;
+                let empty = empty();
+                let scores = LayerScores { importance, ..empty.scores };
+                Ok(Layer { scores, importance: margin, share: 0.0 })
+            })
+            .collect(),
+        // A statistic that the rule does not read is as good as any.
+        Budget::Strength => (0..count).map(|l| scores::layer(case, l, [strengths.as_deref(), Some(&one)])).collect(),
+        Budget::Skewness => (0..count).map(|l| scores::layer(case, l, [Some(&one), skewnesses.as_deref()])).collect(),
+        Budget::Both => {
+            (0..count).map(|l| scores::layer(case, l, [strengths.as_deref(), skewnesses.as_deref()])).collect()
+        }
+    }
+}
+
+/// A layer's scores, moved by a share of their margins, −1 … 1, so that the layer keeps more or fewer entries. kept:
+/// how many it should keep.
+fn moved(layer: &Layer, rule: Budget, by: f64, kept: usize) -> LayerScores {
+    let factor = 1.0 + by * layer.share;
+    let mut scores = LayerScores {
+        strength: layer.scores.strength * factor,
+        skewness: layer.scores.skewness * factor,
+        density: (layer.scores.density * factor).clamp(0.0, 1.0),
+        ..layer.scores.clone()
+    };
+    if rule == Budget::Prefix && by != 0.0 {
+        // The shares before later entries fall where the first entries are less important.
+        for (mut row, margin) in scores.importance.outer_iter_mut().zip(layer.importance.outer_iter()) {
+            for (rank, i) in crate::policy::ranking(&row.to_vec()).into_iter().enumerate() {
+                let sign = if rank < kept { -1.0 } else { 1.0 };
+                row[i] = (row[i] + sign * by * margin[i]).max(0.0);
+            }
+        }
+    }
+    scores
+}
+
+/// How many steps a search takes, and its first step, in margins.
+const SEARCH: (usize, f64) = (96, 1.0 / 16.0);
+
+/// Whether the rule gives these numbers, for layers where a number is known: scores move towards the candidate, step by
+/// step, and never by more than their margins. Spec: E10.6
+fn search(scorer: &Scorer, retain: Retain, rule: Budget, layers: &[Layer], got: &[Option<usize>]) -> Counts {
+    let budget = |by: &[f64]| {
+        let each = layers.iter().zip(by).zip(got).map(|((l, &by), got)| moved(l, rule, by, got.unwrap_or(0)));
+        scorer.budget(retain, &each.collect::<Vec<_>>())
+    };
+    let off = |ours: &[usize], l: usize| got[l].map_or(0, |got| (got as i64 - ours[l] as i64).signum());
+    let mut by = vec![0.0; layers.len()];
+    let ours = budget(&by);
+    let all = |ours: &[usize]| (0..got.len()).all(|l| off(ours, l) == 0);
+    if all(&ours) {
+        return Counts::Same;
+    }
+    let (steps, mut step) = SEARCH;
+    let mut now = ours.clone();
+    for k in 1..=steps {
+        let toward: Vec<i64> = (0..got.len()).map(|l| off(&now, l)).collect();
+        // Layers share a total: where the known layers need more, the others have to need less.
+        let rest = -toward.iter().sum::<i64>().signum();
+        for (l, by) in by.iter_mut().enumerate() {
+            let sign = if got[l].is_some() { toward[l] } else { rest };
+            *by = (*by + sign as f64 * step).clamp(-1.0, 1.0);
+        }
+        now = budget(&by);
+        if all(&now) {
+            return Counts::Moved(ours);
+        }
+        if k % 24 == 0 {
+            step *= 0.25;
+        }
+    }
+    Counts::Other(ours)
+}
+
+/// What the rule says of these numbers of entries, for layers where a number is known.
+pub(in crate::golden) fn counts(case: &Case<'_>, got: &[Option<usize>]) -> Counts {
+    let (Some(scorer), Some((policy, retain))) = (&case.scorer, &case.policy) else {
+        return Counts::Unknown("the policy or the roles are not known");
+    };
+    match layers(case, policy.budget, got.len()) {
+        Ok(layers) => search(scorer, *retain, policy.budget, &layers, got),
+        Err(why) => Counts::Unknown(why),
+    }
+}
+
+/// The numbers of entries that the rule gives, if no honest noise could change them.
+pub(in crate::golden) fn firm(case: &Case<'_>) -> Result<Vec<usize>, Unknown> {
+    let unknown = "the policy or the roles are not known";
+    let (scorer, (policy, retain)) = case.scorer.as_ref().zip(case.policy).ok_or(unknown)?;
+    let count = case.layers().ok_or(unknown)?;
+    let layers = layers(case, policy.budget, count)?;
+    let budget = |by: &dyn Fn(usize) -> f64, kept: &[usize]| {
+        let each: Vec<LayerScores> =
+            layers.iter().zip(kept).enumerate().map(|(l, (s, &k))| moved(s, policy.budget, by(l), k)).collect();
+        scorer.budget(retain, &each)
+    };
+    let ours = budget(&|_| 0.0, &vec![0; count]);
+    let moves = layers.iter().any(|l| l.share > 0.0 || l.importance.iter().any(|m| *m > 0.0));
+    let turned =
+        |one: usize| [1.0, -1.0].iter().any(|&sign| budget(&|l| if l == one { sign } else { -sign }, &ours) != ours);
+    if moves && (0..count).any(turned) {
+        return Err("the numbers of kept entries are not recorded, and honest noise could change them");
+    }
+    Ok(ours)
 }
 
 /// Judges budgets: the rule applied to the strengths and skewnesses. Spec: E10.6
 pub(in crate::golden) fn budget(case: &Case<'_>, name: &str) -> StageVerdict {
     let Ok(got) = case.candidate.i64(name) else { return not_integers(case, name) };
-    let (Some(scorer), Some((policy, retain)), Some(layers)) = (&case.scorer, &case.policy, layers(case)) else {
-        return integers::judge(case, name);
-    };
-    if matches!(policy.budget, Budget::Sparsity { .. }) {
-        return integers::judge(case, name);
-    }
-    if let Some(fail) = case.misfit(name, &[layers.len()]) {
+    if let Some(fail) = case.layers().and_then(|layers| case.misfit(name, &[layers])) {
         return fail;
     }
-    let (scores, margin): (Vec<LayerScores>, Vec<f64>) = layers.into_iter().unzip();
-    let ours = scorer.budget(*retain, &scores);
-    let got: Vec<i64> = got.iter().copied().collect();
-    let same = |ours: &[usize]| ours.iter().zip(&got).all(|(&a, &b)| a as i64 == b);
-    let Some(l) = (0..got.len()).find(|&l| ours[l] as i64 != got[l]) else {
+    let got: Vec<i64> = got.into_iter().collect();
+    if case.golden_has(name, &got) {
         return StageVerdict::plain(name, Outcome::Pass, "");
-    };
-    let moved: Vec<LayerScores> = scores
-        .iter()
-        .enumerate()
-        .map(|(l, s)| {
-            let factor = 1.0 + margin[l] * (got[l] - ours[l] as i64).signum() as f64;
-            LayerScores { strength: s.strength * factor, skewness: s.skewness * factor, ..s.clone() }
-        })
-        .collect();
-    let at = |v: StageVerdict| v.at(vec![l], ours[l] as f64, got[l] as f64);
-    if same(&scorer.budget(*retain, &moved)) {
-        let words = format!("layer {l} has {} of {}: within the noise of strengths and skewnesses", got[l], ours[l]);
-        return at(StageVerdict::plain(name, Outcome::Admissible, words));
     }
-    let total: i64 = got.iter().sum();
-    let due = ours.iter().sum::<usize>();
-    let words = if total == due as i64 {
-        format!("layer {l} has {} of {}", got[l], ours[l])
-    } else {
-        format!("{total} entries in all, {due} are due")
+    let sizes: Vec<Option<usize>> = got.iter().map(|&b| Some(usize::try_from(b).unwrap_or(usize::MAX))).collect();
+    let (ours, outcome) = match counts(case, &sizes) {
+        Counts::Same => return StageVerdict::plain(name, Outcome::Pass, ""),
+        Counts::Unknown(_) if case.scorer.is_none() => return integers::equal(case, name),
+        Counts::Unknown(why) => return StageVerdict::plain(name, Outcome::NotJudged, why),
+        Counts::Moved(ours) => (ours, Outcome::Admissible),
+        Counts::Other(ours) => (ours, Outcome::Fail),
     };
-    at(StageVerdict::plain(name, Outcome::Fail, words))
+    let l = (0..got.len()).find(|&l| ours[l] as i64 != got[l]).unwrap_or(0);
+    let total: i64 = got.iter().fold(0, |sum, &b| sum.saturating_add(b));
+    let due = ours.iter().sum::<usize>();
+    let words = match outcome {
+        Outcome::Admissible => {
+            format!("layer {l} has {} of {}: within the noise of the layers' scores", got[l], ours[l])
+        }
+        _ if total == due as i64 => format!("layer {l} has {} of {}", got[l], ours[l]),
+        _ => format!("{total} entries in all, {due} are due"),
+    };
+    StageVerdict::plain(name, outcome, words).at(vec![l], ours[l] as f64, got[l] as f64)
 }

@@ -3,34 +3,69 @@
 use super::integers::not_integers;
 use crate::golden::Bundle;
 use crate::golden::case::Case;
-use crate::golden::measure::{Errors, Layout};
+use crate::golden::given::greatest;
+use crate::golden::measure::Layout;
 use crate::golden::noise;
 use crate::golden::rulers::{margins, roundoff};
+use crate::golden::said::is_sampled;
 use crate::golden::verdict::{Outcome, StageVerdict};
 use crate::stage::{Phase, Site, Stage};
 
-/// Why a decode step cannot be compared with the golden's step; none if it can be compared. Spec: C10.5a
-pub(in crate::golden) fn other_prefix(case: &Case<'_>, t: usize) -> Option<&'static str> {
+/// Why a stage of a decode step cannot be compared with the golden's; none if it can be compared. Spec: C10.5a
+pub(in crate::golden) fn other_prefix(case: &Case<'_>, at: Stage) -> Option<&'static str> {
     if case.ground.is_some() {
         return None; // a replay fed the candidate's own tokens from the candidate's own cache
     }
-    let differs = |name: &str| match (case.golden.i64(name), case.candidate.get(name)) {
-        (Ok(ours), Some(_)) => case.candidate.i64(name).map_or(true, |got| got != ours),
-        _ => false,
+    // A stage follows from the caches of its own and of earlier layers.
+    let before = matches!(at.site, Site::StepQuery | Site::StepKey | Site::StepValue);
+    let layers = match at.site {
+        Site::StepLogits => case.layers().unwrap_or(0),
+        _ => at.layer + usize::from(!before),
     };
-    if (0..)
-        .map(|l| Stage::layer(Site::Kept, l).name())
-        .take_while(|n| case.golden.get(n).is_some())
-        .any(|n| differs(&n))
-    {
-        return Some("the kept entries differ from the golden's; a replay (--model) judges this stage");
+    case.other_eviction(layers).or_else(|| other_tokens(case, at.step))
+}
+
+/// Why the tokens up to step t are not the golden's; none if they are.
+fn other_tokens(case: &Case<'_>, t: usize) -> Option<&'static str> {
+    (0..=t).find_map(|t| {
+        let known = case.fed.borrow().get(&t).copied();
+        known.unwrap_or_else(|| {
+            let found = compared(case, t).err();
+            case.fed.borrow_mut().insert(t, found);
+            found
+        })
+    })
+}
+
+/// Whether the token that step t is fed is the golden's.
+fn compared(case: &Case<'_>, t: usize) -> Result<(), &'static str> {
+    let name = Stage::once(Site::OutputIds).name();
+    let of = |bundle: &Bundle| {
+        let ids = bundle.get(&name).and_then(|_| bundle.i64(&name).ok());
+        ids.and_then(|ids| ids.iter().nth(t).copied()).or_else(|| greatest(bundle, t))
+    };
+    let golden = of(case.golden).ok_or("the golden does not say which token it fed")?;
+    match of(case.candidate) {
+        Some(own) if own == golden => Ok(()),
+        Some(_) => Err("the fed token differs from the golden's; a replay (--model) judges this stage"),
+        None if !is_sampled(case.candidate) && is_clear(case, t, golden) => Ok(()),
+        None => Err("the fed token is not recorded, and honest noise could change it"),
     }
-    let (ours, got) = (
-        case.golden.i64(&Stage::once(Site::OutputIds).name()).ok()?,
-        case.candidate.i64(&Stage::once(Site::OutputIds).name()).ok()?,
-    );
-    let fed = |ids: &ndarray::ArrayD<i64>| ids.iter().take(t + 1).copied().collect::<Vec<_>>();
-    (fed(&ours) != fed(&got)).then_some("the fed token differs from the golden's; a replay (--model) judges this stage")
+}
+
+/// Whether no honest noise could make another token than this the greatest of the golden's logits.
+fn is_clear(case: &Case<'_>, t: usize, token: i64) -> bool {
+    let stage = logits(t);
+    let truth: Vec<f64> = case
+        .golden
+        .get(&stage.name())
+        .and_then(|_| case.golden.f64(&stage.name()).ok())
+        .into_iter()
+        .flatten()
+        .collect();
+    let Some(&best) = usize::try_from(token).ok().and_then(|token| truth.get(token)) else { return false };
+    let Some(margin) = margin(case, stage, &truth) else { return false };
+    truth.iter().enumerate().all(|(id, &v)| id as i64 == token || best - v > margin)
 }
 
 /// The logits from which token t is chosen.
@@ -38,75 +73,93 @@ fn logits(t: usize) -> Stage {
     if t == 0 { Phase::Prefill } else { Phase::Step(t - 1) }.logits()
 }
 
-/// The largest difference between two logits of a stage at which honest noise could swap their order.
-fn margin(case: &Case<'_>, stage: Stage, truth: &[f64]) -> f64 {
+/// The largest difference between two logits of a stage at which honest noise could swap their order; none without
+/// noise.
+fn margin(case: &Case<'_>, stage: Stage, truth: &[f64]) -> Option<f64> {
     let (name, shape) = (stage.name(), [truth.len()]);
-    let layout = Layout::of(&name, &shape);
-    let noise = noise::read(case.golden, case.precision, &name, layout).unwrap_or_else(|| Errors::none(layout));
-    2.0 * margins(&name, &shape, truth, &noise, case.precision).first().copied().unwrap_or(0.0)
+    let noise = noise::read(case.golden, case.precision, &name, Layout::of(&name, &shape))?;
+    Some(2.0 * margins(&name, &shape, truth, &noise, case.precision).first().copied().unwrap_or(0.0))
 }
 
-/// Judges tokens: each token has to be the greatest of its own logits. If it differs from the golden's token, noise has
-/// to be able to close the gap. Spec: E10.6
+/// The logits that a token is held against.
+struct Logits {
+    all: Vec<f64>,
+    margin: f64,
+    whose: &'static str,
+}
+
+/// The logits of token t: the candidate's own, or else the truth's where it stands on the candidate's own values.
+fn known(case: &Case<'_>, t: usize) -> Option<Logits> {
+    let stage = logits(t);
+    let numbers = |b: &Bundle| -> Option<Vec<f64>> {
+        b.get(&stage.name()).and_then(|_| b.f64(&stage.name()).ok()).map(|all| all.into_iter().collect())
+    };
+    if let Some(all) = numbers(case.candidate) {
+        let most = all.iter().fold(f64::NEG_INFINITY, |m, &v| m.max(v));
+        return Some(Logits { margin: 2.0 * roundoff(case.precision) * most.abs(), all, whose: "of its own logits" });
+    }
+    let comparable = match &case.ground {
+        Some(_) => case.reaches(stage),
+        None => t == 0 || other_prefix(case, stage).is_none(),
+    };
+    let all = numbers(case.golden).filter(|_| comparable)?;
+    let whose = if case.ground.is_some() { "of the logits that its own values give" } else { "of the truth's logits" };
+    Some(Logits { margin: margin(case, stage, &all)?, all, whose })
+}
+
+/// Judges tokens: each token has to be the greatest of its own logits, or of the truth's, within the margin. A token
+/// that was sampled only has to be possible. Spec: E10.6
 pub(in crate::golden) fn judge(case: &Case<'_>, name: &str) -> StageVerdict {
     let Ok(got) = case.candidate.i64(name) else { return not_integers(case, name) };
     let got: Vec<i64> = got.iter().copied().collect();
+    let sampled = is_sampled(case.candidate);
+    let width = |b: &Bundle| b.get(&logits(0).name()).and_then(|t| t.shape.first().copied());
+    let vocab = case.vocab.or_else(|| width(case.golden)).or_else(|| width(case.candidate));
+    let (mut unjudged, mut differs) = (vec![], None);
     for (t, &token) in got.iter().enumerate() {
-        let stage = logits(t);
-        let numbers = |b: &Bundle| -> Option<Vec<f64>> {
-            b.get(&stage.name()).and_then(|_| b.f64(&stage.name()).ok()).map(|all| all.into_iter().collect())
+        let id = usize::try_from(token).ok().filter(|&id| vocab.is_none_or(|vocab| id < vocab));
+        let Some(id) = id else {
+            let words = match vocab {
+                Some(vocab) => format!("token {t} is {token}, beyond the vocabulary of {vocab}"),
+                None => format!("token {t} is {token}, which is no token"),
+            };
+            return StageVerdict::plain(name, Outcome::Fail, words).at(vec![t], f64::NAN, token as f64);
         };
-        // The candidate's own logits decide. If it has none, a replay uses the logits computed from the candidate's own
-        // values.
-        let own = numbers(case.candidate);
-        let truth = || numbers(case.golden).filter(|_| case.ground.as_ref().is_some_and(|g| g.reaches(stage)));
-        let (Some(all), margin) = (match &own {
-            Some(own) => {
-                let most = own.iter().fold(f64::NEG_INFINITY, |m, &v| m.max(v));
-                (Some(own.clone()), 2.0 * roundoff(case.precision) * most.abs())
-            }
-            None => {
-                let truth = truth();
-                let margin = truth.as_deref().map_or(0.0, |truth| margin(case, stage, truth));
-                (truth, margin)
-            }
-        }) else {
+        let Some(Logits { all, margin, whose }) = known(case, t) else {
+            unjudged.push(t);
             continue;
         };
-        let Some(&chosen) = usize::try_from(token).ok().and_then(|token| all.get(token)) else {
+        let Some(&chosen) = all.get(id) else {
             let words = format!("token {t} is {token}, beyond the vocabulary of {}", all.len());
             return StageVerdict::plain(name, Outcome::Fail, words);
         };
         let (best, most) =
             all.iter().enumerate().fold((0, f64::NEG_INFINITY), |m, (i, &v)| if v > m.1 { (i, v) } else { m });
-        if most - chosen > margin {
-            let whose = if own.is_some() { "of its own logits" } else { "of the logits that its own values give" };
-            let words = format!("token {t} is not the greatest {whose} ({})", stage.name());
-            return StageVerdict::plain(name, Outcome::Fail, words).at(vec![t], best as f64, token as f64);
+        let at = logits(t);
+        if sampled {
+            if chosen == f64::NEG_INFINITY || chosen.is_nan() {
+                let words = format!("token {t} has no probability ({at})");
+                return StageVerdict::plain(name, Outcome::Fail, words).at(vec![t], best as f64, token as f64);
+            }
+        } else if !(most - chosen <= margin) {
+            let words = format!("token {t} is not the greatest {whose} ({at})");
+            let verdict = StageVerdict::plain(name, Outcome::Fail, words).at(vec![t], best as f64, token as f64);
+            return verdict.by("margin", most - chosen, margin.max(f64::MIN_POSITIVE), 1.0);
+        } else if best != id && differs.is_none() {
+            let words = format!("token {t}: {token} for {best}: gap {:.0e}, noise {margin:.0e} ({at})", most - chosen);
+            differs = Some((t, best, token, words));
         }
     }
-    let Ok(ours) = case.golden.i64(name) else {
-        return StageVerdict::plain(name, Outcome::Pass, "");
-    };
-    let ours: Vec<i64> = ours.iter().copied().collect();
-    let Some(t) = ours.iter().zip(&got).position(|(a, b)| a != b) else {
-        let words = if ours.len() == got.len() { "" } else { "compared up to the shorter of both" };
-        return StageVerdict::plain(name, Outcome::Pass, words);
-    };
-    let not_comparable = t > 0 && other_prefix(case, t - 1).is_some();
-    let at = logits(t).name();
-    let truth = case.golden.get(&at).and_then(|_| case.golden.f64(&at).ok());
-    let verdict =
-        |outcome, words: String| StageVerdict::plain(name, outcome, words).at(vec![t], ours[t] as f64, got[t] as f64);
-    let Some(truth) = truth.filter(|_| !not_comparable) else {
-        let words = format!("token {t} differs; without its logits it cannot be judged");
-        return verdict(Outcome::NotJudged, words);
-    };
-    let truth: Vec<f64> = truth.iter().copied().collect();
-    let margin = margin(case, logits(t), &truth);
-    let at = |id: i64| usize::try_from(id).ok().and_then(|i| truth.get(i).copied()).unwrap_or(f64::NAN);
-    let gap = at(ours[t]) - at(got[t]);
-    let words = format!("token {t}: {} for {}: gap {gap:.0e}, noise {margin:.0e}", got[t], ours[t]);
-    let outcome = if gap <= margin { Outcome::Admissible } else { Outcome::Fail };
-    verdict(outcome, words).by("margin", gap, margin.max(f64::MIN_POSITIVE), 1.0)
+    if let Some(&first) = unjudged.first() {
+        let words =
+            format!("{} of {} tokens, the first {first}, have no logits to be held against", unjudged.len(), got.len());
+        return StageVerdict::plain(name, Outcome::NotJudged, words);
+    }
+    match differs {
+        Some((t, best, token, words)) => {
+            StageVerdict::plain(name, Outcome::Admissible, words).at(vec![t], best as f64, token as f64)
+        }
+        None if sampled => StageVerdict::plain(name, Outcome::Pass, "sampled: each token is possible"),
+        None => StageVerdict::plain(name, Outcome::Pass, ""),
+    }
 }

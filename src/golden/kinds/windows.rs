@@ -4,16 +4,51 @@
 use super::integers::{self, not_integers};
 use crate::golden::case::Case;
 use crate::golden::given::window;
-use crate::golden::measure::{Errors, Layout};
+use crate::golden::measure::Layout;
 use crate::golden::noise;
 use crate::golden::rulers::margins;
 use crate::golden::verdict::{Outcome, StageVerdict};
 use crate::policy::{Heads, Window};
 use crate::stage::{Site, Stage};
 
+/// What a window is judged by.
+struct Attention {
+    /// [heads or sets, text rows]: the truth.
+    truth: Vec<f64>,
+    layout: Layout,
+    /// How far honest noise may move a number of each row.
+    margin: Vec<f64>,
+}
+
+/// The attention that a window is read off, with its noise; none if the golden does not have both.
+fn attention(case: &Case<'_>, l: usize) -> Option<Attention> {
+    let name = Stage::layer(Site::Attention, l).name();
+    let found = case.golden.get(&name).and_then(|_| case.golden.f64(&name).ok())?;
+    let shape = found.shape().to_vec();
+    let truth: Vec<f64> = found.into_iter().collect();
+    let layout = Layout::of(&name, &shape);
+    let noise = noise::read(case.golden, case.precision, &name, layout)?;
+    let margin = margins(&name, &shape, &truth, &noise, case.precision);
+    Some(Attention { truth, layout, margin })
+}
+
+/// Whether no honest noise could change a layer's window.
+pub(in crate::golden) fn firm(case: &Case<'_>, l: usize) -> bool {
+    let Some((policy, _)) = case.sets(l) else { return false };
+    let Window::Elite { alpha } = policy.window else { return true };
+    if !case.reaches(Stage::layer(Site::Window, l)) {
+        return false;
+    }
+    let Some(Attention { truth, layout, margin }) = attention(case, l) else { return false };
+    truth.chunks(layout.width.max(1)).zip(margin).all(|(att, margin)| {
+        let threshold = alpha * att.iter().copied().fold(0.0, f64::max);
+        att.iter().all(|a| (a - threshold).abs() > margin * (1.0 + alpha))
+    })
+}
+
 /// Judges a window: its rows have to reach the threshold, within the margin. Spec: E10.6
 pub(in crate::golden) fn judge(case: &Case<'_>, name: &str, l: usize) -> StageVerdict {
-    let Some(((policy, sets), n)) = case.sets(l).zip(case.rows()) else { return integers::judge(case, name) };
+    let Some(((policy, sets), n)) = case.sets(l).zip(case.rows()) else { return integers::equal(case, name) };
     if case.golden.get(name).is_none() {
         return integers::judge(case, name);
     }
@@ -23,17 +58,14 @@ pub(in crate::golden) fn judge(case: &Case<'_>, name: &str, l: usize) -> StageVe
     if ours == got {
         return StageVerdict::plain(name, Outcome::Pass, "");
     }
-    let attention = Stage::layer(Site::Attention, l).name();
-    let found = case.golden.get(&attention).and_then(|_| case.golden.f64(&attention).ok());
-    let (Window::Elite { alpha }, Some(found), Some(scorer)) = (policy.window, found, &case.scorer) else {
+    let Window::Elite { alpha } = policy.window else {
         let (at, a, b) = first_difference(&ours, &got);
         return StageVerdict::plain(name, Outcome::Fail, "other rows vote").at(vec![at], a, b);
     };
-    let shape = found.shape().to_vec();
-    let truth = found.as_slice().unwrap_or_default();
-    let layout = Layout::of(&attention, &shape);
-    let noise = noise::read(case.golden, case.precision, &attention, layout).unwrap_or_else(|| Errors::none(layout));
-    let margin = margins(&attention, &shape, truth, &noise, case.precision);
+    let (Some(Attention { truth, layout, margin }), Some(scorer)) = (attention(case, l), &case.scorer) else {
+        let words = "another window than the golden's, which does not hold the attention that windows are read off";
+        return StageVerdict::plain(name, Outcome::NotJudged, words);
+    };
     let text = scorer.rows();
     if layout.width != text.len() || layout.rows < sets {
         return integers::judge(case, name);

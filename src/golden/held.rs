@@ -1,0 +1,101 @@
+//! The prompt rows that a cache holds, as far as a bundle shows them: by its kept sets, by the positions of its
+//! entries, or because its entries are copies of the bundle's own keys. Not here: whether these are the right rows.
+
+use super::Bundle;
+use super::given::kept;
+use crate::policy::Scorer;
+use crate::stage::{Site, Stage};
+use ndarray::{ArrayD, Axis};
+
+/// The prompt rows that each KV head of a layer holds, ascending; one list if all heads hold the same rows.
+pub(super) type Rows = Vec<Vec<usize>>;
+
+/// The rows that the recorded kept sets of a layer name; none if there are none, or if they are no sets of candidates.
+pub(super) fn recorded(bundle: &Bundle, scorer: &Scorer, l: usize, sets: usize) -> Option<Rows> {
+    let sets = kept(bundle, &Stage::layer(Site::Kept, l).name(), sets, scorer.candidates().len())?;
+    let heads = sets.len();
+    Some(scorer.rows_kept(&sets, heads))
+}
+
+/// The rows that the entries of a layer's cache show. positions: those of the prompt's rows, [n] or [3, n].
+pub(super) fn shown(bundle: &Bundle, l: usize, positions: Option<&ArrayD<i64>>) -> Option<Rows> {
+    positions.and_then(|all| by_positions(bundle, l, all)).or_else(|| by_copies(bundle, l))
+}
+
+/// The rows that stand at the positions of the entries, in order.
+fn by_positions(bundle: &Bundle, l: usize, all: &ArrayD<i64>) -> Option<Rows> {
+    let name = Stage::layer(Site::CachePositions, l).name();
+    let got = bundle.get(&name).and_then(|_| bundle.i64(&name).ok())?;
+    let n = *all.shape().last()?;
+    let axes = all.len() / n.max(1);
+    let heads = match got.shape() {
+        [_] if axes == 1 => 1,
+        [3, _] if axes == 3 => 1,
+        [heads, _] if axes == 1 => *heads,
+        [3, heads, _] if axes == 3 => *heads,
+        _ => return None,
+    };
+    let len = *got.shape().last()?;
+    let (all, got): (Vec<i64>, Vec<i64>) = (all.iter().copied().collect(), got.iter().copied().collect());
+    let same =
+        |row: usize, head: usize, e: usize| (0..axes).all(|a| all[a * n + row] == got[(a * heads + head) * len + e]);
+    let rows = |head: usize| {
+        let mut next = 0;
+        (0..len)
+            .map(|e| {
+                let row = (next..n).find(|&row| same(row, head, e))?;
+                next = row + 1;
+                Some(row)
+            })
+            .collect::<Option<Vec<usize>>>()
+    };
+    (0..heads).map(rows).collect()
+}
+
+/// The rows of the bundle's own keys that the entries are copies of, in order.
+fn by_copies(bundle: &Bundle, l: usize) -> Option<Rows> {
+    let of = |site: Site| {
+        let name = Stage::layer(site, l).name();
+        bundle.get(&name).filter(|t| t.shape.len() == 3).and_then(|_| bundle.f64(&name).ok())
+    };
+    let (entries, keys) = (of(Site::CacheKey)?, of(Site::Key)?);
+    if entries.shape()[0] != keys.shape()[0] || entries.shape()[2] != keys.shape()[2] {
+        return None;
+    }
+    let head = |(entries, keys): (ndarray::ArrayViewD<'_, f64>, ndarray::ArrayViewD<'_, f64>)| {
+        let (mut next, n) = (0, keys.shape()[0]);
+        (0..entries.shape()[0])
+            .map(|e| {
+                let entry = entries.index_axis(Axis(0), e);
+                let row = (next..n).find(|&row| keys.index_axis(Axis(0), row) == entry)?;
+                next = row + 1;
+                Some(row)
+            })
+            .collect::<Option<Vec<usize>>>()
+    };
+    entries.outer_iter().zip(keys.outer_iter()).map(head).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::golden::BundleWriter;
+    use ndarray::array;
+
+    #[test]
+    fn rows_are_read_off_positions_and_copies() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("b");
+        let mut w = BundleWriter::create(&path).unwrap();
+        w.put_i64("cache.00.positions", &[2], &[3, 7]).unwrap();
+        w.put_i64("cache.01.positions", &[2], &[3, 4]).unwrap();
+        w.put_f32("decoder.02.key", &[1, 3, 1], &[1.0, 2.0, 1.0]).unwrap();
+        w.put_f32("cache.02.key", &[1, 2, 1], &[2.0, 1.0]).unwrap();
+        w.finish([("precision", "f32")]).unwrap();
+        let bundle = Bundle::open(&path).unwrap();
+        let positions = array![3, 5, 7].into_dyn();
+        assert_eq!(shown(&bundle, 0, Some(&positions)), Some(vec![vec![0, 2]]));
+        assert_eq!(shown(&bundle, 1, Some(&positions)), None, "no row stands at 4");
+        assert_eq!(shown(&bundle, 2, None), Some(vec![vec![1, 2]]), "in order: the second 1");
+    }
+}

@@ -1,0 +1,200 @@
+//! Chapter 10, partial recordings: any subset of the stages of an honest recording passes, by golden and by replay.
+
+use crate::common::held::scratch;
+use crate::common::lab::Lab;
+use crate::common::numbers::Rng;
+use crate::common::toys::toys;
+use aircache::generate::Until;
+use aircache::golden::{Bundle, BundleWriter, Recording, Selection, Verdict, check, record, replay};
+use aircache::input::Prepared;
+use aircache::model::Model;
+use aircache::pass::Precision;
+use aircache::sample::Sampling;
+use aircache::stage::{Site, Stage, TABLE};
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+const TYPES: [Precision; 3] = [Precision::Fast, Precision::Bf16, Precision::F16];
+
+/// Honest recordings of one prompt: the golden, and a candidate in each type.
+pub struct Honest {
+    pub name: String,
+    pub model: Model,
+    pub prompt: Prepared,
+    pub golden: Bundle,
+    pub candidates: Vec<(Precision, Bundle)>,
+    folder: tempfile::TempDir,
+}
+
+pub fn recorded(model: &Model, prompt: &Prepared, how: (&str, &str), precision: Precision, to: &Path) -> Bundle {
+    sampled(model, prompt, how, precision, Sampling::Greedy, to)
+}
+
+fn sampled(
+    model: &Model,
+    prompt: &Prepared,
+    (policy, retain): (&str, &str),
+    precision: Precision,
+    sampling: Sampling,
+    to: &Path,
+) -> Bundle {
+    let how = Recording {
+        precision,
+        policy: policy.parse().unwrap(),
+        retain: retain.parse().unwrap(),
+        sampling,
+        until: Until { stop: vec![], max_new_tokens: 4 },
+        stages: Selection::default(),
+        noise: precision == Precision::Truth,
+    };
+    record(model, prompt, &how, BundleWriter::create(to).unwrap(), |_| ControlFlow::Continue(())).unwrap();
+    Bundle::open(to).unwrap()
+}
+
+impl Honest {
+    pub fn new(name: &str, model: Model, prompt: Prepared, how: (&str, &str), types: &[Precision]) -> Honest {
+        let folder = tempfile::tempdir().unwrap();
+        let of = |precision: Precision| {
+            recorded(&model, &prompt, how, precision, &folder.path().join(precision.bundle_name()))
+        };
+        let golden = of(Precision::Truth);
+        let candidates = types.iter().map(|&precision| (precision, of(precision))).collect();
+        Honest { name: format!("{name}, {} {}", how.0, how.1), model, prompt, golden, candidates, folder }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+/// A copy of a bundle without some of its stages, and without some of its metadata.
+pub fn without(from: &Bundle, to: &Path, drops: impl Fn(&str) -> bool, unsaid: &[&str]) -> Bundle {
+    let mut w = BundleWriter::create(to).unwrap();
+    let stage = |name: &str| name.split_once('.').filter(|(kind, _)| *kind == "noise").map_or(name.to_string(), |(_, rest)| rest.split_once('.').map_or(rest, |r| r.1).to_string());
+    for name in from.names().filter(|name| !drops(&stage(name))) {
+        let t = from.get(name).unwrap();
+        w.put(name, t.dtype, t.shape, t.data).unwrap();
+    }
+    let keys = ["precision", "policy", "retain", "noise", "sampling", "family", "model"];
+    let said = keys.iter().filter(|key| !unsaid.contains(key));
+    w.finish(said.filter_map(|key| Some((*key, from.metadata(key)?)))).unwrap();
+    Bundle::open(to).unwrap()
+}
+
+/// A random choice of stages to leave out: whole rows of the table, and single stages.
+fn dropped(rng: &mut Rng, bundle: &Bundle) -> BTreeSet<String> {
+    let share = [0, 10, 30, 60, 85][rng.below(5)];
+    let single = [0, 0, 5, 30][rng.below(4)];
+    let rows: BTreeSet<Site> = TABLE.iter().filter(|_| rng.below(100) < share).map(|row| row.site).collect();
+    let gone = |name: &&str| Stage::parse(name).is_some_and(|at| rows.contains(&at.site));
+    bundle.names().filter(|name| gone(name) || rng.below(100) < single).map(String::from).collect()
+}
+
+pub fn told(v: &Verdict) -> String {
+    v.first_divergence().map_or("pass".into(), |s| format!("{}: {}", s.stage, s.words))
+}
+
+/// Random subsets of a recording: a failure is told as type, mode, the stages that are there, and the verdict.
+fn trial(honest: &Honest, rng: &mut Rng, golden: bool) -> Option<String> {
+    let (precision, whole) = &honest.candidates[rng.below(honest.candidates.len())];
+    let drops = dropped(rng, whole);
+    let prompt = (rng.below(2) == 0).then_some(&honest.prompt);
+    let needed = |name: &str| !golden && prompt.is_none() && name == "input.ids";
+    let unsaid = if rng.below(6) == 0 { &["policy", "retain"][..] } else { &[] };
+    let part = without(whole, &honest.path("part"), |name| drops.contains(name) && !needed(name), unsaid);
+    let verdict = if golden {
+        let less = if rng.below(3) == 0 { dropped(rng, &honest.golden) } else { BTreeSet::new() };
+        check(&without(&honest.golden, &honest.path("less"), |name| less.contains(name), &[]), &part)
+    } else {
+        replay(&honest.model, prompt, &part, scratch())
+    };
+    let why = match verdict {
+        Ok(verdict) if verdict.passes() => return None,
+        Ok(verdict) => told(&verdict),
+        Err(e) if e.to_string().contains("at least one stage") => return None,
+        Err(e) => e.to_string(),
+    };
+    let patterns: BTreeSet<String> = part.names().filter_map(Stage::parse).map(|at| at.row().pattern()).collect();
+    let mode = if golden { "golden" } else { "replay" };
+    let said = if unsaid.is_empty() { "" } else { ", no policy named" };
+    let outside = if prompt.is_some() { " with prompt" } else { "" };
+    let all: Vec<String> = patterns.into_iter().collect();
+    Some(format!("{}, {} {mode}{outside}{said}: {why}\n    has {}", honest.name, precision.bundle_name(), all.join(" ")))
+}
+
+fn trials(honest: &Honest, seed: u64, by_golden: usize, by_replay: usize) -> Vec<String> {
+    let mut rng = Rng(seed);
+    let all = (0..by_golden).filter_map(|_| trial(honest, &mut rng, true)).collect::<Vec<_>>();
+    let rest = (0..by_replay).filter_map(|_| trial(honest, &mut rng, false));
+    all.into_iter().chain(rest.collect::<Vec<_>>()).collect()
+}
+
+fn demo(line: usize, how: (&str, &str), types: &[Precision]) -> Honest {
+    let lab = Lab::new(line);
+    Honest::new(&format!("question {line}"), lab.model, lab.prompt, how, types)
+}
+
+/// D10.7: a sample of the next test.
+#[test]
+fn d10_7_subsets_of_honest_recordings_pass() {
+    let mut failures = vec![];
+    for (line, how, types) in [(20, ("aircache", "0.3"), &TYPES[..]), (61, ("vl-cache", "0.1"), &TYPES[1..2])] {
+        failures.extend(trials(&demo(line, how, types), line as u64, 40, 6));
+    }
+    for family in ["qwen2_vl", "internvl2"] {
+        let case = toys(family, 3).remove(1);
+        let honest = Honest::new(&case.name, case.model, case.prompt, ("aircache", "0.4"), &TYPES);
+        failures.extend(trials(&honest, 7, 30, 12));
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// D10.7: random subsets of stages, for policies, types, pictures and families.
+#[test]
+#[ignore = "takes minutes"]
+fn d10_7_many_subsets_of_honest_recordings_pass() {
+    let policies = [
+        ("aircache", "0.3"),
+        ("aircache", "0.05"),
+        ("full", "1"),
+        ("snapkv", "0.2"),
+        ("h2o", "0.1"),
+        ("prefixkv", "0.3"),
+        ("vl-cache", "0.3"),
+        ("streaming", "0.1"),
+        ("random", "0.5"),
+        ("aircache-sparsity", "0.1"),
+        ("aircache-prefix", "0.1"),
+        ("aircache-union", "0.3"),
+        ("aircache-kv", "0.2"),
+        ("aircache-evict-text", "0.3"),
+        ("pyramidkv", "0.3"),
+        ("aircache-h2o", "0.2"),
+    ];
+    let rounds: usize = std::env::var("ROUNDS").ok().and_then(|r| r.parse().ok()).unwrap_or(1);
+    let (mut failures, mut count) = (vec![], 0);
+    for round in 0..rounds {
+        for (i, &how) in policies.iter().enumerate() {
+            let line = (37 * i + 20 + 11 * round) % 250;
+            let found = trials(&demo(line, how, &TYPES), (100 * round + i) as u64, 60, 8);
+            found.iter().for_each(|f| println!("{f}"));
+            failures.extend(found);
+            count += 68;
+        }
+        for family in ["qwen2_vl", "internvl", "internvl2", "llava", "video"] {
+            for (i, case) in toys(family, 3).into_iter().enumerate().filter(|(i, _)| i % 4 == round % 4) {
+                let how = policies[(i + round) % policies.len()];
+                let text = case.prompt.roles.visual().is_empty();
+                let how = if text { ("full", "1") } else { how };
+                let honest = Honest::new(&case.name, case.model, case.prompt, how, &TYPES);
+                let found = trials(&honest, i as u64, 40, 16);
+                found.iter().for_each(|f| println!("{f}"));
+                failures.extend(found);
+                count += 56;
+            }
+        }
+    }
+    println!("{} of {count} fail", failures.len());
+    assert!(failures.is_empty(), "{} of {count}", failures.len());
+}
