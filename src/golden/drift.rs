@@ -90,7 +90,7 @@ impl Aslant<'_> {
         if !self.known.contains_key(stage) {
             let nearest = self.nearest(stage, &t, &got)?;
             let rows = alike::groups(layout, &t, &noise.scale);
-            let groups = Groups::new(layout, rows, &t, self.precision.grid());
+            let groups = Groups { rows, cells: alike::Cells::new(layout, &t, self.precision.grid()) };
             self.known.insert(stage.to_string(), Known { groups, nearest });
         }
         let Known { groups, nearest } = &self.known[stage];

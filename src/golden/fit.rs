@@ -1,8 +1,8 @@
 //! Fits a direction to errors. Numbers that are rounded alike count as one draw: rows that are alike, and numbers of one
 //! column that a store rounds to the same value. Spec: E10.10
 
+use super::alike::Cells;
 use super::measure::Layout;
-use crate::num::Grid;
 
 /// A fit needs at least this many groups. Spec: E10.10
 const GROUPS: f64 = 16.0;
@@ -28,30 +28,8 @@ impl Drift {
 pub(super) struct Groups {
     /// The group of each row: rows that are alike.
     pub rows: Vec<usize>,
-    /// The cell of each number, row-major: numbers of one column that a store rounds to the same value.
-    cells: Vec<u32>,
-    /// Where the cells of each column begin, and the number of all cells: [lead · width + 1].
-    first: Vec<usize>,
-}
-
-impl Groups {
-    /// truth: row-major in the layout; rows: the group of each row.
-    pub fn new(layout: Layout, rows: Vec<usize>, truth: &[f64], grid: Grid) -> Groups {
-        let Layout { lead, rows: n, width } = layout;
-        let mut cells = vec![0; truth.len()];
-        let (mut first, mut found) = (vec![0], 0);
-        for c in 0..lead * width {
-            let at = |r: usize| (c / width * n + r) * width + c % width;
-            let mut order: Vec<(f64, usize)> = (0..n).map(|r| (grid.round(truth[at(r)]), at(r))).collect();
-            order.sort_by(|a, b| a.0.total_cmp(&b.0));
-            for (k, &(value, at)) in order.iter().enumerate() {
-                found += usize::from(k == 0 || value != order[k - 1].0);
-                cells[at] = found as u32 - 1;
-            }
-            first.push(found);
-        }
-        Groups { rows, cells, first }
-    }
+    /// Numbers of one column that a store rounds to the same value.
+    pub cells: Cells,
 }
 
 /// Products of errors and a direction, and of the direction with itself: one number for each group of rows and each
@@ -107,13 +85,17 @@ impl<'a> Products<'a> {
     pub fn new(layout: Layout, groups: &'a Groups, error: &[f64], direction: &[f64]) -> Products<'a> {
         let (width, count) = (layout.lead * layout.width, groups.rows.iter().max().map_or(0, |g| g + 1));
         let of = |count: usize| [vec![0.0; count], vec![0.0; count]];
-        let mut sums =
-            Products { width, rows: of(count * width), cells: of(groups.first.last().copied().unwrap_or(0)), groups };
+        let mut sums = Products {
+            width,
+            rows: of(count * width),
+            cells: of(groups.cells.first.last().copied().unwrap_or(0)),
+            groups,
+        };
         let ([along, size], [cell_along, cell_size]) = (&mut sums.rows, &mut sums.cells);
         for (i, (e, d)) in error.iter().zip(direction).enumerate() {
             let (row, column) = (i / layout.width, i % layout.width);
             let at = groups.rows[row % layout.rows] * width + row / layout.rows * layout.width + column;
-            let cell = groups.cells[i] as usize;
+            let cell = groups.cells.of[i] as usize;
             along[at] += e * d;
             size[at] += d * d;
             cell_along[cell] += e * d;
@@ -127,7 +109,10 @@ impl<'a> Products<'a> {
         let group = |row: &[f64]| row.iter().zip(scale).map(|(v, s)| v / (s * s)).sum::<f64>();
         let rows = |sums: &Vec<f64>| sums.chunks(self.width).map(group).collect();
         let column = |c: usize, sums: &[f64]| -> Vec<f64> {
-            sums[self.groups.first[c]..self.groups.first[c + 1]].iter().map(|v| v / (scale[c] * scale[c])).collect()
+            sums[self.groups.cells.first[c]..self.groups.cells.first[c + 1]]
+                .iter()
+                .map(|v| v / (scale[c] * scale[c]))
+                .collect()
         };
         let cells = |sums: &Vec<f64>| (0..self.width).flat_map(|c| column(c, sums)).collect();
         Fit::new(self.rows.each_ref().map(rows), self.cells.each_ref().map(cells))
@@ -137,7 +122,9 @@ impl<'a> Products<'a> {
     pub fn column(&self, c: usize, scale: f64) -> Option<Fit> {
         let unit = |v: &f64| v / (scale * scale);
         let rows = |sums: &Vec<f64>| sums.iter().skip(c).step_by(self.width).map(unit).collect();
-        let cells = |sums: &Vec<f64>| sums[self.groups.first[c]..self.groups.first[c + 1]].iter().map(unit).collect();
+        let cells = |sums: &Vec<f64>| {
+            sums[self.groups.cells.first[c]..self.groups.cells.first[c + 1]].iter().map(unit).collect()
+        };
         Fit::new(self.rows.each_ref().map(rows), self.cells.each_ref().map(cells))
     }
 }
@@ -178,6 +165,7 @@ pub(super) fn errors(got: &[f64], from: &[f64]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::num::Grid;
 
     #[test]
     fn e10_10_worked_example() {
@@ -194,13 +182,14 @@ mod tests {
     #[test]
     fn e10_10_numbers_that_a_store_rounds_alike_are_one_draw() {
         // 64 rows, one column: all of them near 4.125, where bf16 has the next number at 4.15625.
-        let layout = Layout { lead: 1, rows: 64, width: 1 };
+        let layout = Layout { lead: 1, rows: 64, width: 1, shared: false };
+        let groups = |truth: &[f64]| Groups { rows: (0..64).collect(), cells: Cells::new(layout, truth, Grid::Bf16) };
         let truth: Vec<f64> = (0..64).map(|i| 4.125 + f64::from(i) * 1e-4).collect();
-        let groups = Groups::new(layout, (0..64).collect(), &truth, Grid::Bf16);
-        let products = Products::new(layout, &groups, &[0.03; 64], &truth);
+        let near = groups(&truth);
+        let products = Products::new(layout, &near, &[0.03; 64], &truth);
         assert!(products.column(0, 1.0).is_none(), "one cell is too few to speak");
         let spread: Vec<f64> = (0..64).map(|i| 4.0 + f64::from(i) / 16.0).collect();
-        let groups = Groups::new(layout, (0..64).collect(), &spread, Grid::Bf16);
-        assert!(Products::new(layout, &groups, &[0.03; 64], &spread).column(0, 1.0).is_some());
+        let apart = groups(&spread);
+        assert!(Products::new(layout, &apart, &[0.03; 64], &spread).column(0, 1.0).is_some());
     }
 }

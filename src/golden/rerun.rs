@@ -74,6 +74,7 @@ pub(super) fn ways(precision: Precision) -> Vec<Honest> {
     let engine = Way { fused: true, norm_once: true, turn: Some(Turn::Exact), ..once };
     vec![
         of(canonical, grid),
+        of(Way { norm_once: true, ..canonical }, grid),
         of(Way { norm_once: true, rotation: Rotation::Tables, ..fused }, Grid::Native),
         of(Way { scaled: true, ..in_order }, grid),
         of(once, grid),

@@ -1,5 +1,6 @@
 //! Rulers: the largest error of an honest computation, for each statistic, and the margins of a decision.
 
+use super::alike::Cells;
 use super::measure::{Errors, Layout, ROWS_FOR_COLUMNS};
 use crate::num::Grid;
 use crate::pass::Precision;
@@ -65,7 +66,8 @@ impl Rulers {
                 let least = [0.5, 1.0][k] * u;
                 for (row, s) in rows.iter_mut().zip(sizes) {
                     let usual = usual[&octave(s[0])];
-                    let few = if usual.is_some_and(|usual| row[k] > usual) { FEW_OF_ROW } else { FEW };
+                    let hangs = layout.shared || usual.is_some_and(|usual| row[k] > usual);
+                    let few = if hangs { FEW_OF_ROW } else { FEW };
                     row[k] = (few * row[k]).max(usual.unwrap_or(0.0)).max(s[k] * least).max(tiny / unit);
                 }
             }
@@ -89,11 +91,24 @@ impl Rulers {
         let by_chance = whole / size.whole.max(tiny) / 4.0;
         // The mean of R independent errors is 1/√R of one error (E10.4).
         let units = noise.columns.iter().zip(&noise.scale).map(|(k, s)| (k / s).powi(2)).sum::<f64>();
-        let mean = (units / noise.columns.len().max(1) as f64 / layout.rows.max(1) as f64).sqrt();
-        let least = 0.5 * u * quantile(size.rows.iter().map(|r| r[0]), 0.5) / (layout.rows.max(1) as f64).sqrt();
+        let draws = draws(layout, truth, precision.grid());
+        let mean = (units / noise.columns.len().max(1) as f64 / draws).sqrt();
+        let least = 0.5 * u * quantile(size.rows.iter().map(|r| r[0]), 0.5) / draws.sqrt();
         let trend = noise.trend.max(mean).max(least).max(tiny / unit);
         Rulers { rows, columns, heads, whole, gain: noise.gain.max(by_chance), trend }
     }
+}
+
+/// How many independent errors a column's mean averages: the mean over columns. Numbers of a column that a store rounds to
+/// the same value share their error. Spec: E10.4
+fn draws(layout: Layout, truth: &[f64], grid: Grid) -> f64 {
+    if !layout.columns() || grid == Grid::Native {
+        return layout.rows.max(1) as f64;
+    }
+    let cells = Cells::new(layout, truth, grid);
+    let columns = layout.lead * layout.width;
+    let inverse = |c: usize| cells.sizes(c).map(|n| (n * n) as f64).sum::<f64>() / (layout.rows * layout.rows) as f64;
+    columns as f64 / (0..columns).map(inverse).sum::<f64>()
 }
 
 /// The whole power of two below a size.
@@ -117,7 +132,7 @@ const USUAL: f64 = 0.99;
 /// Noise is measured from few draws. These draws may be smaller by this factor than the usual error of one row, one
 /// column, or the only row of a stage. Spec: E10.3
 const FEW: f64 = 2.0;
-/// The same factor for one of the noisiest rows, whose error may depend on a single number. Spec: E10.3
+/// The same factor for one of the noisiest rows, and for weights, whose errors may depend on a single number. Spec: E10.3
 const FEW_OF_ROW: f64 = 4.0;
 
 /// The quantile of the finite values: this share of them does not exceed the result; 0 if no value is finite.
