@@ -22,7 +22,7 @@ import json
 import aircache  # the file beside this one
 import torch
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers.models.qwen2 import modeling_qwen2
 
 TYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16, "f64": torch.float64}
@@ -105,9 +105,9 @@ class Recorder:
 
 
 @torch.no_grad()
-def generate(model, inputs, recorder, tokens, retention=None):
+def generate(model, inputs, recorder, tokens, retention=None, kept=None):
     """Prefill and greedy decoding by hand, so that every step's logits are seen; with a retention AirCache evicts between.
-    Returns the token ids."""
+    kept: what each layer keeps, if AirCache does not decide it. Returns the token ids."""
     inputs = {k: v.to(model.device) for k, v in inputs.items()}
     prompt = inputs["input_ids"][0]
     roles = (prompt == model.config.image_token_id).to(torch.uint8)
@@ -125,7 +125,7 @@ def generate(model, inputs, recorder, tokens, retention=None):
         recorder.put(f"decoder.{i:02}.value", layer.values[0])
     recorder.put("decoder.logits", out.logits[0, -1])
     if retention:
-        compress(cache, recorder, roles, retention)
+        compress(cache, recorder, roles, retention, kept)
     recorder.on = False
     logits, ids = out.logits[0, -1], []
     stop = model.generation_config.eos_token_id
@@ -154,10 +154,12 @@ def next_position(prompt, fed, cache):
     return prompt + fed
 
 
-def compress(cache, recorder, roles, retention):
-    """AirCache on the device, and what it decided and kept as stages."""
+def compress(cache, recorder, roles, retention, kept=None):
+    """AirCache on the device, and what it decided and kept as stages; with kept it goes on from these sets."""
     keys = [layer.keys[0] for layer in cache.layers]
     plan = aircache.compress(recorder.queries, keys, roles, retention)
+    if kept:
+        plan.kept, plan.budget = [k.to(roles.device) for k in kept], [len(k) for k in kept]
     for i, layer in enumerate(cache.layers):
         key, value = aircache.evict(layer.keys[0], layer.values[0], plan.rows(i))
         layer.keys, layer.values = key[None], value[None]
@@ -197,16 +199,26 @@ def main():
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--tokens", type=int, default=8)
     parser.add_argument("--retain", help="evict with AirCache: a fraction such as 0.1")
+    parser.add_argument("--kept-of", help="a golden: evict what it evicts, so that it judges the steps in every type")
     parser.add_argument("--out", required=True)
     args = parser.parse_args()
 
     model = load(args.model, args.dtype, args.attention, args.device)
     inputs, rendered = ask(args.model, args.image, args.prompt, args.system)
     with Recorder(model) as recorder:
-        ids = generate(model, inputs, recorder, args.tokens, args.retain)
-    recorder.save(args.out, args.dtype, prompt=rendered, attention=args.attention, **policy(args.retain))
+        ids = generate(model, inputs, recorder, args.tokens, args.retain, kept_of(args.kept_of))
+    said = policy(args.retain) | ({"eviction": "given"} if args.kept_of else {})
+    recorder.save(args.out, args.dtype, prompt=rendered, attention=args.attention, **said)
     tokenizer = transformers.AutoTokenizer.from_pretrained(args.model)
     print(json.dumps({"out": args.out, "stages": len(recorder.stages), "text": tokenizer.decode(ids)}))
+
+
+def kept_of(golden):
+    """The visual tokens that each layer of a golden keeps."""
+    if not golden:
+        return None
+    stages = load_file(golden)
+    return [stages[name] for name in sorted(stages) if name.startswith("policy.") and name.endswith(".kept")]
 
 
 def policy(retention):

@@ -40,6 +40,8 @@ pub(super) struct Case<'a> {
     pub evicted: RefCell<BTreeMap<usize, Option<&'static str>>>,
     /// See `evicted`.
     pub fed: RefCell<BTreeMap<usize, Option<&'static str>>>,
+    /// In a replay, whether no image gives the rows the positions that the candidate has.
+    pub unplaced: bool,
     /// V, in a replay.
     pub vocab: Option<usize>,
     /// What the rule says of the numbers of kept entries, once it was asked for.
@@ -67,6 +69,7 @@ impl<'a> Case<'a> {
             held: RefCell::default(),
             evicted: RefCell::default(),
             fed: RefCell::default(),
+            unplaced: false,
             vocab: None,
             counted: OnceCell::new(),
         }

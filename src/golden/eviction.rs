@@ -17,9 +17,12 @@ impl Case<'_> {
         if let Some(ground) = &self.ground {
             return Some(ground.facts.layers);
         }
-        let budget = self.golden.get(&Stage::once(Site::Budget).name()).and_then(|t| t.shape.first().copied());
+        let by_layer = [Site::Budget, Site::Strength, Site::Skewness].map(|site| Stage::once(site).name());
+        let length = |bundle: &Bundle| by_layer.iter().find_map(|name| bundle.get(name)?.shape.first().copied());
         let layer = |at: Stage| (at.row().place == Place::Layer).then_some(at.layer + 1);
-        budget.or_else(|| self.golden.names().filter_map(Stage::parse).filter_map(layer).max())
+        let most = |bundle: &Bundle| bundle.names().filter_map(Stage::parse).filter_map(layer).max();
+        let known = length(self.golden).or_else(|| length(self.candidate));
+        known.or_else(|| most(self.golden).max(most(self.candidate)))
     }
 
     /// Whether a stage's truth is known: in a replay, whether the bundle's own values reach it.

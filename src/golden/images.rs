@@ -130,23 +130,6 @@ fn patches(grids: &[[usize; 3]]) -> Option<Vec<usize>> {
     all.filter(|&all| all <= 1 << 24).map(|_| counts)
 }
 
-/// The positions of the `n` rows of a prompt whose images have no known sizes.
-///
-/// # Errors
-/// M-RoPE, if the candidate has no positions either.
-pub(super) fn positions(family: &dyn Family, candidate: &Bundle, n: usize) -> Result<Positions> {
-    let name = Stage::once(Site::Positions).name();
-    if family.text().mrope.is_none() {
-        return Ok(Positions::in_order(n));
-    }
-    let remedy = "record it, or input.grid, or give --image and --prompt";
-    let found = candidate.i64(&name).map_err(|e| e.remedy(remedy))?;
-    let at = format!("{}: {name}", candidate.label());
-    ensure!(found.shape() == [3, n], at, format!("the shape [3, {n}]"), format!("{:?}", found.shape()));
-    let mut axes = found.outer_iter().map(|axis| axis.iter().copied().collect());
-    Ok(Positions::Mrope(std::array::from_fn(|_| axes.next().unwrap_or_default())))
-}
-
 /// The prompt with the candidate's own ids, positions and pixels, if the candidate has them in the prompt's shapes.
 /// Also the stages that the candidate has in other shapes. Spec: D10.7
 pub(super) fn own(family: &dyn Family, prompt: &Prepared, candidate: &Bundle) -> (Prepared, Vec<Site>) {

@@ -5,7 +5,7 @@ use super::case::Case;
 use super::kinds::{copies, integers, kept, scores, shares, tokens, windows};
 use super::map::{map, worst};
 use super::measure::{ROWS_FOR_COLUMNS, unravel};
-use super::said::{policy, precision, same};
+use super::said::{is_given, policy, precision, same};
 use super::verdict::{Outcome, StageVerdict, Verdict};
 use super::{Bundle, noise};
 use crate::error::{Result, ensure};
@@ -82,7 +82,12 @@ impl Case<'_> {
                  small everywhere passes here: judge a longer prompt as well"
             ));
         }
-        let stages: Vec<StageVerdict> = known.iter().map(|&at| self.stage(at)).collect();
+        let mut stages: Vec<StageVerdict> = known.iter().map(|&at| self.stage(at)).collect();
+        if let Some(late) = kept::late_ties(self)
+            && let Some(stage) = stages.iter_mut().find(|s| s.stage == late.stage && s.outcome != Outcome::Fail)
+        {
+            *stage = late;
+        }
         let reason = stages.first().map_or(String::new(), |s| format!("; {}: {}", s.stage, s.words));
         ensure!(
             stages.iter().any(|s| s.outcome != Outcome::NotJudged),
@@ -166,7 +171,13 @@ impl Case<'_> {
     fn decision(&self, at: Stage, name: &str) -> Option<StageVerdict> {
         let l = at.layer;
         Some(match at.site {
+            Site::Positions if self.unplaced => {
+                StageVerdict::plain(name, Outcome::Fail, "no image of any size gives its rows these positions")
+            }
             Site::Sizes | Site::Grid | Site::Ids | Site::Roles | Site::Positions => integers::judge(self, name),
+            Site::Budget | Site::Kept if self.ground.is_some() && is_given(self.candidate) => {
+                StageVerdict::plain(name, Outcome::NotJudged, "the eviction was given, not decided")
+            }
             Site::Window => windows::judge(self, name, l),
             Site::Importance => return scores::through_other_window(self, at, name),
             Site::Strength | Site::Skewness => shares::statistics(self, at, name),

@@ -11,7 +11,7 @@
 //! weights                  the type of the weights that a candidate read
 //! measure, rows            statistics of an error; some rows of a huge stage
 //! verdict, map             what is said, as JSON and as a report; the worst stage, to be drawn
-//! record, recorder, stages, images   the flow of `generate`, every stage written
+//! record, recorder, stages, images, arranged   the flow of `generate`, every stage written; the images of a bundle
 //! bundle, bundle_write, select, said   a file of named stages; which stages; what a bundle says of itself
 //! compress                 the algorithm alone on anybody's bundle
 //! ```
@@ -20,6 +20,7 @@
 
 mod alike;
 mod arc;
+mod arranged;
 mod bundle;
 mod bundle_write;
 mod case;

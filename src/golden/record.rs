@@ -170,6 +170,16 @@ fn flow<T: Real>(
     Ok(Recorded { stages, bytes: bytes + noise, tokens })
 }
 
+/// How tokens were chosen, as metadata says it. Spec: T1.3
+fn said(sampling: Sampling) -> String {
+    match sampling {
+        Sampling::Greedy => "greedy".into(),
+        Sampling::Draw { temperature, top_k, top_p, seed } => {
+            format!("temperature={temperature},top_k={top_k},top_p={top_p},seed={seed}")
+        }
+    }
+}
+
 /// The metadata of the bundle. Spec: T1.3
 fn metadata(model: &Model, prompt: &Prepared, how: &Recording) -> Vec<(&'static str, String)> {
     let images: Vec<&str> = prompt.images.iter().map(|i| i.sha256.as_str()).collect();
@@ -184,5 +194,6 @@ fn metadata(model: &Model, prompt: &Prepared, how: &Recording) -> Vec<(&'static 
         ("prompt", prompt.prompt.clone()),
         ("images", serde_json::json!(images).to_string()),
         ("preprocess", prompt.preprocess.clone()),
+        ("sampling", said(how.sampling)),
     ]
 }

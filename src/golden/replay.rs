@@ -8,7 +8,8 @@ use super::recorder::Recorder;
 use super::rerun::{Rerun, Sink};
 use super::said::{policy, precision};
 use super::verdict::Verdict;
-use super::{Bundle, BundleWriter, Selection, arc, drift, images, noise, stages, weights};
+use super::arranged::Known;
+use super::{Bundle, BundleWriter, Selection, arc, arranged, drift, images, noise, stages, weights};
 use crate::cache::Cache;
 use crate::error::{Error, Result, ensure};
 use crate::input::{Positions, Prepared};
@@ -72,11 +73,11 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
         "stages are named as in decoder.07.mix; `record` writes an example"
     );
     let reconstructed;
-    let asked = match prompt {
-        Some(prompt) => prompt,
+    let (asked, arranged) = match prompt {
+        Some(prompt) => (prompt, None),
         None => {
             reconstructed = prepared(model, candidate)?;
-            &reconstructed
+            (&reconstructed.0, reconstructed.1)
         }
     };
     let (read, unfit) = images::own(&*model.config, asked, candidate);
@@ -124,6 +125,9 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
         if at.site == Site::OutputIds {
             return decided.fed.get(at.step).is_some_and(Option::is_some);
         }
+        if at.site == Site::Grid && arranged == Some(Known::Grids) {
+            return true;
+        }
         let outside = at.site == Site::Ids || (prompt.is_some() && at.row().part == "input");
         let outside = outside && !unfit.contains(&at.site);
         outside || candidate.get(&at.name()).is_some_and(|tensor| fits(at, tensor.shape))
@@ -134,10 +138,12 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
         lie: images::shape(&*model.config),
         placed: model.config.text().mrope.is_some(),
         visual: !read.roles.visual().is_empty(),
+        tiles: arranged == Some(Known::Tiles),
     };
+    let unplaced = arranged == Some(Known::Rows) && facts.placed;
     let ground = Ground { has: &known, facts, known: Default::default() };
     let case = Case::new(&golden, candidate, precision, policy);
-    let case = Case { ground: Some(ground), undecided, drifts, vocab: Some(config.vocab), ..case };
+    let case = Case { ground: Some(ground), undecided, drifts, vocab: Some(config.vocab), unplaced, ..case };
     let mut verdict = case.verdict("replay")?;
     let steps = candidate.names().any(|name| Stage::parse(name).is_some_and(Stage::is_step));
     if policy.is_none() && steps && (0..config.layers).all(|l| decided.rows[l].is_none()) {
@@ -145,6 +151,9 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
         verdict.notes.push(note.into());
     }
     verdict.notes.extend(kept.map(String::from));
+    if arranged == Some(Known::Grids) {
+        verdict.notes.push("input.grid is not in the bundle: the grids are those that input.positions shows".into());
+    }
     if prompt.is_none() {
         verdict.notes.push("ids and pixels are not judged: give --image and --prompt to have them judged".into());
     }
@@ -176,24 +185,19 @@ fn ids(candidate: &Bundle) -> Result<Vec<u32>> {
 ///
 /// # Errors
 /// The candidate has no ids; or its ids, sizes or pixels make no prompt of this model.
-fn prepared(model: &Model, candidate: &Bundle) -> Result<Prepared> {
+fn prepared(model: &Model, candidate: &Bundle) -> Result<(Prepared, Option<Known>)> {
     let at = |name: &str| format!("{}: {name}", candidate.label());
     let ids = ids(candidate)?;
     let image_token = model.config.visual_token(&ids);
     let visual = ids.iter().filter(|&&id| id == image_token).count();
     if visual == 0 {
         return Prepared::from_ids(&*model.config, &ids, vec![])
+            .map(|prompt| (prompt, None))
             .map_err(|e| e.within(at(&Stage::once(Site::Ids).name())));
     }
     if candidate.get(&Stage::once(images::shape(&*model.config)).to_string()).is_none() {
-        // Without sizes the order in which rows are packed is unknown; the rows are known from the projector on.
-        let mut text = ids.clone();
-        text.retain(|&id| id != image_token);
-        let mut prompt = Prepared::from_ids(&*model.config, &text, vec![])?;
-        prompt.roles = crate::Roles::of(&ids, image_token);
-        prompt.positions = images::positions(&*model.config, candidate, ids.len())?;
-        prompt.ids = ids;
-        return Ok(prompt);
+        let found = arranged::prompt(&*model.config, candidate, &ids).map(|(prompt, known)| (prompt, Some(known)));
+        return found.map_err(|e| e.within(candidate.label()));
     }
     let film = image_token != model.config.image_token();
     let images = images::given(&*model.config, candidate, visual, film)?;
@@ -204,5 +208,5 @@ fn prepared(model: &Model, candidate: &Bundle) -> Result<Prepared> {
         format!("placeholders expanded to {} ids", prompt.ids.len()),
         ids.len()
     );
-    Ok(prompt)
+    Ok((prompt, None))
 }

@@ -87,6 +87,11 @@ pub(super) fn is_sampled(bundle: &Bundle) -> bool {
     bundle.metadata("sampling").is_some_and(|how| how != "greedy")
 }
 
+/// Whether the run evicted what it was told to evict, as a golden's own kept sets, and decided nothing. Spec: T1.3
+pub(super) fn is_given(bundle: &Bundle) -> bool {
+    bundle.metadata("eviction") == Some("given")
+}
+
 /// The scorer of the policy for a bundle's prompt; none if the bundle does not hold enough.
 pub(super) fn scorer(bundle: &Bundle, policy: Option<&(Policy, Retain)>) -> Option<Scorer> {
     let roles =

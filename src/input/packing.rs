@@ -51,6 +51,13 @@ pub struct Moment {
 }
 
 impl Packing {
+    /// A packing of tiles whose order in the prompt is not known: every row stands for the first token.
+    pub(crate) fn unordered(tiles: usize, rows: usize) -> Packing {
+        let rows = vec![PackedRow::Token { tile: 0, token: 0 }; rows];
+        let regions = vec![None; rows.len()];
+        Packing { base: 0, height: 0, width: 0, tiles, rows, moment: None, regions }
+    }
+
     /// The frames of a video that `row` saw, counted from 0. The range may extend past the last frame. For an image the
     /// range holds only 0. Spec: D4.8
     pub fn frames(&self, row: usize) -> Range<usize> {

@@ -34,6 +34,8 @@ pub struct Facts {
     pub placed: bool,
     /// Whether the prompt has visual rows.
     pub visual: bool,
+    /// Whether the tiles are known although their arrangement is not: the tower reads each tile alone.
+    pub tiles: bool,
 }
 
 impl Facts {
@@ -73,6 +75,7 @@ impl Facts {
             // Later layers of a tower follow the first layer, which already depends on the arrangement of pixels.
             From::Lie if row.place == Place::VisionLayer && stage.layer > 0 => vec![],
             From::Lie if row.site == Site::Features && self.vision_layers > 0 => vec![],
+            From::Lie if self.tiles && row.part == "vision" => vec![],
             From::Lie => vec![Stage::once(self.lie)],
         });
         Some(origins.collect())
@@ -85,7 +88,7 @@ mod tests {
 
     #[test]
     fn d10_7_origins() {
-        let facts = Facts { layers: 2, vision_layers: 1, lie: Site::Grid, placed: true, visual: true };
+        let facts = Facts { layers: 2, vision_layers: 1, lie: Site::Grid, placed: true, visual: true, tiles: false };
         let of = |name: &str| {
             let origins = facts.origins(Stage::parse(name).unwrap());
             origins.map(|o| o.iter().map(Stage::to_string).collect::<Vec<_>>().join(" "))

@@ -4,7 +4,7 @@ use super::integers::{self, not_integers};
 use super::scores::{self, Unknown};
 use super::shares::{self, Counts};
 use crate::golden::case::Case;
-use crate::golden::given::{kept, window};
+use crate::golden::given::{importance, kept, window};
 use crate::golden::verdict::{Outcome, StageVerdict};
 use crate::policy::LayerScores;
 use crate::stage::{Site, Stage};
@@ -124,4 +124,39 @@ pub(in crate::golden) fn judge_sets(case: &Case<'_>, name: &str, l: usize, got: 
         b * got.len()
     );
     plain(outcome, words).by("margin", gap, noise.max(f64::MIN_POSITIVE), 1.0)
+}
+
+/// Ties that all go the wrong way are a rule, not noise, where chance would do so less often than once in 2 to this
+/// power. Spec: E10.11
+const CHANCE: f64 = 30.0;
+
+/// The failure of a candidate whose equal importances always keep the later tokens: of a single tie nobody can say
+/// whether the numbers were equal before they were stored, but of all of them. Spec: E10.11
+pub(in crate::golden) fn late_ties(case: &Case<'_>) -> Option<StageVerdict> {
+    let (mut bits, mut tokens, mut first) = (0.0, 0, None);
+    for l in 0..case.layers()? {
+        let (_, sets) = case.sets(l)?;
+        let (Some(own), Some(got)) = (importance(case.candidate, l, sets), case.shown_sets(l)) else { continue };
+        for (row, got) in own.outer_iter().zip(&got) {
+            let keeps = |i: &usize| got.binary_search(i).is_ok();
+            let Some(least) = got.iter().filter_map(|&i| row.get(i)).copied().reduce(f64::min) else { continue };
+            let tied: Vec<usize> = (0..row.len()).filter(|&i| row[i] == least).collect();
+            let kept = tied.iter().filter(|&i| keeps(i)).count();
+            if kept == tied.len() {
+                continue;
+            }
+            if !tied[tied.len() - kept..].iter().all(keeps) {
+                return None;
+            }
+            // One of the C(tied, kept) choices that chance has.
+            bits += (1..=kept).map(|k| ((tied.len() - kept + k) as f64 / k as f64).log2()).sum::<f64>();
+            tokens += kept;
+            first = first.or(Some(l));
+        }
+    }
+    let name = Stage::layer(Site::Kept, first?).name();
+    let words = format!(
+        "of equal importances the later tokens are kept, {tokens} tokens in all; ties go to the lower index (A8.10)"
+    );
+    (bits > CHANCE).then(|| StageVerdict::plain(&name, Outcome::Fail, words))
 }
