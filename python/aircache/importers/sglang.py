@@ -22,6 +22,7 @@ AXES = ("tp", "cp", "ep", "sp")
 def options(parser):
     parser.add_argument("--map", action="append", default=[], metavar="NAME=STAGE", help="the stage of a dump: q_rope=decoder.LL.query")
     parser.add_argument("--tp", type=int, help="tensor-parallel ranks [default: as the dumps say]")
+    parser.add_argument("--padded", action="store_true", help="rows behind the prompt's are padding")
     parser.add_argument("--cp", type=int, help="context-parallel ranks [default: as the dumps say]")
 
 
@@ -59,7 +60,7 @@ def load(args):
         pieces.setdefault(stage, []).append((step, whole(stage, ranks, args)))
     stages = {}
     for stage, steps in pieces.items():
-        stages |= split(stage, steps, rows)
+        stages |= split(stage, steps, rows, args.padded)
     return stages
 
 
@@ -159,7 +160,7 @@ def rows_first(value, names, stage):
     return common.turned(value, token, *(i for i in range(len(names)) if i != token))
 
 
-def split(stage, steps, rows):
+def split(stage, steps, rows, padded):
     """The prompt's pieces and the decode steps of a stage of the decoder."""
     if not stage.startswith("decoder."):
         if len(steps) > 1:
@@ -173,10 +174,11 @@ def split(stage, steps, rows):
     prefill, at, out = [], 0, {}
     for step, x in steps:
         if at < rows:
-            prefill.append(x)
-            at += x.shape[0]
-            if at > rows:
-                raise LayoutError(message(stage, f"{rows} rows, as the prompt has", at, f"step {step} holds other rows too (padding, another request)"))
+            if at + x.shape[0] > rows and not padded:
+                remedy = f"step {step} holds other rows too: --padded drops the rows behind the prompt's"
+                raise LayoutError(message(stage, f"{rows} rows, as the prompt has", at + x.shape[0], remedy))
+            prefill.append(common.part(x, slice(0, rows - at)))
+            at += prefill[-1].shape[0]
         elif stage.startswith("decoder.embed") or stage == "decoder.norm":
             continue
         elif x.shape[0] != 1:
