@@ -52,7 +52,7 @@ class Stored:
             raise LayoutError(f"numpy has no {self.dtype}; `.stored(name).bits` has its bits")
         return self.bits
 
-    def reshaped(self, shape):
+    def reshape(self, shape):
         return Stored(self.dtype, self.bits.reshape(shape))
 
 

@@ -57,7 +57,7 @@ class Bundle(Mapping):
                 told = self.sizes.values["n_v"], self.sizes.said_by["n_v"]
                 raise LayoutError(message(name, "{} visual rows (by {})".format(*told), visual))
             self.sizes.set("n_v", visual, name)
-        self._stages[name] = value.reshaped(shape)
+        self._stages[name] = value.reshape(shape)
 
     put = __setitem__
 

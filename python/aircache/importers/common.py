@@ -39,6 +39,15 @@ def bundle(args, stages, source):
     return out.update({**known, **stages})
 
 
+def generated(fed, stages):
+    """The tokens: those that were fed; of steps whose token is not known, the largest logit's."""
+    tokens, logits = list(fed), "decoder.logits" if not fed else f"step.{len(fed) - 1:04}.logits"
+    while logits in stages:
+        tokens.append(int(np.argmax(stages[logits].values())))
+        logits = f"step.{len(tokens) - 1:04}.logits"
+    return {"output.ids": np.array(tokens)} if tokens else {}
+
+
 def turned(x, *axes):
     return Stored(x.dtype, np.ascontiguousarray(x.bits.transpose(axes)))
 

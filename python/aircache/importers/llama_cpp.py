@@ -41,12 +41,12 @@ def options(parser):
 def load(args):
     evaluations = read(Path(args.path))
     ids = common.ids(args)
-    stages, at, fed = {}, 0, 0
+    stages, at, fed, tokens_fed = {}, 0, 0, []
     last = {}
     for seen in evaluations:
         vision = towers(seen, args)
         stages |= vision
-        rows = next((x.shape[0] for x in (seen.get(n) for n in ("inp_embd", "l_out-0", "Kcur-0")) if x is not None), None)
+        rows = next((seen[n].shape[-1 if n == "inp_tokens" else -2] for n in ("inp_tokens", "inp_embd", "l_out-0") if n in seen), None)
         if rows is None:
             continue
         tokens = seen.get("inp_tokens")
@@ -59,13 +59,13 @@ def load(args):
                 raise LayoutError(message("a decode step", "1 row", rows))
             stages |= step(seen, fed, args)
             fed += 1
+            tokens_fed += [int(tokens.values().reshape(-1)[0])] if tokens is not None else []
             continue
         if at + rows > len(ids):
             raise LayoutError(message("the prompt's rows", len(ids), at + rows, "another prompt, or the warm-up: delete its files"))
         for name, stage in sites(seen):
-            if seen[name].shape[0] == rows or stage == "decoder.logits":
-                stages.setdefault(stage, []).append(shaped(seen[name], stage, args, name))
-                last[stage] = at + rows
+            stages.setdefault(stage, []).append(shaped(seen[name], stage, args, name, rows))
+            last[stage] = at + rows
         at += rows
     if at < len(ids):
         raise Error(message(args.path, f"the prompt's {len(ids)} rows", at, "is this the prompt of --input?"))
@@ -79,6 +79,8 @@ def load(args):
                 del stages[stage]
             else:
                 stages[stage] = common.joined(pieces, axis, stage)
+    if len(tokens_fed) == fed:
+        stages |= common.generated(tokens_fed, stages)
     return stages
 
 
@@ -99,9 +101,7 @@ def read(folder):
         data = np.fromfile(file, bits)
         if data.size != np.prod(sides):
             raise LayoutError(message(file.name, f"{np.prod(sides)} numbers", data.size, "copy the tensor row by row: it may be a view"))
-        shape = sides[::-1]
-        while len(shape) > 2 and shape[0] == 1:
-            shape = shape[1:]
+        shape = sides[::-1][1:] if sides[3] == 1 else sides[::-1]
         layer = int(m[1]) if (m := re.search(r"-(\d+)$", name)) else None
         # A graph goes through its layers in order: a lower number, or the first tensor again, is the next evaluation.
         again = name in ("inp_embd", "inp_tokens") and deepest is not None
@@ -122,15 +122,16 @@ def sites(seen):
             yield name, stage.replace("LL", f"{int(m[2]):02}") if m else stage
 
 
-def shaped(x, stage, args, name):
-    """A tensor of llama.cpp as the stage wants it; rows stand first."""
+def shaped(x, stage, args, name, rows):
+    """A tensor of llama.cpp, [ne2, ne1, ne0], as the stage wants it; rows stand first."""
     site = stage.rpartition(".")[2]
     if stage == "decoder.logits":
-        return common.part(x, -1)
+        return common.part(x.reshape((-1, x.shape[-1])), -1)
     if site not in ("query", "key", "value"):
-        return x.reshape((x.shape[0], -1))
-    if len(x.shape) == 2:
-        x = common.turned(common.heads(x, count(args, site), name), 1, 0, 2)
+        return x.reshape((-1, x.shape[-1]))
+    # One row of several heads is [1, H, d_h]; rows whose heads lie side by side are [1, n, H · d_h].
+    if x.shape[0] == 1 and x.shape[1] == rows:
+        x = common.turned(common.heads(x.reshape(x.shape[1:]), count(args, site), name), 1, 0, 2)
     if args.interleaved and site != "value":
         n, h, d = x.shape
         x = common.turned(x.reshape((n, h, d // 2, 2)), 0, 1, 3, 2).reshape((n, h, d))
@@ -148,7 +149,7 @@ def count(args, site):
 def step(seen, t, args):
     out = {}
     for name, stage in sites(seen):
-        x, parts = shaped(seen[name], stage, args, name), stage.split(".")
+        x, parts = shaped(seen[name], stage, args, name, 1), stage.split(".")
         if stage == "decoder.logits":
             out[f"step.{t:04}.logits"] = x
         elif len(parts) == 3:
@@ -167,7 +168,8 @@ def towers(seen, args):
             if args.class_token == "last":
                 x = Stored(x.dtype, np.roll(x.bits, 1, axis=-2))
             if args.patches:
-                x = Stored(x.dtype, x.bits[..., blocks(args, x.shape[-2]), :])
+                x = x.reshape((-1, x.shape[-1]))
+                x = common.part(x, blocks(args, len(x.bits)))
             out[f"vision.{int(m[1]):02}.out"] = x
     return out
 

@@ -61,7 +61,7 @@ def load(args):
     stages = {}
     for stage, steps in pieces.items():
         stages |= split(stage, steps, rows, args.padded)
-    return stages
+    return stages | common.generated([], stages)
 
 
 def parsed(dims, stage):

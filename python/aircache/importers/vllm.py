@@ -84,6 +84,8 @@ def load(args):
                 row = turned_heads(rows, stage, args) if m[2] in ("query", "key", "value") else rows
                 at = (slice(None), 0) if m[2] in ("query", "key", "value") else 0
                 stages[f"step.{t:04}.{m[1]}.{m[2]}"] = common.part(row, at)
+    if steps and all("input_ids" in seen for seen in steps):
+        stages |= common.generated([int(seen["input_ids"].values().reshape(-1)[0]) for seen in steps], stages)
     return stages
 
 
