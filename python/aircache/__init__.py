@@ -1,6 +1,7 @@
 """aircache: which number of a vision-language model is wrong, and which is only rounded.
 
     import aircache
+    aircache.kernel("attention", q=q, k=k, v=v, causal=True, out=out)
     aircache.assert_honest({"decoder.02.mix": mix}, golden="golden.safetensors")
     aircache.assert_honest("candidate.safetensors", model=DIR, image="page.png", prompt="What is the total?")
 
@@ -11,10 +12,11 @@
 from .arrays import round_bf16
 from .bundle import Bundle, read
 from .errors import Error, LayoutError
+from .kernels import check_kernel, kernel
 from .recording import compress, record
 from .verdict import StageVerdict, Verdict, assert_honest, check
 
 __all__ = [
-    "Bundle", "Error", "LayoutError", "StageVerdict", "Verdict", "assert_honest", "check", "compress", "read", "record",
-    "round_bf16",
+    "Bundle", "Error", "LayoutError", "StageVerdict", "Verdict", "assert_honest", "check", "check_kernel",
+    "compress", "kernel", "read", "record", "round_bf16",
 ]  # fmt: skip

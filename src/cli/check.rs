@@ -41,7 +41,7 @@ pub struct Args {
     #[command(flatten)]
     ask: Ask,
     /// Judges one kernel from a file of its arrays: attention, norm, linear, rotary, softmax, topk
-    #[arg(long, value_name = "NAME", value_parser = golden::KERNELS, conflicts_with_all = ["model", "image", "prompt"])]
+    #[arg(long, value_name = "NAME", value_parser = golden::KERNELS, conflicts_with_all = ["model", "image", "video", "prompt", "system", "sample"])]
     kernel: Option<String>,
     /// Anything that is not judged, or is no stage, is a failure as well
     #[arg(long)]

@@ -192,6 +192,19 @@ impl Rotary {
     }
 }
 
+impl Rotary {
+    /// Angles that are formed in f64: position · θ^(−2i/d).
+    fn exact<T: Real>(&self) -> Angles<T> {
+        let angle = |row: usize, i: usize| {
+            let exponent = -2.0 * i as f64 / self.width as f64;
+            self.positions[row % self.positions.len()] as f64 * libm::pow(self.theta, exponent)
+        };
+        let table =
+            |f: fn(f64) -> f64| Array2::from_shape_fn((self.rows, self.width / 2), |(row, i)| T::of(f(angle(row, i))));
+        Angles { cos: table(libm::cos), sin: table(libm::sin) }
+    }
+}
+
 impl Kernel for Rotary {
     const LIKE: &'static str = ROWS;
     fn judged(&self) -> Vec<usize> {
@@ -203,10 +216,18 @@ impl Kernel for Rotary {
     }
     fn run<T: Real>(&self, grid: Grid, way: Way) -> Vec<T> {
         let n = self.positions.len();
-        let frequencies = inverse_frequencies(self.theta, self.width);
         // A fused kernel keeps angles and products in full width.
         let inner = if way.fused { Grid::Native } else { grid };
-        let angles = Angles::new(self.rows, &frequencies, |row, _| self.positions[row % n], inner);
+        let angles = match way.fused || T::NAME == f64::NAME {
+            true => self.exact(),
+            false => {
+                let mut frequencies = inverse_frequencies(self.theta, self.width);
+                if way.in_order {
+                    frequencies.iter_mut().for_each(|f| *f = f.next_up());
+                }
+                Angles::new(self.rows, &frequencies, |row, _| self.positions[row % n], inner)
+            }
+        };
         let mut x: Array2<T> = matrix(&self.x, self.rows, self.width);
         angles.rotate(x.view_mut(), self.width, inner);
         stored(x, grid)

@@ -21,16 +21,14 @@ pub(super) fn judge(arrays: &Arrays<'_>) -> Result<StageVerdict> {
     let out: Vec<i64> = out.into_iter().collect();
     let mut tied = false;
     for (row, (x, places)) in x.chunks_exact(n).zip(out.chunks_exact(k)).enumerate() {
-        let fail = |column: usize, words: String| {
-            Ok(StageVerdict::plain("out", Outcome::Fail, format!("row {row}: {words}")).at(vec![row, column], 0.0, 0.0))
-        };
+        let fail = |words: String| Ok(StageVerdict::plain("out", Outcome::Fail, format!("row {row}: {words}")));
         let mut chosen = vec![false; n];
-        for (i, &place) in places.iter().enumerate() {
+        for &place in places {
             let Some(at) = usize::try_from(place).ok().filter(|&at| at < n) else {
-                return fail(i, format!("place {place} of {n}"));
+                return fail(format!("place {place} of {n}"));
             };
             if std::mem::replace(&mut chosen[at], true) {
-                return fail(i, format!("place {place} twice"));
+                return fail(format!("place {place} twice"));
             }
         }
         let least = places.iter().map(|&at| x[at as usize]).fold(f64::INFINITY, f64::min);
