@@ -12,6 +12,7 @@ from aircache.transformers import Recorder, ask, load, record  # noqa: E402
 
 GOLDENS = Path(__file__).parents[2] / "tests/golden"
 TOYS = {"llava_onevision": "llava/shrink-anyres-max-2", "qwen2_vl": "qwen2_vl/hub-bf16", "internvl": "internvl/qwen2-bf16"}
+DEMO = Path(__file__).parents[2] / "src/demo"
 
 
 @pytest.fixture(scope="module", params=TOYS)
@@ -49,6 +50,14 @@ def test_every_stage_is_recorded_and_passes(toy, kind, attention, how, tmp_path)
 
 def how_of(how):
     return {k: v for k, v in how.items() if k == "retain"}
+
+
+def test_every_stage_of_the_demo_model_passes():
+    image, question = DEMO / "samples/01.png", "What does the text say?"
+    inputs, rendered = ask(str(DEMO / "model"), [str(image)], question)
+    bundle = record(load(str(DEMO / "model"), "bf16", "sdpa", "cpu"), inputs, tokens=4, retain="0.3", prompt=rendered)
+    verdict = aircache.assert_honest(bundle, model="demo", image=image, prompt=question)
+    assert {s.verdict for s in verdict.stages} <= {"pass", "admissible"} and len(verdict.stages) == len(bundle)
 
 
 def test_generate_of_transformers_can_be_recorded(toy):

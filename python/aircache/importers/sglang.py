@@ -150,7 +150,7 @@ def rows_first(value, names, stage):
     keep = [i for i, name in enumerate(names) if name != "1"]
     value, names = value.reshape([value.shape[i] for i in keep]), [names[i] for i in keep]
     if "b" in names and "s" in names:
-        b, s = names.index("b"), names.index("s")
+        b = names.index("b")
         if value.shape[b] != 1:
             raise LayoutError(message(stage, "a batch of 1", value.shape[b], "one bundle holds one sequence"))
         value, names = value.reshape(value.shape[:b] + value.shape[b + 1 :]), [n for n in names if n != "b"]

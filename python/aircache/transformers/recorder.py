@@ -60,11 +60,13 @@ class Recorder:
 
     # --- hooks --------------------------------------------------------------------------------------------------------
 
+    # torch.compile would trace what a hook does: hooks stay outside of its graphs.
     def after(self, module, call):
-        self.undo.append(module.register_forward_hook(lambda m, args, out: call(first(out))).remove)
+        hook = torch.compiler.disable(lambda m, args, out: call(first(out)))
+        self.undo.append(module.register_forward_hook(hook).remove)
 
     def before(self, module, call):
-        hook = lambda m, args, kwargs: call(*args, **kwargs)
+        hook = torch.compiler.disable(lambda m, args, kwargs: call(*args, **kwargs))
         self.undo.append(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
 
     def replace(self, holder, name, value):
@@ -105,6 +107,7 @@ class Recorder:
             return
         packs = getattr(model.model, parts.pack)
 
+        @torch.compiler.disable(recursive=False)
         def pack(*args, **kwargs):
             rows, counts = packs(*args, **kwargs)
             self.put("projector.out", torch.cat(list(rows), 0))
@@ -112,7 +115,6 @@ class Recorder:
 
         self.replace(model.model, parts.pack, pack)
 
-    @torch.compiler.disable
     def reads(self, input_ids=None, *args, position_ids=None, inputs_embeds=None, **kwargs):
         """The decoder is about to read rows: a piece of the prompt, or the token of a step."""
         if not self.in_prefill:
@@ -147,6 +149,7 @@ class Recorder:
             self.put("decoder.embed", x[0])
 
     def rotary(self, rotate):
+        @torch.compiler.disable(recursive=False)
         def rotated(*args, **kwargs):
             q, k = rotate(*args, **kwargs)
             if self.layer is not None:
@@ -156,6 +159,7 @@ class Recorder:
         return rotated
 
     def cached(self, update):
+        @torch.compiler.disable(recursive=False)
         def updated(cache, keys, values, layer_idx, *args, **kwargs):
             if self.layer is not None:
                 self.of_layer(layer_idx, "key", keys[0].transpose(0, 1))
@@ -164,13 +168,11 @@ class Recorder:
 
         return updated
 
-    @torch.compiler.disable
     def normed(self, x):
         if self.in_prefill:
             self.put("decoder.norm", x[0])
             self.seen += x.shape[1]
 
-    @torch.compiler.disable
     def logits(self, x):
         if not self.in_prefill:
             # The prompt is read, and no token was fed: these are the prompt's own.
