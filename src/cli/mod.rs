@@ -26,6 +26,7 @@ pub mod compress;
 pub mod eval;
 pub mod eviction;
 pub mod explain;
+pub mod import;
 pub mod inspect;
 pub mod inspect_input;
 pub mod manual;

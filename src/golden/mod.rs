@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! judge, replay            on top: the verdict by a golden, and by the candidate's own inputs
+//! kernel                   one kernel by itself, from a file of arrays, without a model
 //! kinds                    how a stage is judged: numbers, integers, windows, kept sets, copies, tokens
 //! case, eviction           what is compared; the eviction that cache and steps follow from
 //! ground, held             which stages a bundle's own values reach; which rows its cache shows
@@ -33,6 +34,7 @@ mod ground;
 mod held;
 mod images;
 mod judge;
+mod kernel;
 mod kinds;
 mod map;
 mod measure;
@@ -55,6 +57,7 @@ pub use compress::compress;
 #[cfg(feature = "lapack")]
 pub(crate) use compress::roles;
 pub use judge::check;
+pub use kernel::{KERNELS, kernel};
 pub use record::{Recorded, Recording, record};
 pub use recorder::Recorder;
 pub use replay::{replay, replayed_pixels};

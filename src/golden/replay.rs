@@ -1,6 +1,7 @@
 //! Replay: recomputes every stage in f64 from the candidate's own inputs, with the noise of honest computations in its
 //! type from the same inputs. The result is then judged like any golden.
 
+use super::arranged::Known;
 use super::case::Case;
 use super::given::{Decided, Sizes, Values as Given};
 use super::ground::Ground;
@@ -8,7 +9,6 @@ use super::recorder::Recorder;
 use super::rerun::{Rerun, Sink};
 use super::said::{policy, precision};
 use super::verdict::Verdict;
-use super::arranged::Known;
 use super::{Bundle, BundleWriter, Selection, arc, arranged, drift, images, noise, stages, weights};
 use crate::cache::Cache;
 use crate::error::{Error, Result, ensure};

@@ -27,7 +27,7 @@ mod stream;
 mod vector;
 
 pub use activation::{activate, store};
-pub use attention::{Stores, Visible, attention, attention_over, scale, tf32};
+pub use attention::{Stores, Visible, attention, attention_over, scale, tf32, truncated};
 pub use cached::{HeadView, HeadViews, key_at, push_key};
 pub use in_order::{layer_norm_in_order, linear_in_order, rms_norm_in_order};
 pub use linear::linear;

@@ -12,5 +12,6 @@ mod ch06_decoder;
 mod ch07_cache;
 mod ch08_aircache;
 mod ch09_policies;
+mod ch10_kernels;
 #[cfg(feature = "input")]
 mod ch10_verdicts;

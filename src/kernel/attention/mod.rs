@@ -18,6 +18,7 @@ mod outer;
 mod rows;
 mod stores;
 
+pub use rows::truncated;
 pub use stores::{Stores, scale, tf32};
 
 use super::cached::{HeadView, HeadViews};

@@ -111,9 +111,9 @@ fn three(a: (f64, f64), b: (f64, f64)) -> f64 {
     a.1 * b.0 + a.0 * b.1 + a.0 * b.0
 }
 
-/// The f32 number next to x towards zero.
+/// The f32 number next to x towards zero, which a tensor core keeps of a sum. Spec: R10.7
 #[inline(always)]
-fn truncated(x: f64) -> f64 {
+pub fn truncated(x: f64) -> f64 {
     let near = x as f32;
     let beyond = near.is_finite() && f64::from(near).abs() > x.abs();
     f64::from(if beyond { f32::from_bits(near.to_bits() - 1) } else { near })
