@@ -34,7 +34,7 @@ pub use linear::linear;
 pub use matrix::{Elements, MatrixView};
 pub use norm::{layer_norm, rms_norm};
 pub use patch::patches;
-pub use rotary::{Angles, inverse_frequencies};
+pub use rotary::{Angles, divided_frequencies, inverse_frequencies};
 pub use scratch::recycle;
 pub use softmax::softmax;
 pub(crate) use softmax::weights;

@@ -27,7 +27,20 @@ pub fn inverse_frequencies(theta: f64, head_dim: usize) -> Vec<f32> {
     (0..head_dim / 2).map(|i| 1.0 / (libm::pow(theta, exponent(i) as f64) as f32)).collect()
 }
 
+/// The frequencies 1 / (factor_i · θ^(2i/d_h)), i < d_h/2: exponent, power, product and reciprocal each rounded to f32.
+/// Spec: E6.15
+pub fn divided_frequencies(theta: f64, factors: &[f64]) -> Vec<f32> {
+    let power = |i: usize| libm::pow(theta, f64::from((2 * i) as f32 / (2 * factors.len()) as f32)) as f32;
+    factors.iter().enumerate().map(|(i, &factor)| 1.0 / (factor as f32 * power(i))).collect()
+}
+
 impl<T: Real> Angles<T> {
+    /// The same cosines and sines times s, stored in `grid`. Spec: E6.15, R6.15
+    pub fn scaled(self, s: f64, grid: Grid) -> Self {
+        let times = |table: Array2<T>| table.mapv_into(|v| grid.round(v * T::of(s)));
+        Angles { cos: times(self.cos), sin: times(self.sin) }
+    }
+
     /// The angles position(row, i) · frequency_i, rounded to f32; their cosine and sine, stored in `grid` (R3.12).
     ///
     /// `position(row, i)` is the position that rotates dimension i of the row. It depends on i only in M-RoPE.

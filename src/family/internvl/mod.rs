@@ -56,7 +56,7 @@ impl Family for InternVlConfig {
             video_token: None,
             names: match (&self.template, self.text.projections) {
                 (None, _) => names::transformers,
-                (Some(_), Projections::Apart) => names::own,
+                (Some(_), Projections::Apart | Projections::Stacked) => names::own,
                 (Some(_), Projections::Grouped) => names::own_internlm2,
             },
             pixels: PixelLayout::Tiles(image),
