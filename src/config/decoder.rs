@@ -102,7 +102,11 @@ impl DecoderConfig {
             format!("a divisor of hidden_size {hidden}"),
             heads
         );
-        let head_dim = if explicit { scope.size("head_dim", default.head_dim.unwrap_or(0), (1, 1 << 16))? } else { hidden / heads };
+        let head_dim = if explicit {
+            scope.size("head_dim", default.head_dim.unwrap_or(0), (1, 1 << 16))?
+        } else {
+            hidden / heads
+        };
         let at = scope.at(if explicit { "head_dim" } else { "num_attention_heads" });
         ensure!(head_dim % 2 == 0, at, "an even head size (rotary positions turn pairs)", head_dim);
         let layers = scope.size("num_hidden_layers", default.layers, (1, 1024))?;

@@ -16,6 +16,7 @@ mod intern_vit;
 pub(crate) mod json;
 mod norm;
 mod projections;
+pub(crate) mod refused;
 mod rope;
 mod siglip;
 

@@ -56,12 +56,7 @@ impl Block {
             },
             out: linear("self_attn.o_proj", d, q, c.out_bias)?,
             mlp_norm: norm("post_attention_layernorm")?,
-            mlp: GatedMlp {
-                gate,
-                up,
-                down: linear("mlp.down_proj", d, mlp, false)?,
-                activation: c.activation,
-            },
+            mlp: GatedMlp { gate, up, down: linear("mlp.down_proj", d, mlp, false)?, activation: c.activation },
         })
     }
 

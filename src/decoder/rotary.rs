@@ -24,8 +24,11 @@ pub(super) struct Rotary {
 #[derive(Debug, Clone)]
 enum Scaled {
     Dynamic(Dynamic),
-    /// The frequencies of sequences of more rows than `trained`. Spec: E6.15
-    Long { frequencies: Vec<f32>, trained: usize },
+    /// The frequencies of sequences of more rows than `trained`. Spec: E6.15, C6.15a, A6.15
+    Long {
+        frequencies: Vec<f32>,
+        trained: usize,
+    },
 }
 
 /// Dynamic NTK scaling. Spec: E6.12
@@ -62,7 +65,12 @@ impl Rotary {
         let dynamic = |factor| Dynamic { theta: c.rope_theta, head_dim: c.head_dim, factor, trained: c.max_positions };
         let Some(LongRope { short, long, trained, scale }) = &c.long_rope else {
             let frequencies = inverse_frequencies(c.rope_theta, c.head_dim);
-            return Rotary { frequencies, axes: c.axes(), scaled: c.ntk.map(dynamic).map(Scaled::Dynamic), scale: None };
+            return Rotary {
+                frequencies,
+                axes: c.axes(),
+                scaled: c.ntk.map(dynamic).map(Scaled::Dynamic),
+                scale: None,
+            };
         };
         let by = |factors: &[f64]| divided_frequencies(c.rope_theta, factors);
         let scaled = Some(Scaled::Long { frequencies: by(long), trained: *trained });

@@ -31,7 +31,7 @@ impl Linear {
     }
 
     /// Loads several layers that one matrix holds: `name.weight`, [sum of `outputs`, inputs], first the rows of the first
-    /// layer, then the rows of the second, and so on. The rows stay in place. Spec: E6.16
+    /// layer, then the rows of the second, and so on. The rows stay in place. Spec: E6.16, C6.16a
     ///
     /// # Errors
     /// As [`load`](Self::load).

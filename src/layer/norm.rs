@@ -42,7 +42,7 @@ impl Norm {
         pass.norm(x, &self.weight, self.bias.as_deref(), self.eps)
     }
 
-    /// Norms every head of every row. x: [n, heads · width of the norm] → the same shape, stored. Spec: E6.14
+    /// Norms every head of every row. x: [n, heads · width of the norm] → the same shape, stored. Spec: E6.14, R6.14
     pub fn each_head<T: Real>(&self, pass: &Pass<'_, T>, x: Array2<T>) -> Array2<T> {
         let (dim, width, whole) = (x.dim(), self.weight.len(), "E6.14: whole heads");
         let heads = x.into_shape_with_order((dim.0 * dim.1 / width, width)).unwrap_or_else(|_| unreachable!("{whole}"));

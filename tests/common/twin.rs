@@ -101,7 +101,7 @@ impl Twin<'_> {
     ) -> Array2<T> {
         let (d, group) = (c.head_dim, c.heads / c.kv_heads);
         let length = (0..x.nrows()).map(|row| position(row, 0) + 1).max().unwrap_or(0);
-        let angles = Angles::new(x.nrows(), &frequencies(c, length as usize), position, self.grid);
+        let angles = angles(c, x.nrows(), length as usize, position, self.grid);
         let turned = |x: Array2<T>| {
             let mut turned = x.clone();
             for (row, mut to) in turned.outer_iter_mut().enumerate() {
@@ -357,8 +357,27 @@ impl Twin<'_> {
     }
 }
 
-/// The frequencies of a sequence of `length` rows. E3.12, E6.12
+/// The angles of a sequence of `length` rows. E3.12, E6.15
+fn angles<T: Real>(
+    c: &DecoderConfig,
+    rows: usize,
+    length: usize,
+    position: &dyn Fn(usize, usize) -> i64,
+    grid: Grid,
+) -> Angles<T> {
+    let Some(long) = &c.long_rope else { return Angles::new(rows, &frequencies(c, length), position, grid) };
+    let Angles { cos, sin } = Angles::<T>::new(rows, &frequencies(c, length), position, Grid::Native);
+    let times = |table: Array2<T>| table.mapv(|v| grid.round(v * T::of(long.scale)));
+    Angles { cos: times(cos), sin: times(sin) }
+}
+
+/// The frequencies of a sequence of `length` rows. E3.12, E6.12, E6.15
 pub fn frequencies(c: &DecoderConfig, length: usize) -> Vec<f32> {
+    if let Some(long) = &c.long_rope {
+        let factors = if length > long.trained { &long.long } else { &long.short };
+        let plain = |i: usize| libm::pow(c.rope_theta, f64::from((2 * i) as f32 / c.head_dim as f32)) as f32;
+        return factors.iter().enumerate().map(|(i, &factor)| 1.0 / (factor as f32 * plain(i))).collect();
+    }
     let Some(f) = c.ntk.filter(|_| length > c.max_positions) else {
         return inverse_frequencies(c.rope_theta, c.head_dim);
     };

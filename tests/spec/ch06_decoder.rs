@@ -2,6 +2,7 @@
 
 mod chunks;
 mod internlm2;
+mod later;
 mod mrope;
 
 use crate::common::demo::{DEMO, feed, rows};
