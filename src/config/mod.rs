@@ -16,6 +16,8 @@ mod intern_vit;
 pub(crate) mod json;
 mod norm;
 mod projections;
+pub(crate) mod refused;
+mod rope;
 mod siglip;
 
 pub use activation::Activation;
@@ -24,4 +26,5 @@ pub use generation::GenerationConfig;
 pub use intern_vit::InternVitConfig;
 pub use norm::NormKind;
 pub use projections::Projections;
+pub use rope::LongRope;
 pub use siglip::SiglipConfig;

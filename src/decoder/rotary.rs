@@ -1,7 +1,7 @@
-//! The rotary angles of a batch of rows: which position each frequency uses, and how dynamic NTK scaling changes the
-//! frequencies with the length of a sequence.
+//! The rotary angles of a batch of rows: which position each frequency uses, and how the frequencies change with the
+//! length of a sequence (dynamic NTK scaling, long rope).
 
-use crate::config::DecoderConfig;
+use crate::config::{DecoderConfig, LongRope};
 use crate::input::Positions;
 use crate::kernel::{Angles, Frequencies};
 use crate::num::Real;
@@ -15,7 +15,21 @@ pub(super) struct Rotary {
     frequencies: Frequencies,
     /// The index of the row's position that each frequency uses. It is 0 without M-RoPE (E6.10).
     axes: Vec<usize>,
-    scaled: Option<Dynamic>,
+    /// The frequencies of long sequences.
+    scaled: Option<Scaled>,
+    /// s: the scale of cosines and sines, in long rope.
+    scale: Option<f64>,
+}
+
+/// How the frequencies of a long sequence differ.
+#[derive(Debug, Clone)]
+enum Scaled {
+    Dynamic(Dynamic),
+    /// The frequencies of sequences of more rows than `trained`. Spec: E6.15, C6.15a, A6.15
+    Long {
+        frequencies: Frequencies,
+        trained: usize,
+    },
 }
 
 /// Dynamic NTK scaling. Spec: E6.12
@@ -37,22 +51,38 @@ impl Dynamic {
     }
 }
 
+impl Scaled {
+    /// The frequencies of a sequence of `length` rows, if the length changes them.
+    fn frequencies(&self, length: usize) -> Option<Cow<'_, Frequencies>> {
+        match self {
+            Scaled::Dynamic(scaled) => (length > scaled.trained).then(|| Cow::Owned(scaled.frequencies(length))),
+            Scaled::Long { frequencies, trained } => (length > *trained).then_some(Cow::Borrowed(frequencies)),
+        }
+    }
+}
+
 impl Rotary {
     pub fn new(c: &DecoderConfig) -> Rotary {
         let dynamic = |factor| Dynamic { theta: c.rope_theta, head_dim: c.head_dim, factor, trained: c.max_positions };
-        Rotary { frequencies: Frequencies::new(c.rope_theta, c.head_dim), axes: c.axes(), scaled: c.ntk.map(dynamic) }
+        let of = |theta| Frequencies::new(theta, c.head_dim);
+        let Some(LongRope { short, long, trained, scale }) = &c.long_rope else {
+            let scaled = c.ntk.map(dynamic).map(Scaled::Dynamic);
+            return Rotary { frequencies: of(c.rope_theta), axes: c.axes(), scaled, scale: None };
+        };
+        let by = |factors: &[f64]| of(c.rope_theta).divided(factors);
+        let scaled = Some(Scaled::Long { frequencies: by(long), trained: *trained });
+        Rotary { frequencies: by(short), axes: c.axes(), scaled, scale: Some(*scale) }
     }
 
     /// The frequencies of a sequence. If the sequence is longer than the model was trained for (C6.12a), they depend on
     /// its own length (C6.12b).
     fn frequencies(&self, length: i64) -> Cow<'_, Frequencies> {
-        let length = length.max(0) as usize;
-        let scaled = self.scaled.filter(|scaled| length > scaled.trained);
-        scaled.map_or(Cow::Borrowed(&self.frequencies), |scaled| Cow::Owned(scaled.frequencies(length)))
+        let scaled = self.scaled.as_ref().and_then(|scaled| scaled.frequencies(length.max(0) as usize));
+        scaled.unwrap_or(Cow::Borrowed(&self.frequencies))
     }
 
     /// The angles of rows at `positions`. sequences: the number of rows of each sequence, and 1 + the sequence's
-    /// largest position, which is its length. Spec: E3.12, E6.10, E6.12
+    /// largest position, which is its length. Spec: E3.12, E6.10, E6.12, E6.15
     pub fn angles<T: Real>(
         &self,
         pass: &Pass<'_, T>,
@@ -62,7 +92,7 @@ impl Rotary {
         let (mut first, pairs) = (0, self.frequencies.len());
         let of = |first: usize, rows: usize, length: i64| {
             let at = |row, i: usize| (i, positions.at(first + row, self.axes[i]));
-            pass.angles((rows, pairs), &self.frequencies(length), at, pass.grid)
+            pass.angles((rows, pairs), &self.frequencies(length), at, self.scale, pass.grid)
         };
         let each = sequences.map(|(rows, length)| {
             first += rows;

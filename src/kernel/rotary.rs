@@ -43,6 +43,8 @@ pub struct Frequencies {
     rounded: Vec<f32>,
     /// f_1, from which a chain computes all frequencies.
     step: f32,
+    /// What the frequencies were divided by.
+    factors: Option<Vec<f32>>,
 }
 
 /// The frequencies 1 / θ^(2i/d_h), i < d_h/2, as transformers computes them: exponent, power and reciprocal each
@@ -61,7 +63,16 @@ impl Frequencies {
     pub fn new(theta: f64, head_dim: usize) -> Self {
         let exact = (0..head_dim / 2).map(|i| libm::pow(theta, -((2 * i) as f64) / head_dim as f64)).collect();
         let step = libm::pow(theta, -2.0 / head_dim as f64) as f32;
-        Frequencies { theta, head_dim, exact, rounded: inverse_frequencies(theta, head_dim), step }
+        Frequencies { theta, head_dim, exact, rounded: inverse_frequencies(theta, head_dim), step, factors: None }
+    }
+
+    /// Each frequency divided by its factor, as long rope has it. Spec: E6.15
+    pub fn divided(self, factors: &[f64]) -> Self {
+        let exact = self.exact.iter().zip(factors).map(|(f, factor)| f / factor).collect();
+        let power = |i: usize| libm::pow(self.theta, f64::from((2 * i) as f32 / self.head_dim as f32)) as f32;
+        let factors: Vec<f32> = factors.iter().map(|&factor| factor as f32).collect();
+        let rounded = factors.iter().enumerate().map(|(i, factor)| 1.0 / (factor * power(i))).collect();
+        Frequencies { exact, rounded, factors: Some(factors), ..self }
     }
 
     /// The number of frequencies.
@@ -75,7 +86,10 @@ impl Frequencies {
         match turn {
             Turn::Exact => position as f64 * self.exact[i],
             Turn::Rounded => f64::from(position as f32 * self.rounded[i]),
-            Turn::Chain => f64::from((0..i).fold(position as f32, |angle, _| angle * self.step)),
+            Turn::Chain => {
+                let angle = (0..i).fold(position as f32, |angle, _| angle * self.step);
+                f64::from(self.factors.as_ref().map_or(angle, |factors| angle / factors[i]))
+            }
         }
     }
 
@@ -88,6 +102,12 @@ impl Frequencies {
 }
 
 impl<T: Real> Angles<T> {
+    /// The same cosines and sines times s, stored in `grid`. Spec: E6.15, R6.15
+    pub fn scaled(self, s: f64, grid: Grid) -> Self {
+        let times = |table: Array2<T>| table.mapv_into(|v| grid.round(v * T::of(s)));
+        Angles { cos: times(self.cos), sin: times(self.sin) }
+    }
+
     /// The cosine and sine of the angles of all rows, stored in `grid` (R3.12).
     ///
     /// `at(row, i)` is the frequency and the position that rotate pair i of the row. The position depends on i only in

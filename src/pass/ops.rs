@@ -92,17 +92,22 @@ impl<T: Real> Pass<'_, T> {
         x
     }
 
-    /// The cosine and sine of rotary angles, stored in `grid`; the arguments are those of [`Angles::new`].
-    /// Spec: E3.12, R3.12
+    /// The cosine and sine of rotary angles, times `scale` in long rope, stored in `grid`; the other arguments are those of
+    /// [`Angles::new`]. Spec: E3.12, E6.15, R3.12, R6.15
     pub fn angles(
         &self,
         shape: (usize, usize),
         frequencies: &Frequencies,
         at: impl Fn(usize, usize) -> (usize, i64),
+        scale: Option<f64>,
         grid: Grid,
     ) -> Angles<T> {
         let grid = if self.way.rotation == Rotation::Once { Grid::Native } else { grid };
-        Angles::new(shape, frequencies, at, self.way.turn.unwrap_or(Turn::of::<T>()), grid)
+        let turn = self.way.turn.unwrap_or(Turn::of::<T>());
+        match scale {
+            None => Angles::new(shape, frequencies, at, turn, grid),
+            Some(scale) => Angles::new(shape, frequencies, at, turn, Grid::Native).scaled(scale, grid),
+        }
     }
 
     /// Rotates every head of x by the angles of its row; products and sums are stored. x: [n, heads · d_h] → the same.

@@ -101,8 +101,7 @@ impl Twin<'_> {
     ) -> Array2<T> {
         let (d, group) = (c.head_dim, c.heads / c.kv_heads);
         let length = (0..x.nrows()).map(|row| position(row, 0) + 1).max().unwrap_or(0);
-        let (f, at) = (frequencies(c, length as usize), |row, i| (i, position(row, i)));
-        let angles = Angles::new((x.nrows(), d / 2), &f, at, Turn::of::<T>(), self.grid);
+        let angles = angles(c, x.nrows(), length as usize, position, self.grid);
         let turned = |x: Array2<T>| {
             let mut turned = x.clone();
             for (row, mut to) in turned.outer_iter_mut().enumerate() {
@@ -116,13 +115,24 @@ impl Twin<'_> {
         for layer in 0..c.layers {
             let at = |part: &str| format!("decoder.layers.{layer}.{part}");
             let h = self.rms_norm(&x, &at("input_layernorm.weight"), c.norm_eps); // E6.2
-            let part = |one: &str, heads: usize, rows: &dyn Fn(usize) -> usize| match c.projections {
+            let fused = "self_attn.qkv_proj";
+            let part = |one: &str, first: usize, heads: usize, rows: &dyn Fn(usize) -> usize| match c.projections {
                 Projections::Apart => self.linear(&h, &at(one), heads * d, c.qkv_bias),
-                Projections::Grouped => self.rows_of(&h, &at("self_attn.qkv_proj"), c, heads, rows), // E6.13
+                Projections::Grouped => self.rows_of(&h, &at(fused), c, heads, rows), // E6.13
+                Projections::Stacked => self.rows_of(&h, &at(fused), c, heads, &|h| first + h), // E6.16
             };
-            let q = turned(part("self_attn.q_proj", c.heads, &|h| h / group * (group + 2) + h % group)); // E6.3
-            let k = turned(part("self_attn.k_proj", c.kv_heads, &|g| g * (group + 2) + group));
-            let v = part("self_attn.v_proj", c.kv_heads, &|g| g * (group + 2) + group + 1);
+            let normed = |x: Array2<T>, name: &str| match c.qk_norm {
+                true => {
+                    let heads = x.to_shape((x.len() / d, d)).unwrap().to_owned();
+                    self.rms_norm(&heads, &at(name), c.norm_eps).into_shape_with_order(x.dim()).unwrap() // E6.14
+                }
+                false => x,
+            };
+            let q = part("self_attn.q_proj", 0, c.heads, &|h| h / group * (group + 2) + h % group);
+            let k = part("self_attn.k_proj", c.heads, c.kv_heads, &|g| g * (group + 2) + group);
+            let v = part("self_attn.v_proj", c.heads + c.kv_heads, c.kv_heads, &|g| g * (group + 2) + group + 1);
+            let q = turned(normed(q, "self_attn.q_norm.weight")); // E6.3
+            let k = turned(normed(k, "self_attn.k_norm.weight"));
             let mut mix = Array2::from_elem(q.dim(), T::ZERO); // E6.4
             for row in 0..x.nrows() {
                 for g in 0..c.kv_heads {
@@ -139,9 +149,16 @@ impl Twin<'_> {
             }
             x = self.sum(&x, &self.linear(&mix, &at("self_attn.o_proj"), c.hidden, c.out_bias)); // E6.5
             let h = self.rms_norm(&x, &at("post_attention_layernorm.weight"), c.norm_eps); // E6.6
-            let mut product =
-                self.activate(&self.linear(&h, &at("mlp.gate_proj"), c.intermediate, false), c.activation);
-            product.zip_mut_with(&self.linear(&h, &at("mlp.up_proj"), c.intermediate, false), |g, &u| *g *= u);
+            let m = c.intermediate;
+            let [gate, up] = match c.projections {
+                Projections::Stacked => {
+                    let both = self.linear(&h, &at("mlp.gate_up_proj"), 2 * m, false); // E6.16
+                    [both.slice(s![.., ..m]).to_owned(), both.slice(s![.., m..]).to_owned()]
+                }
+                _ => ["mlp.gate_proj", "mlp.up_proj"].map(|part| self.linear(&h, &at(part), m, false)),
+            };
+            let mut product = self.activate(&gate, c.activation);
+            product.zip_mut_with(&up, |g, &u| *g *= u);
             x = self.sum(&x, &self.linear(&self.store(product), &at("mlp.down_proj"), c.hidden, false));
         }
         x
@@ -339,8 +356,28 @@ impl Twin<'_> {
     }
 }
 
-/// The frequencies of a sequence of `length` rows. E3.12, E6.12
+/// The angles of a sequence of `length` rows. E3.12, E6.15
+fn angles<T: Real>(
+    c: &DecoderConfig,
+    rows: usize,
+    length: usize,
+    position: &dyn Fn(usize, usize) -> i64,
+    grid: Grid,
+) -> Angles<T> {
+    let (shape, f, turn) = ((rows, c.head_dim / 2), frequencies(c, length), Turn::of::<T>());
+    let at = |row, i| (i, position(row, i));
+    let Some(long) = &c.long_rope else { return Angles::new(shape, &f, at, turn, grid) };
+    let Angles { cos, sin } = Angles::<T>::new(shape, &f, at, turn, Grid::Native);
+    let times = |table: Array2<T>| table.mapv(|v| grid.round(v * T::of(long.scale)));
+    Angles { cos: times(cos), sin: times(sin) }
+}
+
+/// The frequencies of a sequence of `length` rows. E3.12, E6.12, E6.15
 pub fn frequencies(c: &DecoderConfig, length: usize) -> Frequencies {
+    if let Some(long) = &c.long_rope {
+        let factors = if length > long.trained { &long.long } else { &long.short };
+        return Frequencies::new(c.rope_theta, c.head_dim).divided(factors);
+    }
     let Some(f) = c.ntk.filter(|_| length > c.max_positions) else {
         return Frequencies::new(c.rope_theta, c.head_dim);
     };

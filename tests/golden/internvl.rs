@@ -11,7 +11,7 @@ use ndarray::Axis;
 use std::path::Path;
 
 fn cases() -> Vec<Case> {
-    toys("internvl", 13)
+    toys("internvl", 16)
 }
 
 /// D4.6, E4.15–E4.17: ids, roles, positions, sizes and pixels are equal.

@@ -37,7 +37,7 @@ fn write(path: &Path, about: &[(&'static str, &str)], arrays: &[(&str, Vec<usize
             _ => file.put_f32(name, shape, values).unwrap(),
         }
     }
-    file.finish(about.iter().map(|&(key, value)| (key, value.to_string())).collect()).unwrap();
+    file.finish(about.iter().map(|&(key, value)| (key, value.to_string()))).unwrap();
 }
 
 fn outcome(verdict: &Verdict) -> Outcome {

@@ -58,12 +58,6 @@ pub fn own_internlm2(ours: &str) -> Vec<String> {
 }
 
 /// The names that InternVL checkpoints in transformers' form may use, in order of preference.
-///
-/// ```
-/// let names = aircache::family::internvl::names::transformers("vision.layers.3.out.weight");
-/// let theirs = "vision_tower.encoder.layer.3.attention.projection_layer.weight";
-/// assert_eq!(names, [theirs.to_string(), format!("model.{theirs}")]);
-/// ```
 pub fn transformers(ours: &str) -> Vec<String> {
     const DECODER: &[(&str, &[&str])] = &[
         ("decoder.", &["language_model.model.", "model.language_model."]),

@@ -80,7 +80,7 @@ impl Qwen2VlTower {
         let half = self.frequencies.len();
         // The rotation runs in full width, with full-width cosine and sine, and its result is stored once (R5.8).
         let axis = |row: usize, i: usize| (i % half, at[row][i / half]);
-        let angles = pass.angles((at.len(), 2 * half), &self.frequencies, axis, Grid::Native);
+        let angles = pass.angles((at.len(), 2 * half), &self.frequencies, axis, None, Grid::Native);
         let frames: Vec<usize> = grids.iter().flat_map(|&[t, h, w]| std::iter::repeat_n(h * w, t)).collect();
         for (i, layer) in self.layers.iter().enumerate() {
             x = layer.forward(pass, x, &frames, Some(&angles)); // E5.8, E5.9, C5.9a
