@@ -30,6 +30,8 @@ const ASIDES: [Aside; 9] = [
 
 /// The drift of the other honest ways counts this many times. Spec: T10.3
 const HABIT: f64 = 2.0;
+/// The drift of the other honest ways along the activations counts this many times. Spec: E10.10
+const BEND: f64 = 1.25;
 /// The drift of another way counts as far as it is larger than this many of its standard errors. Spec: E10.10
 const BY_CHANCE: f64 = 2.0;
 /// A drift is a finding if it is at least this share of the noise: for all columns together, for one column.
@@ -272,7 +274,7 @@ pub(super) fn drifts(
     }
     for (stage, ways) in habits {
         let habit = ways.iter().map(|fits| together(fits) / SIX).fold(0.0, f64::max);
-        bent.entry(stage).and_modify(|drift| drift.ruler *= (HABIT * habit / DRIFT).max(1.0));
+        bent.entry(stage).and_modify(|drift| drift.ruler *= (BEND * habit / DRIFT).max(1.0));
     }
     for (stage, drift) in bent {
         if found.get(&stage).is_none_or(|known: &Drift| drift.ratio() > known.ratio()) {

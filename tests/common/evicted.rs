@@ -5,9 +5,10 @@ use super::flow::greedy;
 use aircache::generate::{self, Until};
 use aircache::golden::Bundle;
 use aircache::input::Prepared;
+use aircache::kernel::Turn;
 use aircache::model::Model;
 use aircache::num::Grid;
-use aircache::pass::Pass;
+use aircache::pass::{Pass, Way};
 use aircache::policy::{Budget, Plan, Policy, Scorer, preset};
 use ndarray::{ArrayD, Axis, s};
 
@@ -52,7 +53,8 @@ pub fn equal_the_twin(model: &Model, prompt: &Prepared, golden: Bundle, until: &
     let methods = twin.names("methods").into_iter().map(|name| (name.clone(), preset(&name).unwrap().policy, false));
     let all: Vec<(String, Policy, bool)> = variants.chain(methods).collect();
     let policies: Vec<Policy> = all.iter().map(|(_, p, _)| *p).collect();
-    let mut pass = Pass::<f64>::new(Grid::Native);
+    let way = Way { turn: Some(Turn::Rounded), ..Way::default() }; // the angles of transformers, which made the golden
+    let mut pass = Pass::<f64>::new(Grid::Native).by(way);
     let prefilled = generate::prefill(model, &mut pass, prompt, &policies).unwrap();
     for (name, policy, parts) in &all {
         let scorer = Scorer::new(policy, &prompt.roles).unwrap();

@@ -813,7 +813,7 @@ mod rotary {
                     }
                 }
                 let half = 0.5 * f.angle(Turn::Exact, 1, 0);
-                assert!(half > 100.0 * f.slack(position, 0), "{theta} {position}");
+                assert!(half > 40.0 * f.slack(position, 0), "{theta} {position}");
                 let i = d / 4;
                 assert!(apart(i, other.angle(Turn::Exact, position, i)) > 10.0 * f.slack(position, i), "{theta} {d}");
             }

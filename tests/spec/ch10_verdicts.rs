@@ -3,7 +3,7 @@
 use crate::common::lab::{self, Backend, Dump, Lab};
 use aircache::golden::{Bundle, BundleWriter, Outcome, Selection, Verdict, check, replay};
 use aircache::kernel::{HeadView, MatrixView};
-use aircache::kernel::{Stores, Visible, attention, linear, linear_in_order, push_key};
+use aircache::kernel::{Stores, Turn, Visible, attention, linear, linear_in_order, push_key};
 use aircache::model::Rounded;
 use aircache::num::Grid;
 use aircache::pass::Precision;
@@ -552,7 +552,20 @@ fn d10_3_noise_has_its_layout_and_is_small() {
 fn e10_1_noise_is_the_largest_over_the_ways() {
     let (lab, golden) = lab();
     let truth = golden.f64("decoder.03.out").unwrap();
-    let whole = ways().map(|way| {
+    let (way, once) = (Way::default(), Rotation::Once);
+    let stored = Way { bias_fused: true, rotation: once, gate_once: true, epilogue: true, ..way };
+    let exact = Way { fused: true, turn: Some(Turn::Exact), ..way };
+    let engine = Way { norm_once: true, turn: Some(Turn::Exact), fused: true, ..stored };
+    let all = [
+        way,
+        Way { norm_once: true, ..way },
+        Way { norm_once: true, rotation: Rotation::Tables, ..exact },
+        Way { in_order: true, bias_apart: true, scaled: true, turn: Some(Turn::Chain), ..way },
+        stored,
+        Way { wide: true, ..engine },
+        engine,
+    ];
+    let whole = all.map(|way| {
         let dump = lab.run(&lab.model, &lab.prompt, Precision::Bf16, &Backend { way, ..lab.backend() });
         (&dump.numbers["decoder.03.out"] - &truth).mapv(|e| e * e).mean().unwrap().sqrt()
     });
