@@ -21,7 +21,7 @@ use super::verdict::{StageVerdict, Verdict};
 use super::{Bundle, arc, precision};
 use crate::error::{Error, Result};
 use crate::num::{Grid, Real};
-use crate::pass::{Precision, Way};
+use crate::pass::{Pass, Precision};
 use arrays::{Arrays, Kernel};
 
 /// The kernels that [`kernel`] judges.
@@ -63,7 +63,7 @@ fn judge<K: Kernel>(kernel: &K, arrays: &Arrays<'_>, precision: Precision) -> Re
     let got = kernel.output(arrays)?;
     let shape = kernel.judged();
     let layout = Layout::of(K::LIKE, &shape);
-    let truth: Vec<f64> = kernel.run(Grid::Native, Way::default());
+    let truth: Vec<f64> = kernel.run(&Pass::new(Grid::Native));
     let slack = kernel.slack();
     let near = |to: &[f64]| {
         let mut truth = truth.clone();
@@ -73,7 +73,8 @@ fn judge<K: Kernel>(kernel: &K, arrays: &Arrays<'_>, precision: Precision) -> Re
     let kind = if precision == Precision::Truth { Precision::Fast } else { precision };
     let mut noise: Option<Errors> = None;
     for honest in ways(kind) {
-        let values: Vec<f64> = kernel.run::<f32>(kind.grid(), honest.way).into_iter().map(Real::to_f64).collect();
+        let pass = Pass::<f32>::new(kind.grid()).by(honest.way);
+        let values: Vec<f64> = kernel.run(&pass).into_iter().map(Real::to_f64).collect();
         let errors = Errors::of(layout, &near(&values), &values, noise.as_ref().map(|n| &n.scale[..]));
         match &mut noise {
             Some(noise) => noise.widen(&errors),
