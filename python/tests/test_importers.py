@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from aircache.importers import FORMATS, bundle, main, pt
 from conftest import SAMPLES, TOY
+from safetensors.numpy import save_file
 
 MODEL = TOY / "model"
 SITES = ("query", "key", "value", "mix", "out")
@@ -70,6 +71,25 @@ def test_other_layouts_of_a_paged_cache(sample, run, layout):
     assert all(np.array_equal(got[name], run[name]) for name in stages(("key", "value"), 0))
 
 
+def test_an_evicted_cache_has_another_length_in_each_layer(tmp_path, demo):
+    golden, size, tensors = aircache.read(demo), 8, {}
+    for layer in range(6):
+        positions = golden[f"cache.{layer:02}.positions"]
+        table = np.random.default_rng(layer).permutation(70)[: -(-len(positions) // size)]
+        kv = np.zeros((2, 70, size, 2, 32), np.float32)
+        for which, site in enumerate(("key", "value")):
+            entries = np.float32(golden[f"cache.{layer:02}.{site}"]).transpose(1, 0, 2)
+            for i, block in enumerate(table):
+                part = entries[i * size : (i + 1) * size]
+                kv[which, block, : len(part)] = part
+        tensors |= {f"layers.{layer}.kv": kv, f"positions.{layer}": positions, f"block_tables.{layer}": table}
+    save_file(tensors, tmp_path / "pools.safetensors")
+    got = bundle("paged", tmp_path / "pools.safetensors", input=demo, model="demo", block_size=size, evicted=True)
+    assert len({got[f"cache.{layer:02}.positions"].shape for layer in range(6)}) > 1
+    names = [f"cache.{layer:02}.{site}" for layer in range(6) for site in ("key", "value", "positions")]
+    assert all(np.array_equal(got[name], np.float32(golden[name]) if name.endswith(("key", "value")) else golden[name]) for name in names)
+
+
 WRONG = [  # format, path, options, what the message has to say
     ("sglang", None, {"map": MAPS[:1]}, None),  # fewer stages are no mistake
     ("sglang", None, {"map": MAPS}, "--padded"),
@@ -88,8 +108,7 @@ WRONG = [  # format, path, options, what the message has to say
     ("paged", None, {"block_size": 16, "layout": "HND"}, "--block-size or --layout"),
     ("paged", None, {"block_size": 16, "layout": "split"}, "five|layout|d_h/x"),
     ("paged", None, {"block_size": 16, "length": 60}, "4 blocks for 60 entries"),
-    ("paged", None, {"block_size": 16, "evicted": True}, "--length"),
-    ("paged", None, {"block_size": 16, "evicted": True, "length": 20}, "positions.0"),
+    ("paged", None, {"block_size": 16, "evicted": True}, "positions.0"),
 ]
 
 

@@ -52,6 +52,16 @@ def how_of(how):
     return {k: v for k, v in how.items() if k == "retain"}
 
 
+def test_a_compiled_model_is_recorded():
+    folder = GOLDENS / TOYS["llava_onevision"]
+    inputs, rendered = ask(str(folder / "model"), [str(folder / "image0.png")], "Read all text.")
+    model = load(str(folder / "model"), "f32", "sdpa", "cpu")
+    model.compile(backend="eager")  # hooks break graphs by any backend
+    bundle = record(model, inputs, tokens=3, prompt=rendered)
+    assert "vision.01.out" in bundle and "step.0001.01.query" in bundle
+    judged(bundle, folder)
+
+
 def test_every_stage_of_the_demo_model_passes():
     image, question = DEMO / "samples/01.png", "What does the text say?"
     inputs, rendered = ask(str(DEMO / "model"), [str(image)], question)

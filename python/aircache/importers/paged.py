@@ -1,7 +1,8 @@
 """Paged caches: blocks of entries, and a table that says which blocks a sequence has.
 
 The file (safetensors, or torch.save of a dict) holds, for each layer, `layers.L.key` and `layers.L.value`, or `layers.L.kv`
-with both; and `block_table`, [blocks of the sequence]. `--layout` names the axes of a pool of keys or values:
+with both; and `block_table`, [blocks of the sequence], or `block_tables.L` where layers differ. After an eviction, `positions.L`
+says where the entries stood. `--layout` names the axes of a pool of keys or values:
 
     NHD   [blocks, block size, G, d_h]       (vLLM with FlashAttention, SGLang)
     HND   [blocks, G, block size, d_h]       (FlashInfer, TensorRT-LLM)
@@ -32,31 +33,37 @@ def options(parser):
 def load(args):
     tensors = pt.load(args.path) if str(args.path).endswith((".pt", ".pth")) else read(args.path)
     get = tensors.stored if hasattr(tensors, "stored") else tensors.__getitem__
-    if "block_table" not in tensors:
-        raise Error(message(args.path, "a tensor block_table", ", ".join(list(tensors)[:4])))
-    table = get("block_table").values()
-    table = table[0] if table.ndim == 2 and table.shape[0] == 1 else table
-    if table.ndim != 1:
-        raise LayoutError(message("block_table", "[blocks] of one sequence", list(table.shape)))
     length = args.length or (None if args.evicted else len(common.ids(args)))
-    if length is None:
-        raise Error(message("--length", "the number of entries", "nothing", "an evicted cache is shorter than the prompt"))
     stages = {}
     for name in tensors:
         m = re.fullmatch(r"layers\.(\d+)\.(key|value|kv)", name)
         if not m:
             continue
         layer, what, pool = int(m[1]), m[2], get(name)
-        pools = both(pool, name) if what == "kv" else {what: pool}
-        for site, pool in pools.items():
-            where = f"{name} ({site})" if what == "kv" else name
-            part = "cache" if args.evicted else "decoder"
-            stages[f"{part}.{layer:02}.{site}"] = gathered(pool, table, length, args.block_size, args.layout, site, where)
         if args.evicted:
             if f"positions.{layer}" not in tensors:
                 raise Error(message(args.path, f"a tensor positions.{layer}", "none", "say where the kept entries stood"))
-            stages[f"cache.{layer:02}.positions"] = get(f"positions.{layer}").values()
+            positions = get(f"positions.{layer}").values()
+            length = positions.shape[-1]
+            stages[f"cache.{layer:02}.positions"] = positions
+        table = block_table(tensors, get, layer, args.path)
+        for site, pool in (both(pool, name) if what == "kv" else {what: pool}).items():
+            where = f"{name} ({site})" if what == "kv" else name
+            part = "cache" if args.evicted else "decoder"
+            stages[f"{part}.{layer:02}.{site}"] = gathered(pool, table, length, args.block_size, args.layout, site, where)
     return stages
+
+
+def block_table(tensors, get, layer, path):
+    """The blocks of the sequence in a layer."""
+    name = f"block_tables.{layer}" if f"block_tables.{layer}" in tensors else "block_table"
+    if name not in tensors:
+        raise Error(message(path, "a tensor block_table", ", ".join(list(tensors)[:4])))
+    table = get(name).values()
+    table = table[0] if table.ndim == 2 and table.shape[0] == 1 else table
+    if table.ndim != 1:
+        raise LayoutError(message(name, "[blocks] of one sequence", list(table.shape)))
+    return table
 
 
 def both(pool, name):

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result, ensure};
 use crate::golden::Bundle;
 use crate::num::{Grid, Real};
-use crate::pass::{Precision, Way};
+use crate::pass::{Pass, Precision};
 
 /// A kernel with its inputs.
 pub(super) trait Kernel {
@@ -11,8 +11,8 @@ pub(super) trait Kernel {
     const LIKE: &'static str;
     /// The shape of the output as it is computed and judged: [heads, rows, width], or [rows, width].
     fn judged(&self) -> Vec<usize>;
-    /// The output, row-major in that shape, by one way in one type.
-    fn run<T: Real>(&self, grid: Grid, way: Way) -> Vec<T>;
+    /// The output, row-major in that shape, as a pass computes it.
+    fn run<T: Real>(&self, pass: &Pass<'_, T>) -> Vec<T>;
     /// How far honest angles of rotated pairs may be from the truth's, [rows, width/2], in radians. Spec: D10.11
     fn slack(&self) -> Option<Vec<f64>> {
         None

@@ -2,9 +2,9 @@
 
 use super::arrays::{Arrays, Kernel, of};
 use crate::error::{Result, ensure};
-use crate::kernel::{tf32, truncated};
+use crate::kernel::{tf32, truncated, weights};
 use crate::num::{Grid, Real};
-use crate::pass::Way;
+use crate::pass::{Pass, Way};
 use rayon::prelude::*;
 
 /// The inputs. Leading axes are joined: a batch of B sequences is B·H query heads over B·G KV heads.
@@ -124,10 +124,11 @@ impl Kernel for Attention {
         Ok((0..got.len()).map(of).collect())
     }
 
-    fn run<T: Real>(&self, grid: Grid, way: Way) -> Vec<T> {
+    fn run<T: Real>(&self, pass: &Pass<'_, T>) -> Vec<T> {
         let Attention { heads, groups, n, m, d, d_v, .. } = *self;
         let (q, k, v): (Vec<T>, Vec<T>, Vec<T>) = (of(&self.q), of(&self.k), of(&self.v));
-        let mut out = vec![T::ZERO; heads * n * d_v];
+        let (mut out, row_of) =
+            (vec![T::ZERO; heads * n * d_v], Row { scale: T::of(self.scale), grid: pass.grid, way: pass.way });
         let each = heads / groups;
         out.par_chunks_mut(d_v).enumerate().for_each(|(i, out)| {
             let (h, row) = (i / n, i % n);
@@ -137,76 +138,80 @@ impl Kernel for Attention {
                 let one = if mask.len() == n * m { 0 } else { h };
                 &mask[(one * n + row) * m..][..seen]
             });
-            row_of(&q[i * d..][..d], (k, v), mask, T::of(self.scale), grid, way, out);
+            row_of.attend(&q[i * d..][..d], (k, v), mask, out);
         });
         out
     }
 }
 
-/// One query over its entries; stores as eager or fused kernels do (R3.5, R10.3), sums from one end or the other.
-fn row_of<T: Real>(q: &[T], (k, v): (&[T], &[T]), mask: Option<&[f64]>, scale: T, grid: Grid, way: Way, out: &mut [T]) {
-    let native = grid == Grid::Native;
-    let early = way.scaled || (native && way.fused);
-    let scaled: Vec<T> = match early {
-        true => q.iter().map(|&q| grid.round(q * grid.round(scale))).collect(),
-        false => q.to_vec(),
-    };
-    let mut p: Vec<T> = k
-        .chunks_exact(q.len())
-        .map(|k| match (native, way.fused) {
-            _ if early => grid.round(dot(&scaled, k, way.in_order)),
-            (true, true) => dot(&scaled, k, false),
-            (true, false) => dot(q, k, way.in_order) * scale,
-            (false, true) => dot(q, k, false) * scale,
-            (false, false) => grid.round(grid.round(dot(q, k, way.in_order)) * scale),
-        })
-        .collect();
-    if let Some(mask) = mask {
-        let add = |(s, &mask): (&mut T, &f64)| {
-            let sum = *s + T::of(mask);
-            *s = if way.fused { sum } else { grid.round(sum) };
-        };
-        p.iter_mut().zip(mask).for_each(add);
+/// How a row is computed: where it is stored, and in which order sums are formed. Spec: R3.5, R10.3, R10.7, R10.11
+struct Row<T> {
+    scale: T,
+    grid: Grid,
+    way: Way,
+}
+
+impl<T: Real> Row<T> {
+    /// One query over its entries. q: \[d\], k: [m, d], v: [m, d_v], mask: \[m\] → out: \[d_v\].
+    fn attend(&self, q: &[T], (k, v): (&[T], &[T]), mask: Option<&[f64]>, out: &mut [T]) {
+        let Row { scale, grid, way } = *self;
+        let native = grid == Grid::Native;
+        let scales_query = way.scaled || native && way.fused;
+        let q: Vec<T> = if scales_query { q.iter().map(|&q| grid.round(q * scale)).collect() } else { q.to_vec() };
+        let scale = if scales_query { T::ONE } else { scale };
+        let mut p: Vec<T> = k.chunks_exact(q.len()).map(|k| self.dot(&q, k)).collect();
+        let stored = |x: T| if way.fused { x } else { grid.round(x) };
+        p.iter_mut().for_each(|s| *s = stored(stored(*s) * scale));
+        if let Some(mask) = mask {
+            p.iter_mut().zip(mask).for_each(|(s, &mask)| *s = stored(*s + T::of(mask)));
+        }
+        let total = weights(&mut p);
+        let total = if total == T::ZERO { T::ONE } else { total }; // C3.2a
+        let late = native != way.fused;
+        match late {
+            true => grid.round_all(&mut p),
+            false => p.iter_mut().for_each(|p| *p = grid.round(*p / total)),
+        }
+        self.mix(&p, v, out);
+        if late {
+            out.iter_mut().for_each(|o| *o = *o / total);
+        }
+        grid.round_all(out);
     }
-    let total = crate::kernel::weights(&mut p);
-    let total = if total == T::ZERO { T::ONE } else { total }; // C3.2a
-    let late = native != way.fused;
-    match late {
-        true => grid.round_all(&mut p),
-        false => p.iter_mut().for_each(|p| *p = grid.round(*p / total)),
-    }
-    if native && way.in_order {
-        // A tensor core adds 8 products, truncates its sum, and keeps 64 entries in its accumulator (R10.7).
-        for (p, v) in p.chunks(64).zip(v.chunks(64 * out.len())) {
-            let mut sums = vec![0.0; out.len()];
-            for (p, v) in p.chunks(8).zip(v.chunks(8 * out.len())) {
-                for (p, v) in p.iter().zip(v.chunks(out.len())) {
+
+    /// Σ p·v; in order, as a tensor core computes it: it keeps 64 entries, and truncates after every eight.
+    fn mix(&self, p: &[T], v: &[T], out: &mut [T]) {
+        let width = out.len();
+        if !self.way.in_order {
+            let add = |(&p, v): (&T, &[T])| out.iter_mut().zip(v).for_each(|(o, &v)| *o = p.mul_add(v, *o));
+            return p.iter().zip(v.chunks_exact(width)).for_each(add);
+        }
+        for (p, v) in p.chunks(64).zip(v.chunks(64 * width)) {
+            let mut sums = vec![0.0; width];
+            for (p, v) in p.chunks(8).zip(v.chunks(8 * width)) {
+                for (p, v) in p.iter().zip(v.chunks_exact(width)) {
                     sums.iter_mut().zip(v).for_each(|(sum, v)| *sum += p.to_f64() * v.to_f64());
                 }
                 sums.iter_mut().for_each(|sum| *sum = truncated(*sum));
             }
             out.iter_mut().zip(sums).for_each(|(o, sum)| *o += T::of(sum));
         }
-    } else {
-        for (&p, v) in p.iter().zip(v.chunks(out.len())) {
-            out.iter_mut().zip(v).for_each(|(o, &v)| *o = p.mul_add(v, *o));
-        }
     }
-    if late {
-        out.iter_mut().for_each(|o| *o = *o / total);
-    }
-    grid.round_all(out);
-}
 
-/// Σ q·k; `split`: from the last product to the first, each from three products of TF32 (R10.7) in full width.
-fn dot<T: Real>(q: &[T], k: &[T], split: bool) -> T {
-    if !split {
-        return q.iter().zip(k).fold(T::ZERO, |sum, (&q, &k)| q.mul_add(k, sum));
+    /// Σ q·k; in order, as a tensor core computes it: products of three of TF32, and a truncated sum of every eight.
+    fn dot(&self, q: &[T], k: &[T]) -> T {
+        if !self.way.in_order {
+            return q.iter().zip(k).fold(T::ZERO, |sum, (&q, &k)| q.mul_add(k, sum));
+        }
+        let halves = |x: T| {
+            let high = tf32(x.to_f32());
+            (f64::from(high), f64::from(tf32(x.to_f32() - high)))
+        };
+        let three = |(&q, &k): (&T, &T)| {
+            let ((q, q_low), (k, k_low)) = (halves(q), halves(k));
+            q_low * k + q * k_low + q * k
+        };
+        let eight = |sum: f64, (q, k): (&[T], &[T])| truncated(sum + q.iter().zip(k).map(three).sum::<f64>());
+        T::of(q.chunks(8).zip(k.chunks(8)).fold(0.0, eight))
     }
-    q.iter().zip(k).rev().fold(T::ZERO, |sum, (&q, &k)| {
-        let (q0, k0) = (tf32(q.to_f32()), tf32(k.to_f32()));
-        let (q1, k1) = (tf32(q.to_f32() - q0), tf32(k.to_f32() - k0));
-        let [q0, q1, k0, k1] = [q0, q1, k0, k1].map(T::of_f32);
-        q0.mul_add(k0, q0.mul_add(k1, q1.mul_add(k0, sum)))
-    })
 }

@@ -15,13 +15,14 @@ mod rows;
 mod topk;
 
 use super::kinds::numbers::{self, Numbers};
+use super::map::map;
 use super::measure::{Errors, Layout, unravel};
 use super::rerun::ways;
-use super::verdict::{StageVerdict, Verdict};
+use super::verdict::{Map, StageVerdict, Verdict};
 use super::{Bundle, arc, precision};
 use crate::error::{Error, Result};
 use crate::num::{Grid, Real};
-use crate::pass::{Precision, Way};
+use crate::pass::{Pass, Precision};
 use arrays::{Arrays, Kernel};
 
 /// The kernels that [`kernel`] judges.
@@ -34,13 +35,13 @@ pub const KERNELS: [&str; 6] = ["attention", "norm", "rotary", "linear", "softma
 pub fn kernel(name: &str, file: &Bundle) -> Result<Verdict> {
     let precision = precision(file)?;
     let arrays = Arrays { file };
-    let (stage, mut notes) = match name {
+    let Judged { stage, map, mut notes } = match name {
         "attention" => judge(&attention::Attention::read(&arrays)?, &arrays, precision)?,
         "norm" => judge(&rows::Norm::read(&arrays)?, &arrays, precision)?,
         "rotary" => judge(&rows::Rotary::read(&arrays)?, &arrays, precision)?,
         "linear" => judge(&rows::Linear::read(&arrays)?, &arrays, precision)?,
         "softmax" => judge(&rows::Softmax::read(&arrays)?, &arrays, precision)?,
-        "topk" => (topk::judge(&arrays)?, vec![]),
+        "topk" => Judged { stage: topk::judge(&arrays)?, map: None, notes: vec![] },
         other => return Err(Error::new("--kernel", KERNELS.join(", "), format!("{other:?}"))),
     };
     notes.extend(arrays.off_the_grid(precision));
@@ -54,16 +55,23 @@ pub fn kernel(name: &str, file: &Bundle) -> Result<Verdict> {
         unknown,
         strict: false,
         notes,
-        map: None,
+        map,
     })
 }
 
+/// What is said of an output.
+struct Judged {
+    stage: StageVerdict,
+    map: Option<Map>,
+    notes: Vec<String>,
+}
+
 /// Judges an output of numbers. Spec: E10.20
-fn judge<K: Kernel>(kernel: &K, arrays: &Arrays<'_>, precision: Precision) -> Result<(StageVerdict, Vec<String>)> {
+fn judge<K: Kernel>(kernel: &K, arrays: &Arrays<'_>, precision: Precision) -> Result<Judged> {
     let got = kernel.output(arrays)?;
     let shape = kernel.judged();
     let layout = Layout::of(K::LIKE, &shape);
-    let truth: Vec<f64> = kernel.run(Grid::Native, Way::default());
+    let truth: Vec<f64> = kernel.run(&Pass::new(Grid::Native));
     let slack = kernel.slack();
     let near = |to: &[f64]| {
         let mut truth = truth.clone();
@@ -73,7 +81,8 @@ fn judge<K: Kernel>(kernel: &K, arrays: &Arrays<'_>, precision: Precision) -> Re
     let kind = if precision == Precision::Truth { Precision::Fast } else { precision };
     let mut noise: Option<Errors> = None;
     for honest in ways(kind) {
-        let values: Vec<f64> = kernel.run::<f32>(kind.grid(), honest.way).into_iter().map(Real::to_f64).collect();
+        let pass = Pass::<f32>::new(kind.grid()).by(honest.way);
+        let values: Vec<f64> = kernel.run(&pass).into_iter().map(Real::to_f64).collect();
         let errors = Errors::of(layout, &near(&values), &values, noise.as_ref().map(|n| &n.scale[..]));
         match &mut noise {
             Some(noise) => noise.widen(&errors),
@@ -106,5 +115,6 @@ fn judge<K: Kernel>(kernel: &K, arrays: &Arrays<'_>, precision: Precision) -> Re
         let flat = verdict.index.iter().zip(&shape).fold(0, |flat, (i, side)| flat * side + i);
         verdict.index = unravel(flat, file.shape);
     }
-    Ok((verdict, kernel.notes()))
+    let map = Some(Map { stage: verdict.stage.clone(), ..map(&numbers) });
+    Ok(Judged { stage: verdict, map, notes: kernel.notes() })
 }

@@ -2,9 +2,9 @@
 
 use super::arrays::{Arrays, Kernel, of};
 use crate::error::{Error, Result, ensure};
-use crate::kernel::{Angles, Frequencies, MatrixView, Turn, layer_norm, linear, linear_in_order, rms_norm, weights};
-use crate::num::{Grid, Real};
-use crate::pass::{Rotation, Way};
+use crate::kernel::{Frequencies, MatrixView, weights};
+use crate::num::Real;
+use crate::pass::{Pass, Stored};
 use ndarray::Array2;
 
 /// A stage of rows without heads.
@@ -13,13 +13,6 @@ const ROWS: &str = "decoder.norm";
 /// Rows of a container.
 fn matrix<T: Real>(x: &[f64], rows: usize, width: usize) -> Array2<T> {
     Array2::from_shape_vec((rows, width), of(x)).unwrap_or_else(|_| unreachable!("E10.20: whole rows"))
-}
-
-/// Row-major numbers, stored.
-fn stored<T: Real>(y: Array2<T>, grid: Grid) -> Vec<T> {
-    let mut y: Vec<T> = y.into_iter().collect();
-    grid.round_all(&mut y);
-    y
 }
 
 /// `x` [..., d], `weight` \[d\], `bias` \[d\] for a layer norm; metadata `eps`. Spec: E3.10, E3.11
@@ -53,25 +46,9 @@ impl Kernel for Norm {
         let kind = if self.bias.is_some() { "a layer norm" } else { "an RMS norm" };
         vec![format!("{kind} of {} rows of {}, ε {}", self.rows, self.width, self.eps)]
     }
-    fn run<T: Real>(&self, grid: Grid, way: Way) -> Vec<T> {
-        let backwards = |w: &[f32]| w.iter().rev().copied().collect::<Vec<_>>();
-        let mut x: Array2<T> = matrix(&self.x, self.rows, self.width);
-        let (mut weight, mut bias) = (self.weight.clone(), self.bias.clone());
-        if way.in_order {
-            x.invert_axis(ndarray::Axis(1));
-            x = x.as_standard_layout().into_owned();
-            (weight, bias) = (backwards(&weight), bias.as_deref().map(backwards));
-        }
-        // A fused kernel keeps the product in full width until the weight is multiplied in.
-        let inner = if way.fused || way.norm_once { Grid::Native } else { grid };
-        let mut y = match &bias {
-            Some(bias) => layer_norm(x.view(), &weight, bias, self.eps),
-            None => rms_norm(x.view(), &weight, self.eps, inner),
-        };
-        if way.in_order {
-            y.invert_axis(ndarray::Axis(1));
-        }
-        stored(y, grid)
+    fn run<T: Real>(&self, pass: &Pass<'_, T>) -> Vec<T> {
+        let x: Array2<T> = matrix(&self.x, self.rows, self.width);
+        pass.norm(x.view(), &self.weight, self.bias.as_deref(), self.eps).into_iter().collect()
     }
 }
 
@@ -107,20 +84,10 @@ impl Kernel for Linear {
         let bias = if self.bias.is_some() { "with a bias" } else { "without a bias" };
         vec![format!("{} rows, {} inputs, {} outputs, {bias}", self.rows, self.inputs, self.outputs)]
     }
-    fn run<T: Real>(&self, grid: Grid, way: Way) -> Vec<T> {
-        let (x, w) =
-            (matrix::<T>(&self.x, self.rows, self.inputs), MatrixView::f32(&self.weight, self.outputs, self.inputs));
-        let bias = self.bias.as_deref();
-        if !way.in_order {
-            return stored(linear(x.view(), w, bias), grid);
-        }
-        // Products from the first to the last, stored before the bias is added.
-        let mut y = linear_in_order(x.view(), w, None);
-        y.mapv_inplace(|y| grid.round(y));
-        if let Some(bias) = bias {
-            y.outer_iter_mut().for_each(|mut y| y.iter_mut().zip(bias).for_each(|(y, &b)| *y += T::of_f32(b)));
-        }
-        stored(y, grid)
+    fn run<T: Real>(&self, pass: &Pass<'_, T>) -> Vec<T> {
+        let x: Array2<T> = matrix(&self.x, self.rows, self.inputs);
+        let w = MatrixView::f32(&self.weight, self.outputs, self.inputs);
+        pass.linear(x.view(), w, self.bias.as_deref(), Stored::Once).into_iter().collect()
     }
 }
 
@@ -146,7 +113,8 @@ impl Kernel for Softmax {
     fn notes(&self) -> Vec<String> {
         vec![format!("{} rows of {} scores", self.rows, self.width)]
     }
-    fn run<T: Real>(&self, grid: Grid, way: Way) -> Vec<T> {
+    fn run<T: Real>(&self, pass: &Pass<'_, T>) -> Vec<T> {
+        let (grid, way) = (pass.grid, pass.way);
         let mut p: Vec<T> = of(&self.x);
         for row in p.chunks_exact_mut(self.width) {
             if way.in_order {
@@ -212,18 +180,11 @@ impl Kernel for Rotary {
         let row = |row| (0..frequencies.len()).map(move |i| (row, i));
         Some((0..self.rows).flat_map(row).map(|(row, i)| frequencies.slack(self.position(row), i)).collect())
     }
-    fn run<T: Real>(&self, grid: Grid, way: Way) -> Vec<T> {
-        let (tables, inner) = match way.rotation {
-            Rotation::Everywhere => (grid, grid),
-            Rotation::Tables => (grid, Grid::Native),
-            Rotation::Once => (Grid::Native, Grid::Native),
-        };
-        let at = |row, i| (i, self.position(row));
-        let shape = (self.rows, self.width / 2);
-        let turn = way.turn.unwrap_or(Turn::of::<T>());
-        let angles = Angles::new(shape, &Frequencies::new(self.theta, self.width), at, turn, tables);
-        let mut x: Array2<T> = matrix(&self.x, self.rows, self.width);
-        angles.rotate(x.view_mut(), self.width, inner);
-        stored(x, grid)
+    fn run<T: Real>(&self, pass: &Pass<'_, T>) -> Vec<T> {
+        let frequencies = Frequencies::new(self.theta, self.width);
+        let at = |row, pair| (pair, self.position(row));
+        let angles = pass.angles((self.rows, frequencies.len()), &frequencies, at, None, pass.grid);
+        let x: Array2<T> = matrix(&self.x, self.rows, self.width);
+        pass.rotate(x, &angles, self.width).into_iter().collect()
     }
 }
