@@ -92,6 +92,16 @@ impl Defaults {
         ..Defaults::QWEN2
     };
 
+    pub const MISTRAL: Defaults = Defaults {
+        model_types: &["mistral"],
+        kv_heads: Some(8),
+        intermediate: 14336,
+        max_positions: 131_072,
+        windows: Windows::InAll(Some(4096)),
+        biases: Biases::None,
+        ..Defaults::LLAMA
+    };
+
     pub const PHI3: Defaults = Defaults {
         model_types: &["phi3"],
         hidden: 3072,

@@ -11,6 +11,7 @@ mod activation;
 pub(crate) mod added;
 mod decoder;
 pub(crate) mod defaults;
+pub(crate) mod features;
 mod generation;
 mod intern_vit;
 pub(crate) mod json;

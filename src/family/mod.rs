@@ -8,10 +8,12 @@
 pub mod definition;
 pub mod encoder;
 pub mod internvl;
+pub mod llava_clip;
 pub mod llava_onevision;
 pub mod qwen2_vl;
 pub mod reader;
 mod shape;
+mod tile_encoder;
 
 pub use definition::{Family, Outline, Profile, Tower};
 pub use encoder::{Encode, Encoder};
@@ -25,7 +27,7 @@ use serde_json::{Map, Value};
 use std::sync::Arc;
 
 /// The registry: one line for each family.
-static ALL: [Entry; 3] = [llava_onevision::ENTRY, qwen2_vl::ENTRY, internvl::ENTRY];
+static ALL: [Entry; 4] = [llava_onevision::ENTRY, qwen2_vl::ENTRY, internvl::ENTRY, llava_clip::ENTRY];
 
 /// Reads and checks `config.json`.
 ///

@@ -6,7 +6,9 @@
 
 pub mod anyres;
 mod anyres_rows;
+pub(crate) mod anyres_settings;
 pub mod conversation;
+pub mod crop;
 pub mod image;
 pub mod layout;
 pub mod mrope;
@@ -42,6 +44,7 @@ pub mod tokenizer_model;
 mod vocabulary;
 
 pub use anyres::Anyres;
+pub use crop::Crop;
 pub use image::Image;
 pub use layout::PixelLayout;
 pub use packing::{Moment, PackedRow, Packing};

@@ -1,4 +1,4 @@
-//! Every command on checkpoints of Qwen2-VL, and of InternVL2 in its own form with both decoders and in transformers' form.
+//! Every command on checkpoints of every family but LLaVA-OneVision, which the other tests use.
 
 use crate::common::cli::{Cli, answers_records_and_checks, edit, fails, toy_of};
 use aircache::golden::Bundle;
@@ -99,6 +99,20 @@ fn every_command_works_on_the_own_form_with_phi3() {
     toy_of(&cli, "internvl2/phi3");
     every_command_on_tiles(&cli, "internvl_chat", 4, 4);
     inspected(&cli, &["phi3-chat", "long rope: long factors after 4096 rows; cosines and sines times 1.19", "usable"]);
+}
+
+#[test]
+fn every_command_works_on_llava_1_5_and_llava_next() {
+    for (case, family, visual, words) in [
+        ("llava_clip/vicuna-f16", "llava", 16, "the square in the middle of an image is seen"),
+        ("llava_clip/next-mistral-bf16", "llava_next", 70, "a newline after each row of them; no shrinking"),
+    ] {
+        let cli = Cli::new();
+        toy_of(&cli, case);
+        every_command(&cli, family, visual);
+        cli.ok(&with(&["explain", "--retain", "0.3", "--policies", "aircache"], &["--out", "page.html"]));
+        inspected(&cli, &["CLIP, tiles of 16 px", words, "usable"]);
+    }
 }
 
 /// What is not there or not supported is said, with the file and the field.

@@ -2,6 +2,7 @@
 //! tokens after eviction.
 
 use super::flow::greedy;
+use super::toys::Case;
 use aircache::generate::{self, Until};
 use aircache::golden::Bundle;
 use aircache::input::Prepared;
@@ -11,6 +12,7 @@ use aircache::num::Grid;
 use aircache::pass::{Pass, Way};
 use aircache::policy::{Budget, Plan, Policy, Scorer, preset};
 use ndarray::{ArrayD, Axis, s};
+use std::path::Path;
 
 fn ids(bundle: &Bundle, name: &str) -> Vec<u32> {
     bundle.i64(name).unwrap().iter().map(|&id| id as u32).collect()
@@ -39,6 +41,16 @@ impl Twin {
         let all: Vec<[String; 3]> = serde_json::from_str(self.golden.metadata("undecided").unwrap()).unwrap();
         all.iter().any(|u| u[0] == name && u[1] == rule && u[2] == retain)
     }
+}
+
+/// Checks every policy in `tests/golden/policy/FAMILY` on a toy.
+pub fn equals_its_golden(case: &Case, family: &str) {
+    let file = format!("tests/golden/policy/{family}/{}.safetensors", case.name);
+    let golden = Bundle::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+    let tail: usize = golden.metadata("tail").unwrap().parse().unwrap();
+    assert_eq!(case.processor.tail(&case.prompt, &case.question), tail, "{}", case.name);
+    let until = Until { stop: vec![], max_new_tokens: 16 };
+    equal_the_twin(&case.model, &case.prompt, golden, &until, &case.name);
 }
 
 /// Checks every policy in the golden on the prefill of this prompt.

@@ -329,12 +329,23 @@ impl Twin<'_> {
         let patches: Vec<T> = naive::patches(pixels, c.patch).concat();
         let patches = self.store(Array2::from_shape_vec((tokens, 3 * c.patch * c.patch), patches).unwrap());
         let kernel = self.names.kernel("vision.embeddings.patch_embedding.weight", d, 3, c.patch).unwrap();
-        let bias = self.vector("vision.embeddings.patch_embedding.bias", d);
-        let mut x = self.store(naive::linear(patches.view(), self.matrix(&kernel).view(), None)); // R10.2
-        x.outer_iter_mut().for_each(|mut x| x.iter_mut().zip(&bias).for_each(|(x, &b)| *x += T::of_f32(b)));
-        let x = self.store(x);
-        let position = self.names.matrix("vision.embeddings.position_embedding.weight", tokens, d).unwrap();
-        let mut states = vec![self.sum(&x, &self.matrix(&position))];
+        let x = self.store(naive::linear(patches.view(), self.matrix(&kernel).view(), None)); // R10.2
+        let before = |rows| {
+            let position = self.names.matrix("vision.embeddings.position_embedding.weight", rows, d).unwrap();
+            self.matrix(&position)
+        };
+        let mut states = vec![match c.class {
+            false => {
+                let bias: Vec<T> = self.vector("vision.embeddings.patch_embedding.bias", d);
+                self.sum(&self.rows(&x, |row| row.iter().zip(&bias).map(|(&x, &b)| x + b).collect()), &before(tokens))
+            }
+            true => {
+                let class: Vec<T> = self.vector("vision.embeddings.class_embedding", d);
+                let class = Array2::from_shape_vec((1, d), class).unwrap();
+                let x = concatenate(Axis(0), &[class.view(), x.view()]).unwrap();
+                self.layer_norm(&self.sum(&x, &before(1 + tokens)), "vision.pre_layrnorm", c.norm_eps) // E5.16
+            }
+        }];
         for layer in 0..c.layers {
             let at = |part: &str| format!("vision.encoder.layers.{layer}.{part}");
             let x = &states[layer];

@@ -46,6 +46,7 @@ fn bytes(image: &Array3<u8>) -> Vec<u8> {
 }
 
 #[cfg(feature = "input")]
+mod clip;
 mod conversion;
 mod geometry;
 mod ids;

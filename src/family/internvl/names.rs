@@ -34,11 +34,6 @@ pub fn own(ours: &str) -> Vec<String> {
 }
 
 /// The names in InternVL2's own checkpoints with InternLM2's decoder.
-///
-/// ```
-/// let names = aircache::family::internvl::names::own_internlm2;
-/// assert_eq!(names("decoder.layers.3.mlp.up_proj.weight"), ["language_model.model.layers.3.feed_forward.w3.weight"]);
-/// ```
 pub fn own_internlm2(ours: &str) -> Vec<String> {
     const PARTS: &[(&str, &[&str])] = &[
         ("decoder.embed_tokens.", &["language_model.model.tok_embeddings."]),
