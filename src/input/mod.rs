@@ -23,6 +23,8 @@ pub mod tiling;
 pub mod video;
 
 #[cfg(feature = "input")]
+mod added_tokens;
+#[cfg(feature = "input")]
 mod decode;
 #[cfg(feature = "input")]
 pub mod dialogue;

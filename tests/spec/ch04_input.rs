@@ -47,6 +47,8 @@ fn bytes(image: &Array3<u8>) -> Vec<u8> {
 
 #[cfg(feature = "input")]
 mod conversion;
+#[cfg(feature = "input")]
+mod folders;
 mod geometry;
 mod ids;
 mod internvl;
