@@ -86,13 +86,16 @@ impl AddedTokens {
                 all.listed.insert(number(id.parse().ok(), at)?, token);
             }
         } else {
+            // transformers 5 does not count those that only special_tokens_map.json lists.
+            let listed: Vec<String> = all.extra.iter().map(|token| token.text.clone()).collect();
             if let Some(map) = Section::read(files, MAP)? {
                 all.name(&map.fields);
             }
             for (text, id) in Section::read(files, ADDED)?.map(|file| file.fields).unwrap_or_default() {
                 let at = format!("{}: {text:?}", files.label(ADDED));
                 let id = number(id.as_u64().and_then(|id| u32::try_from(id).ok()), at)?;
-                let special = all.specials().any(|token| token.text == text);
+                let named = |(name, token): &(String, Token)| NAMES.contains(&name.as_str()) && token.text == text;
+                let special = all.named.iter().any(named) || listed.contains(&text);
                 all.listed.insert(id, Token::plain(&text, special));
             }
         }

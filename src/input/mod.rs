@@ -31,6 +31,12 @@ pub mod dialogue;
 #[cfg(feature = "input")]
 mod formats;
 #[cfg(feature = "input")]
+mod jpeg;
+#[cfg(feature = "input")]
+pub mod messages;
+#[cfg(feature = "input")]
+mod metadata;
+#[cfg(feature = "input")]
 pub mod sentencepiece;
 #[cfg(feature = "input")]
 pub mod template;
@@ -44,14 +50,14 @@ pub mod tokenizer_model;
 mod vocabulary;
 
 pub use anyres::Anyres;
-pub use image::Image;
+pub use image::{Image, Orientation};
 pub use layout::PixelLayout;
 pub use packing::{Moment, PackedRow, Packing};
 pub use pixels::Pixels;
 pub use positions::Positions;
 pub use prepared::{GivenImage, Prepared, PreparedImage};
 pub(crate) use section::Section;
-pub use settings::Settings;
+pub use settings::{Limits, Settings};
 pub(crate) use settings::sections;
 pub use sizes::Sizes;
 pub use tiling::Tiling;

@@ -52,6 +52,8 @@ mod folders;
 mod geometry;
 mod ids;
 mod internvl;
+#[cfg(feature = "input")]
+mod pictures;
 mod pixels;
 mod qwen2_vl;
 mod resampling;
