@@ -61,6 +61,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     let asked = !args.ask.image.is_empty()
         || !args.ask.video.is_empty()
         || args.ask.prompt.is_some()
+        || args.ask.messages.is_some()
         || args.ask.sample.is_some();
     let verdict = match (&args.bundles[..], &args.ask.model) {
         ([arrays], None) if args.kernel.is_some() => {

@@ -98,6 +98,7 @@ fn look(files: &Files, name: String, common: &Common) -> Report {
                 "the checkpoint advises sampling (--temperature {t} --top-k {k} --top-p {p}); `run` is greedy without these options"
             ));
         }
+        notes.extend(g.faults.iter().map(|(_, e)| format!("sampling needs other values: {e}")));
         notes.extend(g.not_followed.iter().map(|setting| format!("ignored setting: {setting}")));
     }
     if !unused.is_empty() {

@@ -41,7 +41,7 @@ const KINDS: [&Defaults; 5] =
 /// The token that stands for a visual row in the prompt.
 pub(super) const CONTEXT: &str = "<IMG_CONTEXT>";
 /// The largest number of tiles that a configuration may allow for an image. It bounds the search for a grid.
-const MOST_TILES: usize = 256;
+pub(super) const MOST_TILES: usize = 256;
 const FRACTION: &str = "one over a whole number that divides the patches along a tile's side";
 
 impl InternVlConfig {
@@ -56,7 +56,8 @@ impl InternVlConfig {
         ensure!(flash.is_none(), scope.at(flash.unwrap_or_default()), want, "a value");
         let text = DecoderConfig::one_of(scope, "llm_config", &KINDS)?;
         for key in ["use_backbone_lora", "use_llm_lora"] {
-            scope.size(key, 0, (0, 0))?;
+            let remedy = "merge it: InternVL's own tools/merge_lora.py INPUT OUTPUT writes a checkpoint without it";
+            scope.size(key, 0, (0, 0)).map_err(|e| e.remedy(remedy))?;
         }
         ensure!(!scope.boolean("pad2square", false)?, scope.at("pad2square"), "false", true);
         if let Some(v) = scope.get("rope_pos_id_version").filter(|v| !v.is_null() && *v != "default") {
