@@ -6,6 +6,9 @@ use super::measure::Layout;
 
 /// A fit needs at least this many groups. Spec: E10.10
 const GROUPS: f64 = 16.0;
+/// Cells show a larger standard error than groups of rows only from this factor on: two estimates of one number scatter.
+/// Spec: E10.10
+const APART: f64 = 1.25;
 
 /// Errors along a direction: their size, and the standard error of that size.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,13 +67,13 @@ impl Fit {
         let rest = |[along, size]: &[Vec<f64>; 2]| along.iter().zip(size).map(|(s, n)| s - a * n).collect::<Vec<f64>>();
         let (mut rest, of_cells) = (rest(&rows), norm(&rest(&cells)));
         let factor = of_cells / norm(&rest);
-        if factor > 1.0 && factor.is_finite() {
+        if factor > APART && factor.is_finite() {
             rest.iter_mut().for_each(|r| *r *= factor);
         }
         Some(Fit { a, size, along, rest })
     }
 
-    /// The standard error of a: the larger of those by groups of rows and by cells.
+    /// The standard error of a: by groups of rows, or by cells if that is clearly larger.
     pub fn ruler(&self) -> f64 {
         norm(&self.rest) / self.size
     }
