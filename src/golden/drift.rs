@@ -33,7 +33,7 @@ const HABIT: f64 = 2.0;
 /// The drift of the other honest ways along the activations counts this many times. Spec: E10.10
 const BEND: f64 = 1.25;
 /// The drift of another way counts as far as it is larger than this many of its standard errors. Spec: E10.10
-const BY_CHANCE: f64 = 2.0;
+const BY_CHANCE: f64 = 3.0;
 /// A drift is a finding if it is at least this share of the noise: for all columns together, for one column.
 /// Spec: E10.10
 const LEAST: [f64; 2] = [1.0 / 128.0, 1.0 / 8.0];
