@@ -198,7 +198,7 @@ fn strongest(
     let drift = |along: String, fit: Fit, other: &dyn Fn(&Products<'_>) -> Option<Fit>| {
         let beyond = |fit: Fit| (fit.a.abs() - BY_CHANCE * fit.ruler()).max(0.0);
         let habit = others.iter().filter_map(other).map(beyond).fold(0.0, f64::max);
-        Drift { along, error: fit.a.abs(), ruler: fit.ruler() + HABIT * habit / DRIFT }
+        Drift { along, error: fit.a.abs(), ruler: fit.ruler() + habit / DRIFT }
     };
     let all = sums.all(&noise.scale).filter(|fit| large(fit, least, LEAST[0], rows * sums.width as f64));
     let columns = if aside == Some(Aside::Epsilon) { 0 } else { sums.width };
