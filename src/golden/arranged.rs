@@ -96,7 +96,8 @@ fn given(family: &dyn Family, candidate: &Bundle, ids: &[u32], rows: &[[usize; 3
     let name = Stage::once(Site::Pixels).name();
     let own = candidate.get(&name).and_then(|_| candidate.f32(&name).ok());
     let own = own.and_then(|all| layout.part(all.view(), &counts).ok());
-    let pixels = own.unwrap_or_else(|| counts.iter().map(|&count| ArrayD::zeros(IxDyn(&layout.shape(count)))).collect());
+    let pixels =
+        own.unwrap_or_else(|| counts.iter().map(|&count| ArrayD::zeros(IxDyn(&layout.shape(count)))).collect());
     let image = |((grid, size), pixels)| GivenImage { pixels, size, grid: Some(grid) };
     Some(images.into_iter().zip(pixels).map(image).collect())
 }

@@ -5,7 +5,6 @@ use super::fit::Drift;
 use super::ground::Ground;
 use super::held::Rows;
 use super::kinds::numbers::{self, Numbers};
-use super::kinds::shares::Counts;
 use super::measure::{Errors, Layout};
 use super::rows::{self, Sample};
 use super::verdict::{Outcome, StageVerdict};
@@ -15,6 +14,22 @@ use crate::policy::{Heads, Policy, Retain, Scorer};
 use crate::stage::{Site, Stage};
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
+
+/// What the rule says of the numbers of entries that layers keep.
+#[derive(Debug, Clone)]
+pub(super) enum Counts {
+    /// The rule gives these numbers.
+    Same,
+    /// The rule gives them from scores that are moved by at most their margins. Holds the rule's own numbers.
+    Moved(Vec<usize>),
+    /// The rule does not give them. Holds the rule's own numbers.
+    Other(Vec<usize>),
+    /// The scores that the rule needs are not known.
+    Unknown(&'static str),
+}
+
+/// Answers that were asked for, by layer or by step.
+pub(super) type Answers<T> = RefCell<BTreeMap<usize, T>>;
 
 /// Everything that a candidate is judged by.
 pub(super) struct Case<'a> {
@@ -35,11 +50,11 @@ pub(super) struct Case<'a> {
     /// In a replay, the direction that the errors of a stage follow. Spec: E10.10
     pub drifts: BTreeMap<String, Drift>,
     /// The rows that each layer's cache holds, as far as they were asked for.
-    pub held: RefCell<BTreeMap<usize, Result<Rows, &'static str>>>,
+    pub held: Answers<Result<Rows, &'static str>>,
     /// Why each layer's cache, and each step's tokens, are not the golden's, as far as that was asked for.
-    pub evicted: RefCell<BTreeMap<usize, Option<&'static str>>>,
+    pub evicted: Answers<Option<&'static str>>,
     /// See `evicted`.
-    pub fed: RefCell<BTreeMap<usize, Option<&'static str>>>,
+    pub fed: Answers<Option<&'static str>>,
     /// In a replay, whether no image gives the rows the positions that the candidate has.
     pub unplaced: bool,
     /// V, in a replay.
@@ -50,7 +65,12 @@ pub(super) struct Case<'a> {
 
 impl<'a> Case<'a> {
     /// A case by a golden; a replay adds to it.
-    pub fn new(golden: &'a Bundle, candidate: &'a Bundle, precision: Precision, policy: Option<(Policy, Retain)>) -> Case<'a> {
+    pub fn new(
+        golden: &'a Bundle,
+        candidate: &'a Bundle,
+        precision: Precision,
+        policy: Option<(Policy, Retain)>,
+    ) -> Case<'a> {
         let scorer = said::scorer(golden, policy.as_ref()).or_else(|| said::scorer(candidate, policy.as_ref()));
         Case {
             golden,
@@ -180,7 +200,14 @@ impl Case<'_> {
 
     /// Judges numbers of the candidate against a truth that is not in the golden under this stage's own name. as_stage:
     /// the stage whose noise is `noise`, in the shape of the truth.
-    pub fn against(&self, at: Stage, as_stage: Stage, truth: (&[usize], &[f64]), got: &[f64], noise: Errors) -> StageVerdict {
+    pub fn against(
+        &self,
+        at: Stage,
+        as_stage: Stage,
+        truth: (&[usize], &[f64]),
+        got: &[f64],
+        noise: Errors,
+    ) -> StageVerdict {
         let verdict = numbers::judge(&Numbers {
             name: &as_stage.name(),
             shape: truth.0,

@@ -2,7 +2,7 @@
 //! entries, or because its entries are copies of the bundle's own keys. Not here: whether these are the right rows.
 
 use super::Bundle;
-use super::given::kept;
+use super::parsed::kept;
 use crate::policy::Scorer;
 use crate::stage::{Site, Stage};
 use ndarray::{ArrayD, Axis};
@@ -37,15 +37,17 @@ fn by_positions(bundle: &Bundle, l: usize, all: &ArrayD<i64>) -> Option<Rows> {
     };
     let len = *got.shape().last()?;
     let (all, got): (Vec<i64>, Vec<i64>) = (all.iter().copied().collect(), got.iter().copied().collect());
-    let same = |row: usize, head: usize, e: usize| (0..axes).all(|a| all[a * n + row] == got[(a * heads + head) * len + e]);
+    let same =
+        |row: usize, head: usize, e: usize| (0..axes).all(|a| all[a * n + row] == got[(a * heads + head) * len + e]);
     let rows = |head: usize| {
         let mut next = 0;
-        (0..len).map(|e| {
-            let row = (next..n).find(|&row| same(row, head, e))?;
-            next = row + 1;
-            Some(row)
-        })
-        .collect::<Option<Vec<usize>>>()
+        (0..len)
+            .map(|e| {
+                let row = (next..n).find(|&row| same(row, head, e))?;
+                next = row + 1;
+                Some(row)
+            })
+            .collect::<Option<Vec<usize>>>()
     };
     (0..heads).map(rows).collect()
 }

@@ -121,7 +121,8 @@ impl Case<'_> {
     fn broken(&self, at: Stage) -> Option<StageVerdict> {
         let name = at.name();
         let got = self.candidate.flat(&name).ok()?;
-        let (nan, infinite) = (got.iter().filter(|v| v.is_nan()).count(), got.iter().filter(|v| v.is_infinite()).count());
+        let (nan, infinite) =
+            (got.iter().filter(|v| v.is_nan()).count(), got.iter().filter(|v| v.is_infinite()).count());
         let overflows = self.precision == Precision::F16 && nan == 0 && 2 * infinite <= got.len();
         if nan + infinite == 0 || overflows {
             return None;

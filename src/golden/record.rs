@@ -145,7 +145,9 @@ fn flow<T: Real>(
     for (at, values) in attention(&sequence, &how.policy)?.into_iter().chain(plan.tensors()) {
         out.values(&at.name(), &values)?;
     }
-    if let Some(d) = plan.decisions.as_ref().filter(|_| how.noise && matches!(how.policy.budget, Budget::Sparsity { .. })) {
+    if let Some(d) =
+        plan.decisions.as_ref().filter(|_| how.noise && matches!(how.policy.budget, Budget::Sparsity { .. }))
+    {
         let densities: Vec<f64> = d.layers.iter().map(|l| l.density).collect();
         out.writer()?.put_f64(DENSITY, &[densities.len()], &densities)?;
     }

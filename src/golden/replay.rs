@@ -1,6 +1,7 @@
 //! Replay: recomputes every stage in f64 from the candidate's own inputs, with the noise of honest computations in its
 //! type from the same inputs. The result is then judged like any golden.
 
+use super::arranged::Known;
 use super::case::Case;
 use super::given::{Decided, Sizes, Values as Given};
 use super::ground::Ground;
@@ -8,7 +9,6 @@ use super::recorder::Recorder;
 use super::rerun::{Rerun, Sink};
 use super::said::{policy, precision};
 use super::verdict::Verdict;
-use super::arranged::Known;
 use super::{Bundle, BundleWriter, Selection, arranged, drift, images, noise, stages};
 use crate::cache::Cache;
 use crate::error::{Error, Result, ensure};
@@ -89,13 +89,8 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
     };
     let config = &model.decoder.config;
     let longest = model.config.text().longest();
-    let sizes = Sizes {
-        layers: config.layers,
-        kv_heads: config.kv_heads,
-        rows: read.ids.len(),
-        vocab: config.vocab,
-        longest,
-    };
+    let sizes =
+        Sizes { layers: config.layers, kv_heads: config.kv_heads, rows: read.ids.len(), vocab: config.vocab, longest };
     let chooses = Scorer::new(&rule, &read.roles).ok();
     let decided = Decided::in_bundle(candidate, &rule, chooses.as_ref(), sizes, &stages::table(&read.positions));
     let at = format!("{}: output.ids", candidate.label());

@@ -71,7 +71,11 @@ impl Honest {
 /// A copy of a bundle without some of its stages, and without some of its metadata.
 pub fn without(from: &Bundle, to: &Path, drops: impl Fn(&str) -> bool, unsaid: &[&str]) -> Bundle {
     let mut w = BundleWriter::create(to).unwrap();
-    let stage = |name: &str| name.split_once('.').filter(|(kind, _)| *kind == "noise").map_or(name.to_string(), |(_, rest)| rest.split_once('.').map_or(rest, |r| r.1).to_string());
+    let stage = |name: &str| {
+        name.split_once('.')
+            .filter(|(kind, _)| *kind == "noise")
+            .map_or(name.to_string(), |(_, rest)| rest.split_once('.').map_or(rest, |r| r.1).to_string())
+    };
     for name in from.names().filter(|name| !drops(&stage(name))) {
         let t = from.get(name).unwrap();
         w.put(name, t.dtype, t.shape, t.data).unwrap();
@@ -120,7 +124,12 @@ fn trial(honest: &Honest, rng: &mut Rng, golden: bool) -> Option<String> {
     let said = if unsaid.is_empty() { "" } else { ", no policy named" };
     let outside = if prompt.is_some() { " with prompt" } else { "" };
     let all: Vec<String> = patterns.into_iter().collect();
-    Some(format!("{}, {} {mode}{outside}{said}: {why}\n    has {}", honest.name, precision.bundle_name(), all.join(" ")))
+    Some(format!(
+        "{}, {} {mode}{outside}{said}: {why}\n    has {}",
+        honest.name,
+        precision.bundle_name(),
+        all.join(" ")
+    ))
 }
 
 fn trials(honest: &Honest, seed: u64, by_golden: usize, by_replay: usize) -> Vec<String> {

@@ -13,4 +13,10 @@ mod ch07_cache;
 mod ch08_aircache;
 mod ch09_policies;
 #[cfg(feature = "input")]
+mod ch10_attacks;
+#[cfg(feature = "input")]
+mod ch10_partial;
+#[cfg(feature = "input")]
+mod ch10_steps;
+#[cfg(feature = "input")]
 mod ch10_verdicts;

@@ -2,9 +2,9 @@
 
 use super::integers::{self, not_integers};
 use super::scores::{self, Unknown};
-use super::shares::{self, Counts};
-use crate::golden::case::Case;
-use crate::golden::given::{importance, kept, window};
+use super::shares;
+use crate::golden::case::{Case, Counts};
+use crate::golden::parsed::{importance, kept, window};
 use crate::golden::verdict::{Outcome, StageVerdict};
 use crate::policy::LayerScores;
 use crate::stage::{Site, Stage};
@@ -119,7 +119,10 @@ pub(in crate::golden) fn judge_sets(case: &Case<'_>, name: &str, l: usize, got: 
     };
     let outcome = if decide(&moved) == got { Outcome::Admissible } else { Outcome::Fail };
     let count: usize = swaps.iter().map(|s| s.4).sum();
-    let words = format!("{count} of {} kept tokens differ; token {high} and {low} swapped: gap {gap:.0e}, noise {noise:.0e}", b * got.len());
+    let words = format!(
+        "{count} of {} kept tokens differ; token {high} and {low} swapped: gap {gap:.0e}, noise {noise:.0e}",
+        b * got.len()
+    );
     plain(outcome, words).by("margin", gap, noise.max(f64::MIN_POSITIVE), 1.0)
 }
 

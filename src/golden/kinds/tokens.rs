@@ -56,7 +56,13 @@ fn compared(case: &Case<'_>, t: usize) -> Result<(), &'static str> {
 /// Whether no honest noise could make another token than this the greatest of the golden's logits.
 fn is_clear(case: &Case<'_>, t: usize, token: i64) -> bool {
     let stage = logits(t);
-    let truth: Vec<f64> = case.golden.get(&stage.name()).and_then(|_| case.golden.f64(&stage.name()).ok()).into_iter().flatten().collect();
+    let truth: Vec<f64> = case
+        .golden
+        .get(&stage.name())
+        .and_then(|_| case.golden.f64(&stage.name()).ok())
+        .into_iter()
+        .flatten()
+        .collect();
     let Some(&best) = usize::try_from(token).ok().and_then(|token| truth.get(token)) else { return false };
     let Some(margin) = margin(case, stage, &truth) else { return false };
     truth.iter().enumerate().all(|(id, &v)| id as i64 == token || best - v > margin)
@@ -129,13 +135,13 @@ pub(in crate::golden) fn judge(case: &Case<'_>, name: &str) -> StageVerdict {
         };
         let (best, most) =
             all.iter().enumerate().fold((0, f64::NEG_INFINITY), |m, (i, &v)| if v > m.1 { (i, v) } else { m });
-        let at = logits(t);
+        let (at, near) = (logits(t), most - chosen <= margin);
         if sampled {
             if chosen == f64::NEG_INFINITY || chosen.is_nan() {
                 let words = format!("token {t} has no probability ({at})");
                 return StageVerdict::plain(name, Outcome::Fail, words).at(vec![t], best as f64, token as f64);
             }
-        } else if !(most - chosen <= margin) {
+        } else if !near {
             let words = format!("token {t} is not the greatest {whose} ({at})");
             let verdict = StageVerdict::plain(name, Outcome::Fail, words).at(vec![t], best as f64, token as f64);
             return verdict.by("margin", most - chosen, margin.max(f64::MIN_POSITIVE), 1.0);
@@ -145,7 +151,8 @@ pub(in crate::golden) fn judge(case: &Case<'_>, name: &str) -> StageVerdict {
         }
     }
     if let Some(&first) = unjudged.first() {
-        let words = format!("{} of {} tokens, the first {first}, have no logits to be held against", unjudged.len(), got.len());
+        let words =
+            format!("{} of {} tokens, the first {first}, have no logits to be held against", unjudged.len(), got.len());
         return StageVerdict::plain(name, Outcome::NotJudged, words);
     }
     match differs {
