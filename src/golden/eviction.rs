@@ -101,7 +101,7 @@ impl Case<'_> {
         }
     }
 
-    /// The prompt rows that the candidate's cache holds, for each KV head or for all. Spec: D10.7, C10.5a
+    /// The prompt rows that the candidate's cache holds, for each KV head or for all. Spec: D10.13, C10.13b
     ///
     /// # Errors
     /// The reason why they are not known.

@@ -115,6 +115,7 @@ impl Decided {
 }
 
 /// The token that each recorded step was fed: the recorded token, or else the greatest of the logits before it.
+/// Spec: C10.7b
 fn fed(bundle: &Bundle, vocab: usize, most: usize) -> Vec<Option<u32>> {
     let name = Stage::once(Site::OutputIds).name();
     let tokens: Vec<i64> = bundle.get(&name).and_then(|_| bundle.i64(&name).ok()).into_iter().flatten().collect();

@@ -129,6 +129,7 @@ fn c10_3a_a_cache_is_judged_without_the_keys_and_values_that_it_copies() {
     }
 }
 
+/// D10.13
 #[test]
 fn e10_6_kept_sets_without_budgets_have_to_be_as_large_as_the_rule_says() {
     for honest in all() {
@@ -221,6 +222,7 @@ fn c10_5a_importances_through_another_window_are_judged() {
     }
 }
 
+/// C10.7b, C10.7c
 #[test]
 fn d10_7_steps_without_ids_and_towers_without_sizes_are_judged() {
     for honest in all() {
@@ -257,7 +259,7 @@ fn d10_7_steps_without_ids_and_towers_without_sizes_are_judged() {
 }
 
 #[test]
-fn d10_5_positions_without_grids_have_to_be_those_of_some_image() {
+fn c10_5d_positions_without_grids_have_to_be_those_of_some_image() {
     let honest = &all()[1];
     let n = honest.prompt.ids.len();
     for (what, turned) in [("in order", true), ("permuted", false)] {
@@ -285,7 +287,7 @@ fn d10_5_positions_without_grids_have_to_be_those_of_some_image() {
 }
 
 #[test]
-fn e10_11_ties_that_always_go_the_wrong_way_are_a_rule() {
+fn e10_12_ties_that_always_go_the_wrong_way_are_a_rule() {
     for honest in all().iter().take(1) {
         // Importances in bins of 1/8, of which the later tokens are kept.
         let whole = &honest.candidates[1].1;

@@ -144,7 +144,7 @@ fn demo(line: usize, how: (&str, &str), types: &[Precision]) -> Honest {
     Honest::new(&format!("question {line}"), lab.model, lab.prompt, how, types)
 }
 
-/// D10.7: a sample of the next test.
+/// D10.7, D10.13, C10.13a, C10.13b: a sample of the next test.
 #[test]
 fn d10_7_subsets_of_honest_recordings_pass() {
     let mut failures = vec![];
