@@ -159,6 +159,42 @@ fn d10_7_subsets_of_honest_recordings_pass() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
+/// C10.5b: a bug that a whole recording shows does not become a pass because stages that it does not touch are left
+/// out, unless the verdict counts something that it did not judge.
+#[test]
+fn c10_5b_a_bug_is_found_or_something_is_not_judged() {
+    let lab = Lab::new(20);
+    let golden = lab.golden();
+    let mut rng = Rng(23);
+    let (mut found, mut all) = (0, 0);
+    for bug in crate::common::bugs::all().iter().step_by(3) {
+        let whole = (bug.make)(&lab, Precision::Fast);
+        if lab.by_golden(&golden, &whole, Precision::Fast).passes() {
+            continue;
+        }
+        for by_replay in [false, false, true] {
+            let mut part = whole.clone();
+            let share = [20, 50, 80][rng.below(3)];
+            part.numbers.retain(|name, _| bug.is_at(name) || rng.below(100) >= share);
+            part.integers.retain(|name, _| bug.is_at(name) || rng.below(100) >= share);
+            let verdict = match by_replay {
+                true => lab.by_replay(&part, Precision::Fast),
+                false => lab.by_golden(&golden, &part, Precision::Fast),
+            };
+            let unjudged = verdict.count(aircache::golden::Outcome::NotJudged);
+            assert!(
+                !verdict.passes() || unjudged > 0,
+                "{}, {}: {}",
+                bug.name,
+                verdict.mode,
+                verdict.lines().join("\n")
+            );
+            (found, all) = (found + usize::from(!verdict.passes()), all + 1);
+        }
+    }
+    assert!(10 * found >= 9 * all, "{found} of {all}");
+}
+
 /// D10.7: random subsets of stages, for policies, types, pictures and families.
 #[test]
 #[ignore = "takes minutes"]
