@@ -22,7 +22,8 @@ pub enum Files {
 }
 
 /// The files that are read from a checkpoint folder if they exist, except the weights.
-pub const NAMES: [&str; 15] = [
+pub const NAMES: [&str; 17] = [
+    "adapter_config.json",
     "added_tokens.json",
     "chat_template.jinja",
     "chat_template.json",
@@ -33,6 +34,7 @@ pub const NAMES: [&str; 15] = [
     "preprocessor_config.json",
     "processor_config.json",
     "pytorch_model.bin.index.json",
+    "special_tokens_map.json",
     "tokenizer.json",
     "tokenizer.model",
     "tokenizer_config.json",

@@ -10,8 +10,9 @@
 mod common;
 
 use aircache::golden::{Bundle, Verdict};
+use aircache::kernel::Turn;
 use aircache::pass::Precision::{self, Bf16, F16, Fast};
-use aircache::pass::Way;
+use aircache::pass::{Rotation, Way};
 use common::bugs;
 use common::lab::{Backend, Dump, Lab};
 use rayon::prelude::*;
@@ -67,9 +68,20 @@ fn t10_3_suite_of_bugs() {
         let way = Way::default();
         let fused = Way { fused: true, ..way };
         let in_order = Way { in_order: true, bias_apart: true, ..way };
-        // The last two are not among those that noise is measured with.
-        let ways =
-            [way, fused, in_order, Way { fused: true, bias_fused: true, ..in_order }, Way { in_order: true, ..fused }];
+        // Noise is measured with none of the ways from the fourth on.
+        let once = Way { norm_once: true, rotation: Rotation::Once, gate_once: true, ..way };
+        let ways = [
+            way,
+            fused,
+            in_order,
+            Way { fused: true, bias_fused: true, ..in_order },
+            Way { in_order: true, ..fused },
+            once,
+            Way { wide: true, ..once },
+            Way { epilogue: true, scaled: true, ..once },
+            Way { wide: true, bias_apart: true, ..way },
+            Way { turn: Some(Turn::Chain), norm_once: true, fused: true, ..way },
+        ];
         let honest: Vec<(&(Lab, Bundle), Way)> =
             labs.iter().flat_map(|lab| ways.iter().map(move |&way| (lab, way))).collect();
         let alarms = honest.par_iter().filter(|((lab, golden), way)| {

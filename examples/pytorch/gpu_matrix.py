@@ -5,7 +5,7 @@ judge each: what `docs/gpu.md` reports.
     python gpu_matrix.py --aircache target/release/aircache --cases cases-1.json --out report.jsonl
     python gpu_matrix.py --tables report.jsonl
 
-The cases are a list of {"name", "model", "images", "prompt", "system", "bugs"}. Each candidate is judged by replay, with
+It needs the package in `python/` (`pip install ./python`), torch and transformers. The cases are a list of {"name", "model", "images", "prompt", "system", "bugs"}. Each candidate is judged by replay, with
 image and prompt, and by a golden recorded on the spot. A line of the report is one candidate; tables follow on stdout.
 `--keep DIR` keeps the candidates.
 """
@@ -20,9 +20,9 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
-import aircache
-import record_candidate as rc
 import torch
+from aircache import policy
+from aircache.transformers import run as rc
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers.models.qwen2 import modeling_qwen2
 
@@ -108,7 +108,7 @@ def late_evict(key, value, rows):
 
 def visual_only(q, k, window, visual):
     """Votes normalised over the visual keys alone."""
-    return aircache.attention(q[:, window], k[:, visual]).mean((0, 1))
+    return policy.attention(q[:, window], k[:, visual]).mean((0, 1))
 
 
 def in_type(q, k):
@@ -123,13 +123,13 @@ def population(i_v):
 
 
 def mean_threshold(q, k, rows, alpha=0.9):
-    att = aircache.attention(q[:, rows[-1:]], k[:, rows])[:, 0].mean(0)
+    att = policy.attention(q[:, rows[-1:]], k[:, rows])[:, 0].mean(0)
     return rows[att >= alpha * att.mean()]
 
 
 def rounded_budgets(s_t, s_k, n_v, retention):
     """Each layer rounded by itself."""
-    share = 0.5 * (aircache.over_mean(s_t) + aircache.over_mean(s_k))
+    share = 0.5 * (policy.over_mean(s_t) + policy.over_mean(s_k))
     return [int(x) for x in (share * float(retention) * n_v).floor().clamp(max=n_v)]
 
 
@@ -206,12 +206,12 @@ BUGS = {
 }
 # The same where AirCache evicts.
 EVICTION_BUGS = {
-    "kept entries one row late": ("cache.00.key", aircache, "evict", late_evict),
-    "cache kept in fp8": ("cache.00.key", aircache, "evict", fp8_cache),
-    "votes over visual keys only": ("policy.00.importance", aircache, "importance", visual_only),
-    "elite by the mean": ("policy.*.window", aircache, "elite", mean_threshold),
-    "skewness of a population": ("policy.skewness", aircache, "skewness", population),
-    "budgets rounded layer by layer": ("policy.budget", aircache, "budgets", rounded_budgets),
+    "kept entries one row late": ("cache.00.key", policy, "evict", late_evict),
+    "cache kept in fp8": ("cache.00.key", policy, "evict", fp8_cache),
+    "votes over visual keys only": ("policy.00.importance", policy, "importance", visual_only),
+    "elite by the mean": ("policy.*.window", policy, "elite", mean_threshold),
+    "skewness of a population": ("policy.skewness", policy, "skewness", population),
+    "budgets rounded layer by layer": ("policy.budget", policy, "budgets", rounded_budgets),
     "generation goes on at the cache's length": ("step.0000.logits", rc, "next_position", cache_length),
 }
 # No bug: what a port may do as well.
@@ -274,8 +274,8 @@ def main():
 
     def golden(case, retain):
         path = f"{folder}/golden-{case['name']}-{retain or 'full'}.safetensors"
-        policy = ["--policy", "aircache", "--retain", retain] if retain else []
-        command = [args.aircache, "record", "--quiet", *question(case), *policy, "--max-new-tokens", "8", "--out", path]
+        evicts = ["--policy", "aircache", "--retain", retain] if retain else []
+        command = [args.aircache, "record", "--quiet", *question(case), *evicts, "--max-new-tokens", "8", "--out", path]
         subprocess.run(command, check=True, capture_output=True)
         return path
 
@@ -288,9 +288,8 @@ def main():
         out = f"{folder}/{case['name']}-{mode}-{path}-{retain or 'full'}-{bug or ''}.safetensors".replace(" ", "_")
         line = {"case": case["name"], "mode": mode, "path": path, "retain": retain, "bug": bug}
         try:
-            with rc.Recorder(model) as recorder:
-                rc.generate(model, inputs, recorder, 8, retain)
-            recorder.save(out, mode.split(",")[0], prompt=rendered, attention=path, **rc.policy(retain))
+            about = {"precision": mode.split(",")[0], "prompt": rendered, "attention": path}
+            rc.record(model, inputs, tokens=8, retain=retain or None, **about).save(out)
         except Exception as e:
             print(f"does not run: {line}: {str(e).splitlines()[0][:200]}", file=sys.stderr)
             return
@@ -317,7 +316,7 @@ def main():
                     for retain in args.retain:
                         candidate(case, mode, path, retain, model)
                     if path == "sdpa":
-                        with instead(aircache, "attention", in_type):
+                        with instead(policy, "attention", in_type):
                             candidate(case, mode, path, "0.1", model, POLICY_IN_TYPE)
                     if mode in ("f32, TF32", "f32, as it comes") or not case["bugs"]:
                         continue

@@ -2,6 +2,7 @@
 
 use super::common::PrecisionName;
 use super::eviction::number;
+use super::out::Messages;
 use aircache::Result;
 use aircache::config::GenerationConfig;
 use aircache::generate::Until;
@@ -56,6 +57,12 @@ impl Answer {
         if !drawn || temperature == Some(0.0) {
             return Ok(Sampling::Greedy);
         }
+        let given =
+            [("temperature", temperature.is_some()), ("top_k", self.top_k.is_some()), ("top_p", top_p.is_some())];
+        let open = |name: &str| given.contains(&(name, false));
+        if let Some((name, e)) = advice.faults.iter().find(|(name, _)| open(name)) {
+            return Err(e.clone().remedy(format!("give --{}", name.replace('_', "-"))));
+        }
         let sampling = Sampling::Draw {
             temperature: temperature.unwrap_or(advice.temperature),
             top_k: self.top_k.unwrap_or(advice.top_k),
@@ -64,6 +71,23 @@ impl Answer {
         };
         Sampler::new(sampling).map_err(|e| aircache::Error { at: format!("--{}", e.at.replace('_', "-")), ..e })?;
         Ok(sampling)
+    }
+
+    /// Says where the checkpoint's settings make the answer another than a user may expect.
+    pub fn notes(&self, advice: &GenerationConfig, sampling: Sampling, messages: Messages) {
+        if let (Sampling::Draw { top_k: 1, .. }, None) = (sampling, self.top_k) {
+            messages.note(
+                "note: the checkpoint's top_k = 1 leaves one token to draw from, so every seed gives the same text \
+                 (--top-k 0 takes all)"
+                    .into(),
+            );
+        }
+        if !advice.not_followed.is_empty() {
+            let settings = advice.not_followed.join(", ");
+            messages.note(format!(
+                "note: the checkpoint asks for {settings}, which is not applied; transformers applies it"
+            ));
+        }
     }
 
     /// When generation ends.

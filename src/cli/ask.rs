@@ -3,10 +3,11 @@
 use super::memory;
 use super::out::Messages;
 use super::places::Read;
+use super::seeing::Seeing;
 use aircache::demo;
 use aircache::files::Files;
+use aircache::input::messages::Messages as Spoken;
 use aircache::input::{Image, Prepared};
-use aircache::kernel::resample::Resampler;
 use aircache::model::Model;
 use aircache::policy::Policy;
 use aircache::processor::Processor;
@@ -38,15 +39,14 @@ pub struct Ask {
     /// A bundled image instead of a file, 00 to 39; without --prompt, the first bundled question on it is asked
     #[arg(long, value_name = "NN")]
     pub sample: Option<String>,
-    /// The program whose arithmetic resizes images: torchvision, pillow (13) or pillow-12
-    #[arg(long, value_name = "NAME", value_parser = resampler)]
-    pub resampler: Option<Resampler>,
-}
-
-pub fn resampler(name: &str) -> std::result::Result<Resampler, String> {
-    let known: Vec<_> = Resampler::ALL.iter().map(|r| r.name()).collect();
-    let found = Resampler::ALL.into_iter().find(|r| r.name() == name);
-    found.ok_or_else(|| format!("expected one of {}", known.join(", ")))
+    /// Takes --prompt as it is: no chat template; the prompt itself has the model's marks where images stand
+    #[arg(long, requires = "prompt", conflicts_with_all = ["system", "sample", "video"])]
+    pub raw_prompt: bool,
+    /// A conversation of several turns: a JSON list of {"role", "content"}, content a text or parts of text and image
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "system", "sample", "video"])]
+    pub messages: Option<PathBuf>,
+    #[command(flatten)]
+    pub seeing: Seeing,
 }
 
 /// A loaded model, and its question.
@@ -55,7 +55,7 @@ pub struct Asked {
     pub model: Model,
     /// Its processor.
     pub processor: Processor,
-    /// The images in prompt order, or the frames of the video.
+    /// The images in prompt order, or the frames of the video, as the model sees them.
     pub images: Vec<Image>,
     /// The prompt that the model reads.
     pub prompt: Prepared,
@@ -76,7 +76,8 @@ impl Ask {
 
     /// The input files of the command.
     pub fn read(&self) -> Read {
-        Read::new().model(self.model.as_ref()).files(self.image.iter().chain(&self.video))
+        let files = self.image.iter().chain(&self.video).chain(&self.messages);
+        Read::new().model(self.model.as_ref()).files(files)
     }
 
     /// Loads the model and prepares the prompt.
@@ -84,13 +85,24 @@ impl Ask {
     /// # Errors
     /// Anything wrong with the checkpoint, the images or the prompt.
     pub fn load(&self, messages: Messages) -> Result<Asked> {
-        let (images, question, system) = self.question(messages)?;
+        let spoken = self.messages.as_deref().map(Spoken::read).transpose()?;
+        let (images, question, system) = match &spoken {
+            Some(spoken) => (spoken.images(&self.image)?, spoken.question(), None),
+            None => self.question(messages)?,
+        };
         let (model, processor, name) = self.load_model(messages)?;
-        let prompt = match self.video.is_empty() {
-            true => processor.prepare(&images, &question, system.as_deref())?,
-            false => processor.prepare_video(&images, &question, system.as_deref())?,
+        let prompt = match (&spoken, self.raw_prompt, self.video.is_empty()) {
+            (Some(spoken), ..) => processor.prepare_turns(&images, &spoken.turns())?,
+            (None, true, _) => processor.prepare_raw(&images, &question)?,
+            (None, false, true) => processor.prepare(&images, &question, system.as_deref())?,
+            (None, false, false) => processor.prepare_video(&images, &question, system.as_deref())?,
         };
         memory::check(&name, model.forecast(Some(&prompt)))?;
+        self.seeing.notes(&processor, &images, messages);
+        if spoken.is_none() && !self.raw_prompt && !images.is_empty() && question.contains("<image>") {
+            messages.note("note: <image> in the prompt is the place of a picture".into());
+        }
+        let images = images.into_iter().map(|image| processor.seen(&image).into_owned()).collect();
         Ok(Asked { model, processor, images, prompt, question, name })
     }
 
@@ -102,10 +114,7 @@ impl Ask {
         let (files, name) = Self::files(self.model.as_ref());
         let _busy = messages.busy(&format!("loading {name}"));
         let model = memory::load(&files)?;
-        let mut processor = Processor::load(&files, &model.config)?;
-        if let Some(resampler) = self.resampler {
-            processor = processor.with_resampler(resampler);
-        }
+        let processor = self.seeing.apply(Processor::load(&files, &model.config)?)?;
         Ok((model, processor, name))
     }
 

@@ -17,7 +17,7 @@ use std::time::Instant;
 #[command(next_help_heading = "A file of questions")]
 pub struct File {
     /// Answers a file of questions in the form of `eval --data` ("answer" may be missing), with one JSON line for each
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["image", "video", "prompt", "system", "sample"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["image", "video", "prompt", "system", "sample", "messages"])]
     pub batch: Option<PathBuf>,
     /// The number of questions that are decoded side by side; the answers do not depend on it
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
@@ -41,6 +41,7 @@ pub fn run(
     let precision = answer.precision.map_or(Precision::Fast, Precision::from);
     let (model, processor, name) = ask.load_model(messages)?;
     let sampling = answer.sampling(&model.generation)?;
+    answer.notes(&model.generation, sampling, messages);
     let until = answer.until(&model.generation);
     let header = Header {
         format: "aircache-run".into(),
@@ -48,7 +49,7 @@ pub fn run(
         data: questions.sha256.clone(),
         questions: questions.items.len(),
         precision: precision.bundle_name().into(),
-        preprocess: processor.settings().pixels.resampler.name().into(),
+        preprocess: ask.seeing.words(&processor),
         max_new_tokens: until.max_new_tokens,
         how: format!("{sampling:?}, until {:?}", until.stop),
         cells: vec![(policy.to_string(), retain.to_string())],

@@ -21,6 +21,15 @@ Examples:
                                                                    ids and pixels are judged as well
   aircache check --model demo --html verdict.html candidate.safetensors
                                                                    also draws the errors over depth, and the worst stage
+  aircache check --kernel attention arrays.safetensors             one kernel by itself, without a model
+
+Arrays of a kernel (`out` is what it computed; leading axes are free; numbers such as scale are metadata, as strings):
+  attention   q [H, n, d], k and v [G, m, d], out like q; mask [n, m] or causal = true|false; scale
+  norm        x [n, d], weight, eps; with a bias it is a layer norm
+  linear      x [n, k], weight [outputs, k], bias
+  rotary      x [n, d], positions, theta
+  softmax     x [n, m]
+  topk        x [n, m], out [n, k]: the places of the largest
 
 A candidate is a safetensors file with the metadata `format` = aircache-bundle and `precision` (f32, bf16, f16), and any
 of the stages that `record` writes. Exit code 1 means that the error of some stage is larger than that of an honest
@@ -31,6 +40,9 @@ pub struct Args {
     bundles: Vec<PathBuf>,
     #[command(flatten)]
     ask: Ask,
+    /// Judges one kernel from a file of its arrays: attention, norm, linear, rotary, softmax, topk
+    #[arg(long, value_name = "NAME", value_parser = golden::KERNELS, conflicts_with_all = ["model", "image", "video", "prompt", "system", "sample"])]
+    kernel: Option<String>,
     /// Anything that is not judged, or is no stage, is a failure as well
     #[arg(long)]
     strict: bool,
@@ -49,8 +61,17 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     let asked = !args.ask.image.is_empty()
         || !args.ask.video.is_empty()
         || args.ask.prompt.is_some()
+        || args.ask.messages.is_some()
         || args.ask.sample.is_some();
     let verdict = match (&args.bundles[..], &args.ask.model) {
+        ([arrays], None) if args.kernel.is_some() => {
+            let arrays = Bundle::open(arrays)?;
+            memory::check_stages(&arrays, 8)?;
+            golden::kernel(args.kernel.as_deref().unwrap_or_default(), &arrays)?
+        }
+        (_, _) if args.kernel.is_some() => {
+            return Err(Error::new("check --kernel", "one file of arrays", format!("{} files", args.bundles.len())));
+        }
         ([golden, candidate], None) => {
             let (golden, candidate) = (Bundle::open(golden)?, Bundle::open(candidate)?);
             if asked {

@@ -5,9 +5,9 @@ use super::ask::Ask;
 use super::common::PrecisionName;
 use super::out::{Messages, Stdout};
 use super::places::Read;
+use super::seeing::Seeing;
 use super::{Common, Verdict, memory, output};
 use aircache::eval::{Cells, Examiner, Header, Item, Journal, Questions, Results};
-use aircache::kernel::resample::Resampler;
 use aircache::pass::Precision;
 use aircache::processor::Processor;
 use aircache::{Error, Result};
@@ -50,9 +50,8 @@ pub struct Args {
     /// How numbers are computed
     #[arg(long, value_name = "NAME", default_value = "fast")]
     precision: PrecisionName,
-    /// The program whose arithmetic resizes images: torchvision, pillow (13) or pillow-12
-    #[arg(long, value_name = "NAME", value_parser = super::ask::resampler)]
-    resampler: Option<Resampler>,
+    #[command(flatten)]
+    seeing: Seeing,
     /// The largest number of tokens of an answer
     #[arg(long, value_name = "N", default_value_t = 64, allow_negative_numbers = true, value_parser = tokens::<1>)]
     max_new_tokens: usize,
@@ -101,10 +100,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         memory::load(&files)?
     };
     memory::check(&name, model.forecast(None))?;
-    let mut processor = Processor::load(&files, &model.config)?;
-    if let Some(resampler) = args.resampler {
-        processor = processor.with_resampler(resampler);
-    }
+    let processor = args.seeing.apply(Processor::load(&files, &model.config)?)?;
     let precision = Precision::from(args.precision);
     let header = Header {
         format: Header::FORMAT.into(),
@@ -112,7 +108,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         data: questions.sha256.clone(),
         questions: questions.items.len(),
         precision: precision.bundle_name().into(),
-        preprocess: processor.settings().pixels.resampler.name().into(),
+        preprocess: args.seeing.words(&processor),
         max_new_tokens: args.max_new_tokens,
         how: String::new(),
         cells: Header::cells(&cells),

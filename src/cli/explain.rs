@@ -26,7 +26,13 @@ pub struct Args {
     #[command(flatten)]
     ask: Ask,
     /// Policies of the page, as in `eval`; the first is shown first
-    #[arg(long, value_name = "LIST", default_value = "aircache,snapkv,h2o,vl-cache,random", help_heading = "Eviction")]
+    #[arg(
+        long,
+        visible_alias = "policy",
+        value_name = "LIST",
+        default_value = "aircache,snapkv,h2o,vl-cache,random",
+        help_heading = "Eviction"
+    )]
     policies: String,
     /// Share of the visual KV entries that is kept, over all layers: 0 < R <= 1
     #[arg(long, value_name = "R", default_value = "0.1", allow_hyphen_values = true, help_heading = "Eviction")]

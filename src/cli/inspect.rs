@@ -98,6 +98,7 @@ fn look(files: &Files, name: String, common: &Common) -> Report {
                 "the checkpoint advises sampling (--temperature {t} --top-k {k} --top-p {p}); `run` is greedy without these options"
             ));
         }
+        notes.extend(g.faults.iter().map(|(_, e)| format!("sampling needs other values: {e}")));
         notes.extend(g.not_followed.iter().map(|setting| format!("ignored setting: {setting}")));
     }
     if !unused.is_empty() {
@@ -142,6 +143,15 @@ impl Report {
                     "positions    M-RoPE: the {} frequencies of a head in sections of {sections}, for time, height and width in turn",
                     t.head_dim / 2
                 ))?;
+            }
+            if let Some(long) = &t.long_rope {
+                out.line(&format!(
+                    "positions    long rope: long factors after {} rows; cosines and sines times {:.4}",
+                    long.trained, long.scale
+                ))?;
+            }
+            if t.qk_norm {
+                out.line(&format!("attention    every head of {} numbers of queries and keys is normed", t.head_dim))?;
             }
             if let Some(factor) = t.ntk {
                 out.line(&format!(
@@ -216,6 +226,7 @@ impl Report {
                 "layers": t.layers, "hidden": t.hidden, "heads": t.heads, "kv_heads": t.kv_heads, "head_dim": t.head_dim,
                 "intermediate": t.intermediate, "vocab": t.vocab, "max_positions": t.max_positions, "tied": t.tied,
                 "rope_theta": t.rope_theta, "mrope_section": t.mrope, "dynamic_ntk": t.ntk,
+                "qk_norm": t.qk_norm, "long_rope_after": t.long_rope.as_ref().map(|long| long.trained),
             })),
             "vision": config.map(|c| c.vision_json()),
             "parameters": checkpoint.map(|c| c.tensors().map(|t| t.numbers()).sum::<usize>()),

@@ -9,6 +9,7 @@
 //! places     where results go, apart from what is read
 //! common     options of every command
 //! ask        options that say what goes in: model, images, prompt
+//! seeing     options that say how pictures are read
 //! eviction   options that say what is evicted
 //! answer     options that say how tokens are chosen
 //! run record …   the commands
@@ -26,6 +27,7 @@ pub mod compress;
 pub mod eval;
 pub mod eviction;
 pub mod explain;
+pub mod import;
 pub mod inspect;
 pub mod inspect_input;
 pub mod manual;
@@ -38,6 +40,7 @@ pub mod policies;
 pub mod record;
 pub mod run;
 pub mod samples;
+pub mod seeing;
 pub mod selftest;
 pub mod shell;
 pub mod stages;

@@ -97,6 +97,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     let model = &*memory::rounded(&asked.model, precision)?; // R10.4
     let policy = asked.fitted(policy);
     let sampling = args.answer.sampling(&model.generation)?;
+    args.answer.notes(&model.generation, sampling, messages);
     let job = Job { asked, model, policy, retain, precision, sampling };
     let mut out = Stdout::new();
     let outcome = precision.run(Flow { job: &job, args: &args, common, out: &mut out })?;

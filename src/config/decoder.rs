@@ -1,12 +1,13 @@
 //! The language model's configuration: a `text_config` or `llm_config` of one of the kinds in [`super::defaults`].
 //!
-//! Source: transformers 5.17, `models/{qwen2,llama}/configuration_*.py` and `modeling_rope_utils.py` (the places where
-//! θ may stand); InternLM2's own `configuration_internlm2.py`.
+//! Source: transformers 5.17, `models/{qwen2,qwen3,llama,mistral}/configuration_*.py`; InternLM2's and Phi-3's own
+//! `configuration_*.py`.
 
 use super::activation::Activation;
-use super::defaults::{Biases, Defaults};
-use super::json::{Scope, integer, kind};
+use super::defaults::{Biases, Defaults, Windows};
+use super::json::{Scope, kind};
 use super::projections::Projections;
+use super::rope::{LongRope, rope};
 use crate::error::{Error, Result, ensure};
 use serde_json::Value;
 
@@ -44,8 +45,12 @@ pub struct DecoderConfig {
     pub qkv_bias: bool,
     /// Whether the output projection of the attention has a bias.
     pub out_bias: bool,
+    /// Whether every head of the queries and of the keys has an RMS norm before the rotation. Spec: E6.14
+    pub qk_norm: bool,
     /// The factor of dynamic NTK scaling, which applies to sequences longer than `max_positions`. Spec: E6.12
     pub ntk: Option<f64>,
+    /// The factors and the scale of long rope. Spec: E6.15
+    pub long_rope: Option<LongRope>,
     /// M-RoPE: the number of frequencies in each section. The sections belong to time, height, width, time, … in this
     /// order; the numbers add up to d_h/2. Spec: E6.10
     pub mrope: Option<Vec<usize>>,
@@ -87,7 +92,7 @@ impl DecoderConfig {
         );
         // In kinds whose KV heads may be left out, `null` counts as absent. InternLM2 has no `head_dim` field.
         let explicit = match scope.get("head_dim") {
-            None => false,
+            None => default.head_dim.is_some(),
             Some(Value::Null) => default.kv_heads.is_some(),
             Some(_) => default.projections == Projections::Apart,
         };
@@ -97,24 +102,32 @@ impl DecoderConfig {
             format!("a divisor of hidden_size {hidden}"),
             heads
         );
-        let head_dim = if explicit { scope.size("head_dim", 0, (1, 1 << 16))? } else { hidden / heads };
+        let head_dim = if explicit {
+            scope.size("head_dim", default.head_dim.unwrap_or(0), (1, 1 << 16))?
+        } else {
+            hidden / heads
+        };
         let at = scope.at(if explicit { "head_dim" } else { "num_attention_heads" });
         ensure!(head_dim % 2 == 0, at, "an even head size (rotary positions turn pairs)", head_dim);
         let layers = scope.size("num_hidden_layers", default.layers, (1, 1024))?;
-        if let Some(all) = default.window_layers {
-            full_attention(scope, layers, all, default.mrope.is_some())?;
+        let max_positions = scope.size("max_position_embeddings", default.max_positions, (1, 1 << 30))?;
+        match default.windows {
+            Windows::None => {}
+            Windows::InLayersFrom(first) => full_attention(scope, layers, first, default.mrope.is_some())?,
+            Windows::InAll(width) => wide_window(scope, width, max_positions)?,
         }
         // In transformers, the kind with M-RoPE ignores `head_dim` and divides the width by the number of heads.
         // Another `head_dim` is therefore refused.
         ensure!(
-            default.mrope.is_none() || head_dim * heads == hidden,
+            default.mrope.is_none() || default.head_dim.is_some() || head_dim * heads == hidden,
             scope.at("head_dim"),
             format!("hidden_size / num_attention_heads, {}", hidden / heads),
             head_dim
         );
-        let (rope_theta, mrope, ntk) = rope(scope, default, head_dim)?;
+        let rope = rope(scope, default, head_dim, max_positions)?;
         let (qkv_bias, out_bias) = match default.biases {
             Biases::Qkv => (true, false),
+            Biases::None => (false, false),
             Biases::Told(key, otherwise) => {
                 let both = scope.boolean(key, otherwise)?;
                 (both, both)
@@ -136,15 +149,17 @@ impl DecoderConfig {
                 |x| (0.0..=1.0).contains(&x),
                 "a number from 0 to 1",
             )?,
-            rope_theta,
-            max_positions: scope.size("max_position_embeddings", default.max_positions, (1, 1 << 30))?,
+            rope_theta: rope.theta,
+            max_positions,
             activation: Activation::read(scope, "hidden_act", Activation::Silu)?,
             tied: scope.boolean("tie_word_embeddings", false)?,
             projections: default.projections,
             qkv_bias,
             out_bias,
-            ntk,
-            mrope,
+            qk_norm: default.qk_norm,
+            ntk: rope.ntk,
+            long_rope: rope.long,
+            mrope: rope.mrope,
         })
     }
 }
@@ -162,62 +177,6 @@ impl DecoderConfig {
         let sections = self.mrope.as_deref().unwrap_or(&whole);
         sections.iter().enumerate().flat_map(|(i, &section)| std::iter::repeat_n(i % 3, section)).collect()
     }
-}
-
-/// θ, the sections of M-RoPE and the factor of dynamic scaling. The function looks first in `rope_scaling` (or, if that
-/// object is empty, in `rope_parameters`), then in the object that contains it, then in the family's defaults.
-/// Spec: T6.2, E6.10, E6.12
-fn rope(scope: &Scope<'_>, default: &Defaults, head_dim: usize) -> Result<(f64, Option<Vec<usize>>, Option<f64>)> {
-    let filled = |key| Ok(scope.object(key)?.filter(|s: &Scope<'_>| !s.is_empty()).map(|s| (key, s)));
-    let (key, rope) = match filled("rope_scaling")? {
-        Some(found) => found,
-        None => filled("rope_parameters")?.unwrap_or(("rope_parameters", scope.inner("rope_parameters")?)),
-    };
-    if ["full_attention", "sliding_attention"].iter().any(|k| rope.get(k).is_some()) {
-        return Err(Error::new(
-            scope.at(key),
-            "one set of rotary parameters for all layers",
-            "one for each kind of layer",
-        ));
-    }
-    let kinds = if rope.get("rope_type").is_some() { "rope_type" } else { "type" };
-    let found = rope.string(kinds, "default")?;
-    let known = if default.mrope.is_some() { &["default", "mrope"] } else { &["default", "dynamic"] };
-    ensure!(
-        known.contains(&found),
-        rope.at(kinds),
-        format!("{} (other scaled rotary frequencies are not supported)", known.join(" or ")),
-        kind(&Value::from(found))
-    );
-    let holder = if rope.get("rope_theta").is_some() { &rope } else { scope };
-    let theta =
-        holder.number("rope_theta", default.theta, |x| x > 0.0 && x <= 1e18, "a number above 0 and at most 1e18")?;
-    let sections = default.mrope.map(|sections| mrope_section(&rope, &sections, head_dim)).transpose()?;
-    let factor = || rope.number("factor", f64::NAN, |x| (1.0..=1e6).contains(&x), "a number from 1 to 1000000");
-    let ntk = match found {
-        "dynamic" => Some(factor()?).filter(|&f| f > 0.0),
-        _ => None,
-    };
-    ensure!(found != "dynamic" || ntk.is_some(), rope.at("factor"), "the factor of dynamic scaling", "nothing");
-    ensure!(ntk.is_none() || head_dim > 2, rope.at(kinds), "a head size above 2 for dynamic scaling", head_dim);
-    Ok((theta, sections, ntk))
-}
-
-/// The number of frequencies in each section: a list with the sum d_h/2.
-fn mrope_section(rope: &Scope<'_>, default: &[usize], head_dim: usize) -> Result<Vec<usize>> {
-    const KEY: &str = "mrope_section";
-    let sections = match rope.get(KEY) {
-        None => default.to_vec(),
-        Some(Value::Array(list)) if (1..=4096).contains(&list.len()) => {
-            let size = |(i, v): (usize, &Value)| integer(v, &rope.at(&format!("{KEY}[{i}]")), (0, head_dim));
-            list.iter().enumerate().map(size).collect::<Result<_>>()?
-        }
-        Some(other) => return Err(Error::new(rope.at(KEY), "a list of 1 to 4096 whole numbers", kind(other))),
-    };
-    let sum: usize = sections.iter().sum();
-    let half = head_dim / 2;
-    ensure!(sum == half, rope.at(KEY), format!("numbers that add up to half the head size, {half}"), sum);
-    Ok(sections)
 }
 
 /// Fails if a layer attends to a sliding window instead of the whole prompt.
@@ -243,5 +202,16 @@ fn full_attention(scope: &Scope<'_>, layers: usize, window_layers: usize, lax: b
         }
         Some(other) => return Err(Error::new(scope.at("layer_types"), format!("a list of {layers}"), kind(other))),
     }
+    Ok(())
+}
+
+/// Fails if the sliding window of all layers is narrower than the longest prompt. `null` means no window.
+fn wide_window(scope: &Scope<'_>, default: Option<usize>, max_positions: usize) -> Result<()> {
+    let width = match (scope.get("sliding_window"), default) {
+        (Some(Value::Null), _) | (None, None) => return Ok(()),
+        (_, default) => scope.size("sliding_window", default.unwrap_or(0), (1, usize::MAX))?,
+    };
+    let want = format!("null, or at least max_position_embeddings {max_positions} (sliding windows are not supported)");
+    ensure!(width >= max_positions, scope.at("sliding_window"), want, width);
     Ok(())
 }

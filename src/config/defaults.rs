@@ -1,7 +1,7 @@
 //! The defaults of absent fields of a `text_config`, for each kind of decoder. Spec: T6.2
 //!
 //! If only one family has a kind, the kind's defaults are in that family's folder. Source: transformers 5.17,
-//! `models/{qwen2,llama}/configuration_*.py`; InternLM2's own `configuration_internlm2.py`.
+//! `models/{qwen2,qwen3,llama,mistral}/configuration_*.py`; InternLM2's and Phi-3's own `configuration_*.py`.
 
 use super::projections::Projections;
 
@@ -11,6 +11,19 @@ pub(crate) enum Biases {
     Qkv,
     /// All projections have biases or none has. The named field decides; the boolean is the field's default.
     Told(&'static str, bool),
+    /// No projection has biases.
+    None,
+}
+
+/// Which layers of a kind may attend to a sliding window. A window that hides a row is refused.
+#[derive(Clone, Copy)]
+pub(crate) enum Windows {
+    /// No layer.
+    None,
+    /// If `use_sliding_window` says so, the layers from `max_window_layers` on; the number is this field's default.
+    InLayersFrom(usize),
+    /// Every layer, if `sliding_window` names a width; the number is this field's default.
+    InAll(Option<usize>),
 }
 
 /// The defaults of absent fields of a `text_config`. Spec: T6.2
@@ -26,10 +39,15 @@ pub(crate) struct Defaults {
     pub norm_eps: f64,
     pub theta: f64,
     pub max_positions: usize,
-    /// `max_window_layers`, in kinds that have sliding windows.
-    pub window_layers: Option<usize>,
+    /// `None` means `hidden` / `heads`.
+    pub head_dim: Option<usize>,
+    pub windows: Windows,
     /// Sections of M-RoPE, in the kind that has M-RoPE.
     pub mrope: Option<[usize; 3]>,
+    /// Whether queries and keys have a norm for each head.
+    pub qk_norm: bool,
+    /// Whether the kind has long rope (`su`, `longrope`).
+    pub long_rope: bool,
     pub biases: Biases,
     pub projections: Projections,
 }
@@ -46,10 +64,21 @@ impl Defaults {
         norm_eps: 1e-6,
         theta: 1e4,
         max_positions: 32_768,
-        window_layers: Some(28),
+        head_dim: None,
+        windows: Windows::InLayersFrom(28),
         mrope: None,
+        qk_norm: false,
+        long_rope: false,
         biases: Biases::Qkv,
         projections: Projections::Apart,
+    };
+
+    pub const QWEN3: Defaults = Defaults {
+        model_types: &["qwen3"],
+        head_dim: Some(128),
+        qk_norm: true,
+        biases: Biases::Told("attention_bias", false),
+        ..Defaults::QWEN2
     };
 
     pub const LLAMA: Defaults = Defaults {
@@ -58,9 +87,33 @@ impl Defaults {
         intermediate: 11008,
         vocab: 32_000,
         max_positions: 2048,
-        window_layers: None,
+        windows: Windows::None,
         biases: Biases::Told("attention_bias", false),
         ..Defaults::QWEN2
+    };
+
+    pub const MISTRAL: Defaults = Defaults {
+        model_types: &["mistral"],
+        kv_heads: Some(8),
+        intermediate: 14336,
+        max_positions: 131_072,
+        windows: Windows::InAll(Some(4096)),
+        biases: Biases::None,
+        ..Defaults::LLAMA
+    };
+
+    pub const PHI3: Defaults = Defaults {
+        model_types: &["phi3"],
+        hidden: 3072,
+        intermediate: 8192,
+        vocab: 32_064,
+        norm_eps: 1e-5,
+        max_positions: 4096,
+        windows: Windows::InAll(None),
+        long_rope: true,
+        biases: Biases::None,
+        projections: Projections::Stacked,
+        ..Defaults::LLAMA
     };
 
     pub const INTERNLM2: Defaults = Defaults {

@@ -23,6 +23,9 @@ pub struct GenerationConfig {
     pub top_k: usize,
     /// Sampling uses only the most probable ids up to this probability mass, 0 < p ≤ 1; 1 = all.
     pub top_p: f64,
+    /// The faults of temperature, `top_k` and `top_p`, which only sampling reads. A field with a fault has the value that
+    /// changes nothing.
+    pub faults: Vec<(&'static str, Error)>,
     /// Settings in the file that this library does not follow (`repetition_penalty`, beams …), each as `name = value`.
     /// `inspect` reports them.
     pub not_followed: Vec<String>,
@@ -62,8 +65,8 @@ impl GenerationConfig {
     /// Reads `generation_config.json`. If this file is missing, reads the settings for generation in `config.json`.
     ///
     /// # Errors
-    /// A file is not valid JSON, or a field has the wrong type or is out of range. Fields that are `null` count as
-    /// absent.
+    /// A file is not valid JSON, or a field has the wrong type or is out of range, except the fields that only sampling
+    /// reads ([`faults`](Self::faults)). Fields that are `null` count as absent.
     pub fn load(files: &Files) -> Result<GenerationConfig> {
         if let Some(map) = json::load(files, FILE)? {
             return Self::read(&[Scope::new(&files.label(FILE), &map)]);
@@ -83,11 +86,19 @@ impl GenerationConfig {
         // Many files set a temperature of 0 together with greedy decoding. transformers does not read the temperature
         // then.
         let temperature = match do_sample {
-            true => number("temperature", |x| x > 0.0, "a number above 0, or do_sample = false")?,
+            true => number("temperature", |x| x > 0.0, "a number above 0, or do_sample = false"),
             false => {
-                Some(number("temperature", |x| x >= 0.0, "a number of at least 0")?).filter(|&t| t > 0.0).unwrap_or(1.0)
+                number("temperature", |x| x >= 0.0, "a number of at least 0").map(|t| if t > 0.0 { t } else { 1.0 })
             }
         };
+        let top_k = first("top_k").map_or(Ok(50), |s| s.size("top_k", 50, (0, u32::MAX as usize)));
+        let top_p = number("top_p", |x| x > 0.0 && x <= 1.0, "a number above 0 and at most 1");
+        let fault = |name, e: Option<&Error>| e.map(|e| (name, e.clone()));
+        let faults = [
+            fault("temperature", temperature.as_ref().err()),
+            fault("top_k", top_k.as_ref().err()),
+            fault("top_p", top_p.as_ref().err()),
+        ];
         Ok(GenerationConfig {
             eos: first("eos_token_id").map_or(Ok(Vec::new()), |s| ids(s, "eos_token_id"))?,
             pad: match first("pad_token_id") {
@@ -97,9 +108,10 @@ impl GenerationConfig {
                 _ => None, // Some checkpoints use −1 for none.
             },
             do_sample,
-            temperature,
-            top_k: first("top_k").map_or(Ok(50), |s| s.size("top_k", 50, (0, u32::MAX as usize)))?,
-            top_p: number("top_p", |x| x > 0.0 && x <= 1.0, "a number above 0 and at most 1")?,
+            temperature: temperature.unwrap_or(1.0),
+            top_k: top_k.unwrap_or(0),
+            top_p: top_p.unwrap_or(1.0),
+            faults: faults.into_iter().flatten().collect(),
             not_followed: not_followed(scopes),
         })
     }

@@ -4,6 +4,7 @@
 //! it reads has its own default, range and meaning of `null`. The rules are those of transformers' strict
 //! configurations: an integer field accepts no float and no boolean, and `null` is not the same as absent.
 
+use super::refused;
 use crate::error::{Error, Result, ensure};
 use crate::files::Files;
 use serde_json::{Map, Value};
@@ -155,7 +156,10 @@ impl<'a> Scope<'a> {
     /// The `model_type`, which must be one of `supported`; `default` if absent.
     pub(crate) fn model_type(&self, default: &'a str, supported: &[&str]) -> Result<&'a str> {
         let found = self.string("model_type", default)?;
-        ensure!(supported.contains(&found), self.at("model_type"), supported.join(" or "), kind(&Value::from(found)));
+        if !supported.contains(&found) {
+            let e = Error::new(self.at("model_type"), supported.join(" or "), kind(&Value::from(found)));
+            return Err(refused::named(e));
+        }
         Ok(found)
     }
 }

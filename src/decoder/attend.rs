@@ -55,6 +55,6 @@ pub(super) fn attend<T: Real>(
             };
             own.copy_from_slice(&attention.causal(q, (c.heads, c.head_dim), &cache.heads(layer), received));
         });
-        mix
+        pass.store(mix)
     })
 }

@@ -17,6 +17,8 @@ use ndarray::Array2;
 pub(super) struct Block {
     attention_norm: Norm,
     qkv: Qkv,
+    /// The norms of queries and keys, head by head.
+    qk_norm: Option<[Norm; 2]>,
     out: Linear,
     mlp_norm: Norm,
     mlp: GatedMlp,
@@ -26,8 +28,14 @@ impl Block {
     pub(super) fn load(ck: &Names<'_>, c: &DecoderConfig, layer: usize) -> Result<Self> {
         let at = |part: &str| format!("decoder.layers.{layer}.{part}");
         let linear = |part: &str, outputs, inputs, bias| Linear::load(ck, &at(part), outputs, inputs, bias);
-        let norm = |part: &str| Norm::load(ck, &at(part), NormKind::Rms, c.hidden, c.norm_eps);
+        let norm_of = |part: &str, width| Norm::load(ck, &at(part), NormKind::Rms, width, c.norm_eps);
+        let norm = |part: &str| norm_of(part, c.hidden);
+        let head_norm = |part: &str| norm_of(part, c.head_dim);
         let (d, q, kv, mlp) = (c.hidden, c.heads * c.head_dim, c.kv_heads * c.head_dim, c.intermediate);
+        let [gate, up] = match c.projections {
+            Projections::Stacked => Linear::stacked(ck, &at("mlp.gate_up_proj"), [mlp, mlp], d)?, // E6.16
+            _ => [linear("mlp.gate_proj", mlp, d, false)?, linear("mlp.up_proj", mlp, d, false)?],
+        };
         Ok(Block {
             attention_norm: norm("input_layernorm")?,
             qkv: match c.projections {
@@ -40,13 +48,18 @@ impl Block {
                     linear("self_attn.qkv_proj", q + 2 * kv, d, c.qkv_bias)?,
                     (c.heads, c.kv_heads, c.head_dim),
                 ),
+                Projections::Stacked => Qkv::apart(Linear::stacked(ck, &at("self_attn.qkv_proj"), [q, kv, kv], d)?), // E6.16
             },
-            out: linear("self_attn.o_proj", d, q, c.out_bias)?,
+            qk_norm: match c.qk_norm {
+                true => Some([head_norm("self_attn.q_norm")?, head_norm("self_attn.k_norm")?]),
+                false => None,
+            },
+            out: linear("self_attn.o_proj", d, q, c.out_bias)?.ends_branch(),
             mlp_norm: norm("post_attention_layernorm")?,
             mlp: GatedMlp {
-                gate: linear("mlp.gate_proj", mlp, d, false)?,
-                up: linear("mlp.up_proj", mlp, d, false)?,
-                down: linear("mlp.down_proj", d, mlp, false)?,
+                gate,
+                up,
+                down: linear("mlp.down_proj", d, mlp, false)?.ends_branch(),
                 activation: c.activation,
             },
         })
@@ -56,7 +69,8 @@ impl Block {
     pub(super) fn bytes(&self) -> usize {
         let mlp = [&self.mlp.gate, &self.mlp.up, &self.mlp.down];
         let linear = mlp.into_iter().chain([&self.out]).map(Linear::bytes);
-        self.qkv.bytes() + linear.sum::<usize>() + self.attention_norm.bytes() + self.mlp_norm.bytes()
+        let norms = self.qk_norm.iter().flatten().chain([&self.attention_norm, &self.mlp_norm]).map(Norm::bytes);
+        self.qkv.bytes() + linear.sum::<usize>() + norms.sum::<usize>()
     }
 
     /// Runs the layer. x: [rows, d] → [rows, d]; at: the layer's stages. Spec: E6.2–E6.6, C6.2a, R6.2, R6.5, R6.6
@@ -73,14 +87,17 @@ impl Block {
         let heads = [(at.query, c.heads), (at.key, c.kv_heads), (at.value, c.kv_heads)];
         let [q, k, v] = pass.put_heads(heads, (x.nrows(), c.head_dim), |pass| {
             let h = self.attention_norm.forward(pass, x.view()); // E6.2
-            let [q, k, v] = self.qkv.forward(pass, h.view());
+            let [mut q, mut k, v] = self.qkv.forward(pass, h.view());
+            if let Some([of_q, of_k]) = &self.qk_norm {
+                (q, k) = (of_q.each_head(pass, q), of_k.each_head(pass, k)); // E6.14
+            }
             [pass.rotate(q, angles, c.head_dim), pass.rotate(k, angles, c.head_dim), v] // E6.3, C6.3a
         });
         let mix = attend(pass, c, at, [&q, &k, &v], members); // E6.4
         pass.put_rows(at.out, x.dim(), |pass| {
             let x = pass.add(x, pass.branch(Branch::Attention, self.out.forward(pass, mix.view()))); // E6.5
             let h = self.mlp_norm.forward(pass, x.view()); // E6.6
-            x + self.mlp.forward(pass, h.view())
+            pass.add(x, self.mlp.forward(pass, h.view()))
         })
         // ANCHOR_END: layer
     }

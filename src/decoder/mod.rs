@@ -118,7 +118,7 @@ impl Decoder {
             first += *rows;
         }
         let lengths = members.iter().map(|(sequence, rows)| (*rows, sequence.next_position));
-        let angles = self.rotary.angles(positions, lengths, pass.grid);
+        let angles = self.rotary.angles(pass, positions, lengths);
         for (layer, block) in self.blocks.iter().enumerate() {
             x = block.forward(pass, &self.config, phase.at(layer), x, &angles, members);
         }
@@ -126,6 +126,12 @@ impl Decoder {
             sequence.cache.rows += *rows;
         }
         x
+    }
+
+    /// How far honest rotary angles in f32 may be from the exact angles, for rows of one sequence, whose largest
+    /// position is `length` − 1: [rows, d_h/2], in radians. Spec: D10.11
+    pub fn angle_slack(&self, rows: usize, positions: &Positions, length: i64) -> Array2<f64> {
+        self.rotary.slack(rows, positions, length)
     }
 
     /// The final norm. x: [n, d] → [n, d]. Spec: E6.7, R6.7

@@ -124,6 +124,8 @@ impl Questions {
     fn lines(path: &Path, answered: bool) -> Result<Questions> {
         let bytes = read_text(path, "a readable file of JSON lines", MAX_BYTES)?;
         let text = std::str::from_utf8(&bytes).map_err(|e| Error::new(path.display(), "JSON lines in UTF-8", e))?;
+        // Editors of some systems write a byte-order mark.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let folder = path.parent().unwrap_or(Path::new(""));
         let (mut items, mut there) = (Vec::new(), HashSet::new());
         for (i, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {

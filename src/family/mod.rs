@@ -7,11 +7,14 @@
 
 pub mod definition;
 pub mod encoder;
+mod foreign;
 pub mod internvl;
+pub mod llava_clip;
 pub mod llava_onevision;
 pub mod qwen2_vl;
 pub mod reader;
 mod shape;
+mod tile_encoder;
 
 pub use definition::{Family, Outline, Profile, Tower};
 pub use encoder::{Encode, Encoder};
@@ -25,7 +28,7 @@ use serde_json::{Map, Value};
 use std::sync::Arc;
 
 /// The registry: one line for each family.
-static ALL: [Entry; 3] = [llava_onevision::ENTRY, qwen2_vl::ENTRY, internvl::ENTRY];
+static ALL: [Entry; 4] = [llava_onevision::ENTRY, qwen2_vl::ENTRY, internvl::ENTRY, llava_clip::ENTRY];
 
 /// Reads and checks `config.json`.
 ///
@@ -43,6 +46,7 @@ static ALL: [Entry; 3] = [llava_onevision::ENTRY, qwen2_vl::ENTRY, internvl::ENT
 /// range, contradicts another field, or asks for something that is not supported. The message names the field.
 pub fn load(files: &Files) -> Result<Arc<dyn Family>> {
     let label = files.label("config.json");
+    foreign::adapter(files)?;
     let Some(map) = json::load(files, "config.json")? else {
         return Err(Error::new(label, "a model configuration", "no such file")
             .remedy("give a checkpoint folder as the Hugging Face hub has it"));
@@ -53,6 +57,7 @@ pub fn load(files: &Files) -> Result<Arc<dyn Family>> {
 /// Reads the contents of a `config.json`. label: the file's name in messages.
 fn read(files: &Files, label: &str, map: &Map<String, Value>) -> Result<Arc<dyn Family>> {
     let scope = Scope::new(label, map);
+    foreign::quantized(&scope)?;
     let kinds: Vec<_> = ALL.iter().flat_map(|entry| entry.kinds).collect();
     let known: Vec<&str> = kinds.iter().map(|(model_type, _)| *model_type).collect();
     let found = scope.model_type("", &known)?;
@@ -70,7 +75,7 @@ pub(crate) fn survey(files: &Files) -> (Option<Arc<dyn Family>>, Vec<Error>) {
         Ok(Some(map)) => map,
         _ => return (None, load(files).err().into_iter().collect()),
     };
-    let mut problems = Vec::new();
+    let mut problems: Vec<Error> = foreign::adapter(files).err().into_iter().collect();
     loop {
         let e = match read(files, &label, &map) {
             Ok(family) => return (Some(family).filter(|_| problems.is_empty()), problems),

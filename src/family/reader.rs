@@ -5,7 +5,7 @@ use crate::error::{Result, ensure};
 use crate::input::image::{self, Image};
 use crate::input::packing::Packing;
 use crate::input::prepared::PreparedImage;
-use crate::input::settings::Settings;
+use crate::input::settings::{Limits, Settings};
 use crate::input::video;
 use ndarray::ArrayD;
 use std::fmt::Debug;
@@ -22,10 +22,28 @@ pub trait Reader: Debug + Send + Sync {
     /// The settings, for changes.
     fn settings_mut(&mut self) -> &mut Settings;
 
+    /// Replaces limits of the checkpoint's files.
+    ///
+    /// # Errors
+    /// The family's processor has no such limit, or the limits contradict each other. Spec: D4.12
+    fn limit(&mut self, limits: Limits) -> Result<()> {
+        limits.only(&[], "this family")
+    }
+
     /// The text that is tokenized for a rendered prompt: one placeholder for each image, between the marks that the
     /// processor writes.
     fn marked(&self, rendered: String, _images: usize) -> String {
         rendered
+    }
+
+    /// The text that stands for an image in a rendered prompt.
+    fn mark(&self) -> &str {
+        &self.settings().image_token
+    }
+
+    /// The side, in patches, of the square of a grid that becomes one row.
+    fn merged(&self) -> usize {
+        1
     }
 
     /// One line that describes how an image becomes prompt rows.

@@ -8,7 +8,7 @@ use super::kinds::numbers::{self, Numbers};
 use super::measure::{Errors, Layout};
 use super::rows::{self, Sample};
 use super::verdict::{Outcome, StageVerdict};
-use super::{Bundle, noise, rulers, said};
+use super::{Bundle, arc, noise, rulers, said};
 use crate::pass::Precision;
 use crate::policy::{Heads, Policy, Retain, Scorer};
 use crate::stage::{Site, Stage};
@@ -176,6 +176,11 @@ impl Case<'_> {
         if noise.is_none() && !pixels {
             return not_judged("the golden has no noise for this stage: record it without --no-noise");
         }
+        let mut truth = truth;
+        let slack = arc::of(self.golden, name, layout, sample.as_ref().map(|s| &s.rows[..]));
+        if let Some(slack) = &slack {
+            arc::nearest(layout, slack, &mut truth, &got);
+        }
         let (truth, got) = (&truth[..], &got[..]);
         if truth.is_empty() {
             return Err(Box::new(StageVerdict::plain(name, Outcome::Pass, "")));
@@ -191,6 +196,7 @@ impl Case<'_> {
             truth,
             got,
             noise,
+            rotated: slack.is_some(),
             precision,
             heads,
             independent,
@@ -208,12 +214,19 @@ impl Case<'_> {
         got: &[f64],
         noise: Errors,
     ) -> StageVerdict {
+        let (name, shape) = (&as_stage.name()[..], truth.0);
+        let (layout, mut truth) = (Layout::of(name, shape), truth.1.to_vec());
+        let slack = arc::of(self.golden, name, layout, None);
+        if let Some(slack) = &slack {
+            arc::nearest(layout, slack, &mut truth, got);
+        }
         let verdict = numbers::judge(&Numbers {
-            name: &as_stage.name(),
-            shape: truth.0,
-            truth: truth.1,
+            name,
+            shape,
+            truth: &truth,
             got,
             noise: Some(noise),
+            rotated: slack.is_some(),
             precision: self.precision,
             heads: 1,
             independent: false,

@@ -3,7 +3,7 @@
 //! it the mistake's errors add up, and errors of rounding do not. To find a direction, the model is run with a small
 //! mistake on purpose; this works for any model. Spec: D10.8, E10.10
 
-use super::fit::{Drift, Fit, Products, errors, together};
+use super::fit::{Drift, Fit, Groups, Products, errors, together};
 use super::measure::{Errors, Layout, flat};
 use super::rulers::{DRIFT, roundoff};
 use super::{Bundle, BundleWriter, alike, noise};
@@ -30,6 +30,10 @@ const ASIDES: [Aside; 9] = [
 
 /// The drift of the other honest ways counts this many times. Spec: T10.3
 const HABIT: f64 = 2.0;
+/// The drift of the other honest ways along the activations counts this many times. Spec: E10.10
+const BEND: f64 = 1.25;
+/// The drift of another way counts as far as it is larger than this many of its standard errors. Spec: E10.10
+const BY_CHANCE: f64 = 2.0;
 /// A drift is a finding if it is at least this share of the noise: for all columns together, for one column.
 /// Spec: E10.10
 const LEAST: [f64; 2] = [1.0 / 128.0, 1.0 / 8.0];
@@ -38,11 +42,13 @@ const SIX: f64 = 1.2;
 
 /// For every stage, the fits of the activations: whether the fit is large enough, its words, the fit.
 type Hats = BTreeMap<String, Vec<(bool, String, Fit)>>;
+/// For every stage that drifts along the activations, the fits of the activations for each other honest way.
+type Habits = BTreeMap<String, Vec<Vec<Fit>>>;
 
 /// The part of a stage that is the same for every direction; computed once.
 struct Known {
-    /// The group of each row.
-    groups: Vec<usize>,
+    /// The numbers that are rounded alike.
+    groups: Groups,
     /// The honest way that is nearest to the candidate; none if the truth is nearest.
     nearest: Option<usize>,
 }
@@ -56,6 +62,8 @@ struct Aslant<'a> {
     known: &'a mut BTreeMap<String, Known>,
     hats: &'a mut Hats,
     found: &'a mut BTreeMap<String, Drift>,
+    /// If present, only the other ways are fitted, and only in these stages.
+    habits: Option<&'a mut Habits>,
     failed: Option<Error>,
 }
 
@@ -83,7 +91,8 @@ impl Aslant<'_> {
         }
         if !self.known.contains_key(stage) {
             let nearest = self.nearest(stage, &t, &got)?;
-            let groups = alike::groups(layout, &t, &noise.scale);
+            let rows = alike::groups(layout, &t, &noise.scale);
+            let groups = Groups { rows, cells: alike::Cells::new(layout, &t, self.precision.grid()) };
             self.known.insert(stage.to_string(), Known { groups, nearest });
         }
         let Known { groups, nearest } = &self.known[stage];
@@ -91,20 +100,34 @@ impl Aslant<'_> {
         let from = nearest.map(|way| self.truth.numbers(&noise::way(way, stage))).transpose()?.flatten();
         let from = from.as_ref().unwrap_or(&t);
         let sums = Products::new(layout, groups, &errors(&got, from), &direction);
-        if let Some(Aside::Activation(at)) = self.aside {
-            self.judge_activation(stage, at, layout, &noise, &sums);
+        if let Some(habits) = self.habits.as_deref_mut().and_then(|habits| habits.get_mut(stage)) {
+            let others = others(self.truth, stage, nearest, |other| {
+                Products::new(layout, groups, &errors(other, from), &direction).all(&noise.scale)
+            })?;
+            habits.resize_with(others.len(), Vec::new);
+            habits.iter_mut().zip(others).for_each(|(fits, fit)| fits.extend(fit));
             return Ok(());
         }
-        let Some(mut drift) = strongest(self.aside, self.precision, layout, &noise, &sums) else { return Ok(()) };
+        if let Some(Aside::Activation(at)) = self.aside {
+            if let Some(fit) = sums.all(&noise.scale) {
+                let is_large = large(&fit, roundoff(self.precision) / 16.0, LEAST[0], t.len() as f64);
+                let words = format!("a change of the activation near {at}: is it another function?");
+                self.hats.entry(stage.to_string()).or_default().push((is_large, words, fit));
+            }
+            return Ok(());
+        }
+        let strongest = |sums: &Products<'_>, others: &[Products<'_>]| {
+            strongest(self.aside, self.precision, layout, &noise, sums, others)
+        };
+        let Some(mut drift) = strongest(&sums, &[]) else { return Ok(()) };
         if drift.ratio() > DRIFT {
             // If other honest ways drift along the same direction, the drift is no finding.
-            let mut habit: f64 = 0.0;
-            for way in (0..).filter(|&way| Some(way) != nearest) {
-                let Some(other) = self.truth.numbers(&noise::way(way, stage))? else { break };
-                let sums = Products::new(layout, groups, &errors(&other, from), &direction);
-                let strongest = strongest(self.aside, self.precision, layout, &noise, &sums);
-                habit = habit.max(strongest.map_or(0.0, |d| d.ratio()));
-            }
+            let others = others(self.truth, stage, nearest, |other| {
+                Products::new(layout, groups, &errors(other, from), &direction)
+            })?;
+            let Some(beyond) = strongest(&sums, &others) else { return Ok(()) };
+            let habit = others.iter().filter_map(|other| Some(strongest(other, &[])?.ratio())).fold(0.0, f64::max);
+            drift = beyond;
             drift.ruler *= (HABIT * habit / DRIFT).max(1.0);
         }
         self.keep(stage, drift);
@@ -131,21 +154,6 @@ impl Aslant<'_> {
             self.found.insert(stage.to_string(), drift);
         }
     }
-
-    /// Judges the activations tried so far together; the largest fit names the finding. Spec: E10.10
-    fn judge_activation(&mut self, stage: &str, at: i8, layout: Layout, noise: &Errors, sums: &Products) {
-        let Some(fit) = sums.all(&noise.scale) else { return };
-        let is_large = large(&fit, roundoff(self.precision) / 16.0, LEAST[0], layout.rows as f64 * sums.width as f64);
-        let fits = self.hats.entry(stage.to_string()).or_default();
-        fits.push((is_large, format!("a change of the activation near {at}: is it another function?"), fit));
-        let ratio = |fit: &Fit| fit.a.abs() / fit.ruler();
-        let largest = fits.iter().filter(|f| f.0).max_by(|a, b| ratio(&a.2).total_cmp(&ratio(&b.2)));
-        if let Some((_, along, fit)) = largest {
-            let all: Vec<Fit> = fits.iter().map(|f| f.2.clone()).collect();
-            let drift = Drift { along: along.clone(), error: fit.a.abs(), ruler: fit.a.abs() * SIX / together(&all) };
-            self.keep(stage, drift);
-        }
-    }
 }
 
 /// Whether a drift is larger than a type's usual drift: in itself, and compared with the noise of this many numbers.
@@ -154,13 +162,30 @@ fn large(fit: &Fit, least: f64, share: f64, numbers: f64) -> bool {
     fit.a.abs() >= least && fit.a.abs() * (fit.size / numbers).sqrt() >= share
 }
 
-/// The largest drift along the truth, ε, attention or MLP: in all columns together, or in one column. Spec: E10.10
+/// A measure of every honest way of a stage but one.
+fn others<R>(
+    truth: &mut BundleWriter,
+    stage: &str,
+    but: Option<usize>,
+    measure: impl Fn(&[f64]) -> R,
+) -> Result<Vec<R>> {
+    let mut all = Vec::new();
+    for way in (0..).filter(|&way| Some(way) != but) {
+        let Some(other) = truth.numbers(&noise::way(way, stage))? else { break };
+        all.push(measure(&other));
+    }
+    Ok(all)
+}
+
+/// The largest drift along the truth, ε, attention or MLP: in all columns together, or in one column. What the other
+/// ways drift by in the same columns is allowed for. Spec: E10.10
 fn strongest(
     aside: Option<Aside>,
     precision: Precision,
     layout: Layout,
     noise: &Errors,
-    sums: &Products,
+    sums: &Products<'_>,
+    others: &[Products<'_>],
 ) -> Option<Drift> {
     let u = roundoff(precision);
     let (name, least) = match aside {
@@ -170,19 +195,28 @@ fn strongest(
         Some(_) => ("1 / (size of a row): does a norm have another ε?", u / 4.0),
     };
     let rows = layout.rows as f64;
-    let drift = |along: String, fit: Fit| Drift { along, error: fit.a.abs(), ruler: fit.ruler() };
+    let drift = |along: String, fit: Fit, other: &dyn Fn(&Products<'_>) -> Option<Fit>| {
+        let beyond = |fit: Fit| (fit.a.abs() - BY_CHANCE * fit.ruler()).max(0.0);
+        let habit = others.iter().filter_map(other).map(beyond).fold(0.0, f64::max);
+        Drift { along, error: fit.a.abs(), ruler: fit.ruler() + HABIT * habit / DRIFT }
+    };
     let all = sums.all(&noise.scale).filter(|fit| large(fit, least, LEAST[0], rows * sums.width as f64));
     let columns = if aside == Some(Aside::Epsilon) { 0 } else { sums.width };
     let one = (0..columns).filter_map(|c| {
         let fit = sums.column(c, noise.scale[c]).filter(|fit| large(fit, least, LEAST[1], rows))?;
-        Some(drift(format!("{name}, in column {}: {:.4} times", c % layout.width, 1.0 + fit.a), fit))
+        let words = format!("{name}, in column {}: {:.4} times", c % layout.width, 1.0 + fit.a);
+        Some(drift(words, fit, &|other| other.column(c, noise.scale[c])))
     });
-    all.map(|fit| drift(name.to_string(), fit)).into_iter().chain(one).max_by(|a, b| a.ratio().total_cmp(&b.ratio()))
+    let all = all.map(|fit| drift(name.to_string(), fit, &|other| other.all(&noise.scale)));
+    all.into_iter().chain(one).max_by(|a, b| a.ratio().total_cmp(&b.ratio()))
 }
 
 impl<T: Real> Tap<T> for Aslant<'_> {
     /// Whether the mistake can move the stage if the stage's inputs are given: other stages need not be computed.
     fn wants(&self, at: Stage) -> bool {
+        if let Some(habits) = &self.habits {
+            return self.failed.is_none() && habits.contains_key(&at.to_string());
+        }
         let moved = match self.aside {
             Some(Aside::Epsilon) => at.site != Site::Mix,
             _ => matches!(at.site, Site::VisionOut | Site::Projected | Site::Out),
@@ -206,9 +240,9 @@ pub(super) fn drifts(
 ) -> Result<BTreeMap<String, Drift>> {
     let (mut found, mut known, mut hats) = (BTreeMap::new(), BTreeMap::new(), Hats::new());
     let Some(given) = run.given else { return Ok(found) };
-    for aside in ASIDES.into_iter().map(Some).chain([None]) {
-        let (known, hats, found) = (&mut known, &mut hats, &mut found);
-        let mut sink = Aslant { truth, candidate, precision, aside, known, hats, found, failed: None };
+    let mut sink = |aside, hats: &mut Hats, habits: Option<&mut Habits>, truth: &mut BundleWriter| -> Result<()> {
+        let (known, found) = (&mut known, &mut found);
+        let mut sink = Aslant { truth, candidate, precision, aside, known, hats, found, habits, failed: None };
         if aside.is_none() {
             // The direction along the truth needs no run.
             let passes = |at: &Stage| matches!(at.row().part, "vision" | "projector" | "decoder");
@@ -218,12 +252,42 @@ pub(super) fn drifts(
                     sink.see(&stage, shape, None)?;
                 }
             }
-            continue;
+            return Ok(());
         }
         let way = Way { aside, ..Way::default() };
         let mut pass = Pass::<f32>::watched(Grid::Native, &mut sink).by(way).replaying(given);
         generate::prefill(run.model, &mut pass, run.prompt, &[run.policy])?;
-        sink.failed.map_or(Ok(()), Err)?;
+        sink.failed.map_or(Ok(()), Err)
+    };
+    for aside in ASIDES.into_iter().map(Some).chain([None]) {
+        sink(aside, &mut hats, None, truth)?;
+    }
+    // A drift along the activations has to be larger than what other honest ways show along them.
+    let mut bent: BTreeMap<String, Drift> =
+        hats.iter().filter_map(|(at, fits)| Some((at.clone(), bend(fits)?))).collect();
+    let suspects = bent.iter().filter(|(_, drift)| drift.ratio() > DRIFT);
+    let mut habits: Habits = suspects.map(|(stage, _)| (stage.clone(), Vec::new())).collect();
+    if !habits.is_empty() {
+        for aside in ASIDES.into_iter().filter(|aside| matches!(aside, Aside::Activation(_))) {
+            sink(Some(aside), &mut hats, Some(&mut habits), truth)?;
+        }
+    }
+    for (stage, ways) in habits {
+        let habit = ways.iter().map(|fits| together(fits) / SIX).fold(0.0, f64::max);
+        bent.entry(stage).and_modify(|drift| drift.ruler *= (BEND * habit / DRIFT).max(1.0));
+    }
+    for (stage, drift) in bent {
+        if found.get(&stage).is_none_or(|known: &Drift| drift.ratio() > known.ratio()) {
+            found.insert(stage, drift);
+        }
     }
     Ok(found)
+}
+
+/// The drift along all activations together; the largest one names it. Spec: E10.10
+fn bend(fits: &[(bool, String, Fit)]) -> Option<Drift> {
+    let ratio = |fit: &Fit| fit.a.abs() / fit.ruler();
+    let (_, along, fit) = fits.iter().filter(|f| f.0).max_by(|a, b| ratio(&a.2).total_cmp(&ratio(&b.2)))?;
+    let all: Vec<Fit> = fits.iter().map(|f| f.2.clone()).collect();
+    Some(Drift { along: along.clone(), error: fit.a.abs(), ruler: fit.a.abs() * SIX / together(&all) })
 }

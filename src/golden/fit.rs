@@ -1,17 +1,14 @@
-//! Fits a direction to errors. Rows that are rounded alike count as one draw. Spec: E10.10
+//! Fits a direction to errors. Numbers that are rounded alike count as one draw: rows that are alike, and numbers of one
+//! column that a store rounds to the same value. Spec: E10.10
 
+use super::alike::Cells;
 use super::measure::Layout;
 
-/// A fit needs at least this many groups of rows. Spec: E10.10
+/// A fit needs at least this many groups. Spec: E10.10
 const GROUPS: f64 = 16.0;
-
-/// Products of errors and a direction, and of the direction with itself: one number for each group of rows and each
-/// column.
-pub(super) struct Products {
-    pub width: usize,
-    along: Vec<f64>,
-    size: Vec<f64>,
-}
+/// Cells show a larger standard error than groups of rows only from this factor on: two estimates of one number scatter.
+/// Spec: E10.10
+const APART: f64 = 1.25;
 
 /// Errors along a direction: their size, and the standard error of that size.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,47 +27,82 @@ impl Drift {
     }
 }
 
-/// A direction fitted to errors, with one number for each group of rows.
+/// The two ways in which the numbers of a stage are grouped.
+pub(super) struct Groups {
+    /// The group of each row: rows that are alike.
+    pub rows: Vec<usize>,
+    /// Numbers of one column that a store rounds to the same value.
+    pub cells: Cells,
+}
+
+/// Products of errors and a direction, and of the direction with itself: one number for each group of rows and each
+/// column, and one for each cell.
+pub(super) struct Products<'a> {
+    pub width: usize,
+    rows: [Vec<f64>; 2],
+    cells: [Vec<f64>; 2],
+    groups: &'a Groups,
+}
+
+/// A direction fitted to errors.
 #[derive(Debug, Clone)]
 pub(super) struct Fit {
     pub a: f64,
     pub size: f64,
-    /// What each group adds to the fit, and the rest of it after the fit.
-    along: Vec<f64>,
+    /// The sum of the products with the errors.
+    along: f64,
+    /// What is left of each group of rows after the fit; larger by a factor if more is left of the cells.
     rest: Vec<f64>,
 }
 
 impl Fit {
-    /// None if there are too few groups.
-    fn new(along: Vec<f64>, size: Vec<f64>) -> Option<Fit> {
-        let (total, squares) = (size.iter().sum::<f64>(), size.iter().map(|n| n * n).sum::<f64>());
-        if total <= 0.0 || total * total < GROUPS * squares {
+    /// None if there are too few groups. Each argument has the products with the errors and with the direction.
+    fn new(rows: [Vec<f64>; 2], cells: [Vec<f64>; 2]) -> Option<Fit> {
+        let few = |size: &[f64]| size.iter().sum::<f64>().powi(2) < GROUPS * size.iter().map(|n| n * n).sum::<f64>();
+        let (along, size) = (rows[0].iter().sum::<f64>(), rows[1].iter().sum::<f64>());
+        if size <= 0.0 || few(&rows[1]) || few(&cells[1]) {
             return None;
         }
-        let a = along.iter().sum::<f64>() / total;
-        let rest = along.iter().zip(&size).map(|(s, n)| s - a * n).collect();
-        Some(Fit { a, size: total, along, rest })
+        let a = along / size;
+        let rest = |[along, size]: &[Vec<f64>; 2]| along.iter().zip(size).map(|(s, n)| s - a * n).collect::<Vec<f64>>();
+        let (mut rest, of_cells) = (rest(&rows), norm(&rest(&cells)));
+        let factor = of_cells / norm(&rest);
+        if factor > APART && factor.is_finite() {
+            rest.iter_mut().for_each(|r| *r *= factor);
+        }
+        Some(Fit { a, size, along, rest })
     }
 
-    /// The standard error of a.
+    /// The standard error of a: by groups of rows, or by cells if that is clearly larger.
     pub fn ruler(&self) -> f64 {
-        self.rest.iter().map(|r| r * r).sum::<f64>().sqrt() / self.size
+        norm(&self.rest) / self.size
     }
 }
 
-impl Products {
-    /// The products of a stage's rows, summed over each group. error, direction: row-major. Spec: E10.10
-    pub fn new(layout: Layout, groups: &[usize], error: &[f64], direction: &[f64]) -> Products {
-        let (width, count) = (layout.lead * layout.width, groups.iter().max().map_or(0, |g| g + 1));
-        let mut sums = Products { width, along: vec![0.0; count * width], size: vec![0.0; count * width] };
-        let rows = error.chunks_exact(layout.width).zip(direction.chunks_exact(layout.width));
-        for (row, (error, direction)) in rows.enumerate() {
-            let at = groups[row % layout.rows] * width + row / layout.rows * layout.width;
-            let along = sums.along[at..at + layout.width].iter_mut().zip(&mut sums.size[at..at + layout.width]);
-            for ((along, size), (e, d)) in along.zip(error.iter().zip(direction)) {
-                *along += e * d;
-                *size += d * d;
-            }
+fn norm(values: &[f64]) -> f64 {
+    values.iter().map(|v| v * v).sum::<f64>().sqrt()
+}
+
+impl<'a> Products<'a> {
+    /// The products of a stage, summed over each group. error, direction: row-major. Spec: E10.10
+    pub fn new(layout: Layout, groups: &'a Groups, error: &[f64], direction: &[f64]) -> Products<'a> {
+        let (width, count) = (layout.lead * layout.width, groups.rows.iter().max().map_or(0, |g| g + 1));
+        let of = |count: usize| [vec![0.0; count], vec![0.0; count]];
+        let mut sums = Products {
+            width,
+            rows: of(count * width),
+            cells: of(groups.cells.first.last().copied().unwrap_or(0)),
+            groups,
+        };
+        let ([along, size], [cell_along, cell_size]) = (&mut sums.rows, &mut sums.cells);
+        for (i, (e, d)) in error.iter().zip(direction).enumerate() {
+            let (row, column) = (i / layout.width, i % layout.width);
+            let at = groups.rows[row % layout.rows] * width + row / layout.rows * layout.width + column;
+            let cell = groups.cells.of[i] as usize;
+            along[at] += e * d;
+            size[at] += d * d;
+            cell_along[cell] += e * d;
+            cell_size[cell] += d * d;
         }
         sums
     }
@@ -78,21 +110,32 @@ impl Products {
     /// The fit over all columns, each in units of its scale.
     pub fn all(&self, scale: &[f64]) -> Option<Fit> {
         let group = |row: &[f64]| row.iter().zip(scale).map(|(v, s)| v / (s * s)).sum::<f64>();
-        let of = |sums: &[f64]| sums.chunks(self.width).map(group).collect();
-        Fit::new(of(&self.along), of(&self.size))
+        let rows = |sums: &Vec<f64>| sums.chunks(self.width).map(group).collect();
+        let column = |c: usize, sums: &[f64]| -> Vec<f64> {
+            sums[self.groups.cells.first[c]..self.groups.cells.first[c + 1]]
+                .iter()
+                .map(|v| v / (scale[c] * scale[c]))
+                .collect()
+        };
+        let cells = |sums: &Vec<f64>| (0..self.width).flat_map(|c| column(c, sums)).collect();
+        Fit::new(self.rows.each_ref().map(rows), self.cells.each_ref().map(cells))
     }
 
     /// The fit of one column.
     pub fn column(&self, c: usize, scale: f64) -> Option<Fit> {
-        let of = |sums: &[f64]| sums.iter().skip(c).step_by(self.width).map(|v| v / (scale * scale)).collect();
-        Fit::new(of(&self.along), of(&self.size))
+        let unit = |v: &f64| v / (scale * scale);
+        let rows = |sums: &Vec<f64>| sums.iter().skip(c).step_by(self.width).map(unit).collect();
+        let cells = |sums: &Vec<f64>| {
+            sums[self.groups.cells.first[c]..self.groups.cells.first[c + 1]].iter().map(unit).collect()
+        };
+        Fit::new(self.rows.each_ref().map(rows), self.cells.each_ref().map(cells))
     }
 }
 
 /// √ of Hotelling's T² of several fits: their common distance from zero, in standard errors.
 pub(super) fn together(fits: &[Fit]) -> f64 {
     let k = fits.len();
-    let total: Vec<f64> = fits.iter().map(|f| f.along.iter().sum()).collect();
+    let total: Vec<f64> = fits.iter().map(|f| f.along).collect();
     let product = |a: &Fit, b: &Fit| a.rest.iter().zip(&b.rest).map(|(x, y)| x * y).sum::<f64>();
     let mut m: Vec<Vec<f64>> = fits.iter().map(|a| fits.iter().map(|b| product(a, b)).collect()).collect();
     // Cholesky; a direction that lies in the span of earlier directions adds nothing.
@@ -125,15 +168,31 @@ pub(super) fn errors(got: &[f64], from: &[f64]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::num::Grid;
 
     #[test]
     fn e10_10_worked_example() {
+        let fit = |s: Vec<f64>, n: Vec<f64>| Fit::new([s.clone(), n.clone()], [s, n]);
         let (s, n) = ([3.0, 1.0, 2.0, 2.0], [1.0; 4]);
-        assert!(Fit::new(s.to_vec(), n.to_vec()).is_none(), "four groups are too few to speak");
+        assert!(fit(s.to_vec(), n.to_vec()).is_none(), "four groups are too few to speak");
         // a = ΣS/ΣN = 8/4; s = √(1 + 1)/4. Sixteen groups of the same make s half as large.
-        let fit = Fit::new(s.repeat(4), n.repeat(4)).unwrap();
+        let fit = fit(s.repeat(4), n.repeat(4)).unwrap();
         assert_eq!((fit.a, fit.ruler()), (2.0, 2f64.sqrt() / 8.0));
         assert!((fit.a / fit.ruler() - 11.3).abs() < 0.05);
         assert!((2.0 / (2f64.sqrt() / 4.0) - 5.7f64).abs() < 0.05);
+    }
+
+    #[test]
+    fn e10_10_numbers_that_a_store_rounds_alike_are_one_draw() {
+        // 64 rows, one column: all of them near 4.125, where bf16 has the next number at 4.15625.
+        let layout = Layout { lead: 1, rows: 64, width: 1, shared: false };
+        let groups = |truth: &[f64]| Groups { rows: (0..64).collect(), cells: Cells::new(layout, truth, Grid::Bf16) };
+        let truth: Vec<f64> = (0..64).map(|i| 4.125 + f64::from(i) * 1e-4).collect();
+        let near = groups(&truth);
+        let products = Products::new(layout, &near, &[0.03; 64], &truth);
+        assert!(products.column(0, 1.0).is_none(), "one cell is too few to speak");
+        let spread: Vec<f64> = (0..64).map(|i| 4.0 + f64::from(i) / 16.0).collect();
+        let apart = groups(&spread);
+        assert!(Products::new(layout, &apart, &[0.03; 64], &spread).column(0, 1.0).is_some());
     }
 }

@@ -4,7 +4,7 @@
 use super::Bundle;
 use super::held::{Rows, recorded, shown};
 use super::parsed::{importance, vector, window};
-use crate::num::Real;
+use crate::num::{Grid, Random, Real};
 use crate::pass::Source;
 use crate::policy::{Heads, Plan, Policy, Scorer};
 use crate::stage::{Phase, Site, Stage};
@@ -20,6 +20,34 @@ impl<T: Real> Source<T> for Values<'_> {
         let values = self.0.flat(&name).ok()?.into_iter().map(T::of).collect();
         ArrayD::from_shape_vec(shape, values).ok()
     }
+}
+
+/// The same values, for a way that does not store its residual stream in the type: what the candidate recorded is what
+/// the way rounded, so the way goes on with a number that rounds to the recorded number. Spec: R10.12
+pub(super) struct Unrounded<'a>(pub &'a Values<'a>, pub Grid);
+
+impl<T: Real> Source<T> for Unrounded<'_> {
+    fn given(&self, at: Stage, shape: &[usize]) -> Option<ArrayD<T>> {
+        let mut values: ArrayD<T> = self.0.given(at, shape)?;
+        if matches!(at.site, Site::VisionOut | Site::Embed | Site::Out | Site::StepOut) {
+            let width = shape.last().copied().unwrap_or(1).max(1);
+            for (i, v) in values.iter_mut().enumerate() {
+                *v = T::of(unrounded(v.to_f64(), i % width, self.1));
+            }
+        }
+        Some(values)
+    }
+}
+
+/// A number that rounds to v, the same for equal numbers of one column: rows that are alike were rounded alike.
+fn unrounded(v: f64, column: usize, grid: Grid) -> f64 {
+    let spacing = match grid {
+        Grid::Native => return v,
+        Grid::Bf16 => (-7f64).exp2(),
+        Grid::F16 => (-10f64).exp2(),
+    };
+    let power = f64::from_bits(v.to_bits() & 0x7ff0_0000_0000_0000); // 2^e ≤ |v|
+    v + power * spacing * (Random::new(v.to_bits() ^ (column as u64) << 40).unit() - 0.5)
 }
 
 /// Decisions that later stages use. Spec: D10.7

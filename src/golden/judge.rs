@@ -4,7 +4,7 @@
 use super::case::Case;
 use super::kinds::{copies, integers, kept, scores, shares, tokens, windows};
 use super::map::{map, worst};
-use super::measure::unravel;
+use super::measure::{ROWS_FOR_COLUMNS, unravel};
 use super::said::{is_given, policy, precision, same};
 use super::verdict::{Outcome, StageVerdict, Verdict};
 use super::{Bundle, noise};
@@ -75,6 +75,12 @@ impl Case<'_> {
             && ours != theirs
         {
             notes.push(format!("pixels were resized by {theirs} in the candidate, by {ours} in the golden"));
+        }
+        if let Some(rows) = self.rows().filter(|&rows| rows < ROWS_FOR_COLUMNS) {
+            notes.push(format!(
+                "the prompt has {rows} rows: columns, gains, trends and drifts are judged from {ROWS_FOR_COLUMNS} rows on, so an error that is \
+                 small everywhere passes here: judge a longer prompt as well"
+            ));
         }
         let mut stages: Vec<StageVerdict> = known.iter().map(|&at| self.stage(at)).collect();
         if let Some(late) = kept::late_ties(self)

@@ -11,7 +11,7 @@ const COLUMNS: usize = 96;
 
 /// The map of a stage. Spec: D10.9
 pub(super) fn map(n: &Numbers<'_>) -> Map {
-    let Layout { lead, rows, width } = Layout::of(n.name, n.shape);
+    let Layout { lead, rows, width, .. } = Layout::of(n.name, n.shape);
     let folded = lead == 1 && rows == 1;
     let line = if folded { (width as f64).sqrt().ceil() as usize } else { width }.max(1);
     let rows = if folded { width.div_ceil(line) } else { rows };

@@ -14,10 +14,12 @@ pub(super) struct Layout {
     pub rows: usize,
     /// Numbers per row.
     pub width: usize,
+    /// Whether all numbers share the errors of a few, as weights that are divided by one sum do.
+    pub shared: bool,
 }
 
 /// Columns are judged if the stage has at least this many rows.
-const ROWS_FOR_COLUMNS: usize = 16;
+pub(super) const ROWS_FOR_COLUMNS: usize = 16;
 
 impl Layout {
     /// The layout of a stage of this name and shape.
@@ -30,7 +32,8 @@ impl Layout {
             [] => (1, 1),
         };
         let rows = shape.iter().product::<usize>() / (lead * width).max(1);
-        Layout { lead, rows, width }
+        let shared = Stage::parse(name).is_some_and(|at| at.row().part == "policy");
+        Layout { lead, rows, width, shared }
     }
 
     /// Whether columns are judged.

@@ -2,11 +2,14 @@
 //!
 //! ```text
 //! judge, replay            on top: the verdict by a golden, and by the candidate's own inputs
+//! kernel                   one kernel by itself, from a file of arrays, without a model
 //! kinds                    how a stage is judged: numbers, integers, windows, kept sets, copies, tokens
 //! case, eviction           what is compared; the eviction that cache and steps follow from
 //! ground, held             which stages a bundle's own values reach; which rows its cache shows
 //! rulers, drift, fit, alike   how far honest computations may be off; errors that follow a direction
+//! arc                      rotary angles that are honest and still differ
 //! noise, rerun, given      how the rulers are measured: the flow once more, by other honest ways or from given values
+//! weights                  the type of the weights that a candidate read
 //! measure, rows            statistics of an error; some rows of a huge stage
 //! verdict, map             what is said, as JSON and as a report; the worst stage, to be drawn
 //! record, recorder, stages, images, arranged   the flow of `generate`, every stage written; the images of a bundle
@@ -17,6 +20,7 @@
 //! Spec: chapter 10
 
 mod alike;
+mod arc;
 mod arranged;
 mod bundle;
 mod bundle_write;
@@ -30,6 +34,7 @@ mod ground;
 mod held;
 mod images;
 mod judge;
+mod kernel;
 mod kinds;
 mod map;
 mod measure;
@@ -45,6 +50,7 @@ mod said;
 mod select;
 mod stages;
 mod verdict;
+mod weights;
 
 pub use bundle::{Bundle, FORMAT};
 pub use bundle_write::BundleWriter;
@@ -52,6 +58,7 @@ pub use compress::compress;
 #[cfg(feature = "lapack")]
 pub(crate) use compress::roles;
 pub use judge::check;
+pub use kernel::{KERNELS, kernel};
 pub use record::{Recorded, Recording, record};
 pub use recorder::Recorder;
 pub use replay::{replay, replayed_pixels};

@@ -4,7 +4,7 @@
 use super::given::Decided;
 use super::measure::{Errors, Layout, flat};
 use super::rerun::{Rerun, Sink, ways};
-use super::{Bundle, BundleWriter, rows};
+use super::{Bundle, BundleWriter, arc, rows};
 use crate::cache::Cache;
 use crate::error::{Error, Result, ensure};
 use crate::input::Prepared;
@@ -73,8 +73,11 @@ impl Comparison<'_> {
     fn compare(&mut self, stage: &str, shape: &[usize], values: Vec<f64>) -> Result<()> {
         let Some(kept) = self.truth.shape(stage).map(<[usize]>::to_vec) else { return Ok(()) };
         let Some(values) = rows::as_kept(stage, shape, &kept, values) else { return Ok(()) };
-        let (layout, shape) = (Layout::of(stage, &kept), &kept[..]);
-        let Some(truth) = self.truth.numbers(stage)? else { return Ok(()) };
+        let (layout, whole, shape) = (Layout::of(stage, &kept), Layout::of(stage, shape), &kept[..]);
+        let Some(mut truth) = self.truth.numbers(stage)? else { return Ok(()) };
+        if let Some(slack) = arc::waiting(self.truth, stage, whole, layout)? {
+            arc::nearest(layout, &slack, &mut truth, &values);
+        }
         if let Some(k) = self.kept.filter(|_| Stage::parse(stage).is_some_and(|at| at.row().part != "policy")) {
             // The values are already rounded to the type: two bytes hold each value.
             let (name, bf16) = (way(k, stage), |&v: &f64| half::bf16::from_f64(v));
@@ -123,16 +126,24 @@ impl<T: Real> Sink<T> for Comparison<'_> {
     }
 }
 
-/// Measures the noise of one type over its honest ways, and writes it beside the truth. Spec: E10.1
+/// Measures the noise of one type over its honest ways, and writes it beside the truth. vectors: the model of a way
+/// that keeps norms and biases as the checkpoint has them. Spec: E10.1
 ///
 /// # Errors
 /// As the runs, and as the writer.
-pub(super) fn measure(run: &Rerun<'_>, precision: Precision, truth: &mut BundleWriter) -> Result<u64> {
+pub(super) fn measure(
+    vectors: Option<&Model>,
+    run: &Rerun<'_>,
+    precision: Precision,
+    truth: &mut BundleWriter,
+) -> Result<u64> {
     let mut noise = BTreeMap::new();
-    for (k, (way, policy_grid)) in ways(precision).into_iter().enumerate() {
+    for (k, honest) in ways(precision).into_iter().enumerate() {
         let kept = run.given.map(|_| k).filter(|_| precision.grid() != Grid::Native);
         let mut sink = Comparison { truth, precision, noise: &mut noise, kept, failed: None };
-        run.run::<f32, _>(precision.grid(), way, policy_grid, &mut sink)?;
+        let model = vectors.filter(|_| honest.wide_vectors).unwrap_or(run.model);
+        let run = Rerun { model, ..*run };
+        run.run::<f32, _>(precision.grid(), honest.way, honest.policy_grid, &mut sink)?;
         sink.failed.map_or(Ok(()), Err)?;
     }
     let mut bytes = 0;
@@ -155,12 +166,14 @@ pub(super) fn measure_all(
     decided: (&Plan, &[u32]),
     truth: &mut BundleWriter,
 ) -> Result<u64> {
+    arc::put(model, prompt, decided.1.len().saturating_sub(1), truth)?;
     let decided = Decided::by_plan(decided.0, decided.1);
     let mut bytes = 0;
     for precision in TYPES {
-        let model = &*model.rounded(precision.grid())?; // R10.4
-        let run = Rerun { model, prompt, policy: how.0, retain: how.1, decided: &decided, given: None };
-        bytes += measure(&run, precision, truth)?;
+        let rounded = &*model.rounded(precision.grid())?; // R10.4
+        let run = Rerun { model: rounded, prompt, policy: how.0, retain: how.1, decided: &decided, given: None };
+        let vectors = model.rounded_matrices(precision.grid())?;
+        bytes += measure(Some(&vectors).filter(|v| v.is_copy()).map(|v| &**v), &run, precision, truth)?;
     }
     Ok(bytes)
 }

@@ -9,7 +9,7 @@ use super::recorder::Recorder;
 use super::rerun::{Rerun, Sink};
 use super::said::{policy, precision};
 use super::verdict::Verdict;
-use super::{Bundle, BundleWriter, Selection, arranged, drift, images, noise, stages};
+use super::{Bundle, BundleWriter, Selection, arc, arranged, drift, images, noise, stages, weights};
 use crate::cache::Cache;
 use crate::error::{Error, Result, ensure};
 use crate::input::{Positions, Prepared};
@@ -104,14 +104,16 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
         unnamed.then(|| "the metadata policy and retain are missing, so the expected value is unknown".into());
 
     let out = Recorder::new(truth, Precision::Truth, Selection::default());
-    let weights = &*model.rounded(precision.grid())?; // R10.4
-    let run = Rerun { model: weights, prompt: read, policy: rule, retain, decided: &decided, given: Some(&given) };
+    let run = Rerun { model, prompt: read, policy: rule, retain, decided: &decided, given: Some(&given) };
+    let (weights, kept) = weights::nearest(&run, candidate, precision.grid())?;
+    let (weights, run) = (&*weights, Rerun { model: &weights, ..run });
     let mut truth = Truth { out, positions: &read.positions, per_head: run.per_head(), undecided: unnamed };
     stages::prompt(&mut truth.out, &*model.config, asked, prompt.is_some())?;
     run.run::<f64, _>(Grid::Native, Way::default(), Grid::Native, &mut truth)?;
     let Truth { mut out, undecided, .. } = truth;
+    arc::put(weights, read, decided.fed.len(), out.writer()?)?;
     let kind = if precision == Precision::Truth { Precision::Fast } else { precision };
-    noise::measure(&run, kind, out.writer()?)?;
+    noise::measure(None, &run, kind, out.writer()?)?;
     let half = kind.grid() != Grid::Native;
     let drifts = if half { drift::drifts(&run, candidate, kind, out.writer()?)? } else { Default::default() };
     let golden = out.read(vec![("precision", "f64".into())])?;
@@ -148,6 +150,7 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
         let note = "the metadata policy and retain are missing, so steps are replayed with the full cache";
         verdict.notes.push(note.into());
     }
+    verdict.notes.extend(kept.map(String::from));
     if arranged == Some(Known::Grids) {
         verdict.notes.push("input.grid is not in the bundle: the grids are those that input.positions shows".into());
     }

@@ -2,14 +2,15 @@
 //! measured this way, and a replay is such a run. If a decision is given, later stages use the given decision; the
 //! run's own decision is shown first.
 
-use super::given::{Decided, Values as Given};
+use super::given::{Decided, Unrounded, Values as Given};
 use crate::decoder::Sequence;
 use crate::error::{Error, Result};
 use crate::generate;
 use crate::input::Prepared;
+use crate::kernel::Turn;
 use crate::model::Model;
 use crate::num::{Grid, Real};
-use crate::pass::{Pass, Precision, Source, Tap, Way};
+use crate::pass::{Pass, Precision, Rotation, Source, Tap, Way};
 use crate::policy::{Budget, Heads, LayerScores, Plan, Policy, Retain, Scorer, Values, over_sets, skewness, strength};
 use crate::stage::{Site, Stage};
 use ndarray::{Array1, ArrayD};
@@ -50,22 +51,36 @@ pub(super) struct Rerun<'a> {
     pub given: Option<&'a Given<'a>>,
 }
 
-/// The honest ways of a type, and the grid in which each way stores the policy's numbers. Spec: D10.1, T10.1
-pub(super) fn ways(precision: Precision) -> Vec<(Way, Grid)> {
+/// An honest way, the grid in which it stores the policy's numbers, and whether its vectors (norms and biases) keep the
+/// checkpoint's type. Spec: D10.1, T10.1
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Honest {
+    pub way: Way,
+    pub policy_grid: Grid,
+    pub wide_vectors: bool,
+}
+
+/// The honest ways of a type. Each difference between honest programs stands in one of them at least. Spec: D10.1
+pub(super) fn ways(precision: Precision) -> Vec<Honest> {
+    let grid = precision.grid();
     let canonical = Way::default();
-    let fused = Way { fused: true, ..canonical };
-    let in_order = Way { in_order: true, bias_apart: true, ..canonical };
-    let once = |way| Way { bias_fused: true, ..way };
-    match precision.grid() {
-        Grid::Native => vec![(canonical, Grid::Native), (fused, Grid::Native), (in_order, Grid::Native)],
-        grid => vec![
-            (canonical, grid),
-            (fused, Grid::Native),
-            (in_order, grid),
-            (once(canonical), grid),
-            (once(fused), Grid::Native),
-        ],
+    let fused = Way { fused: true, turn: Some(Turn::Exact), ..canonical };
+    let in_order = Way { in_order: true, bias_apart: true, turn: Some(Turn::Chain), ..canonical };
+    let of = |way, policy_grid| Honest { way, policy_grid, wide_vectors: false };
+    if grid == Grid::Native {
+        return [canonical, fused, in_order].map(|way| of(way, grid)).into();
     }
+    let once = Way { bias_fused: true, rotation: Rotation::Once, gate_once: true, epilogue: true, ..canonical };
+    let engine = Way { fused: true, norm_once: true, turn: Some(Turn::Exact), ..once };
+    vec![
+        of(canonical, grid),
+        of(Way { norm_once: true, ..canonical }, grid),
+        of(Way { norm_once: true, rotation: Rotation::Tables, ..fused }, Grid::Native),
+        of(Way { scaled: true, ..in_order }, grid),
+        of(once, grid),
+        of(Way { wide: true, ..engine }, Grid::Native),
+        Honest { wide_vectors: true, ..of(engine, Grid::Native) },
+    ]
 }
 
 impl Rerun<'_> {
@@ -75,8 +90,13 @@ impl Rerun<'_> {
     /// As the flow's parts, and as the sink.
     pub fn run<T: Real, S: Sink<T>>(&self, grid: Grid, way: Way, policy_grid: Grid, sink: &mut S) -> Result<()> {
         let Rerun { model, prompt, policy, decided, .. } = self;
+        let unrounded = self.given.map(|given| Unrounded(given, grid));
+        let source = match way.wide {
+            true => unrounded.as_ref().map(|given| given as &dyn Source<T>),
+            false => self.given.map(|given| given as &dyn Source<T>),
+        };
         let mut sequence = {
-            let mut pass = self.pass(grid, way, sink);
+            let mut pass = watched(grid, way, source, sink);
             generate::prefill(model, &mut pass, prompt, &[*policy])?
         };
         if !prompt.roles.visual().is_empty() {
@@ -97,19 +117,10 @@ impl Rerun<'_> {
         for (t, token) in decided.fed.iter().enumerate() {
             // After an unknown token, a replay goes on with the bundle's own values.
             let token = token.unwrap_or(0);
-            let mut pass = self.pass(grid, way, sink);
+            let mut pass = watched(grid, way, source, sink);
             model.decoder.step(&mut pass, t, &[token], &mut [&mut sequence]);
         }
         Ok(())
-    }
-
-    /// A pass that the sink watches. In a replay the pass continues with the given values.
-    fn pass<'p, T: Real, S: Sink<T>>(&'p self, grid: Grid, way: Way, sink: &'p mut S) -> Pass<'p, T> {
-        let pass = Pass::<T>::watched(grid, sink).by(way);
-        match self.given {
-            Some(given) => pass.replaying(given),
-            None => pass,
-        }
     }
 
     /// Shows the policy's own decision at every stage, computed from the given values of earlier stages; returns the
@@ -179,6 +190,20 @@ impl Rerun<'_> {
     /// Whether each KV head has a kept set of its own.
     pub fn per_head(&self) -> bool {
         self.policy.heads == Heads::Kv
+    }
+}
+
+/// A pass that the sink watches. In a replay the pass continues with the values of the source.
+fn watched<'p, T: Real, S: Sink<T>>(
+    grid: Grid,
+    way: Way,
+    source: Option<&'p dyn Source<T>>,
+    sink: &'p mut S,
+) -> Pass<'p, T> {
+    let pass = Pass::<T>::watched(grid, sink).by(way);
+    match source {
+        Some(given) => pass.replaying(given),
+        None => pass,
     }
 }
 

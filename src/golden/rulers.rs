@@ -1,13 +1,17 @@
 //! Rulers: the largest error of an honest computation, for each statistic, and the margins of a decision.
 
-use super::measure::{Errors, Layout};
+use super::alike::Cells;
+use super::measure::{Errors, Layout, ROWS_FOR_COLUMNS};
 use crate::num::Grid;
 use crate::pass::Precision;
+use std::collections::BTreeMap;
 
 /// The allowed error of one element, row or column, in rulers. Spec: T10.3
 pub(super) const LOCAL: f64 = 3.0;
-/// The allowed error of a head or a whole stage, in rulers. Spec: T10.3
+/// The allowed error of a head or a whole stage, in rulers; a stage of few rows is as uncertain as a row. Spec: T10.3
 pub(super) const GLOBAL: f64 = 2.0;
+/// The allowed error of a whole stage of many rows in a replay, in rulers. Spec: T10.3
+pub(super) const WHOLE: f64 = 1.5;
 /// The allowed gain: how many rulers a whole stage may be too large or too small by. Spec: T10.3
 pub(super) const GAIN: f64 = 4.0;
 /// The allowed drift, in standard errors. Spec: T10.3
@@ -58,12 +62,14 @@ impl Rulers {
         for (lead, rows) in rows.chunks_mut(layout.rows.max(1)).enumerate() {
             let sizes = &size.rows[lead * layout.rows..][..rows.len()];
             for k in 0..2 {
-                let usual = if layout.columns() { quantile(rows.iter().map(|n| n[k]), USUAL) } else { 0.0 };
+                let usual = usual(rows, sizes, k);
                 let least = [0.5, 1.0][k] * u;
-                let ruler = |n: f64, s: f64| {
-                    (if n > usual { FEW_OF_ROW } else { FEW } * n).max(usual).max(s * least).max(tiny / unit)
-                };
-                rows.iter_mut().zip(sizes).for_each(|(n, s)| n[k] = ruler(n[k], s[k]));
+                for (row, s) in rows.iter_mut().zip(sizes) {
+                    let usual = usual[&octave(s[0])];
+                    let hangs = layout.shared || usual.is_some_and(|usual| row[k] > usual);
+                    let few = if hangs { FEW_OF_ROW } else { FEW };
+                    row[k] = (few * row[k]).max(usual.unwrap_or(0.0)).max(s[k] * least).max(tiny / unit);
+                }
             }
         }
         let mut columns = noise.columns.clone();
@@ -85,11 +91,40 @@ impl Rulers {
         let by_chance = whole / size.whole.max(tiny) / 4.0;
         // The mean of R independent errors is 1/√R of one error (E10.4).
         let units = noise.columns.iter().zip(&noise.scale).map(|(k, s)| (k / s).powi(2)).sum::<f64>();
-        let mean = (units / noise.columns.len().max(1) as f64 / layout.rows.max(1) as f64).sqrt();
-        let least = 0.5 * u * quantile(size.rows.iter().map(|r| r[0]), 0.5) / (layout.rows.max(1) as f64).sqrt();
+        let draws = draws(layout, truth, precision.grid());
+        let mean = (units / noise.columns.len().max(1) as f64 / draws).sqrt();
+        let least = 0.5 * u * quantile(size.rows.iter().map(|r| r[0]), 0.5) / draws.sqrt();
         let trend = noise.trend.max(mean).max(least).max(tiny / unit);
         Rulers { rows, columns, heads, whole, gain: noise.gain.max(by_chance), trend }
     }
+}
+
+/// How many independent errors a column's mean averages: the mean over columns. Numbers of a column that a store rounds to
+/// the same value share their error. Spec: E10.4
+fn draws(layout: Layout, truth: &[f64], grid: Grid) -> f64 {
+    if !layout.columns() || grid == Grid::Native {
+        return layout.rows.max(1) as f64;
+    }
+    let cells = Cells::new(layout, truth, grid);
+    let columns = layout.lead * layout.width;
+    let inverse = |c: usize| cells.sizes(c).map(|n| (n * n) as f64).sum::<f64>() / (layout.rows * layout.rows) as f64;
+    columns as f64 / (0..columns).map(inverse).sum::<f64>()
+}
+
+/// The whole power of two below a size.
+fn octave(size: f64) -> i64 {
+    if size > 0.0 && size.is_finite() { size.log2().floor() as i64 } else { i64::MIN / 2 }
+}
+
+/// What most rows of about a row's size stay below, for each octave of sizes; none where such rows are too few to tell.
+/// Rows of real models differ in size by orders of magnitude, and small rows are not judged by the noise of large ones.
+/// rows, sizes: root mean square and largest of each row; k: which of them. Spec: E10.3
+fn usual(rows: &[[f64; 2]], sizes: &[[f64; 2]], k: usize) -> BTreeMap<i64, Option<f64>> {
+    let mut octaves: BTreeMap<i64, Vec<f64>> = BTreeMap::new();
+    rows.iter().zip(sizes).for_each(|(row, size)| octaves.entry(octave(size[0])).or_default().push(row[k]));
+    let near = |at: i64| octaves.range(at - 1..=at + 1).flat_map(|(_, noise)| noise).copied();
+    let of = |at: i64| (near(at).count() >= ROWS_FOR_COLUMNS).then(|| quantile(near(at), USUAL));
+    octaves.keys().map(|&at| (at, of(at))).collect()
 }
 
 /// The share of rows that are no noisier than usual. Spec: E10.3
@@ -97,7 +132,7 @@ const USUAL: f64 = 0.99;
 /// Noise is measured from few draws. These draws may be smaller by this factor than the usual error of one row, one
 /// column, or the only row of a stage. Spec: E10.3
 const FEW: f64 = 2.0;
-/// The same factor for one of the noisiest rows, whose error may depend on a single number. Spec: E10.3
+/// The same factor for one of the noisiest rows, and for weights, whose errors may depend on a single number. Spec: E10.3
 const FEW_OF_ROW: f64 = 4.0;
 
 /// The quantile of the finite values: this share of them does not exceed the result; 0 if no value is finite.

@@ -179,6 +179,7 @@ impl Verdict {
                 "ruler": number(s.ruler),
                 "ratio": number(s.ratio),
                 "allowed": number(s.allowed),
+                "whole": s.whole.map(|w| json!({"error": number(Some(w.error)), "ruler": number(Some(w.ruler)), "size": number(Some(w.size))})),
                 "statistic": s.statistic,
                 "index": s.index,
                 "expected": number(s.expected),

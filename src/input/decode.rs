@@ -1,11 +1,12 @@
 //! Image files to RGB as Pillow's `Image.open(…).convert("RGB")` makes it.
 //!
-//! Alpha is dropped, never blended. EXIF rotation is ignored. If a file has several frames, the first frame counts.
+//! Alpha is kept beside the colours, never blended here, and a picture stays as it is stored, except TIFF. If a file has
+//! several frames, the first frame counts.
 //! [`super::formats`] handles files that Pillow reads differently from the crate `image`.
 //! Source: Pillow 13; goldens in tests/golden/convert. Spec: T4.6, C4.14a–C4.14d
 
-use super::formats;
 use super::image::{Image, MAX_IMAGES, MAX_PIXELS, sha256};
+use super::{formats, jpeg, metadata};
 use crate::error::{Error, Result, ensure};
 use crate::files;
 use crate::foreign::{self, watched};
@@ -156,6 +157,11 @@ impl Image {
         let broken = |e: ::image::ImageError| {
             Error::new(label, KINDS, e).remedy("check that the file is complete and of this kind")
         };
+        if bytes.starts_with(&[0xFF, 0xD8, 0xFF]) {
+            let read = jpeg::decode(bytes, |size| check_size(label, size)).map_err(|e| e.within(label))?;
+            let image = Image::new(label.to_owned(), read.size.0, read.size.1, read.rgb, sha256, read.colour)?;
+            return Ok(image.asking(metadata::orientation(bytes), None));
+        }
         let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
         let mut reader = reader.map_err(|e| Error::new(label, KINDS, e))?;
         let format = reader.format();
@@ -168,8 +174,7 @@ impl Image {
         let float = |stored| matches!(stored, ExtendedColorType::Rgb32F | ExtendedColorType::Rgba32F);
         let stored = decoder.original_color_type();
         ensure!(!float(stored), label, CHANNELS, format!("{stored:?}"));
-        let complete = format != Some(ImageFormat::Jpeg) || formats::jpeg_is_complete(bytes);
-        ensure!(complete, label, "a whole JPEG file", "one that ends before its end marker", "Pillow refuses it too");
+        let mut alpha = None;
         let (size, pixels, was_rgb) = match (format, decoder.original_color_type()) {
             (Some(ImageFormat::Gif), _) => {
                 let (size, pixels) =
@@ -182,11 +187,28 @@ impl Image {
             (_, stored) => {
                 let decoded = DynamicImage::from_decoder(decoder).map_err(broken)?;
                 let was_rgb = matches!(decoded, DynamicImage::ImageRgb8(_) | DynamicImage::ImageRgb16(_));
+                alpha = alpha_of(&decoded).filter(|_| formats::stores_alpha(bytes));
                 let rgb = to_rgb(decoded, stored == ExtendedColorType::L16);
-                (size, rgb.ok_or_else(|| Error::new(label, CHANNELS, format!("{stored:?}")))?, was_rgb)
+                let mut rgb = rgb.ok_or_else(|| Error::new(label, CHANNELS, format!("{stored:?}")))?;
+                if format == Some(ImageFormat::Bmp) {
+                    formats::bmp(bytes, &mut rgb).map_err(|e| e.within(label))?;
+                }
+                (size, rgb, was_rgb)
             }
         };
-        Image::new(label.to_owned(), size.0, size.1, pixels, sha256, was_rgb)
+        let image = Image::new(label.to_owned(), size.0, size.1, pixels, sha256, was_rgb)?;
+        let image = image.asking(metadata::orientation(bytes), alpha);
+        // Pillow turns a TIFF when it loads it.
+        Ok(if format == Some(ImageFormat::Tiff) { image.upright() } else { image })
+    }
+}
+
+/// The alpha of an image with RGB and alpha.
+fn alpha_of(image: &DynamicImage) -> Option<Vec<u8>> {
+    match image {
+        DynamicImage::ImageRgba8(i) => Some(i.pixels().map(|p| p.0[3]).collect()),
+        DynamicImage::ImageRgba16(i) => Some(i.pixels().map(|p| (p.0[3] >> 8) as u8).collect()),
+        _ => None,
     }
 }
 

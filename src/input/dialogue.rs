@@ -4,8 +4,8 @@
 //! Spec: D4.4, D4.6, A4.5
 
 use super::conversation::{Conversation, MARK};
-use super::template::{Template, Turn};
-use crate::error::{Error, Result};
+use super::template::{Part, Template, Turn};
+use crate::error::{Error, Result, ensure};
 use crate::files::Files;
 
 /// A checkpoint's way to write prompts.
@@ -65,6 +65,20 @@ impl Dialogue {
         template.render(&turns, special)
     }
 
+    /// The prompt of a conversation of several turns, up to the start of the assistant's turn.
+    ///
+    /// # Errors
+    /// As [`Template::render`]; a conversation that does not end with a user's turn. Spec: D4.14
+    pub fn converse(&self, turns: &[Turn<'_>], special: &[(String, String)]) -> Result<String> {
+        let last = turns.last().map_or("no turn", |turn| turn.role);
+        let remedy = "the model answers the last turn";
+        ensure!(last == "user" || last == "tool", "messages", "a user's turn at the end", last, remedy);
+        match self {
+            Dialogue::Template(template) => template.render(turns, special),
+            Dialogue::Conversation(conversation, _) => conversation.converse(turns),
+        }
+    }
+
     /// The prompt of a video and a question; the video comes first.
     ///
     /// # Errors
@@ -80,5 +94,37 @@ impl Dialogue {
         let mut turns: Vec<Turn<'_>> = system.map(|text| Turn::new("system", 0, text)).into_iter().collect();
         turns.push(Turn::film("user", prompt));
         template.render(&turns, special)
+    }
+}
+
+impl Conversation {
+    /// The prompt of several turns. An image is a line `<image>` where it stands. Source: `InternVLChatModel.chat` with
+    /// a history. Spec: D4.14
+    fn converse(&self, turns: &[Turn<'_>]) -> Result<String> {
+        let (first, rest) = match turns.split_first() {
+            Some((first, rest)) if first.role == "system" => (first.text(), rest),
+            _ => (self.message.to_owned(), turns),
+        };
+        let mut prompt = format!("{}{first}{}", self.system, self.separator);
+        for turn in rest {
+            let start = match turn.role {
+                "user" => self.user,
+                "assistant" => self.assistant,
+                role => return Err(Error::new("messages", "the roles system (first), user and assistant", role)),
+            };
+            prompt += &format!("{start}{}{}", turn.text(), self.separator);
+        }
+        Ok(prompt + self.assistant)
+    }
+}
+
+impl Turn<'_> {
+    /// The text, with a line `<image>` for an image.
+    fn text(&self) -> String {
+        let piece = |part: &Part<'_>| match part {
+            Part::Text(text) => (*text).to_owned(),
+            Part::Image | Part::Video => format!("{MARK}\n"),
+        };
+        self.content.iter().map(piece).collect()
     }
 }

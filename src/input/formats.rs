@@ -1,6 +1,6 @@
-//! Files that Pillow reads differently from the crate `image`: GIF canvases, CMYK in TIFF, truncated JPEG files.
+//! Files that Pillow reads differently from the crate `image`: GIF canvases, CMYK in TIFF.
 //!
-//! Source: Pillow 13 `GifImagePlugin.load_prepare`, `Convert.c` (cmyk2rgb), `ImageFile.load`. Spec: T4.6
+//! Source: Pillow 13 `GifImagePlugin.load_prepare`, `Convert.c` (cmyk2rgb). Spec: T4.6
 
 use crate::error::{Error, Result};
 use std::io::Cursor;
@@ -77,39 +77,46 @@ pub(super) fn cmyk_tiff(bytes: &[u8], most: u64) -> Result<Vec<u8>> {
         tiff::decoder::DecodingResult::U16(v) => v.into_iter().map(|v| (v >> 8) as u8).collect(),
         _ => return Err(Error::new("TIFF", "CMYK of 8 or 16 bits", "other numbers")),
     };
+    Ok(inks.chunks_exact(4).flat_map(|ink| cmyk([ink[0], ink[1], ink[2], ink[3]])).collect())
+}
+
+/// Four inks, from 0 (none) to 255, as `convert("RGB")` mixes them.
+pub(super) fn cmyk([c, m, y, k]: [u8; 4]) -> [u8; 3] {
+    let k = 255 - k;
     let muldiv = |a: u8, b: u8| {
         let t = u32::from(a) * u32::from(b) + 128;
         (t + (t >> 8)) >> 8
     };
-    Ok(inks
-        .chunks_exact(4)
-        .flat_map(|ink| {
-            let k = 255 - ink[3];
-            [ink[0], ink[1], ink[2]].map(|c| u32::from(k).saturating_sub(muldiv(k, c)) as u8)
-        })
-        .collect())
+    [c, m, y].map(|ink| u32::from(k).saturating_sub(muldiv(k, ink)) as u8)
 }
 
-/// Whether a JPEG continues to its end marker. The decoder would fill a truncated image with grey; Pillow refuses it.
-/// Spec: C4.14c
-pub(super) fn jpeg_is_complete(bytes: &[u8]) -> bool {
-    let mut at = 2; // after the start marker
-    loop {
-        // Find the next marker. Coded data of a scan also contains 0xFF, followed by a 0 or a restart code: skip these.
-        let Some(&[_, code]) = bytes.get(at..).unwrap_or_default().windows(2).find(|w| {
-            at += 1;
-            w[0] == 0xFF && !matches!(w[1], 0 | 0xFF | 0xD0..=0xD7)
-        }) else {
-            return false;
-        };
-        at += 1; // after the marker
-        match code {
-            0xD9 => return true,
-            0x01 | 0xD8 => {}
-            _ => {
-                let Some(&[high, low]) = bytes.get(at..at + 2) else { return false };
-                at += usize::from(high) << 8 | usize::from(low);
-            }
+/// Scales the levels of a BMP of 16 bits a pixel as Pillow does: ⌊v·255/31⌋, and ⌊v·255/63⌋ for six bits of green.
+/// `rgb` holds the levels with other bits behind the bits of the file.
+pub(super) fn bmp(bytes: &[u8], rgb: &mut [u8]) -> Result<()> {
+    let short = |at: usize| bytes.get(at..at + 2).map_or(0, |b| u16::from_le_bytes([b[0], b[1]]));
+    let long = |at: usize| u32::from(short(at)) | u32::from(short(at + 2)) << 16;
+    let old = long(14) == 12;
+    if short(if old { 24 } else { 28 }) != 16 {
+        return Ok(());
+    }
+    let masks = if !old && long(30) == 3 { [long(54), long(58), long(62)] } else { [0x7C00, 0x3E0, 0x1F] };
+    let six = masks == [0xF800, 0x7E0, 0x1F];
+    let known = six || masks == [0x7C00, 0x3E0, 0x1F];
+    crate::error::ensure!(known, "BMP", "16 bits a pixel as 5 5 5 or 5 6 5", format!("{masks:x?}"), "save it as PNG");
+    for pixel in rgb.chunks_exact_mut(3) {
+        for (c, v) in pixel.iter_mut().enumerate() {
+            let bits = if six && c == 1 { 6 } else { 5 };
+            *v = ((u32::from(*v) >> (8 - bits)) * 255 / ((1 << bits) - 1)) as u8;
         }
+    }
+    Ok(())
+}
+
+/// Whether Pillow gives a file with RGB and alpha the mode RGBA: not a PNG whose alpha stands in a palette or is one
+/// colour, and not a BMP.
+pub(super) fn stores_alpha(bytes: &[u8]) -> bool {
+    match bytes {
+        [0x89, b'P', b'N', b'G', ..] => bytes.get(25) == Some(&6),
+        _ => !bytes.starts_with(b"BM"),
     }
 }

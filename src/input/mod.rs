@@ -6,7 +6,9 @@
 
 pub mod anyres;
 mod anyres_rows;
+pub(crate) mod anyres_settings;
 pub mod conversation;
+pub mod crop;
 pub mod image;
 pub mod layout;
 pub mod mrope;
@@ -23,11 +25,19 @@ pub mod tiling;
 pub mod video;
 
 #[cfg(feature = "input")]
+mod added_tokens;
+#[cfg(feature = "input")]
 mod decode;
 #[cfg(feature = "input")]
 pub mod dialogue;
 #[cfg(feature = "input")]
 mod formats;
+#[cfg(feature = "input")]
+mod jpeg;
+#[cfg(feature = "input")]
+pub mod messages;
+#[cfg(feature = "input")]
+mod metadata;
 #[cfg(feature = "input")]
 pub mod sentencepiece;
 #[cfg(feature = "input")]
@@ -42,15 +52,16 @@ pub mod tokenizer_model;
 mod vocabulary;
 
 pub use anyres::Anyres;
-pub use image::Image;
+pub use crop::Crop;
+pub use image::{Image, Orientation};
 pub use layout::PixelLayout;
 pub use packing::{Moment, PackedRow, Packing};
 pub use pixels::Pixels;
 pub use positions::Positions;
 pub use prepared::{GivenImage, Prepared, PreparedImage};
 pub(crate) use section::Section;
-pub use settings::Settings;
 pub(crate) use settings::sections;
+pub use settings::{Limits, Settings};
 pub use sizes::Sizes;
 pub use tiling::Tiling;
 #[cfg(feature = "input")]

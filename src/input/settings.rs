@@ -4,6 +4,8 @@
 //! family's file. Source: transformers 5.17 `ImageProcessingMixin.get_image_processor_dict`, `TorchvisionBackend`.
 //! Spec: T4.4
 
+use super::image::Orientation;
+use super::mrope::AfterVideo;
 use super::pixels::Pixels;
 use super::section::Section;
 use crate::error::{Error, Result};
@@ -25,6 +27,43 @@ pub struct Settings {
     pub convert_rgb: bool,
     /// The text for an image in a rendered prompt, unless the tokenizer names another text.
     pub image_token: String,
+    /// Whether pictures are turned as their EXIF says. Spec: D4.10
+    pub orientation: Orientation,
+    /// The colour behind pictures with alpha; `None` drops the alpha. Spec: D4.11
+    pub background: Option<[u8; 3]>,
+    /// The limits that the caller chose.
+    pub limits: Limits,
+    /// Where the text after a video stands, in families with M-RoPE. Spec: A4.8
+    pub after_video: AfterVideo,
+}
+
+/// Limits that replace those of the checkpoint's files. Spec: D4.12
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// The fewest pixels at which an image is read.
+    pub min_pixels: Option<usize>,
+    /// The most pixels at which an image is read.
+    pub max_pixels: Option<usize>,
+    /// The most tiles of an image, without the tile of the whole image.
+    pub max_tiles: Option<usize>,
+}
+
+impl Limits {
+    /// The name and the value of each limit that is set.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        let all = [("min_pixels", self.min_pixels), ("max_pixels", self.max_pixels), ("max_tiles", self.max_tiles)];
+        all.into_iter().filter_map(|(name, limit)| Some((name, limit?)))
+    }
+
+    /// Fails if a limit is set that is not among `known`. Spec: D4.12
+    pub(crate) fn only(&self, known: &[&str], family: &str) -> Result<()> {
+        let Some((name, value)) = self.named().find(|(name, _)| !known.contains(name)) else { return Ok(()) };
+        let wanted = match known.is_empty() {
+            true => format!("no limit: the processor of {family} has none"),
+            false => format!("{}, as the processor of {family} has", known.join(" or ")),
+        };
+        Err(Error::new(name, wanted, value))
+    }
 }
 
 /// The image processor's settings in a checkpoint, and the processor's own settings if there are any. `image_processor`
@@ -90,6 +129,10 @@ impl Settings {
             pixels: Pixels::read(images, Pixels::CLIP)?,
             convert_rgb: images.flag("do_convert_rgb", true)?,
             image_token: named.unwrap_or(image_token).to_owned(),
+            orientation: Orientation::Exif,
+            background: None,
+            limits: Limits::default(),
+            after_video: AfterVideo::default(),
         })
     }
 }

@@ -4,6 +4,7 @@
 //! The arithmetic is Python's float64. Source: transformers 5.17 `smart_resize`. Spec: E4.12, D4.5, C4.15a
 
 use super::packing::{Moment, PackedRow, Packing};
+use super::settings::Limits;
 use crate::error::{Result, ensure};
 
 /// The settings that determine the size at which images are read. Spec: E4.12
@@ -27,6 +28,25 @@ pub(crate) const MAX_PATCHES: usize = 1 << 16;
 pub(crate) const MAX_FILM_PATCHES: usize = 1 << 17;
 
 impl Sizes {
+    /// The sizes with the caller's limits.
+    ///
+    /// # Errors
+    /// No pixels, or more at least than at most. Spec: D4.12
+    pub(crate) fn limited(&self, limits: Limits) -> Result<Sizes> {
+        let min_pixels = limits.min_pixels.unwrap_or(self.min_pixels);
+        let max_pixels = limits.max_pixels.unwrap_or(self.max_pixels);
+        let found = format!("{min_pixels} to {max_pixels}");
+        let remedy = "a limit that is not given is the checkpoint's";
+        ensure!(
+            1 <= min_pixels && min_pixels <= max_pixels,
+            "min_pixels, max_pixels",
+            "1 <= min <= max",
+            found,
+            remedy
+        );
+        Ok(Sizes { min_pixels, max_pixels, ..*self })
+    }
+
     /// Side in pixels of the square that becomes one row. Sizes are multiples of it.
     pub fn unit(&self) -> usize {
         self.patch * self.merge

@@ -4,7 +4,7 @@
 //! Not here: chat templates and image placeholders. Source: transformers 5.17 `ProcessorMixin.apply_chat_template`
 //! (when special tokens are added), `tokenizer.decode`. Spec: D4.3, E4.11
 
-use super::section::Section;
+use super::added_tokens::AddedTokens;
 use super::tokenizer_bounds;
 use super::tokenizer_model::{self, PieceTokenizer};
 use super::vocabulary;
@@ -14,6 +14,7 @@ use crate::foreign::{Limits, caught, watched};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 const FILE: &str = "tokenizer.json";
@@ -53,19 +54,19 @@ impl Tokenizer {
     /// No `tokenizer.json` and no file that replaces it, or a file that cannot be read. Spec: D4.3, D4.7
     pub fn load(files: &Files) -> Result<Tokenizer> {
         let at = files.label(FILE);
-        let special = Section::read(files, "tokenizer_config.json")?.map(|c| special_tokens(&c)).unwrap_or_default();
+        let added = AddedTokens::read(files)?;
         if let Some(bytes) = files.read(FILE)? {
-            return Tokenizer::from_bytes(&bytes, at, special);
+            return Tokenizer::from_bytes(&bytes, at, added.names())?.with(&added);
         }
-        if let Some(inner) = PieceTokenizer::load(files, &special)? {
+        if let Some(inner) = PieceTokenizer::load(files, &added)? {
             return Ok(Tokenizer {
                 inner: Inner::Pieces(Arc::new(inner)),
                 at: files.label(tokenizer_model::FILE),
-                special,
+                special: added.names(),
             });
         }
         if let Some(bytes) = vocabulary::as_json(files)? {
-            return Tokenizer::from_bytes(&bytes, files.label(vocabulary::FILE), special);
+            return Tokenizer::from_bytes(&bytes, files.label(vocabulary::FILE), added.names())?.with(&added);
         }
         Err(Error::new(&at, "the tokenizer", "no such file").remedy(
             "it lies beside the weights on the hub; an older checkpoint gets one from \
@@ -93,6 +94,31 @@ impl Tokenizer {
         // The file may store truncation and padding; transformers switches both off unless a call asks for them.
         inner.with_truncation(None).map_err(broken)?.with_padding(None);
         Ok(Tokenizer { inner: Inner::Json(Arc::new(inner)), at, special })
+    }
+
+    /// The tokenizer with the tokens of the checkpoint's small files. Spec: D4.9
+    fn with(mut self, added: &AddedTokens) -> Result<Tokenizer> {
+        let Inner::Json(inner) = self.inner else { return Ok(self) };
+        let mut inner = Arc::unwrap_or_clone(inner);
+        let present: HashSet<String> = inner.get_added_tokens_decoder().into_values().map(|t| t.content).collect();
+        let tokens: Vec<tokenizers::AddedToken> = added
+            .in_order(|text| present.contains(text))
+            .into_iter()
+            .map(|token| tokenizers::AddedToken {
+                content: token.text,
+                single_word: token.single_word,
+                lstrip: token.strips[0],
+                rstrip: token.strips[1],
+                normalized: token.normalized,
+                special: token.special,
+            })
+            .collect();
+        let inner = caught(&self.at, "tokens that the crate `tokenizers` can add", move || {
+            inner.add_tokens(&tokens);
+            inner
+        })?;
+        self.inner = Inner::Json(Arc::new(inner));
+        Ok(self)
     }
 
     /// The file of the tokenizer, for messages.
@@ -236,16 +262,4 @@ fn charsmaps(normalizer: &Value) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// Every `…_token` of a tokenizer's configuration that is a string, or an object with `content`. Spec: D4.3
-fn special_tokens(config: &Section) -> Vec<(String, String)> {
-    let extra = config.get("extra_special_tokens").and_then(Value::as_object);
-    let named = config.fields.iter().filter(|(key, _)| key.ends_with("_token")).chain(extra.into_iter().flatten());
-    named
-        .filter_map(|(key, value)| {
-            let text = value.as_str().or_else(|| value.get("content")?.as_str())?;
-            Some((key.clone(), text.to_owned()))
-        })
-        .collect()
 }

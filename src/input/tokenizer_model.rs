@@ -4,13 +4,12 @@
 //! between them separately, and puts `<s>` first. Source: InternLM2's `tokenization_internlm2.py`; transformers 4.37
 //! `PreTrainedTokenizer`. Spec: D4.7, A4.6
 
+use super::added_tokens::{AddedTokens, CONFIG, Token};
 use super::section::Section;
-use super::sentencepiece::Pieces;
-use crate::config::added;
+use super::sentencepiece::{Pieces, SPACE};
 use crate::error::{Result, ensure};
 use crate::files::Files;
 use crate::foreign::{Limits, watched};
-use serde_json::Value;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// The file of the SentencePiece model.
@@ -29,6 +28,8 @@ pub struct PieceTokenizer {
     lengths: BTreeSet<usize>,
     /// The token at the start of every prompt; `None` if the tokenizer adds no such token.
     first: Option<u32>,
+    /// The text of the unknown token, if `legacy` is false.
+    unknown: Option<String>,
 }
 
 /// A token that is cut out of the text.
@@ -47,16 +48,16 @@ const NAMED: [(&str, &str); 4] =
     [("bos_token", "<s>"), ("eos_token", "</s>"), ("unk_token", "<unk>"), ("pad_token", "</s>")];
 
 impl PieceTokenizer {
-    /// The tokenizer of a checkpoint; `None` if there is no `tokenizer.model`. `special` are its named tokens.
+    /// The tokenizer of a checkpoint; `None` if there is no `tokenizer.model`. `added`: the tokens of its small files.
     ///
     /// # Errors
     /// A broken file; a tokenizer of another kind.
-    pub fn load(files: &Files, special: &[(String, String)]) -> Result<Option<PieceTokenizer>> {
+    pub(super) fn load(files: &Files, added: &AddedTokens) -> Result<Option<PieceTokenizer>> {
         let Some(bytes) = files.read(FILE)? else { return Ok(None) };
         let (bytes, at) = (bytes.into_owned(), files.label(FILE));
         let place = at.clone();
         let pieces = watched(&at, "a SentencePiece model", Limits::TEXT, move || Pieces::read(&bytes, &place))??;
-        let config = Section::read(files, "tokenizer_config.json")?;
+        let config = Section::read(files, CONFIG)?;
         let told = |key: &str| config.as_ref().and_then(|c| c.get(key));
         if let (Some(class), Some(config)) = (told("tokenizer_class"), &config) {
             let known = class.as_str().is_some_and(|c| ["InternLM2Tokenizer", "LlamaTokenizer"].contains(&c));
@@ -68,27 +69,31 @@ impl PieceTokenizer {
                 "add a tokenizer.json (save_pretrained writes one): it is read for any class"
             );
         }
-        let mut list = added::of(files, "tokenizer_config.json")?;
-        list.extend(added::of(files, "added_tokens.json")?);
         let named = NAMED.map(|(name, otherwise)| {
-            special.iter().find(|(n, _)| n == name).map_or(otherwise, |(_, text)| text.as_str()).to_owned()
+            added.named.iter().find(|(n, _)| n == name).map_or(otherwise, |(_, token)| token.text.as_str())
         });
-        list.extend(named.iter().filter_map(|text| Some((text.clone(), pieces.id(text)?))));
-        let extra = told("additional_special_tokens").and_then(Value::as_array);
-        let extra: HashSet<&str> = extra.into_iter().flatten().filter_map(Value::as_str).collect();
-        let (mut all, mut seen) = (Vec::new(), HashSet::new());
-        for (text, id) in list {
-            if text.is_empty() || !seen.insert(text.clone()) {
-                continue;
+        let specials = added.named.iter().map(|(_, token)| token).chain(&added.extra);
+        let special: HashSet<&str> = specials.clone().map(|token| token.text.as_str()).chain(named).collect();
+        let mut all: Vec<Added> = Vec::new();
+        let mut seen = HashSet::new();
+        let mut take = |text: &str, id: u32, flags: Option<&Token>| {
+            if !text.is_empty() && seen.insert(text.to_owned()) {
+                all.push(Added {
+                    special: flags.is_some_and(|token| token.special) || special.contains(text),
+                    strips: flags.map_or([false; 2], |token| token.strips),
+                    text: text.to_owned(),
+                    id,
+                });
             }
-            let entry = told("added_tokens_decoder").and_then(|d| d.get(id.to_string()));
-            let flag = |key: &str| entry.is_some_and(|e| e[key] == true);
-            all.push(Added {
-                special: flag("special") || named.contains(&text) || extra.contains(&text.as_str()),
-                strips: [flag("lstrip"), flag("rstrip")],
-                text,
-                id,
-            });
+        };
+        added.listed.iter().for_each(|(id, token)| take(&token.text, *id, Some(token)));
+        named.iter().filter_map(|text| Some((*text, pieces.id(text)?))).for_each(|(text, id)| take(text, id, None));
+        // A special token without an id comes behind all others.
+        let mut next = added.listed.last_key_value().map_or(0, |(id, _)| id + 1).max(pieces.len() as u32);
+        for token in specials.filter(|token| !added.listed.values().any(|listed| listed.text == token.text)) {
+            let id = pieces.id(&token.text).unwrap_or(next);
+            next += u32::from(id == next);
+            take(&token.text, id, Some(token));
         }
         all.sort_by_key(|a: &Added| std::cmp::Reverse(a.text.len()));
         let mut by_id = HashMap::new();
@@ -101,20 +106,55 @@ impl PieceTokenizer {
             Some(config) => config.flag("add_bos_token", true)?,
             None => true,
         };
-        let first = pieces.id(&named[0]).filter(|_| adds);
-        Ok(Some(PieceTokenizer { pieces, added: all, by_text, by_id, lengths, first }))
+        let first = pieces.id(named[0]).filter(|_| adds);
+        let legacy = match &config {
+            Some(config) if told("tokenizer_class").is_some_and(|class| class == "LlamaTokenizer") => {
+                config.flag("legacy", true)?
+            }
+            _ => true,
+        };
+        let unknown = (!legacy).then(|| named[2].to_owned());
+        let pieces = if legacy { pieces } else { pieces.without_prefix() };
+        Ok(Some(PieceTokenizer { pieces, added: all, by_text, by_id, lengths, first, unknown }))
     }
 
     /// The ids of a text. If `whole` is set, `<s>` comes first. Spec: D4.7
     pub fn encode(&self, text: &str, whole: bool) -> Vec<u32> {
         let mut ids: Vec<u32> = self.first.filter(|_| whole).into_iter().collect();
+        if self.unknown.is_none() || text.is_empty() {
+            ids.extend(self.cut(text));
+            return ids;
+        }
+        let cut = self.cut(&format!("{SPACE}{}", text.replace(SPACE, " ")));
+        let alone = |id: &u32| self.token(*id).is_some_and(|token| token == SPACE);
+        let special = |id: &u32| self.of_id(*id).is_some_and(|added| added.special);
+        let drop = cut.first().is_some_and(alone) && cut.get(1).is_some_and(special);
+        ids.extend(&cut[usize::from(drop)..]);
+        ids
+    }
+
+    /// The ids of a stretch of text between added tokens. Without `legacy`, a space at its start stays: the text of the
+    /// unknown token protects it.
+    fn stretch(&self, text: &str) -> Vec<u32> {
+        match &self.unknown {
+            Some(unknown) if text.starts_with([' ', '\u{2581}']) => {
+                let before = self.pieces.encode(unknown).len();
+                self.pieces.encode(&format!("{unknown}{text}")).split_off(before)
+            }
+            _ => self.pieces.encode(text),
+        }
+    }
+
+    /// The ids of a text, with the added tokens cut out.
+    fn cut(&self, text: &str) -> Vec<u32> {
+        let mut ids = Vec::new();
         let (mut rest, mut strip) = (text, false);
         loop {
             let next = rest.char_indices().find_map(|(at, _)| Some((at, self.begins(&rest[at..])?)));
             let between = next.map_or(rest, |(at, _)| &rest[..at]);
             let between = if strip { between.trim_start() } else { between };
             let before = next.is_some_and(|(_, added)| added.strips[0]);
-            ids.extend(self.pieces.encode(if before { between.trim_end() } else { between }));
+            ids.extend(self.stretch(if before { between.trim_end() } else { between }));
             let Some((at, added)) = next else { return ids };
             ids.push(added.id);
             strip = added.strips[1];

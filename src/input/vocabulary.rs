@@ -1,14 +1,13 @@
-//! A byte-level tokenizer in its old form, `vocab.json` and `merges.txt`, converted to a `tokenizer.json`.
+//! A byte-level tokenizer in its old form, `vocab.json` and `merges.txt`, converted to a `tokenizer.json` without added
+//! tokens.
 //!
 //! The result equals the output of transformers' converter for Qwen2's tokenizers. InternVL2-1B and older checkpoints
 //! have no `tokenizer.json`. Source: transformers 5.17 `tokenization_qwen2.py`. Spec: D4.3
 
-use crate::config::added;
 use crate::config::json;
 use crate::error::{Error, Result, ensure};
 use crate::files::Files;
-use serde_json::{Value, json};
-use std::collections::HashSet;
+use serde_json::json;
 
 /// The file with the ids.
 pub const FILE: &str = "vocab.json";
@@ -34,23 +33,8 @@ pub fn as_json(files: &Files) -> Result<Option<Vec<u8>>> {
         let known = class == "Qwen2Tokenizer" || class == "Qwen2TokenizerFast";
         ensure!(known, at, "Qwen2Tokenizer beside vocab.json and merges.txt, or a tokenizer.json", class);
     }
-    let mut tokens: Vec<Value> = Vec::new();
-    let mut seen = HashSet::new();
-    for file in ["tokenizer_config.json", "added_tokens.json"] {
-        for (text, id) in added::of(files, file)? {
-            let told = config.get("added_tokens_decoder").and_then(|d| d.get(id.to_string()));
-            let flag = |key: &str, default: bool| told.and_then(|t| t[key].as_bool()).unwrap_or(default);
-            if seen.insert(id) {
-                tokens.push(json!({
-                    "id": id, "content": text, "single_word": flag("single_word", false), "lstrip": flag("lstrip", false),
-                    "rstrip": flag("rstrip", false), "normalized": flag("normalized", false), "special": flag("special", true),
-                }));
-            }
-        }
-    }
-    tokens.sort_by_key(|token| token["id"].as_u64());
     let whole = json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": tokens,
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
         "normalizer": {"type": "NFC"},
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
             {"type": "Split", "pattern": {"Regex": WORDS}, "behavior": "Isolated", "invert": false},

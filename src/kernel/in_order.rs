@@ -1,9 +1,9 @@
-//! A linear layer that adds its products one after the other. This order is honest, and as far from the canonical order
-//! as an order can be. Only the measurement of noise uses it ([`crate::pass::Way`]).
+//! A linear layer and norms that add their terms one after the other. This order is honest, and as far from the canonical
+//! order as an order can be. Only the measurement of noise uses it ([`crate::pass::Way`]).
 
 use super::matrix::MatrixView;
 use super::simd::vectorize;
-use crate::num::{LANES, Real};
+use crate::num::{Grid, LANES, Real};
 use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
@@ -51,4 +51,30 @@ pub fn linear_in_order<T: Real>(x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Opti
         let y = blocks[o / LANES][[i, o % LANES]];
         b.map_or(y, |b| y + T::of_f32(b[o]))
     })
+}
+
+/// As [`super::rms_norm`], with the squares added one after the other. Spec: E3.10, D10.1
+pub fn rms_norm_in_order<T: Real>(x: ArrayView2<'_, T>, w: &[f32], eps: f64, grid: Grid) -> Array2<T> {
+    let mut y = x.to_owned();
+    for mut row in y.outer_iter_mut() {
+        let squares = row.iter().fold(T::ZERO, |sum, &v| sum + v * v);
+        let scale = T::ONE / (squares / T::of(row.len() as f64) + T::of(eps)).sqrt();
+        row.iter_mut().zip(w).for_each(|(v, &w)| *v = grid.round(*v * scale) * T::of_f32(w));
+    }
+    y
+}
+
+/// As [`super::layer_norm`], with numbers and squares added one after the other. Spec: E3.11, D10.1
+pub fn layer_norm_in_order<T: Real>(x: ArrayView2<'_, T>, w: &[f32], b: &[f32], eps: f64) -> Array2<T> {
+    let mut y = x.to_owned();
+    for mut row in y.outer_iter_mut() {
+        let d = T::of(row.len() as f64);
+        let mean = row.iter().fold(T::ZERO, |sum, &v| sum + v) / d;
+        let squares = row.iter().fold(T::ZERO, |sum, &v| sum + (v - mean) * (v - mean));
+        let scale = T::ONE / (squares / d + T::of(eps)).sqrt();
+        for (v, (&w, &b)) in row.iter_mut().zip(w.iter().zip(b)) {
+            *v = (*v - mean) * scale * T::of_f32(w) + T::of_f32(b);
+        }
+    }
+    y
 }

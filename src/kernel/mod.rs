@@ -27,14 +27,14 @@ mod stream;
 mod vector;
 
 pub use activation::{activate, store};
-pub use attention::{Stores, Visible, attention, attention_over, scale, tf32};
+pub use attention::{Stores, Visible, attention, attention_over, scale, tf32, truncated};
 pub use cached::{HeadView, HeadViews, key_at, push_key};
-pub use in_order::linear_in_order;
+pub use in_order::{layer_norm_in_order, linear_in_order, rms_norm_in_order};
 pub use linear::linear;
 pub use matrix::{Elements, MatrixView};
 pub use norm::{layer_norm, rms_norm};
 pub use patch::patches;
-pub use rotary::{Angles, inverse_frequencies};
+pub use rotary::{Angles, Frequencies, Turn, inverse_frequencies};
 pub use scratch::recycle;
 pub use softmax::softmax;
 pub(crate) use softmax::weights;

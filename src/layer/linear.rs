@@ -30,6 +30,30 @@ impl Linear {
         })
     }
 
+    /// The same layer, at the end of a branch of the residual stream.
+    pub fn ends_branch(self) -> Linear {
+        Linear { stored: Stored::AsBranch, ..self }
+    }
+
+    /// Loads several layers that one matrix holds: `name.weight`, [sum of `outputs`, inputs], first the rows of the first
+    /// layer, then the rows of the second, and so on. The rows stay in place. Spec: E6.16, C6.16a
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn stacked<const N: usize>(
+        names: &Names<'_>,
+        name: &str,
+        outputs: [usize; N],
+        inputs: usize,
+    ) -> Result<[Linear; N]> {
+        let all = names.matrix(&format!("{name}.weight"), outputs.iter().sum(), inputs)?;
+        let mut first = 0;
+        Ok(outputs.map(|rows| {
+            first += rows;
+            Linear { weight: all.slice_rows(first - rows..first), bias: None, stored: Stored::Once }
+        }))
+    }
+
     /// Bytes of the weights and the bias.
     pub fn bytes(&self) -> usize {
         self.weight.bytes() + self.bias.as_ref().map_or(0, |b| 4 * b.len())

@@ -44,8 +44,7 @@ pub struct GatedMlp {
 impl GatedMlp {
     /// x: [n, d] → [n, d].
     pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, x: ArrayView2<'_, T>) -> Array2<T> {
-        let gate = pass.activate(self.gate.forward(pass, x), self.activation);
-        let product = pass.multiply(gate, self.up.forward(pass, x));
+        let product = pass.gate(self.gate.forward(pass, x), self.up.forward(pass, x), self.activation);
         let y = self.down.forward(pass, product.view());
         recycle(product);
         pass.branch(Branch::Mlp, y)

@@ -41,4 +41,12 @@ impl Norm {
     pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, x: ArrayView2<'_, T>) -> Array2<T> {
         pass.norm(x, &self.weight, self.bias.as_deref(), self.eps)
     }
+
+    /// Norms every head of every row. x: [n, heads · width of the norm] → the same shape, stored. Spec: E6.14, R6.14
+    pub fn each_head<T: Real>(&self, pass: &Pass<'_, T>, x: Array2<T>) -> Array2<T> {
+        let (dim, width, whole) = (x.dim(), self.weight.len(), "E6.14: whole heads");
+        let heads = x.into_shape_with_order((dim.0 * dim.1 / width, width)).unwrap_or_else(|_| unreachable!("{whole}"));
+        let normed = self.forward(pass, heads.view());
+        normed.into_shape_with_order(dim).unwrap_or_else(|_| unreachable!("{whole}"))
+    }
 }

@@ -69,7 +69,24 @@ impl Model {
     /// # Errors
     /// A model that was loaded without errors causes no error here.
     pub fn rounded(&self, grid: Grid) -> Result<Rounded<'_>> {
-        let Some(checkpoint) = self.checkpoint.rounded(grid) else { return Ok(Rounded::Same(self)) };
+        self.rounded_where(grid, |_| true)
+    }
+
+    /// As [`rounded`](Self::rounded), but norms and biases keep the checkpoint's type, as GGUF files keep them; the
+    /// model itself if that is the same as rounding everything. Spec: D10.1
+    ///
+    /// # Errors
+    /// As [`rounded`](Self::rounded).
+    pub fn rounded_matrices(&self, grid: Grid) -> Result<Rounded<'_>> {
+        let vectors = self.checkpoint.tensors().filter(|t| t.shape.len() == 1);
+        if vectors.into_iter().all(|t| !crate::weights::rounding_changes(grid, t.dtype)) {
+            return Ok(Rounded::Same(self));
+        }
+        self.rounded_where(grid, |shape| shape.len() > 1)
+    }
+
+    fn rounded_where(&self, grid: Grid, which: impl Fn(&[usize]) -> bool) -> Result<Rounded<'_>> {
+        let Some(checkpoint) = self.checkpoint.rounded(grid, which) else { return Ok(Rounded::Same(self)) };
         Self::wired(self.config.clone(), self.generation.clone(), checkpoint).map(Box::new).map(Rounded::Copy)
     }
 
@@ -140,6 +157,13 @@ pub enum Rounded<'a> {
     Same(&'a Model),
     /// A copy with its own weights, each rounded to the type.
     Copy(Box<Model>),
+}
+
+impl Rounded<'_> {
+    /// Whether rounding changed a weight.
+    pub fn is_copy(&self) -> bool {
+        matches!(self, Rounded::Copy(_))
+    }
 }
 
 impl std::ops::Deref for Rounded<'_> {

@@ -11,7 +11,7 @@ mod way;
 
 pub use ops::{Attention, Stored};
 pub use precision::{Precision, Work};
-pub use way::{Aside, Branch, Way};
+pub use way::{Aside, Branch, Rotation, Way};
 
 use crate::num::{Grid, Real};
 use crate::stage::Stage;
@@ -89,8 +89,8 @@ impl<'t, T: Real> Pass<'t, T> {
         self.show(at, a).into_shape_with_order(dim).unwrap_or_else(|_| unreachable!("{whole}"))
     }
 
-    /// Computes costly rows, unless a replay knows them and nobody watches. Then stores the rows and shows them as [n,
-    /// width], or \[width\] in a decode step.
+    /// Computes and stores costly rows, unless a replay knows them and nobody watches; shows them as [n, width], or
+    /// \[width\] in a decode step.
     pub fn put_rows(
         &mut self,
         at: Stage,
@@ -99,7 +99,7 @@ impl<'t, T: Real> Pass<'t, T> {
     ) -> Array2<T> {
         let shape = if at.is_step() { vec![n * width] } else { vec![n, width] };
         let known = self.known(at, &shape).unwrap_or_else(|| {
-            let rows = self.store(compute(self));
+            let rows = compute(self);
             let shown = rows.into_shape_with_order(shape).unwrap_or_else(|_| unreachable!("T1.2: one row a step"));
             self.show(at, shown)
         });
@@ -137,7 +137,11 @@ impl<'t, T: Real> Pass<'t, T> {
     fn exchange(&mut self, at: Stage, a: ArrayViewD<'_, T>) -> Option<ArrayD<T>> {
         let given = self.given(at, a.shape());
         if let Some(tap) = self.tap.as_deref_mut().filter(|tap| tap.wants(at)) {
-            tap.see(at, a);
+            match self.way.wide {
+                // Recorded is what the type stores, also where the pass continues with more.
+                true => tap.see(at, a.mapv(|v| self.grid.round(v)).view()),
+                false => tap.see(at, a),
+            }
         }
         given
     }

@@ -1,11 +1,11 @@
 //! The operations of the forward pass that can round, or that differ between honest ways. This file has the shapes and
 //! the places where numbers are rounded; the kernels have the arithmetic.
 
-use super::{Aside, Branch, Pass};
+use super::{Aside, Branch, Pass, Rotation, Way};
 use crate::config::Activation;
 use crate::kernel::{
-    Angles, HeadView, HeadViews, MatrixView, Stores, Visible, activate, attention, attention_over, layer_norm, linear,
-    linear_in_order, recycle, rms_norm, store,
+    Angles, Frequencies, HeadView, HeadViews, MatrixView, Stores, Turn, Visible, activate, attention, attention_over,
+    layer_norm, layer_norm_in_order, linear, linear_in_order, recycle, rms_norm, rms_norm_in_order, store,
 };
 use crate::num::{Grid, Real};
 use ndarray::{Array, Array2, ArrayView, ArrayView2, Dimension, Ix1, Zip};
@@ -20,6 +20,9 @@ pub enum Stored {
     Twice,
     /// Twice, as convolutions do; once if the way says so.
     AsConvolution,
+    /// As `Once`, by the last layer of a branch, whose result is added to the residual stream; not at all if the way
+    /// adds it in the same kernel.
+    AsBranch,
 }
 
 impl<T: Real> Pass<'_, T> {
@@ -36,9 +39,12 @@ impl<T: Real> Pass<'_, T> {
     /// Spec: E3.10, E3.11, R3.10, R3.11
     pub fn norm(&self, x: ArrayView2<'_, T>, weight: &[f32], bias: Option<&[f32]>, eps: f64) -> Array2<T> {
         let eps = self.epsilon(eps, x);
-        self.store(match bias {
-            Some(bias) => layer_norm(x, weight, bias, eps),
-            None => rms_norm(x, weight, eps, self.grid),
+        let grid = if self.way.norm_once { Grid::Native } else { self.grid };
+        self.store(match (bias, self.way.in_order) {
+            (Some(bias), false) => layer_norm(x, weight, bias, eps),
+            (Some(bias), true) => layer_norm_in_order(x, weight, bias, eps),
+            (None, false) => rms_norm(x, weight, eps, grid),
+            (None, true) => rms_norm_in_order(x, weight, eps, grid),
         })
     }
 
@@ -46,7 +52,8 @@ impl<T: Real> Pass<'_, T> {
     pub fn linear(&self, x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Option<&[f32]>, stored: Stored) -> Array2<T> {
         let product = |b| if self.way.in_order { linear_in_order(x, w, b) } else { linear(x, w, b) };
         let twice = match stored {
-            Stored::Once => self.way.bias_apart,
+            Stored::AsBranch if self.way.epilogue => return product(b),
+            Stored::Once | Stored::AsBranch => self.way.bias_apart,
             Stored::Twice => true,
             Stored::AsConvolution => !self.way.bias_fused,
         };
@@ -57,7 +64,23 @@ impl<T: Real> Pass<'_, T> {
     }
 
     /// f(x), stored. Spec: E3.7–E3.9, R3.6
-    pub fn activate(&self, mut x: Array2<T>, f: Activation) -> Array2<T> {
+    pub fn activate(&self, x: Array2<T>, f: Activation) -> Array2<T> {
+        self.store(self.activated(x, f))
+    }
+
+    /// f(gate) ⊙ up, stored; f(gate) is stored too, unless the way says otherwise. Spec: E6.6, R6.6, R10.10
+    pub fn gate(&self, gate: Array2<T>, up: Array2<T>, f: Activation) -> Array2<T> {
+        let mut gate = self.activated(gate, f);
+        if !self.way.gate_once {
+            gate = self.store(gate);
+        }
+        Zip::from(&mut gate).and(&up).par_for_each(|gate, &up| *gate *= up);
+        recycle(up);
+        self.store(gate)
+    }
+
+    /// f(x).
+    fn activated(&self, mut x: Array2<T>, f: Activation) -> Array2<T> {
         if let Some(Aside::Activation(knot)) = self.way.aside {
             let knot = T::of(f64::from(knot));
             let bump = x.mapv(|x| (T::ONE - (x - knot).max(knot - x)).max(T::ZERO));
@@ -66,12 +89,33 @@ impl<T: Real> Pass<'_, T> {
         } else {
             activate(&mut x, f);
         }
-        self.store(x)
+        x
+    }
+
+    /// The cosine and sine of rotary angles, times `scale` in long rope, stored in `grid`; the other arguments are those of
+    /// [`Angles::new`]. Spec: E3.12, E6.15, R3.12, R6.15
+    pub fn angles(
+        &self,
+        shape: (usize, usize),
+        frequencies: &Frequencies,
+        at: impl Fn(usize, usize) -> (usize, i64),
+        scale: Option<f64>,
+        grid: Grid,
+    ) -> Angles<T> {
+        let grid = if self.way.rotation == Rotation::Once { Grid::Native } else { grid };
+        let turn = self.way.turn.unwrap_or(Turn::of::<T>());
+        match scale {
+            None => Angles::new(shape, frequencies, at, turn, grid),
+            Some(scale) => Angles::new(shape, frequencies, at, turn, Grid::Native).scaled(scale, grid),
+        }
     }
 
     /// Rotates every head of x by the angles of its row; products and sums are stored. x: [n, heads · d_h] → the same.
     /// Spec: E3.13, R3.13
     pub fn rotate(&self, mut x: Array2<T>, angles: &Angles<T>, d_h: usize) -> Array2<T> {
+        if self.way.rotation != Rotation::Everywhere {
+            return self.rotate_wide(x, angles, d_h);
+        }
         angles.rotate(x.view_mut(), d_h, self.grid);
         x
     }
@@ -84,19 +128,13 @@ impl<T: Real> Pass<'_, T> {
 
     /// Attention as this pass computes it.
     pub fn attention(&self) -> Attention {
-        Attention(Stores { grid: self.grid, fused: self.way.fused, split: self.way.in_order })
+        let Way { fused, in_order: split, scaled, .. } = self.way;
+        Attention(Stores { grid: self.grid, fused, split, scaled })
     }
 
-    /// x + y, stored. Spec: R5.2, R6.5
+    /// The residual stream x plus a branch y, stored. Spec: R5.2, R6.5, R10.12
     pub fn add(&self, x: Array2<T>, y: Array2<T>) -> Array2<T> {
-        self.store(x + y)
-    }
-
-    /// x ⊙ y, stored. Spec: E6.6, R6.6
-    pub fn multiply(&self, mut x: Array2<T>, y: Array2<T>) -> Array2<T> {
-        Zip::from(&mut x).and(&y).par_for_each(|x, &y| *x *= y);
-        recycle(y);
-        self.store(x)
+        if self.way.wide { x + y } else { self.store(x + y) }
     }
 
     /// The result of a layer's branch, before it is added to the residual stream.

@@ -1,6 +1,8 @@
 //! Ways: computations that are all honest, but round at different places or add in different orders. The differences of
 //! a way are written in `ops.rs`, and nowhere else. Spec: D10.1
 
+use crate::kernel::Turn;
+
 /// Which of several honest ways a pass computes. The default is the canonical one. Spec: D10.1
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Way {
@@ -12,8 +14,34 @@ pub struct Way {
     pub bias_apart: bool,
     /// The patch embedding is stored once, after its bias, where the canonical way stores twice (R10.2).
     pub bias_fused: bool,
+    /// RMS norms store their result once; canonical ones store the normalised row as well (R10.8).
+    pub norm_once: bool,
+    /// Where a rotation is stored (R10.9).
+    pub rotation: Rotation,
+    /// A gated MLP stores the activated gate only after it is multiplied (R10.10).
+    pub gate_once: bool,
+    /// Queries are multiplied with the scale, stored in the type, and stored again; scores are not scaled (R10.11).
+    pub scaled: bool,
+    /// A branch is added to the residual stream in the kernel that computes it, before it is stored (R10.13).
+    pub epilogue: bool,
+    /// The residual stream is not stored in the type (R10.12).
+    pub wide: bool,
+    /// How rotary angles are computed; if none is named, as the container does (E3.12).
+    pub turn: Option<Turn>,
     /// A part of the model is wrong on purpose, by a share of 1/128: the direction that a mistake would take (D10.8).
     pub aside: Option<Aside>,
+}
+
+/// Where a decoder's rotation is stored in the type. Spec: R10.9
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rotation {
+    /// Cosine and sine, the four products and the two sums.
+    #[default]
+    Everywhere,
+    /// Cosine and sine, and the result.
+    Tables,
+    /// The result.
+    Once,
 }
 
 /// Which part of the model is wrong on purpose. Spec: D10.8

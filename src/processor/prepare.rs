@@ -9,9 +9,11 @@ use crate::family::{self, Family, Reader};
 use crate::files::Files;
 use crate::input::conversation::MARK;
 use crate::input::dialogue::Dialogue;
-use crate::input::settings::Settings;
-use crate::input::{Image, Prepared, PreparedImage, Tokenizer, video};
+use crate::input::mrope::{self, AfterVideo};
+use crate::input::template::Turn;
+use crate::input::{Image, Limits, Orientation, Prepared, PreparedImage, Settings, Tokenizer, video};
 use crate::kernel::resample::Resampler;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// A checkpoint's processor: image settings, chat template and tokenizer. Spec: D4.4
@@ -49,6 +51,59 @@ impl Processor {
     pub fn with_resampler(mut self, resampler: Resampler) -> Processor {
         self.reader.settings_mut().pixels.resampler = resampler;
         self
+    }
+
+    /// The same processor with another choice about turned pictures. Spec: D4.10
+    pub fn with_orientation(mut self, orientation: Orientation) -> Processor {
+        self.reader.settings_mut().orientation = orientation;
+        self
+    }
+
+    /// The same processor with another place of the text after a video. Spec: A4.8
+    pub fn with_after_video(mut self, after: AfterVideo) -> Processor {
+        self.reader.settings_mut().after_video = after;
+        self
+    }
+
+    /// The same processor with a colour behind pictures with alpha. Spec: D4.11
+    pub fn with_background(mut self, background: [u8; 3]) -> Processor {
+        self.reader.settings_mut().background = Some(background);
+        self
+    }
+
+    /// The same processor with other limits of an image's size.
+    ///
+    /// # Errors
+    /// The family's processor has no such limit, or the limits contradict each other. Spec: D4.12
+    pub fn with_limits(mut self, limits: Limits) -> Result<Processor> {
+        self.reader.limit(limits)?;
+        Ok(self)
+    }
+
+    /// An image as the model sees it: turned, and over the background, as the settings say. Spec: D4.10, D4.11
+    pub fn seen<'a>(&self, image: &'a Image) -> Cow<'a, Image> {
+        let Settings { orientation, background, .. } = self.settings();
+        let turned = *orientation == Orientation::Exif && image.orientation() != 1;
+        let over = background.filter(|_| image.has_alpha());
+        if !turned && over.is_none() {
+            return Cow::Borrowed(image);
+        }
+        let image = if turned { image.clone().upright() } else { image.clone() };
+        Cow::Owned(over.map_or_else(|| image.clone(), |colour| image.clone().over(colour)))
+    }
+
+    /// What was done with the images, for the bundle: the resampler, and each choice that changes these pixels.
+    fn preprocess(&self, images: &[Image]) -> String {
+        let Settings { pixels, orientation, background, limits, .. } = self.settings();
+        let mut words = vec![pixels.resampler.name().to_owned()];
+        if images.iter().any(|image| image.orientation() != 1) {
+            words.push(format!("orientation {}", orientation.name()));
+        }
+        if let Some([r, g, b]) = background.filter(|_| images.iter().any(Image::has_alpha)) {
+            words.push(format!("background #{r:02x}{g:02x}{b:02x}"));
+        }
+        words.extend(limits.named().map(|(name, limit)| format!("{name} {limit}")));
+        words.join("; ")
     }
 
     /// The tokenizer.
@@ -93,6 +148,39 @@ impl Processor {
     /// images, a prompt longer than the model's positions. Spec: D4.4, A4.4, C4.8a, C4.8b
     pub fn prepare(&self, images: &[Image], prompt: &str, system: Option<&str>) -> Result<Prepared> {
         let rendered = self.render(images.len(), prompt, system)?;
+        // The template of a base checkpoint takes parts, not turns, and leaves every text out.
+        let heard =
+            prompt.split_whitespace().next().is_none() || prompt.split_whitespace().any(|w| rendered.contains(w));
+        let remedy = "a base checkpoint has no turns: give the prompt as it is, with --raw-prompt";
+        ensure!(heard, self.dialogue.label(), "a template that writes the question", "one that leaves it out", remedy);
+        self.prepared(images, rendered, &[prompt, system.unwrap_or_default()])
+    }
+
+    /// The model's input for a prompt as it is: no template is applied. An image stands where the prompt has the text
+    /// that stands for an image in the family's rendered prompts.
+    ///
+    /// # Errors
+    /// As [`prepare`](Self::prepare). Spec: D4.13
+    pub fn prepare_raw(&self, images: &[Image], prompt: &str) -> Result<Prepared> {
+        let mark = self.reader.mark();
+        let marks = prompt.matches(mark).count();
+        let remedy =
+            format!("write {mark} where an image stands, with the marks that the model was trained with around it");
+        ensure!(marks == images.len(), "prompt", format!("{} times {mark}, one an image", images.len()), marks, remedy);
+        self.prepared(images, prompt.to_owned(), &[prompt])
+    }
+
+    /// The model's input for a conversation of several turns, which place the images.
+    ///
+    /// # Errors
+    /// As [`prepare`](Self::prepare), and as [`Dialogue::converse`]. Spec: D4.14
+    pub fn prepare_turns(&self, images: &[Image], turns: &[Turn<'_>]) -> Result<Prepared> {
+        let rendered = self.dialogue.converse(turns, self.tokenizer.specials())?;
+        self.prepared(images, rendered, &[])
+    }
+
+    /// The model's input for a rendered prompt. `texts`: what the user wrote of it.
+    fn prepared(&self, images: &[Image], rendered: String, texts: &[&str]) -> Result<Prepared> {
         let marked = self.reader.marked(rendered.clone(), images.len());
         let ids = self.encode(&marked)?;
         let placeholders = ids.iter().filter(|&&id| id == self.family.image_token()).count();
@@ -105,10 +193,10 @@ impl Processor {
                 "the tokenizer makes another number of placeholders than the prompt has".into(),
             ),
             // Neither text contains a placeholder, so only the template can have written one.
-            false if !said(prompt) && !system.is_some_and(said) => {
+            false if !texts.iter().any(|text| said(text)) => {
                 (self.dialogue.label(), "the template writes another number of images than there are".into())
             }
-            false => ("prompt".into(), format!("write {} once for each image, or not at all", self.image_token)),
+            false => ("prompt".into(), format!("write {MARK} once for each image, or not at all")),
         };
         ensure!(
             placeholders == images.len(),
@@ -117,19 +205,20 @@ impl Processor {
             placeholders,
             remedy
         );
+        let seen: Vec<Cow<'_, Image>> = images.iter().map(|image| self.seen(image)).collect();
         // An error about "image" concerns this image, so the message names this image.
         let of = |image: &Image, e: Error| {
             if e.at == "image" { Error { at: image.label().to_owned(), ..e } } else { e.within(image.label()) }
         };
         // Count the rows before any pixel is processed: the pixels of the longest prompts would need gigabytes.
         let rows = |image: &Image| self.reader.packing(image.size(), images.len()).map(|p| p.rows.len());
-        let visual: usize = images.iter().map(|i| rows(i).map_err(|e| of(i, e))).sum::<Result<usize>>()?;
+        let visual: usize = seen.iter().map(|i| rows(i).map_err(|e| of(i, e))).sum::<Result<usize>>()?;
         fits(self.family.text(), ids.len() - placeholders + visual, visual)?;
-        let prepared = images.iter().map(|i| self.reader.prepare(i, images.len()).map_err(|e| of(i, e)));
+        let prepared = seen.iter().map(|i| self.reader.prepare(i, images.len()).map_err(|e| of(i, e)));
         let prepared = prepared.collect::<Result<Vec<PreparedImage>>>()?;
         let mut out = assemble(&*self.family, &ids, prepared)?;
         out.prompt = rendered;
-        out.preprocess = if images.is_empty() { "" } else { self.settings().pixels.resampler.name() }.to_owned();
+        out.preprocess = if images.is_empty() { String::new() } else { self.preprocess(images) };
         Ok(out)
     }
 
@@ -140,7 +229,8 @@ impl Processor {
     /// A family that reads no videos; a vocabulary or a chat template without a placeholder for videos; otherwise as
     /// [`prepare`](Self::prepare). Spec: D4.8, E4.22, E4.23
     pub fn prepare_video(&self, frames: &[Image], prompt: &str, system: Option<&str>) -> Result<Prepared> {
-        let size = video::one_size(frames)?;
+        let seen: Vec<Image> = frames.iter().map(|frame| self.seen(frame).into_owned()).collect();
+        let size = video::one_size(&seen)?;
         // An error about "image" concerns the frames, so the message names the first frame.
         let of = |e: Error| if e.at == "image" { Error { at: frames[0].label().to_owned(), ..e } } else { e };
         let reader = self.reader.videos().ok_or_else(|| family::reads_no_videos(&*self.family))?;
@@ -161,20 +251,36 @@ impl Processor {
             "the chat template writes the placeholder for {\"type\": \"video\"}; the question must not hold one"
         );
         fits(self.family.text(), ids.len() - 1 + rows, rows)?;
-        let mut out = assemble(&*self.family, &ids, vec![reader.prepare(frames)?])?;
-        (out.prompt, out.preprocess) = (rendered, self.settings().pixels.resampler.name().to_owned());
+        let mut out = assemble(&*self.family, &ids, vec![reader.prepare(&seen)?])?;
+        (out.prompt, out.preprocess) = (rendered, self.preprocess(frames));
+        let last = out.roles.visual().last().copied();
+        if let (AfterVideo::Side, Some(last), Some([t, h, w])) = (self.settings().after_video, last, out.images[0].grid)
+        {
+            let merged = self.reader.merged();
+            if mrope::after_side(&mut out.positions, last, [t, h / merged, w / merged]) {
+                out.preprocess += "; after-video side";
+            }
+        }
         Ok(out)
     }
 
     /// The number of prompt rows that the chat template adds after `question`: the end of the turn and the start of the
-    /// answer. 0 if the prompt does not contain the question. Spec: A8.1
+    /// answer. 0 for a prompt as it is. Spec: A8.1
     pub fn tail(&self, prompt: &Prepared, question: &str) -> usize {
-        // Templates may trim the question. If the question places images, its text after the last image stands before
-        // the tail.
-        let last = question.rsplit(MARK).next().unwrap_or(question);
-        let asked = if prompt.prompt.contains(question.trim()) { question.trim() } else { last.trim() };
-        let Some(start) = prompt.prompt.rfind(asked) else { return 0 };
-        let Ok(tail) = self.tokenizer.encode(&prompt.prompt[start + asked.len()..]) else { return 0 };
+        // A prompt as it is has no tail. If an image stands last, no row of the question stands behind it.
+        if prompt.prompt == question {
+            return 0;
+        }
+        if [MARK, self.reader.mark()].iter().any(|mark| question.trim_end().ends_with(mark)) {
+            return prompt.roles.visual().last().map_or(0, |last| prompt.ids.len() - 1 - last);
+        }
+        // The tail does not depend on the question, so any other text shows it.
+        const OTHER: &str = "aircache";
+        let probe = self.render(0, OTHER, None).unwrap_or_default();
+        let Some((_, tail)) = probe.rsplit_once(OTHER).filter(|(_, tail)| prompt.prompt.ends_with(tail)) else {
+            return 0;
+        };
+        let Ok(tail) = self.tokenizer.encode(tail) else { return 0 };
         // Template text usually begins with a special token. If it merges with the question's last token, the merged
         // token belongs to the question.
         tail.iter().rev().zip(prompt.ids.iter().rev()).take_while(|(a, b)| a == b).count()

@@ -1,5 +1,6 @@
-//! SigLIP: patch embedding, learned positions, pre-norm transformer layers without a causal mask.
-//! Source: transformers `modeling_siglip.py`. This code does not apply the layer norm after the last layer, because
+//! SigLIP and CLIP: patch embedding, learned positions, pre-norm transformer layers without a causal mask. CLIP has a
+//! class token and one more norm before the layers.
+//! Source: transformers `modeling_siglip.py`, `modeling_clip.py`. This code does not apply the layer norm after the last layer, because
 //! LLaVA reads the features before that norm (C5.1b).
 
 use super::layer::VitLayer;
@@ -12,12 +13,14 @@ use crate::pass::{Pass, Stored};
 use crate::weights::{Matrix, Names};
 use ndarray::{Array2, Array3, ArrayView2, ArrayView4, Axis, concatenate};
 
-/// A SigLIP vision tower. Spec: E5.1–E5.4
+/// A SigLIP or CLIP vision tower. Spec: E5.1–E5.4, E5.16
 #[derive(Debug, Clone)]
 pub struct Siglip {
     /// The tower's configuration.
     pub config: SiglipConfig,
     patch_embedding: Linear,
+    /// CLIP's class token, \[d_v\], and its norm before the layers.
+    class: Option<(Vec<f32>, Norm)>,
     /// [tokens of a tile, d_v].
     position_embedding: Matrix,
     layers: Vec<VitLayer>,
@@ -40,13 +43,13 @@ impl Siglip {
                 norm1: norm(at("layer_norm1"))?,
                 qkv: Qkv::apart([one("q_proj")?, one("k_proj")?, one("v_proj")?]),
                 qk_norm: None,
-                out: one("out_proj")?,
+                out: one("out_proj")?.ends_branch(),
                 scale1: None,
                 norm2: norm(at("layer_norm2"))?,
                 mlp: Mlp {
                     fc1: linear(at("mlp.fc1"), mlp, d)?,
                     activation: c.activation,
-                    fc2: linear(at("mlp.fc2"), d, mlp)?,
+                    fc2: linear(at("mlp.fc2"), d, mlp)?.ends_branch(),
                 },
                 scale2: None,
             })
@@ -55,10 +58,17 @@ impl Siglip {
             config: c.clone(),
             patch_embedding: Linear {
                 weight: ck.kernel("vision.embeddings.patch_embedding.weight", d, c.channels, c.patch)?,
-                bias: Some(ck.vector("vision.embeddings.patch_embedding.bias", d)?),
+                bias: match c.class {
+                    true => None,
+                    false => Some(ck.vector("vision.embeddings.patch_embedding.bias", d)?),
+                },
                 stored: Stored::AsConvolution,
             },
-            position_embedding: ck.matrix("vision.embeddings.position_embedding.weight", c.side() * c.side(), d)?,
+            class: match c.class {
+                true => Some((ck.vector("vision.embeddings.class_embedding", d)?, norm("vision.pre_layrnorm".into())?)),
+                false => None,
+            },
+            position_embedding: ck.matrix("vision.embeddings.position_embedding.weight", c.tokens(), d)?,
             layers: layers.collect::<Result<_>>()?,
         })
     }
@@ -72,14 +82,17 @@ impl Siglip {
         pixels: ArrayView4<'_, f32>,
         wanted: &[usize],
     ) -> Array3<T> {
-        let tokens = self.config.side() * self.config.side();
+        let tokens = self.config.tokens();
         let width = self.config.hidden * wanted.len();
         in_groups(pass, pixels, (tokens, width), |pass, pixels| self.tiles(pass, pixels, wanted))
     }
 
     fn tiles<T: Real>(&self, pass: &mut Pass<'_, T>, pixels: ArrayView4<'_, f32>, wanted: &[usize]) -> Array2<T> {
-        let (c, tokens) = (&self.config, self.config.side() * self.config.side());
+        let (c, tokens) = (&self.config, self.config.tokens());
         let mut x = embedded(pass, &self.patch_embedding, pixels, c.patch);
+        if let Some((class, _)) = &self.class {
+            x = with_class(x.view(), class, tokens);
+        }
         let mut position = vec![T::ZERO; c.hidden];
         for token in 0..tokens {
             self.position_embedding.view().row_into(token, &mut position);
@@ -89,6 +102,9 @@ impl Siglip {
             }
         }
         let mut x = pass.store(x);
+        if let Some((_, norm)) = &self.class {
+            x = norm.forward(pass, x.view()); // E5.16
+        }
         let mut states: Vec<(usize, Array2<T>)> = Vec::new();
         let keep = |k: usize, x: &Array2<T>, states: &mut Vec<_>| {
             if wanted.contains(&k) {
@@ -109,4 +125,14 @@ impl Siglip {
         let all: Vec<ArrayView2<'_, T>> = wanted.iter().map(of).collect();
         concatenate(Axis(1), &all).unwrap_or_else(|_| unreachable!("E5.1: equal rows"))
     }
+}
+
+/// Puts the class token before the patches of each tile. x: [tiles · (tokens − 1), d_v] → [tiles · tokens, d_v].
+/// Spec: E5.16
+fn with_class<T: Real>(x: ArrayView2<'_, T>, class: &[f32], tokens: usize) -> Array2<T> {
+    let tiles = x.nrows() / (tokens - 1);
+    Array2::from_shape_fn((tiles * tokens, x.ncols()), |(row, i)| match row % tokens {
+        0 => T::of_f32(class[i]),
+        _ => x[[row - row / tokens - 1, i]],
+    })
 }

@@ -36,6 +36,14 @@ fn round<const N: usize>(bytes: &mut [u8], to: impl Fn([u8; N]) -> [u8; N]) {
     bytes.as_chunks_mut::<N>().0.iter_mut().for_each(|b| *b = to(*b));
 }
 
+/// Whether rounding to a grid may change a number of this type.
+pub(crate) fn rounding_changes(grid: Grid, dtype: Dtype) -> bool {
+    match (grid, dtype) {
+        (Grid::Native, _) | (Grid::Bf16, Dtype::BF16) | (Grid::F16, Dtype::F16) => false,
+        (_, dtype) => matches!(dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16),
+    }
+}
+
 impl Checkpoint {
     /// Opens `model.safetensors`, or the files that `model.safetensors.index.json` lists.
     ///
@@ -123,16 +131,13 @@ impl Checkpoint {
 
     /// Bytes of the copy that [`rounded`](Self::rounded) makes; 0 if rounding changes no number.
     pub fn rounded_bytes(&self, grid: Grid) -> u64 {
-        let changes = |t: TensorInfo<'_>| match (grid, t.dtype) {
-            (Grid::Native, _) | (Grid::Bf16, Dtype::BF16) | (Grid::F16, Dtype::F16) => false,
-            (_, dtype) => matches!(dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16),
-        };
-        if self.tensors().any(changes) { self.bytes() } else { 0 }
+        if self.tensors().any(|t| rounding_changes(grid, t.dtype)) { self.bytes() } else { 0 }
     }
 
     /// A copy of the checkpoint with every weight rounded to a type. A program that computes in this type loads the
-    /// same weights. None if rounding changes no number. Spec: R10.4
-    pub fn rounded(&self, grid: Grid) -> Option<Checkpoint> {
+    /// same weights. `which` says by its shape whether a tensor is rounded. None if rounding changes no number.
+    /// Spec: R10.4
+    pub fn rounded(&self, grid: Grid, which: impl Fn(&[usize]) -> bool) -> Option<Checkpoint> {
         if self.rounded_bytes(grid) == 0 {
             return None;
         }
@@ -144,7 +149,7 @@ impl Checkpoint {
         };
         let files = self.files.iter().map(|file| {
             let storage = Storage::edited(file.storage.bytes(), |bytes| {
-                for t in file.names.iter().filter_map(|name| file.get(name)) {
+                for t in file.names.iter().filter_map(|name| file.get(name)).filter(|t| which(t.shape)) {
                     rounded(t.dtype, &mut bytes[t.offset..][..t.data.len()]);
                 }
             });

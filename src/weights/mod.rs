@@ -25,6 +25,7 @@ pub(crate) mod shards;
 mod tensors;
 
 pub use checkpoint::Checkpoint;
+pub(crate) use checkpoint::rounding_changes;
 pub use file::{TensorInfo, bytes_of};
 pub use mmap::Storage;
 pub use named::Names;

@@ -56,6 +56,11 @@ fn bad_options() {
     );
     fails(&cli, &["record", "--quiet", "--out", "f", "--stages", "input.*,"], &["--stages"]);
     fails(&cli, &["rune"], &["rune"]);
+    fails(&cli, &["import", "sglang", "folder"], &["python -m aircache import sglang folder", "pip install ./python"]);
+    fails(&cli, &["check", "--kernel", "convolution", "f"], &["convolution", "attention"]);
+    fails(&cli, &["check", "--kernel", "norm", "text"], &["text", "safetensors"]);
+    fails(&cli, &["check", "--kernel", "norm", "--model", "demo", "f"], &["--kernel", "--model"]);
+    fails(&cli, &["check", "--kernel", "norm", "f", "g"], &["--kernel", "one file of arrays"]);
     for isa in ["sse", ""] {
         fails_as(
             &cli,

@@ -1,4 +1,4 @@
-//! Every command on checkpoints of Qwen2-VL, and of InternVL2 in its own form with both decoders and in transformers' form.
+//! Every command on checkpoints of every family but LLaVA-OneVision, which the other tests use.
 
 use crate::common::cli::{Cli, answers_records_and_checks, edit, fails, toy_of};
 use aircache::golden::Bundle;
@@ -85,6 +85,36 @@ fn every_command_works_on_the_form_of_transformers() {
     inspected(&cli, &["1 to 4 tiles of 16 px", "chat_template.jinja", "torchvision", "usable"]);
 }
 
+#[test]
+fn every_command_works_on_the_own_form_with_qwen3() {
+    let cli = Cli::new();
+    toy_of(&cli, "internvl_own/qwen3-internvl3-5");
+    every_command_on_tiles(&cli, "internvl_chat", 1, 4);
+    inspected(&cli, &["internvl2_5", "4 query and 2 KV heads of 16", "every head of 16 numbers", "usable"]);
+}
+
+#[test]
+fn every_command_works_on_the_own_form_with_phi3() {
+    let cli = Cli::new();
+    toy_of(&cli, "internvl2/phi3");
+    every_command_on_tiles(&cli, "internvl_chat", 4, 4);
+    inspected(&cli, &["phi3-chat", "long rope: long factors after 4096 rows; cosines and sines times 1.19", "usable"]);
+}
+
+#[test]
+fn every_command_works_on_llava_1_5_and_llava_next() {
+    for (case, family, visual, words) in [
+        ("llava_clip/vicuna-f16", "llava", 16, "the square in the middle of an image is seen"),
+        ("llava_clip/next-mistral-bf16", "llava_next", 70, "a newline after each row of them; no shrinking"),
+    ] {
+        let cli = Cli::new();
+        toy_of(&cli, case);
+        every_command(&cli, family, visual);
+        cli.ok(&with(&["explain", "--retain", "0.3", "--policies", "aircache"], &["--out", "page.html"]));
+        inspected(&cli, &["CLIP, tiles of 16 px", words, "usable"]);
+    }
+}
+
 /// What is not there or not supported is said, with the file and the field.
 #[test]
 fn what_is_not_supported_is_named() {
@@ -93,8 +123,13 @@ fn what_is_not_supported_is_named() {
     let config = model.join("config.json");
     edit(&config, |c| c["template"] = "vicuna_v1.1".into());
     fails(&cli, &with(&["run"], &[]), &["config.json: template", "Hermes-2", "vicuna_v1.1"]);
-    edit(&config, |c| c["llm_config"]["model_type"] = "phi3".into());
-    fails(&cli, &with(&["run"], &[]), &["llm_config.model_type", "Phi-3"]);
+    for (found, words) in [("internlm3", "InternLM3"), ("qwen3_moe", "mixture of experts"), ("gpt_oss", "GPT-OSS")] {
+        edit(&config, |c| c["llm_config"]["model_type"] = found.into());
+        fails(&cli, &with(&["run"], &[]), &["llm_config.model_type", words]);
+    }
+    edit(&config, |c| drop(c.insert("flash_relative_threshold".into(), 0.5.into())));
+    fails(&cli, &with(&["run"], &[]), &["config.json: flash_relative_threshold", "Flash"]);
+    edit(&config, |c| drop(c.remove("flash_relative_threshold")));
     for file in ["tokenizer.json", "tokenizer_config.json"] {
         std::fs::remove_file(model.join(file)).unwrap();
     }

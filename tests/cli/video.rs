@@ -169,7 +169,7 @@ fn families_and_settings_without_videos_are_named() {
     let cli = Cli::new();
     toy_of(&cli, "internvl2/qwen2");
     let ask = ["run", "--model", "model", "--video", "image.png", "--prompt", "What?"];
-    fails(&cli, &ask, &["InternVL2", "LLaVA-OneVision, Qwen2-VL", "--image"]);
+    fails(&cli, &ask, &["InternVL", "LLaVA-OneVision, Qwen2-VL", "--image"]);
     assert!(!cli.ok(&["inspect", "model"]).contains("frames"));
     let cli = Cli::new();
     let model = toy(&cli);

@@ -2,14 +2,17 @@
 //! tokens after eviction.
 
 use super::flow::greedy;
+use super::toys::Case;
 use aircache::generate::{self, Until};
 use aircache::golden::Bundle;
 use aircache::input::Prepared;
+use aircache::kernel::Turn;
 use aircache::model::Model;
 use aircache::num::Grid;
-use aircache::pass::Pass;
+use aircache::pass::{Pass, Way};
 use aircache::policy::{Budget, Plan, Policy, Scorer, preset};
 use ndarray::{ArrayD, Axis, s};
+use std::path::Path;
 
 fn ids(bundle: &Bundle, name: &str) -> Vec<u32> {
     bundle.i64(name).unwrap().iter().map(|&id| id as u32).collect()
@@ -40,6 +43,16 @@ impl Twin {
     }
 }
 
+/// Checks every policy in `tests/golden/policy/FAMILY` on a toy.
+pub fn equals_its_golden(case: &Case, family: &str) {
+    let file = format!("tests/golden/policy/{family}/{}.safetensors", case.name);
+    let golden = Bundle::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+    let tail: usize = golden.metadata("tail").unwrap().parse().unwrap();
+    assert_eq!(case.processor.tail(&case.prompt, &case.question), tail, "{}", case.name);
+    let until = Until { stop: vec![], max_new_tokens: 16 };
+    equal_the_twin(&case.model, &case.prompt, golden, &until, &case.name);
+}
+
 /// Checks every policy in the golden on the prefill of this prompt.
 pub fn equal_the_twin(model: &Model, prompt: &Prepared, golden: Bundle, until: &Until, at: &str) {
     let twin = Twin::of(golden);
@@ -52,7 +65,8 @@ pub fn equal_the_twin(model: &Model, prompt: &Prepared, golden: Bundle, until: &
     let methods = twin.names("methods").into_iter().map(|name| (name.clone(), preset(&name).unwrap().policy, false));
     let all: Vec<(String, Policy, bool)> = variants.chain(methods).collect();
     let policies: Vec<Policy> = all.iter().map(|(_, p, _)| *p).collect();
-    let mut pass = Pass::<f64>::new(Grid::Native);
+    let way = Way { turn: Some(Turn::Rounded), ..Way::default() }; // the angles of transformers, which made the golden
+    let mut pass = Pass::<f64>::new(Grid::Native).by(way);
     let prefilled = generate::prefill(model, &mut pass, prompt, &policies).unwrap();
     for (name, policy, parts) in &all {
         let scorer = Scorer::new(policy, &prompt.roles).unwrap();

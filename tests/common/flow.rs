@@ -3,9 +3,10 @@
 use aircache::decoder::Sequence;
 use aircache::generate::{self, Until};
 use aircache::input::Prepared;
+use aircache::kernel::Turn;
 use aircache::model::Model;
 use aircache::num::{Grid, Real};
-use aircache::pass::{Pass, Tap};
+use aircache::pass::{Pass, Tap, Way};
 use aircache::policy::{Policy, Retain};
 use aircache::sample::{Sampler, Sampling};
 use aircache::stage::Stage;
@@ -51,10 +52,12 @@ pub fn greedy<T: Real>(
     generate::decode(model, pass, &mut prefilled, &mut sampler, until, |_| ControlFlow::Continue(())).unwrap()
 }
 
-/// A whole run with the full cache that records all stages.
+/// A whole run with the full cache that records all stages. Its rotary angles are those of transformers, whose goldens it
+/// is compared with (A3.12).
 pub fn watched<T: Real>(model: &Model, prompt: &Prepared, until: &Until) -> (Stages, Vec<u32>) {
     let mut stages = Stages::default();
-    let mut pass = Pass::<T>::watched(Grid::Native, &mut stages);
+    let way = Way { turn: Some(Turn::Rounded), ..Way::default() };
+    let mut pass = Pass::<T>::watched(Grid::Native, &mut stages).by(way);
     let prefilled = generate::prefill(model, &mut pass, prompt, &[]).unwrap();
     let tokens = greedy(model, &mut pass, prefilled, None, until);
     (stages, tokens)

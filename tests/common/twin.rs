@@ -6,7 +6,7 @@
 
 use aircache::config::{Activation, DecoderConfig, InternVitConfig, NormKind, Projections, SiglipConfig};
 use aircache::family::{internvl::InternVlConfig, qwen2_vl::Qwen2VlVisionConfig};
-use aircache::kernel::{Angles, inverse_frequencies, naive};
+use aircache::kernel::{Angles, Frequencies, Turn, naive};
 use aircache::num::{Grid, Real, gelu_erf, gelu_tanh, quick_gelu, silu};
 use aircache::weights::Names;
 use ndarray::{Array2, ArrayView3, Axis, concatenate, s};
@@ -101,7 +101,7 @@ impl Twin<'_> {
     ) -> Array2<T> {
         let (d, group) = (c.head_dim, c.heads / c.kv_heads);
         let length = (0..x.nrows()).map(|row| position(row, 0) + 1).max().unwrap_or(0);
-        let angles = Angles::new(x.nrows(), &frequencies(c, length as usize), position, self.grid);
+        let angles = angles(c, x.nrows(), length as usize, position, self.grid);
         let turned = |x: Array2<T>| {
             let mut turned = x.clone();
             for (row, mut to) in turned.outer_iter_mut().enumerate() {
@@ -115,13 +115,24 @@ impl Twin<'_> {
         for layer in 0..c.layers {
             let at = |part: &str| format!("decoder.layers.{layer}.{part}");
             let h = self.rms_norm(&x, &at("input_layernorm.weight"), c.norm_eps); // E6.2
-            let part = |one: &str, heads: usize, rows: &dyn Fn(usize) -> usize| match c.projections {
+            let fused = "self_attn.qkv_proj";
+            let part = |one: &str, first: usize, heads: usize, rows: &dyn Fn(usize) -> usize| match c.projections {
                 Projections::Apart => self.linear(&h, &at(one), heads * d, c.qkv_bias),
-                Projections::Grouped => self.rows_of(&h, &at("self_attn.qkv_proj"), c, heads, rows), // E6.13
+                Projections::Grouped => self.rows_of(&h, &at(fused), c, heads, rows), // E6.13
+                Projections::Stacked => self.rows_of(&h, &at(fused), c, heads, &|h| first + h), // E6.16
             };
-            let q = turned(part("self_attn.q_proj", c.heads, &|h| h / group * (group + 2) + h % group)); // E6.3
-            let k = turned(part("self_attn.k_proj", c.kv_heads, &|g| g * (group + 2) + group));
-            let v = part("self_attn.v_proj", c.kv_heads, &|g| g * (group + 2) + group + 1);
+            let normed = |x: Array2<T>, name: &str| match c.qk_norm {
+                true => {
+                    let heads = x.to_shape((x.len() / d, d)).unwrap().to_owned();
+                    self.rms_norm(&heads, &at(name), c.norm_eps).into_shape_with_order(x.dim()).unwrap() // E6.14
+                }
+                false => x,
+            };
+            let q = part("self_attn.q_proj", 0, c.heads, &|h| h / group * (group + 2) + h % group);
+            let k = part("self_attn.k_proj", c.heads, c.kv_heads, &|g| g * (group + 2) + group);
+            let v = part("self_attn.v_proj", c.heads + c.kv_heads, c.kv_heads, &|g| g * (group + 2) + group + 1);
+            let q = turned(normed(q, "self_attn.q_norm.weight")); // E6.3
+            let k = turned(normed(k, "self_attn.k_norm.weight"));
             let mut mix = Array2::from_elem(q.dim(), T::ZERO); // E6.4
             for row in 0..x.nrows() {
                 for g in 0..c.kv_heads {
@@ -138,9 +149,16 @@ impl Twin<'_> {
             }
             x = self.sum(&x, &self.linear(&mix, &at("self_attn.o_proj"), c.hidden, c.out_bias)); // E6.5
             let h = self.rms_norm(&x, &at("post_attention_layernorm.weight"), c.norm_eps); // E6.6
-            let mut product =
-                self.activate(&self.linear(&h, &at("mlp.gate_proj"), c.intermediate, false), c.activation);
-            product.zip_mut_with(&self.linear(&h, &at("mlp.up_proj"), c.intermediate, false), |g, &u| *g *= u);
+            let m = c.intermediate;
+            let [gate, up] = match c.projections {
+                Projections::Stacked => {
+                    let both = self.linear(&h, &at("mlp.gate_up_proj"), 2 * m, false); // E6.16
+                    [both.slice(s![.., ..m]).to_owned(), both.slice(s![.., m..]).to_owned()]
+                }
+                _ => ["mlp.gate_proj", "mlp.up_proj"].map(|part| self.linear(&h, &at(part), m, false)),
+            };
+            let mut product = self.activate(&gate, c.activation);
+            product.zip_mut_with(&up, |g, &u| *g *= u);
             x = self.sum(&x, &self.linear(&self.store(product), &at("mlp.down_proj"), c.hidden, false));
         }
         x
@@ -259,10 +277,9 @@ impl Twin<'_> {
                 frames += 1;
             }
         }
-        let quarter = inverse_frequencies(c.rope_theta, size / 2);
-        let frequencies = [&quarter[..], &quarter].concat();
-        let angles =
-            Angles::new(x.nrows(), &frequencies, |row, i| at[row][usize::from(i >= quarter.len())], Grid::Native);
+        let quarter = Frequencies::new(c.rope_theta, size / 2);
+        let place = |row: usize, i: usize| (i % quarter.len(), at[row][i / quarter.len()]);
+        let angles = Angles::new((x.nrows(), 2 * quarter.len()), &quarter, place, Turn::of::<T>(), Grid::Native);
         let turned = |x: Array2<T>| {
             let rows = x.outer_iter().enumerate().flat_map(|(row, x)| {
                 let (cos, sin) = (angles.cos.row(row).to_vec(), angles.sin.row(row).to_vec());
@@ -312,12 +329,23 @@ impl Twin<'_> {
         let patches: Vec<T> = naive::patches(pixels, c.patch).concat();
         let patches = self.store(Array2::from_shape_vec((tokens, 3 * c.patch * c.patch), patches).unwrap());
         let kernel = self.names.kernel("vision.embeddings.patch_embedding.weight", d, 3, c.patch).unwrap();
-        let bias = self.vector("vision.embeddings.patch_embedding.bias", d);
-        let mut x = self.store(naive::linear(patches.view(), self.matrix(&kernel).view(), None)); // R10.2
-        x.outer_iter_mut().for_each(|mut x| x.iter_mut().zip(&bias).for_each(|(x, &b)| *x += T::of_f32(b)));
-        let x = self.store(x);
-        let position = self.names.matrix("vision.embeddings.position_embedding.weight", tokens, d).unwrap();
-        let mut states = vec![self.sum(&x, &self.matrix(&position))];
+        let x = self.store(naive::linear(patches.view(), self.matrix(&kernel).view(), None)); // R10.2
+        let before = |rows| {
+            let position = self.names.matrix("vision.embeddings.position_embedding.weight", rows, d).unwrap();
+            self.matrix(&position)
+        };
+        let mut states = vec![match c.class {
+            false => {
+                let bias: Vec<T> = self.vector("vision.embeddings.patch_embedding.bias", d);
+                self.sum(&self.rows(&x, |row| row.iter().zip(&bias).map(|(&x, &b)| x + b).collect()), &before(tokens))
+            }
+            true => {
+                let class: Vec<T> = self.vector("vision.embeddings.class_embedding", d);
+                let class = Array2::from_shape_vec((1, d), class).unwrap();
+                let x = concatenate(Axis(0), &[class.view(), x.view()]).unwrap();
+                self.layer_norm(&self.sum(&x, &before(1 + tokens)), "vision.pre_layrnorm", c.norm_eps) // E5.16
+            }
+        }];
         for layer in 0..c.layers {
             let at = |part: &str| format!("vision.encoder.layers.{layer}.{part}");
             let x = &states[layer];
@@ -339,14 +367,34 @@ impl Twin<'_> {
     }
 }
 
-/// The frequencies of a sequence of `length` rows. E3.12, E6.12
-pub fn frequencies(c: &DecoderConfig, length: usize) -> Vec<f32> {
+/// The angles of a sequence of `length` rows. E3.12, E6.15
+fn angles<T: Real>(
+    c: &DecoderConfig,
+    rows: usize,
+    length: usize,
+    position: &dyn Fn(usize, usize) -> i64,
+    grid: Grid,
+) -> Angles<T> {
+    let (shape, f, turn) = ((rows, c.head_dim / 2), frequencies(c, length), Turn::of::<T>());
+    let at = |row, i| (i, position(row, i));
+    let Some(long) = &c.long_rope else { return Angles::new(shape, &f, at, turn, grid) };
+    let Angles { cos, sin } = Angles::<T>::new(shape, &f, at, turn, Grid::Native);
+    let times = |table: Array2<T>| table.mapv(|v| grid.round(v * T::of(long.scale)));
+    Angles { cos: times(cos), sin: times(sin) }
+}
+
+/// The frequencies of a sequence of `length` rows. E3.12, E6.12, E6.15
+pub fn frequencies(c: &DecoderConfig, length: usize) -> Frequencies {
+    if let Some(long) = &c.long_rope {
+        let factors = if length > long.trained { &long.long } else { &long.short };
+        return Frequencies::new(c.rope_theta, c.head_dim).divided(factors);
+    }
     let Some(f) = c.ntk.filter(|_| length > c.max_positions) else {
-        return inverse_frequencies(c.rope_theta, c.head_dim);
+        return Frequencies::new(c.rope_theta, c.head_dim);
     };
     let stretch = f * length as f64 / c.max_positions as f64 - (f - 1.0);
     let exponent = c.head_dim as f64 / (c.head_dim as f64 - 2.0);
-    inverse_frequencies(f64::from((c.rope_theta * libm::pow(stretch, exponent)) as f32), c.head_dim)
+    Frequencies::new(f64::from((c.rope_theta * libm::pow(stretch, exponent)) as f32), c.head_dim)
 }
 
 /// An empty cache: [L][G].

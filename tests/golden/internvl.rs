@@ -3,15 +3,12 @@
 
 use crate::common::toys::{Case, all_equal, toys};
 use crate::common::{evicted, held};
-use aircache::generate::Until;
-use aircache::golden::Bundle;
 use aircache::input::GivenImage;
 use aircache::pass::Precision;
 use ndarray::Axis;
-use std::path::Path;
 
 fn cases() -> Vec<Case> {
-    toys("internvl", 13)
+    toys("internvl", 16)
 }
 
 /// D4.6, E4.15–E4.17: ids, roles, positions, sizes and pixels are equal.
@@ -41,13 +38,9 @@ fn toys_equal_transformers_in_f32() {
 /// Elite sets, budgets and kept sets are equal, importances agree to 1e-9, and tokens after eviction are equal.
 #[test]
 fn policies_on_a_prefill_equal_the_twin() {
-    let case = cases().into_iter().find(|c| c.name == "qwen2-bf16").unwrap();
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/policy/internvl/qwen2-bf16.safetensors");
-    let golden = Bundle::open(&file).unwrap();
-    let tail: usize = golden.metadata("tail").unwrap().parse().unwrap();
-    assert_eq!(case.processor.tail(&case.prompt, &case.question), tail);
-    let until = Until { stop: vec![], max_new_tokens: 16 };
-    evicted::equal_the_twin(&case.model, &case.prompt, golden, &until, &case.name);
+    for case in cases().into_iter().filter(|c| ["qwen2-bf16", "qwen3-bf16"].contains(&c.name.as_str())) {
+        evicted::equals_its_golden(&case, "internvl");
+    }
 }
 
 /// This does not hold if the prompt is longer than the trained length (C6.12a).

@@ -14,6 +14,7 @@ mod internvl;
 mod internvl2;
 #[cfg(feature = "input")]
 mod llava;
+mod llava_clip;
 mod policy;
 #[cfg(feature = "input")]
 mod qwen2_vl;

@@ -46,10 +46,15 @@ fn bytes(image: &Array3<u8>) -> Vec<u8> {
 }
 
 #[cfg(feature = "input")]
+mod clip;
 mod conversion;
+#[cfg(feature = "input")]
+mod folders;
 mod geometry;
 mod ids;
 mod internvl;
+#[cfg(feature = "input")]
+mod pictures;
 mod pixels;
 mod qwen2_vl;
 mod resampling;

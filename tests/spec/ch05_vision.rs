@@ -1,5 +1,6 @@
 //! Chapter 05: tower, projector, packed rows.
 
+mod clip;
 mod internvl;
 mod qwen2_vl;
 
@@ -71,6 +72,7 @@ fn e5_1_e5_2_e5_3_e5_4_worked_examples() {
         channels: 3,
         norm_eps: 0.0,
         activation: Activation::GeluTanh,
+        class: false,
     };
     let tower = Siglip::load(&Names::new(&checkpoint, names), &config, 1).unwrap();
     let ones = Array4::from_elem((1, 3, 1, 1), 1.0);

@@ -2,6 +2,7 @@
 
 mod chunks;
 mod internlm2;
+mod later;
 mod mrope;
 
 use crate::common::demo::{DEMO, feed, rows};
@@ -80,6 +81,8 @@ fn e6_2_e6_3_e6_4_e6_5_e6_6_e6_7_worked_examples() {
     let config = DecoderConfig {
         mrope: None,
         ntk: None,
+        long_rope: None,
+        qk_norm: false,
         projections: Projections::Apart,
         qkv_bias: true,
         out_bias: false,

@@ -3,11 +3,11 @@
 use crate::common::lab::{self, Backend, Dump, Lab};
 use aircache::golden::{Bundle, BundleWriter, Outcome, Selection, Verdict, check, replay};
 use aircache::kernel::{HeadView, MatrixView};
-use aircache::kernel::{Stores, Visible, attention, linear, linear_in_order, push_key};
+use aircache::kernel::{Stores, Turn, Visible, attention, linear, linear_in_order, push_key};
 use aircache::model::Rounded;
 use aircache::num::Grid;
 use aircache::pass::Precision;
-use aircache::pass::{Aside, Branch, Way};
+use aircache::pass::{Aside, Branch, Rotation, Way};
 use ndarray::Array2;
 use std::sync::OnceLock;
 
@@ -507,8 +507,7 @@ fn r10_3_fused_attention_stores_unnormalised_weights() {
     let mut keys = vec![];
     [0.0f32, 3f32.ln()].iter().enumerate().for_each(|(i, &k)| push_key(&mut keys, i, [k].into_iter()));
     let head = HeadView { keys: &keys, values: &values };
-    let of =
-        |fused| attention(&q, 1, &[head], 1, Visible::All, Stores { grid: Grid::Bf16, fused, split: false }, None)[0];
+    let of = |fused| attention(&q, 1, &[head], 1, Visible::All, Stores { fused, ..Stores::from(Grid::Bf16) }, None)[0];
     let store = |x: f32| Grid::Bf16.round(x);
     let stored = store(3f32.ln()).exp(); // eager: the score is stored, then the normalised weight
     assert_eq!(of(false), store(1.0 / (1.0 + stored)));
@@ -556,7 +555,20 @@ fn d10_3_noise_has_its_layout_and_is_small() {
 fn e10_1_noise_is_the_largest_over_the_ways() {
     let (lab, golden) = lab();
     let truth = golden.f64("decoder.03.out").unwrap();
-    let whole = ways().map(|way| {
+    let (way, once) = (Way::default(), Rotation::Once);
+    let stored = Way { bias_fused: true, rotation: once, gate_once: true, epilogue: true, ..way };
+    let exact = Way { fused: true, turn: Some(Turn::Exact), ..way };
+    let engine = Way { norm_once: true, turn: Some(Turn::Exact), fused: true, ..stored };
+    let all = [
+        way,
+        Way { norm_once: true, ..way },
+        Way { norm_once: true, rotation: Rotation::Tables, ..exact },
+        Way { in_order: true, bias_apart: true, scaled: true, turn: Some(Turn::Chain), ..way },
+        stored,
+        Way { wide: true, ..engine },
+        engine,
+    ];
+    let whole = all.map(|way| {
         let dump = lab.run(&lab.model, &lab.prompt, Precision::Bf16, &Backend { way, ..lab.backend() });
         (&dump.numbers["decoder.03.out"] - &truth).mapv(|e| e * e).mean().unwrap().sqrt()
     });
@@ -752,6 +764,32 @@ fn r10_6_a_bias_may_be_added_to_a_stored_product() {
     assert!(verdict.passes(), "{}", failed(&verdict));
 }
 
+/// R10.8 to R10.13: each place where honest programs store otherwise changes bits, and passes alone and with the others.
+#[test]
+fn r10_8_r10_9_r10_10_r10_11_r10_12_r10_13_other_stores_are_honest() {
+    let (lab, _) = lab();
+    let way = Way::default();
+    let each = [
+        ("decoder.00.query", Way { norm_once: true, ..way }),
+        ("decoder.00.key", Way { rotation: Rotation::Once, ..way }),
+        ("decoder.00.key", Way { rotation: Rotation::Tables, ..way }),
+        ("decoder.00.out", Way { gate_once: true, ..way }),
+        ("decoder.00.mix", Way { scaled: true, ..way }),
+        ("decoder.01.out", Way { wide: true, ..way }),
+        ("decoder.00.out", Way { epilogue: true, ..way }),
+    ];
+    for (precision, ways) in [(Precision::Bf16, &each[..]), (Precision::F16, &each[4..5])] {
+        let dump = |way| lab.run(&lab.model, &lab.prompt, precision, &Backend { way, ..lab.backend() });
+        let canonical = dump(way);
+        for &(stage, way) in ways {
+            let other = dump(way);
+            assert_ne!(canonical.numbers[stage], other.numbers[stage], "{way:?}");
+            let verdict = lab.by_replay(&other, precision);
+            assert!(verdict.passes(), "{precision:?} {way:?}: {}", failed(&verdict));
+        }
+    }
+}
+
 #[test]
 fn r10_7_products_of_three_of_tf32_are_near_and_not_the_same() {
     let wave = |n: usize, k: usize| (0..n).map(|i| ((i * k) % 31) as f32 / 7.3 - 2.0).collect::<Vec<f32>>();
@@ -760,7 +798,7 @@ fn r10_7_products_of_three_of_tf32_are_near_and_not_the_same() {
     wave(5 * 8, 11).chunks(8).enumerate().for_each(|(i, key)| push_key(&mut keys, i, key.iter().copied()));
     let head = HeadView { keys: &keys, values: &values };
     let of = |split| {
-        let stores = Stores { grid: Grid::Native, fused: false, split };
+        let stores = Stores { split, ..Stores::from(Grid::Native) };
         attention(&q, 1, &[head], 8, Visible::All, stores, None)
     };
     let (plain, split) = (of(false), of(true));

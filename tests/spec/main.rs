@@ -14,6 +14,7 @@ mod ch08_aircache;
 mod ch09_policies;
 #[cfg(feature = "input")]
 mod ch10_attacks;
+mod ch10_kernels;
 #[cfg(feature = "input")]
 mod ch10_partial;
 #[cfg(feature = "input")]

@@ -1,4 +1,4 @@
-//! InternVL2's `config.json`, in the form of its own code (`internvl_chat`) and in transformers' form (`internvl`).
+//! InternVL's `config.json`, in the form of its own code (`internvl_chat`) and in transformers' form (`internvl`).
 //! Source: InternVL2's `*_internvl_chat.py`; transformers 5.17, `models/internvl/configuration_internvl.py`.
 
 use crate::config::defaults::Defaults;
@@ -35,10 +35,13 @@ pub struct InternVlConfig {
     pub template: Option<String>,
 }
 
+/// The kinds of decoders; transformers' form has the first three.
+const KINDS: [&Defaults; 5] =
+    [&Defaults::QWEN2, &Defaults::QWEN3, &Defaults::LLAMA, &Defaults::INTERNLM2, &Defaults::PHI3];
 /// The token that stands for a visual row in the prompt.
 pub(super) const CONTEXT: &str = "<IMG_CONTEXT>";
 /// The largest number of tiles that a configuration may allow for an image. It bounds the search for a grid.
-const MOST_TILES: usize = 256;
+pub(super) const MOST_TILES: usize = 256;
 const FRACTION: &str = "one over a whole number that divides the patches along a tile's side";
 
 impl InternVlConfig {
@@ -48,14 +51,13 @@ impl InternVlConfig {
     /// A field has the wrong type or size, contradicts another field, or asks for something that is not supported.
     pub(crate) fn own(files: &Files, scope: &Scope<'_>) -> Result<InternVlConfig> {
         let vision = InternVitConfig::own(&scope.inner("vision_config")?)?;
-        let kinds = [&Defaults::QWEN2, &Defaults::INTERNLM2, &Defaults::LLAMA];
-        let text =
-            DecoderConfig::one_of(scope, "llm_config", &kinds).map_err(|e| match e.got.contains("\"phi3\"") {
-                true => e.remedy("InternVL2-4B's decoder, Phi-3, is not supported; its other sizes are"),
-                false => e,
-            })?;
+        let flash = ["flash_mode", "flash_relative_threshold"].into_iter().find(|key| scope.get(key).is_some());
+        let want = "no such field (InternVL3.5-Flash is not supported)";
+        ensure!(flash.is_none(), scope.at(flash.unwrap_or_default()), want, "a value");
+        let text = DecoderConfig::one_of(scope, "llm_config", &KINDS)?;
         for key in ["use_backbone_lora", "use_llm_lora"] {
-            scope.size(key, 0, (0, 0))?;
+            let remedy = "merge it: InternVL's own tools/merge_lora.py INPUT OUTPUT writes a checkpoint without it";
+            scope.size(key, 0, (0, 0)).map_err(|e| e.remedy(remedy))?;
         }
         ensure!(!scope.boolean("pad2square", false)?, scope.at("pad2square"), "false", true);
         if let Some(v) = scope.get("rope_pos_id_version").filter(|v| !v.is_null() && *v != "default") {
@@ -99,7 +101,7 @@ impl InternVlConfig {
     /// The errors of [`own`](Self::own).
     pub(crate) fn transformers(files: &Files, scope: &Scope<'_>) -> Result<InternVlConfig> {
         let mut vision = InternVitConfig::transformers(&scope.inner("vision_config")?)?;
-        let mut text = DecoderConfig::one_of(scope, "text_config", &[&Defaults::QWEN2, &Defaults::LLAMA])?;
+        let mut text = DecoderConfig::one_of(scope, "text_config", &KINDS[..3])?;
         text.tied |= scope.boolean("tie_word_embeddings", true)?;
         let image_token = scope.token_below("image_token_id", 151_667, text.vocab)?;
         let strategy = scope.string("vision_feature_select_strategy", "default")?;

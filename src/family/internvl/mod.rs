@@ -1,4 +1,4 @@
-//! InternVL2, in its own form and in transformers': InternViT over tiles, pixel shuffle, Qwen2, InternLM2 or Llama.
+//! InternVL2, 2.5, 3 and 3.5, in their own form and in transformers': InternViT over tiles, pixel shuffle, a decoder.
 
 mod config;
 mod conversations;
@@ -24,18 +24,24 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 pub(super) const ENTRY: Entry = Entry {
-    title: "InternVL2",
+    title: "InternVL",
     videos: false,
     kinds: &[
         ("internvl_chat", |files, scope| Ok(Arc::new(InternVlConfig::own(files, scope)?))),
         ("internvl", |files, scope| Ok(Arc::new(InternVlConfig::transformers(files, scope)?))),
     ],
     shapes: &[
-        Shape::new("internvl2-1b", [896, 4864, 24, 14, 2], 151_655, false, |s, vocab| of_shape("qwen2", s, vocab)),
+        Shape::new("internvl2-1b", [896, 4864, 24, 14, 2], 151_655, false, of_qwen2),
+        Shape::new("internvl3-1b", [896, 4864, 24, 14, 2], 151_674, false, of_qwen2),
+        Shape::new("internvl3-8b", [3584, 18_944, 28, 28, 4], 151_674, false, of_qwen2),
         // InternLM2 computes the same function as Llama, but stores its three projections in one matrix.
         Shape::new("internvl2-8b", [4096, 14_336, 32, 32, 8], 92_553, false, |s, vocab| of_shape("llama", s, vocab)),
     ],
 };
+
+fn of_qwen2(shape: &Shape, vocab: usize) -> Value {
+    of_shape("qwen2", shape, vocab)
+}
 
 /// A `config.json` in transformers' form.
 fn of_shape(text: &str, shape: &Shape, vocab: usize) -> Value {
@@ -56,7 +62,7 @@ impl Family for InternVlConfig {
             video_token: None,
             names: match (&self.template, self.text.projections) {
                 (None, _) => names::transformers,
-                (Some(_), Projections::Apart) => names::own,
+                (Some(_), Projections::Apart | Projections::Stacked) => names::own,
                 (Some(_), Projections::Grouped) => names::own_internlm2,
             },
             pixels: PixelLayout::Tiles(image),

@@ -34,11 +34,6 @@ pub fn own(ours: &str) -> Vec<String> {
 }
 
 /// The names in InternVL2's own checkpoints with InternLM2's decoder.
-///
-/// ```
-/// let names = aircache::family::internvl::names::own_internlm2;
-/// assert_eq!(names("decoder.layers.3.mlp.up_proj.weight"), ["language_model.model.layers.3.feed_forward.w3.weight"]);
-/// ```
 pub fn own_internlm2(ours: &str) -> Vec<String> {
     const PARTS: &[(&str, &[&str])] = &[
         ("decoder.embed_tokens.", &["language_model.model.tok_embeddings."]),
@@ -58,12 +53,6 @@ pub fn own_internlm2(ours: &str) -> Vec<String> {
 }
 
 /// The names that InternVL checkpoints in transformers' form may use, in order of preference.
-///
-/// ```
-/// let names = aircache::family::internvl::names::transformers("vision.layers.3.out.weight");
-/// let theirs = "vision_tower.encoder.layer.3.attention.projection_layer.weight";
-/// assert_eq!(names, [theirs.to_string(), format!("model.{theirs}")]);
-/// ```
 pub fn transformers(ours: &str) -> Vec<String> {
     const DECODER: &[(&str, &[&str])] = &[
         ("decoder.", &["language_model.model.", "model.language_model."]),

@@ -5,11 +5,12 @@
 //! transformers' form, the processor's files hold these settings. Source: InternVL2's `dynamic_preprocess` and `chat`;
 //! transformers 5.17 `GotOcr2ImageProcessor`, `InternVLProcessor`. Spec: T4.8, E4.15–E4.17
 
-use super::config::{CONTEXT, InternVlConfig};
-use crate::error::Result;
+use super::config::{CONTEXT, InternVlConfig, MOST_TILES};
+use crate::error::{Error, Result, ensure};
 use crate::family::reader::{Cut, Reader};
 use crate::files::Files;
-use crate::input::{Image, Packing, Pixels, Section, Settings, Tiling, sections};
+use crate::input::mrope::AfterVideo;
+use crate::input::{Image, Limits, Orientation, Packing, Pixels, Section, Settings, Tiling, sections};
 use crate::kernel::resample::{Filter, Resampler};
 use serde_json::Value;
 
@@ -45,7 +46,16 @@ impl InternVlReader {
         let marks = |mark: &str, start: &str, end: &str| [mark, start, end].map(String::from);
         let tiling = config.tiling();
         if config.template.is_some() {
-            let settings = Settings { pixels: OWN, convert_rgb: true, image_token: CONTEXT.into() };
+            let settings = Settings {
+                pixels: OWN,
+                convert_rgb: true,
+                image_token: CONTEXT.into(),
+                // The own code opens pictures with Pillow alone.
+                orientation: Orientation::Ignore,
+                background: None,
+                limits: Limits::default(),
+                after_video: AfterVideo::default(),
+            };
             return Ok(InternVlReader { settings, tiling, marks: marks("<image>", "<img>", "</img>") });
         }
         let (images, processor) = sections(files)?;
@@ -77,6 +87,23 @@ impl Reader for InternVlReader {
         let [mark, start, end] = &self.marks;
         let token = &self.settings.image_token;
         if images == 0 { rendered } else { rendered.replace(mark, &format!("{start}{token}{end}")) }
+    }
+
+    fn mark(&self) -> &str {
+        &self.marks[0]
+    }
+
+    fn limit(&mut self, limits: Limits) -> Result<()> {
+        limits.only(&["max_tiles"], "InternVL")?;
+        let Some(most) = limits.max_tiles else { return Ok(()) };
+        let Some((few, _)) = self.tiling.tiles else {
+            let remedy = "set dynamic_image_size in config.json";
+            return Err(Error::new("max_tiles", "a checkpoint that cuts images into tiles", most).remedy(remedy));
+        };
+        ensure!((few..=MOST_TILES).contains(&most), "max_tiles", format!("a number from {few} to {MOST_TILES}"), most);
+        self.tiling.tiles = Some((few, most));
+        self.settings.limits = limits;
+        Ok(())
     }
 
     fn line(&self) -> String {

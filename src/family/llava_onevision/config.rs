@@ -4,9 +4,11 @@
 //! reading of `vision_aspect_ratio`: `modeling_llava_onevision.py`.
 
 use crate::config::defaults::Defaults;
-use crate::config::json::{Scope, integer, kind, state_of};
+use crate::config::features;
+use crate::config::json::{Scope, kind};
 use crate::config::{Activation, DecoderConfig, SiglipConfig};
-use crate::error::{Error, Result, ensure};
+use crate::error::{Error, Result};
+use crate::family::tile_encoder::TileParts;
 use crate::input::anyres::Anyres;
 use serde_json::Value;
 
@@ -47,6 +49,7 @@ const TOWER: SiglipConfig = SiglipConfig {
     channels: 3,
     norm_eps: 1e-6,
     activation: Activation::GeluTanh,
+    class: false,
 };
 
 impl LlavaOnevisionConfig {
@@ -70,10 +73,10 @@ impl LlavaOnevisionConfig {
         Ok(LlavaOnevisionConfig {
             image_token,
             video_token: Some(video_token).filter(|&id| (id as usize) < text.vocab),
-            pinpoints: pinpoints(scope, vision.image)?,
+            pinpoints: features::pinpoints(scope, vision.image, default_pinpoints)?,
             max_tiles: max_tiles(scope)?,
-            feature_layers: feature_layers(scope, vision.layers)?,
-            drop_first: drop_first(scope)?,
+            feature_layers: features::feature_layers(scope, vision.layers, -1)?,
+            drop_first: features::drop_first(scope, "full")?,
             projector_activation: Activation::read(scope, "projector_hidden_act", Activation::GeluErf)?,
             projector_bias: scope.boolean("multimodal_projector_bias", true)?,
             text,
@@ -81,9 +84,17 @@ impl LlavaOnevisionConfig {
         })
     }
 
-    /// The number of tower layers that are computed: all layers up to the last one whose output is read.
-    pub fn used_layers(&self) -> usize {
-        self.feature_layers.iter().copied().max().unwrap_or(0)
+    /// What the encoder needs to know.
+    pub(super) fn parts(&self) -> TileParts<'_> {
+        TileParts {
+            vision: &self.vision,
+            feature_layers: &self.feature_layers,
+            drop_first: self.drop_first,
+            activation: self.projector_activation,
+            bias: self.projector_bias,
+            newline: true,
+            hidden: self.text.hidden,
+        }
     }
 
     /// The geometry of tiles and tokens.
@@ -103,33 +114,6 @@ pub(super) fn default_pinpoints() -> Vec<(usize, usize)> {
     (1..=6).flat_map(|h| (1..=6).map(move |w| (384 * h, 384 * w))).collect()
 }
 
-/// Resolutions as (height, width).
-fn pinpoints(scope: &Scope<'_>, tile: usize) -> Result<Vec<(usize, usize)>> {
-    let at = |i: usize| scope.at(&format!("image_grid_pinpoints[{i}]"));
-    let pairs = match scope.get("image_grid_pinpoints") {
-        None | Some(Value::Null) => default_pinpoints(),
-        Some(Value::Array(list)) if (1..=4096).contains(&list.len()) => list
-            .iter()
-            .enumerate()
-            .map(|(i, pair)| match pair {
-                Value::Array(p) if p.len() == 2 => {
-                    let side = |k: usize| integer(&p[k], &format!("{}[{k}]", at(i)), (1, 1 << 16));
-                    Ok((side(0)?, side(1)?))
-                }
-                other => Err(Error::new(at(i), "a pair [height, width]", kind(other))),
-            })
-            .collect::<Result<Vec<_>>>()?,
-        Some(other) => {
-            return Err(Error::new(scope.at("image_grid_pinpoints"), "a list of 1 to 4096 pairs", kind(other)));
-        }
-    };
-    for (i, &(h, w)) in pairs.iter().enumerate() {
-        let got = format!("[{h}, {w}]");
-        ensure!(h % tile == 0 && w % tile == 0, at(i), format!("multiples of vision_config.image_size {tile}"), got);
-    }
-    Ok(pairs)
-}
-
 /// N of `anyres_max_N`.
 fn max_tiles(scope: &Scope<'_>) -> Result<usize> {
     let found = scope.string("vision_aspect_ratio", "anyres_max_9")?;
@@ -137,30 +121,4 @@ fn max_tiles(scope: &Scope<'_>) -> Result<usize> {
     tiles.filter(|n| (1..=1 << 16).contains(n)).ok_or_else(|| {
         Error::new(scope.at("vision_aspect_ratio"), "anyres_max_N with N from 1 to 65536", kind(&Value::from(found)))
     })
-}
-
-/// Indices into the hidden states (0 = embeddings, k = after layer k). Negative indices count from the end.
-fn feature_layers(scope: &Scope<'_>, layers: usize) -> Result<Vec<usize>> {
-    match scope.get("vision_feature_layer") {
-        None => Ok(vec![layers]),
-        Some(Value::Array(list)) if (1..=1024).contains(&list.len()) => {
-            let at = |i: usize| scope.at(&format!("vision_feature_layer[{i}]"));
-            list.iter().enumerate().map(|(i, value)| state_of(value, at(i), layers)).collect()
-        }
-        Some(value @ Value::Array(_)) => {
-            Err(Error::new(scope.at("vision_feature_layer"), "a layer or a list of 1 to 1024 layers", kind(value)))
-        }
-        Some(value) => Ok(vec![state_of(value, scope.at("vision_feature_layer"), layers)?]),
-    }
-}
-
-/// Whether the select strategy is `default`.
-fn drop_first(scope: &Scope<'_>) -> Result<bool> {
-    match scope.string("vision_feature_select_strategy", "full")? {
-        "full" => Ok(false),
-        "default" => Ok(true),
-        other => {
-            Err(Error::new(scope.at("vision_feature_select_strategy"), "full or default", kind(&Value::from(other))))
-        }
-    }
 }

@@ -2,7 +2,6 @@
 //! decoder.
 
 mod config;
-mod encoder;
 mod names;
 mod reader;
 
@@ -11,6 +10,7 @@ pub use names::names;
 pub use reader::LlavaOnevisionReader;
 
 use super::definition::{Entry, Shape};
+use super::tile_encoder::TileEncoder;
 use super::{Encoder, Family, Outline, Profile, Reader, Tower, shape};
 use crate::config::SiglipConfig;
 use crate::error::Result;
@@ -44,7 +44,7 @@ impl Family for LlavaOnevisionConfig {
         Profile {
             name: "llava_onevision",
             text: &self.text,
-            tower: Tower { layers, used: self.used_layers(), hidden, heads, intermediate, patch },
+            tower: Tower { layers, used: self.parts().used_layers(), hidden, heads, intermediate, patch },
             image_token: self.image_token,
             video_token: self.video_token,
             names,
@@ -68,7 +68,7 @@ impl Family for LlavaOnevisionConfig {
     }
 
     fn encoder(&self, names: &Names<'_>) -> Result<Box<dyn Encoder>> {
-        Ok(Box::new(encoder::LlavaOnevision::load(names, self)?))
+        Ok(Box::new(TileEncoder::load(names, self.parts())?))
     }
 
     fn vision_words(&self) -> String {

@@ -5,13 +5,12 @@
 //! `LlavaOnevisionProcessor`. Spec: T4.4, E4.8, C4.12
 
 use super::config::{LlavaOnevisionConfig, default_pinpoints};
-use crate::error::{Error, Result, ensure};
+use crate::error::{Result, ensure};
 use crate::family::reader::{Cut, Reader, VideoReader};
 use crate::files::Files;
 use crate::input::pixels::normalised;
-use crate::input::{Anyres, Image, Packing, Pixels, Section, Settings, sections, video};
+use crate::input::{Anyres, Image, Packing, Pixels, Section, Settings, anyres_settings, sections, video};
 use crate::kernel::resample::resize;
-use serde_json::Value;
 
 /// Reads images and videos as a checkpoint's processor does.
 #[derive(Debug, Clone)]
@@ -98,7 +97,7 @@ impl VideoReader for LlavaOnevisionReader {
 /// The settings that turn frames into tiles. Spec: T4.11
 fn film(files: &Files, config: &LlavaOnevisionConfig) -> Result<Pixels> {
     let section = video::section(files)?;
-    let (got, want) = (side(&section)?, config.vision.image);
+    let (got, want) = (anyres_settings::side(&section, 384)?, config.vision.image);
     ensure!(got == want, format!("{}: size", section.at), format!("vision_config.image_size {want}"), got);
     Pixels::read(&section, Pixels::CLIP)
 }
@@ -116,26 +115,6 @@ fn settings(files: &Files, config: &LlavaOnevisionConfig) -> Result<Settings> {
     Settings::read(&images, processor.as_ref(), "<image>")
 }
 
-/// The side of a tile in pixels. `size` may be a number, a pair or an object. Spec: T4.4
-fn side(images: &Section) -> Result<usize> {
-    let Some(size) = images.get("size") else { return Ok(384) };
-    let number = |v: Option<&Value>| v.and_then(Value::as_u64).filter(|&n| n > 0).map(|n| n as usize);
-    let square = |h: Option<usize>, w: Option<usize>| h.filter(|_| h == w);
-    let side = match size {
-        Value::Array(pair) if pair.len() == 2 => square(number(pair.first()), number(pair.get(1))),
-        Value::Object(o) if o.len() == 1 => number(o.get("shortest_edge")),
-        Value::Object(o) if o.len() == 2 => square(number(o.get("height")), number(o.get("width"))),
-        v => number(Some(v)),
-    };
-    side.ok_or_else(|| images.wrong("size", "a square: {\"height\": n, \"width\": n} or {\"shortest_edge\": n}"))
-}
-
-fn pinpoints(images: &Section) -> Result<Vec<(usize, usize)>> {
-    let Some(value) = images.get("image_grid_pinpoints") else { return Ok(default_pinpoints()) };
-    serde_json::from_value(value.clone())
-        .map_err(|e| Error::new(format!("{}: image_grid_pinpoints", images.at), "a list of [height, width]", e))
-}
-
 /// Checks the image processor's fields that the model also has, and the fields that this family never uses.
 /// Spec: C4.12
 fn agree_images(files: &Files, images: &Section, config: &LlavaOnevisionConfig) -> Result<()> {
@@ -145,29 +124,14 @@ fn agree_images(files: &Files, images: &Section, config: &LlavaOnevisionConfig) 
     if images.flag("do_center_crop", false)? || images.get("crop_size").is_some() {
         return Err(images.wrong("do_center_crop, crop_size", "no cropping, which this family never does"));
     }
-    let side = side(images)?;
+    let side = anyres_settings::side(images, 384)?;
     ensure!(
         side == config.vision.image,
         format!("{}: size", images.at),
         format!("vision_config.image_size {} of {model}", config.vision.image),
         side
     );
-    let pinpoints = pinpoints(images)?;
-    let differ = pinpoints.iter().zip(&config.pinpoints).position(|(a, b)| a != b);
-    let differ =
-        differ.or((pinpoints.len() != config.pinpoints.len()).then(|| pinpoints.len().min(config.pinpoints.len())));
-    if let Some(i) = differ {
-        let show = |list: &[(usize, usize)]| match list.get(i) {
-            Some((h, w)) => format!("[{h}, {w}] as number {} of {}", i + 1, list.len()),
-            None => format!("{} of them", list.len()),
-        };
-        return Err(Error::new(
-            format!("{}: image_grid_pinpoints", images.at),
-            format!("those of {model}: {}", show(&config.pinpoints)),
-            show(&pinpoints),
-        ));
-    }
-    Ok(())
+    anyres_settings::same_pinpoints(images, default_pinpoints, &config.pinpoints, &model)
 }
 
 /// Checks the processor's own fields, if they are present. Spec: C4.12

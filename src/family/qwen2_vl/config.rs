@@ -2,7 +2,7 @@
 //!
 //! Source: transformers 5.17, `models/qwen2_vl/configuration_qwen2_vl.py`.
 
-use crate::config::defaults::Defaults;
+use crate::config::defaults::{Defaults, Windows};
 use crate::config::json::Scope;
 use crate::config::{Activation, DecoderConfig};
 use crate::error::{Result, ensure};
@@ -18,7 +18,7 @@ const TEXT: Defaults = Defaults {
     vocab: 152_064,
     norm_eps: 1e-5,
     theta: 1e6,
-    window_layers: Some(80),
+    windows: Windows::InLayersFrom(80),
     mrope: Some([16, 24, 24]),
     ..Defaults::QWEN2
 };

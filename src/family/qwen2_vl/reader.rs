@@ -10,7 +10,7 @@ use crate::family::reader::{Cut, Reader, VideoReader};
 use crate::files::Files;
 use crate::input::patches::limits;
 use crate::input::sizes::MAX_FILM_PATCHES;
-use crate::input::{Image, Packing, Pixels, Settings, Sizes, sections, video};
+use crate::input::{Image, Limits, Packing, Pixels, Settings, Sizes, sections, video};
 use crate::kernel::resample::resize;
 use ndarray::{Axis, concatenate};
 
@@ -77,6 +77,17 @@ impl Reader for Qwen2VlReader {
 
     fn settings_mut(&mut self) -> &mut Settings {
         &mut self.settings
+    }
+
+    fn merged(&self) -> usize {
+        self.sizes.merge
+    }
+
+    fn limit(&mut self, limits: Limits) -> Result<()> {
+        limits.only(&["min_pixels", "max_pixels"], "Qwen2-VL")?;
+        self.sizes = self.sizes.limited(limits)?;
+        self.settings.limits = limits;
+        Ok(())
     }
 
     fn line(&self) -> String {

@@ -4,7 +4,7 @@
 use super::config::Qwen2VlVisionConfig;
 use crate::config::NormKind;
 use crate::error::Result;
-use crate::kernel::{Angles, inverse_frequencies};
+use crate::kernel::Frequencies;
 use crate::layer::{Linear, Mlp, Norm, Qkv};
 use crate::num::{Grid, Real};
 use crate::pass::{Pass, Stored};
@@ -23,8 +23,8 @@ pub struct Qwen2VlTower {
     pub config: Qwen2VlVisionConfig,
     patch_embedding: Linear,
     layers: Vec<VitLayer>,
-    /// The frequencies for a patch's row, then the same frequencies for its column: [d_v / heads / 2].
-    frequencies: Vec<f32>,
+    /// The d_v / heads / 4 frequencies, which serve a patch's row and then its column.
+    frequencies: Frequencies,
 }
 
 impl Qwen2VlTower {
@@ -41,13 +41,13 @@ impl Qwen2VlTower {
                 norm1: Norm::load(names, &at("norm1"), NormKind::Layer, d, EPS)?,
                 qkv: Qkv::stacked(Linear::load(names, &at("attn.qkv"), 3 * d, d, true)?, [d; 3]),
                 qk_norm: None,
-                out: Linear::load(names, &at("attn.proj"), d, d, true)?,
+                out: Linear::load(names, &at("attn.proj"), d, d, true)?.ends_branch(),
                 scale1: None,
                 norm2: Norm::load(names, &at("norm2"), NormKind::Layer, d, EPS)?,
                 mlp: Mlp {
                     fc1: Linear::load(names, &at("mlp.fc1"), c.intermediate, d, true)?,
                     activation: c.activation,
-                    fc2: Linear::load(names, &at("mlp.fc2"), d, c.intermediate, true)?,
+                    fc2: Linear::load(names, &at("mlp.fc2"), d, c.intermediate, true)?.ends_branch(),
                 },
                 scale2: None,
             })
@@ -60,7 +60,7 @@ impl Qwen2VlTower {
                 stored: Stored::Once,
             },
             layers: layers.collect::<Result<_>>()?,
-            frequencies: inverse_frequencies(c.rope_theta, d / c.heads / 2).repeat(2),
+            frequencies: Frequencies::new(c.rope_theta, d / c.heads / 2),
         })
     }
 
@@ -77,9 +77,10 @@ impl Qwen2VlTower {
         let patches = pass.store(patches.mapv(T::of_f32)); // R3.14
         let mut x = self.patch_embedding.forward(pass, patches.view());
         let at: Vec<[i64; 2]> = grids.iter().flat_map(|&grid| places(grid, self.config.merge)).collect();
-        let half = self.frequencies.len() / 2;
+        let half = self.frequencies.len();
         // The rotation runs in full width, with full-width cosine and sine, and its result is stored once (R5.8).
-        let angles = Angles::new(at.len(), &self.frequencies, |row, i| at[row][i / half], Grid::Native);
+        let axis = |row: usize, i: usize| (i % half, at[row][i / half]);
+        let angles = pass.angles((at.len(), 2 * half), &self.frequencies, axis, None, Grid::Native);
         let frames: Vec<usize> = grids.iter().flat_map(|&[t, h, w]| std::iter::repeat_n(h * w, t)).collect();
         for (i, layer) in self.layers.iter().enumerate() {
             x = layer.forward(pass, x, &frames, Some(&angles)); // E5.8, E5.9, C5.9a

@@ -2,9 +2,10 @@
 //! shows.
 
 use super::place::place;
+use crate::golden::arc;
 use crate::golden::fit::Drift;
 use crate::golden::measure::{Errors, Layout, unravel};
-use crate::golden::rulers::{DRIFT, GAIN, GLOBAL, LOCAL, Rulers};
+use crate::golden::rulers::{DRIFT, GAIN, GLOBAL, LOCAL, Rulers, WHOLE};
 use crate::golden::verdict::{Outcome, StageVerdict, Whole};
 use crate::num::Grid;
 use crate::pass::Precision;
@@ -21,6 +22,8 @@ pub(in crate::golden) struct Numbers<'a> {
     pub got: &'a [f64],
     /// The errors of honest computations; none for a stage that only stores values.
     pub noise: Option<Errors>,
+    /// Whether its pairs are rotated by position.
+    pub rotated: bool,
     /// The candidate's type.
     pub precision: Precision,
     /// The number of query heads, to name parts of a `mix`.
@@ -78,10 +81,11 @@ pub(in crate::golden) fn judge(n: &Numbers<'_>) -> StageVerdict {
     for (e, r) in errors.columns.iter().zip(&rulers.columns).filter(|_| layout.columns()) {
         see("column", *e, *r, LOCAL);
     }
+    let global = if layout.columns() { GLOBAL } else { LOCAL };
     for (e, r) in errors.heads(layout).iter().zip(&rulers.heads) {
-        see("head", *e, *r, GLOBAL);
+        see("head", *e, *r, global);
     }
-    see("whole", errors.whole, rulers.whole, GLOBAL);
+    see("whole", errors.whole, rulers.whole, if n.independent && layout.columns() { WHOLE } else { global });
     if n.independent && layout.columns() {
         see("gain", errors.gain.abs(), rulers.gain, GAIN);
         // If nothing is rounded when stored, only accumulation rounds, and similar rows have similar errors (E10.4).
@@ -153,7 +157,11 @@ fn words(n: &Numbers<'_>, layout: Layout, errors: &Errors, rulers: &Rulers, wors
     if worst.statistic == "trend" {
         words += "; a trend: each row is within the noise, but the errors do not average out";
     }
-    if errors.gain.abs() > 0.5 * errors.whole / size.max(f64::MIN_POSITIVE) && errors.gain.abs() > GAIN * rulers.gain {
+    if let Some(turned) = n.rotated.then(|| arc::turned(layout, n.truth, n.got)).flatten() {
+        words += &format!("; {turned}");
+    } else if errors.gain.abs() > 0.5 * errors.whole / size.max(f64::MIN_POSITIVE)
+        && errors.gain.abs() > GAIN * rulers.gain
+    {
         words += &format!("; systematic: everything is {:.4} times the truth", 1.0 + errors.gain);
     } else if honest == "f32" && (1e-5..1e-2).contains(&(errors.whole / size)) && place == "everywhere" {
         words += "; noise of the size of TF32 or a half type: are TF32 matmuls on?";

@@ -11,7 +11,7 @@ pub(in crate::golden) fn place(
     heads: usize,
     wrong: impl Fn(usize, usize) -> bool,
 ) -> String {
-    let Layout { lead, rows, width } = layout;
+    let Layout { lead, rows, width, .. } = layout;
     let row_is = |i: usize| wrong(0, i);
     let head_is = |h: usize| wrong(2, h) || (h * rows..(h + 1) * rows).any(row_is);
     if lead > 1 {

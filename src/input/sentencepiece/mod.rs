@@ -15,7 +15,8 @@ mod proto;
 
 use crate::error::{Error, Result, ensure};
 use cut::Cut;
-use normalize::{Normalizer, SPACE};
+use normalize::Normalizer;
+pub(super) use normalize::SPACE;
 use proto::{Kind, Proto};
 use std::collections::HashMap;
 
@@ -67,6 +68,12 @@ impl Pieces {
             .map_err(|e| Error::new(at, "pieces that the crate `tokenizers` cuts", e))?;
         let normalizer = Normalizer::new(&proto);
         Ok(Pieces { proto, ids, reserved, bytes: of_bytes, unknown, normalizer, cut })
+    }
+
+    /// The same model, which adds no space to a text that it encodes.
+    pub fn without_prefix(mut self) -> Pieces {
+        self.normalizer.dummy_prefix = false;
+        self
     }
 
     /// Number of pieces.

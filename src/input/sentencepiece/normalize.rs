@@ -8,7 +8,7 @@ use super::proto::{Kind, Proto};
 use std::cmp::Reverse;
 
 /// The character that stands for a space inside pieces.
-pub(super) const SPACE: &str = "\u{2581}";
+pub(in crate::input) const SPACE: &str = "\u{2581}";
 
 /// Turns text into the normalised text that is cut into pieces.
 #[derive(Debug, Clone)]
@@ -17,7 +17,7 @@ pub(super) struct Normalizer {
     /// Texts of user-defined pieces, long ones first.
     user_defined: Vec<String>,
     /// Whether a space is added before the text; `space_behind`: whether the space goes after the text instead.
-    dummy_prefix: bool,
+    pub dummy_prefix: bool,
     space_behind: bool,
     /// Whether runs of spaces become one space and spaces at the ends are removed.
     trim: bool,

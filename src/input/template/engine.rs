@@ -6,7 +6,7 @@
 use super::bounds::{forecast, known, taken, wrong};
 use super::namespace::namespace;
 use super::rewrite::rewritten;
-use super::{methods, python};
+use super::{methods, python, tuple};
 use minijinja::value::{Rest, Value};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, filters};
 use std::io::Write;
@@ -44,6 +44,9 @@ pub(super) fn compiled(source: &str, date: (i32, u32, u32)) -> Result<Environmen
     env.add_filter("bounded", taken);
     bounded!(env: batch chain format indent join list max min replace reverse slice sort sum unique zip);
     env.add_function("namespace", namespace);
+    env.add_function(tuple::NAME, tuple::tuple);
+    env.add_function("cycler", tuple::cycler);
+    env.add_function("joiner", tuple::joiner);
     env.add_function("raise_exception", |message: String| -> Result<Value, Error> { Err(wrong(message)) });
     env.add_function("strftime_now", move |format: &str| python::strftime(format, date));
     env.add_template_owned(NAME, rewritten(source))?;

@@ -5,6 +5,7 @@
 //! 3.11. Spec: T4.5
 
 use super::bounds::{self, at, wrong};
+use super::tuple::Tuple;
 use minijinja::value::{Value, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State};
 
@@ -25,7 +26,10 @@ pub(super) fn call(_: &State<'_, '_>, value: &Value, name: &str, args: &[Value])
                 }
                 "keys" => Ok(Value::from(keys()?)),
                 "values" => Ok(keys()?.iter().map(|k| at(value, k)).collect()),
-                "items" => Ok(keys()?.into_iter().map(|k| Value::from(vec![k.clone(), at(value, &k)])).collect()),
+                "items" => {
+                    let pair = |k: Value| Value::from_object(Tuple(vec![k.clone(), at(value, &k)]));
+                    Ok(keys()?.into_iter().map(pair).collect())
+                }
                 _ => Err(unknown()),
             }
         }

@@ -10,6 +10,7 @@ mod methods;
 mod namespace;
 mod python;
 mod rewrite;
+mod tuple;
 
 use super::section::Section;
 use super::settings::PROCESSOR;

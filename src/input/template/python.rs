@@ -5,6 +5,7 @@
 //! 5.17 `chat_template_utils._cached_compile_jinja_template`, Python's `json.dumps` and `str`. Spec: T4.5
 
 use super::bounds::{MAX_BYTES, Short, at, wrong};
+use super::tuple::Tuple;
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Error, State};
 use std::fmt::Write as _;
@@ -39,12 +40,17 @@ fn python(value: &Value, inside: bool, depth: usize, out: &mut String) -> Result
         ValueKind::Bool => out.push_str(if value.is_true() { "True" } else { "False" }),
         ValueKind::String if inside => out.push_str(&quoted(&value.to_string())),
         ValueKind::Seq | ValueKind::Iterable => {
-            out.push('[');
+            let tuple = value.downcast_object_ref::<Tuple>().map(|tuple| tuple.0.len());
+            out.push(if tuple.is_some() { '(' } else { '[' });
             for (i, item) in value.try_iter().into_iter().flatten().enumerate() {
                 out.push_str(if i > 0 { ", " } else { "" });
                 python(&item, true, depth + 1, out)?;
             }
-            out.push(']');
+            out.push_str(match tuple {
+                Some(1) => ",)",
+                Some(_) => ")",
+                None => "]",
+            });
         }
         ValueKind::Map => {
             out.push('{');

@@ -5,9 +5,12 @@
 //! {% set x = value %}                      {% set x = (value)|bounded %}
 //! {% set n.x = value %}                    {% set aircache_0 = (value)|bounded %}{% do n.set("x", aircache_0) %}
 //! {% set n.x %} … {% endset %}             {% set aircache_0 %} … {% endset %}{% do n.set("x", aircache_0) %}
+//! (value, value)                           aircache_tuple(value, value)
 //! ```
 //! `{% generation %}` opens a scope and prints its body, as `{% with %}` does (A4.2). Values have bounds (C4.13).
 //! If this file misses an assignment to a field, the engine refuses the assignment: [`super::namespace`].
+
+use super::tuple::written;
 
 /// A tag: its first delimiter with the sign (`{%-`), its content, and its last delimiter (`-%}`).
 struct Tag<'a> {
@@ -48,7 +51,8 @@ pub(super) fn rewritten(source: &str) -> String {
             "{{" => end_of(rest, "}}"),
             _ => end_of(rest, "%}"),
         };
-        let text = &rest[..end];
+        let tuples = if rest.starts_with("{#") { rest[..end].to_owned() } else { written(&rest[..end]) };
+        let text = tuples.as_str();
         rest = &rest[end..];
         let Some(tag) = Tag::new(text).filter(|_| text.starts_with("{%")) else {
             out += text;

@@ -18,6 +18,7 @@ mod outer;
 mod rows;
 mod stores;
 
+pub use rows::truncated;
 pub use stores::{Stores, scale, tf32};
 
 use super::cached::{HeadView, HeadViews};
@@ -172,7 +173,7 @@ impl Shape {
             }
         } else if self.rows < 2 * ROWS {
             let entries = heads.iter().map(|h| h.values.len() / self.head_dim).fold(0, usize::max);
-            let split = !self.stores.fused && !self.stores.split && entries >= 2 * ENTRIES;
+            let split = self.stores == Stores::from(self.stores.grid) && entries >= 2 * ENTRIES;
             mix.par_chunks_mut(self.group * self.head_dim).enumerate().for_each(|(i, mix)| {
                 let (row, g) = (i / heads.len(), i % heads.len());
                 let narrow = Shape { width: mix.len(), rows: 1, ..*self };

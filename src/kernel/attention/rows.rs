@@ -25,7 +25,7 @@ impl<T: Registers, S: CacheElement<T>> Kernel<T> for Rows<'_, T, S> {
     fn run<V: Vector<Number = T>, const R: usize, const O: usize>(mut self) {
         let native = self.stores.grid == Grid::Native;
         if native && self.sums.is_some() {
-            (self.stores.fused, self.stores.split) = (false, false);
+            self.stores = Stores::from(Grid::Native);
         }
         let most = self.seen.iter().fold(0, |m, &s| m.max(s));
         let stride = most.next_multiple_of(LANES);
@@ -34,12 +34,14 @@ impl<T: Registers, S: CacheElement<T>> Kernel<T> for Rows<'_, T, S> {
         if native && self.stores.split {
             return self.split(scores, stride);
         }
-        let scale = scale::<T>(self.q[0].len());
+        let mut scale = scale::<T>(self.q[0].len());
         let mut scaled = Vec::new();
         let mut q = self.q;
-        if native && self.stores.fused {
-            scaled.extend(q.iter().flat_map(|q| q.iter().map(|&q| q * scale)));
+        if self.stores.scales_queries() {
+            let (grid, by) = (self.stores.grid, self.stores.grid.round(scale));
+            scaled.extend(q.iter().flat_map(|q| q.iter().map(|&q| grid.round(q * by))));
             q = scaled.chunks_exact(q[0].len()).collect();
+            scale = T::ONE;
         }
         let at_once = self.stores.at_once(scale);
         fill_scores::<T, S, V>(&q, self.head.keys, at_once, scores, stride);
@@ -55,9 +57,14 @@ impl<T: Registers, S: CacheElement<T>> Kernel<T> for Rows<'_, T, S> {
     }
 }
 
+/// Products that a tensor core adds at once.
+const AT_ONCE: usize = 8;
+/// Entries whose mix stays in a tensor core's accumulator.
+const TILE: usize = 64;
+
 impl<T: Registers, S: CacheElement<T>> Rows<'_, T, S> {
-    /// The same with sums from the last product to the first; each product is the sum of three TF32 products. Only the
-    /// measurement of noise uses it. Spec: R10.7
+    /// The same on a tensor core: each product is the sum of three TF32 products, and the accumulator is truncated. Only
+    /// the measurement of noise uses it. Spec: R10.7
     fn split(self, scores: &mut [T], stride: usize) {
         let d = self.q[0].len();
         let halves = |x: &[T]| x.iter().map(|&x| split(x)).collect::<Vec<_>>();
@@ -66,13 +73,24 @@ impl<T: Registers, S: CacheElement<T>> Rows<'_, T, S> {
         for (r, out) in self.outs.into_iter().enumerate() {
             let (q, p) = (halves(self.q[r]), &mut scores[r * stride..][..self.seen[r]]);
             for (i, p) in p.iter_mut().enumerate() {
-                *p = (0..d).rev().fold(T::ZERO, |sum, c| sum + three(q[c], key_at(&keys, d, i, c))) * scale(d);
+                let step = |sum, first: usize| {
+                    let columns = first..d.min(first + AT_ONCE);
+                    truncated(columns.map(|c| three(q[c], key_at(&keys, d, i, c))).fold(sum, |sum, v| sum + v))
+                };
+                *p = T::of((0..d).step_by(AT_ONCE).fold(0.0, step)) * scale(d);
             }
             let total = weights(p);
             out.fill(T::ZERO);
-            for (&p, v) in p.iter().zip(values.chunks(d)).rev() {
-                let p = split(p);
-                out.iter_mut().zip(v).for_each(|(o, &v)| *o += three(p, v));
+            for (p, v) in p.chunks(TILE).zip(values.chunks(TILE * d)) {
+                let mut tile = vec![0f64; d];
+                for (p, v) in p.chunks(AT_ONCE).zip(v.chunks(AT_ONCE * d)) {
+                    for (&p, v) in p.iter().zip(v.chunks(d)) {
+                        let p = split(p);
+                        tile.iter_mut().zip(v).for_each(|(sum, &v)| *sum += three(p, v));
+                    }
+                    tile.iter_mut().for_each(|sum| *sum = truncated(*sum));
+                }
+                out.iter_mut().zip(tile).for_each(|(o, sum)| *o += T::of(sum));
             }
             if total != T::ZERO {
                 out.iter_mut().for_each(|o| *o = *o / total);
@@ -82,15 +100,21 @@ impl<T: Registers, S: CacheElement<T>> Rows<'_, T, S> {
 }
 
 /// Two TF32 numbers whose sum is close to this number: the upper half and the lower half.
-fn split<T: Real>(x: T) -> (T, T) {
-    let high = T::of_f32(tf32(x.to_f32()));
-    (high, T::of_f32(tf32((x - high).to_f32())))
+fn split<T: Real>(x: T) -> (f64, f64) {
+    let high = tf32(x.to_f32());
+    (f64::from(high), f64::from(tf32((x - T::of_f32(high)).to_f32())))
 }
 
-/// A product of two split numbers, without lower times lower. If upper times upper overflows, the other products are
-/// left out: they may have the other sign, and ∞ − ∞ is NaN.
+/// A product of two split numbers, without lower times lower.
 #[inline(always)]
-fn three<T: Real>(a: (T, T), b: (T, T)) -> T {
-    let upper = a.0 * b.0;
-    if upper.is_finite() { a.1 * b.0 + a.0 * b.1 + upper } else { upper }
+fn three(a: (f64, f64), b: (f64, f64)) -> f64 {
+    a.1 * b.0 + a.0 * b.1 + a.0 * b.0
+}
+
+/// The f32 number next to x towards zero, which a tensor core keeps of a sum. Spec: R10.7
+#[inline(always)]
+pub fn truncated(x: f64) -> f64 {
+    let near = x as f32;
+    let beyond = near.is_finite() && f64::from(near).abs() > x.abs();
+    f64::from(if beyond { f32::from_bits(near.to_bits() - 1) } else { near })
 }

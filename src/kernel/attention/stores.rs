@@ -10,15 +10,16 @@ pub struct Stores {
     pub grid: Grid,
     /// Whether attention is one kernel, which stores neither scores nor scaled scores.
     pub fused: bool,
-    /// In full width only: sums run from the last product to the first, and each product is the sum of three TF32
-    /// products (R10.7).
+    /// In full width only: attention on a tensor core, with products of three TF32 products and truncated sums (R10.7).
     pub split: bool,
+    /// Queries are multiplied with the scale, and both are stored in the type (R10.11).
+    pub scaled: bool,
 }
 
 impl From<Grid> for Stores {
     /// Eager attention in this type.
     fn from(grid: Grid) -> Self {
-        Stores { grid, fused: false, split: false }
+        Stores { grid, ..Stores::default() }
     }
 }
 
@@ -39,11 +40,17 @@ fn divisor<T: Real>(total: T) -> T {
 }
 
 impl Stores {
+    /// Whether queries are scaled before the scores.
+    #[inline(always)]
+    pub(super) fn scales_queries(self) -> bool {
+        self.scaled || (self.grid == Grid::Native && self.fused)
+    }
+
     /// The factor that a score is multiplied by at once: 1 if the unscaled score is stored first, or if the query is
     /// already scaled.
     #[inline(always)]
     pub(super) fn at_once<T: Real>(self, scale: T) -> T {
-        if self.grid == Grid::Native && !self.fused { scale } else { T::ONE }
+        if self.grid == Grid::Native && !self.scales_queries() { scale } else { T::ONE }
     }
 
     /// Turns a row of scores into weights, in place; returns the divisor: the sum of the undivided weights, 1 if that

@@ -1,6 +1,8 @@
 """Makes tests/golden/internvl/: tiny random checkpoints of transformers' InternVL and what transformers makes of them.
 
 Usage: make_internvl.py DEMO_MODEL_FOLDER [CASE ...]     (the demo model gives the tokenizer)
+
+The cases qwen3-… were made by transformers 5.24.0, torch 2.15.0, torchvision 0.29.2.
 """
 import json
 import pathlib
@@ -39,6 +41,21 @@ CASES = {
         what="As the hub's checkpoints lie: Qwen2, layer norms, no norm of queries and keys; three layers of 4 heads over 2 KV heads, for the policies",
         config={"text.num_hidden_layers": 3, "text.num_attention_heads": 4, "text.num_key_value_heads": 2, "text.hidden_size": 32},
         images=[(40, 56)], prompt="What is the value of Age?",
+    ),
+    "qwen3-bf16": dict(
+        what="InternVL3.5: Qwen3, queries and keys normed head by head, no biases, heads of 16 where the width divided by their number is 8; dynamic NTK scaling as InternVL3 has it, not reached; three layers of 4 heads over 2 KV heads, for the policies",
+        config={"text.model_type": "qwen3", "text.num_hidden_layers": 3, "text.num_attention_heads": 4, "text.num_key_value_heads": 2, "text.hidden_size": 32, "text.head_dim": 16, "text.rope_scaling": {"rope_type": "dynamic", "factor": 2.0}},
+        images=[(40, 56)], prompt="What is the value of Age?",
+    ),
+    "qwen3-biases": dict(
+        what="Qwen3 with biases in all four projections, tied, an epsilon that queries and keys feel, fewer numbers in all heads than the width; two images",
+        config={"text.model_type": "qwen3", "text.attention_bias": True, "text.head_dim": 6, "text.rms_norm_eps": 1e-2, "tie_word_embeddings": True, "@dtype": "f32"},
+        images=[(30, 44), (61, 17)], prompt="Which image is blue?",
+    ),
+    "qwen3-defaults": dict(
+        what="Qwen3 with numbers left out: heads of 128, epsilon, theta, positions, biases",
+        config={"text.model_type": "qwen3", "text.rms_norm_eps": MISSING, "text.rope_theta": MISSING, "text.hidden_act": MISSING, "text.max_position_embeddings": MISSING},
+        images=[(20, 31)], prompt="Which row?",
     ),
     "llama-two-images": dict(
         what="Llama (which InternLM2 becomes in this form), untied, no biases in the tower's attention, two images; names of transformers 4.52",

@@ -9,10 +9,18 @@ from PIL import Image
 from transformers import AutoProcessor, InternVLForConditionalGeneration
 from transformers.models.llama import modeling_llama
 from transformers.models.qwen2 import modeling_qwen2
+from transformers.models.qwen3 import modeling_qwen3
 
 from record import Stages, bundle, decoder, read
 from record import run as watched_run
 from record_qwen2_vl import messages
+
+
+DECODERS = {
+    "llama": (modeling_llama, modeling_llama.LlamaAttention),
+    "qwen2": (modeling_qwen2, modeling_qwen2.Qwen2Attention),
+    "qwen3": (modeling_qwen3, modeling_qwen3.Qwen3Attention),
+}
 
 
 def load(folder):
@@ -25,9 +33,7 @@ def load(folder):
 class InternVLStages(Stages):
     def __init__(self, model):
         text, tower = model.model.language_model, model.model.vision_tower
-        llama = model.config.text_config.model_type == "llama"
-        modeling = modeling_llama if llama else modeling_qwen2
-        super().__init__(text, modeling, modeling.LlamaAttention if llama else modeling.Qwen2Attention)
+        super().__init__(text, *DECODERS[model.config.text_config.model_type])
         for i, layer in enumerate(tower.encoder.layer):
             self.hook(layer, f"vision.{i:02}.out")
         self.hook(model.model.multi_modal_projector, "vision.features", before=True)

@@ -205,3 +205,25 @@ fn c4_8a_patches_of_another_shape_are_errors() {
         assert!(fail(8, grid).unwrap_err().contains("multiples of 2"), "{grid:?}");
     }
 }
+
+/// A4.8: both readings, as two versions of transformers compute them.
+#[test]
+fn e4_14_a4_8_text_after_a_video_stands_where_the_model_was_trained_or_where_a_side_ends() {
+    use aircache::input::{Positions, mrope};
+    let told = json("video/positions.json");
+    let cases = |name: &str| told[name]["cases"].as_array().unwrap().clone();
+    let mut differ = 0;
+    for (trained, side) in cases("largest").iter().zip(&cases("side")) {
+        let numbers = |v: &Value| -> Vec<i64> { v.as_array().unwrap().iter().map(|n| n.as_i64().unwrap()).collect() };
+        let ids: Vec<u32> = numbers(&trained["ids"]).into_iter().map(|id| id as u32).collect();
+        let grid: [usize; 3] = std::array::from_fn(|i| trained["grid"][i].as_u64().unwrap() as usize);
+        let axes = |case: &Value| Positions::Mrope(std::array::from_fn(|axis| numbers(&case["positions"][axis])));
+        let mut got = mrope::positions(&ids, 92, &[grid]);
+        assert_eq!(got, axes(trained), "{grid:?}");
+        let last = ids.iter().rposition(|&id| id == 92).unwrap();
+        mrope::after_side(&mut got, last, grid);
+        assert_eq!(got, axes(side), "{grid:?}");
+        differ += usize::from(trained["positions"] != side["positions"]);
+    }
+    assert_eq!(differ, 3);
+}

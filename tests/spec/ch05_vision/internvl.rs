@@ -186,8 +186,21 @@ fn t5_5_t5_6_defaults_of_both_forms() {
         e.to_string()
     };
     let chat = |field: &str| format!(r#"{{"model_type": "internvl_chat", {field}}}"#);
-    let phi = refused(&chat(r#""llm_config": {"model_type": "phi3"}"#), "llm_config.model_type");
-    assert!(phi.contains("Phi-3"), "{phi}");
+    for (found, words) in [("internlm3", "InternLM3"), ("qwen3_moe", "mixture of experts"), ("gpt_oss", "GPT-OSS")] {
+        let config = chat(&format!(r#""llm_config": {{"model_type": "{found}"}}"#));
+        assert!(refused(&config, "llm_config.model_type").contains(words), "{found}");
+    }
+    assert!(refused(&chat(r#""flash_mode": true"#), "flash_mode").contains("Flash"));
+    let phi3 = |rope: &str| {
+        chat(&format!(
+            r#""llm_config": {{"model_type": "phi3", "num_attention_heads": 32, "hidden_size": 128, {rope}}}"#
+        ))
+    };
+    let long = r#""rope_scaling": {"type": "su", "short_factor": [1, 2], "long_factor": [1]}"#;
+    assert!(refused(&phi3(long), "llm_config.rope_scaling.long_factor").contains("a list of 1"));
+    refused(&phi3(r#""rope_scaling": {"type": "su", "long_factor": [1, 2]}"#), "llm_config.rope_scaling.short_factor");
+    refused(&phi3(r#""rope_scaling": {"type": "yarn"}"#), "llm_config.rope_scaling.type");
+    assert!(refused(&phi3(r#""sliding_window": 2047"#), "llm_config.sliding_window").contains("4096"));
     let linear = r#""llm_config": {"model_type": "internlm2", "rope_scaling": {"type": "linear", "factor": 2.0}}"#;
     assert!(refused(&chat(linear), "llm_config.rope_scaling.type").contains("dynamic"));
     refused(&chat(r#""llm_config": {"rope_scaling": {"type": "dynamic"}}"#), "llm_config.rope_scaling.factor");

@@ -3,7 +3,7 @@
 use super::*;
 use aircache::family::qwen2_vl::{Qwen2VlConfig, Qwen2VlTower, Qwen2VlVisionConfig, merger, names};
 use aircache::files::Files;
-use aircache::kernel::{Angles, inverse_frequencies};
+use aircache::kernel::{Angles, Frequencies, Turn};
 use aircache::weights::Checkpoint;
 use ndarray::Array2;
 
@@ -62,9 +62,9 @@ fn e5_7_e5_8_e5_9_worked_examples() {
     let y = tower.features(&mut Pass::<f64>::new(Grid::Native), x.view(), &[[1, 1, 2]]);
     assert_eq!(y, array![[2.0, 2.0, 3.0, 5.0], [1.0, 3.0, 3.0, 5.0]]);
     // E5.8: a head of 4 has one frequency, 1, for the row, and the same frequency for the column.
-    let quarter = inverse_frequencies(1e4, 2);
-    assert_eq!(quarter, [1.0]);
-    let angles = Angles::<f64>::new(1, &[1.0, 1.0], |_, i| [3, 5][i], Grid::Native);
+    let quarter = Frequencies::new(1e4, 2);
+    assert_eq!(quarter.len(), 1);
+    let angles = Angles::<f64>::new((1, 2), &quarter, |_, i| (0, [3, 5][i]), Turn::Exact, Grid::Native);
     assert_eq!((angles.cos[[0, 0]], angles.sin[[0, 1]]), (libm::cos(3.0), libm::sin(5.0)));
 }
 

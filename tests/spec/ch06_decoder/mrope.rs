@@ -4,7 +4,7 @@ use super::*;
 use crate::common::decoding;
 use aircache::family::{self, qwen2_vl::names};
 use aircache::files::Files;
-use aircache::kernel::{Angles, inverse_frequencies};
+use aircache::kernel::{Angles, Frequencies, Turn};
 use aircache::weights::Checkpoint;
 
 struct Toy {
@@ -35,9 +35,10 @@ fn e6_10_worked_example() {
     let config = DecoderConfig { mrope: Some(vec![1, 1]), head_dim: 4, ..config().clone() };
     assert_eq!(config.axes(), [0, 1]);
     let row = Positions::Mrope([vec![3], vec![5], vec![7]]);
-    let angles = Angles::<f64>::new(1, &inverse_frequencies(1e4, 4), |r, i| row.at(r, config.axes()[i]), Grid::Native);
+    let at = |r: usize, i: usize| (i, row.at(r, config.axes()[i]));
+    let angles = Angles::<f64>::new((1, 2), &Frequencies::new(1e4, 4), at, Turn::Exact, Grid::Native);
     assert_eq!((angles.cos[[0, 0]], angles.sin[[0, 0]]), (libm::cos(3.0), libm::sin(3.0)));
-    assert_eq!(angles.sin[[0, 1]], libm::sin(f64::from(5.0f32 * 0.01)));
+    assert!((angles.sin[[0, 1]] - libm::sin(0.05)).abs() < 1e-16);
     let round = DecoderConfig { mrope: Some(vec![1, 2, 0, 1]), head_dim: 8, ..config.clone() };
     assert_eq!(round.axes(), [0, 1, 1, 0], "time, height, width, time again");
     assert_eq!(DecoderConfig { mrope: None, ..config }.axes(), [0, 0]);

@@ -1,0 +1,109 @@
+//! Rotary angles that are honest in f32, and still differ. The truth of a rotated pair is an arc, not a point: every
+//! angle of the arc is honest. A candidate is compared with the point of the arc that is nearest to it, and so are the
+//! honest ways whose noise is measured. Spec: D10.11
+
+use super::measure::Layout;
+use super::{Bundle, BundleWriter, rows};
+use crate::error::Result;
+use crate::input::{Positions, Prepared};
+use crate::model::Model;
+use crate::stage::{Site, Stage};
+
+/// The name of the tensor that has the half lengths of the arcs of a stage's rows; none if no row is rotated.
+fn name(stage: Stage) -> Option<String> {
+    match stage.site {
+        Site::Query | Site::Key => Some("noise.angles".into()),
+        Site::StepQuery | Site::StepKey => Some(format!("noise.step.{:04}.angles", stage.step)),
+        _ => None,
+    }
+}
+
+/// Writes the half lengths of the arcs: [n, d_h/2] for the prompt, \[d_h/2\] for each step, in radians.
+///
+/// # Errors
+/// As the writer.
+pub(super) fn put(model: &Model, prompt: &Prepared, steps: usize, out: &mut BundleWriter) -> Result<()> {
+    let (n, decoder) = (prompt.ids.len(), &model.decoder);
+    let length = prompt.positions.next_of(0..n);
+    let slack = decoder.angle_slack(n, &prompt.positions, length);
+    let flat = |slack: ndarray::Array2<f64>| slack.iter().map(|&v| v as f32).collect::<Vec<f32>>();
+    out.put_f32("noise.angles", slack.clone().shape(), &flat(slack))?;
+    for t in 0..steps {
+        let at = length + t as i64;
+        let slack = decoder.angle_slack(1, &Positions::Linear(vec![at]), at + 1);
+        out.put_f32(&format!("noise.step.{t:04}.angles"), &[slack.ncols()], &flat(slack))?;
+    }
+    Ok(())
+}
+
+/// The half lengths of the arcs of a stage's rows, [rows, d_h/2] row-major; none if the stage is not rotated, or if the
+/// golden does not tell. chosen: the rows that the golden kept, if it did not keep all.
+pub(super) fn of(golden: &Bundle, stage: &str, layout: Layout, chosen: Option<&[usize]>) -> Option<Vec<f64>> {
+    let name = name(Stage::parse(stage)?)?;
+    let slack = golden.get(&name).and_then(|_| golden.flat(&name).ok())?;
+    fit(slack, layout, chosen)
+}
+
+/// As [`of`], while the golden is being written. whole: the layout of the stage before rows were chosen.
+///
+/// # Errors
+/// As the writer.
+pub(super) fn waiting(out: &mut BundleWriter, stage: &str, whole: Layout, kept: Layout) -> Result<Option<Vec<f64>>> {
+    let Some(name) = Stage::parse(stage).and_then(name) else { return Ok(None) };
+    let chosen = (kept.rows < whole.rows).then(|| rows::chosen(whole.rows, kept.rows));
+    Ok(out.numbers(&name)?.and_then(|slack| fit(slack, kept, chosen.as_deref())))
+}
+
+/// The rows of a stage of this layout, of all rows.
+fn fit(slack: Vec<f64>, layout: Layout, chosen: Option<&[usize]>) -> Option<Vec<f64>> {
+    let pairs = layout.width / 2;
+    let slack = match chosen {
+        Some(chosen) => chosen.iter().flat_map(|r| slack.iter().skip(r * pairs).take(pairs)).copied().collect(),
+        None => slack,
+    };
+    (slack.len() == layout.rows * pairs && slack.iter().all(|s| s.is_finite() && *s >= 0.0)).then_some(slack)
+}
+
+/// Whether the errors of rotated rows are turns, and if so, in which rows: in words. truth, got: row-major in the layout.
+/// Spec: D10.6
+pub(super) fn turned(layout: Layout, truth: &[f64], got: &[f64]) -> Option<&'static str> {
+    let (pairs, width) = (layout.width / 2, layout.width.max(1));
+    let mut near = truth.to_vec();
+    nearest(layout, &vec![std::f64::consts::PI; layout.rows * pairs], &mut near, got);
+    let squares = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
+    let (all, rest) = (squares(truth, got), squares(&near, got));
+    if all.is_nan() || rest > 0.05 * all {
+        return None;
+    }
+    let row = |i: usize| squares(&truth[i * width..][..width], &near[i * width..][..width]);
+    let part = |rows: std::ops::Range<usize>| {
+        let count = (rows.len() * layout.lead).max(1) as f64;
+        let sum: f64 = (0..layout.lead).flat_map(|h| rows.clone().map(move |r| h * layout.rows + r)).map(row).sum();
+        (sum / count).sqrt()
+    };
+    let (first, last) = (part(0..layout.rows / 4), part(layout.rows - layout.rows / 4..layout.rows));
+    Some(match layout.rows >= 8 && last > 2.0 * first {
+        true => {
+            "pairs are turned too far or not far enough, and it grows with the row: rotary frequencies or positions? (E3.12)"
+        }
+        false => "pairs are turned too far or not far enough: rotary angles or positions? (E3.12)",
+    })
+}
+
+/// Turns every pair of the truth towards the same pair of `got`, by at most the slack of its angle. truth, got:
+/// row-major in the layout; slack: [rows, d_h/2]. Spec: D10.11
+pub(super) fn nearest(layout: Layout, slack: &[f64], truth: &mut [f64], got: &[f64]) {
+    let pairs = layout.width / 2;
+    let rows = truth.chunks_exact_mut(layout.width.max(1)).zip(got.chunks_exact(layout.width.max(1)));
+    for (row, (truth, got)) in rows.enumerate() {
+        let slack = &slack[row % layout.rows * pairs..][..pairs];
+        for (i, &most) in slack.iter().enumerate() {
+            let ((a, b), (x, y)) = ((truth[i], truth[i + pairs]), (got[i], got[i + pairs]));
+            let turn = libm::atan2(a * y - b * x, a * x + b * y).clamp(-most, most);
+            if turn.is_finite() {
+                let (sin, cos) = libm::sincos(turn);
+                (truth[i], truth[i + pairs]) = (a * cos - b * sin, b * cos + a * sin);
+            }
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! One kernel by itself: a file of its inputs and its output is judged without a model. The truth is the kernel in f64;
+//! the ruler is what honest computations of the same inputs in the declared type are off by. Spec: E10.20
+//!
+//! ```text
+//! mod          measures the honest ways, gives the verdict
+//! arrays       what a kernel gives: its inputs, its output by every way
+//! attention    softmax(q·kᵀ·scale + mask)·v of query heads over their KV heads
+//! rows         norm, linear, softmax, rotary: kernels of independent rows
+//! topk         the places of the largest numbers: judged exactly
+//! ```
+
+mod arrays;
+mod attention;
+mod rows;
+mod topk;
+
+use super::kinds::numbers::{self, Numbers};
+use super::map::map;
+use super::measure::{Errors, Layout, unravel};
+use super::rerun::ways;
+use super::verdict::{Map, StageVerdict, Verdict};
+use super::{Bundle, arc, precision};
+use crate::error::{Error, Result};
+use crate::num::{Grid, Real};
+use crate::pass::{Pass, Precision};
+use arrays::{Arrays, Kernel};
+
+/// The kernels that [`kernel`] judges.
+pub const KERNELS: [&str; 6] = ["attention", "norm", "rotary", "linear", "softmax", "topk"];
+
+/// The verdict on one kernel, from a file of arrays. Spec: E10.20
+///
+/// # Errors
+/// The kernel is unknown; an array or a value of the metadata is missing, or does not fit the others.
+pub fn kernel(name: &str, file: &Bundle) -> Result<Verdict> {
+    let precision = precision(file)?;
+    let arrays = Arrays { file };
+    let Judged { stage, map, mut notes } = match name {
+        "attention" => judge(&attention::Attention::read(&arrays)?, &arrays, precision)?,
+        "norm" => judge(&rows::Norm::read(&arrays)?, &arrays, precision)?,
+        "rotary" => judge(&rows::Rotary::read(&arrays)?, &arrays, precision)?,
+        "linear" => judge(&rows::Linear::read(&arrays)?, &arrays, precision)?,
+        "softmax" => judge(&rows::Softmax::read(&arrays)?, &arrays, precision)?,
+        "topk" => Judged { stage: topk::judge(&arrays)?, map: None, notes: vec![] },
+        other => return Err(Error::new("--kernel", KERNELS.join(", "), format!("{other:?}"))),
+    };
+    notes.extend(arrays.off_the_grid(precision));
+    let known = ["q", "k", "v", "mask", "x", "weight", "bias", "positions", "out"];
+    let unknown = file.names().filter(|name| !known.contains(name)).map(|name| (name.to_string(), None)).collect();
+    Ok(Verdict {
+        mode: "kernel",
+        precision: precision.bundle_name(),
+        stages: vec![stage],
+        missing: vec![],
+        unknown,
+        strict: false,
+        notes,
+        map,
+    })
+}
+
+/// What is said of an output.
+struct Judged {
+    stage: StageVerdict,
+    map: Option<Map>,
+    notes: Vec<String>,
+}
+
+/// Judges an output of numbers. Spec: E10.20
+fn judge<K: Kernel>(kernel: &K, arrays: &Arrays<'_>, precision: Precision) -> Result<Judged> {
+    let got = kernel.output(arrays)?;
+    let shape = kernel.judged();
+    let layout = Layout::of(K::LIKE, &shape);
+    let truth: Vec<f64> = kernel.run(&Pass::new(Grid::Native));
+    let slack = kernel.slack();
+    let near = |to: &[f64]| {
+        let mut truth = truth.clone();
+        slack.iter().for_each(|slack| arc::nearest(layout, slack, &mut truth, to));
+        truth
+    };
+    let kind = if precision == Precision::Truth { Precision::Fast } else { precision };
+    let mut noise: Option<Errors> = None;
+    for honest in ways(kind) {
+        let pass = Pass::<f32>::new(kind.grid()).by(honest.way);
+        let values: Vec<f64> = kernel.run(&pass).into_iter().map(Real::to_f64).collect();
+        let errors = Errors::of(layout, &near(&values), &values, noise.as_ref().map(|n| &n.scale[..]));
+        match &mut noise {
+            Some(noise) => noise.widen(&errors),
+            None => {
+                let mut first = Errors { rows: vec![[0.0; 2]; errors.rows.len()], ..errors.clone() };
+                first.widen(&errors);
+                noise = Some(first);
+            }
+        }
+    }
+    if truth.is_empty() {
+        return Err(Error::new(arrays.at("out"), "at least one number", "none"));
+    }
+    let numbers = Numbers {
+        name: K::LIKE,
+        shape: &shape,
+        truth: &near(&got),
+        got: &got,
+        noise,
+        rotated: slack.is_some(),
+        precision,
+        heads: 1,
+        independent: true,
+        drift: None,
+    };
+    let mut verdict = numbers::judge(&numbers);
+    verdict.stage = "out".into();
+    // The place in the array as it lies in the file, if the order of its numbers is the judged one.
+    if let Some(file) = arrays.file.get("out").filter(|out| out.shape.len() > shape.len()) {
+        let flat = verdict.index.iter().zip(&shape).fold(0, |flat, (i, side)| flat * side + i);
+        verdict.index = unravel(flat, file.shape);
+    }
+    let map = Some(Map { stage: verdict.stage.clone(), ..map(&numbers) });
+    Ok(Judged { stage: verdict, map, notes: kernel.notes() })
+}
