@@ -49,6 +49,7 @@ pub(super) fn prompt(family: &dyn Family, candidate: &Bundle, ids: &[u32]) -> Re
 }
 
 /// Rows of each image in time, height and width: as many as its rows have different positions on each axis.
+/// Spec: C10.5d
 fn grids(candidate: &Bundle, roles: &Roles, n: usize) -> Option<Vec<[usize; 3]>> {
     let name = Stage::once(Site::Positions).name();
     let positions = candidate.get(&name).and_then(|_| candidate.i64(&name).ok())?;
@@ -105,7 +106,7 @@ fn given(family: &dyn Family, candidate: &Bundle, ids: &[u32], rows: &[[usize; 3
 /// The most patches on each side of a row.
 const MOST_MERGED: usize = 4;
 
-/// All tiles of a prompt as one image, if the number of tiles is known; its rows are placeholders.
+/// All tiles of a prompt as one image, if the number of tiles is known; its rows are placeholders. Spec: C10.7c
 fn tiles(family: &dyn Family, candidate: &Bundle, rows: usize) -> Option<PreparedImage> {
     let layout = family.profile().pixels;
     if shape(family) == Site::Grid || rows == 0 {

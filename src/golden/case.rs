@@ -5,7 +5,6 @@ use super::fit::Drift;
 use super::ground::Ground;
 use super::held::Rows;
 use super::kinds::numbers::{self, Numbers};
-use super::kinds::shares::Counts;
 use super::measure::{Errors, Layout};
 use super::rows::{self, Sample};
 use super::verdict::{Outcome, StageVerdict};
@@ -15,6 +14,22 @@ use crate::policy::{Heads, Policy, Retain, Scorer};
 use crate::stage::{Site, Stage};
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
+
+/// What the rule says of the numbers of entries that layers keep.
+#[derive(Debug, Clone)]
+pub(super) enum Counts {
+    /// The rule gives these numbers.
+    Same,
+    /// The rule gives them from scores that are moved by at most their margins. Holds the rule's own numbers.
+    Moved(Vec<usize>),
+    /// The rule does not give them. Holds the rule's own numbers.
+    Other(Vec<usize>),
+    /// The scores that the rule needs are not known.
+    Unknown(&'static str),
+}
+
+/// Answers that were asked for, by layer or by step.
+pub(super) type Answers<T> = RefCell<BTreeMap<usize, T>>;
 
 /// Everything that a candidate is judged by.
 pub(super) struct Case<'a> {
@@ -35,11 +50,11 @@ pub(super) struct Case<'a> {
     /// In a replay, the direction that the errors of a stage follow. Spec: E10.10
     pub drifts: BTreeMap<String, Drift>,
     /// The rows that each layer's cache holds, as far as they were asked for.
-    pub held: RefCell<BTreeMap<usize, Result<Rows, &'static str>>>,
+    pub held: Answers<Result<Rows, &'static str>>,
     /// Why each layer's cache, and each step's tokens, are not the golden's, as far as that was asked for.
-    pub evicted: RefCell<BTreeMap<usize, Option<&'static str>>>,
+    pub evicted: Answers<Option<&'static str>>,
     /// See `evicted`.
-    pub fed: RefCell<BTreeMap<usize, Option<&'static str>>>,
+    pub fed: Answers<Option<&'static str>>,
     /// In a replay, whether no image gives the rows the positions that the candidate has.
     pub unplaced: bool,
     /// V, in a replay.
@@ -199,13 +214,19 @@ impl Case<'_> {
         got: &[f64],
         noise: Errors,
     ) -> StageVerdict {
+        let (name, shape) = (&as_stage.name()[..], truth.0);
+        let (layout, mut truth) = (Layout::of(name, shape), truth.1.to_vec());
+        let slack = arc::of(self.golden, name, layout, None);
+        if let Some(slack) = &slack {
+            arc::nearest(layout, slack, &mut truth, got);
+        }
         let verdict = numbers::judge(&Numbers {
-            name: &as_stage.name(),
-            shape: truth.0,
-            truth: truth.1,
+            name,
+            shape,
+            truth: &truth,
             got,
             noise: Some(noise),
-            rotated: false,
+            rotated: slack.is_some(),
             precision: self.precision,
             heads: 1,
             independent: false,

@@ -2,11 +2,11 @@
 //! what no honest noise could change. Not here: whether the eviction is right.
 
 use super::Bundle;
-use super::case::Case;
-use super::given::kept;
+use super::case::{Case, Counts};
 use super::held::{Rows, recorded, shown};
 use super::kinds::kept::firm;
-use super::kinds::shares::{self, Counts};
+use super::kinds::shares;
+use super::parsed::kept;
 use crate::policy::{Budget, Heads, Retain};
 use crate::stage::{Place, Site, Stage};
 use ndarray::ArrayD;
@@ -101,7 +101,7 @@ impl Case<'_> {
         }
     }
 
-    /// The prompt rows that the candidate's cache holds, for each KV head or for all. Spec: D10.7, C10.5a
+    /// The prompt rows that the candidate's cache holds, for each KV head or for all. Spec: D10.13, C10.13b
     ///
     /// # Errors
     /// The reason why they are not known.

@@ -2,7 +2,7 @@
 //! entries, or because its entries are copies of the bundle's own keys. Not here: whether these are the right rows.
 
 use super::Bundle;
-use super::given::kept;
+use super::parsed::kept;
 use crate::policy::Scorer;
 use crate::stage::{Site, Stage};
 use ndarray::{ArrayD, Axis};
@@ -14,12 +14,13 @@ pub(super) type Rows = Vec<Vec<usize>>;
 pub(super) fn recorded(bundle: &Bundle, scorer: &Scorer, l: usize, sets: usize) -> Option<Rows> {
     let sets = kept(bundle, &Stage::layer(Site::Kept, l).name(), sets, scorer.candidates().len())?;
     let heads = sets.len();
-    Some(scorer.rows_kept(&sets, heads))
+    (heads > 0).then(|| scorer.rows_kept(&sets, heads))
 }
 
 /// The rows that the entries of a layer's cache show. positions: those of the prompt's rows, [n] or [3, n].
 pub(super) fn shown(bundle: &Bundle, l: usize, positions: Option<&ArrayD<i64>>) -> Option<Rows> {
-    positions.and_then(|all| by_positions(bundle, l, all)).or_else(|| by_copies(bundle, l))
+    let found = positions.and_then(|all| by_positions(bundle, l, all)).or_else(|| by_copies(bundle, l));
+    found.filter(|rows| !rows.is_empty())
 }
 
 /// The rows that stand at the positions of the entries, in order.

@@ -13,7 +13,7 @@
 //! measure, rows            statistics of an error; some rows of a huge stage
 //! verdict, map             what is said, as JSON and as a report; the worst stage, to be drawn
 //! record, recorder, stages, images, arranged   the flow of `generate`, every stage written; the images of a bundle
-//! bundle, bundle_write, select, said   a file of named stages; which stages; what a bundle says of itself
+//! bundle, bundle_write, parsed, select, said   a file of named stages; its lists and sets; which stages; what it says of itself
 //! compress                 the algorithm alone on anybody's bundle
 //! ```
 //!
@@ -39,6 +39,7 @@ mod kinds;
 mod map;
 mod measure;
 mod noise;
+mod parsed;
 mod record;
 mod recorder;
 mod replay;

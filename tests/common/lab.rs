@@ -75,6 +75,10 @@ pub struct Backend {
     pub evicts: bool,
     /// True if the first token is the second-best token.
     pub second: bool,
+    /// The visual tokens that each layer keeps, if the policy does not decide them.
+    pub kept: Option<Vec<Vec<usize>>>,
+    /// The model that steps read, if it is another than the prefill's.
+    pub steps: Option<std::sync::Arc<Model>>,
     /// Stages that replace the computed stages; later stages continue from them.
     pub instead: Dump,
     pub way: Way,
@@ -106,6 +110,8 @@ impl Lab {
             shift: 0,
             evicts: true,
             second: false,
+            kept: None,
+            steps: None,
             instead: Dump::default(),
             way: Way::default(),
         }
@@ -147,7 +153,13 @@ impl Lab {
                 dump.numbers.insert(format!("policy.{l:02}.attention"), a.into_dyn());
             }
         }
-        let plan = prefilled.plan(&how.policy, self.retain).unwrap();
+        let mut plan = prefilled.plan(&how.policy, self.retain).unwrap();
+        if let (Some(kept), Some(d)) = (&how.kept, &mut plan.decisions) {
+            for (l, kept) in kept.iter().enumerate() {
+                (d.budget[l], d.kept[l]) = (kept.len(), vec![kept.clone()]);
+                plan.kept[l] = scorer.rows_kept(&d.kept[l], plan.kept[l].len());
+            }
+        }
         plan.tensors().iter().for_each(|(at, values)| dump.values(&at.name(), values));
         let whole: Vec<i64> = (0..prompt.ids.len() as i64).collect();
         let vector = |v: Vec<i64>| ndarray::Array1::from(v).into_dyn();
@@ -193,7 +205,14 @@ impl Lab {
             let mut pass = Pass::<f32>::watched(grid, &mut dump).by(how.way).replaying(&source);
             let position = prefilled.next_position + t as i64 + how.shift;
             let at = (t, &tokens[t..], &[position][..]);
-            let logits = decoding::step_at(&model.decoder, &mut pass, at.0, at.1, at.2, &mut [&mut *cache]);
+            let logits = decoding::step_at(
+                &how.steps.as_deref().unwrap_or(model).decoder,
+                &mut pass,
+                at.0,
+                at.1,
+                at.2,
+                &mut [&mut *cache],
+            );
             let logits = logits.row(0).mapv(f64::from).into_dyn();
             dump.numbers.insert(format!("step.{t:04}.logits"), logits.clone());
             tokens.push(greatest(&logits));

@@ -91,16 +91,23 @@ fn fails(verdict: &Verdict, stage: &str, what: &str) {
 fn e10_6_ids_are_held_against_their_logits() {
     for honest in all() {
         for wrong in [7.0, -1.0, 1e9] {
-            for verdict in attacked(honest, Bf16, |_| false, &[], |name, _, v| {
-                if name == "output.ids" {
-                    v[2] = wrong;
-                }
-            }) {
+            for verdict in attacked(
+                honest,
+                Bf16,
+                |_| false,
+                &[],
+                |name, _, v| {
+                    if name == "output.ids" {
+                        v[2] = wrong;
+                    }
+                },
+            ) {
                 assert_eq!(outcome(&verdict, "output.ids"), Outcome::Fail, "{}: {wrong}", honest.name);
             }
         }
         // Tokens that have no logits are not judged, and that counts.
-        let last = |name: &str| name.starts_with("step.0002") || (name.starts_with("step.0001") && name != "step.0001.logits");
+        let last =
+            |name: &str| name.starts_with("step.0002") || (name.starts_with("step.0001") && name != "step.0001.logits");
         let [by_golden, by_replay] = attacked(honest, Fast, last, &[], |_, _, _| {});
         assert!(by_golden.passes() && by_replay.passes(), "{}", told(&by_replay));
     }
@@ -122,6 +129,7 @@ fn c10_3a_a_cache_is_judged_without_the_keys_and_values_that_it_copies() {
     }
 }
 
+/// D10.13
 #[test]
 fn e10_6_kept_sets_without_budgets_have_to_be_as_large_as_the_rule_says() {
     for honest in all() {
@@ -175,10 +183,14 @@ fn c10_7a_a_full_cache_without_a_policy_is_judged_with_its_steps() {
             let part = without(&whole, &honest.path("part"), drops, &["policy", "retain"]);
             let verdict = replay(&honest.model, None, &part, scratch()).unwrap();
             assert!(verdict.passes(), "{}: {}", honest.name, told(&verdict));
-            let stages = ["cache.00.key", "cache.00.positions", "step.0001.00.mix", "step.0000.00.out", "step.0002.logits"];
-            stages.iter().for_each(|stage| assert_eq!(outcome(&verdict, stage), Outcome::Pass, "{} {stage}", honest.name));
+            let stages =
+                ["cache.00.key", "cache.00.positions", "step.0001.00.mix", "step.0000.00.out", "step.0002.logits"];
+            stages
+                .iter()
+                .for_each(|stage| assert_eq!(outcome(&verdict, stage), Outcome::Pass, "{} {stage}", honest.name));
             let mut rng = Rng(3);
-            for wrong in ["cache.00.key", "cache.00.value", "step.0001.00.key", "step.0001.00.mix", "step.0002.00.out"] {
+            for wrong in ["cache.00.key", "cache.00.value", "step.0001.00.key", "step.0001.00.mix", "step.0002.00.out"]
+            {
                 let bad = changed(&part, &honest.path("bad"), |name, _, v| {
                     if name == wrong {
                         v.iter_mut().for_each(|v| *v *= 1.0 + rng.number::<f64>(0.2));
@@ -195,52 +207,77 @@ fn c10_5a_importances_through_another_window_are_judged() {
     for honest in all().iter().filter(|h| h.candidates[1].1.i64("policy.01.window").is_ok()) {
         let text = honest.prompt.roles.0.iter().rposition(|r| *r == aircache::Role::Text).unwrap();
         let mut rng = Rng(11);
-        let [by_golden, _] = attacked(honest, Bf16, |_| false, &[], |name, _, v| match name {
-            "policy.01.window" => v[0] = if v[0] == text as f64 { text as f64 - 1.0 } else { v[0] },
-            "policy.01.importance" => v.iter_mut().for_each(|v| *v = rng.number::<f64>(1.0).abs()),
-            _ => {}
-        });
+        let [by_golden, _] = attacked(
+            honest,
+            Bf16,
+            |_| false,
+            &[],
+            |name, _, v| match name {
+                "policy.01.window" => v[0] = if v[0] == text as f64 { text as f64 - 1.0 } else { v[0] },
+                "policy.01.importance" => v.iter_mut().for_each(|v| *v = rng.number::<f64>(1.0).abs()),
+                _ => {}
+            },
+        );
         assert_eq!(outcome(&by_golden, "policy.01.importance"), Outcome::Fail, "{}", honest.name);
     }
 }
 
+/// C10.7b, C10.7c
 #[test]
 fn d10_7_steps_without_ids_and_towers_without_sizes_are_judged() {
     for honest in all() {
         for precision in [Fast, Bf16] {
-            let [_, by_replay] = attacked(honest, precision, |name| name == "output.ids", &[], |name, _, v| {
-                if name == "step.0001.00.mix" {
-                    v.iter_mut().for_each(|v| *v *= 1.1);
-                }
-            });
+            let [_, by_replay] = attacked(
+                honest,
+                precision,
+                |name| name == "output.ids",
+                &[],
+                |name, _, v| {
+                    if name == "step.0001.00.mix" {
+                        v.iter_mut().for_each(|v| *v *= 1.1);
+                    }
+                },
+            );
             fails(&by_replay, "step.0001.00.mix", &honest.name);
             if honest.candidates[0].1.get("input.grid").is_some() {
                 continue; // rows of images of any size depend on their grids
             }
-            let [_, by_replay] = attacked(honest, precision, |name| name == "input.sizes", &[], |name, _, v| {
-                if name == "vision.00.out" {
-                    v.iter_mut().step_by(3).for_each(|v| *v = 1.1 * *v + 0.1);
-                }
-            });
+            let [_, by_replay] = attacked(
+                honest,
+                precision,
+                |name| name == "input.sizes",
+                &[],
+                |name, _, v| {
+                    if name == "vision.00.out" {
+                        v.iter_mut().step_by(3).for_each(|v| *v = 1.1 * *v + 0.1);
+                    }
+                },
+            );
             fails(&by_replay, "vision.00.out", &honest.name);
         }
     }
 }
 
 #[test]
-fn d10_5_positions_without_grids_have_to_be_those_of_some_image() {
+fn c10_5d_positions_without_grids_have_to_be_those_of_some_image() {
     let honest = &all()[1];
     let n = honest.prompt.ids.len();
     for (what, turned) in [("in order", true), ("permuted", false)] {
-        let [_, by_replay] = attacked(honest, Fast, |name| name == "input.grid", &[], |name, _, v| {
-            if name != "input.positions" {
-                return;
-            }
-            match turned {
-                true => (0..3 * n).for_each(|i| v[i] = (i % n) as f64),
-                false => (0..n).for_each(|i| v.swap(n + i, 2 * n + i)),
-            }
-        });
+        let [_, by_replay] = attacked(
+            honest,
+            Fast,
+            |name| name == "input.grid",
+            &[],
+            |name, _, v| {
+                if name != "input.positions" {
+                    return;
+                }
+                match turned {
+                    true => (0..3 * n).for_each(|i| v[i] = (i % n) as f64),
+                    false => (0..n).for_each(|i| v.swap(n + i, 2 * n + i)),
+                }
+            },
+        );
         fails(&by_replay, "input.positions", what);
     }
     let [_, by_replay] = attacked(honest, Bf16, |name| name == "input.grid", &[], |_, _, _| {});
@@ -250,7 +287,7 @@ fn d10_5_positions_without_grids_have_to_be_those_of_some_image() {
 }
 
 #[test]
-fn e10_11_ties_that_always_go_the_wrong_way_are_a_rule() {
+fn e10_12_ties_that_always_go_the_wrong_way_are_a_rule() {
     for honest in all().iter().take(1) {
         // Importances in bins of 1/8, of which the later tokens are kept.
         let whole = &honest.candidates[1].1;
@@ -261,7 +298,8 @@ fn e10_11_ties_that_always_go_the_wrong_way_are_a_rule() {
             binned.insert(name.to_string(), coarse);
         }
         for (late, expected) in [(true, false), (false, true)] {
-            let drops = |name: &str| name.starts_with("cache") || name.starts_with("step") || name.starts_with("policy.s");
+            let drops =
+                |name: &str| name.starts_with("cache") || name.starts_with("step") || name.starts_with("policy.s");
             let part = without(whole, &honest.path("part"), drops, &[]);
             let bad = changed(&part, &honest.path("bad"), |name, _, v| {
                 if let Some(coarse) = binned.get(name) {
@@ -269,7 +307,9 @@ fn e10_11_ties_that_always_go_the_wrong_way_are_a_rule() {
                 }
                 if let Some(coarse) = name.strip_suffix(".kept").and_then(|l| binned.get(&format!("{l}.importance"))) {
                     let mut order: Vec<usize> = (0..coarse.len()).collect();
-                    order.sort_by(|&a, &b| coarse[b].total_cmp(&coarse[a]).then(if late { b.cmp(&a) } else { a.cmp(&b) }));
+                    order.sort_by(|&a, &b| {
+                        coarse[b].total_cmp(&coarse[a]).then(if late { b.cmp(&a) } else { a.cmp(&b) })
+                    });
                     let mut kept: Vec<usize> = order.into_iter().take(v.len()).collect();
                     kept.sort_unstable();
                     v.iter_mut().zip(kept).for_each(|(v, k)| *v = k as f64);

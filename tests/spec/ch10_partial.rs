@@ -71,7 +71,11 @@ impl Honest {
 /// A copy of a bundle without some of its stages, and without some of its metadata.
 pub fn without(from: &Bundle, to: &Path, drops: impl Fn(&str) -> bool, unsaid: &[&str]) -> Bundle {
     let mut w = BundleWriter::create(to).unwrap();
-    let stage = |name: &str| name.split_once('.').filter(|(kind, _)| *kind == "noise").map_or(name.to_string(), |(_, rest)| rest.split_once('.').map_or(rest, |r| r.1).to_string());
+    let stage = |name: &str| {
+        name.split_once('.')
+            .filter(|(kind, _)| *kind == "noise")
+            .map_or(name.to_string(), |(_, rest)| rest.split_once('.').map_or(rest, |r| r.1).to_string())
+    };
     for name in from.names().filter(|name| !drops(&stage(name))) {
         let t = from.get(name).unwrap();
         w.put(name, t.dtype, t.shape, t.data).unwrap();
@@ -120,7 +124,12 @@ fn trial(honest: &Honest, rng: &mut Rng, golden: bool) -> Option<String> {
     let said = if unsaid.is_empty() { "" } else { ", no policy named" };
     let outside = if prompt.is_some() { " with prompt" } else { "" };
     let all: Vec<String> = patterns.into_iter().collect();
-    Some(format!("{}, {} {mode}{outside}{said}: {why}\n    has {}", honest.name, precision.bundle_name(), all.join(" ")))
+    Some(format!(
+        "{}, {} {mode}{outside}{said}: {why}\n    has {}",
+        honest.name,
+        precision.bundle_name(),
+        all.join(" ")
+    ))
 }
 
 fn trials(honest: &Honest, seed: u64, by_golden: usize, by_replay: usize) -> Vec<String> {
@@ -135,7 +144,7 @@ fn demo(line: usize, how: (&str, &str), types: &[Precision]) -> Honest {
     Honest::new(&format!("question {line}"), lab.model, lab.prompt, how, types)
 }
 
-/// D10.7: a sample of the next test.
+/// D10.7, D10.13, C10.13a, C10.13b: a sample of the next test.
 #[test]
 fn d10_7_subsets_of_honest_recordings_pass() {
     let mut failures = vec![];
@@ -148,6 +157,42 @@ fn d10_7_subsets_of_honest_recordings_pass() {
         failures.extend(trials(&honest, 7, 30, 12));
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// C10.5b: a bug that a whole recording shows does not become a pass because stages that it does not touch are left
+/// out, unless the verdict counts something that it did not judge.
+#[test]
+fn c10_5b_a_bug_is_found_or_something_is_not_judged() {
+    let lab = Lab::new(20);
+    let golden = lab.golden();
+    let mut rng = Rng(23);
+    let (mut found, mut all) = (0, 0);
+    for bug in crate::common::bugs::all().iter().step_by(3) {
+        let whole = (bug.make)(&lab, Precision::Fast);
+        if lab.by_golden(&golden, &whole, Precision::Fast).passes() {
+            continue;
+        }
+        for by_replay in [false, false, true] {
+            let mut part = whole.clone();
+            let share = [20, 50, 80][rng.below(3)];
+            part.numbers.retain(|name, _| bug.is_at(name) || rng.below(100) >= share);
+            part.integers.retain(|name, _| bug.is_at(name) || rng.below(100) >= share);
+            let verdict = match by_replay {
+                true => lab.by_replay(&part, Precision::Fast),
+                false => lab.by_golden(&golden, &part, Precision::Fast),
+            };
+            let unjudged = verdict.count(aircache::golden::Outcome::NotJudged);
+            assert!(
+                !verdict.passes() || unjudged > 0,
+                "{}, {}: {}",
+                bug.name,
+                verdict.mode,
+                verdict.lines().join("\n")
+            );
+            (found, all) = (found + usize::from(!verdict.passes()), all + 1);
+        }
+    }
+    assert!(10 * found >= 9 * all, "{found} of {all}");
 }
 
 /// D10.7: random subsets of stages, for policies, types, pictures and families.

@@ -12,6 +12,12 @@ mod ch06_decoder;
 mod ch07_cache;
 mod ch08_aircache;
 mod ch09_policies;
+#[cfg(feature = "input")]
+mod ch10_attacks;
 mod ch10_kernels;
+#[cfg(feature = "input")]
+mod ch10_partial;
+#[cfg(feature = "input")]
+mod ch10_steps;
 #[cfg(feature = "input")]
 mod ch10_verdicts;

@@ -31,6 +31,7 @@ pub(in crate::golden) fn judge(case: &Case<'_>, at: Stage, name: &str) -> StageV
 }
 
 /// The verdict on the eviction that a cache shows, if no kept set is recorded; at the first stage of the layer's cache.
+/// Spec: C10.13a
 fn decision(case: &Case<'_>, at: Stage, rows: &Rows) -> Option<StageVerdict> {
     let has = |site: Site| case.candidate.get(&Stage::layer(site, at.layer).name()).is_some();
     let first = [Site::CachePositions, Site::CacheKey, Site::CacheValue].into_iter().find(|&site| has(site));

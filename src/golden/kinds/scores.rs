@@ -3,12 +3,13 @@
 
 use super::windows;
 use crate::golden::case::Case;
-use crate::golden::given::{importance, vector, window};
 use crate::golden::measure::{Errors, Layout};
 use crate::golden::noise;
+use crate::golden::parsed::{importance, vector, window};
 use crate::golden::rerun::DENSITY;
 use crate::golden::rulers::{margins, roundoff, shown};
 use crate::golden::verdict::{Outcome, StageVerdict};
+use crate::pass::Precision;
 use crate::policy::{LayerScores, Observed, Window, over_sets, skewness, strength};
 use crate::stage::{Site, Stage};
 use ndarray::{Array2, Axis, Ix3};
@@ -130,8 +131,7 @@ pub(super) fn importances(case: &Case<'_>, l: usize) -> Result<(Array2<f64>, Arr
     let (policy, sets) = case.sets(l).ok_or(NO_POLICY)?;
     let candidates = case.scorer.as_ref().ok_or(NO_POLICY)?.candidates().len();
     if let Some(own) = importance(case.candidate, l, sets).filter(|own| own.ncols() == candidates) {
-        let u = 2.0 * roundoff(shown(case.precision, own.as_slice().unwrap_or_default()));
-        let margin = own.mapv(|v| u * v.abs());
+        let margin = hidden_by_a_store(case, &own).mapv(|error| 2.0 * error);
         return Ok((own, margin));
     }
     if !policy.votes() {
@@ -146,6 +146,14 @@ pub(super) fn importances(case: &Case<'_>, l: usize) -> Result<(Array2<f64>, Arr
     let each = margins(&name, &shape, importance.as_slice().unwrap_or_default(), &noise, case.precision);
     let margin = Array2::from_shape_fn(importance.dim(), |(set, _)| each.get(set).copied().unwrap_or(0.0));
     Ok((importance, margin))
+}
+
+/// How far each number may have been rounded when it was stored, in the type that the numbers show; importances that
+/// show f32 count as exact to its roundoff. Spec: A10.2
+fn hidden_by_a_store(case: &Case<'_>, own: &Array2<f64>) -> Array2<f64> {
+    let shown = shown(case.precision, own.as_slice().unwrap_or_default());
+    let (u, tiny) = (roundoff(shown), if shown == Precision::F16 { (-25f64).exp2() } else { 0.0 });
+    own.mapv(|v| (u * v.abs()).max(tiny))
 }
 
 /// The relative error of a statistic over n importances: a few stores and four sums of n numbers in f32. Spec: E10.8
@@ -181,10 +189,7 @@ pub(super) fn statistic(case: &Case<'_>, l: usize, site: Site, got: &[f64]) -> R
     let f = if site == Site::Skewness { skewness } else { strength };
     let (_, sets) = case.sets(l).ok_or(NO_POLICY)?;
     if let Some(own) = importance(case.candidate, l, sets) {
-        let u = roundoff(shown(case.precision, own.as_slice().unwrap_or_default()));
-        // Importances that show f32 or wider are taken as exact.
-        let margin =
-            if u > roundoff(crate::pass::Precision::Fast) { own.mapv(|v| u * v.abs()) } else { own.mapv(|_| 0.0) };
+        let margin = hidden_by_a_store(case, &own);
         let value = over_sets(&own, f);
         let ruler = statistic_ruler(case, got, own.ncols()) * value.abs() + hidden(&own, &margin, site) / STATISTIC;
         return Ok((value, ruler.max(f64::MIN_POSITIVE)));

@@ -2,8 +2,8 @@
 
 use super::integers::{self, not_integers};
 use super::scores::{self, Layer, STATISTIC, Unknown};
-use crate::golden::case::Case;
-use crate::golden::given::vector;
+use crate::golden::case::{Case, Counts};
+use crate::golden::parsed::vector;
 use crate::golden::verdict::{Outcome, StageVerdict};
 use crate::policy::{Budget, LayerScores, Retain, Scorer};
 use crate::stage::{Site, Stage};
@@ -40,19 +40,6 @@ pub(in crate::golden) fn statistics(case: &Case<'_>, at: Stage, name: &str) -> S
     StageVerdict::plain(name, outcome, words).by("element", error, ruler, STATISTIC).at(vec![l], expected, got)
 }
 
-/// What the rule says of the numbers of entries that layers keep.
-#[derive(Debug, Clone)]
-pub(in crate::golden) enum Counts {
-    /// The rule gives these numbers.
-    Same,
-    /// The rule gives them from scores that are moved by at most their margins. Holds the rule's own numbers.
-    Moved(Vec<usize>),
-    /// The rule does not give them. Holds the rule's own numbers.
-    Other(Vec<usize>),
-    /// The scores that the rule needs are not known.
-    Unknown(Unknown),
-}
-
 /// The scores of all layers, as far as the rule needs them.
 fn layers(case: &Case<'_>, rule: Budget, count: usize) -> Result<Vec<Layer>, Unknown> {
     let given = |site: Site| vector(case.candidate, &Stage::once(site).name()).filter(|v| v.len() == count);
@@ -69,7 +56,7 @@ fn layers(case: &Case<'_>, rule: Budget, count: usize) -> Result<Vec<Layer>, Unk
         importance: Array2::zeros((1, 0)),
         share: 0.0,
     };
-    let one = [1.0; 1].repeat(count);
+    let one = vec![1.0; count];
     match rule {
         Budget::Full | Budget::Uniform | Budget::Pyramid { .. } => Ok((0..count).map(|_| empty()).collect()),
         Budget::Sparsity { .. } => {

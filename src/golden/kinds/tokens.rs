@@ -135,13 +135,13 @@ pub(in crate::golden) fn judge(case: &Case<'_>, name: &str) -> StageVerdict {
         };
         let (best, most) =
             all.iter().enumerate().fold((0, f64::NEG_INFINITY), |m, (i, &v)| if v > m.1 { (i, v) } else { m });
-        let at = logits(t);
+        let (at, near) = (logits(t), most - chosen <= margin);
         if sampled {
             if chosen == f64::NEG_INFINITY || chosen.is_nan() {
                 let words = format!("token {t} has no probability ({at})");
                 return StageVerdict::plain(name, Outcome::Fail, words).at(vec![t], best as f64, token as f64);
             }
-        } else if !(most - chosen <= margin) {
+        } else if !near {
             let words = format!("token {t} is not the greatest {whose} ({at})");
             let verdict = StageVerdict::plain(name, Outcome::Fail, words).at(vec![t], best as f64, token as f64);
             return verdict.by("margin", most - chosen, margin.max(f64::MIN_POSITIVE), 1.0);

@@ -3,9 +3,9 @@
 
 use super::integers::{self, not_integers};
 use crate::golden::case::Case;
-use crate::golden::given::window;
 use crate::golden::measure::Layout;
 use crate::golden::noise;
+use crate::golden::parsed::window;
 use crate::golden::rulers::margins;
 use crate::golden::verdict::{Outcome, StageVerdict};
 use crate::policy::{Heads, Window};

@@ -1,0 +1,45 @@
+//! Lists, sets and scores of a bundle. A bundle is not trusted: a value that does not fit counts as missing.
+
+use super::Bundle;
+use crate::stage::{Site, Stage};
+use ndarray::Array2;
+
+/// A list of finite numbers.
+pub(super) fn vector(bundle: &Bundle, name: &str) -> Option<Vec<f64>> {
+    let values = bundle.get(name).and_then(|_| bundle.f64(name).ok())?;
+    values.iter().all(|v| v.is_finite()).then(|| values.iter().copied().collect())
+}
+
+/// Finite importances of a layer: [sets, N_c].
+pub(super) fn importance(bundle: &Bundle, l: usize, sets: usize) -> Option<Array2<f64>> {
+    let name = Stage::layer(Site::Importance, l).name();
+    let values = bundle.get(&name).and_then(|_| bundle.f64(&name).ok())?;
+    let n = values.len() / sets.max(1);
+    let values = values.into_shape_with_order((sets, n)).ok()?;
+    values.iter().all(|v| v.is_finite()).then_some(values)
+}
+
+/// Windows as sets of rows: \[S\]\[w\]; none if the values are no sets of prompt rows.
+pub(super) fn window(bundle: &Bundle, name: &str, sets: usize, n: usize) -> Option<Vec<Vec<usize>>> {
+    let values = bundle.get(name).and_then(|_| bundle.i64(name).ok())?;
+    if values.ndim() == 2 && values.shape() == [sets, n] {
+        let rows = |mask: ndarray::ArrayView1<'_, i64>| (0..n).filter(|&i| mask[i] != 0).collect();
+        let values = values.into_dimensionality::<ndarray::Ix2>().ok()?;
+        return Some(values.outer_iter().map(rows).collect());
+    }
+    if values.ndim() != 1 || sets != 1 { None } else { Some(vec![ascending(values.iter(), n)?]) }
+}
+
+/// Kept sets: [S][b]; none if the values are not ascending candidates.
+pub(super) fn kept(bundle: &Bundle, name: &str, sets: usize, candidates: usize) -> Option<Vec<Vec<usize>>> {
+    let values = bundle.get(name).and_then(|_| bundle.i64(name).ok())?;
+    let b = values.len() / sets.max(1);
+    let values = values.into_shape_with_order((sets, b)).ok()?;
+    values.outer_iter().map(|row| ascending(row.iter(), candidates)).collect()
+}
+
+fn ascending<'a>(values: impl Iterator<Item = &'a i64>, limit: usize) -> Option<Vec<usize>> {
+    let values: Vec<usize> = values.map(|&v| usize::try_from(v).ok()).collect::<Option<_>>()?;
+    let ok = values.windows(2).all(|v| v[0] < v[1]) && values.last().is_none_or(|&v| v < limit);
+    ok.then_some(values)
+}
