@@ -57,7 +57,8 @@ impl Answer {
         if !drawn || temperature == Some(0.0) {
             return Ok(Sampling::Greedy);
         }
-        let given = [("temperature", temperature.is_some()), ("top_k", self.top_k.is_some()), ("top_p", top_p.is_some())];
+        let given =
+            [("temperature", temperature.is_some()), ("top_k", self.top_k.is_some()), ("top_p", top_p.is_some())];
         let open = |name: &str| given.contains(&(name, false));
         if let Some((name, e)) = advice.faults.iter().find(|(name, _)| open(name)) {
             return Err(e.clone().remedy(format!("give --{}", name.replace('_', "-"))));
@@ -83,7 +84,9 @@ impl Answer {
         }
         if !advice.not_followed.is_empty() {
             let settings = advice.not_followed.join(", ");
-            messages.note(format!("note: the checkpoint asks for {settings}, which is not applied; transformers applies it"));
+            messages.note(format!(
+                "note: the checkpoint asks for {settings}, which is not applied; transformers applies it"
+            ));
         }
     }
 

@@ -1,10 +1,10 @@
 //! Options that change how pictures are read.
 
+use aircache::Result;
 use aircache::input::mrope::AfterVideo;
 use aircache::input::{Image, Limits, Orientation};
 use aircache::kernel::resample::Resampler;
 use aircache::processor::Processor;
-use aircache::Result;
 
 use super::out::Messages;
 
@@ -149,7 +149,9 @@ impl Seeing {
         let transparent = images.iter().find(|image| image.is_transparent());
         if let (Some(image), None) = (transparent, self.background) {
             let name = image.label();
-            messages.note(format!("note: {name} has transparent pixels, and their colours count (--background white hides them)"));
+            messages.note(format!(
+                "note: {name} has transparent pixels, and their colours count (--background white hides them)"
+            ));
         }
     }
 }

@@ -87,7 +87,9 @@ impl GenerationConfig {
         // then.
         let temperature = match do_sample {
             true => number("temperature", |x| x > 0.0, "a number above 0, or do_sample = false"),
-            false => number("temperature", |x| x >= 0.0, "a number of at least 0").map(|t| if t > 0.0 { t } else { 1.0 }),
+            false => {
+                number("temperature", |x| x >= 0.0, "a number of at least 0").map(|t| if t > 0.0 { t } else { 1.0 })
+            }
         };
         let top_k = first("top_k").map_or(Ok(50), |s| s.size("top_k", 50, (0, u32::MAX as usize)));
         let top_p = number("top_p", |x| x > 0.0 && x <= 1.0, "a number above 0 and at most 1");

@@ -35,5 +35,6 @@ pub(super) fn quantized(config: &Scope<'_>) -> Result<()> {
     };
     let bits = bits.map_or(String::new(), |bits| format!(", {bits} bit"));
     let found = format!("quantized ({method}{bits}), which is not supported");
-    Err(Error::new(scope.at(KEY), "weights in f32, f16 or bf16", found).remedy("take the checkpoint that is not quantized"))
+    Err(Error::new(scope.at(KEY), "weights in f32, f16 or bf16", found)
+        .remedy("take the checkpoint that is not quantized"))
 }

@@ -14,8 +14,7 @@ const MAP: &str = "special_tokens_map.json";
 const ADDED: &str = "added_tokens.json";
 
 /// The named tokens of every tokenizer, in the order in which transformers adds them.
-const NAMES: [&str; 7] =
-    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+const NAMES: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /// A token, and how it is found in a text.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,8 +5,8 @@
 //! [`super::formats`] handles files that Pillow reads differently from the crate `image`.
 //! Source: Pillow 13; goldens in tests/golden/convert. Spec: T4.6, C4.14a–C4.14d
 
-use super::{formats, jpeg, metadata};
 use super::image::{Image, MAX_IMAGES, MAX_PIXELS, sha256};
+use super::{formats, jpeg, metadata};
 use crate::error::{Error, Result, ensure};
 use crate::files;
 use crate::foreign::{self, watched};
@@ -158,7 +158,8 @@ impl Image {
             Error::new(label, KINDS, e).remedy("check that the file is complete and of this kind")
         };
         if bytes.starts_with(&[0xFF, 0xD8, 0xFF]) {
-            let read = jpeg::decode(bytes, |size| check_size(label, size)).map_err(|e| e.within(label))?;
+            let read =
+                jpeg::decode(bytes, |size| check_size(label, size)).map_err(|e| Error { at: label.into(), ..e })?;
             let image = Image::new(label.to_owned(), read.size.0, read.size.1, read.rgb, sha256, read.colour)?;
             return Ok(image.asking(metadata::orientation(bytes), None));
         }

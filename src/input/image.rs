@@ -147,7 +147,8 @@ impl Image {
         let (height, width) = self.size();
         self.alpha = self.alpha.map(|alpha| {
             let (h, w) = if turns { (width, height) } else { (height, width) };
-            let mut a = Array2::from_shape_vec((h, w), alpha).unwrap_or_else(|_| unreachable!("D4.10: one alpha a pixel"));
+            let mut a =
+                Array2::from_shape_vec((h, w), alpha).unwrap_or_else(|_| unreachable!("D4.10: one alpha a pixel"));
             if turns {
                 a = a.reversed_axes();
             }

@@ -90,11 +90,14 @@ impl Messages {
         let expected = format!("{open} pictures of the caller, one for each image part that names no file");
         ensure!(open == given.len(), &self.label, expected, given.len(), "--image FILE gives one");
         let mut given = given.iter();
-        let files: Vec<PathBuf> = self.sources().filter_map(|source| match source {
-            Source::Next => given.next().cloned(),
-            Source::File(path) => Some(path.clone()),
-            Source::Bytes(_) => None,
-        }).collect();
+        let files: Vec<PathBuf> = self
+            .sources()
+            .filter_map(|source| match source {
+                Source::Next => given.next().cloned(),
+                Source::File(path) => Some(path.clone()),
+                Source::Bytes(_) => None,
+            })
+            .collect();
         let mut files = Image::all(&files)?.into_iter();
         let image = |(i, source): (usize, &Source)| match source {
             Source::Bytes(bytes) => Image::from_bytes(bytes, &format!("{}: picture {}", self.label, i + 1)).map(Some),

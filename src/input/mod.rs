@@ -57,8 +57,8 @@ pub use pixels::Pixels;
 pub use positions::Positions;
 pub use prepared::{GivenImage, Prepared, PreparedImage};
 pub(crate) use section::Section;
-pub use settings::{Limits, Settings};
 pub(crate) use settings::sections;
+pub use settings::{Limits, Settings};
 pub use sizes::Sizes;
 pub use tiling::Tiling;
 #[cfg(feature = "input")]

@@ -51,8 +51,7 @@ pub struct Limits {
 impl Limits {
     /// The name and the value of each limit that is set.
     pub fn named(&self) -> impl Iterator<Item = (&'static str, usize)> {
-        let all =
-            [("min_pixels", self.min_pixels), ("max_pixels", self.max_pixels), ("max_tiles", self.max_tiles)];
+        let all = [("min_pixels", self.min_pixels), ("max_pixels", self.max_pixels), ("max_tiles", self.max_tiles)];
         all.into_iter().filter_map(|(name, limit)| Some((name, limit?)))
     }
 

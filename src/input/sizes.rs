@@ -3,8 +3,8 @@
 //!
 //! The arithmetic is Python's float64. Source: transformers 5.17 `smart_resize`. Spec: E4.12, D4.5, C4.15a
 
-use super::settings::Limits;
 use super::packing::{Moment, PackedRow, Packing};
+use super::settings::Limits;
 use crate::error::{Result, ensure};
 
 /// The settings that determine the size at which images are read. Spec: E4.12
@@ -37,7 +37,13 @@ impl Sizes {
         let max_pixels = limits.max_pixels.unwrap_or(self.max_pixels);
         let found = format!("{min_pixels} to {max_pixels}");
         let remedy = "a limit that is not given is the checkpoint's";
-        ensure!(1 <= min_pixels && min_pixels <= max_pixels, "min_pixels, max_pixels", "1 <= min <= max", found, remedy);
+        ensure!(
+            1 <= min_pixels && min_pixels <= max_pixels,
+            "min_pixels, max_pixels",
+            "1 <= min <= max",
+            found,
+            remedy
+        );
         Ok(Sizes { min_pixels, max_pixels, ..*self })
     }
 

@@ -149,7 +149,8 @@ impl Processor {
     pub fn prepare(&self, images: &[Image], prompt: &str, system: Option<&str>) -> Result<Prepared> {
         let rendered = self.render(images.len(), prompt, system)?;
         // The template of a base checkpoint takes parts, not turns, and leaves every text out.
-        let heard = prompt.split_whitespace().next().is_none() || prompt.split_whitespace().any(|w| rendered.contains(w));
+        let heard =
+            prompt.split_whitespace().next().is_none() || prompt.split_whitespace().any(|w| rendered.contains(w));
         let remedy = "a base checkpoint has no turns: give the prompt as it is, with --raw-prompt";
         ensure!(heard, self.dialogue.label(), "a template that writes the question", "one that leaves it out", remedy);
         self.prepared(images, rendered, &[prompt, system.unwrap_or_default()])
@@ -163,7 +164,8 @@ impl Processor {
     pub fn prepare_raw(&self, images: &[Image], prompt: &str) -> Result<Prepared> {
         let mark = self.reader.mark();
         let marks = prompt.matches(mark).count();
-        let remedy = format!("write {mark} where an image stands, with the marks that the model was trained with around it");
+        let remedy =
+            format!("write {mark} where an image stands, with the marks that the model was trained with around it");
         ensure!(marks == images.len(), "prompt", format!("{} times {mark}, one an image", images.len()), marks, remedy);
         self.prepared(images, prompt.to_owned(), &[prompt])
     }
@@ -252,7 +254,8 @@ impl Processor {
         let mut out = assemble(&*self.family, &ids, vec![reader.prepare(&seen)?])?;
         (out.prompt, out.preprocess) = (rendered, self.preprocess(frames));
         let last = out.roles.visual().last().copied();
-        if let (AfterVideo::Side, Some(last), Some([t, h, w])) = (self.settings().after_video, last, out.images[0].grid) {
+        if let (AfterVideo::Side, Some(last), Some([t, h, w])) = (self.settings().after_video, last, out.images[0].grid)
+        {
             let merged = self.reader.merged();
             if mrope::after_side(&mut out.positions, last, [t, h / merged, w / merged]) {
                 out.preprocess += "; after-video side";
@@ -274,7 +277,9 @@ impl Processor {
         // The tail does not depend on the question, so any other text shows it.
         const OTHER: &str = "aircache";
         let probe = self.render(0, OTHER, None).unwrap_or_default();
-        let Some((_, tail)) = probe.rsplit_once(OTHER).filter(|(_, tail)| prompt.prompt.ends_with(tail)) else { return 0 };
+        let Some((_, tail)) = probe.rsplit_once(OTHER).filter(|(_, tail)| prompt.prompt.ends_with(tail)) else {
+            return 0;
+        };
         let Ok(tail) = self.tokenizer.encode(tail) else { return 0 };
         // Template text usually begins with a special token. If it merges with the question's last token, the merged
         // token belongs to the question.
