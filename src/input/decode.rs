@@ -158,7 +158,8 @@ impl Image {
             Error::new(label, KINDS, e).remedy("check that the file is complete and of this kind")
         };
         if bytes.starts_with(&[0xFF, 0xD8, 0xFF]) {
-            let read = jpeg::decode(bytes, |size| check_size(label, size)).map_err(|e| e.within(label))?;
+            let read =
+                jpeg::decode(bytes, |size| check_size(label, size)).map_err(|e| Error { at: label.into(), ..e })?;
             let image = Image::new(label.to_owned(), read.size.0, read.size.1, read.rgb, sha256, read.colour)?;
             return Ok(image.asking(metadata::orientation(bytes), None));
         }

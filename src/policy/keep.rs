@@ -18,14 +18,16 @@ pub fn ranking(importance: &[f64]) -> Vec<usize> {
 
 /// The candidates kept by a budget of `b`: ascending, b of them.
 ///
-/// In this order, until b are chosen: the `first`; the `last`, latest first; `window`, latest first; the ⌊recent·b⌋
-/// latest; then the ranking. window: candidates that are rows of the window, ascending. Spec: E9.8, C9.8a, A9.3
-pub(super) fn kept(keep: &Keep, importance: &[f64], window: &[usize], b: usize) -> Vec<usize> {
+/// In this order, until b are chosen: under scope all, the prompt's last row; the `first`; the `last`, latest first; `window`, latest first; the ⌊recent·b⌋
+/// latest; then the ranking. window: candidates that are rows of the window, ascending. Spec: E9.8, C9.8a, C9.5a,
+/// A9.3, A9.6
+pub(super) fn kept(keep: &Keep, scope: Scope, importance: &[f64], window: &[usize], b: usize) -> Vec<usize> {
     let n = importance.len();
     let recent = (b as u128 * keep.recent.numerator() / keep.recent.denominator()) as usize;
     let latest = |count: usize| (n.saturating_sub(count)..n).rev();
     let window = window.iter().copied().rev().filter(|_| keep.window);
-    let forced = (0..keep.first.min(n)).chain(latest(keep.last)).chain(window).chain(latest(recent));
+    let own = latest(usize::from(scope == Scope::All));
+    let forced = own.chain(0..keep.first.min(n)).chain(latest(keep.last)).chain(window).chain(latest(recent));
     let mut chosen = vec![false; n];
     let mut left = b.min(n);
     for i in forced.chain(ranking(importance)) {
@@ -36,15 +38,4 @@ pub(super) fn kept(keep: &Keep, importance: &[f64], window: &[usize], b: usize) 
         chosen[i] = true;
     }
     (0..n).filter(|&i| chosen[i]).collect()
-}
-
-impl Keep {
-    /// The same parts under a scope: if text may be evicted too, at least the prompt's last row stays.
-    /// Spec: D9.5, C9.5a, A9.6
-    pub(super) fn within(self, scope: Scope) -> Self {
-        match scope {
-            Scope::Visual => self,
-            Scope::All => Keep { last: self.last.max(1), ..self },
-        }
-    }
 }

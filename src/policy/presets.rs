@@ -75,17 +75,19 @@ static PRESETS: [Preset; 26] = [
         "attention from all queries; the most recent entries get half of the budget; equal layers",
         "H2O, arXiv 2306.14048",
         "H2O's own code keeps a set for each head and also evicts while decoding; here heads are averaged \
-         (h2o,heads=kv keeps a set for each KV head), and eviction happens once, after prefill; kvpress divides by \
-         the number of queries that see a key, and does not reserve half of the budget for recent entries",
+         (h2o,heads=kv keeps a set for each KV head), and eviction happens once, after prefill; kvpress and \
+         EffiVLM-Bench do not reserve half of the budget for recent entries (h2o,keep=top), and kvpress divides by the \
+         number of queries that see a key",
     ),
     table(
         "pyramidkv",
         Policy { budget: PYRAMID, ..SNAPKV },
         "SnapKV's votes; budgets fall linearly from the first layer to the last",
         "PyramidKV, arXiv 2406.02069",
-        "public code rounds each layer alone, so totals differ; if the first layer would exceed all tokens, all \
-         versions lower it and raise the last; kvpress uses equal budgets if the last layer's budget is below the \
-         window; KVCache-Factory keeps everything if the prompt is shorter than the capacity",
+        "public codes step from layer to layer in whole numbers, so totals differ, and put the window on top of the \
+         budget; if the first layer would exceed all tokens, all versions lower it and raise the last; below twice the \
+         mean budget they are uniform; kvpress uses equal budgets if the last layer's budget is below the window; \
+         KVCache-Factory keeps everything if the prompt is shorter than the capacity",
     ),
     table(
         "prefixkv",
@@ -93,7 +95,8 @@ static PRESETS: [Preset; 26] = [
         "attention from all queries; one cumulative share for all layers",
         "PrefixKV, arXiv 2412.03409",
         "its code searches the share by bisection and stops within 5 entries of the total, on profiles averaged over \
-         samples; here the share is exact, and it is that of the prompt",
+         samples; it puts the protected entries on top of the budget, then rescales and truncates the budgets; here \
+         the share is exact, it is that of the prompt, and protected entries count in the budget (A9.3)",
     ),
     table(
         "vl-cache",
@@ -106,15 +109,17 @@ static PRESETS: [Preset; 26] = [
         },
         "all text after the image votes; layers share by the density of their attention; 10 % to the most recent",
         "VL-Cache, arXiv 2410.23317",
-        "no public code is known; the paper clips budgets to 1 % to 100 % of the tokens, here the densities are \
-         clipped, and caps follow A8.8",
+        "public code is in EffiVLM-Bench: it has the same densities and the same ranking, clips the budgets without \
+         giving the rest to other layers, and its window is 10 % of the mean budget; the paper clips budgets to 1 % to \
+         100 % of the tokens; here the densities are clipped, and caps follow A8.8 (A9.5)",
     ),
     table(
         "streaming",
         Policy { keep: Keep { first: 4, ..Keep::TOP }, ..UNATTENDED },
         "the first 4 and the most recent entries; no row votes",
         "StreamingLLM, arXiv 2309.17453",
-        "its own code moves the kept entries to new positions; here they keep their positions",
+        "its own code moves the kept entries to new positions; here they keep their positions; EffiVLM-Bench gives \
+         90 % of the budget to the first entries",
     ),
     table(
         "random",

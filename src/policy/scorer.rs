@@ -97,14 +97,14 @@ impl Scorer {
     /// Spec: E9.8, D8.4
     pub fn keep(&self, budget: Vec<usize>, layers: &[LayerScores]) -> Plan {
         let candidates = &self.sight.candidates;
-        let keep = self.sight.policy.keep.within(self.sight.policy.scope);
+        let Policy { keep, scope, .. } = self.sight.policy;
         let kept: Vec<Vec<Vec<usize>>> = layers
             .iter()
             .zip(&budget)
             .map(|(layer, &b)| {
                 let set = |s: usize| {
                     let voters = layer.window[s].iter().filter_map(|r| candidates.binary_search(r).ok());
-                    keep::kept(&keep, &layer.importance.row(s).to_vec(), &voters.collect::<Vec<_>>(), b)
+                    keep::kept(&keep, scope, &layer.importance.row(s).to_vec(), &voters.collect::<Vec<_>>(), b)
                 };
                 (0..layer.window.len()).map(set).collect()
             })

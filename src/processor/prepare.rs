@@ -148,11 +148,10 @@ impl Processor {
     /// images, a prompt longer than the model's positions. Spec: D4.4, A4.4, C4.8a, C4.8b
     pub fn prepare(&self, images: &[Image], prompt: &str, system: Option<&str>) -> Result<Prepared> {
         let rendered = self.render(images.len(), prompt, system)?;
-        // The template of a base checkpoint takes parts, not turns, and leaves every text out.
-        let heard =
-            prompt.split_whitespace().next().is_none() || prompt.split_whitespace().any(|w| rendered.contains(w));
+        // The template of a base checkpoint takes parts, not turns, and writes nothing.
+        let heard = !rendered.trim().is_empty() || prompt.trim().is_empty();
         let remedy = "a base checkpoint has no turns: give the prompt as it is, with --raw-prompt";
-        ensure!(heard, self.dialogue.label(), "a template that writes the question", "one that leaves it out", remedy);
+        ensure!(heard, self.dialogue.label(), "a template that writes the question", "one that writes nothing", remedy);
         self.prepared(images, rendered, &[prompt, system.unwrap_or_default()])
     }
 

@@ -13,6 +13,7 @@ mod explain;
 mod families;
 #[cfg(target_os = "linux")]
 mod faults;
+mod folders;
 mod good;
 mod selftest;
 mod video;

@@ -22,7 +22,9 @@ fn frames_are_read_as_transformers_reads_them() {
 
 #[test]
 fn ids_and_frames_of_transformers_pass_the_core_door() {
-    held::pass_the_core_door(cases(), |video, pixels| match video.grid {
+    // Ids alone give the trained positions (A4.8), which this case does not have.
+    let cases = cases().into_iter().filter(|case| case.name != "qwen2-vl-odd").collect();
+    held::pass_the_core_door(cases, |video, pixels| match video.grid {
         Some(grid) => GivenImage::patches(pixels.into_dimensionality().unwrap(), video.size, grid),
         None => GivenImage::tiles(pixels.into_dimensionality().unwrap(), video.size),
     });

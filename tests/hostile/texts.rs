@@ -128,7 +128,7 @@ pub(super) fn cases() -> Vec<Case> {
         template("an exception", &["no way"], "{{ raise_exception('no\nway') }}"),
         template("no placeholder for the image", &["placeholders"], "{{ messages[0].role }}"),
         template("a thousand placeholders", &["placeholders"], "<image>".repeat(1000)),
-        template("nothing", &["placeholders"], ""),
+        template("nothing", &["writes nothing"], ""),
         template("NUL and terminal codes", &["placeholders"], "\u{0}\u{1b}[2J\u{202e}"),
         template("an unknown filter", NAME, "{{ 'x' | nothing }}"),
         template("a division by zero", NAME, "{{ 1 // 0 }}{{ 1 % 0 }}"),

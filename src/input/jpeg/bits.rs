@@ -1,4 +1,4 @@
-//! Bits of a JPEG scan, and Huffman codes.
+//! Bits of a JPEG scan, the markers between them, and Huffman codes.
 
 /// The bits of a code that one look-up decides.
 const LOOK: u32 = 9;
@@ -38,6 +38,20 @@ impl Huffman {
         }
         table.above[17] = u32::MAX;
         Some(table)
+    }
+}
+
+/// The next marker at or after `at`, and the place behind it.
+pub(super) fn marker(bytes: &[u8], mut at: usize) -> Option<(u8, usize)> {
+    loop {
+        at += bytes.get(at..)?.iter().position(|&b| b == 0xFF)?;
+        while bytes.get(at) == Some(&0xFF) {
+            at += 1;
+        }
+        match bytes.get(at)? {
+            0 => at += 1,
+            &code => return Some((code, at + 1)),
+        }
     }
 }
 
@@ -128,7 +142,7 @@ impl<'a> Bits<'a> {
 
     /// Continues behind the restart marker that comes next; false if another marker, or none, comes next.
     pub fn restart(&mut self) -> bool {
-        let Some((code, at)) = super::marker(self.bytes, self.at) else { return false };
+        let Some((code, at)) = marker(self.bytes, self.at) else { return false };
         if !(0xD0..=0xD7).contains(&code) {
             return false;
         }

@@ -3,7 +3,7 @@
 //! Source: libjpeg-turbo's slow integer DCT, its "fancy" upsampling (a triangle filter for factors of two) and its
 //! conversion of colours. Spec: E4.25–E4.27
 
-use super::{Colour, Component, broken};
+use super::frame::{Colour, Component, broken};
 use crate::error::Result;
 use crate::input::formats::cmyk;
 

@@ -2,9 +2,12 @@
 //! restart interval stays as it is. Spec: E4.24
 
 use super::bits::{Bits, Huffman};
-use super::{Component, Frame, MAX_UNIT, Tables, ZIGZAG, broken};
+use super::frame::{Component, Frame, Tables, ZIGZAG, broken};
 use crate::error::{Result, ensure};
 use std::sync::Arc;
+
+/// The most components of a scan, and the most blocks of an interleaved unit. Source: T.81 B.2.3
+const MAX_UNIT: usize = 10;
 
 /// A scan: its components, and the coefficients and bits that it gives.
 pub(super) struct Scan<'a> {

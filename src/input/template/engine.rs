@@ -30,6 +30,16 @@ macro_rules! bounded {
     )* };
 }
 
+/// The engine's filters that give pairs of key and value, which are tuples in Python.
+macro_rules! paired {
+    ($env:ident: $($name:ident)*) => { $(
+        let filter = Value::from_function(filters::$name);
+        $env.add_filter(stringify!($name), move |state: &State<'_, '_>, args: Rest<Value>| {
+            tuple::pairs(&filter.call(state, &args)?)
+        });
+    )* };
+}
+
 /// An engine with the compiled `source`; `strftime_now` returns `date`.
 pub(super) fn compiled(source: &str, date: (i32, u32, u32)) -> Result<Environment<'static>, Error> {
     let mut env = Environment::new();
@@ -42,6 +52,7 @@ pub(super) fn compiled(source: &str, date: (i32, u32, u32)) -> Result<Environmen
     env.set_recursion_limit(100);
     env.add_filter("tojson", python::tojson);
     env.add_filter("bounded", taken);
+    paired!(env: items dictsort);
     bounded!(env: batch chain format indent join list max min replace reverse slice sort sum unique zip);
     env.add_function("namespace", namespace);
     env.add_function(tuple::NAME, tuple::tuple);

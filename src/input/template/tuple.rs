@@ -31,6 +31,12 @@ pub(super) fn tuple(items: Rest<Value>) -> Value {
     Value::from_object(Tuple(items.0))
 }
 
+/// A list of lists as a list of tuples.
+pub(super) fn pairs(list: &Value) -> Result<Value, Error> {
+    let pair = |pair: Value| Ok(Value::from_object(Tuple(pair.try_iter()?.collect())));
+    list.try_iter()?.map(pair).collect::<Result<Vec<_>, Error>>().map(Value::from)
+}
+
 /// Gives its values in turn.
 #[derive(Debug)]
 struct Cycler {

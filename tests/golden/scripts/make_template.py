@@ -100,6 +100,23 @@ TEMPLATES = [
     "{{ messages | length > 1 and messages[0].role == 'system' }}",
     "{% unknown %}",
     "{{ 1 + }}",
+    # order of dicts, tuples, cycler, joiner
+    "{{ {'z': 1, 'a': {'y': 2, 'b': 3}} | tojson }}{{ (1, 2) }}",
+    "{{ {'z': 1, 'a': 2} }}{% for k in {'z': 1, 'a': 2} %}{{ k }}{% endfor %}{{ {'z': 1, 'a': 2} | list }}",
+    "{{ dict(z=1, a=2) | tojson }}{{ {'z': 1, 'a': 2}.keys() | list }}{{ {'z': 1, 'a': 2}.values() | list }}",
+    "{{ ('a',) }}{{ ('it', (1, [2, (3, 4)])) }}{{ (1, 2) | tojson }}{{ (1, 2)[1] }}{{ (1, 2) | length }}",
+    "{{ 2 in (1, 2) }}{{ (1, 2) == (1, 2) }}{{ 'b' not in ('a', 'b') }}{{ (1) }}",
+    "{% for a, b in ((1, 2), (3, 4)) %}{{ a }}{{ b }};{% endfor %}{% set t = (1, 2) %}{{ t }}{{ t is sequence }}",
+    "{% for k, v in {'z': 1, 'a': 2}.items() %}{{ k }}{{ v }}{% endfor %}{{ {'z': 1, 'a': 2}.items() | list }}",
+    "{{ {'z': 1, 'a': 2} | items | list }}{{ {'z': 1, 'a': 2} | dictsort }}",
+    "{% if messages[0].role in ('system', 'developer') %}s{% endif %}",
+    "{% set c = cycler('a', 'b') %}{{ c.next() }}{{ c.next() }}{{ c.next() }}{{ c.current }}{% set x = c.reset() %}{{ c.current }}",
+    "{% for m in messages %}{{ loop.cycle('odd', 'even') }}{% endfor %}{% set j = joiner('|') %}{% for m in messages %}{{ j() }}{{ m.role }}{% endfor %}",
+    "{% set ns = namespace(z=1, a=2) %}{% for i in range(3) %}{% set ns.z = ns.z + i %}{% endfor %}{{ ns.z }}{{ ns.a }}{{ ns.b is defined }}",
+    "{% set ns = namespace({'a': 1}) %}{{ ns.a }}{% set ns.a = (1, 2) %}{{ ns.a }}{% set ns.b = {'z': 1, 'a': 2} %}{{ ns.b | tojson }}",
+    "{% for i in range(5) %}{% for j in range(5) %}{% if j > i %}{% break %}{% endif %}{% if j == 1 %}{% continue %}{% endif %}{{ j }}{% endfor %};{% endfor %}",
+    "{% for i in [1, 2, 3] if i != 2 %}{{ i }}{{ loop.previtem is defined }}{{ loop.nextitem }}{% else %}none{% endfor %}",
+    "{% for i in [] %}x{% else %}none{% endfor %}{% for i in [3, 1] | sort %}{{ loop.revindex }}{{ loop.changed(i) }}{% endfor %}",
 ]
 
 
