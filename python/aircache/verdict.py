@@ -49,6 +49,7 @@ class Verdict:
     unknown: tuple = ()
     notes: tuple = ()
     html: Path | None = None  # the page, if one was asked for
+    cause: str = ""  # what the candidate computed instead, if that is known
 
     def __bool__(self):
         return self.passed
@@ -72,6 +73,7 @@ class Verdict:
         told = ", ".join(f"{n} {kind}" for kind, n in self.counts.items() if n)
         if self.first:
             lines = [f"first divergence: {self.first}"]
+            lines += [f"cause: {self.cause}"] if self.cause else []
             later = [s.stage for s in self.stages if s.verdict == "fail" and s is not self.first]
             if later:
                 more = f" and {len(later) - 4} more" if len(later) > 4 else ""
