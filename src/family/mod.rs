@@ -11,6 +11,8 @@ mod foreign;
 pub mod internvl;
 pub mod llava_clip;
 pub mod llava_onevision;
+pub mod patch_reader;
+pub mod qwen2_5_vl;
 pub mod qwen2_vl;
 pub mod reader;
 mod shape;
@@ -28,7 +30,8 @@ use serde_json::{Map, Value};
 use std::sync::Arc;
 
 /// The registry: one line for each family.
-static ALL: [Entry; 4] = [llava_onevision::ENTRY, qwen2_vl::ENTRY, internvl::ENTRY, llava_clip::ENTRY];
+static ALL: [Entry; 5] =
+    [llava_onevision::ENTRY, qwen2_vl::ENTRY, internvl::ENTRY, llava_clip::ENTRY, qwen2_5_vl::ENTRY];
 
 /// Reads and checks `config.json`.
 ///

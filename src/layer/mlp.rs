@@ -50,3 +50,28 @@ impl GatedMlp {
         pass.branch(Branch::Mlp, y)
     }
 }
+
+/// An MLP of either kind, for layers of towers.
+#[derive(Debug, Clone)]
+pub enum AnyMlp {
+    /// Spec: E5.4
+    Plain(Mlp),
+    /// Spec: E6.6
+    Gated(GatedMlp),
+}
+
+impl From<Mlp> for AnyMlp {
+    fn from(mlp: Mlp) -> AnyMlp {
+        AnyMlp::Plain(mlp)
+    }
+}
+
+impl AnyMlp {
+    /// x: [n, d] → [n, d].
+    pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, x: ArrayView2<'_, T>) -> Array2<T> {
+        match self {
+            AnyMlp::Plain(mlp) => mlp.forward(pass, x),
+            AnyMlp::Gated(mlp) => mlp.forward(pass, x),
+        }
+    }
+}

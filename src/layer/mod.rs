@@ -6,6 +6,6 @@ mod norm;
 mod qkv;
 
 pub use linear::Linear;
-pub use mlp::{GatedMlp, Mlp};
+pub use mlp::{AnyMlp, GatedMlp, Mlp};
 pub use norm::Norm;
 pub use qkv::Qkv;

@@ -56,7 +56,8 @@ impl InternVit {
                     fc1: linear(at("mlp.fc1"), c.intermediate, d, true)?,
                     activation: c.activation,
                     fc2: linear(at("mlp.fc2"), d, c.intermediate, true)?,
-                },
+                }
+                .into(),
                 scale2: Some(ck.vector(&at("scale2"), d)?),
             })
         });

@@ -2,7 +2,7 @@
 
 use super::attention::attention_within;
 use crate::kernel::Angles;
-use crate::layer::{Linear, Mlp, Norm, Qkv};
+use crate::layer::{AnyMlp, Linear, Norm, Qkv};
 use crate::num::Real;
 use crate::pass::{Branch, Pass};
 use ndarray::Array2;
@@ -25,7 +25,7 @@ pub struct VitLayer {
     /// The norm before the MLP.
     pub norm2: Norm,
     /// The MLP.
-    pub mlp: Mlp,
+    pub mlp: AnyMlp,
     /// λ_2, the scale of the MLP's output: \[d_v\].
     pub scale2: Option<Vec<f32>>,
 }

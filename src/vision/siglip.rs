@@ -13,7 +13,7 @@ use crate::pass::{Pass, Stored};
 use crate::weights::{Matrix, Names};
 use ndarray::{Array2, Array3, ArrayView2, ArrayView4, Axis, concatenate};
 
-/// A SigLIP or CLIP vision tower. Spec: E5.1–E5.4, E5.16
+/// A SigLIP or CLIP vision tower. Spec: E5.1–E5.4, E5.16, C5.16a, R5.16
 #[derive(Debug, Clone)]
 pub struct Siglip {
     /// The tower's configuration.
@@ -50,7 +50,8 @@ impl Siglip {
                     fc1: linear(at("mlp.fc1"), mlp, d)?,
                     activation: c.activation,
                     fc2: linear(at("mlp.fc2"), d, mlp)?.ends_branch(),
-                },
+                }
+                .into(),
                 scale2: None,
             })
         });

@@ -14,8 +14,11 @@ mod internvl;
 mod internvl2;
 #[cfg(feature = "input")]
 mod llava;
+#[cfg(feature = "input")]
 mod llava_clip;
 mod policy;
+#[cfg(feature = "input")]
+mod qwen2_5_vl;
 #[cfg(feature = "input")]
 mod qwen2_vl;
 #[cfg(feature = "input")]

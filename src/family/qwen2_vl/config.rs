@@ -6,6 +6,7 @@ use crate::config::defaults::{Defaults, Windows};
 use crate::config::json::Scope;
 use crate::config::{Activation, DecoderConfig};
 use crate::error::{Result, ensure};
+use crate::family::patch_reader::Patches;
 
 /// The defaults of absent fields of a `text_config`. Spec: T6.2
 const TEXT: Defaults = Defaults {
@@ -122,8 +123,8 @@ impl Qwen2VlVisionConfig {
         })
     }
 
-    /// The number of values in a patch: 3 · temporal · p².
-    pub fn patch_numbers(&self) -> usize {
-        3 * self.temporal * self.patch * self.patch
+    /// The sizes of patches.
+    pub fn patches(&self) -> Patches {
+        Patches { patch: self.patch, merge: self.merge, temporal: self.temporal, films: true }
     }
 }

@@ -3,21 +3,19 @@
 mod config;
 mod encoder;
 mod names;
-mod reader;
 mod tower;
 
+pub use super::patch_reader::PatchReader as Qwen2VlReader;
 pub use config::{Qwen2VlConfig, Qwen2VlVisionConfig};
 pub use encoder::merger;
 pub use names::names;
-pub use reader::Qwen2VlReader;
 pub use tower::Qwen2VlTower;
 
 use super::definition::{Entry, Shape};
 use super::{Encoder, Family, Outline, Profile, Reader, Tower, shape};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::files::Files;
-use crate::input::sizes::{MAX_FILM_PATCHES, MAX_PATCHES};
-use crate::input::{Packing, PixelLayout, Positions, PreparedImage, Sizes, mrope};
+use crate::input::{Packing, PixelLayout, Positions, PreparedImage, mrope};
 use crate::weights::Names;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -51,27 +49,16 @@ impl Family for Qwen2VlConfig {
             image_token: self.image_token,
             video_token: self.video_token,
             names,
-            pixels: PixelLayout::Patches(self.vision.patch_numbers()),
+            pixels: PixelLayout::Patches(self.vision.patches().numbers()),
         }
     }
 
     fn reader(&self, files: &Files) -> Result<Box<dyn Reader>> {
-        Ok(Box::new(Qwen2VlReader::load(files, self)?))
+        Ok(Box::new(Qwen2VlReader::load(files, self.vision.patches())?))
     }
 
     fn packing(&self, image: &Outline) -> Result<Packing> {
-        let v = &self.vision;
-        let whole = |[t, h, w]: &[usize; 3]| *t > 0 && [h, w].iter().all(|n| **n > 0 && n.is_multiple_of(v.merge));
-        let patches = |grid: [usize; 3]| grid.iter().try_fold(1usize, |n, &side| n.checked_mul(side));
-        let most = if image.frames.is_some() { MAX_FILM_PATCHES } else { MAX_PATCHES };
-        let grid = image.grid.filter(whole).filter(|&g| patches(g).is_some_and(|n| n <= most));
-        let Some([t, h, w]) = grid else {
-            let wanted = format!("time, height and width in patches, both sides multiples of {}", v.merge);
-            let found = image.grid.map_or("none".into(), |grid| format!("{grid:?}"));
-            return Err(Error::new("grid", wanted, found));
-        };
-        let sizes = Sizes { patch: v.patch, merge: v.merge, min_pixels: 1, max_pixels: usize::MAX };
-        Ok(sizes.packing(image.size, (h * v.patch, w * v.patch), (t, image.frames.map(|_| v.temporal))))
+        self.vision.patches().packing(image)
     }
 
     fn positions(&self, ids: &[u32], images: &[PreparedImage]) -> Positions {

@@ -9,7 +9,7 @@ use crate::layer::{Linear, Mlp, Norm, Qkv};
 use crate::num::{Grid, Real};
 use crate::pass::{Pass, Stored};
 use crate::stage::{Site, Stage};
-use crate::vision::VitLayer;
+use crate::vision::{VitLayer, places};
 use crate::weights::Names;
 use ndarray::{Array2, ArrayView2};
 
@@ -48,7 +48,8 @@ impl Qwen2VlTower {
                     fc1: Linear::load(names, &at("mlp.fc1"), c.intermediate, d, true)?,
                     activation: c.activation,
                     fc2: Linear::load(names, &at("mlp.fc2"), d, c.intermediate, true)?.ends_branch(),
-                },
+                }
+                .into(),
                 scale2: None,
             })
         });
@@ -88,15 +89,4 @@ impl Qwen2VlTower {
         }
         x
     }
-}
-
-/// Row and column of every patch, in the order of the patches: the squares of m × m patches come row by row, and the
-/// patches of a square come row by row. Spec: D4.5
-fn places([t, h, w]: [usize; 3], m: usize) -> impl Iterator<Item = [i64; 2]> {
-    let within = move |i: usize| {
-        let (square, part) = (i / (m * m), i % (m * m));
-        let (y, x) = (square / (w / m) * m + part / m, square % (w / m) * m + part % m);
-        [y as i64, x as i64]
-    };
-    (0..t * h * w).map(move |i| within(i % (h * w)))
 }

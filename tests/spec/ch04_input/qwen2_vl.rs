@@ -76,7 +76,7 @@ fn reader(patch: usize, merge: usize, frames: usize, settings: &Value) -> aircac
     std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
     std::fs::write(folder.path().join("preprocessor_config.json"), settings.to_string()).unwrap();
     let files = Files::Folder(folder.path().into());
-    Qwen2VlReader::load(&files, family::load(&files)?.as_a::<Qwen2VlConfig>().unwrap())
+    Qwen2VlReader::load(&files, family::load(&files)?.as_a::<Qwen2VlConfig>().unwrap().vision.patches())
 }
 
 /// E4.13, D4.5: whole pixel tensors equal those of both transformers processors, by hash.
@@ -195,7 +195,7 @@ fn c4_8a_patches_of_another_shape_are_errors() {
     let family = family::load(&Files::Folder(golden("qwen2_vl/hub-bf16/model"))).unwrap();
     let c = family.as_a::<Qwen2VlConfig>().unwrap();
     let fail = |patches: usize, grid: [usize; 3]| {
-        let image = GivenImage::patches(Array2::zeros((patches, c.vision.patch_numbers())), (8, 8), grid);
+        let image = GivenImage::patches(Array2::zeros((patches, c.vision.patches().numbers())), (8, 8), grid);
         Prepared::from_ids(c, &[c.image_token], vec![image]).map(|p| p.ids.len()).map_err(|e| e.to_string())
     };
     assert_eq!(fail(8, [1, 2, 4]), Ok(2));

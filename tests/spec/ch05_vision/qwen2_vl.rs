@@ -78,7 +78,7 @@ fn c5_8a_r5_7_r5_8_r5_10_tower_and_merger_equal_their_twins() {
             (Qwen2VlTower::load(&names, &c.vision).unwrap(), merger(&names, &c.vision, c.text.hidden).unwrap());
         let m = c.vision.merge;
         let grids = [[1, 2 * m, 3 * m], [2, m, 2 * m]];
-        let patches = patches(10 * m * m, c.vision.patch_numbers());
+        let patches = patches(10 * m * m, c.vision.patches().numbers());
         let mut pass = Pass::<T>::new(grid);
         let features = tower.features(&mut pass, patches.view(), &grids);
         let twin = Twin { names, grid };
@@ -100,7 +100,7 @@ fn c5_8a_r5_7_r5_8_r5_10_tower_and_merger_equal_their_twins() {
 fn c5_7a_c5_9a_images_and_frames_do_not_see_each_other() {
     let (checkpoint, c) = toy("hub-bf16");
     let tower = Qwen2VlTower::load(&Names::new(&checkpoint, names), &c.vision).unwrap();
-    let patches = patches(8 + 2 * 16, c.vision.patch_numbers());
+    let patches = patches(8 + 2 * 16, c.vision.patches().numbers());
     let run = |rows: std::ops::Range<usize>, grids: &[[usize; 3]]| {
         tower.features(&mut Pass::<f32>::new(Grid::Native), patches.slice(s![rows, ..]), grids)
     };
@@ -148,7 +148,7 @@ fn t5_3_t5_4_defaults() {
     let v = &c.vision;
     assert_eq!((v.hidden, v.layers, v.heads, v.intermediate), (1280, 32, 16, 5120));
     assert_eq!((v.patch, v.temporal, v.merge, v.rope_theta, v.activation), (14, 2, 2, 1e4, Activation::QuickGelu));
-    assert_eq!((c.image_token, c.text.tied, c.vision.patch_numbers()), (151_655, false, 1176));
+    assert_eq!((c.image_token, c.text.tied, c.vision.patches().numbers()), (151_655, false, 1176));
     let t = &c.text;
     assert_eq!((t.layers, t.intermediate, t.vocab, t.max_positions), (80, 29568, 152_064, 32_768));
     assert_eq!((t.norm_eps, t.rope_theta, t.mrope.as_deref()), (1e-5, 1e6, Some(&[16, 24, 24][..])));

@@ -1,22 +1,22 @@
-//! Qwen2-VL's image processor: it cuts an image of any size into patches. The patches of a square that becomes one row
+//! The image processor of the Qwen-VL families: it cuts an image of any size into patches. The patches of a square that becomes one row
 //! are consecutive.
 //!
 //! Source: transformers 5.17 `Qwen2VLImageProcessor`, `Qwen2VLImageProcessorPil`, `Qwen2VLProcessor`.
 //! Sizes: [`Sizes`]; patches: `input/patches.rs`. Spec: T4.7, E4.13, E4.22, D4.5
 
-use super::config::Qwen2VlConfig;
-use crate::error::{Result, ensure};
+use super::Outline;
+use crate::error::{Error, Result, ensure};
 use crate::family::reader::{Cut, Reader, VideoReader};
 use crate::files::Files;
 use crate::input::patches::limits;
-use crate::input::sizes::MAX_FILM_PATCHES;
+use crate::input::sizes::{MAX_FILM_PATCHES, MAX_PATCHES};
 use crate::input::{Image, Limits, Packing, Pixels, Settings, Sizes, sections, video};
 use crate::kernel::resample::resize;
 use ndarray::{Axis, concatenate};
 
 /// Reads images and videos as a checkpoint's processor does.
 #[derive(Debug, Clone)]
-pub struct Qwen2VlReader {
+pub struct PatchReader {
     /// The settings in the checkpoint's files.
     pub settings: Settings,
     /// The sizes to which images are resized.
@@ -25,14 +25,54 @@ pub struct Qwen2VlReader {
     /// The video settings in the checkpoint's files, or the error in them. The error is reported only if there is a
     /// video.
     video: Result<(Pixels, Sizes)>,
+    films: bool,
 }
 
-impl Qwen2VlReader {
+/// The sizes of patches in `config.json`, with which the processor's files must agree.
+#[derive(Debug, Clone, Copy)]
+pub struct Patches {
+    /// p: side of a patch in pixels.
+    pub patch: usize,
+    /// m: the side, in patches, of the square that becomes one row.
+    pub merge: usize,
+    /// Number of frames in a patch.
+    pub temporal: usize,
+    /// Whether the family reads videos.
+    pub films: bool,
+}
+
+impl Patches {
+    /// The number of values in a patch: 3 · temporal · p².
+    pub fn numbers(&self) -> usize {
+        3 * self.temporal * self.patch * self.patch
+    }
+
+    /// The rows of an image or a video whose grid is known.
+    ///
+    /// # Errors
+    /// There is no grid, or it is no grid of whole squares, or it has too many patches.
+    pub fn packing(&self, image: &Outline) -> Result<Packing> {
+        let Patches { patch, merge, temporal, .. } = *self;
+        let whole = |[t, h, w]: &[usize; 3]| *t > 0 && [h, w].iter().all(|n| **n > 0 && n.is_multiple_of(merge));
+        let patches = |grid: [usize; 3]| grid.iter().try_fold(1usize, |n, &side| n.checked_mul(side));
+        let most = if image.frames.is_some() { MAX_FILM_PATCHES } else { MAX_PATCHES };
+        let grid = image.grid.filter(whole).filter(|&g| patches(g).is_some_and(|n| n <= most));
+        let Some([t, h, w]) = grid else {
+            let wanted = format!("time, height and width in patches, both sides multiples of {merge}");
+            let found = image.grid.map_or("none".into(), |grid| format!("{grid:?}"));
+            return Err(Error::new("grid", wanted, found));
+        };
+        let sizes = Sizes { patch, merge, min_pixels: 1, max_pixels: usize::MAX };
+        Ok(sizes.packing(image.size, (h * patch, w * patch), (t, image.frames.map(|_| temporal))))
+    }
+}
+
+impl PatchReader {
     /// The reader of a checkpoint.
     ///
     /// # Errors
     /// The errors of [`Settings`]; invalid sizes; a contradiction to `config.json`. Spec: T4.7, C4.12
-    pub fn load(files: &Files, config: &Qwen2VlConfig) -> Result<Qwen2VlReader> {
+    pub fn load(files: &Files, v: Patches) -> Result<PatchReader> {
         let (images, processor) = sections(files)?;
         let model = files.label("config.json");
         images.class("Qwen2VLImageProcessor")?;
@@ -40,14 +80,13 @@ impl Qwen2VlReader {
             let got = images.get(key).map_or(Some(default), |v| v.as_u64());
             images.expect(key, got, want, &format!("vision_config.{theirs} of {model}")).map(|()| want)
         };
-        let v = &config.vision;
         let patch = side("patch_size", 14, v.patch, "patch_size")?;
         let merge = side("merge_size", 2, v.merge, "spatial_merge_size")?;
         let temporal = side("temporal_patch_size", 2, v.temporal, "temporal_patch_size")?;
         let (min_pixels, max_pixels) = limits(&images, (56 * 56, 1280 * 28 * 28))?;
         let sizes = Sizes { patch, merge, min_pixels, max_pixels };
         let settings = Settings::read(&images, processor.as_ref(), "<|image_pad|>")?;
-        Ok(Qwen2VlReader { settings, video: film(files, (&sizes, temporal)), sizes, temporal })
+        Ok(PatchReader { settings, video: film(files, (&sizes, temporal)), sizes, temporal, films: v.films })
     }
 
     /// The settings for the frames of a video, the size to which frames are resized, and the number of moments. A
@@ -70,7 +109,7 @@ impl Qwen2VlReader {
     }
 }
 
-impl Reader for Qwen2VlReader {
+impl Reader for PatchReader {
     fn settings(&self) -> &Settings {
         &self.settings
     }
@@ -117,11 +156,11 @@ impl Reader for Qwen2VlReader {
     }
 
     fn videos(&self) -> Option<&dyn VideoReader> {
-        Some(self)
+        self.films.then_some(self as &dyn VideoReader)
     }
 }
 
-impl VideoReader for Qwen2VlReader {
+impl VideoReader for PatchReader {
     fn line(&self) -> Result<String> {
         let (_, sizes) = self.video.clone()?;
         let (unit, together) = (sizes.unit(), self.temporal);

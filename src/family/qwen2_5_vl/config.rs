@@ -1,0 +1,140 @@
+//! Qwen2.5-VL's `config.json`, either flat as on the hub (transformers 4.x) or with a `text_config` (5.x).
+//!
+//! Source: transformers 5.17, `models/qwen2_5_vl/configuration_qwen2_5_vl.py`.
+
+use crate::config::defaults::{Defaults, Windows};
+use crate::config::json::{Scope, integer, kind};
+use crate::config::{Activation, DecoderConfig};
+use crate::error::{Error, Result, ensure};
+use crate::family::patch_reader::Patches;
+use serde_json::Value;
+
+/// The defaults of absent fields of a `text_config`. Spec: T6.2
+const TEXT: Defaults = Defaults {
+    model_types: &["qwen2_5_vl_text", "qwen2_5_vl"],
+    hidden: 8192,
+    layers: 80,
+    heads: 64,
+    kv_heads: Some(8),
+    intermediate: 29568,
+    vocab: 152_064,
+    norm_eps: 1e-5,
+    theta: 1e6,
+    windows: Windows::InLayersFrom(80),
+    mrope: Some([16, 24, 24]),
+    ..Defaults::QWEN2
+};
+
+/// The whole model's configuration. Spec: T5.4, T5.9
+#[derive(Debug, Clone, PartialEq)]
+pub struct Qwen25VlConfig {
+    /// The language model.
+    pub text: DecoderConfig,
+    /// The vision tower and its merger.
+    pub vision: Qwen25VlVisionConfig,
+    /// The id that stands for a visual row in the prompt.
+    pub image_token: u32,
+}
+
+/// Sizes and constants of Qwen2.5-VL's vision tower. Spec: T5.9
+#[derive(Debug, Clone, PartialEq)]
+pub struct Qwen25VlVisionConfig {
+    /// d_v: width of the residual stream.
+    pub hidden: usize,
+    /// Number of layers.
+    pub layers: usize,
+    /// Number of heads; the size of a head, `hidden` / `heads`, is a multiple of 4.
+    pub heads: usize,
+    /// Width of the gated MLP.
+    pub intermediate: usize,
+    /// p: side of a patch in pixels.
+    pub patch: usize,
+    /// Number of frames in a patch.
+    pub temporal: usize,
+    /// m: the side, in patches, of the square that becomes one row.
+    pub merge: usize,
+    /// The side of a window in squares.
+    pub window: usize,
+    /// The layers whose rows attend to their whole frame. In the other layers, they attend to their window.
+    pub full: Vec<usize>,
+    /// θ: base of the rotary frequencies.
+    pub rope_theta: f64,
+    /// The MLP's activation.
+    pub activation: Activation,
+}
+
+impl Qwen25VlConfig {
+    /// Reads the outermost object.
+    ///
+    /// # Errors
+    /// A field has the wrong type or size, contradicts another field, or asks for something that is not supported.
+    pub(crate) fn read(scope: &Scope<'_>) -> Result<Qwen25VlConfig> {
+        let inner = scope.object("text_config")?;
+        let mut text = DecoderConfig::read(inner.as_ref().unwrap_or(scope), &TEXT)?;
+        text.tied |= scope.boolean("tie_word_embeddings", false)?;
+        let vision = scope.inner("vision_config")?;
+        let width = vision.size("out_hidden_size", 3584, (1, 1 << 20))?;
+        let want = format!("the language model's hidden_size {}, which the rows are merged into", text.hidden);
+        ensure!(width == text.hidden, vision.at("out_hidden_size"), want, width);
+        let vision = Qwen25VlVisionConfig::read(&vision)?;
+        let image_token = scope.token_below("image_token_id", 151_655, text.vocab)?;
+        Ok(Qwen25VlConfig { text, vision, image_token })
+    }
+}
+
+impl Qwen25VlVisionConfig {
+    /// Reads a `vision_config`; absent fields take transformers' defaults.
+    ///
+    /// # Errors
+    /// A field has the wrong type or size.
+    fn read(scope: &Scope<'_>) -> Result<Qwen25VlVisionConfig> {
+        // The hub's files and transformers 4 use the value "qwen2_5_vl" here.
+        scope.model_type("qwen2_5_vl_vision", &["qwen2_5_vl_vision", "qwen2_5_vl"])?;
+        let hidden = scope.size("hidden_size", 3584, (1, 1 << 20))?;
+        let key = if scope.get("num_attention_heads").is_some() { "num_attention_heads" } else { "num_heads" };
+        let heads = scope.heads(key, 16)?;
+        let want = format!("heads of a multiple of 4 in hidden_size {hidden}");
+        ensure!(hidden % (4 * heads) == 0, scope.at(key), want, heads);
+        let layers = scope.size("depth", 32, (1, 1024))?;
+        scope.size("in_channels", 3, (3, 3))?;
+        let (patch, merge) =
+            (scope.size("patch_size", 14, (1, 1 << 10))?, scope.size("spatial_merge_size", 2, (1, 64))?);
+        let pixels = scope.size("window_size", 112, (1, 1 << 20))?;
+        let window = pixels / merge / patch;
+        let want = format!("at least {}, the side of a square of {merge} × {merge} patches", merge * patch);
+        ensure!(window > 0, scope.at("window_size"), want, pixels);
+        let rope = scope.object("rope_parameters")?;
+        let theta = |s: &Scope<'_>| s.number("rope_theta", 1e4, |x| x > 0.0 && x <= 1e18, "a number above 0");
+        Ok(Qwen25VlVisionConfig {
+            hidden,
+            layers,
+            heads,
+            intermediate: scope.size("intermediate_size", 3420, (1, 1 << 22))?,
+            patch,
+            temporal: scope.size("temporal_patch_size", 2, (1, 64))?,
+            merge,
+            window,
+            full: full(scope)?,
+            rope_theta: rope.as_ref().map_or(Ok(1e4), theta)?,
+            activation: Activation::read(scope, "hidden_act", Activation::Silu)?,
+        })
+    }
+
+    /// The sizes of patches.
+    pub fn patches(&self) -> Patches {
+        Patches { patch: self.patch, merge: self.merge, temporal: self.temporal, films: false }
+    }
+}
+
+/// The layers with full attention.
+fn full(scope: &Scope<'_>) -> Result<Vec<usize>> {
+    const KEY: &str = "fullatt_block_indexes";
+    match scope.get(KEY) {
+        None => Ok(vec![7, 15, 23, 31]),
+        Some(Value::Array(list)) if list.len() <= 1024 => {
+            let index = |(i, v): (usize, &Value)| integer(v, &scope.at(&format!("{KEY}[{i}]")), (0, 1 << 20));
+            list.iter().enumerate().map(index).collect()
+        }
+        Some(other) => Err(Error::new(scope.at(KEY), "a list of layers", kind(other))),
+    }
+}
