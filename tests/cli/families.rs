@@ -102,6 +102,14 @@ fn every_command_works_on_the_own_form_with_phi3() {
 }
 
 #[test]
+fn every_command_works_on_qwen2_5_vl() {
+    let cli = Cli::new();
+    toy_of(&cli, "qwen2_5_vl/hub-bf16");
+    every_command(&cli, "qwen2_5_vl", 35);
+    inspected(&cli, &["M-RoPE", "windows of 2 × 2 tokens but in layers 1", "usable"]);
+}
+
+#[test]
 fn every_command_works_on_llava_1_5_and_llava_next() {
     for (case, family, visual, words) in [
         ("llava_clip/vicuna-f16", "llava", 16, "the square in the middle of an image is seen"),

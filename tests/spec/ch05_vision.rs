@@ -2,6 +2,7 @@
 
 mod clip;
 mod internvl;
+mod qwen2_5_vl;
 mod qwen2_vl;
 
 use crate::common::numbers::{Rng, bits};
