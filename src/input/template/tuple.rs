@@ -106,6 +106,13 @@ pub(super) const NAME: &str = "aircache_tuple";
 /// The text of a tag with each tuple in round brackets as a call: `(a, b)` becomes `aircache_tuple(a, b)`. Brackets of a
 /// call, and those around the targets of `set` and `for`, stay.
 pub(super) fn written(tag: &str) -> String {
+    let says = tag.trim_start_matches(['{', '%', '-', '+']).trim_start();
+    let targets = match says.get(..3) {
+        Some("set") => tag.find('='),
+        Some("for") => tag.find(" in "),
+        _ => None,
+    };
+    let (targets, tag) = tag.split_at(targets.unwrap_or(0));
     let bytes = tag.as_bytes();
     let mut open: Vec<(usize, bool)> = Vec::new(); // the place in `out` of each bracket; whether it may begin a tuple
     let mut commas: Vec<bool> = Vec::new();
@@ -154,7 +161,7 @@ pub(super) fn written(tag: &str) -> String {
         out.push_str(&tag[i..i + width]);
         i += width;
     }
-    out
+    targets.to_owned() + &out
 }
 
 #[cfg(test)]
@@ -169,9 +176,15 @@ mod tests {
             written("{% if x in ('a, (b', (2), f(1, 2)) %}"),
             "{% if x in aircache_tuple('a, (b', (2), f(1, 2)) %}"
         );
-        for same in
-            ["{{ f(1, 2) }}", "{{ (1) }}", "{% set (a, b) = x %}", "{% for (a, b) in x %}", "{{ [f(1, 2), '('] }}"]
-        {
+        for same in [
+            "{{ f(1, 2) }}",
+            "{{ (1) }}",
+            "{% set (a, b) = x %}",
+            "{% set a, (b, c) = x %}",
+            "{% for a, (b, c) in x %}",
+            "{% for (a, b) in x %}",
+            "{{ [f(1, 2), '('] }}",
+        ] {
             assert_eq!(written(same), same);
         }
     }

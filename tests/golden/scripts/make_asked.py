@@ -50,7 +50,7 @@ def main():
         text = case.get("raw")
         if text is None:
             text = processor.apply_chat_template(case["messages"], add_generation_prompt=True)
-        inputs = processor(text=[text], images=images or None, return_tensors="pt", **tiles)
+        inputs = processor(text=[text], images=[images] if images else None, return_tensors="pt", **tiles)
         told.append({**case, "rendered": text, "ids": inputs["input_ids"][0].tolist()})
         print(case["model"], repr(text)[:60], len(told[-1]["ids"]))
     TARGET.write_text("[\n" + ",\n".join(json.dumps(case) for case in told) + "\n]\n")
