@@ -23,6 +23,7 @@ use super::{Bundle, arc, precision};
 use crate::error::{Error, Result};
 use crate::num::{Grid, Real};
 use crate::pass::{Pass, Precision};
+use crate::stage::Stage;
 use arrays::{Arrays, Kernel};
 
 /// The kernels that [`kernel`] judges.
