@@ -60,9 +60,7 @@ def test_a_sample_is_the_run_that_it_was_made_of(sample, run, format):
             assert np.array_equal(got[name], run[name]), name
     verdict = aircache.assert_honest(got, model=MODEL, image=TOY / "image0.png", prompt="Read all text.")
     judged = {s.stage for s in verdict.stages if s.verdict == "pass"}
-    # vLLM's dump does not have the token after the last step, which says that the step was made.
-    left = {name for name in expected if name.startswith("step.0001.")} if format == "vllm" else set()
-    assert expected - judged == left
+    assert judged >= expected
 
 
 @pytest.mark.parametrize("layout", ["HND", "split"])

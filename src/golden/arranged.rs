@@ -6,8 +6,8 @@ use super::images::shape;
 use crate::error::Result;
 use crate::family::{Family, Outline};
 use crate::input::{GivenImage, Packing, Positions, Prepared, PreparedImage};
+use crate::roles::{Role, Roles};
 use crate::stage::{Site, Stage};
-use crate::{Role, Roles};
 use ndarray::{ArrayD, IxDyn};
 
 /// The stage of a replay that a prompt without sizes or grids makes up for.

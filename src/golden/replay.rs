@@ -12,7 +12,7 @@ use super::verdict::Verdict;
 use super::{Bundle, BundleWriter, Selection, arc, arranged, drift, images, noise, stages, weights};
 use crate::cache::Cache;
 use crate::error::{Error, Result, ensure};
-use crate::input::{Positions, Prepared};
+use crate::input::{Positions, Prepared, mrope};
 use crate::model::Model;
 use crate::num::{Grid, Real};
 use crate::pass::{Precision, Tap, Way};
@@ -171,6 +171,22 @@ pub fn replayed_pixels(model: &Model, candidate: &Bundle) -> Option<(Stage, u64)
     Some((Stage::once(images::shape(&*model.config)), bytes))
 }
 
+/// Takes the other honest reading of where the text after a video stands, if the candidate's positions have it.
+/// Spec: A4.8
+fn after_video(prompt: &mut Prepared, candidate: &Bundle) {
+    let visual = prompt.roles.visual();
+    let (Some(&last), Some([t, h, w])) = (visual.last(), prompt.images.first().and_then(|image| image.grid)) else {
+        return;
+    };
+    let merged = (t * h * w / visual.len()).isqrt().max(1); // patches along a side of a row's square
+    let mut side = prompt.positions.clone();
+    mrope::after_side(&mut side, last, [t, h / merged, w / merged]);
+    let name = Stage::once(Site::Positions).name();
+    if candidate.get(&name).is_some() && candidate.i64(&name).is_ok_and(|own| own == stages::table(&side)) {
+        prompt.positions = side;
+    }
+}
+
 /// The ids of a candidate's prompt.
 fn ids(candidate: &Bundle) -> Result<Vec<u32>> {
     let remedy = "record it, or give --image and --prompt";
@@ -201,7 +217,8 @@ fn prepared(model: &Model, candidate: &Bundle) -> Result<(Prepared, Option<Known
     }
     let film = image_token != model.config.image_token();
     let images = images::given(&*model.config, candidate, visual, film)?;
-    let prompt = Prepared::from_ids(&*model.config, &ids, images).map_err(|e| e.within(candidate.label()))?;
+    let mut prompt = Prepared::from_ids(&*model.config, &ids, images).map_err(|e| e.within(candidate.label()))?;
+    after_video(&mut prompt, candidate);
     ensure!(
         prompt.ids.len() == ids.len(),
         at(&Stage::once(Site::Ids).name()),

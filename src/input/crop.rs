@@ -1,6 +1,6 @@
 //! CLIP's way to read an image: the shortest side is resized, and the square in the middle is one tile.
 //!
-//! Source: transformers 5.17 `CLIPImageProcessor` (`get_resize_output_image_size`, `center_crop`). Spec: E4.24
+//! Source: transformers 5.17 `CLIPImageProcessor` (`get_resize_output_image_size`, `center_crop`). Spec: E4.28
 
 use super::packing::{PackedRow, Packing};
 use super::pixels::{Pixels, normalised};
@@ -8,7 +8,7 @@ use crate::error::{Result, ensure};
 use crate::kernel::resample::resize;
 use ndarray::{Array3, Array4, ArrayView3, s};
 
-/// The settings that determine the square. Spec: T4.12, E4.24
+/// The settings that determine the square. Spec: T4.12, E4.28
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Crop {
     /// The length to which the shortest side is resized; `None`: the whole image is squeezed into the square.
@@ -30,7 +30,7 @@ impl Crop {
     /// The size (height, width) to which an image is resized; its own size if `resized` is false.
     ///
     /// # Errors
-    /// An empty image; an image so stretched that its resized form is too large. Spec: E4.24
+    /// An empty image; an image so stretched that its resized form is too large. Spec: E4.28
     pub fn size(&self, resized: bool, (h, w): (usize, usize)) -> Result<(usize, usize)> {
         ensure!(h > 0 && w > 0, "image", "at least one pixel", format!("{h} × {w} pixels"));
         let Some(edge) = self.edge.filter(|_| resized) else {
@@ -50,7 +50,7 @@ impl Crop {
     /// The tile of `rgb` [h, w, 3]: [1, 3, S, S].
     ///
     /// # Errors
-    /// As [`size`](Self::size); an image that is not cut and is no square of S pixels. Spec: E4.24
+    /// As [`size`](Self::size); an image that is not cut and is no square of S pixels. Spec: E4.28
     pub(crate) fn tile(&self, pixels: &Pixels, rgb: ArrayView3<'_, u8>) -> Result<Array4<f32>> {
         let (h, w, _) = rgb.dim();
         let (size, side) = (self.size(pixels.resize, (h, w))?, self.side);
@@ -68,7 +68,7 @@ impl Crop {
     /// The rows of an image of `size` = (height, width), row by row; the class token's row, which saw all, comes first.
     ///
     /// # Errors
-    /// As [`size`](Self::size). Spec: E4.24
+    /// As [`size`](Self::size). Spec: E4.28
     pub fn packing(&self, resized: bool, size: (usize, usize)) -> Result<Packing> {
         let read = self.size(resized, size)?;
         let (along, base) = (self.side / self.patch, usize::from(self.class));

@@ -33,6 +33,17 @@ pub struct Pixels {
 }
 
 impl Pixels {
+    /// Bicubic as Pillow resizes, ImageNet's mean and deviation: the settings of a family whose code names none. Spec: T4.8
+    pub const IMAGENET: Pixels = Pixels {
+        resize: true,
+        filter: Filter::Bicubic,
+        resampler: Resampler::Pillow,
+        rescale: Some(1.0 / 255.0),
+        mean: [0.485, 0.456, 0.406],
+        std: [0.229, 0.224, 0.225],
+        normalize: true,
+        exact: true,
+    };
     /// The default settings of transformers' processors of this kind: bicubic, CLIP's mean and deviation. Spec: T4.4
     pub const CLIP: Pixels = Pixels {
         resize: true,

@@ -4,7 +4,7 @@
 //! `dynamic_preprocess`; transformers 5.17 `get_optimal_tiled_canvas`. Spec: E4.15, E4.16
 
 use super::packing::{PackedRow, Packing};
-use crate::error::{Result, ensure};
+use crate::error::{Error, Result, ensure};
 
 /// The settings that determine tiles and rows. Spec: T4.8
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,31 @@ pub struct Tiling {
 const MAX_CANVAS: usize = 1 << 28;
 
 impl Tiling {
+    /// The largest number of tiles of an image, for one call.
+    ///
+    /// # Errors
+    /// Images are not cut; a number that is too small, or larger than `limit`.
+    pub fn limit(&mut self, most: usize, limit: usize) -> Result<()> {
+        let Some((few, _)) = self.tiles else {
+            let remedy = "set dynamic_image_size in config.json";
+            return Err(Error::new("max_tiles", "a checkpoint that cuts images into tiles", most).remedy(remedy));
+        };
+        ensure!((few..=limit).contains(&most), "max_tiles", format!("a number from {few} to {limit}"), most);
+        self.tiles = Some((few, most));
+        Ok(())
+    }
+
+    /// The rule in a line, for `inspect`.
+    pub fn line(&self) -> String {
+        let Tiling { tile, along, tiles, thumbnail, .. } = self;
+        let cut = match tiles {
+            Some((few, most)) => format!("{few} to {most} tiles of {tile} px, in the grid whose shape is closest"),
+            None => format!("one tile of {tile} px"),
+        };
+        let whole = if *thumbnail && tiles.is_some() { "; several tiles: one more of the whole image" } else { "" };
+        format!("{cut}{whole}; a tile becomes {along} × {along} tokens")
+    }
+
     /// The grid of an image of `size` = (height, width): (tiles high, tiles wide).
     ///
     /// # Errors

@@ -10,7 +10,7 @@ fn cases() -> Vec<Case> {
     toys("llava_clip", 9)
 }
 
-/// E4.24, E4.25: ids, roles, positions, sizes and pixels are equal.
+/// E4.28, E4.29: ids, roles, positions, sizes and pixels are equal.
 #[test]
 fn toys_read_what_transformers_reads() {
     let one = |c: &Case| c.golden.get("input.pixels").is_none() || c.prompt.images.len() == 1;

@@ -131,8 +131,8 @@ fn d10_7_a_candidate_of_a_few_stages_is_replayed() {
     assert_eq!(v, ["input.positions", "decoder.01.query", "decoder.01.key", "decoder.01.value"]);
     let v = judged(some(&with(&["input.ids", "input.grid"])).unwrap());
     assert_eq!(v, ["decoder.01.query", "decoder.01.key", "decoder.01.value"]);
-    let e = some(&with(&["input.ids"])).unwrap_err().to_string();
-    assert!(e.contains("input.positions") && e.contains("input.grid"), "{e}");
+    // Without positions or grids nobody knows how rows are turned; values are not turned.
+    assert_eq!(judged(some(&with(&["input.ids"])).unwrap()), ["decoder.01.value"]);
     let v = judged(some(&["input.ids", "input.grid", "vision.00.out", "vision.01.out", "projector.out"]).unwrap());
     assert_eq!(v, ["vision.01.out", "projector.out"], "vision.features is the last layer's");
 }

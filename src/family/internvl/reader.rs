@@ -6,12 +6,11 @@
 //! transformers 5.17 `GotOcr2ImageProcessor`, `InternVLProcessor`. Spec: T4.8, E4.15–E4.17
 
 use super::config::{CONTEXT, InternVlConfig, MOST_TILES};
-use crate::error::{Error, Result, ensure};
+use crate::error::Result;
 use crate::family::reader::{Cut, Reader};
 use crate::files::Files;
 use crate::input::mrope::AfterVideo;
 use crate::input::{Image, Limits, Orientation, Packing, Pixels, Section, Settings, Tiling, sections};
-use crate::kernel::resample::{Filter, Resampler};
 use serde_json::Value;
 
 /// Reads images as a checkpoint's processor does.
@@ -25,18 +24,6 @@ pub struct InternVlReader {
     marks: [String; 3],
 }
 
-/// The settings of InternVL2's own code. Spec: T4.8
-const OWN: Pixels = Pixels {
-    resize: true,
-    filter: Filter::Bicubic,
-    resampler: Resampler::Pillow,
-    rescale: Some(1.0 / 255.0),
-    mean: [0.485, 0.456, 0.406],
-    std: [0.229, 0.224, 0.225],
-    normalize: true,
-    exact: true,
-};
-
 impl InternVlReader {
     /// The reader of a checkpoint.
     ///
@@ -47,7 +34,7 @@ impl InternVlReader {
         let tiling = config.tiling();
         if config.template.is_some() {
             let settings = Settings {
-                pixels: OWN,
+                pixels: Pixels::IMAGENET,
                 convert_rgb: true,
                 image_token: CONTEXT.into(),
                 // The own code opens pictures with Pillow alone.
@@ -96,24 +83,13 @@ impl Reader for InternVlReader {
     fn limit(&mut self, limits: Limits) -> Result<()> {
         limits.only(&["max_tiles"], "InternVL")?;
         let Some(most) = limits.max_tiles else { return Ok(()) };
-        let Some((few, _)) = self.tiling.tiles else {
-            let remedy = "set dynamic_image_size in config.json";
-            return Err(Error::new("max_tiles", "a checkpoint that cuts images into tiles", most).remedy(remedy));
-        };
-        ensure!((few..=MOST_TILES).contains(&most), "max_tiles", format!("a number from {few} to {MOST_TILES}"), most);
-        self.tiling.tiles = Some((few, most));
+        self.tiling.limit(most, MOST_TILES)?;
         self.settings.limits = limits;
         Ok(())
     }
 
     fn line(&self) -> String {
-        let Tiling { tile, along, tiles, thumbnail, .. } = &self.tiling;
-        let cut = match tiles {
-            Some((few, most)) => format!("{few} to {most} tiles of {tile} px, in the grid whose shape is closest"),
-            None => format!("one tile of {tile} px"),
-        };
-        let whole = if *thumbnail && tiles.is_some() { "; several tiles: one more of the whole image" } else { "" };
-        format!("{cut}{whole}; a tile becomes {along} × {along} tokens")
+        self.tiling.line()
     }
 
     fn packing(&self, size: (usize, usize), _: usize) -> Result<Packing> {

@@ -2,7 +2,7 @@
 //! image into anyres tiles and shrinks none.
 //!
 //! Geometry: [`Crop`], [`Anyres`]. Source: transformers 5.17 `CLIPImageProcessor`, `LlavaProcessor`,
-//! `LlavaNextImageProcessor`, `LlavaNextProcessor`. Spec: T4.12, E4.24, E4.25
+//! `LlavaNextImageProcessor`, `LlavaNextProcessor`. Spec: T4.12, E4.28, E4.29
 
 use super::config::{LlavaConfig, default_pinpoints};
 use crate::error::{Result, ensure};

@@ -4,11 +4,12 @@ use crate::error::{Error, Result, ensure};
 use crate::golden::Bundle;
 use crate::num::{Grid, Real};
 use crate::pass::{Pass, Precision};
+use crate::stage::Site;
 
 /// A kernel with its inputs.
 pub(super) trait Kernel {
     /// A stage with the same kind of layout: heads in front, or rows alone.
-    const LIKE: &'static str;
+    const LIKE: Site;
     /// The shape of the output as it is computed and judged: [heads, rows, width], or [rows, width].
     fn judged(&self) -> Vec<usize>;
     /// The output, row-major in that shape, as a pass computes it.

@@ -5,6 +5,7 @@ use crate::error::{Result, ensure};
 use crate::kernel::{tf32, truncated, weights};
 use crate::num::{Grid, Real};
 use crate::pass::{Pass, Way};
+use crate::stage::Site;
 use rayon::prelude::*;
 
 /// The inputs. Leading axes are joined: a batch of B sequences is B·H query heads over B·G KV heads.
@@ -94,7 +95,7 @@ impl Attention {
 }
 
 impl Kernel for Attention {
-    const LIKE: &'static str = "decoder.00.query";
+    const LIKE: Site = Site::Query;
 
     fn judged(&self) -> Vec<usize> {
         vec![self.heads, self.n, self.d_v]

@@ -23,6 +23,7 @@ use super::{Bundle, arc, precision};
 use crate::error::{Error, Result};
 use crate::num::{Grid, Real};
 use crate::pass::{Pass, Precision};
+use crate::stage::Stage;
 use arrays::{Arrays, Kernel};
 
 /// The kernels that [`kernel`] judges.
@@ -70,7 +71,8 @@ struct Judged {
 fn judge<K: Kernel>(kernel: &K, arrays: &Arrays<'_>, precision: Precision) -> Result<Judged> {
     let got = kernel.output(arrays)?;
     let shape = kernel.judged();
-    let layout = Layout::of(K::LIKE, &shape);
+    let like = Stage::layer(K::LIKE, 0).name();
+    let layout = Layout::of(&like, &shape);
     let truth: Vec<f64> = kernel.run(&Pass::new(Grid::Native));
     let slack = kernel.slack();
     let near = |to: &[f64]| {
@@ -97,7 +99,7 @@ fn judge<K: Kernel>(kernel: &K, arrays: &Arrays<'_>, precision: Precision) -> Re
         return Err(Error::new(arrays.at("out"), "at least one number", "none"));
     }
     let numbers = Numbers {
-        name: K::LIKE,
+        name: &like,
         shape: &shape,
         truth: &near(&got),
         got: &got,

@@ -5,10 +5,8 @@ use crate::error::{Error, Result, ensure};
 use crate::kernel::{Frequencies, MatrixView, weights};
 use crate::num::Real;
 use crate::pass::{Pass, Stored};
+use crate::stage::Site;
 use ndarray::Array2;
-
-/// A stage of rows without heads.
-const ROWS: &str = "decoder.norm";
 
 /// Rows of a container.
 fn matrix<T: Real>(x: &[f64], rows: usize, width: usize) -> Array2<T> {
@@ -38,7 +36,7 @@ impl Norm {
 }
 
 impl Kernel for Norm {
-    const LIKE: &'static str = ROWS;
+    const LIKE: Site = Site::Norm;
     fn judged(&self) -> Vec<usize> {
         vec![self.rows, self.width]
     }
@@ -76,7 +74,7 @@ impl Linear {
 }
 
 impl Kernel for Linear {
-    const LIKE: &'static str = ROWS;
+    const LIKE: Site = Site::Norm;
     fn judged(&self) -> Vec<usize> {
         vec![self.rows, self.outputs]
     }
@@ -106,7 +104,7 @@ impl Softmax {
 }
 
 impl Kernel for Softmax {
-    const LIKE: &'static str = ROWS;
+    const LIKE: Site = Site::Norm;
     fn judged(&self) -> Vec<usize> {
         vec![self.rows, self.width]
     }
@@ -167,7 +165,7 @@ impl Rotary {
 }
 
 impl Kernel for Rotary {
-    const LIKE: &'static str = ROWS;
+    const LIKE: Site = Site::Norm;
     fn judged(&self) -> Vec<usize> {
         vec![self.rows, self.width]
     }

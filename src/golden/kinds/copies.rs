@@ -80,6 +80,10 @@ fn entries(case: &Case<'_>, at: Stage, name: &str, rows: &Rows) -> StageVerdict 
     }
     let (heads, n, d) = (whole.shape()[0], whole.shape()[1], whole.shape()[2]);
     let due = rows.first().map_or(0, Vec::len);
+    if got.shape()[2] == d && got.shape()[1] < due && case.policy.is_none() {
+        let words = "the metadata policy and retain are missing, so nobody can say which entries have to stay";
+        return plain(Outcome::NotJudged, words.into());
+    }
     if got.shape()[1] != due || got.shape()[2] != d {
         return plain(Outcome::Fail, format!("shape {:?}, expected {:?}", got.shape(), [heads, due, d]));
     }

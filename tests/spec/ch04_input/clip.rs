@@ -5,7 +5,7 @@ use aircache::files::Files;
 use aircache::input::Crop;
 
 #[test]
-fn e4_24_worked_example() {
+fn e4_28_worked_example() {
     let crop = Crop { edge: Some(2), cut: true, side: 2, patch: 1, class: false };
     assert_eq!(crop.size(true, (6, 4)).unwrap(), (3, 2));
     let rows = crop.packing(true, (6, 4)).unwrap();
@@ -36,7 +36,7 @@ fn files(model: &str, images: &str, processor: &str) -> Files {
 
 /// The number of images changes nothing.
 #[test]
-fn e4_25_worked_example() {
+fn e4_29_worked_example() {
     let family = family::load(&files("llava_next", "{}", "{}")).unwrap();
     for of in [1, 2] {
         let rows = family.packing(&Outline { size: (4, 4), grid: None, of, frames: None }).unwrap();
