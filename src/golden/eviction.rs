@@ -74,7 +74,7 @@ impl Case<'_> {
         let rows = if policy.heads == Heads::Kv { &rows[..] } else { &rows[..1] };
         let of = |rows: &Vec<usize>| {
             let set: Vec<usize> = rows.iter().filter_map(|row| scorer.candidates().binary_search(row).ok()).collect();
-            (scorer.rows_kept(&[set.clone()], 1)[0] == *rows).then_some(set)
+            (scorer.rows_kept(std::slice::from_ref(&set), 1)[0] == *rows).then_some(set)
         };
         let found = rows.iter().map(of).collect::<Option<Vec<_>>>()?;
         (found.len() == sets).then_some(found)

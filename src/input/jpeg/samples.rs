@@ -145,6 +145,7 @@ fn rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
 }
 
 /// The image in RGB: [h, w, 3].
+#[allow(clippy::needless_range_loop)] // a pixel is read off several lines by one index
 pub(super) fn coloured(planes: &[Plane], colour: Colour, (height, width): (usize, usize)) -> Vec<u8> {
     let mut out = Vec::with_capacity(3 * height * width);
     let mut lines = vec![Vec::new(); planes.len()];
@@ -153,7 +154,7 @@ pub(super) fn coloured(planes: &[Plane], colour: Colour, (height, width): (usize
             plane.line(y, line);
         }
         for x in 0..width {
-            let at = |i: usize| lines[i][x];
+            let at = |i: usize| -> u8 { lines[i][x] };
             out.extend(match colour {
                 Colour::Grey => [at(0); 3],
                 Colour::Ycc => rgb(at(0), at(1), at(2)),

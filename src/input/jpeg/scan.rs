@@ -9,11 +9,14 @@ use std::sync::Arc;
 /// The most components of a scan, and the most blocks of an interleaved unit. Source: T.81 B.2.3
 const MAX_UNIT: usize = 10;
 
+/// A Huffman table, if the file gave one.
+type Table = Option<Arc<Huffman>>;
+
 /// A scan: its components, and the coefficients and bits that it gives.
 pub(super) struct Scan<'a> {
     frame: &'a mut Frame,
     /// Index in the frame, and tables.
-    parts: Vec<(usize, Option<Arc<Huffman>>, Option<Arc<Huffman>>)>,
+    parts: Vec<(usize, Table, Table)>,
     /// First and last coefficient, in the order of the scan.
     band: (usize, usize),
     /// Whether the scan gives further bits of coefficients that earlier scans gave.
