@@ -47,6 +47,7 @@ fn bytes(image: &Array3<u8>) -> Vec<u8> {
 
 #[cfg(feature = "input")]
 mod clip;
+#[cfg(feature = "input")]
 mod conversion;
 #[cfg(feature = "input")]
 mod folders;
