@@ -193,7 +193,7 @@ const BROKEN: &[Broken] = &[
     ),
     ("no config", |m| std::fs::remove_file(m.join("config.json")).unwrap(), &["config.json", "no such file"]),
     ("a config that is no JSON", |m| std::fs::write(m.join("config.json"), "{").unwrap(), &["config.json", "JSON"]),
-    ("an unknown family", |m| config(m, "", "model_type", json!("llava_next")), &["model_type", "llava_next"]),
+    ("an unknown family", |m| config(m, "", "model_type", json!("mllama")), &["model_type", "mllama"]),
     (
         "heads that do not divide",
         |m| config(m, "text_config", "num_attention_heads", json!(3)),

@@ -140,7 +140,7 @@ pub(super) fn cases() -> Vec<Case> {
         template("a slice of step 0", NAME, "{{ 'abc'[::0] }}"),
         template(
             "slices at the ends of i64",
-            &["placeholders"],
+            &["a template that writes the question"],
             "{{ 'abc'[-9223372036854775808:9223372036854775807:-9223372036854775808] }}",
         ),
         template("splits into 10¹⁰", NAME, "{{ 'a b'.split(' ', 18446744073709551615) }}{{ 'a'.split('', 1) }}"),

@@ -153,7 +153,7 @@ pub(super) fn importances(case: &Case<'_>, l: usize) -> Result<(Array2<f64>, Arr
 fn hidden_by_a_store(case: &Case<'_>, own: &Array2<f64>) -> Array2<f64> {
     let shown = shown(case.precision, own.as_slice().unwrap_or_default());
     let (u, tiny) = (roundoff(shown), if shown == Precision::F16 { (-25f64).exp2() } else { 0.0 });
-    own.mapv(|v| (u * v.abs()).max(tiny))
+    own.mapv(|v| (2.0 * u * v.abs()).max(tiny)) // half a step of the type at its largest
 }
 
 /// The relative error of a statistic over n importances: a few stores and four sums of n numbers in f32. Spec: E10.8
