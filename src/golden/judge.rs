@@ -161,10 +161,24 @@ impl Case<'_> {
         if let Some(why) = self.undecided.as_ref().filter(|_| part == "policy") {
             return StageVerdict::plain(name, Outcome::NotJudged, why);
         }
+        if at.is_step() && self.lost() {
+            let words = "the cache was evicted, and neither the policy nor all of its entries are in the bundle";
+            return StageVerdict::plain(name, Outcome::NotJudged, words);
+        }
         match self.decision(at, name) {
             Some(verdict) => verdict,
             None => self.numbers(name),
         }
+    }
+
+    /// Whether steps read a cache that nobody knows: the candidate names no policy, its cache has fewer entries than the
+    /// prompt has rows, and not all keys and values of it are recorded.
+    fn lost(&self) -> bool {
+        let (Some(rows), Some(layers)) = (self.rows(), self.layers()) else { return false };
+        let sites = [Site::CacheKey, Site::CacheValue];
+        let all = || (0..layers).flat_map(|l| sites.map(|site| self.candidate.get(&Stage::layer(site, l).name())));
+        let fewer = all().flatten().any(|cache| cache.shape.get(1).is_some_and(|&len| len < rows));
+        self.policy.is_none() && fewer && !all().all(|cache| cache.is_some())
     }
 
     /// The verdict on a stage that is a decision or follows from a decision; none for plain numbers.

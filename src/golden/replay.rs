@@ -99,13 +99,7 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
     let given = Given(candidate);
 
     let evicts = |name: &str| Stage::parse(name).is_some_and(|at| at.row().part == "policy");
-    // A cache of fewer entries than the prompt has rows was evicted; steps read entries that are not known.
-    let has = |site: Site, l: usize| candidate.get(&Stage::layer(site, l).name());
-    let [keys, values] = [Site::CacheKey, Site::CacheValue].map(|site| (0..config.layers).map(move |l| (site, l)));
-    let fewer = |(site, l)| has(site, l).is_some_and(|t| t.shape.get(1).is_some_and(|&len| len < read.ids.len()));
-    let whole = || keys.clone().chain(values.clone()).all(|(site, l)| has(site, l).is_some());
-    let evicted = keys.clone().chain(values.clone()).any(fewer) && !whole();
-    let unnamed = policy.is_none() && (evicted || candidate.names().any(evicts));
+    let unnamed = policy.is_none() && candidate.names().any(evicts);
     let unnamed =
         unnamed.then(|| "the metadata policy and retain are missing, so the expected value is unknown".into());
 
