@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 mdbook build docs
 mdbook build spec
-for folder in src tests fuzz examples; do ln -sfn "../../$folder" "target/book/$folder"; done
+for folder in src tests fuzz examples python; do ln -sfn "../../$folder" "target/book/$folder"; done
 cp README.md target/book/README.html # as text: mdBook leads links to Markdown to pages
 
 dead=0
