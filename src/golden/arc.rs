@@ -25,13 +25,16 @@ fn name(stage: Stage) -> Option<String> {
 pub(super) fn put(model: &Model, prompt: &Prepared, steps: usize, out: &mut BundleWriter) -> Result<()> {
     let (n, decoder) = (prompt.ids.len(), &model.decoder);
     let length = prompt.positions.next_of(0..n);
+    let mut write = |name: Option<String>, shape: &[usize], slack: ndarray::Array2<f64>| {
+        let flat: Vec<f32> = slack.iter().map(|&v| v as f32).collect();
+        name.map_or(Ok(()), |name| out.put_f32(&name, shape, &flat))
+    };
     let slack = decoder.angle_slack(n, &prompt.positions, length);
-    let flat = |slack: ndarray::Array2<f64>| slack.iter().map(|&v| v as f32).collect::<Vec<f32>>();
-    out.put_f32("noise.angles", slack.clone().shape(), &flat(slack))?;
+    write(name(Stage::layer(Site::Query, 0)), &[n, slack.ncols()], slack)?;
     for t in 0..steps {
         let at = length + t as i64;
         let slack = decoder.angle_slack(1, &Positions::Linear(vec![at]), at + 1);
-        out.put_f32(&format!("noise.step.{t:04}.angles"), &[slack.ncols()], &flat(slack))?;
+        write(name(Stage::of_step(Site::StepQuery, t, 0)), &[slack.ncols()], slack)?;
     }
     Ok(())
 }

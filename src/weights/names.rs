@@ -19,3 +19,22 @@ pub fn renamed(parts: &[(&str, &[&str])], within: &[(&str, &str)], ours: &str) -
     let rest = part.map_or(rest.to_string(), |(own, their)| rest.replacen(own, their, 1));
     theirs.iter().map(|their| format!("{their}{rest}")).collect()
 }
+
+/// The names of a tensor in transformers' modules of a tower, a projector and a language model, in order of preference:
+/// those of every version, with and without `vision_model.`.
+pub fn modules(ours: &str) -> Vec<String> {
+    const PREFIXES: &[(&str, &[&str])] = &[
+        (
+            "decoder.",
+            &["language_model.model.", "model.language_model.", "language_model.", "model.language_model.model."],
+        ),
+        ("head.", &["language_model.lm_head.", "lm_head.", "model.language_model.lm_head."]),
+        (
+            "vision.",
+            &["vision_tower.vision_model.", "model.vision_tower.vision_model.", "vision_tower.", "model.vision_tower."],
+        ),
+        ("projector.", &["multi_modal_projector.", "model.multi_modal_projector."]),
+        ("newline", &["image_newline", "model.image_newline"]),
+    ];
+    renamed(PREFIXES, &[], ours)
+}

@@ -3,7 +3,7 @@
 //! transformers 5 dropped `vision_model.` from the tower's names. This library reads all of these names. Source:
 //! transformers 5.17, `conversion_mapping.py` (`llava_next`), and the names in checkpoints on the hub.
 
-use crate::weights::names::renamed;
+use crate::weights::names::modules;
 
 /// The names that LLaVA-OneVision checkpoints may use for `ours`, in order of preference.
 ///
@@ -15,18 +15,5 @@ use crate::weights::names::renamed;
 /// assert_eq!(names[..2], ["language_model.model.norm.weight", "model.language_model.norm.weight"]);
 /// ```
 pub fn names(ours: &str) -> Vec<String> {
-    const PREFIXES: &[(&str, &[&str])] = &[
-        (
-            "decoder.",
-            &["language_model.model.", "model.language_model.", "language_model.", "model.language_model.model."],
-        ),
-        ("head.", &["language_model.lm_head.", "lm_head.", "model.language_model.lm_head."]),
-        (
-            "vision.",
-            &["vision_tower.vision_model.", "model.vision_tower.vision_model.", "vision_tower.", "model.vision_tower."],
-        ),
-        ("projector.", &["multi_modal_projector.", "model.multi_modal_projector."]),
-        ("newline", &["image_newline", "model.image_newline"]),
-    ];
-    renamed(PREFIXES, &[], ours)
+    modules(ours)
 }
