@@ -53,14 +53,20 @@ pub(super) struct Fit {
     along: f64,
     /// What is left of each group of rows after the fit; larger by a factor if more is left of the cells.
     rest: Vec<f64>,
+    /// How many draws of one size would scatter as much.
+    draws: f64,
 }
 
 impl Fit {
     /// None if there are too few groups. Each argument has the products with the errors and with the direction.
     fn new(rows: [Vec<f64>; 2], cells: [Vec<f64>; 2]) -> Option<Fit> {
-        let few = |size: &[f64]| size.iter().sum::<f64>().powi(2) < GROUPS * size.iter().map(|n| n * n).sum::<f64>();
+        let draws = |size: &[f64]| size.iter().sum::<f64>().powi(2) / size.iter().map(|n| n * n).sum::<f64>();
         let (along, size) = (rows[0].iter().sum::<f64>(), rows[1].iter().sum::<f64>());
-        if size <= 0.0 || few(&rows[1]) || few(&cells[1]) {
+        if size <= 0.0 {
+            return None;
+        }
+        let draws = draws(&rows[1]).min(draws(&cells[1]));
+        if draws < GROUPS {
             return None;
         }
         let a = along / size;
@@ -70,13 +76,25 @@ impl Fit {
         if factor > APART && factor.is_finite() {
             rest.iter_mut().for_each(|r| *r *= factor);
         }
-        Some(Fit { a, size, along, rest })
+        Some(Fit { a, size, along, rest, draws })
     }
 
     /// The standard error of a: by groups of rows, or by cells if that is clearly larger.
-    pub fn ruler(&self) -> f64 {
+    fn error(&self) -> f64 {
         norm(&self.rest) / self.size
     }
+
+    /// The coefficient over the number of normal deviates that is as unlikely as the coefficient.
+    pub fn ruler(&self) -> f64 {
+        self.a.abs() / deviates((self.a / self.error()).powi(2), 1, self.draws)
+    }
+}
+
+/// The square root of the χ² that is as unlikely as T² of k directions. The scatter of T² is estimated from this many
+/// draws, and few draws may underestimate it. Spec: E10.10
+fn deviates(t2: f64, k: usize, draws: f64) -> f64 {
+    let free = draws - 1.0;
+    ((free - k as f64 / 2.0).max(0.0) * (t2 / free).ln_1p()).sqrt()
 }
 
 fn norm(values: &[f64]) -> f64 {
@@ -132,7 +150,7 @@ impl<'a> Products<'a> {
     }
 }
 
-/// √ of Hotelling's T² of several fits: their common distance from zero, in standard errors.
+/// Hotelling's T² of several fits, their common distance from zero, as the square root of a χ² that is as unlikely.
 pub(super) fn together(fits: &[Fit]) -> f64 {
     let k = fits.len();
     let total: Vec<f64> = fits.iter().map(|f| f.along).collect();
@@ -157,7 +175,8 @@ pub(super) fn together(fits: &[Fit]) -> f64 {
         }
         y[i] = (total[i] - (0..i).map(|p| m[i][p] * y[p]).sum::<f64>()) / m[i][i];
     }
-    y.iter().map(|v| v * v).sum::<f64>().sqrt()
+    let draws = fits.iter().map(|fit| fit.draws).fold(f64::INFINITY, f64::min);
+    deviates(y.iter().map(|v| v * v).sum::<f64>(), k, draws)
 }
 
 /// The differences got − from.
@@ -177,8 +196,9 @@ mod tests {
         assert!(fit(s.to_vec(), n.to_vec()).is_none(), "four groups are too few to speak");
         // a = ΣS/ΣN = 8/4; s = √(1 + 1)/4. Sixteen groups of the same make s half as large.
         let fit = fit(s.repeat(4), n.repeat(4)).unwrap();
-        assert_eq!((fit.a, fit.ruler()), (2.0, 2f64.sqrt() / 8.0));
-        assert!((fit.a / fit.ruler() - 11.3).abs() < 0.05);
+        assert_eq!((fit.a, fit.error()), (2.0, 2f64.sqrt() / 8.0));
+        assert!((fit.a / fit.error() - 11.3).abs() < 0.05);
+        assert!((fit.a / fit.ruler() - 5.72).abs() < 0.01, "11.3 of 16 draws is as unlikely as 5.72 normal deviates");
         assert!((2.0 / (2f64.sqrt() / 4.0) - 5.7f64).abs() < 0.05);
     }
 

@@ -2,6 +2,7 @@
 
 use super::alike::Cells;
 use super::measure::{Errors, Layout, ROWS_FOR_COLUMNS};
+use super::rerun::ways;
 use crate::num::Grid;
 use crate::pass::Precision;
 use std::collections::BTreeMap;
@@ -14,7 +15,7 @@ pub(super) const GLOBAL: f64 = 2.0;
 pub(super) const WHOLE: f64 = 1.5;
 /// The allowed gain: how many rulers a whole stage may be too large or too small by. Spec: T10.3
 pub(super) const GAIN: f64 = 4.0;
-/// The allowed drift, in standard errors. Spec: T10.3
+/// The allowed drift, in normal deviates. Spec: T10.3
 pub(super) const DRIFT: f64 = 8.0;
 
 /// Unit roundoff of a type. Spec: T10.1
@@ -58,16 +59,20 @@ impl Rulers {
         // The truth's own size, in the same statistics and units.
         let size = Errors::of(layout, truth, &vec![0.0; truth.len()], Some(&noise.scale));
         let unit = noise.scale.iter().copied().fold(f64::INFINITY, f64::min);
+        let store = (0.5 * u).max(FACTOR_OF_ROW);
         let mut rows = noise.rows.clone();
         for (lead, rows) in rows.chunks_mut(layout.rows.max(1)).enumerate() {
             let sizes = &size.rows[lead * layout.rows..][..rows.len()];
             for k in 0..2 {
                 let usual = usual(rows, sizes, k);
-                let least = [0.5, 1.0][k] * u;
+                let least = ([0.5, 1.0][k] * u).max(FACTOR_OF_ROW);
                 for (row, s) in rows.iter_mut().zip(sizes) {
                     let usual = usual[&octave(s[0])];
-                    let hangs = layout.shared || usual.is_some_and(|usual| row[k] > usual);
+                    // Rows of other sizes are no measure; nor are single numbers that a row's error depends on.
+                    let alone = usual.is_none() && layout.columns();
+                    let hangs = layout.shared || alone || usual.is_some_and(|usual| row[k] > usual);
                     let few = if hangs { FEW_OF_ROW } else { FEW };
+                    let few = if usual.is_none() { few.max(few_numbers(layout.width, precision)) } else { few };
                     row[k] = (few * row[k]).max(usual.unwrap_or(0.0)).max(s[k] * least).max(tiny / unit);
                 }
             }
@@ -75,17 +80,18 @@ impl Rulers {
         let mut columns = noise.columns.clone();
         let per_head = columns.len() / layout.lead.max(1);
         for (columns, sizes) in columns.chunks_mut(per_head.max(1)).zip(size.columns.chunks(per_head.max(1))) {
-            let usual = quantile(columns.iter().zip(sizes).map(|(n, s)| n / s), 0.5).max(0.5 * u);
+            let usual = quantile(columns.iter().zip(sizes).map(|(n, s)| n / s), 0.5).max(store);
             columns.iter_mut().zip(sizes).for_each(|(n, s)| *n = (FEW * *n).max(s * usual).max(tiny));
         }
-        let few = if layout.columns() { 1.0 } else { FEW };
+        let few = |numbers: usize| if layout.columns() { 1.0 } else { FEW.max(few_numbers(numbers, precision)) };
+        let few_of_head = few(layout.rows * layout.width);
         let heads = noise
             .heads(layout)
             .iter()
             .zip(size.heads(layout))
-            .map(|(n, s)| (few * n).max(0.5 * u * s).max(tiny / unit))
+            .map(|(n, s)| (few_of_head * n).max(store * s).max(tiny / unit))
             .collect();
-        let whole = (few * noise.whole).max(0.5 * u * size.whole).max(tiny);
+        let whole = (few(truth.len()) * noise.whole).max(store * size.whole).max(tiny);
         // Along the truth, the errors of N independent rows sum to 1/√N of their size. Rows are similar, so at most 16
         // rows count as independent (E10.4).
         let by_chance = whole / size.whole.max(tiny) / 4.0;
@@ -134,6 +140,16 @@ const USUAL: f64 = 0.99;
 const FEW: f64 = 2.0;
 /// The same factor for one of the noisiest rows, and for weights, whose errors may depend on a single number. Spec: E10.3
 const FEW_OF_ROW: f64 = 4.0;
+
+/// A third of what the factor of one row may be off by: a norm's mean square, its root, the reciprocal and the product are
+/// rounded in f32 in every type, and all numbers of the row share the factor. Spec: E10.2
+const FACTOR_OF_ROW: f64 = 4.0 / 3.0 / 16_777_216.0;
+
+/// How many times as large as the largest of all ways' errors of d numbers a ruler has to be, so that the error of
+/// another way is three rulers off with a probability of 10⁻⁹ only. Spec: E10.3
+fn few_numbers(d: usize, precision: Precision) -> f64 {
+    10f64.powf(9.0 / (ways(precision).len() * d.max(1)) as f64) / LOCAL
+}
 
 /// The quantile of the finite values: this share of them does not exceed the result; 0 if no value is finite.
 fn quantile(values: impl Iterator<Item = f64>, share: f64) -> f64 {
