@@ -68,7 +68,8 @@ pub(super) fn ways(precision: Precision) -> Vec<Honest> {
     let in_order = Way { in_order: true, bias_apart: true, turn: Some(Turn::Chain), ..canonical };
     let of = |way, policy_grid| Honest { way, policy_grid, wide_vectors: false };
     if grid == Grid::Native {
-        return [canonical, fused, in_order].map(|way| of(way, grid)).into();
+        let backwards = Way { backwards: true, turn: Some(Turn::Exact), ..canonical };
+        return [canonical, fused, in_order, backwards].map(|way| of(way, grid)).into();
     }
     let once = Way { bias_fused: true, rotation: Rotation::Once, gate_once: true, epilogue: true, ..canonical };
     let engine = Way { fused: true, norm_once: true, turn: Some(Turn::Exact), ..once };

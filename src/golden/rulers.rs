@@ -72,7 +72,7 @@ impl Rulers {
                     let alone = usual.is_none() && layout.columns();
                     let hangs = layout.shared || alone || usual.is_some_and(|usual| row[k] > usual);
                     let few = if hangs { FEW_OF_ROW } else { FEW };
-                    let few = if usual.is_none() { few.max(few_numbers(layout.width, precision)) } else { few };
+                    let few = few.max(few_numbers(layout.width, precision));
                     row[k] = (few * row[k]).max(usual.unwrap_or(0.0)).max(s[k] * least).max(tiny / unit);
                 }
             }

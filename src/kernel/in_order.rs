@@ -1,5 +1,6 @@
-//! A linear layer and norms that add their terms one after the other. This order is honest, and as far from the canonical
-//! order as an order can be. Only the measurement of noise uses it ([`crate::pass::Way`]).
+//! A linear layer and norms that add their terms one after the other, from the first term or from the last. These orders
+//! are honest, and as far from the canonical order as an order can be. Only the measurement of noise uses them
+//! ([`crate::pass::Way`]).
 
 use super::matrix::MatrixView;
 use super::simd::vectorize;
@@ -7,13 +8,33 @@ use crate::num::{Grid, LANES, Real};
 use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
-/// y\[m, n\] = ((x\[m, 0\] · w\[n, 0\] + x\[m, 1\] · w\[n, 1\]) + …) + b\[n\], every step rounded once.
+/// Which term of a sum is added first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// The first term; a bias is added last.
+    First,
+    /// The last term, to the bias.
+    Last,
+}
+
+impl Start {
+    /// The sum of the terms, every step rounded once.
+    fn sum<T: Real>(self, terms: impl DoubleEndedIterator<Item = T>) -> T {
+        let add = |sum, v| sum + v;
+        match self {
+            Start::First => terms.fold(T::ZERO, add),
+            Start::Last => terms.rev().fold(T::ZERO, add),
+        }
+    }
+}
+
+/// y\[m, n\] = ((x\[m, 0\] · w\[n, 0\] + x\[m, 1\] · w\[n, 1\]) + …) + b\[n\], or the other way round, every step rounded once.
 ///
 /// x: [m, k], w: [n, k], b: \[n\] → y: [m, n]. Spec: D10.1
 ///
 /// # Panics
 /// The shapes disagree; only a bug of this library can cause that (C3.3a).
-pub fn linear_in_order<T: Real>(x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Option<&[f32]>) -> Array2<T> {
+pub fn linear_in_order<T: Real>(x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Option<&[f32]>, from: Start) -> Array2<T> {
     let (m, k, n) = (x.nrows(), x.ncols(), w.rows);
     assert_eq!(k, w.cols, "C3.3a: x has as many columns as w");
     let x = x.as_standard_layout();
@@ -27,19 +48,26 @@ pub fn linear_in_order<T: Real>(x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Opti
                 w.row_into(output, &mut row);
                 columns.iter_mut().zip(&row).for_each(|(c, &w)| c[lane] = w);
             }
+            let mut biases = [T::ZERO; LANES];
+            let of_block = b.map_or(&[][..], |b| &b[outputs]);
+            biases.iter_mut().zip(of_block).for_each(|(bias, &b)| *bias = T::of_f32(b));
             let mut y = Array2::from_elem((m, LANES), T::ZERO);
             for (x, mut y) in x.outer_iter().zip(y.outer_iter_mut()) {
                 let Some(x) = x.to_slice() else { unreachable!("C3.3a: x is row-major") };
                 let sums = vectorize(
                     #[inline(always)]
                     || {
-                        let mut sums = [T::ZERO; LANES];
-                        for (&x, w) in x.iter().zip(&columns) {
+                        let add = |mut sums: [T; LANES], (&x, w): (&T, &[T; LANES])| {
                             for j in 0..LANES {
                                 sums[j] = x.mul_add(w[j], sums[j]);
                             }
+                            sums
+                        };
+                        let terms = x.iter().zip(&columns);
+                        match from {
+                            Start::First => terms.fold([T::ZERO; LANES], add),
+                            Start::Last => terms.rev().fold(biases, add),
                         }
-                        sums
                     },
                 );
                 y.iter_mut().zip(sums).for_each(|(y, s)| *y = s);
@@ -49,15 +77,15 @@ pub fn linear_in_order<T: Real>(x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Opti
         .collect();
     Array2::from_shape_fn((m, n), |(i, o)| {
         let y = blocks[o / LANES][[i, o % LANES]];
-        b.map_or(y, |b| y + T::of_f32(b[o]))
+        b.filter(|_| from == Start::First).map_or(y, |b| y + T::of_f32(b[o]))
     })
 }
 
 /// As [`super::rms_norm`], with the squares added one after the other. Spec: E3.10, D10.1
-pub fn rms_norm_in_order<T: Real>(x: ArrayView2<'_, T>, w: &[f32], eps: f64, grid: Grid) -> Array2<T> {
+pub fn rms_norm_in_order<T: Real>(x: ArrayView2<'_, T>, w: &[f32], eps: f64, grid: Grid, from: Start) -> Array2<T> {
     let mut y = x.to_owned();
     for mut row in y.outer_iter_mut() {
-        let squares = row.iter().fold(T::ZERO, |sum, &v| sum + v * v);
+        let squares = from.sum(row.iter().map(|&v| v * v));
         let scale = T::ONE / (squares / T::of(row.len() as f64) + T::of(eps)).sqrt();
         row.iter_mut().zip(w).for_each(|(v, &w)| *v = grid.round(*v * scale) * T::of_f32(w));
     }
@@ -65,12 +93,12 @@ pub fn rms_norm_in_order<T: Real>(x: ArrayView2<'_, T>, w: &[f32], eps: f64, gri
 }
 
 /// As [`super::layer_norm`], with numbers and squares added one after the other. Spec: E3.11, D10.1
-pub fn layer_norm_in_order<T: Real>(x: ArrayView2<'_, T>, w: &[f32], b: &[f32], eps: f64) -> Array2<T> {
+pub fn layer_norm_in_order<T: Real>(x: ArrayView2<'_, T>, w: &[f32], b: &[f32], eps: f64, from: Start) -> Array2<T> {
     let mut y = x.to_owned();
     for mut row in y.outer_iter_mut() {
         let d = T::of(row.len() as f64);
-        let mean = row.iter().fold(T::ZERO, |sum, &v| sum + v) / d;
-        let squares = row.iter().fold(T::ZERO, |sum, &v| sum + (v - mean) * (v - mean));
+        let mean = from.sum(row.iter().copied()) / d;
+        let squares = from.sum(row.iter().map(|&v| (v - mean) * (v - mean)));
         let scale = T::ONE / (squares / d + T::of(eps)).sqrt();
         for (v, (&w, &b)) in row.iter_mut().zip(w.iter().zip(b)) {
             *v = (*v - mean) * scale * T::of_f32(w) + T::of_f32(b);

@@ -29,7 +29,7 @@ mod vector;
 pub use activation::{activate, store};
 pub use attention::{Stores, Visible, attention, attention_over, scale, tf32, truncated};
 pub use cached::{HeadView, HeadViews, key_at, push_key};
-pub use in_order::{layer_norm_in_order, linear_in_order, rms_norm_in_order};
+pub use in_order::{Start, layer_norm_in_order, linear_in_order, rms_norm_in_order};
 pub use linear::linear;
 pub use matrix::{Elements, MatrixView};
 pub use norm::{layer_norm, rms_norm};

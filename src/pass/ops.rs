@@ -4,8 +4,9 @@
 use super::{Aside, Branch, Pass, Rotation, Way};
 use crate::config::Activation;
 use crate::kernel::{
-    Angles, Frequencies, HeadView, HeadViews, MatrixView, Stores, Turn, Visible, activate, attention, attention_over,
-    layer_norm, layer_norm_in_order, linear, linear_in_order, recycle, rms_norm, rms_norm_in_order, store,
+    Angles, Frequencies, HeadView, HeadViews, MatrixView, Start, Stores, Turn, Visible, activate, attention,
+    attention_over, layer_norm, layer_norm_in_order, linear, linear_in_order, recycle, rms_norm, rms_norm_in_order,
+    store,
 };
 use crate::num::{Grid, Real};
 use ndarray::{Array, Array2, ArrayView, ArrayView2, Dimension, Ix1, Zip};
@@ -40,17 +41,20 @@ impl<T: Real> Pass<'_, T> {
     pub fn norm(&self, x: ArrayView2<'_, T>, weight: &[f32], bias: Option<&[f32]>, eps: f64) -> Array2<T> {
         let eps = self.epsilon(eps, x);
         let grid = if self.way.norm_once { Grid::Native } else { self.grid };
-        self.store(match (bias, self.way.in_order) {
-            (Some(bias), false) => layer_norm(x, weight, bias, eps),
-            (Some(bias), true) => layer_norm_in_order(x, weight, bias, eps),
-            (None, false) => rms_norm(x, weight, eps, grid),
-            (None, true) => rms_norm_in_order(x, weight, eps, grid),
+        self.store(match (bias, self.order()) {
+            (Some(bias), None) => layer_norm(x, weight, bias, eps),
+            (Some(bias), Some(from)) => layer_norm_in_order(x, weight, bias, eps, from),
+            (None, None) => rms_norm(x, weight, eps, grid),
+            (None, Some(from)) => rms_norm_in_order(x, weight, eps, grid, from),
         })
     }
 
     /// y = x · wᵀ + b, stored. x: [n, inputs], w: [outputs, inputs] → [n, outputs]. Spec: E3.3, R3.3, R10.2, R10.6
     pub fn linear(&self, x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Option<&[f32]>, stored: Stored) -> Array2<T> {
-        let product = |b| if self.way.in_order { linear_in_order(x, w, b) } else { linear(x, w, b) };
+        let product = |b| match self.order() {
+            Some(from) => linear_in_order(x, w, b, from),
+            None => linear(x, w, b),
+        };
         let twice = match stored {
             Stored::AsBranch if self.way.epilogue => return product(b),
             Stored::Once | Stored::AsBranch => self.way.bias_apart,
@@ -128,8 +132,8 @@ impl<T: Real> Pass<'_, T> {
 
     /// Attention as this pass computes it.
     pub fn attention(&self) -> Attention {
-        let Way { fused, in_order: split, scaled, .. } = self.way;
-        Attention(Stores { grid: self.grid, fused, split, scaled })
+        let Way { fused, in_order: split, backwards: chain, scaled, .. } = self.way;
+        Attention(Stores { grid: self.grid, fused, split, chain, scaled })
     }
 
     /// The residual stream x plus a branch y, stored. Spec: R5.2, R6.5, R10.12
@@ -142,6 +146,15 @@ impl<T: Real> Pass<'_, T> {
         match self.way.aside == Some(Aside::Branch(of)) {
             true => y.mapv_into(|v| v * T::of(1.0 + Aside::SHARE)),
             false => y,
+        }
+    }
+
+    /// Where a sum begins whose terms are added one by one; none in the canonical order.
+    fn order(&self) -> Option<Start> {
+        match self.way {
+            Way { backwards: true, .. } => Some(Start::Last),
+            Way { in_order: true, .. } => Some(Start::First),
+            _ => None,
         }
     }
 

@@ -10,6 +10,8 @@ pub struct Way {
     pub fused: bool,
     /// Linear layers add their products one by one, from the first input to the last: the longest chain there is.
     pub in_order: bool,
+    /// Linear layers and norms add their terms one by one, from the last to the first; attention adds entries one by one.
+    pub backwards: bool,
     /// A linear layer's product is stored before its bias is added, where the canonical way stores once (R10.6).
     pub bias_apart: bool,
     /// The patch embedding is stored once, after its bias, where the canonical way stores twice (R10.2).

@@ -211,12 +211,13 @@ mod soft_max {
     }
 
     /// The ways in which attention can store its intermediate results.
-    fn stores() -> [Stores; 6] {
-        let of = |grid, fused, split| Stores { grid, fused, split, scaled: false };
+    fn stores() -> [Stores; 7] {
+        let of = |grid, fused, split| Stores { grid, fused, split, ..Stores::default() };
         [
             of(Grid::Native, false, false),
             of(Grid::Native, true, false),
             of(Grid::Native, false, true),
+            Stores { chain: true, ..of(Grid::Native, false, false) },
             of(Grid::Bf16, false, false),
             of(Grid::Bf16, true, false),
             of(Grid::F16, false, false),

@@ -3,7 +3,7 @@
 use crate::common::lab::{self, Backend, Dump, Lab};
 use aircache::golden::{Bundle, BundleWriter, Outcome, Selection, Verdict, check, replay};
 use aircache::kernel::{HeadView, MatrixView};
-use aircache::kernel::{Stores, Turn, Visible, attention, linear, linear_in_order, push_key};
+use aircache::kernel::{Start, Stores, Turn, Visible, attention, linear, linear_in_order, push_key};
 use aircache::model::Rounded;
 use aircache::num::Grid;
 use aircache::pass::Precision;
@@ -496,8 +496,28 @@ fn d10_1_the_ways_differ_and_are_both_right() {
     let w: Vec<f32> = (0..20 * 70).map(|i| ((i * 53) % 23) as f32 / 9.0 - 1.2).collect();
     let b: Vec<f32> = (0..20).map(|i| i as f32).collect();
     let view = MatrixView::f32(&w, 20, 70);
-    let (a, c) = (linear(x.view(), view, Some(&b)), linear_in_order(x.view(), view, Some(&b)));
-    assert!(a.iter().zip(&c).all(|(a, c)| (a - c).abs() < 1e-12) && a != c);
+    let a = linear(x.view(), view, Some(&b));
+    let [c, d] = [Start::First, Start::Last].map(|from| linear_in_order(x.view(), view, Some(&b), from));
+    for (a, c) in [(&a, &c), (&a, &d), (&c, &d)] {
+        assert!(a.iter().zip(c).all(|(a, c)| (a - c).abs() < 1e-12) && a != c);
+    }
+}
+
+#[test]
+fn d10_1_a_chain_of_entries_is_off_by_what_equal_terms_add_up_to() {
+    // 4096 equal entries: every product is 0.1/4096, and a chain rounds each sum of a binade in the same direction.
+    let n = 4096;
+    let (keys, values) = (vec![0f32; n], vec![0.1f32; n]);
+    let head = HeadView { keys: &keys, values: &values };
+    let of = |chain| attention(&[1f32], 1, &[head], 1, Visible::All, Stores { chain, ..Stores::default() }, None)[0];
+    let expected = (0..n).fold(0f32, |sum, _| (1.0 / n as f32).mul_add(0.1, sum));
+    assert_eq!(of(true), expected);
+    assert!(
+        (of(true) - 0.1).abs() > 10.0 * (of(false) - 0.1).abs().max(f32::EPSILON / 16.0),
+        "{} {}",
+        of(true),
+        of(false)
+    );
 }
 
 #[test]

@@ -49,11 +49,26 @@ impl<T: Registers, S: CacheElement<T>> Kernel<T> for Rows<'_, T, S> {
         for (r, total) in totals.iter_mut().enumerate() {
             *total = self.stores.weights(&mut scores[r * stride..][..self.seen[r]], scale);
         }
+        if native && self.stores.chain {
+            for (r, out) in self.outs.into_iter().enumerate() {
+                one_by_one(&scores[r * stride..][..self.seen[r]], totals[r], self.head.values, out);
+            }
+            return;
+        }
         add_mix::<T, S, V>(scores, stride, &self.seen, self.head.values, &mut self.outs);
         for (r, out) in self.outs.iter_mut().enumerate() {
             let p = &mut scores[r * stride..][..self.seen[r]];
             self.stores.finish(p, totals[r], out, self.sums.as_deref_mut());
         }
+    }
+}
+
+/// The mix of a row with divided weights, one entry after the other. Only the measurement of noise uses it. Spec: D10.1
+fn one_by_one<T: Real, S: CacheElement<T>>(p: &[T], total: T, values: &[S], out: &mut [T]) {
+    out.fill(T::ZERO);
+    for (&p, v) in p.iter().zip(values.chunks(out.len())) {
+        let p = p / total;
+        out.iter_mut().zip(v).for_each(|(o, v)| *o = p.mul_add(v.widen(), *o));
     }
 }
 

@@ -12,6 +12,8 @@ pub struct Stores {
     pub fused: bool,
     /// In full width only: attention on a tensor core, with products of three TF32 products and truncated sums (R10.7).
     pub split: bool,
+    /// In full width only: weights are divided first, and their products with values are added one by one (D10.1).
+    pub chain: bool,
     /// Queries are multiplied with the scale, and both are stored in the type (R10.11).
     pub scaled: bool,
 }
