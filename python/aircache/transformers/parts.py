@@ -17,7 +17,6 @@ class Family:
     tower: tuple = ()  # the vision layers
     projector: tuple = ()
     pack: str = ""  # a method of `model.model` that packs projected rows; else the projector's rows are the visual rows
-    pooled: tuple = ()  # a module whose `pooler_output` has the visual rows, if the projector gives them in another order
     selects: bool = False  # whether `vision_feature_layer` says which layers are needed
 
 
@@ -30,34 +29,11 @@ FAMILIES = {
         pack="pack_image_features",
         selects=True,
     ),
-    "llava": Family(
-        layers=("model.language_model.layers",),
-        norm=("model.language_model.norm",),
-        tower=("model.vision_tower.encoder.layers", "model.vision_tower.vision_model.encoder.layers"),
-        projector=("model.multi_modal_projector",),
-        selects=True,
-    ),
-    "llava_next": Family(
-        layers=("model.language_model.layers",),
-        norm=("model.language_model.norm",),
-        tower=("model.vision_tower.encoder.layers", "model.vision_tower.vision_model.encoder.layers"),
-        projector=("model.multi_modal_projector",),
-        pack="pack_image_features",
-        selects=True,
-    ),
     "qwen2_vl": Family(
         layers=("model.language_model.layers",),
         norm=("model.language_model.norm",),
         tower=("model.visual.blocks",),
         projector=("model.visual.merger",),
-    ),
-    # The tower works window by window; behind the merger the rows are put in order again.
-    "qwen2_5_vl": Family(
-        layers=("model.language_model.layers",),
-        norm=("model.language_model.norm",),
-        tower=("model.visual.blocks",),
-        projector=("model.visual.merger",),
-        pooled=("model.visual",),
     ),
     "internvl": Family(
         layers=("model.language_model.layers",),

@@ -102,10 +102,6 @@ class Recorder:
             self.after(layer, lambda x, i=i: self.put(f"vision.{i:02}.out", x))
         projector = at.module(model, parts.projector)
         self.before(projector, lambda x, *args, **kwargs: self.put("vision.features", x))
-        if parts.pooled:
-            pooled = at.module(model, parts.pooled)
-            self.after(pooled, lambda out: self.put("projector.out", out.pooler_output))
-            return
         if not parts.pack:
             self.after(projector, lambda x: self.put("projector.out", x.flatten(0, -2)))
             return
@@ -212,8 +208,7 @@ class Recorder:
     def prompt(self):
         """The stages `input.*` that the processor gave."""
         stages = {"input.ids": self.ids, "input.roles": self.roles, "input.positions": torch.arange(len(self.ids))}
-        sizes = {"image_sizes": "input.sizes", "original_sizes": "input.sizes"}
-        for given, stage in (sizes | {"image_grid_thw": "input.grid", "video_grid_thw": "input.grid"}).items():
+        for given, stage in (("image_sizes", "input.sizes"), ("image_grid_thw", "input.grid"), ("video_grid_thw", "input.grid")):
             if self.inputs.get(given) is not None:
                 stages[stage] = self.inputs[given].long()
         for given in ("pixel_values", "pixel_values_videos"):

@@ -1,9 +1,7 @@
 """Prefill and greedy decoding by hand, so that every step is seen; AirCache may evict between them."""
 
-import contextlib
 import inspect
 import json
-import sys
 
 import torch
 import transformers
@@ -38,7 +36,9 @@ def generate(model, inputs, recorder, tokens, retain=None, chunk=None):
     """The generated token ids."""
     parts = recorder.parts
     text, head = at.module(model, parts.text), at.module(model, parts.head)
-    given = {k: v.to(model.device) for k, v in inputs.items() if k != "original_sizes"}
+    # `ask` adds the images' sizes for the bundle; not every model takes them.
+    takes = inspect.signature(model.forward).parameters
+    given = {k: v.to(model.device) for k, v in inputs.items() if k != "image_sizes" or k in takes}
     for pixels in ("pixel_values", "pixel_values_videos"):
         if given.get(pixels) is not None:
             given[pixels] = given[pixels].to(model.dtype)
@@ -56,27 +56,16 @@ def generate(model, inputs, recorder, tokens, retain=None, chunk=None):
         ids.append(int(logits.argmax()))
         if len(ids) == tokens or ids[-1] in stop:
             return ids
+        # Layers may hold different numbers of entries: no mask (one row sees all of them), and explicit positions.
         position = torch.full((1, 1), next_position(positions, len(ids) - 1, cache), device=model.device)
-        with unmasked(text):
-            step = text(
-                input_ids=torch.tensor([ids[-1:]], device=model.device),
-                position_ids=position if positions.dim() == 1 else position.expand(3, 1, 1),
-                use_cache=True,
-                **taking(text, cache),
-            )
+        step = text(
+            input_ids=torch.tensor([ids[-1:]], device=model.device),
+            position_ids=position if positions.dim() == 1 else position.expand(3, 1, 1),
+            attention_mask={"full_attention": None},
+            use_cache=True,
+            **taking(text, cache),
+        )
         logits = head(step.last_hidden_state)[0, -1]
-
-
-@contextlib.contextmanager
-def unmasked(text):
-    """A step's one row sees all entries, and layers may hold different numbers of them: no mask is made."""
-    code = sys.modules[type(text).__module__]
-    masks = {name: make for name, make in vars(code).items() if name.startswith("create_") and name.endswith("causal_mask")}
-    try:
-        vars(code).update(dict.fromkeys(masks, lambda *args, **kwargs: None))
-        yield
-    finally:
-        vars(code).update(masks)
 
 
 def taking(module, cache):
@@ -157,6 +146,6 @@ def ask(directory, images, prompt, system=None):
     rendered = processor.apply_chat_template(turns + [{"role": "user", "content": parts}], add_generation_prompt=True)
     opened = [Image.open(f) for f in images]
     inputs = processor(text=[rendered], return_tensors="pt", **({"images": [opened]} if images else {}))
-    if images and "image_sizes" not in inputs:  # for the bundle; the model is not given them
-        inputs["original_sizes"] = torch.tensor([[image.height, image.width] for image in opened])
+    if images and "image_sizes" not in inputs:
+        inputs["image_sizes"] = torch.tensor([[image.height, image.width] for image in opened])
     return inputs, rendered
