@@ -65,8 +65,9 @@ pub fn prefill_batch<T: Real>(
     for (prompt, policies) in prompts {
         let observer = observer(prompt, policies)?;
         let visual = model.encode(pass, prompt); // E5.1–E5.15
-        merged.push((model.merge(pass, prompt, visual)?, &prompt.positions)); // E6.1
-        sequences.push(Sequence { observer, roles: prompt.roles.clone(), ..Sequence::new(model.decoder.cache()) });
+        merged.push((model.merge(pass, prompt, visual.rows)?, &prompt.positions)); // E6.1
+        let (roles, deepstack) = (prompt.roles.clone(), visual.deepstack);
+        sequences.push(Sequence { observer, roles, deepstack, ..Sequence::new(model.decoder.cache()) });
     }
     model.decoder.prefill(pass, &merged, &mut sequences, at_once); // E6.2–E6.7
     Ok(sequences)

@@ -11,7 +11,7 @@ pytest.importorskip("transformers")
 from aircache.transformers import Recorder, ask, load, record  # noqa: E402
 
 GOLDENS = Path(__file__).parents[2] / "tests/golden"
-TOYS = {"llava_onevision": "llava/shrink-anyres-max-2", "qwen2_vl": "qwen2_vl/hub-bf16", "internvl": "internvl/qwen2-bf16"}
+TOYS = {"llava_onevision": "llava/shrink-anyres-max-2", "qwen2_vl": "qwen2_vl/hub-bf16", "internvl": "internvl/qwen2-bf16", "qwen2_5_vl": "qwen2_5_vl/hub-bf16", "qwen3_vl": "qwen3_vl/hub-bf16"}
 DEMO = Path(__file__).parents[2] / "src/demo"
 
 

@@ -139,8 +139,9 @@ impl Report {
             ))?;
             if let Some(sections) = &t.mrope {
                 let sections = sections.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+                let so = if t.interleaved { "interleaved sections" } else { "sections" };
                 out.line(&format!(
-                    "positions    M-RoPE: the {} frequencies of a head in sections of {sections}, for time, height and width in turn",
+                    "positions    M-RoPE: the {} frequencies of a head in {so} of {sections}, for time, height and width in turn",
                     t.head_dim / 2
                 ))?;
             }
@@ -225,7 +226,7 @@ impl Report {
             "decoder": text.map(|t| json!({
                 "layers": t.layers, "hidden": t.hidden, "heads": t.heads, "kv_heads": t.kv_heads, "head_dim": t.head_dim,
                 "intermediate": t.intermediate, "vocab": t.vocab, "max_positions": t.max_positions, "tied": t.tied,
-                "rope_theta": t.rope_theta, "mrope_section": t.mrope, "dynamic_ntk": t.ntk,
+                "rope_theta": t.rope_theta, "mrope_section": t.mrope, "mrope_interleaved": t.interleaved, "dynamic_ntk": t.ntk,
                 "qk_norm": t.qk_norm, "long_rope_after": t.long_rope.as_ref().map(|long| long.trained),
             })),
             "vision": config.map(|c| c.vision_json()),

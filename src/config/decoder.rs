@@ -54,6 +54,8 @@ pub struct DecoderConfig {
     /// M-RoPE: the number of frequencies in each section. The sections belong to time, height, width, time, … in this
     /// order; the numbers add up to d_h/2. Spec: E6.10
     pub mrope: Option<Vec<usize>>,
+    /// Whether the frequencies of the sections are interleaved: time, height, width, time, … one by one. Spec: E6.17
+    pub interleaved: bool,
 }
 
 impl DecoderConfig {
@@ -160,6 +162,7 @@ impl DecoderConfig {
             ntk: rope.ntk,
             long_rope: rope.long,
             mrope: rope.mrope,
+            interleaved: default.interleaved,
         })
     }
 }
@@ -171,10 +174,14 @@ impl DecoderConfig {
     }
 
     /// The index of the row's position that each frequency uses: [d_h/2]. The sections of M-RoPE use time (0), height
-    /// (1) and width (2), in turn. Without M-RoPE, a row has one position and all indices are 0. Spec: E6.10
+    /// (1) and width (2), in turn. Without M-RoPE, a row has one position and all indices are 0. Spec: E6.10, E6.17
     pub fn axes(&self) -> Vec<usize> {
         let whole = [self.head_dim / 2];
         let sections = self.mrope.as_deref().unwrap_or(&whole);
+        if self.interleaved {
+            let axis = |i: usize| if i < 3 * sections.get(i % 3).copied().unwrap_or(0) { i % 3 } else { 0 };
+            return (0..self.head_dim / 2).map(axis).collect();
+        }
         sections.iter().enumerate().flat_map(|(i, &section)| std::iter::repeat_n(i % 3, section)).collect()
     }
 }

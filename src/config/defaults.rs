@@ -42,8 +42,10 @@ pub(crate) struct Defaults {
     /// `None` means `hidden` / `heads`.
     pub head_dim: Option<usize>,
     pub windows: Windows,
-    /// Sections of M-RoPE, in the kind that has M-RoPE.
+    /// Sections of M-RoPE, in the kinds that have M-RoPE.
     pub mrope: Option<[usize; 3]>,
+    /// Whether the frequencies of the sections are interleaved.
+    pub interleaved: bool,
     /// Whether queries and keys have a norm for each head.
     pub qk_norm: bool,
     /// Whether the kind has long rope (`su`, `longrope`).
@@ -67,6 +69,7 @@ impl Defaults {
         head_dim: None,
         windows: Windows::InLayersFrom(28),
         mrope: None,
+        interleaved: false,
         qk_norm: false,
         long_rope: false,
         biases: Biases::Qkv,

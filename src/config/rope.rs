@@ -60,7 +60,8 @@ pub(super) fn rope(scope: &Scope<'_>, default: &Defaults, head_dim: usize, max_p
     let holder = if rope.get("rope_theta").is_some() { &rope } else { scope };
     let theta =
         holder.number("rope_theta", default.theta, |x| x > 0.0 && x <= 1e18, "a number above 0 and at most 1e18")?;
-    let mrope = default.mrope.map(|sections| mrope_section(&rope, &sections, head_dim)).transpose()?;
+    let mrope =
+        default.mrope.map(|sections| mrope_section(&rope, &sections, head_dim, default.interleaved)).transpose()?;
     let factor = || rope.number("factor", f64::NAN, |x| (1.0..=1e6).contains(&x), "a number from 1 to 1000000");
     let ntk = match found {
         "dynamic" => Some(factor()?).filter(|&f| f > 0.0),
@@ -97,9 +98,12 @@ fn long_rope(scope: &Scope<'_>, rope: &Scope<'_>, head_dim: usize, max_positions
     Ok(LongRope { short: factors("short_factor")?, long: factors("long_factor")?, trained, scale })
 }
 
-/// The number of frequencies in each section: a list with the sum d_h/2.
-fn mrope_section(rope: &Scope<'_>, default: &[usize], head_dim: usize) -> Result<Vec<usize>> {
+/// The number of frequencies in each section: a list with the sum d_h/2. Sections that are interleaved are three, and
+/// their sum is free: height and width take their frequencies, time takes all others (C6.17a).
+fn mrope_section(rope: &Scope<'_>, default: &[usize], head_dim: usize, interleaved: bool) -> Result<Vec<usize>> {
     const KEY: &str = "mrope_section";
+    let so = interleaved == rope.boolean("mrope_interleaved", interleaved)?;
+    ensure!(so, rope.at("mrope_interleaved"), interleaved, !interleaved);
     let sections = match rope.get(KEY) {
         None => default.to_vec(),
         Some(Value::Array(list)) if (1..=4096).contains(&list.len()) => {
@@ -108,6 +112,10 @@ fn mrope_section(rope: &Scope<'_>, default: &[usize], head_dim: usize) -> Result
         }
         Some(other) => return Err(Error::new(rope.at(KEY), "a list of 1 to 4096 whole numbers", kind(other))),
     };
+    if interleaved {
+        ensure!(sections.len() == 3, rope.at(KEY), "three numbers: time, height, width", sections.len());
+        return Ok(sections);
+    }
     let sum: usize = sections.iter().sum();
     let half = head_dim / 2;
     ensure!(sum == half, rope.at(KEY), format!("numbers that add up to half the head size, {half}"), sum);

@@ -7,6 +7,7 @@
 
 mod attend;
 mod block;
+mod deepstack;
 mod observe;
 mod prefill;
 mod rotary;
@@ -103,7 +104,7 @@ impl Decoder {
     /// Runs rows through all layers and appends the rows' keys and values to the caches of their sequences.
     ///
     /// x: [rows, d], the rows of all members concatenated; positions: one for each row of x. Returns the residual
-    /// stream after the last layer, [rows, d]. Spec: E6.2–E6.6
+    /// stream after the last layer, [rows, d]. Spec: E6.2–E6.6, E6.18
     pub fn forward<T: Real>(
         &self,
         pass: &mut Pass<'_, T>,
@@ -121,6 +122,7 @@ impl Decoder {
         let angles = self.rotary.angles(pass, positions, lengths);
         for (layer, block) in self.blocks.iter().enumerate() {
             x = block.forward(pass, &self.config, phase.at(layer), x, &angles, members);
+            x = deepstack::added(pass, layer, x, members); // E6.18
         }
         for (sequence, rows) in members {
             sequence.cache.rows += *rows;

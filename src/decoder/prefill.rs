@@ -65,6 +65,7 @@ impl Decoder {
                 sequences[i].logits = pass.show(Phase::Prefill.logits(), logits.to_owned()).to_vec();
             }
         }
+        sequences.iter_mut().for_each(|sequence| sequence.deepstack = Vec::new());
     }
 }
 

@@ -4,6 +4,7 @@ use super::Observer;
 use crate::cache::Cache;
 use crate::num::Real;
 use crate::roles::Roles;
+use ndarray::Array2;
 
 /// The state of one prompt and its answer. Prefill fills the state, eviction removes entries from its cache, and each
 /// decode step appends an entry to its cache.
@@ -20,6 +21,9 @@ pub struct Sequence<T> {
     pub next_position: i64,
     /// The role of each prompt row.
     pub roles: Roles,
+    /// The rows that are added to the prompt's visual rows after the first layers: entry l, [n_v, d], after layer l.
+    /// The prefill uses and removes them. Spec: E6.18
+    pub deepstack: Vec<Array2<T>>,
 }
 
 /// A sequence, and the number of rows of a forward pass that belong to this sequence.
@@ -28,12 +32,13 @@ pub type Member<'s, T> = (&'s mut Sequence<T>, usize);
 impl<T: Real> Sequence<T> {
     /// A sequence without rows. Its keys and values will be stored in `cache`.
     pub fn new(cache: Cache<T>) -> Self {
-        Sequence { cache, observer: Observer::default(), logits: vec![], next_position: 0, roles: Roles(vec![]) }
+        let (observer, roles) = (Observer::default(), Roles(vec![]));
+        Sequence { cache, observer, logits: vec![], next_position: 0, roles, deepstack: vec![] }
     }
 
     /// A copy of this sequence that continues from another cache. The observed data is not copied.
     pub fn with_cache(&self, cache: Cache<T>) -> Self {
         let (logits, roles) = (self.logits.clone(), self.roles.clone());
-        Sequence { cache, observer: Observer::default(), logits, next_position: self.next_position, roles }
+        Sequence { logits, next_position: self.next_position, roles, ..Sequence::new(cache) }
     }
 }

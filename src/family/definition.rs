@@ -45,6 +45,12 @@ pub trait Family: Any + Debug + Send + Sync {
         Positions::in_order(ids.len())
     }
 
+    /// The tower layers whose features are added to the visual rows after the first decoder layers: entry l after
+    /// decoder layer l. Empty without DeepStack. Spec: E6.18
+    fn deepstack(&self) -> &[usize] {
+        &[]
+    }
+
     /// The conversation template from the family's own code, for checkpoints that name such a template and contain no
     /// chat template.
     ///

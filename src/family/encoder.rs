@@ -1,14 +1,15 @@
 //! The part of a model before the language model: it maps pixels to visual rows, in f32 or in f64 (the two containers).
 
-use crate::input::prepared::Prepared;
+use crate::input::prepared::{Prepared, PreparedImage};
 use crate::num::{ByContainer, Real};
 use crate::pass::Pass;
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2, Axis, concatenate};
 use std::fmt::Debug;
 
 /// The vision tower and the projector of a model, with one generic implementation for both containers.
 pub trait Encode: Debug + Send + Sync {
-    /// The visual rows of the prompt's images, in prompt order: [n_v, d]. The prompt has at least one image.
+    /// The visual rows of the prompt's images, in prompt order: [n_v, d]. The prompt has at least one image. With
+    /// DeepStack, the rows that it adds stand beside them: [n_v, d · (1 + |deepstack|)].
     fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared) -> Array2<T>;
 }
 
@@ -32,8 +33,7 @@ impl<E: Encode> Encoder for E {
 }
 
 impl dyn Encoder {
-    /// The visual rows of the prompt's images, in prompt order: [n_v, d]. The prompt has at least one image.
-    /// Spec: E5.1–E5.15
+    /// [`Encode::encode`] in the container T. Spec: E5.1–E5.20
     pub fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared) -> Array2<T> {
         struct Method;
         impl ByContainer for Method {
@@ -45,4 +45,23 @@ impl dyn Encoder {
         );
         method(self, pass, prompt)
     }
+}
+
+/// The visual rows of images of any size, which do not attend to each other. One image at a time bounds the memory; a
+/// watched pass takes all images at once, because it shows whole stages.
+///
+/// `rows`: the visual rows of some images. It takes their patches, [n, numbers of a patch], and their grids: time, height
+/// and width in patches. Spec: C5.7a, C5.17a, C5.19a
+pub(super) fn image_by_image<T: Real>(
+    pass: &mut Pass<'_, T>,
+    prompt: &Prepared,
+    rows: impl Fn(&mut Pass<'_, T>, ArrayView2<'_, f32>, &[[usize; 3]]) -> Array2<T>,
+) -> Array2<T> {
+    let grids: Vec<[usize; 3]> = prompt.images.iter().filter_map(|image| image.grid).collect();
+    let at_once = if pass.is_watched() { grids.len() } else { 1 };
+    let parts = prompt.images.chunks(at_once).zip(grids.chunks(at_once));
+    let all: Vec<Array2<T>> =
+        parts.map(|(images, grids)| rows(pass, PreparedImage::joined(images).view(), grids)).collect();
+    let views: Vec<_> = all.iter().map(|rows| rows.view()).collect();
+    concatenate(Axis(0), &views).unwrap_or_else(|_| unreachable!("E5.10: rows of one width"))
 }

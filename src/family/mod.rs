@@ -14,6 +14,7 @@ pub mod llava_onevision;
 pub mod patch_reader;
 pub mod qwen2_5_vl;
 pub mod qwen2_vl;
+pub mod qwen3_vl;
 pub mod reader;
 mod shape;
 mod tile_encoder;
@@ -30,8 +31,8 @@ use serde_json::{Map, Value};
 use std::sync::Arc;
 
 /// The registry: one line for each family.
-static ALL: [Entry; 5] =
-    [llava_onevision::ENTRY, qwen2_vl::ENTRY, internvl::ENTRY, llava_clip::ENTRY, qwen2_5_vl::ENTRY];
+static ALL: [Entry; 6] =
+    [llava_onevision::ENTRY, qwen2_vl::ENTRY, internvl::ENTRY, llava_clip::ENTRY, qwen2_5_vl::ENTRY, qwen3_vl::ENTRY];
 
 /// Reads and checks `config.json`.
 ///

@@ -10,7 +10,7 @@ use crate::family::reader::{Cut, Reader, VideoReader};
 use crate::files::Files;
 use crate::input::patches::limits;
 use crate::input::sizes::{MAX_FILM_PATCHES, MAX_PATCHES};
-use crate::input::{Image, Limits, Packing, Pixels, Settings, Sizes, sections, video};
+use crate::input::{Image, Limits, Packing, Pixels, Positions, PreparedImage, Settings, Sizes, mrope, sections, video};
 use crate::kernel::resample::resize;
 use ndarray::{Axis, concatenate};
 
@@ -45,6 +45,14 @@ impl Patches {
     /// The number of values in a patch: 3 · temporal · p².
     pub fn numbers(&self) -> usize {
         3 * self.temporal * self.patch * self.patch
+    }
+
+    /// The positions of a prompt's rows: those of M-RoPE. visual_token: the id of the rows of images or of a video.
+    /// Spec: E4.14
+    pub fn positions(&self, ids: &[u32], visual_token: u32, images: &[PreparedImage]) -> Positions {
+        let rows = |[t, h, w]: [usize; 3]| [t, h / self.merge, w / self.merge];
+        let grids: Vec<[usize; 3]> = images.iter().filter_map(|image| image.grid.map(rows)).collect();
+        mrope::positions(ids, visual_token, &grids)
     }
 
     /// The rows of an image or a video whose grid is known.

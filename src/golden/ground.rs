@@ -9,7 +9,7 @@ pub(super) struct Ground<'a> {
     /// Whether the bundle or the caller has a stage.
     pub has: &'a dyn Fn(Stage) -> bool,
     /// The facts of model and prompt that decide from which stages a stage is computed.
-    pub facts: Facts,
+    pub facts: Facts<'a>,
     /// The answers found so far.
     pub known: RefCell<BTreeMap<Stage, bool>>,
 }
@@ -17,10 +17,11 @@ pub(super) struct Ground<'a> {
 impl Ground<'_> {
     /// Why a stage cannot exist: the model does not have its layer.
     pub fn beyond(&self, stage: Stage) -> Option<String> {
-        let (kind, layers) = match stage.row().place {
-            Place::VisionLayer => ("vision", self.facts.vision_layers),
-            Place::Layer | Place::StepLayer => ("decoder", self.facts.layers),
-            Place::Once | Place::Step => return None,
+        let layers = self.facts.layers_of(stage.row())?;
+        let kind = match stage.row().place {
+            _ if stage.site == Site::Deepstack => "DeepStack",
+            Place::VisionLayer => "vision",
+            _ => "decoder",
         };
         let beyond = stage.layer >= layers;
         beyond.then(|| format!("layer {:02}: the model computes {layers} {kind} layers, counted from 00", stage.layer))

@@ -135,6 +135,7 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
     let facts = Facts {
         layers: config.layers,
         vision_layers: model.config.profile().tower.used,
+        deepstack: model.config.deepstack(),
         lie: images::shape(&*model.config),
         placed: model.config.text().mrope.is_some(),
         visual: !read.roles.visual().is_empty(),

@@ -39,6 +39,8 @@ struct Added {
     id: u32,
     /// Whether decoding leaves the token out of the text.
     special: bool,
+    /// Whether the tokenizer's settings name the token: `bos_token` and the like, or an additional special token.
+    named: bool,
     /// Whether the token removes the white space before it, and after it.
     strips: [bool; 2],
 }
@@ -78,8 +80,10 @@ impl PieceTokenizer {
         let mut seen = HashSet::new();
         let mut take = |text: &str, id: u32, flags: Option<&Token>| {
             if !text.is_empty() && seen.insert(text.to_owned()) {
+                let named = special.contains(text);
                 all.push(Added {
-                    special: flags.is_some_and(|token| token.special) || special.contains(text),
+                    special: flags.is_some_and(|token| token.special) || named,
+                    named,
                     strips: flags.map_or([false; 2], |token| token.strips),
                     text: text.to_owned(),
                     id,
@@ -127,8 +131,8 @@ impl PieceTokenizer {
         }
         let cut = self.cut(&format!("{SPACE}{}", text.replace(SPACE, " ")));
         let alone = |id: &u32| self.token(*id).is_some_and(|token| token == SPACE);
-        let special = |id: &u32| self.of_id(*id).is_some_and(|added| added.special);
-        let drop = cut.first().is_some_and(alone) && cut.get(1).is_some_and(special);
+        let named = |id: &u32| self.of_id(*id).is_some_and(|added| added.named);
+        let drop = cut.first().is_some_and(alone) && cut.get(1).is_some_and(named);
         ids.extend(&cut[usize::from(drop)..]);
         ids
     }

@@ -17,8 +17,17 @@ use crate::pass::Pass;
 use crate::stage::{Site, Stage};
 use crate::vision;
 use crate::weights::{Checkpoint, Names};
-use ndarray::Array2;
+use ndarray::{Array2, Axis};
 use std::sync::Arc;
+
+/// The visual rows of a prompt.
+#[derive(Debug, Clone)]
+pub struct Visual<T> {
+    /// The rows that enter the first decoder layer: [n_v, d].
+    pub rows: Array2<T>,
+    /// The rows that are added after the first decoder layers: entry l, [n_v, d], after layer l. Spec: E6.18
+    pub deepstack: Vec<Array2<T>>,
+}
 
 /// A loaded model. Its weights stay in place: in the mapped files or in the binary.
 ///
@@ -110,14 +119,23 @@ impl Model {
         self.checkpoint.bytes() + 4 * (rows as u64 * (cache + layer) as u64 + 8 * pixels as u64 + tower)
     }
 
-    /// The visual rows of the prompt's images, in prompt order: [n_v, d]. Spec: E5.1–E5.15
-    pub fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared) -> Array2<T> {
-        let rows = match prompt.images.is_empty() {
+    /// The visual rows of the prompt's images, and the rows that DeepStack adds to them, in prompt order.
+    /// Spec: E5.1–E5.20
+    pub fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared) -> Visual<T> {
+        let (d, deepstack) = (self.config.text().hidden, self.config.deepstack().len());
+        let all = match prompt.images.is_empty() {
             false => self.encoder.encode(pass, prompt),
             // A prompt without pixels has no visual rows. The exception is a replay that knows only the visual rows.
-            true => Array2::from_elem((prompt.roles.visual().len(), self.config.text().hidden), T::ZERO),
+            true => Array2::from_elem((prompt.roles.visual().len(), d * (1 + deepstack)), T::ZERO),
         };
-        if rows.is_empty() { rows } else { pass.put(Stage::once(Site::Projected), rows) }
+        let mut parts = all.axis_chunks_iter(Axis(1), d).map(|part| part.to_owned());
+        let rows = parts.next().unwrap_or_default();
+        if rows.is_empty() {
+            return Visual { rows, deepstack: vec![] };
+        }
+        let rows = pass.put(Stage::once(Site::Projected), rows);
+        let put = |(layer, rows)| pass.put(Stage::layer(Site::Deepstack, layer), rows);
+        Visual { rows, deepstack: parts.enumerate().map(put).collect() }
     }
 
     /// The prompt's embeddings, with the visual rows at the visual positions. ids: \[n\], visual: [n_v, d] → [n, d].

@@ -16,6 +16,8 @@ impl From {
             From::Earlier(site) => format!("{} of earlier steps", name(site)),
             From::Placed(site) => format!("{} (M-RoPE)", name(site)),
             From::Visual(site) => format!("{} (images)", name(site)),
+            From::Tapped(site) => format!("{} of one layer", name(site)),
+            From::Added(site) => format!("{} of the layer before (DeepStack)", name(site)),
             From::Lie => "`input.sizes` or `input.grid`".into(),
         }
     }
@@ -23,11 +25,13 @@ impl From {
 
 /// The facts of a model and a prompt that decide from which stages a stage is computed.
 #[derive(Debug, Clone, Copy)]
-pub struct Facts {
+pub struct Facts<'a> {
     /// Decoder layers.
     pub layers: usize,
     /// The number of vision layers that are computed.
     pub vision_layers: usize,
+    /// The tower layers whose features DeepStack adds after the first decoder layers, in order.
+    pub deepstack: &'a [usize],
     /// The stage that gives the arrangement of pixels.
     pub lie: Site,
     /// Whether images decide the positions of rows (M-RoPE).
@@ -38,15 +42,23 @@ pub struct Facts {
     pub tiles: bool,
 }
 
-impl Facts {
+impl Facts<'_> {
+    /// How many layers have a stage of this row; none if the stage belongs to no layer.
+    pub fn layers_of(&self, row: &Row) -> Option<usize> {
+        match row.place {
+            Place::Once | Place::Step => None,
+            _ if row.site == Site::Deepstack => Some(self.deepstack.len()),
+            Place::VisionLayer => Some(self.vision_layers),
+            Place::Layer | Place::StepLayer => Some(self.layers),
+        }
+    }
+
     /// The stages that a stage is computed from; none if the stage is an input, or if the model does not have its
     /// layer.
     pub fn origins(&self, stage: Stage) -> Option<Vec<Stage>> {
-        let layers = |row: &Row| if row.place == Place::VisionLayer { self.vision_layers } else { self.layers };
         let row = stage.row();
-        let has_layer = matches!(row.place, Place::VisionLayer | Place::Layer | Place::StepLayer);
         let outside = row.from.is_empty() || (row.site == Site::Positions && !self.placed);
-        if outside || (has_layer && stage.layer >= layers(row)) {
+        if outside || self.layers_of(row).is_some_and(|layers| stage.layer >= layers) {
             return None;
         }
         let at = |site: Site, layer: usize| match Stage::once(site).row().place {
@@ -63,15 +75,21 @@ impl Facts {
                 0 => vec![at(first, 0)],
                 layer => vec![at(site, layer - 1)],
             },
-            From::Last(site, none) => match layers(Stage::once(site).row()) {
-                0 => vec![at(none, 0)],
-                layers => vec![at(site, layers - 1)],
+            From::Last(site, none) => match self.layers_of(Stage::once(site).row()) {
+                None | Some(0) => vec![at(none, 0)],
+                Some(layers) => vec![at(site, layers - 1)],
             },
             From::Every(site) => (0..self.layers).map(|layer| at(site, layer)).collect(),
             From::Earlier(site) => (0..stage.step).map(|step| Stage::of_step(site, step, stage.layer)).collect(),
             From::Placed(site) if self.placed => vec![at(site, 0)],
             From::Visual(site) if self.visual => vec![at(site, 0)],
             From::Placed(_) | From::Visual(_) => vec![],
+            From::Tapped(site) => vec![at(site, self.deepstack[stage.layer])],
+            From::Added(site) => {
+                let layers = if row.place == Place::Once { self.layers } else { stage.layer };
+                let before = layers.checked_sub(1).filter(|&layer| self.visual && layer < self.deepstack.len());
+                before.map(|layer| at(site, layer)).into_iter().collect()
+            }
             // Later layers of a tower follow the first layer, which already depends on the arrangement of pixels.
             From::Lie if row.place == Place::VisionLayer && stage.layer > 0 => vec![],
             From::Lie if row.site == Site::Features && self.vision_layers > 0 => vec![],
@@ -88,20 +106,37 @@ mod tests {
 
     #[test]
     fn d10_7_origins() {
-        let facts = Facts { layers: 2, vision_layers: 1, lie: Site::Grid, placed: true, visual: true, tiles: false };
-        let of = |name: &str| {
+        let facts = Facts {
+            layers: 2,
+            vision_layers: 1,
+            deepstack: &[],
+            lie: Site::Grid,
+            placed: true,
+            visual: true,
+            tiles: false,
+        };
+        let of = |facts: Facts<'_>, name: &str| {
             let origins = facts.origins(Stage::parse(name).unwrap());
             origins.map(|o| o.iter().map(Stage::to_string).collect::<Vec<_>>().join(" "))
         };
-        assert_eq!(of("decoder.01.query").unwrap(), "decoder.00.out input.positions");
-        assert_eq!(of("decoder.00.out").unwrap(), "decoder.embed decoder.00.mix");
-        assert_eq!(of("vision.00.out").unwrap(), "input.pixels input.grid");
-        assert_eq!(of("vision.features").unwrap(), "vision.00.out");
-        assert_eq!(of("policy.00.kept").unwrap(), "policy.00.importance policy.01.importance");
-        assert_eq!(of("step.0003.logits").unwrap(), "step.0003.01.out");
-        assert_eq!(of("step.0003.00.query").unwrap(), "output.ids input.positions");
-        let mix = of("step.0001.00.mix").unwrap();
+        assert_eq!(of(facts, "decoder.01.query").unwrap(), "decoder.00.out input.positions");
+        assert_eq!(of(facts, "decoder.00.out").unwrap(), "decoder.embed decoder.00.mix");
+        assert_eq!(of(facts, "vision.00.out").unwrap(), "input.pixels input.grid");
+        assert_eq!(of(facts, "vision.features").unwrap(), "vision.00.out");
+        assert_eq!(of(facts, "policy.00.kept").unwrap(), "policy.00.importance policy.01.importance");
+        assert_eq!(of(facts, "step.0003.logits").unwrap(), "step.0003.01.out");
+        assert_eq!(of(facts, "step.0003.00.query").unwrap(), "output.ids input.positions");
+        let mix = of(facts, "step.0001.00.mix").unwrap();
         assert!(mix.ends_with("step.0000.00.key step.0000.00.value"), "{mix}");
-        assert_eq!([of("input.ids"), of("decoder.02.mix"), of("vision.01.out")], [None, None, None]);
+        let deep = Facts { vision_layers: 3, deepstack: &[0, 2], ..facts };
+        assert_eq!(of(deep, "projector.01.deepstack").unwrap(), "vision.02.out");
+        assert_eq!(of(deep, "decoder.01.value").unwrap(), "decoder.00.out projector.00.deepstack");
+        assert_eq!(of(deep, "decoder.norm").unwrap(), "decoder.01.out projector.01.deepstack");
+        assert_eq!(of(Facts { visual: false, ..deep }, "decoder.norm").unwrap(), "decoder.01.out");
+        assert_eq!([of(deep, "projector.02.deepstack"), of(facts, "projector.00.deepstack")], [None, None]);
+        assert_eq!(
+            [of(facts, "input.ids"), of(facts, "decoder.02.mix"), of(facts, "vision.01.out")],
+            [None, None, None]
+        );
     }
 }

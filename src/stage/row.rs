@@ -13,6 +13,7 @@ pub enum Site {
     VisionOut,
     Features,
     Projected,
+    Deepstack,
     Embed,
     Query,
     Key,
@@ -94,6 +95,10 @@ pub enum From {
     Placed(Site),
     /// The stage, if the prompt has visual rows.
     Visual(Site),
+    /// The stage of the tower layer whose features these are (DeepStack).
+    Tapped(Site),
+    /// The stage of the layer before, if that layer's result has visual rows added to it (DeepStack).
+    Added(Site),
     /// The stage that gives the arrangement of pixels: sizes, or grids.
     Lie,
 }

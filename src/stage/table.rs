@@ -1,6 +1,6 @@
 //! The table of stages, in causal order: one line for each row. Spec: T1.2
 
-use super::row::From::{Before, Earlier, Every, Here, Last, Lie, Placed, Visual};
+use super::row::From::{Added, Before, Earlier, Every, Here, Last, Lie, Placed, Tapped, Visual};
 use super::row::Kind::{Integers, Numbers, Set};
 use super::row::Place::{Layer, Once, Step, StepLayer, VisionLayer};
 use super::row::{From, Place, Row, Site, Site as S};
@@ -19,7 +19,7 @@ const fn numbers(
 
 /// Every stage. The index of a row is the number of its site (tested).
 #[rustfmt::skip]
-pub const TABLE: [Row; 34] = [
+pub const TABLE: [Row; 35] = [
     numbers(S::Sizes, ("input", "sizes"), Once, "[images, 2]", &[], "height and width of each image as decoded").stored("I64", Integers),
     numbers(S::Grid, ("input", "grid"), Once, "[images, 3]", &[], "t, h, w in patches, in families that read images of any size").stored("I64", Integers),
     numbers(S::Pixels, ("input", "pixels"), Once, "as the family's processor gives them", &[], "normalised pixels").stored("F32", Numbers),
@@ -29,13 +29,14 @@ pub const TABLE: [Row; 34] = [
     numbers(S::VisionOut, ("vision", "out"), VisionLayer, "[tiles, tokens, d_v] or [patches, d_v]", &[Before(S::VisionOut, S::Pixels), Lie], "after each vision layer").sampled(),
     numbers(S::Features, ("vision", "features"), Once, "[tiles, tokens, d_v] or [patches, d_v]", &[Last(S::VisionOut, S::Pixels), Lie], "what the projector reads").sampled(),
     numbers(S::Projected, ("projector", "out"), Once, "[n_v, d]", &[Here(S::Features), Lie], "visual rows in prompt order").sampled(),
+    numbers(S::Deepstack, ("projector", "deepstack"), Layer, "[n_v, d]", &[Tapped(S::VisionOut)], "what DeepStack adds to the visual rows after the decoder layer").sampled().since("0.2"),
     numbers(S::Embed, ("decoder", "embed"), Once, "[n, d]", &[Here(S::Ids), Visual(S::Projected)], "merged embeddings").sampled(),
-    numbers(S::Query, ("decoder", "query"), Layer, "[H, n, d_h]", &[Before(S::Out, S::Embed), Placed(S::Positions)], "after rotary").sampled(),
-    numbers(S::Key, ("decoder", "key"), Layer, "[G, n, d_h]", &[Before(S::Out, S::Embed), Placed(S::Positions)], "after rotary, as prefill caches it").sampled(),
-    numbers(S::Value, ("decoder", "value"), Layer, "[G, n, d_h]", &[Before(S::Out, S::Embed)], "as prefill caches it").sampled(),
+    numbers(S::Query, ("decoder", "query"), Layer, "[H, n, d_h]", &[Before(S::Out, S::Embed), Added(S::Deepstack), Placed(S::Positions)], "after rotary").sampled(),
+    numbers(S::Key, ("decoder", "key"), Layer, "[G, n, d_h]", &[Before(S::Out, S::Embed), Added(S::Deepstack), Placed(S::Positions)], "after rotary, as prefill caches it").sampled(),
+    numbers(S::Value, ("decoder", "value"), Layer, "[G, n, d_h]", &[Before(S::Out, S::Embed), Added(S::Deepstack)], "as prefill caches it").sampled(),
     numbers(S::Mix, ("decoder", "mix"), Layer, "[n, H·d_h]", &[Here(S::Query), Here(S::Key), Here(S::Value)], "attention output before the output projection").sampled(),
-    numbers(S::Out, ("decoder", "out"), Layer, "[n, d]", &[Before(S::Out, S::Embed), Here(S::Mix)], "residual stream after the layer").sampled(),
-    numbers(S::Norm, ("decoder", "norm"), Once, "[n, d]", &[Last(S::Out, S::Embed)], "after the final norm").sampled(),
+    numbers(S::Out, ("decoder", "out"), Layer, "[n, d]", &[Before(S::Out, S::Embed), Added(S::Deepstack), Here(S::Mix)], "residual stream after the layer, before DeepStack adds to it").sampled(),
+    numbers(S::Norm, ("decoder", "norm"), Once, "[n, d]", &[Last(S::Out, S::Embed), Added(S::Deepstack)], "after the final norm").sampled(),
     numbers(S::Logits, ("decoder", "logits"), Once, "[V]", &[Here(S::Norm)], "logits of the last prompt token"),
     numbers(S::Attention, ("policy", "attention"), Layer, "[1, text rows], [H, …] (`heads=union`) or [G, …] (`heads=kv`)", &[Here(S::Query), Here(S::Key)], "where `window=elite`: what the last text row gives the text rows (E8.1)").stored("F64", Numbers),
     numbers(S::Window, ("policy", "window"), Layer, "[w], or U8 [G, n] (`heads=kv`)", &[Here(S::Query), Here(S::Key)], "prompt rows that vote").stored("I64", Set),

@@ -15,7 +15,7 @@ pub use attention::attention_within;
 pub use intern_vit::InternVit;
 pub use layer::VitLayer;
 pub use pack::pack;
-pub use places::{places, windows};
+pub use places::{angles, interpolated, places, windows};
 pub use projector::Projector;
 pub use shuffle::shuffled;
 pub use siglip::Siglip;

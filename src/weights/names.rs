@@ -20,6 +20,22 @@ pub fn renamed(parts: &[(&str, &[&str])], within: &[(&str, &str)], ours: &str) -
     theirs.iter().map(|their| format!("{their}{rest}")).collect()
 }
 
+/// The names of a tensor where the tower is called `visual`, in order of preference: the names that transformers 4 wrote
+/// and 5 writes again, then those of its modules.
+///
+/// ```
+/// let names = aircache::weights::names::visual("vision.merger.mlp.0.weight");
+/// assert_eq!(names, ["visual.merger.mlp.0.weight", "model.visual.merger.mlp.0.weight"]);
+/// ```
+pub fn visual(ours: &str) -> Vec<String> {
+    const PREFIXES: &[(&str, &[&str])] = &[
+        ("decoder.", &["model.", "model.language_model."]),
+        ("head.", &["lm_head."]),
+        ("vision.", &["visual.", "model.visual."]),
+    ];
+    renamed(PREFIXES, &[], ours)
+}
+
 /// The names of a tensor in transformers' modules of a tower, a projector and a language model, in order of preference:
 /// those of every version, with and without `vision_model.`.
 pub fn modules(ours: &str) -> Vec<String> {

@@ -110,6 +110,21 @@ fn every_command_works_on_qwen2_5_vl() {
 }
 
 #[test]
+fn every_command_works_on_qwen3_vl() {
+    let cli = Cli::new();
+    toy_of(&cli, "qwen3_vl/hub-bf16");
+    let b = every_command(&cli, "qwen3_vl", 35);
+    let shape = |name: &str| b.stage(name).unwrap().shape.to_vec();
+    assert_eq!((shape("projector.out"), shape("projector.01.deepstack")), (vec![35, 32], vec![35, 32]));
+    assert!(b.get("projector.02.deepstack").is_none());
+    cli.ok(&with(&["explain", "--retain", "0.3", "--policies", "aircache"], &["--out", "page.html"]));
+    inspected(
+        &cli,
+        &["interleaved", "7 × 7 learned positions, DeepStack of layers 0, 1", "every head of 12", "usable"],
+    );
+}
+
+#[test]
 fn every_command_works_on_llava_1_5_and_llava_next() {
     for (case, family, visual, words) in [
         ("llava_clip/vicuna-f16", "llava", 16, "the square in the middle of an image is seen"),

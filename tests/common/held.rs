@@ -2,6 +2,7 @@
 //! pass.
 
 use super::toys::Case;
+use aircache::decoder::{AT_ONCE, Sequence};
 use aircache::generate::{self, Until};
 use aircache::golden::{
     Bundle, BundleWriter, Outcome, Recording, Selection, StageVerdict, Verdict, check, record, replay,
@@ -12,6 +13,7 @@ use aircache::pass::{Pass, Precision};
 use aircache::policy::Policy;
 use aircache::sample::Sampling;
 use ndarray::{ArrayD, Axis, Slice, concatenate};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -99,6 +101,36 @@ pub fn a_prefill_is_one_row_less_and_a_step(cases: &[Case]) {
         check::<f32>(case, Grid::Native);
         check::<f32>(case, Grid::Bf16);
     }
+}
+
+/// C6.1a with images: in chunks of any size, and in a batch with another prompt, a prompt gives the same bits in keys,
+/// values and logits.
+pub fn chunks_and_batches_change_no_bit(cases: &[Case]) {
+    for Case { name, model, prompt, .. } in cases {
+        let text = Prepared::from_ids(&*model.config, &prompt.ids[..1], vec![]).unwrap();
+        let hashes = |prompts: &[&Prepared], at_once: usize| -> Vec<u64> {
+            let prompts: Vec<(&Prepared, &[Policy])> = prompts.iter().map(|p| (*p, &[][..])).collect();
+            let mut pass = Pass::<f32>::new(Grid::Bf16);
+            let sequences = generate::prefill_batch(model, &mut pass, &prompts, at_once).unwrap();
+            sequences.iter().map(hash).collect()
+        };
+        let alone = hashes(&[prompt], AT_ONCE)[0];
+        assert!(hashes(&[&text], AT_ONCE)[0] != alone, "{name}");
+        for at_once in [8, 16, AT_ONCE] {
+            assert_eq!(hashes(&[prompt], at_once)[0], alone, "{name}: chunks of {at_once}");
+            let batch = hashes(&[&text, prompt, prompt], at_once);
+            assert_eq!([batch[1], batch[2]], [alone; 2], "{name}: a batch in chunks of {at_once}");
+        }
+    }
+}
+
+/// A hash of the keys, values and logits of a sequence.
+fn hash(sequence: &Sequence<f32>) -> u64 {
+    let mut hash = DefaultHasher::new();
+    let entries = sequence.cache.layers.iter().flatten().flat_map(|head| [head.keys(), head.values()]);
+    entries.for_each(|entries| entries.iter().for_each(|v| v.to_bits().hash(&mut hash)));
+    sequence.logits.iter().for_each(|v| v.to_bits().hash(&mut hash));
+    hash.finish()
 }
 
 /// Records a prompt under AirCache, with four generated tokens.

@@ -60,6 +60,11 @@ fn c6_1a_a_prefill_is_one_row_less_and_a_step() {
 }
 
 #[test]
+fn c6_1a_chunks_and_batches_change_no_bit() {
+    held::chunks_and_batches_change_no_bit(&cases());
+}
+
+#[test]
 fn e10_5_d10_7_honest_candidates_pass() {
     held::honest_candidates_pass(&cases(), &[Precision::Bf16]);
 }

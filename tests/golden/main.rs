@@ -16,9 +16,9 @@ mod internvl2;
 mod llava;
 #[cfg(feature = "input")]
 mod llava_clip;
-mod policy;
 #[cfg(feature = "input")]
-mod qwen2_5_vl;
+mod patches;
+mod policy;
 #[cfg(feature = "input")]
 mod qwen2_vl;
 #[cfg(feature = "input")]

@@ -4,6 +4,7 @@ mod clip;
 mod internvl;
 mod qwen2_5_vl;
 mod qwen2_vl;
+mod qwen3_vl;
 
 use crate::common::numbers::{Rng, bits};
 use crate::common::twin::{self, Twin};

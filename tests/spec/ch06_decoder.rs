@@ -1,6 +1,7 @@
 //! Chapter 06: merge, layers, logits, steps, sampling, precisions.
 
 mod chunks;
+mod deepstack;
 mod internlm2;
 mod later;
 mod mrope;

@@ -16,6 +16,7 @@ class Family:
     text: tuple = ("model.language_model",)  # takes embeddings and positions
     tower: tuple = ()  # the vision layers
     projector: tuple = ()
+    rows: tuple = ()  # its output holds the visual rows, and DeepStack's, where the projector's are in another order
     pack: str = ""  # a method of `model.model` that packs projected rows; else the projector's rows are the visual rows
     selects: bool = False  # whether `vision_feature_layer` says which layers are needed
 
@@ -34,6 +35,20 @@ FAMILIES = {
         norm=("model.language_model.norm",),
         tower=("model.visual.blocks",),
         projector=("model.visual.merger",),
+    ),
+    "qwen2_5_vl": Family(
+        layers=("model.language_model.layers",),
+        norm=("model.language_model.norm",),
+        tower=("model.visual.blocks",),
+        projector=("model.visual.merger",),
+        rows=("model.visual",),
+    ),
+    "qwen3_vl": Family(
+        layers=("model.language_model.layers",),
+        norm=("model.language_model.norm",),
+        tower=("model.visual.blocks",),
+        projector=("model.visual.merger",),
+        rows=("model.visual",),
     ),
     "internvl": Family(
         layers=("model.language_model.layers",),

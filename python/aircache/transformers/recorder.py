@@ -102,6 +102,9 @@ class Recorder:
             self.after(layer, lambda x, i=i: self.put(f"vision.{i:02}.out", x))
         projector = at.module(model, parts.projector)
         self.before(projector, lambda x, *args, **kwargs: self.put("vision.features", x))
+        if parts.rows:
+            self.undo.append(at.module(model, parts.rows).register_forward_hook(torch.compiler.disable(self.merged)).remove)
+            return
         if not parts.pack:
             self.after(projector, lambda x: self.put("projector.out", x.flatten(0, -2)))
             return
@@ -114,6 +117,15 @@ class Recorder:
             return rows, counts
 
         self.replace(model.model, parts.pack, pack)
+
+    def merged(self, module, args, out):
+        """The tower's visual rows, and with DeepStack the rows for the first decoder layers."""
+        rows, deepstack = getattr(out, "pooler_output", None), getattr(out, "deepstack_features", None)
+        if rows is None:  # transformers 4: the rows, or the rows and a list
+            rows, deepstack = out if isinstance(out, tuple) else (out, None)
+        self.put("projector.out", rows)
+        for layer, added in enumerate((deepstack or [])[: len(at.module(self.model, self.parts.layers))]):
+            self.put(f"projector.{layer:02}.deepstack", added)
 
     def reads(self, input_ids=None, *args, position_ids=None, inputs_embeds=None, **kwargs):
         """The decoder is about to read rows: a piece of the prompt, or the token of a step."""

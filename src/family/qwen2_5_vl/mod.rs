@@ -12,9 +12,9 @@ use super::patch_reader::PatchReader;
 use super::{Encoder, Family, Outline, Profile, Reader, Tower, shape};
 use crate::error::Result;
 use crate::files::Files;
-use crate::input::{Packing, PixelLayout, Positions, PreparedImage, mrope};
+use crate::input::{Packing, PixelLayout, Positions, PreparedImage};
 use crate::weights::Names;
-use crate::weights::names::renamed;
+use crate::weights::names::visual;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -37,17 +37,6 @@ fn of_shape(shape: &Shape, vocab: usize) -> Value {
     flat
 }
 
-/// The names that checkpoints may use for `ours`, in order of preference: the hub's, then those of transformers' modules.
-/// Source: transformers 5.17, `conversion_mapping.py`, and the names in checkpoints on the hub.
-pub fn names(ours: &str) -> Vec<String> {
-    const PREFIXES: &[(&str, &[&str])] = &[
-        ("decoder.", &["model.", "model.language_model."]),
-        ("head.", &["lm_head."]),
-        ("vision.", &["visual.", "model.visual."]),
-    ];
-    renamed(PREFIXES, &[], ours)
-}
-
 impl Family for Qwen25VlConfig {
     fn profile(&self) -> Profile<'_> {
         let Qwen25VlVisionConfig { layers, hidden, heads, intermediate, patch, .. } = self.vision;
@@ -57,7 +46,7 @@ impl Family for Qwen25VlConfig {
             tower: Tower { layers, used: layers, hidden, heads, intermediate, patch },
             image_token: self.image_token,
             video_token: None,
-            names,
+            names: visual,
             pixels: PixelLayout::Patches(self.vision.patches().numbers()),
         }
     }
@@ -71,9 +60,7 @@ impl Family for Qwen25VlConfig {
     }
 
     fn positions(&self, ids: &[u32], images: &[PreparedImage]) -> Positions {
-        let rows = |[t, h, w]: [usize; 3]| [t, h / self.vision.merge, w / self.vision.merge];
-        let grids: Vec<[usize; 3]> = images.iter().filter_map(|image| image.grid.map(rows)).collect();
-        mrope::positions(ids, self.image_token, &grids)
+        self.vision.patches().positions(ids, self.image_token, images)
     }
 
     fn encoder(&self, names: &Names<'_>) -> Result<Box<dyn Encoder>> {

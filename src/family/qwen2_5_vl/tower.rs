@@ -4,16 +4,16 @@
 use super::config::Qwen25VlVisionConfig;
 use crate::config::{Activation, NormKind};
 use crate::error::Result;
-use crate::family::encoder::Encode;
-use crate::input::{Prepared, PreparedImage};
+use crate::family::encoder::{Encode, image_by_image};
+use crate::input::Prepared;
 use crate::kernel::Frequencies;
 use crate::layer::{AnyMlp, GatedMlp, Linear, Mlp, Norm, Qkv};
-use crate::num::{Grid, Real};
+use crate::num::Real;
 use crate::pass::{Pass, Stored};
 use crate::stage::{Site, Stage};
-use crate::vision::{Projector, VitLayer, places, windows};
+use crate::vision::{Projector, VitLayer, angles, places, windows};
 use crate::weights::Names;
-use ndarray::{Array2, ArrayView2, Axis, concatenate};
+use ndarray::{Array2, ArrayView2, Axis};
 
 /// ε of all norms.
 const EPS: f64 = 1e-6;
@@ -103,10 +103,8 @@ impl Qwen25VlTower {
         let patches = pass.store(patches.select(Axis(0), &order).mapv(T::of_f32)); // R3.14
         let mut x = self.patch_embedding.forward(pass, patches.view());
         let at: Vec<[i64; 2]> = grids.iter().flat_map(|&grid| places(grid, m)).collect();
-        let half = self.frequencies.len();
-        // The rotation runs in full width, with full-width cosine and sine, and its result is stored once (R5.8).
-        let axis = |row: usize, i: usize| (i % half, at[order[row]][i / half]);
-        let angles = pass.angles((at.len(), 2 * half), &self.frequencies, axis, None, Grid::Native);
+        let at: Vec<[i64; 2]> = order.iter().map(|&patch| at[patch]).collect();
+        let angles = angles(pass, &self.frequencies, &at);
         for (i, layer) in self.layers.iter().enumerate() {
             let lengths = if self.config.full.contains(&i) { &in_frames } else { &in_windows };
             x = layer.forward(pass, x, lengths, Some(&angles)); // E5.17
@@ -125,16 +123,6 @@ impl Qwen25VlTower {
 impl Encode for Qwen25VlTower {
     /// Spec: E5.17, E5.18, C5.17a
     fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared) -> Array2<T> {
-        let grids: Vec<[usize; 3]> = prompt.images.iter().filter_map(|image| image.grid).collect();
-        // Images do not attend to each other (C5.17a). One image at a time bounds the memory; a watched pass needs all
-        // images at once, because it shows whole stages.
-        let at_once = if pass.is_watched() { grids.len() } else { 1 };
-        let mut rows = Vec::with_capacity(grids.len());
-        for (images, grids) in prompt.images.chunks(at_once).zip(grids.chunks(at_once)) {
-            let patches: Array2<f32> = PreparedImage::joined(images);
-            rows.push(self.rows(pass, patches.view(), grids));
-        }
-        let views: Vec<_> = rows.iter().map(|rows| rows.view()).collect();
-        concatenate(Axis(0), &views).unwrap_or_else(|_| unreachable!("E5.18: rows of one width"))
+        image_by_image(pass, prompt, |pass, patches, grids| self.rows(pass, patches, grids))
     }
 }

@@ -5,15 +5,15 @@ use super::config::Qwen2VlVisionConfig;
 use super::tower::{EPS, Qwen2VlTower};
 use crate::config::{Activation, NormKind};
 use crate::error::Result;
-use crate::family::encoder::Encode;
-use crate::input::{Prepared, PreparedImage};
+use crate::family::encoder::{Encode, image_by_image};
+use crate::input::Prepared;
 use crate::layer::{Linear, Mlp, Norm};
 use crate::num::Real;
 use crate::pass::Pass;
 use crate::stage::{Site, Stage};
 use crate::vision::Projector;
 use crate::weights::Names;
-use ndarray::{Array2, Axis, concatenate};
+use ndarray::Array2;
 
 /// The part of the model before the language model: tower and merger.
 #[derive(Debug, Clone)]
@@ -41,18 +41,10 @@ pub fn merger(names: &Names<'_>, config: &Qwen2VlVisionConfig, d: usize) -> Resu
 impl Encode for Qwen2Vl {
     /// Spec: E5.7–E5.10, C5.7a
     fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared) -> Array2<T> {
-        let grids: Vec<[usize; 3]> = prompt.images.iter().filter_map(|image| image.grid).collect();
-        // Images do not attend to each other (C5.7a). One image at a time bounds the memory; a watched pass needs all
-        // images at once, because it shows whole stages.
-        let at_once = if pass.is_watched() { grids.len() } else { 1 };
-        let mut rows = Vec::with_capacity(grids.len());
-        for (images, grids) in prompt.images.chunks(at_once).zip(grids.chunks(at_once)) {
-            let patches: Array2<f32> = PreparedImage::joined(images);
-            let features = self.tower.features(pass, patches.view(), grids);
+        image_by_image(pass, prompt, |pass, patches, grids| {
+            let features = self.tower.features(pass, patches, grids);
             let features = pass.show(Stage::once(Site::Features), features);
-            rows.push(self.merger.forward(pass, features.view())); // E5.10
-        }
-        let views: Vec<_> = rows.iter().map(|rows| rows.view()).collect();
-        concatenate(Axis(0), &views).unwrap_or_else(|_| unreachable!("E5.10: rows of one width"))
+            self.merger.forward(pass, features.view()) // E5.10
+        })
     }
 }

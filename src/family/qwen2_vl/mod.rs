@@ -2,21 +2,20 @@
 
 mod config;
 mod encoder;
-mod names;
 mod tower;
 
 pub use super::patch_reader::PatchReader as Qwen2VlReader;
 pub use config::{Qwen2VlConfig, Qwen2VlVisionConfig};
 pub use encoder::merger;
-pub use names::names;
 pub use tower::Qwen2VlTower;
 
 use super::definition::{Entry, Shape};
 use super::{Encoder, Family, Outline, Profile, Reader, Tower, shape};
 use crate::error::Result;
 use crate::files::Files;
-use crate::input::{Packing, PixelLayout, Positions, PreparedImage, mrope};
+use crate::input::{Packing, PixelLayout, Positions, PreparedImage};
 use crate::weights::Names;
+use crate::weights::names::visual;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -48,7 +47,7 @@ impl Family for Qwen2VlConfig {
             tower: Tower { layers, used: layers, hidden, heads, intermediate, patch },
             image_token: self.image_token,
             video_token: self.video_token,
-            names,
+            names: visual,
             pixels: PixelLayout::Patches(self.vision.patches().numbers()),
         }
     }
@@ -62,9 +61,7 @@ impl Family for Qwen2VlConfig {
     }
 
     fn positions(&self, ids: &[u32], images: &[PreparedImage]) -> Positions {
-        let rows = |[t, h, w]: [usize; 3]| [t, h / self.vision.merge, w / self.vision.merge];
-        let grids: Vec<[usize; 3]> = images.iter().filter_map(|image| image.grid.map(rows)).collect();
-        mrope::positions(ids, self.visual_token(ids), &grids)
+        self.vision.patches().positions(ids, self.visual_token(ids), images)
     }
 
     fn encoder(&self, names: &Names<'_>) -> Result<Box<dyn Encoder>> {

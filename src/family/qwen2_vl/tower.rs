@@ -6,10 +6,10 @@ use crate::config::NormKind;
 use crate::error::Result;
 use crate::kernel::Frequencies;
 use crate::layer::{Linear, Mlp, Norm, Qkv};
-use crate::num::{Grid, Real};
+use crate::num::Real;
 use crate::pass::{Pass, Stored};
 use crate::stage::{Site, Stage};
-use crate::vision::{VitLayer, places};
+use crate::vision::{VitLayer, angles, places};
 use crate::weights::Names;
 use ndarray::{Array2, ArrayView2};
 
@@ -78,10 +78,7 @@ impl Qwen2VlTower {
         let patches = pass.store(patches.mapv(T::of_f32)); // R3.14
         let mut x = self.patch_embedding.forward(pass, patches.view());
         let at: Vec<[i64; 2]> = grids.iter().flat_map(|&grid| places(grid, self.config.merge)).collect();
-        let half = self.frequencies.len();
-        // The rotation runs in full width, with full-width cosine and sine, and its result is stored once (R5.8).
-        let axis = |row: usize, i: usize| (i % half, at[row][i / half]);
-        let angles = pass.angles((at.len(), 2 * half), &self.frequencies, axis, None, Grid::Native);
+        let angles = angles(pass, &self.frequencies, &at);
         let frames: Vec<usize> = grids.iter().flat_map(|&[t, h, w]| std::iter::repeat_n(h * w, t)).collect();
         for (i, layer) in self.layers.iter().enumerate() {
             x = layer.forward(pass, x, &frames, Some(&angles)); // E5.8, E5.9, C5.9a

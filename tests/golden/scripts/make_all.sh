@@ -19,6 +19,7 @@ cd "$(dirname "$0")"
 "$python" -W ignore make_internvl_own.py "$demo"
 "$python" -W ignore make_llava_clip.py "$demo"
 "$python" -W ignore make_qwen2_5_vl.py "$demo"
+"$python" -W ignore make_qwen3_vl.py "$demo"
 "$python" -W ignore make_video.py "$demo"
 "$python" make_sentencepiece.py
 "$python" make_demo.py "$demo"

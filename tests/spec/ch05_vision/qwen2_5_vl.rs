@@ -1,10 +1,11 @@
 //! Qwen2.5-VL: windows, the inverse order, the defaults.
 
 use super::*;
-use aircache::family::qwen2_5_vl::{Qwen25VlConfig, Qwen25VlTower, names};
+use aircache::family::qwen2_5_vl::{Qwen25VlConfig, Qwen25VlTower};
 use aircache::files::Files;
 use aircache::vision::windows;
 use aircache::weights::Checkpoint;
+use aircache::weights::names::visual as names;
 use ndarray::{Array2, Axis, concatenate};
 
 #[test]

@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::common::decoding;
-use aircache::family::{self, qwen2_vl::names};
+use aircache::family;
 use aircache::files::Files;
 use aircache::kernel::{Angles, Frequencies, Turn};
 use aircache::weights::Checkpoint;
+use aircache::weights::names::visual as names;
 
 struct Toy {
     checkpoint: Checkpoint,

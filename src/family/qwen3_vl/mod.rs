@@ -1,0 +1,102 @@
+//! Qwen3-VL: a tower over patches of images of any size with learned positions, mergers, and Qwen3 with interleaved M-RoPE
+//! as the decoder, whose first layers are given features of more tower layers (DeepStack).
+
+mod config;
+mod tower;
+
+pub use config::{Qwen3VlConfig, Qwen3VlVisionConfig};
+pub use tower::Qwen3VlTower;
+
+use super::definition::{Entry, Shape};
+use super::patch_reader::PatchReader;
+use super::{Encoder, Family, Outline, Profile, Reader, Tower, shape};
+use crate::error::Result;
+use crate::files::Files;
+use crate::input::{Packing, PixelLayout, Positions, PreparedImage};
+use crate::weights::Names;
+use crate::weights::names::visual;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+pub(super) const ENTRY: Entry = Entry {
+    title: "Qwen3-VL",
+    videos: false,
+    kinds: &[("qwen3_vl", |_, scope| Ok(Arc::new(Qwen3VlConfig::read(scope)?)))],
+    shapes: &[
+        Shape::new("qwen3-vl-2b", [2048, 6144, 28, 16, 8], 151_936, true, of_shape),
+        Shape::new("qwen3-vl-4b", [2560, 9728, 36, 32, 8], 151_936, true, of_shape),
+        Shape::new("qwen3-vl-8b", [4096, 12_288, 36, 32, 8], 151_936, false, large),
+    ],
+};
+
+fn of_shape(shape: &Shape, vocab: usize) -> Value {
+    let tower = json!({
+        "hidden_size": 1024, "intermediate_size": 4096, "depth": 24, "deepstack_visual_indexes": [5, 11, 17],
+    });
+    whole(shape, vocab, tower)
+}
+
+fn large(shape: &Shape, vocab: usize) -> Value {
+    whole(shape, vocab, json!({}))
+}
+
+fn whole(shape: &Shape, vocab: usize, mut tower: Value) -> Value {
+    let mut text = shape.text("qwen3_vl_text", vocab);
+    text["rope_theta"] = 5e6.into();
+    tower["out_hidden_size"] = shape.sizes[0].into();
+    json!({
+        "model_type": "qwen3_vl", "text_config": text, "vision_config": tower, "tie_word_embeddings": shape.tied,
+        "image_token_id": shape::image_token(vocab),
+    })
+}
+
+impl Family for Qwen3VlConfig {
+    fn profile(&self) -> Profile<'_> {
+        let Qwen3VlVisionConfig { layers, hidden, heads, intermediate, patch, .. } = self.vision;
+        Profile {
+            name: "qwen3_vl",
+            text: &self.text,
+            tower: Tower { layers, used: layers, hidden, heads, intermediate, patch },
+            image_token: self.image_token,
+            video_token: None,
+            names: visual,
+            pixels: PixelLayout::Patches(self.vision.patches().numbers()),
+        }
+    }
+
+    fn reader(&self, files: &Files) -> Result<Box<dyn Reader>> {
+        Ok(Box::new(PatchReader::load(files, self.vision.patches())?))
+    }
+
+    fn packing(&self, image: &Outline) -> Result<Packing> {
+        self.vision.patches().packing(image)
+    }
+
+    fn positions(&self, ids: &[u32], images: &[PreparedImage]) -> Positions {
+        self.vision.patches().positions(ids, self.image_token, images)
+    }
+
+    fn deepstack(&self) -> &[usize] {
+        &self.deepstack
+    }
+
+    fn encoder(&self, names: &Names<'_>) -> Result<Box<dyn Encoder>> {
+        Ok(Box::new(Qwen3VlTower::load(names, self)?))
+    }
+
+    fn vision_words(&self) -> String {
+        let Qwen3VlVisionConfig { patch, temporal, merge: m, positions, .. } = self.vision;
+        let side = positions.isqrt();
+        let layers = self.deepstack.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+        format!(
+            "images of any size in patches of {patch} px and {temporal} frames, {m} × {m} patches a token, {side} × {side} learned positions, DeepStack of layers {layers}"
+        )
+    }
+
+    fn vision_fields(&self) -> Value {
+        let v = &self.vision;
+        json!({
+            "merge": v.merge, "temporal": v.temporal, "positions": v.positions, "deepstack_layers": self.deepstack,
+        })
+    }
+}
