@@ -103,9 +103,20 @@ def in_pieces(model, text, head, given, chunk):
     cache = DynamicCache(config=model.config.get_text_config())
     for start in range(0, rows.shape[1], chunk):
         piece = slice(start, start + chunk)
-        out = text(inputs_embeds=rows[:, piece], position_ids=positions[..., piece], use_cache=True, **taking(text, cache))
+        more = {**taking(text, cache), **deepstack(kwargs, piece)}
+        out = text(inputs_embeds=rows[:, piece], position_ids=positions[..., piece], use_cache=True, **more)
     head(out.last_hidden_state[:, -1:])
     return cache
+
+
+def deepstack(kwargs, piece):
+    """What DeepStack adds to the visual rows of a piece, if the decoder was given any."""
+    mask, added = kwargs.get("visual_pos_masks"), kwargs.get("deepstack_visual_embeds")
+    if mask is None or not added:
+        return {}
+    before, own = int(mask[:, : piece.start].sum()), mask[:, piece]
+    rows = slice(before, before + int(own.sum()))
+    return {"visual_pos_masks": own, "deepstack_visual_embeds": [rows_of[rows] for rows_of in added]}
 
 
 def compress(cache, recorder, retain):
