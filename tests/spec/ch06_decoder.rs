@@ -81,6 +81,7 @@ fn e6_2_e6_3_e6_4_e6_5_e6_6_e6_7_worked_examples() {
     let (checkpoint, _folder) = by_hand::checkpoint(&tensors);
     let config = DecoderConfig {
         mrope: None,
+        interleaved: false,
         ntk: None,
         long_rope: None,
         qk_norm: false,

@@ -1,10 +1,11 @@
 //! Qwen2-VL's tower and merger.
 
 use super::*;
-use aircache::family::qwen2_vl::{Qwen2VlConfig, Qwen2VlTower, Qwen2VlVisionConfig, merger, names};
+use aircache::family::qwen2_vl::{Qwen2VlConfig, Qwen2VlTower, Qwen2VlVisionConfig, merger};
 use aircache::files::Files;
 use aircache::kernel::{Angles, Frequencies, Turn};
 use aircache::weights::Checkpoint;
+use aircache::weights::names::visual as names;
 use ndarray::Array2;
 
 fn toy(case: &str) -> (Checkpoint, Qwen2VlConfig) {
