@@ -101,6 +101,9 @@ fn r6_18_the_sum_is_stored() {
     assert_ne!(added(&decoder, vec![small.clone(), small], Grid::Native), ones);
 }
 
+/// Rows, their roles, and what is added to the visual rows.
+type Deep = (Array2<f32>, Roles, Vec<Array2<f32>>);
+
 /// C6.18a: chunks, and other prompts in the pack, change no bit; the rows are gone after the prefill.
 #[test]
 fn c6_18a_chunks_and_packs_change_no_bit() {
@@ -115,9 +118,9 @@ fn c6_18a_chunks_and_packs_change_no_bit() {
     };
     let (first, second) = (prompt(3), prompt(9));
     let at = Positions::in_order(n);
-    let run = |prompts: &[&(Array2<f32>, Roles, Vec<Array2<f32>>)], at_once: usize| {
+    let run = |prompts: &[&Deep], at_once: usize| {
         let given: Vec<_> = prompts.iter().map(|(x, ..)| (x.clone(), &at)).collect();
-        let sequence = |(_, roles, deepstack): &(_, Roles, Vec<Array2<f32>>)| Sequence {
+        let sequence = |(_, roles, deepstack): &Deep| Sequence {
             roles: roles.clone(),
             deepstack: deepstack.clone(),
             ..Sequence::new(decoder.cache())
