@@ -3,7 +3,7 @@
 //! it the mistake's errors add up, and errors of rounding do not. To find a direction, the model is run with a small
 //! mistake on purpose; this works for any model. Spec: D10.8, E10.10
 
-use super::fit::{Drift, Fit, Groups, Products, errors, together};
+use super::fit::{Drift, Fit, Groups, Products, errors, together, without_means};
 use super::measure::{Errors, Layout, flat};
 use super::rulers::{DRIFT, roundoff};
 use super::{Bundle, BundleWriter, alike, noise};
@@ -31,7 +31,9 @@ const ASIDES: [Aside; 9] = [
 /// The drift of the other honest ways counts this many times. Spec: T10.3
 const HABIT: f64 = 2.0;
 /// The drift of the other honest ways along the activations counts this many times. Spec: E10.10
-const BEND: f64 = 1.25;
+const BEND: f64 = 1.5;
+/// The activations together are judged from this many draws for each of them on. Spec: E10.10
+const DRAWS: f64 = 8.0;
 /// The drift of another way counts as far as it is larger than this many of its standard errors. Spec: E10.10
 const BY_CHANCE: f64 = 3.0;
 /// A drift is a finding if it is at least this share of the noise: for all columns together, for one column.
@@ -99,11 +101,14 @@ impl Aslant<'_> {
         let nearest = *nearest;
         let from = nearest.map(|way| self.truth.numbers(&noise::way(way, stage))).transpose()?.flatten();
         let from = from.as_ref().unwrap_or(&t);
-        let sums = Products::new(layout, groups, &errors(&got, from), &direction);
+        // All rows of a tower's layer attend to the same values, and share the errors of these values.
+        let shared = Stage::parse(stage).is_some_and(|at| at.site == Site::VisionOut);
+        let apart = |values: Vec<f64>| if shared { without_means(layout, values) } else { values };
+        let direction = apart(direction);
+        let products = |got: &[f64]| Products::new(layout, groups, &apart(errors(got, from)), &direction);
+        let sums = products(&got);
         if let Some(habits) = self.habits.as_deref_mut().and_then(|habits| habits.get_mut(stage)) {
-            let others = others(self.truth, stage, nearest, |other| {
-                Products::new(layout, groups, &errors(other, from), &direction).all(&noise.scale)
-            })?;
+            let others = others(self.truth, stage, nearest, |other| products(other).all(&noise.scale))?;
             habits.resize_with(others.len(), Vec::new);
             habits.iter_mut().zip(others).for_each(|(fits, fit)| fits.extend(fit));
             return Ok(());
@@ -122,9 +127,7 @@ impl Aslant<'_> {
         let Some(mut drift) = strongest(&sums, &[]) else { return Ok(()) };
         if drift.ratio() > DRIFT {
             // If other honest ways drift along the same direction, the drift is no finding.
-            let others = others(self.truth, stage, nearest, |other| {
-                Products::new(layout, groups, &errors(other, from), &direction)
-            })?;
+            let others = others(self.truth, stage, nearest, products)?;
             let Some(beyond) = strongest(&sums, &others) else { return Ok(()) };
             let habit = others.iter().filter_map(|other| Some(strongest(other, &[])?.ratio())).fold(0.0, f64::max);
             drift = beyond;
@@ -287,6 +290,9 @@ pub(super) fn drifts(
 /// The drift along all activations together; the largest one names it. Spec: E10.10
 fn bend(fits: &[(bool, String, Fit)]) -> Option<Drift> {
     let ratio = |fit: &Fit| fit.a.abs() / fit.ruler();
+    if fits.iter().any(|f| f.2.draws < DRAWS * fits.len() as f64) {
+        return None;
+    }
     let (_, along, fit) = fits.iter().filter(|f| f.0).max_by(|a, b| ratio(&a.2).total_cmp(&ratio(&b.2)))?;
     let all: Vec<Fit> = fits.iter().map(|f| f.2.clone()).collect();
     Some(Drift { along: along.clone(), error: fit.a.abs(), ruler: fit.a.abs() * SIX / together(&all) })

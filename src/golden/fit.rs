@@ -54,7 +54,7 @@ pub(super) struct Fit {
     /// What is left of each group of rows after the fit; larger by a factor if more is left of the cells.
     rest: Vec<f64>,
     /// How many draws of one size would scatter as much.
-    draws: f64,
+    pub draws: f64,
 }
 
 impl Fit {
@@ -177,6 +177,17 @@ pub(super) fn together(fits: &[Fit]) -> f64 {
     }
     let draws = fits.iter().map(|fit| fit.draws).fold(f64::INFINITY, f64::min);
     deviates(y.iter().map(|v| v * v).sum::<f64>(), k, draws)
+}
+
+/// Numbers without the mean of their column: without what all rows share.
+pub(super) fn without_means(layout: Layout, mut values: Vec<f64>) -> Vec<f64> {
+    let Layout { lead, rows, width, .. } = layout;
+    for lead in values.chunks_exact_mut((rows * width).max(1)).take(lead) {
+        let mut means = vec![0.0; width];
+        lead.chunks_exact(width).for_each(|row| means.iter_mut().zip(row).for_each(|(m, v)| *m += v / rows as f64));
+        lead.chunks_exact_mut(width).for_each(|row| row.iter_mut().zip(&means).for_each(|(v, m)| *v -= m));
+    }
+    values
 }
 
 /// The differences got − from.

@@ -146,9 +146,10 @@ const FEW_OF_ROW: f64 = 4.0;
 const FACTOR_OF_ROW: f64 = 4.0 / 3.0 / 16_777_216.0;
 
 /// How many times as large as the largest of all ways' errors of d numbers a ruler has to be, so that the error of
-/// another way is three rulers off with a probability of 10⁻⁹ only. Spec: E10.3
+/// another way is three rulers off with a probability of 10⁻⁹ only. Of the two numbers of a rotated pair, one is on the
+/// arc. Spec: E10.3
 fn few_numbers(d: usize, precision: Precision) -> f64 {
-    10f64.powf(9.0 / (ways(precision).len() * d.max(1)) as f64) / LOCAL
+    10f64.powf(9.0 / (ways(precision).len() * (d / 2).max(1)) as f64) / LOCAL
 }
 
 /// The quantile of the finite values: this share of them does not exceed the result; 0 if no value is finite.

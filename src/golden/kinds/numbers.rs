@@ -81,13 +81,13 @@ pub(in crate::golden) fn judge(n: &Numbers<'_>) -> StageVerdict {
     for (e, r) in errors.columns.iter().zip(&rulers.columns).filter(|_| layout.columns()) {
         see("column", *e, *r, LOCAL);
     }
-    // By a golden, rows share the errors of earlier stages: a few draws, not many.
-    let global = if layout.columns() && n.independent { GLOBAL } else { LOCAL };
+    // Where numbers are stored in a half type, the stores are the error. In f32 the order of sums is, and a processor's own
+    // functions are. By a golden, rows share the errors of earlier stages: a few draws, not many.
+    let stores = n.independent && layout.columns() && n.precision.grid() != Grid::Native;
+    let global = if stores { GLOBAL } else { LOCAL };
     for (e, r) in errors.heads(layout).iter().zip(&rulers.heads) {
         see("head", *e, *r, global);
     }
-    // Where numbers are stored in a half type, the stores are the error; in f32 the order of sums is.
-    let stores = n.independent && layout.columns() && n.precision.grid() != Grid::Native;
     see("whole", errors.whole, rulers.whole, if stores { WHOLE } else { global });
     if n.independent && layout.columns() {
         see("gain", errors.gain.abs(), rulers.gain, GAIN);
