@@ -1,5 +1,7 @@
 //! The role of each prompt row: text or visual. Source: A8.12; bundle tensor `input.roles`.
 
+use std::ops::Range;
+
 /// The role of a prompt row. Spec: D1.2
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -54,6 +56,13 @@ impl Roles {
     /// The visual rows, ascending: entry v of the result is the row of visual token v.
     pub fn visual(&self) -> Vec<usize> {
         self.rows(Role::Visual)
+    }
+
+    /// The visual rows, if they follow each other.
+    pub fn one_run(&self) -> Option<Range<usize>> {
+        let visual = self.visual();
+        let run = *visual.first()?..visual.last()? + 1;
+        (run.len() == visual.len()).then_some(run)
     }
 
     /// The text rows, ascending.

@@ -33,6 +33,9 @@ pub struct Seeing {
     /// Where the text after a video stands (Qwen2-VL): `side` as transformers 5.3 and later [default: as trained]
     #[arg(long, value_enum, value_name = "largest|side")]
     after_video: Option<After>,
+    /// The frames a second of a video, for families that read times [default: 24, as transformers 5 has it]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = rate)]
+    fps: Option<f64>,
 }
 
 /// Where the text after a video stands.
@@ -81,6 +84,11 @@ fn count(text: &str) -> std::result::Result<usize, String> {
     text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "expected a whole number above 0".into())
 }
 
+fn rate(text: &str) -> std::result::Result<f64, String> {
+    let known = text.parse().ok().filter(|fps| (1e-3..=1e4).contains(fps));
+    known.ok_or_else(|| "expected a number from 0.001 to 10000".into())
+}
+
 fn colour(text: &str) -> std::result::Result<[u8; 3], String> {
     let hex = |text: &str| {
         let digits = text.strip_prefix('#').filter(|digits| digits.len() == 6 && digits.is_ascii())?;
@@ -116,6 +124,9 @@ impl Seeing {
         if let Some(after) = self.after_video {
             processor = processor.with_after_video(after.into());
         }
+        if let Some(fps) = self.fps {
+            processor = processor.with_fps(fps);
+        }
         match self.limits().named().next() {
             Some(_) => processor.with_limits(self.limits()),
             None => Ok(processor),
@@ -129,6 +140,7 @@ impl Seeing {
         words.extend(self.background.map(|[r, g, b]| format!("background #{r:02x}{g:02x}{b:02x}")));
         words.extend(self.orientation.map(|turning| format!("orientation {}", Orientation::from(turning).name())));
         words.extend(self.after_video.map(|after| format!("after-video {}", AfterVideo::from(after).name())));
+        words.extend(self.fps.map(|fps| format!("fps {fps}")));
         words.join("; ")
     }
 

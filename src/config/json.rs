@@ -120,6 +120,11 @@ impl<'a> Scope<'a> {
         Ok(id)
     }
 
+    /// The id of a token; `default` if absent, none if it is not below `vocab`, the size of the vocabulary.
+    pub(crate) fn token_within(&self, key: &str, default: u32, vocab: usize) -> Result<Option<u32>> {
+        Ok(Some(self.token(key, default)?).filter(|&id| (id as usize) < vocab))
+    }
+
     /// The number of a hidden state of `layers` layers (see [`state_of`]); the last state if absent.
     pub(crate) fn state(&self, key: &str, layers: usize) -> Result<usize> {
         self.get(key).map_or(Ok(layers), |value| state_of(value, self.at(key), layers))

@@ -45,6 +45,11 @@ pub trait Family: Any + Debug + Send + Sync {
         Positions::in_order(ids.len())
     }
 
+    /// How far the moments of a video of so many frames a second stand apart in time, in positions. Spec: E4.30
+    fn interval(&self, _fps: f64) -> f32 {
+        1.0
+    }
+
     /// The tower layers whose features are added to the visual rows after the first decoder layers: entry l after
     /// decoder layer l. Empty without DeepStack. Spec: E6.18
     fn deepstack(&self) -> &[usize] {

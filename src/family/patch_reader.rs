@@ -10,6 +10,7 @@ use crate::family::reader::{Cut, Reader, VideoReader};
 use crate::files::Files;
 use crate::input::patches::limits;
 use crate::input::sizes::{MAX_FILM_PATCHES, MAX_PATCHES};
+use crate::input::mrope::{AfterVideo, Placed};
 use crate::input::{Image, Limits, Packing, Pixels, Positions, PreparedImage, Settings, Sizes, mrope, sections, video};
 use crate::kernel::resample::resize;
 use ndarray::{Axis, concatenate};
@@ -25,7 +26,7 @@ pub struct PatchReader {
     /// The video settings in the checkpoint's files, or the error in them. The error is reported only if there is a
     /// video.
     video: Result<(Pixels, Sizes)>,
-    films: bool,
+    films: Films,
 }
 
 /// The sizes of patches in `config.json`, with which the processor's files must agree.
@@ -37,8 +38,18 @@ pub struct Patches {
     pub merge: usize,
     /// Number of frames in a patch.
     pub temporal: usize,
-    /// Whether the family reads videos.
-    pub films: bool,
+    /// How the family reads videos.
+    pub films: Films,
+}
+
+/// How a family reads videos.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Films {
+    /// The limits of pixels are those of a frame; a video is one placeholder. Spec: E4.22
+    Frames,
+    /// The limits of pixels are those of the whole video; each moment has a placeholder of its own, behind its time.
+    /// Spec: E4.31, D4.15
+    Stamped,
 }
 
 impl Patches {
@@ -50,9 +61,15 @@ impl Patches {
     /// The positions of a prompt's rows: those of M-RoPE. visual_token: the id of the rows of images or of a video.
     /// Spec: E4.14
     pub fn positions(&self, ids: &[u32], visual_token: u32, images: &[PreparedImage]) -> Positions {
-        let rows = |[t, h, w]: [usize; 3]| [t, h / self.merge, w / self.merge];
-        let grids: Vec<[usize; 3]> = images.iter().filter_map(|image| image.grid.map(rows)).collect();
-        mrope::positions(ids, visual_token, &grids)
+        let placed = |image: &PreparedImage| {
+            let [t, h, w] = image.grid?;
+            // Text stands between the moments that have a time of their own.
+            let (each, times) = if self.films == Films::Stamped { (1, t) } else { (t, 1) };
+            let rows = [each, h / self.merge, w / self.merge];
+            Some(std::iter::repeat_n(Placed { rows, interval: image.interval }, times))
+        };
+        let placed: Vec<Placed> = images.iter().filter_map(placed).flatten().collect();
+        mrope::timed(ids, visual_token, &placed)
     }
 
     /// The rows of an image or a video whose grid is known.
@@ -94,7 +111,8 @@ impl PatchReader {
         let (min_pixels, max_pixels) = limits(&images, (56 * 56, 1280 * 28 * 28))?;
         let sizes = Sizes { patch, merge, min_pixels, max_pixels };
         let settings = Settings::read(&images, processor.as_ref(), "<|image_pad|>")?;
-        Ok(PatchReader { settings, video: film(files, (&sizes, temporal)), sizes, temporal, films: v.films })
+        let video = film(files, (&sizes, temporal), v.films);
+        Ok(PatchReader { settings, video, sizes, temporal, films: v.films })
     }
 
     /// The settings for the frames of a video, the size to which frames are resized, and the number of moments. A
@@ -102,7 +120,10 @@ impl PatchReader {
     fn film(&self, frames: usize, of: (usize, usize)) -> Result<(Pixels, (usize, usize), usize)> {
         let (settings, sizes) = self.video.clone()?;
         let settings = Pixels { resampler: self.settings.pixels.resampler, ..settings };
-        let size = sizes.read_at(settings.resize, of)?;
+        let size = match (self.films, settings.resize) {
+            (Films::Stamped, true) => sizes.fit_clip(frames, self.temporal, of)?,
+            _ => sizes.read_at(settings.resize, of)?,
+        };
         let times = frames.div_ceil(self.temporal);
         let patches = times.saturating_mul(size.0 / sizes.patch * (size.1 / sizes.patch));
         let want = format!("at most {MAX_FILM_PATCHES} patches");
@@ -164,7 +185,7 @@ impl Reader for PatchReader {
     }
 
     fn videos(&self) -> Option<&dyn VideoReader> {
-        self.films.then_some(self as &dyn VideoReader)
+        Some(self)
     }
 }
 
@@ -173,9 +194,22 @@ impl VideoReader for PatchReader {
         let (_, sizes) = self.video.clone()?;
         let (unit, together) = (sizes.unit(), self.temporal);
         let (least, most) = (sizes.min_pixels, sizes.max_pixels);
+        let all = if self.films == Films::Stamped { " in all frames, and each time is written" } else { "" };
         Ok(format!(
-            "frames are read {together} at a time, at a multiple of {unit} × {unit} px, of {least} to {most} pixels"
+            "frames are read {together} at a time, at a multiple of {unit} × {unit} px, of {least} to {most} pixels{all}"
         ))
+    }
+
+    /// Spec: D4.15, A4.9
+    fn written(&self, rendered: &str, placeholder: &str, frames: usize) -> Option<String> {
+        if self.films != Films::Stamped {
+            return None;
+        }
+        let moment = |at: f64| format!("<{at:.1} seconds>{}{placeholder}{}", VISION[0], VISION[1]);
+        let moments: String = video::times(frames, self.temporal, self.settings.fps).into_iter().map(moment).collect();
+        let marked = format!("{}{placeholder}{}", VISION[0], VISION[1]);
+        let trained = self.settings.after_video == AfterVideo::Largest && rendered.contains(&marked);
+        Some(rendered.replacen(if trained { &marked } else { placeholder }, &moments, 1))
     }
 
     /// Spec: E4.22
@@ -202,17 +236,24 @@ impl VideoReader for PatchReader {
     }
 }
 
+/// The marks around the rows of an image or of a moment.
+const VISION: [&str; 2] = ["<|vision_start|>", "<|vision_end|>"];
+
 /// The settings for frames. Spec: T4.11
-fn film(files: &Files, images: (&Sizes, usize)) -> Result<(Pixels, Sizes)> {
+fn film(files: &Files, images: (&Sizes, usize), films: Films) -> Result<(Pixels, Sizes)> {
     let (section, (sizes, temporal)) = (video::section(files)?, images);
-    let (min_pixels, max_pixels) = limits(&section, (128 * 28 * 28, 768 * 28 * 28))?;
+    let (unit, patch, pixels) = match films {
+        Films::Frames => (28 * 28, 14, Pixels::CLIP),
+        Films::Stamped => (32 * 32, 16, Pixels { mean: [0.5; 3], std: [0.5; 3], ..Pixels::CLIP }),
+    };
+    let (min_pixels, max_pixels) = limits(&section, (128 * unit, 768 * unit))?;
     // If a field is absent, transformers takes these defaults. With a tower of other sizes, transformers would then cut
     // patches that the tower cannot read.
     for (key, default, want) in
-        [("patch_size", 14, sizes.patch), ("merge_size", 2, sizes.merge), ("temporal_patch_size", 2, temporal)]
+        [("patch_size", patch, sizes.patch), ("merge_size", 2, sizes.merge), ("temporal_patch_size", 2, temporal)]
     {
         section.expect(key, section.get(key).map_or(Some(default), |v| v.as_u64()), want, "as for images")?;
     }
-    let pixels = Pixels::read(&section, Pixels::CLIP)?;
+    let pixels = Pixels::read(&section, pixels)?;
     Ok((pixels, Sizes { min_pixels, max_pixels, ..sizes.clone() }))
 }

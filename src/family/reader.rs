@@ -80,7 +80,8 @@ pub trait Reader: Debug + Send + Sync {
         );
         let (pixels, grid) = self.pixels(image, of)?;
         let packing = self.packing(image.size(), of)?;
-        Ok(PreparedImage { size: image.size(), grid, pixels, packing, sha256: image.sha256().to_owned() })
+        let sha256 = image.sha256().to_owned();
+        Ok(PreparedImage { size: image.size(), grid, pixels, interval: 1.0, packing, sha256 })
     }
 }
 
@@ -91,6 +92,12 @@ pub trait VideoReader {
     /// # Errors
     /// The video processor's settings are invalid.
     fn line(&self) -> Result<String>;
+
+    /// The text in the place of a video's placeholder in a rendered prompt, if the family's processor writes more than
+    /// the placeholder. placeholder: the text that stands for a video in the vocabulary. Spec: D4.15
+    fn written(&self, _rendered: &str, _placeholder: &str, _frames: usize) -> Option<String> {
+        None
+    }
 
     /// The rows of a video of `frames` frames of `size` = (height, width).
     ///
@@ -113,6 +120,7 @@ pub trait VideoReader {
         let (pixels, grid) = self.pixels(frames)?;
         let hashes: String = frames.iter().map(Image::sha256).collect();
         let packing = self.packing(frames.len(), size)?;
-        Ok(PreparedImage { size, grid, pixels, packing, sha256: image::sha256(hashes.as_bytes()) })
+        let sha256 = image::sha256(hashes.as_bytes());
+        Ok(PreparedImage { size, grid, pixels, interval: 1.0, packing, sha256 })
     }
 }

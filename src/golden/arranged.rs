@@ -130,6 +130,7 @@ fn tiles(family: &dyn Family, candidate: &Bundle, rows: usize) -> Option<Prepare
     Some(PreparedImage {
         size: (1, 1),
         grid: None,
+        interval: 1.0,
         pixels: own.unwrap_or_else(|| ArrayD::zeros(IxDyn(&whole))),
         packing: Packing::unordered(tiles, rows),
         sha256: String::new(),

@@ -12,7 +12,9 @@ use super::verdict::Verdict;
 use super::{Bundle, BundleWriter, Selection, arc, arranged, drift, images, noise, stages, weights};
 use crate::cache::Cache;
 use crate::error::{Error, Result, ensure};
-use crate::input::{Positions, Prepared, mrope};
+use crate::family::Family;
+use crate::input::mrope::{self, AfterVideo};
+use crate::input::{Positions, Prepared, PreparedImage};
 use crate::model::Model;
 use crate::num::{Grid, Real};
 use crate::pass::{Precision, Tap, Way};
@@ -172,19 +174,30 @@ pub fn replayed_pixels(model: &Model, candidate: &Bundle) -> Option<(Stage, u64)
     Some((Stage::once(images::shape(&*model.config)), bytes))
 }
 
-/// Takes the other honest reading of where the text after a video stands, if the candidate's positions have it.
-/// Spec: A4.8
-fn after_video(prompt: &mut Prepared, candidate: &Bundle) {
-    let visual = prompt.roles.visual();
-    let (Some(&last), Some([t, h, w])) = (visual.last(), prompt.images.first().and_then(|image| image.grid)) else {
-        return;
-    };
-    let merged = (t * h * w / visual.len()).isqrt().max(1); // patches along a side of a row's square
-    let mut side = prompt.positions.clone();
-    mrope::after_side(&mut side, last, [t, h / merged, w / merged]);
+/// Takes the frames a second, and the reading of where the text after a video stands, that the candidate's positions
+/// have, if some video has these positions. Spec: A4.8, C10.7d
+fn as_timed(family: &dyn Family, prompt: &mut Prepared, candidate: &Bundle) {
     let name = Stage::once(Site::Positions).name();
-    if candidate.get(&name).is_some() && candidate.i64(&name).is_ok_and(|own| own == stages::table(&side)) {
-        prompt.positions = side;
+    let own = candidate.get(&name).and_then(|_| candidate.i64(&name).ok());
+    let (Some(own), Some(video)) = (own, prompt.roles.one_run()) else { return };
+    let Some([t, h, w]) = prompt.images.first().and_then(|image| image.grid) else { return };
+    if own.shape() != [3, prompt.ids.len()] || t == 0 || !video.len().is_multiple_of(t) {
+        return;
+    }
+    // Moment i is at trunc(i · interval): each of the times gives a least interval, and the largest of these serves all.
+    let time = |moment: usize| own[[0, video.start + moment * (video.len() / t)]] - own[[0, video.start]];
+    let interval = (1..t).map(|moment| time(moment) as f32 / moment as f32).fold(0.0, f32::max);
+    let merged = (t * h * w / video.len()).isqrt().max(1); // patches along a side of a row's square
+    for interval in [prompt.images[0].interval, interval, interval.next_up()] {
+        let images = vec![PreparedImage { interval, ..prompt.images[0].clone() }];
+        let mut positions = family.positions(&prompt.ids, &images);
+        for _ in [AfterVideo::Largest, AfterVideo::Side] {
+            if own == stages::table(&positions) {
+                prompt.positions = positions;
+                return;
+            }
+            mrope::after_side(&mut positions, video.clone(), h.max(w) / merged);
+        }
     }
 }
 
@@ -219,7 +232,9 @@ fn prepared(model: &Model, candidate: &Bundle) -> Result<(Prepared, Option<Known
     let film = image_token != model.config.image_token();
     let images = images::given(&*model.config, candidate, visual, film)?;
     let mut prompt = Prepared::from_ids(&*model.config, &ids, images).map_err(|e| e.within(candidate.label()))?;
-    after_video(&mut prompt, candidate);
+    if film {
+        as_timed(&*model.config, &mut prompt, candidate);
+    }
     ensure!(
         prompt.ids.len() == ids.len(),
         at(&Stage::once(Site::Ids).name()),

@@ -66,6 +66,12 @@ impl Packing {
         first..first + frames
     }
 
+    /// The number of rows of each moment of a video; of an image, the number of all rows. Spec: D4.8
+    pub fn moments(&self) -> Vec<usize> {
+        let each = self.moment.map_or(self.rows.len(), |moment| moment.rows).max(1);
+        self.rows.chunks(each).map(<[PackedRow]>::len).collect()
+    }
+
     /// The rectangle [top, left, bottom, right] of the image, in the image's pixels, for `row`: a token's patch, or a
     /// blend's share of the grid. The rectangle is clipped to the image. `None` for newlines, for patches that show
     /// only padding, and past the last row. Spec: D4.1

@@ -15,6 +15,8 @@ pub struct PreparedImage {
     /// Normalised pixels, in the layout of the family's processor for one image: [tiles, 3, S, S], or [patches, numbers
     /// of a patch]; see [`PixelLayout`](super::PixelLayout).
     pub pixels: ArrayD<f32>,
+    /// How far the moments of a video stand apart in time, in positions, in families with M-RoPE. Spec: E4.30
+    pub interval: f32,
     /// The rows that the image adds to the prompt.
     pub packing: Packing,
     /// sha-256 of the file, or of the decoded pixels if there was no file. For a video, the sha-256 of its frames'

@@ -8,6 +8,7 @@ use super::image::Orientation;
 use super::mrope::AfterVideo;
 use super::pixels::Pixels;
 use super::section::Section;
+use super::video::FPS;
 use crate::error::{Error, Result};
 use crate::files::Files;
 use crate::kernel::resample::Filter;
@@ -35,6 +36,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Where the text after a video stands, in families with M-RoPE. Spec: A4.8
     pub after_video: AfterVideo,
+    /// Frames a second of videos. Spec: D4.15
+    pub fps: f64,
 }
 
 /// Limits that replace those of the checkpoint's files. Spec: D4.12
@@ -133,6 +136,7 @@ impl Settings {
             background: None,
             limits: Limits::default(),
             after_video: AfterVideo::default(),
+            fps: FPS,
         })
     }
 }

@@ -57,6 +57,12 @@ impl Sizes {
     /// # Errors
     /// An empty image, or an image stretched more than 200 to 1; a size with too many patches. Spec: E4.12, C4.15a
     pub fn fit(&self, size: (usize, usize)) -> Result<(usize, usize)> {
+        self.fitted(size, 1.0, 1.0)
+    }
+
+    /// The size of one of several frames, which together have at least and at most so many pixels. rounded_frames: the
+    /// number of frames, rounded to whole patches.
+    fn fitted(&self, size: (usize, usize), rounded_frames: f64, frames: f64) -> Result<(usize, usize)> {
         let (h, w) = (size.0 as f64, size.1 as f64);
         ensure!(size.0 > 0 && size.1 > 0, "image", "at least one pixel", format!("{} × {} pixels", size.0, size.1));
         let stretched = h.max(w) / h.min(w) > MOST_STRETCHED;
@@ -70,12 +76,12 @@ impl Sizes {
         let unit = self.unit() as f64;
         let rounded = |side: f64| (side / unit).round_ties_even() * unit;
         let (mut fit_h, mut fit_w) = (rounded(h), rounded(w));
-        if fit_h * fit_w > self.max_pixels as f64 {
-            let beta = (h * w / self.max_pixels as f64).sqrt();
+        if rounded_frames * fit_h * fit_w > self.max_pixels as f64 {
+            let beta = (frames * h * w / self.max_pixels as f64).sqrt();
             let floor = |side: f64| ((side / beta / unit).floor() * unit).max(unit);
             (fit_h, fit_w) = (floor(h), floor(w));
-        } else if fit_h * fit_w < self.min_pixels as f64 {
-            let beta = (self.min_pixels as f64 / (h * w)).sqrt();
+        } else if rounded_frames * fit_h * fit_w < self.min_pixels as f64 {
+            let beta = (self.min_pixels as f64 / (frames * h * w)).sqrt();
             let ceil = |side: f64| (side * beta / unit).ceil() * unit;
             (fit_h, fit_w) = (ceil(h), ceil(w));
         }
@@ -84,6 +90,24 @@ impl Sizes {
         let few = patches <= MAX_PATCHES as f64;
         ensure!(few, "max_pixels", format!("at most {MAX_PATCHES} patches an image"), got());
         Ok((fit_h as usize, fit_w as usize))
+    }
+
+    /// The size at which the frames of a video are read, if its limits are those of all frames together. frames: their
+    /// number; together: the frames of a patch; size: height and width of each.
+    ///
+    /// # Errors
+    /// As [`fit`](Self::fit); fewer frames than a patch has. Source: transformers `smart_resize` of `glm4v`. Spec: E4.31
+    pub fn fit_clip(&self, frames: usize, together: usize, size: (usize, usize)) -> Result<(usize, usize)> {
+        let want = format!("at least {together} frames");
+        ensure!(frames >= together, "video", want, frames, "transformers refuses it too: give the frame twice");
+        let unit = self.unit();
+        let (mut h, mut w) = size;
+        if h.min(w) > 0 && (h < unit || w < unit) {
+            let scale = (unit as f64 / h as f64).max(unit as f64 / w as f64);
+            (h, w) = ((h as f64 * scale) as usize, (w as f64 * scale) as usize);
+        }
+        let moments = (frames as f64 / together as f64).round_ties_even() * together as f64;
+        self.fitted((h, w), moments, frames as f64)
     }
 
     /// The rows of an image of `size` that is read at `read`: squares of patches, row by row. For a video: moment by

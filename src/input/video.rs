@@ -14,6 +14,9 @@ use serde_json::Value;
 /// The file of transformers 4 with the video processor's settings.
 const VIDEO: &str = "video_preprocessor_config.json";
 
+/// The frames a second of a video of which this is not known, as transformers 5 has it.
+pub const FPS: f64 = 24.0;
+
 /// The size (height, width) of all frames. Spec: D4.8
 ///
 /// # Errors
@@ -25,6 +28,17 @@ pub fn one_size(frames: &[Image]) -> Result<(usize, usize)> {
     let got = format!("{} × {}", other.size().0, other.size().1);
     let want = format!("a frame of {h} × {w} pixels, as the first, {}, has", first.label());
     Err(Error::new(other.label(), want, got).remedy("resize the frames to one size, or give them as images"))
+}
+
+/// The time of each moment in seconds: the mean of the times of its first and its last frame. The last frame is repeated.
+/// Spec: D4.15
+///
+/// ```
+/// assert_eq!(aircache::input::video::times(3, 2, 2.0), [0.25, 1.0]);
+/// ```
+pub fn times(frames: usize, together: usize, fps: f64) -> Vec<f64> {
+    let at = |frame: usize| frame.min(frames.saturating_sub(1)) as f64 / fps;
+    (0..frames).step_by(together).map(|first| (at(first) + at(first + together - 1)) / 2.0).collect()
 }
 
 /// The video processor's settings: `video_processor` in `processor_config.json`, otherwise the first existing file of

@@ -4,6 +4,7 @@ use crate::config::DecoderConfig;
 use crate::error::{Error, Result, ensure};
 use crate::family::{Family, Outline};
 use crate::input::image;
+use crate::input::video::FPS;
 use crate::input::{GivenImage, Prepared, PreparedImage};
 use crate::roles::Roles;
 
@@ -39,7 +40,8 @@ fn given(family: &dyn Family, image: GivenImage, of: usize, film: bool) -> Resul
     };
     ensure!(pixels.shape() == want, "pixels", asked(), format!("{:?}", pixels.shape()));
     let sha256 = image::sha256_of(&pixels);
-    Ok(PreparedImage { size, grid, pixels, packing, sha256 })
+    let interval = if film { family.interval(FPS) } else { 1.0 };
+    Ok(PreparedImage { size, grid, pixels, interval, packing, sha256 })
 }
 
 impl Prepared {
@@ -65,14 +67,18 @@ pub(super) fn assemble(family: &dyn Family, ids: &[u32], images: Vec<PreparedIma
     let (image_token, text) = (family.visual_token(ids), family.text());
     let rows: usize = images.iter().map(|i| i.packing.rows.len()).sum();
     let placeholders = ids.iter().filter(|&&id| id == image_token).count();
+    // A placeholder stands for an image or a video, or for a moment of the video.
+    let moments: Vec<usize> = images.iter().flat_map(|i| i.packing.moments()).collect();
+    let by_moment = placeholders == moments.len();
     ensure!(
-        placeholders == images.len() || placeholders == rows,
+        placeholders == images.len() || placeholders == rows || by_moment,
         "prompt",
         format!("{} image placeholders, one an image, or {rows}, one a visual row", images.len()),
         placeholders,
         "put as many placeholders into the prompt as there are images, or none"
     );
-    let mut sizes = images.iter().map(|i| i.packing.rows.len());
+    let whole = images.iter().map(|i| i.packing.rows.len());
+    let mut sizes = if by_moment { moments } else { whole.collect() }.into_iter();
     let expand = placeholders != rows;
     let ids: Vec<u32> = ids
         .iter()

@@ -11,6 +11,7 @@ use crate::input::conversation::MARK;
 use crate::input::dialogue::Dialogue;
 use crate::input::mrope::{self, AfterVideo};
 use crate::input::template::Turn;
+use crate::input::video::FPS;
 use crate::input::{Image, Limits, Orientation, Prepared, PreparedImage, Settings, Tokenizer, video};
 use crate::kernel::resample::Resampler;
 use std::borrow::Cow;
@@ -65,6 +66,12 @@ impl Processor {
         self
     }
 
+    /// The same processor for videos of so many frames a second. Spec: D4.15
+    pub fn with_fps(mut self, fps: f64) -> Processor {
+        self.reader.settings_mut().fps = fps;
+        self
+    }
+
     /// The same processor with a colour behind pictures with alpha. Spec: D4.11
     pub fn with_background(mut self, background: [u8; 3]) -> Processor {
         self.reader.settings_mut().background = Some(background);
@@ -94,7 +101,7 @@ impl Processor {
 
     /// What was done with the images, for the bundle: the resampler, and each choice that changes these pixels.
     fn preprocess(&self, images: &[Image]) -> String {
-        let Settings { pixels, orientation, background, limits, .. } = self.settings();
+        let Settings { pixels, orientation, background, limits, fps, .. } = self.settings();
         let mut words = vec![pixels.resampler.name().to_owned()];
         if images.iter().any(|image| image.orientation() != 1) {
             words.push(format!("orientation {}", orientation.name()));
@@ -103,6 +110,7 @@ impl Processor {
             words.push(format!("background #{r:02x}{g:02x}{b:02x}"));
         }
         words.extend(limits.named().map(|(name, limit)| format!("{name} {limit}")));
+        words.extend((*fps != FPS).then(|| format!("fps {fps}")));
         words.join("; ")
     }
 
@@ -239,6 +247,8 @@ impl Processor {
             return Err(Error::new(self.files.label("config.json"), expected, "none"));
         };
         let rendered = self.dialogue.film(prompt, system, self.tokenizer.specials())?;
+        let placeholder = self.tokenizer.token(token).unwrap_or_default();
+        let written = reader.written(&rendered, &placeholder, frames.len());
         let ids = self.encode(&rendered)?;
         let count = |token: u32| ids.iter().filter(|&&id| id == token).count();
         let (videos, images) = (count(token), count(self.family.image_token()));
@@ -249,16 +259,16 @@ impl Processor {
             format!("{videos} and {images}"),
             "the chat template writes the placeholder for {\"type\": \"video\"}; the question must not hold one"
         );
+        let ids = written.map_or(Ok(ids), |written| self.encode(&written))?;
         fits(self.family.text(), ids.len() - 1 + rows, rows)?;
-        let mut out = assemble(&*self.family, &ids, vec![reader.prepare(&seen)?])?;
+        let video = PreparedImage { interval: self.family.interval(self.settings().fps), ..reader.prepare(&seen)? };
+        let mut out = assemble(&*self.family, &ids, vec![video])?;
         (out.prompt, out.preprocess) = (rendered, self.preprocess(frames));
-        let last = out.roles.visual().last().copied();
-        if let (AfterVideo::Side, Some(last), Some([t, h, w])) = (self.settings().after_video, last, out.images[0].grid)
+        if let (AfterVideo::Side, Some(video), Some([_, h, w])) =
+            (self.settings().after_video, out.roles.one_run(), out.images[0].grid)
+            && mrope::after_side(&mut out.positions, video, h.max(w) / self.reader.merged())
         {
-            let merged = self.reader.merged();
-            if mrope::after_side(&mut out.positions, last, [t, h / merged, w / merged]) {
-                out.preprocess += "; after-video side";
-            }
+            out.preprocess += "; after-video side";
         }
         Ok(out)
     }

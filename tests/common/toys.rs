@@ -48,6 +48,10 @@ fn case(folder: &Path) -> Case {
     let processor = Processor::load(&files, &model.config).unwrap_or_else(|e| panic!("{name}: {e}"));
     // The goldens come from transformers 5.17 (A4.8).
     let processor = processor.with_after_video(AfterVideo::Side);
+    let processor = match about["fps"].as_f64() {
+        Some(fps) => processor.with_fps(fps),
+        None => processor,
+    };
     let open = |f: &serde_json::Value| Image::open(folder.join(f.as_str().unwrap())).unwrap();
     let pictures = |key: &str| about[key].as_array().map(|all| all.iter().map(open).collect::<Vec<_>>());
     let asked = (about["prompt"].as_str().unwrap(), about["system"].as_str());

@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::family::reader::{Cut, Reader};
 use crate::files::Files;
 use crate::input::mrope::AfterVideo;
+use crate::input::video::FPS;
 use crate::input::{Image, Limits, Orientation, Packing, Pixels, Section, Settings, Tiling, sections};
 use serde_json::Value;
 
@@ -42,6 +43,7 @@ impl InternVlReader {
                 background: None,
                 limits: Limits::default(),
                 after_video: AfterVideo::default(),
+                fps: FPS,
             };
             return Ok(InternVlReader { settings, tiling, marks: marks("<image>", "<img>", "</img>") });
         }

@@ -6,7 +6,7 @@ use crate::config::defaults::{Defaults, Windows};
 use crate::config::json::{Scope, integer, kind};
 use crate::config::{Activation, DecoderConfig};
 use crate::error::{Error, Result, ensure};
-use crate::family::patch_reader::Patches;
+use crate::family::patch_reader::{Films, Patches};
 use serde_json::Value;
 
 /// The defaults of absent fields of a `text_config`. Spec: T6.2
@@ -34,6 +34,8 @@ pub struct Qwen25VlConfig {
     pub vision: Qwen25VlVisionConfig,
     /// The id that stands for a visual row in the prompt.
     pub image_token: u32,
+    /// The id that stands for a row of a video; none if the configured id is outside the vocabulary.
+    pub video_token: Option<u32>,
 }
 
 /// Sizes and constants of Qwen2.5-VL's vision tower. Spec: T5.9
@@ -57,6 +59,8 @@ pub struct Qwen25VlVisionConfig {
     pub window: usize,
     /// The layers whose rows attend to their whole frame. In the other layers, they attend to their window.
     pub full: Vec<usize>,
+    /// How many positions a second of a video has. Spec: E4.30
+    pub tokens_per_second: usize,
     /// θ: base of the rotary frequencies.
     pub rope_theta: f64,
     /// The MLP's activation.
@@ -78,7 +82,8 @@ impl Qwen25VlConfig {
         ensure!(width == text.hidden, vision.at("out_hidden_size"), want, width);
         let vision = Qwen25VlVisionConfig::read(&vision)?;
         let image_token = scope.token_below("image_token_id", 151_655, text.vocab)?;
-        Ok(Qwen25VlConfig { text, vision, image_token })
+        let video_token = scope.token_within("video_token_id", 151_656, text.vocab)?;
+        Ok(Qwen25VlConfig { text, vision, image_token, video_token })
     }
 }
 
@@ -115,6 +120,7 @@ impl Qwen25VlVisionConfig {
             merge,
             window,
             full: full(scope)?,
+            tokens_per_second: scope.size("tokens_per_second", 4, (1, 1 << 20))?,
             rope_theta: rope.as_ref().map_or(Ok(1e4), theta)?,
             activation: Activation::read(scope, "hidden_act", Activation::Silu)?,
         })
@@ -122,7 +128,7 @@ impl Qwen25VlVisionConfig {
 
     /// The sizes of patches.
     pub fn patches(&self) -> Patches {
-        Patches { patch: self.patch, merge: self.merge, temporal: self.temporal, films: false }
+        Patches { patch: self.patch, merge: self.merge, temporal: self.temporal, films: Films::Frames }
     }
 }
 

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 pub(super) const ENTRY: Entry = Entry {
     title: "Qwen2.5-VL",
-    videos: false,
+    videos: true,
     kinds: &[("qwen2_5_vl", |_, scope| Ok(Arc::new(Qwen25VlConfig::read(scope)?)))],
     shapes: &[
         Shape::new("qwen2.5-vl-3b", [2048, 11_008, 36, 16, 2], 151_936, true, of_shape),
@@ -45,7 +45,7 @@ impl Family for Qwen25VlConfig {
             text: &self.text,
             tower: Tower { layers, used: layers, hidden, heads, intermediate, patch },
             image_token: self.image_token,
-            video_token: None,
+            video_token: self.video_token,
             names: visual,
             pixels: PixelLayout::Patches(self.vision.patches().numbers()),
         }
@@ -60,7 +60,11 @@ impl Family for Qwen25VlConfig {
     }
 
     fn positions(&self, ids: &[u32], images: &[PreparedImage]) -> Positions {
-        self.vision.patches().positions(ids, self.image_token, images)
+        self.vision.patches().positions(ids, self.visual_token(ids), images)
+    }
+
+    fn interval(&self, fps: f64) -> f32 {
+        self.vision.tokens_per_second as f32 * (self.vision.temporal as f64 / fps) as f32
     }
 
     fn encoder(&self, names: &Names<'_>) -> Result<Box<dyn Encoder>> {
@@ -77,6 +81,6 @@ impl Family for Qwen25VlConfig {
 
     fn vision_fields(&self) -> Value {
         let v = &self.vision;
-        json!({"merge": v.merge, "temporal": v.temporal, "window": v.window, "full_attention_layers": v.full})
+        json!({"merge": v.merge, "temporal": v.temporal, "window": v.window, "full_attention_layers": v.full, "tokens_per_second": v.tokens_per_second})
     }
 }

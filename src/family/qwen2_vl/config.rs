@@ -6,7 +6,7 @@ use crate::config::defaults::{Defaults, Windows};
 use crate::config::json::Scope;
 use crate::config::{Activation, DecoderConfig};
 use crate::error::{Result, ensure};
-use crate::family::patch_reader::Patches;
+use crate::family::patch_reader::{Films, Patches};
 
 /// The defaults of absent fields of a `text_config`. Spec: T6.2
 const TEXT: Defaults = Defaults {
@@ -80,8 +80,7 @@ impl Qwen2VlConfig {
         );
         let vision = Qwen2VlVisionConfig::read(&vision)?;
         let image_token = scope.token_below("image_token_id", 151_655, text.vocab)?;
-        let video_token = scope.token("video_token_id", 151_656)?;
-        let video_token = Some(video_token).filter(|&id| (id as usize) < text.vocab);
+        let video_token = scope.token_within("video_token_id", 151_656, text.vocab)?;
         Ok(Qwen2VlConfig { text, vision, image_token, video_token })
     }
 }
@@ -125,6 +124,6 @@ impl Qwen2VlVisionConfig {
 
     /// The sizes of patches.
     pub fn patches(&self) -> Patches {
-        Patches { patch: self.patch, merge: self.merge, temporal: self.temporal, films: true }
+        Patches { patch: self.patch, merge: self.merge, temporal: self.temporal, films: Films::Frames }
     }
 }

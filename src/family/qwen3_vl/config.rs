@@ -6,7 +6,7 @@ use crate::config::defaults::{Defaults, Windows};
 use crate::config::json::{Scope, integer, kind};
 use crate::config::{Activation, DecoderConfig};
 use crate::error::{Error, Result, ensure};
-use crate::family::patch_reader::Patches;
+use crate::family::patch_reader::{Films, Patches};
 use serde_json::Value;
 
 /// The defaults of absent fields of a `text_config`. Spec: T6.2
@@ -31,6 +31,8 @@ pub struct Qwen3VlConfig {
     pub deepstack: Vec<usize>,
     /// The id that stands for a visual row in the prompt.
     pub image_token: u32,
+    /// The id that stands for a row of a video; none if the configured id is outside the vocabulary.
+    pub video_token: Option<u32>,
 }
 
 /// Sizes and constants of Qwen3-VL's vision tower. Spec: T5.10
@@ -77,7 +79,8 @@ impl Qwen3VlConfig {
         let tapped = (0..vision.layers).filter(|layer| vision.tapped.contains(layer));
         let deepstack = tapped.take(text.layers).collect();
         let image_token = scope.token_below("image_token_id", 151_655, text.vocab)?;
-        Ok(Qwen3VlConfig { text, vision, deepstack, image_token })
+        let video_token = scope.token_within("video_token_id", 151_656, text.vocab)?;
+        Ok(Qwen3VlConfig { text, vision, deepstack, image_token, video_token })
     }
 }
 
@@ -114,7 +117,7 @@ impl Qwen3VlVisionConfig {
 
     /// The sizes of patches.
     pub fn patches(&self) -> Patches {
-        Patches { patch: self.patch, merge: self.merge, temporal: self.temporal, films: false }
+        Patches { patch: self.patch, merge: self.merge, temporal: self.temporal, films: Films::Stamped }
     }
 }
 

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 pub(super) const ENTRY: Entry = Entry {
     title: "Qwen3-VL",
-    videos: false,
+    videos: true,
     kinds: &[("qwen3_vl", |_, scope| Ok(Arc::new(Qwen3VlConfig::read(scope)?)))],
     shapes: &[
         Shape::new("qwen3-vl-2b", [2048, 6144, 28, 16, 8], 151_936, true, of_shape),
@@ -58,7 +58,7 @@ impl Family for Qwen3VlConfig {
             text: &self.text,
             tower: Tower { layers, used: layers, hidden, heads, intermediate, patch },
             image_token: self.image_token,
-            video_token: None,
+            video_token: self.video_token,
             names: visual,
             pixels: PixelLayout::Patches(self.vision.patches().numbers()),
         }
@@ -73,7 +73,7 @@ impl Family for Qwen3VlConfig {
     }
 
     fn positions(&self, ids: &[u32], images: &[PreparedImage]) -> Positions {
-        self.vision.patches().positions(ids, self.image_token, images)
+        self.vision.patches().positions(ids, self.visual_token(ids), images)
     }
 
     fn deepstack(&self) -> &[usize] {

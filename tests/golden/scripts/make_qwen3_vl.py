@@ -17,7 +17,7 @@ import toys
 from make_qwen2_vl import END, IMAGE, SPECIAL, START, VIDEO
 from record import Stages, bundle, decoder, read
 from record import run as watched_run
-from record_qwen2_vl import messages
+from record_qwen2_vl import clip, messages
 from toys import HUB_DTYPE, MISSING, save, tokenizer, weights
 
 HERE, FIRST = pathlib.Path(__file__).parent.parent / "qwen3_vl", 486
@@ -141,13 +141,14 @@ class DeepStages(Stages):
 
 
 @torch.no_grad()
-def record(folder, prompt, system, image_files, tokens=16, steps=2):
+def record(folder, prompt, system, image_files, tokens=16, steps=2, film=False, fps=None):
     Qwen2VLImageProcessor.size = {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280}  # the class keeps the last limits
     model, info = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
     model, processor = model.double().eval(), AutoProcessor.from_pretrained(folder)
     images = [Image.open(f) for f in image_files]
-    rendered = processor.apply_chat_template(messages(prompt, system, len(images)), add_generation_prompt=True, tokenize=False)
-    inputs = processor(text=[rendered], return_tensors="pt", **({"images": images} if images else {}))
+    rendered = processor.apply_chat_template(messages(prompt, system, len(images), film), add_generation_prompt=True, tokenize=False)
+    given = {**clip(images, fps)} if film else {"images": images} if images else {}
+    inputs = processor(text=[rendered], return_tensors="pt", **given)
     seen, logits, ids = watched_run(model, inputs, tokens, DeepStages)
     n, visual, text = read(folder, processor, inputs, model.config)
     keep = {
@@ -155,9 +156,9 @@ def record(folder, prompt, system, image_files, tokens=16, steps=2):
     }  # fmt: skip
     assert keep["input.positions"].shape == (3, n)
     if images:
-        keep["input.pixels"] = inputs["pixel_values"].numpy()
-        keep["input.grid"] = inputs["image_grid_thw"].numpy()
-        keep["input.sizes"] = np.array([[im.height, im.width] for im in images])
+        keep["input.pixels"] = inputs["pixel_values_videos" if film else "pixel_values"].numpy()
+        keep["input.grid"] = inputs["video_grid_thw" if film else "image_grid_thw"].numpy()
+        keep["input.sizes"] = np.array([[im.height, im.width] for im in images[: 1 if film else None]])
         for name, tensor in seen.items():
             if name.startswith(("vision.", "projector.")):
                 keep[name] = tensor.numpy().astype(np.float32)

@@ -1,17 +1,39 @@
 """Makes tests/golden/video/: what transformers makes of lists of frames, on checkpoints of the folders beside it.
 
 Usage: make_video.py DEMO_MODEL_FOLDER [CASE ...]
+Those of Qwen2.5-VL and Qwen3-VL are made by transformers 5.24.0, torch 2.15.0 (5.17 truncates the seconds of a grid of Qwen2.5-VL).
 """
 import pathlib
+import re
 import sys
 
 import record
+import make_qwen2_5_vl
+import make_qwen3_vl
 import record_qwen2_vl
 import toys
 
 HERE = pathlib.Path(__file__).parent.parent / "video"
 QWEN, LLAVA = (record_qwen2_vl.record, "<|video_pad|>"), (record.record, "<video>")
+QWEN25 = (make_qwen2_5_vl.record, "<|video_pad|>")
+QWEN3 = (make_qwen3_vl.record, re.compile(r"<\|video_pad\|>|<\|vision_(start|end)\|>|<[0-9.]+ seconds>"))
 CASES = {
+    "qwen2-5-vl-slow": dict(
+        what="Six frames, 1.5 a second: moments 2.67 positions apart; windows cut at the edges",
+        family=QWEN25, model="qwen2_5_vl/hub-bf16", frames=[(17, 30)] * 6, fps=1.5, prompt="What happens?",
+    ),
+    "qwen2-5-vl-fast": dict(
+        what="Five frames without a word about their number a second: three moments at one time",
+        family=QWEN25, model="qwen2_5_vl/whole-windows", frames=[(20, 40)] * 5, system="You watch films.", prompt="Which box moves?",
+    ),
+    "qwen3-vl-timed": dict(
+        what="Five frames, 2 a second: three moments, each behind its time; the limits are those of the whole clip",
+        family=QWEN3, model="qwen3_vl/hub-bf16", frames=[(17, 30)] * 5, fps=2, prompt="What happens?",
+    ),
+    "qwen3-vl-small": dict(
+        what="Frames smaller than a square on one side, of which nothing is known but their order; a system message",
+        family=QWEN3, model="qwen3_vl/deepstack-order", frames=[(5, 40)] * 4, system="Be short.", prompt="Read.",
+    ),
     "qwen2-vl-even": dict(
         what="Four frames, two moments; without a word about videos the settings of images hold; three layers",
         family=QWEN, model="qwen2_vl/hub-bf16", frames=[(17, 30)] * 4, prompt="What happens?",

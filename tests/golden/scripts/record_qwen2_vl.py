@@ -36,6 +36,12 @@ def messages(prompt, system, images, film=False):
     return first + [{"role": "user", "content": parts}]
 
 
+def clip(images, fps):
+    """What a processor takes as a video of these frames, every one of which is read."""
+    metadata = {"total_num_frames": len(images), "fps": fps, "frames_indices": list(range(len(images)))}
+    return {**frames(images), "do_sample_frames": False, **({"video_metadata": [metadata]} if fps else {})}
+
+
 class Qwen2VLStages(Stages):
     def __init__(self, model):
         text, tower = model.model.language_model, model.model.visual

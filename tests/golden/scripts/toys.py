@@ -79,7 +79,7 @@ def tokenizer(folder, demo, special, first, **more):
 
 
 def make(folder, case, options, checkpoint, record, mark, demo):
-    """checkpoint(folder, options, seed, demo) writes the model; record is that of the family, mark its placeholder, or all its marks.
+    """checkpoint(folder, options, seed, demo) writes the model; record is that of the family, mark its placeholder, all its marks, or a pattern of them.
 
     A case with "frames" is a film of frames of those sizes; one with "model" uses a checkpoint that is there, its path relative to the case.
     """
@@ -96,6 +96,8 @@ def make(folder, case, options, checkpoint, record, mark, demo):
             files.append(folder / f"{'frame' if film else 'image'}{i}.png")
             picture(h, w, seed + i).save(files[-1], optimize=True)
         given = {"film": True} if film else {}
+        if "fps" in case:
+            given["fps"] = case["fps"]
         rendered, text, tensors, metadata, facts = record(folder / model, case["prompt"], case.get("system"), files, **given)
         if facts["margin"] > 0.05:
             break
@@ -110,9 +112,14 @@ def make(folder, case, options, checkpoint, record, mark, demo):
     }  # fmt: skip
     if "model" in case:
         described["model"] = model
+    if "fps" in case:
+        described["fps"] = case["fps"]
     (folder / "case.json").write_text(json.dumps(described, indent=2, ensure_ascii=False) + "\n")
-    for m in [mark] if isinstance(mark, str) else mark:
-        text, rendered = text.replace(m, ""), rendered.replace(m, "")
+    if isinstance(mark, re.Pattern):
+        text, rendered = mark.sub("", text), mark.sub("", rendered)
+    else:
+        for m in [mark] if isinstance(mark, str) else mark:
+            text, rendered = text.replace(m, ""), rendered.replace(m, "")
     assert text == rendered, (text, rendered)
     assert facts["margin"] > 0.05, facts
     for f in folder.rglob("*"):

@@ -220,8 +220,9 @@ fn e4_14_a4_8_text_after_a_video_stands_where_the_model_was_trained_or_where_a_s
         let axes = |case: &Value| Positions::Mrope(std::array::from_fn(|axis| numbers(&case["positions"][axis])));
         let mut got = mrope::positions(&ids, 92, &[grid]);
         assert_eq!(got, axes(trained), "{grid:?}");
-        let last = ids.iter().rposition(|&id| id == 92).unwrap();
-        mrope::after_side(&mut got, last, grid);
+        let rows = |of: Option<usize>| of.unwrap();
+        let video = rows(ids.iter().position(|&id| id == 92))..rows(ids.iter().rposition(|&id| id == 92)) + 1;
+        mrope::after_side(&mut got, video, grid[1].max(grid[2]));
         assert_eq!(got, axes(side), "{grid:?}");
         differ += usize::from(trained["positions"] != side["positions"]);
     }
