@@ -1,27 +1,30 @@
 //! A table of reference hashes, equal on every machine, that anybody can check. For each sample, policy and precision
-//! it has hashes of the demo model's input, numbers, kept entries and answers.
+//! it has hashes of the input, numbers, kept entries and answers: of the demo model, and of a toy of each family with
+//! random weights.
 //!
-//! The table is `demo/hashes.txt`, written on one machine. [`run`] computes the hashes again; [`differences`] reports
+//! The table is `demo/hashes.txt` and `family/hashes.txt`, written on one machine. [`run`] computes the hashes again; [`differences`] reports
 //! the first stage of each run that differs. The table checks that the bits are equal; goldens check that the numbers
 //! are right.
 
 use crate::demo;
 use crate::error::{Error, Result};
+use crate::family::{self, Family, Outline, Profile};
 use crate::generate::{self, Until};
-use crate::input::Image;
+use crate::input::{GivenImage, Image, Prepared};
 use crate::model::Model;
-use crate::num::Real;
+use crate::num::{Grid, Random, Real};
 use crate::pass::{Pass, Precision, Work};
 use crate::policy::{Policy, Retain};
 use crate::processor::Processor;
 use crate::sample::{Sampler, Sampling};
-use ndarray::ArrayView2;
+use ndarray::{ArrayD, ArrayView2};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 /// The table of the reference machine.
-pub const TABLE: &str = include_str!("demo/hashes.txt");
+pub const TABLE: &str = concat!(include_str!("demo/hashes.txt"), include_str!("family/hashes.txt"));
 
 /// The stages that are hashed, in causal order.
 pub const STAGES: [&str; 4] = ["input", "prefill", "kept", "output"];
@@ -61,26 +64,73 @@ pub fn read(table: &str) -> Result<Vec<Line>> {
     lines.map(|l| line(l).ok_or_else(|| Error::new("hashes", "a run and four hashes", l))).collect()
 }
 
-/// Computes the runs on these samples of [`SAMPLES`] now, with the current kernels and threads.
+/// The names of all samples: the bundled images, and the families' toys.
 ///
 /// # Errors
-/// A sample is not bundled; any other error is a bug.
+/// As [`family::toys`].
+pub fn samples() -> Result<Vec<&'static str>> {
+    Ok(SAMPLES.into_iter().chain(family::toys()?.into_iter().map(|(name, _)| name)).collect())
+}
+
+/// Computes the runs on some [`samples`] now, with the current kernels and threads.
+///
+/// # Errors
+/// There is no such sample; any other error is a bug.
 pub fn run(samples: &[String]) -> Result<Vec<Line>> {
-    let model = Model::load(&demo::files())?;
-    let processor = Processor::load(&demo::files(), &model.config)?;
+    let demo = Model::load(&demo::files())?;
+    let processor = Processor::load(&demo::files(), &demo.config)?;
+    let toys = family::toys()?;
     let mut lines = Vec::new();
     for sample in samples {
+        let toy = toys.iter().find(|(name, _)| name == sample).map(|(_, family)| toy(family)).transpose()?;
+        let (model, prompt, tail) = match &toy {
+            Some((model, prompt)) => (model, prompt.clone(), 0),
+            None => {
+                let (prompt, tail) = read_sample(&processor, sample)?;
+                (&demo, prompt, tail)
+            }
+        };
         for precision in Precision::ALL {
-            lines.extend(precision.run(Runs { model: &model, processor: &processor, sample, precision })?);
+            lines.extend(precision.run(Runs { model, prompt: &prompt, tail, sample, precision })?);
         }
     }
     Ok(lines)
 }
 
+/// The prompt of a bundled image, and how many rows the template puts after the question.
+fn read_sample(processor: &Processor, sample: &str) -> Result<(Prepared, usize)> {
+    let absent = || Error::new("sample", "a bundled image with a question", sample);
+    let picture = demo::sample(sample).ok_or_else(absent)?;
+    let asked = demo::questions().iter().find(|q| q.sample() == picture.name).ok_or_else(absent)?;
+    let image = Image::from_bytes(picture.png, picture.name)?;
+    let prompt = processor.prepare(&[image], &asked.question, asked.system.as_deref())?;
+    let tail = processor.tail(&prompt, &asked.question);
+    Ok((prompt, tail))
+}
+
+/// A family's toy with random weights, and a prompt of two images with random pixels.
+fn toy(family: &Arc<dyn Family>) -> Result<(Model, Prepared)> {
+    let Profile { pixels: layout, tower, image_token, .. } = family.profile();
+    let mut random = Random::new(7);
+    let mut image = |side: usize| {
+        let grid = layout.has_grids().then_some([1, 4, 2 * side]);
+        let size = (4 * tower.patch, 2 * side * tower.patch);
+        let tiles = family.packing(&Outline { size, grid, of: 2, frames: None })?.tiles;
+        let shape = layout.shape(grid.map_or(tiles, |grid| grid.iter().product()));
+        let pixels = ArrayD::from_shape_simple_fn(shape, || random.unit() as f32 * 2.0 - 1.0);
+        Ok(GivenImage { pixels, size, grid })
+    };
+    let images = vec![image(4)?, image(6)?];
+    let ids = [1, 2, image_token, 3, 4, image_token, 5, 6, 7, 8, 9];
+    let prompt = Prepared::from_ids(&**family, &ids, images)?;
+    Ok((Model::invented(family.clone(), Grid::Native)?, prompt))
+}
+
 /// Every policy on one sample at one precision.
 struct Runs<'a> {
     model: &'a Model,
-    processor: &'a Processor,
+    prompt: &'a Prepared,
+    tail: usize,
     sample: &'a str,
     precision: Precision,
 }
@@ -89,21 +139,13 @@ impl Work for Runs<'_> {
     type Output = Result<Vec<Line>>;
 
     fn run<T: Real>(self) -> Self::Output {
-        let Runs { model, processor, sample, precision } = self;
-        let absent = || Error::new("sample", "a bundled image with a question", sample);
-        let picture = demo::sample(sample).ok_or_else(absent)?;
-        let asked = demo::questions().iter().find(|q| q.sample() == picture.name).ok_or_else(absent)?;
-        let image = Image::from_bytes(picture.png, picture.name)?;
-        let prompt = processor.prepare(&[image], &asked.question, asked.system.as_deref())?;
+        let Runs { model, prompt, tail, sample, precision } = self;
         let policies: Vec<(Policy, Retain)> = POLICIES
             .iter()
-            .map(|(policy, retain)| {
-                Ok((policy.parse::<Policy>()?.with_tail(processor.tail(&prompt, &asked.question)), retain.parse()?))
-            })
+            .map(|(policy, retain)| Ok((policy.parse::<Policy>()?.with_tail(tail), retain.parse()?)))
             .collect::<Result<_>>()?;
         let mut pass = Pass::<T>::new(precision.grid());
-        let prefilled =
-            generate::prefill(model, &mut pass, &prompt, &policies.iter().map(|p| p.0).collect::<Vec<_>>())?;
+        let prefilled = generate::prefill(model, &mut pass, prompt, &policies.iter().map(|p| p.0).collect::<Vec<_>>())?;
 
         let input = hash(|h| {
             prompt.ids.iter().for_each(|id| h.update(id.to_le_bytes()));

@@ -194,6 +194,8 @@ pub(crate) struct Entry {
     pub kinds: &'static [(&'static str, Read)],
     /// The shapes of the family's public models.
     pub shapes: &'static [Shape],
+    /// The `config.json` of a model that computes everything the family has, as small as possible.
+    pub toy: &'static str,
 }
 
 /// Reads and checks a `config.json`. Some families also read other files.

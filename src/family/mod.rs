@@ -121,6 +121,21 @@ pub fn shape(name: &str, vocab: Option<usize>) -> Result<Arc<dyn Family>> {
     read(&Files::Embedded(&[]), name, &map)
 }
 
+/// A small model of every family, for checks without checkpoints: the `model_type` and the configuration.
+///
+/// # Errors
+/// There is no error unless a family's entry is wrong.
+pub fn toys() -> Result<Vec<(&'static str, Arc<dyn Family>)>> {
+    let toy = |entry: &'static Entry| {
+        let Ok(Value::Object(map)) = serde_json::from_str(entry.toy) else {
+            unreachable!("T5.2: a config.json is an object")
+        };
+        let family = read(&Files::Embedded(&[]), entry.title, &map)?;
+        Ok((family.name(), family))
+    };
+    ALL.iter().map(toy).collect()
+}
+
 /// The error for a video that is given to a family without video support.
 pub fn reads_no_videos(family: &dyn Family) -> Error {
     let title = |name: &str| {

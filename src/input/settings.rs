@@ -128,15 +128,21 @@ impl Settings {
     /// As [`Pixels::read`]. Spec: T4.4
     pub(crate) fn read(images: &Section, processor: Option<&Section>, image_token: &str) -> Result<Settings> {
         let named = processor.and_then(|p| p.get("image_token")?.as_str());
-        Ok(Settings {
-            pixels: Pixels::read(images, Pixels::CLIP)?,
-            convert_rgb: images.flag("do_convert_rgb", true)?,
-            image_token: named.unwrap_or(image_token).to_owned(),
+        let settings = Settings::of(Pixels::read(images, Pixels::CLIP)?, named.unwrap_or(image_token));
+        Ok(Settings { convert_rgb: images.flag("do_convert_rgb", true)?, ..settings })
+    }
+
+    /// These settings of pixels, and what is done without any word about the rest.
+    pub(crate) fn of(pixels: Pixels, image_token: &str) -> Settings {
+        Settings {
+            pixels,
+            convert_rgb: true,
+            image_token: image_token.to_owned(),
             orientation: Orientation::Exif,
             background: None,
             limits: Limits::default(),
             after_video: AfterVideo::default(),
             fps: FPS,
-        })
+        }
     }
 }

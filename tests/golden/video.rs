@@ -3,6 +3,7 @@
 
 use crate::common::held::{self, recorded};
 use crate::common::toys::{Case, all_equal, toys};
+use aircache::golden::replay;
 use aircache::input::{GivenImage, PackedRow, Positions, Prepared};
 use aircache::pass::Precision;
 
@@ -76,4 +77,25 @@ fn wrong_times_and_pools_are_found() {
         }
     };
     assert_eq!(found(&case("llava-even"), &nearest), both("projector.out"), "every second token instead of a mean");
+}
+
+/// C10.7d: without its frames a second, a recording is honest by the positions of some number a second, and only by these.
+#[test]
+fn c10_7d_positions_of_some_number_of_frames_a_second_pass() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let case = case("qwen2-5-vl-slow");
+    let by_replay = |change: &dyn Fn(&mut [Vec<i64>; 3])| {
+        let mut prompt = case.prompt.clone();
+        let Positions::Mrope(axes) = &mut prompt.positions else { panic!() };
+        change(axes);
+        let candidate = recorded(&case, &prompt, Precision::Bf16, false, &path("candidate"));
+        let verdict = replay(&case.model, None, &candidate, held::scratch()).unwrap();
+        verdict.first_divergence().map_or("none".into(), |stage| stage.stage.clone())
+    };
+    assert_eq!(by_replay(&|_| {}), "none", "1.5 a second, of which the bundle says nothing");
+    let visual = case.prompt.roles.visual();
+    let each = visual.len() / 3;
+    let wrong = |axes: &mut [Vec<i64>; 3]| visual[each..2 * each].iter().for_each(|&row| axes[0][row] += 2);
+    assert_eq!(by_replay(&wrong), "input.positions", "the second of three moments is nearer to the third than any is");
 }

@@ -37,6 +37,7 @@ pub(super) const ENTRY: Entry = Entry {
         // InternLM2 computes the same function as Llama, but stores its three projections in one matrix.
         Shape::new("internvl2-8b", [4096, 14_336, 32, 32, 8], 92_553, false, |s, vocab| of_shape("llama", s, vocab)),
     ],
+    toy: r#"{"model_type": "internvl", "text_config": {"model_type": "qwen3", "head_dim": 8, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 64, "max_position_embeddings": 512}, "vision_config": {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24, "num_hidden_layers": 2, "image_size": [16, 16], "patch_size": [4, 4]}, "image_seq_length": 4, "image_token_id": 60}"#,
 };
 
 fn of_qwen2(shape: &Shape, vocab: usize) -> Value {

@@ -9,8 +9,6 @@ use super::config::{CONTEXT, InternVlConfig, MOST_TILES};
 use crate::error::Result;
 use crate::family::reader::{Cut, Reader};
 use crate::files::Files;
-use crate::input::mrope::AfterVideo;
-use crate::input::video::FPS;
 use crate::input::{Image, Limits, Orientation, Packing, Pixels, Section, Settings, Tiling, sections};
 use serde_json::Value;
 
@@ -34,17 +32,8 @@ impl InternVlReader {
         let marks = |mark: &str, start: &str, end: &str| [mark, start, end].map(String::from);
         let tiling = config.tiling();
         if config.template.is_some() {
-            let settings = Settings {
-                pixels: Pixels::IMAGENET,
-                convert_rgb: true,
-                image_token: CONTEXT.into(),
-                // The own code opens pictures with Pillow alone.
-                orientation: Orientation::Ignore,
-                background: None,
-                limits: Limits::default(),
-                after_video: AfterVideo::default(),
-                fps: FPS,
-            };
+            // The own code opens pictures with Pillow alone.
+            let settings = Settings { orientation: Orientation::Ignore, ..Settings::of(Pixels::IMAGENET, CONTEXT) };
             return Ok(InternVlReader { settings, tiling, marks: marks("<image>", "<img>", "</img>") });
         }
         let (images, processor) = sections(files)?;

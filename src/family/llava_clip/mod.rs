@@ -28,6 +28,7 @@ pub(super) const ENTRY: Entry = Entry {
         ("llava_next", |_, scope| Ok(Arc::new(LlavaConfig::tiles(scope)?))),
     ],
     shapes: &[Shape::new("llava-1.5-7b", [4096, 11_008, 32, 32, 32], 32_064, false, of_shape)],
+    toy: r#"{"model_type": "llava_next", "text_config": {"model_type": "mistral", "sliding_window": null, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 64, "max_position_embeddings": 512}, "vision_config": {"model_type": "clip_vision_model", "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24, "num_hidden_layers": 3, "image_size": 16, "patch_size": 4}, "image_grid_pinpoints": [[16, 32], [32, 32]], "image_token_index": 60}"#,
 };
 
 fn of_shape(shape: &Shape, vocab: usize) -> Value {

@@ -28,6 +28,7 @@ pub(super) const ENTRY: Entry = Entry {
         Shape::new("llava-ov-0.5b", [896, 4864, 24, 14, 2], 152_000, true, of_shape),
         Shape::new("llava-ov-7b", [3584, 18_944, 28, 28, 4], 152_128, false, of_shape),
     ],
+    toy: r#"{"model_type": "llava_onevision", "text_config": {"model_type": "qwen2", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 64, "max_position_embeddings": 512}, "vision_config": {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24, "num_hidden_layers": 2, "image_size": 16, "patch_size": 4}, "image_grid_pinpoints": [[16, 32], [32, 32]], "image_token_index": 60}"#,
 };
 
 fn of_shape(shape: &Shape, vocab: usize) -> Value {

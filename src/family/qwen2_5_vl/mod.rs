@@ -26,6 +26,7 @@ pub(super) const ENTRY: Entry = Entry {
         Shape::new("qwen2.5-vl-3b", [2048, 11_008, 36, 16, 2], 151_936, true, of_shape),
         Shape::new("qwen2.5-vl-7b", [3584, 18_944, 28, 28, 4], 152_064, false, of_shape),
     ],
+    toy: r#"{"model_type": "qwen2_5_vl", "text_config": {"model_type": "qwen2_5_vl_text", "rope_parameters": {"mrope_section": [1, 2, 1]}, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 64, "max_position_embeddings": 512}, "vision_config": {"hidden_size": 16, "num_heads": 2, "intermediate_size": 24, "depth": 2, "out_hidden_size": 32, "patch_size": 4, "window_size": 16, "fullatt_block_indexes": [1]}, "image_token_id": 60}"#,
 };
 
 fn of_shape(shape: &Shape, vocab: usize) -> Value {

@@ -27,6 +27,7 @@ pub(super) const ENTRY: Entry = Entry {
         Shape::new("qwen2-vl-2b", [1536, 8960, 28, 12, 2], 151_936, true, of_shape),
         Shape::new("qwen2-vl-7b", [3584, 18_944, 28, 28, 4], 152_064, false, of_shape),
     ],
+    toy: r#"{"model_type": "qwen2_vl", "text_config": {"model_type": "qwen2_vl_text", "rope_parameters": {"mrope_section": [1, 2, 1]}, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 64, "max_position_embeddings": 512}, "vision_config": {"embed_dim": 16, "num_heads": 2, "mlp_ratio": 2, "depth": 2, "hidden_size": 32, "patch_size": 4}, "image_token_id": 60}"#,
 };
 
 fn of_shape(shape: &Shape, vocab: usize) -> Value {

@@ -27,6 +27,7 @@ pub(super) const ENTRY: Entry = Entry {
         Shape::new("qwen3-vl-4b", [2560, 9728, 36, 32, 8], 151_936, true, of_shape),
         Shape::new("qwen3-vl-8b", [4096, 12_288, 36, 32, 8], 151_936, false, large),
     ],
+    toy: r#"{"model_type": "qwen3_vl", "text_config": {"head_dim": 12, "rope_parameters": {"mrope_section": [2, 2, 2]}, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 64, "max_position_embeddings": 512}, "vision_config": {"hidden_size": 16, "num_heads": 2, "intermediate_size": 24, "depth": 2, "out_hidden_size": 32, "patch_size": 4, "num_position_embeddings": 25, "deepstack_visual_indexes": [0]}, "image_token_id": 60}"#,
 };
 
 fn of_shape(shape: &Shape, vocab: usize) -> Value {

@@ -172,3 +172,59 @@ fn d4_8_frames_have_one_size() {
     let e = Anyres { drop_first: true, ..anyres(4) }.video(1, (2, 2)).unwrap_err().to_string();
     assert!(e.contains("vision_feature_select_strategy"), "{e}");
 }
+
+#[test]
+fn e4_30_d4_15_worked_examples() {
+    use aircache::input::{Positions, mrope};
+    assert_eq!(video::times(3, 2, 2.0), [0.25, 1.0]);
+    assert_eq!(format!("{:.1} {:.1}", 0.25, 0.35), "0.2 0.3", "half to even, of the number as it is stored");
+    let placed = |t, interval| [mrope::Placed { rows: [t, 1, 1], interval }];
+    let interval = 2.0 * (2.0 / 1.5) as f32;
+    let time = |interval, t: usize| {
+        let ids = [vec![9; t], vec![1]].concat();
+        let Positions::Mrope([time, ..]) = mrope::timed(&ids, 9, &placed(t, interval)) else { panic!() };
+        time
+    };
+    assert_eq!(time(interval, 4), [0, 2, 5, 8, 9]);
+    assert_eq!(time(2.0 / 12.0, 3), [0, 0, 0, 1]);
+    assert_eq!(time(1.0, 3), [0, 1, 2, 3]);
+    // The product is truncated: 3 · 0.7 is 2, although 0.7 truncated is 0.
+    assert_eq!(time(0.7, 4), [0, 0, 1, 2, 3]);
+}
+
+#[test]
+fn e4_31_worked_example() {
+    use aircache::input::Sizes;
+    let sizes = Sizes { patch: 4, merge: 2, min_pixels: 1024, max_pixels: 8192 };
+    assert_eq!(sizes.fit_clip(4, 2, (5, 40)).unwrap(), (8, 64));
+    assert_eq!(sizes.fit((5, 40)).unwrap(), (16, 96), "an image of that size is enlarged");
+    // Five frames count as four, half to even, where they are compared.
+    assert_eq!(sizes.fit_clip(5, 2, (32, 64)).unwrap(), (32, 64));
+    assert_eq!(sizes.fit_clip(7, 2, (32, 64)).unwrap(), (24, 48));
+    let e = sizes.fit_clip(1, 2, (32, 64)).unwrap_err().to_string();
+    assert!(e.contains("at least 2 frames"), "{e}");
+}
+
+/// A4.9, D4.15: what stands in the place of a video, by both readings.
+#[test]
+fn a4_9_d4_15_moments_stand_behind_their_times() {
+    use aircache::input::mrope::AfterVideo;
+    use aircache::processor::Processor;
+    let files = Files::Folder(golden("qwen3_vl/hub-bf16/model"));
+    let family = family::load(&files).unwrap();
+    let frames: Vec<Image> = (0..3).map(|i| frame(17, 30, 40 * i)).collect();
+    let text = |after: AfterVideo, fps: f64| {
+        let processor = Processor::load(&files, &family).unwrap().with_after_video(after).with_fps(fps);
+        let prompt = processor.prepare_video(&frames, "What?", None).unwrap();
+        let rows = prompt.roles.visual().len() / 2;
+        assert_eq!(prompt.images[0].packing.moments(), [rows; 2]);
+        let words: Vec<String> = prompt.ids.iter().map(|&id| processor.tokenizer().token(id).unwrap()).collect();
+        words.concat().replace(&"<|video_pad|>".repeat(rows), "*").replace('Ġ', " ")
+    };
+    let moments = "<0.2 seconds><|vision_start|>*<|vision_end|><1.0 seconds><|vision_start|>*<|vision_end|>";
+    let trained = text(AfterVideo::Largest, 2.0);
+    assert!(trained.contains(&format!("{moments}What")) && !trained.contains("<|vision_start|><0.2"), "{trained}");
+    let side = text(AfterVideo::Side, 2.0);
+    assert!(side.contains(&format!("<|vision_start|>{moments}<|vision_end|>What")), "{side}");
+    assert!(text(AfterVideo::Largest, 24.0).contains("<0.0 seconds>"));
+}
