@@ -66,6 +66,14 @@ pub trait Reader: Debug + Send + Sync {
         None
     }
 
+    /// The reader of a clip's frames, in families that read them as images of one tile each. Spec: D4.16
+    ///
+    /// # Errors
+    /// The video processor's settings are invalid.
+    fn of_frames(&self) -> Option<Result<Box<dyn Reader>>> {
+        None
+    }
+
     /// Prepares one image for the vision tower. The prompt has `of` images in total.
     ///
     /// # Errors

@@ -67,7 +67,10 @@ fn described(family: &dyn Family, candidate: &Bundle, visual: usize, film: bool)
         _ => table::<2>(candidate, &name(Site::Sizes))?,
     };
     ensure!(sizes.len() == images, at(Site::Sizes), format!("sizes of {images} images"), sizes.len());
-    let frames = film.then(|| family.frames(visual));
+    // Where a video has no placeholder of its own, its frames are images of one tile each.
+    let tiles = candidate.get(&name(Site::Pixels)).and_then(|pixels| pixels.shape.first().copied());
+    let alone = family.profile().video_token.is_none() && tiles == Some(images);
+    let frames = (film || alone).then(|| family.frames(visual));
     let counts = match &grids {
         Some(grids) => {
             patches(grids).ok_or_else(|| Error::new(at(lie), "sides of images", "more patches than any prompt has"))?

@@ -5,8 +5,12 @@
 
 use super::conversation::{Conversation, MARK};
 use super::template::{Part, Template, Turn};
+use super::video;
 use crate::error::{Error, Result, ensure};
 use crate::files::Files;
+
+/// The text that stands for a video in a rendered prompt whose frames are images.
+const VIDEO: &str = "<video>";
 
 /// A checkpoint's way to write prompts.
 #[derive(Debug, Clone)]
@@ -94,6 +98,30 @@ impl Dialogue {
         let mut turns: Vec<Turn<'_>> = system.map(|text| Turn::new("system", 0, text)).into_iter().collect();
         turns.push(Turn::film("user", prompt));
         template.render(&turns, special)
+    }
+
+    /// The prompt of a clip whose frames are images: a line for each frame, then the question. mark: what stands for an
+    /// image. Spec: D4.16
+    ///
+    /// # Errors
+    /// As [`Template::render`]; a template that writes no `<video>`.
+    pub fn clip(
+        &self,
+        frames: usize,
+        prompt: &str,
+        system: Option<&str>,
+        mark: &str,
+        special: &[(String, String)],
+    ) -> Result<String> {
+        let lines = video::lines(frames, mark);
+        if let Dialogue::Conversation(conversation, _) = self {
+            return Ok(conversation.render(0, &format!("{lines}{prompt}"), system));
+        }
+        let rendered = self.film(prompt, system, special)?;
+        let Some((before, after)) = rendered.split_once(VIDEO) else {
+            return Err(Error::new(self.label(), format!("a template that writes {VIDEO} for a video"), "none"));
+        };
+        Ok(format!("{before}{}{after}", lines.trim_end()))
     }
 }
 

@@ -5,6 +5,7 @@
 //! are in order. Source: transformers 5.17 `BaseVideoProcessor`. Spec: D4.8, T4.11
 
 use super::image::Image;
+use super::pixels::Pixels;
 use super::section::Section;
 use super::settings::{PREPROCESSOR, PROCESSOR};
 use crate::error::{Error, Result, ensure};
@@ -39,6 +40,27 @@ pub fn one_size(frames: &[Image]) -> Result<(usize, usize)> {
 pub fn times(frames: usize, together: usize, fps: f64) -> Vec<f64> {
     let at = |frame: usize| frame.min(frames.saturating_sub(1)) as f64 / fps;
     (0..frames).step_by(together).map(|first| (at(first) + at(first + together - 1)) / 2.0).collect()
+}
+
+/// The text before the frames of a clip that are images of the prompt: a line for each. mark: what stands for an image.
+/// Spec: D4.16
+pub fn lines(frames: usize, mark: &str) -> String {
+    (1..=frames).map(|frame| format!("Frame{frame}: {mark}\n")).collect()
+}
+
+/// The settings for frames that are resized to one tile of `side` pixels each. Spec: T4.11
+///
+/// # Errors
+/// As [`section`]; another size; frames that are not resized.
+pub(crate) fn of_tiles(files: &Files, side: usize) -> Result<Pixels> {
+    let section = section(files)?;
+    let edge = |key: &str| section.get("size").map_or(Some(384), |size| size.get(key)?.as_u64());
+    for key in ["height", "width"] {
+        section.expect("size", edge(key), side, "vision_config.image_size of config.json")?;
+    }
+    let pixels = Pixels::read(&section, Pixels::CLIP)?;
+    ensure!(pixels.resize, format!("{}: do_resize", section.at), "true", "false");
+    Ok(pixels)
 }
 
 /// The video processor's settings: `video_processor` in `processor_config.json`, otherwise the first existing file of

@@ -30,7 +30,9 @@ fn given(family: &dyn Family, image: GivenImage, of: usize, film: bool) -> Resul
     let GivenImage { pixels, size, grid } = image;
     let layout = family.profile().pixels;
     let grid = grid.filter(|_| layout.has_grids());
-    let frames = film.then(|| pixels.shape().first().copied().unwrap_or(0));
+    // Where a video has no placeholder of its own, its frames are images of one tile each.
+    let alone = family.profile().video_token.is_none() && !layout.has_grids() && pixels.shape().first() == Some(&1);
+    let frames = (film || alone).then(|| pixels.shape().first().copied().unwrap_or(0));
     let packing = family.packing(&Outline { size, grid, of, frames })?;
     let count = grid.map_or(packing.tiles, |grid| grid.iter().product());
     let want = layout.shape(count);

@@ -160,7 +160,7 @@ impl Processor {
         let heard = !rendered.trim().is_empty() || prompt.trim().is_empty();
         let remedy = "a base checkpoint has no turns: give the prompt as it is, with --raw-prompt";
         ensure!(heard, self.dialogue.label(), "a template that writes the question", "one that writes nothing", remedy);
-        self.prepared(images, rendered, &[prompt, system.unwrap_or_default()])
+        self.prepared(&*self.reader, images, rendered, &[prompt, system.unwrap_or_default()])
     }
 
     /// The model's input for a prompt as it is: no template is applied. An image stands where the prompt has the text
@@ -174,7 +174,7 @@ impl Processor {
         let remedy =
             format!("write {mark} where an image stands, with the marks that the model was trained with around it");
         ensure!(marks == images.len(), "prompt", format!("{} times {mark}, one an image", images.len()), marks, remedy);
-        self.prepared(images, prompt.to_owned(), &[prompt])
+        self.prepared(&*self.reader, images, prompt.to_owned(), &[prompt])
     }
 
     /// The model's input for a conversation of several turns, which place the images.
@@ -183,12 +183,12 @@ impl Processor {
     /// As [`prepare`](Self::prepare), and as [`Dialogue::converse`]. Spec: D4.14
     pub fn prepare_turns(&self, images: &[Image], turns: &[Turn<'_>]) -> Result<Prepared> {
         let rendered = self.dialogue.converse(turns, self.tokenizer.specials())?;
-        self.prepared(images, rendered, &[])
+        self.prepared(&*self.reader, images, rendered, &[])
     }
 
-    /// The model's input for a rendered prompt. `texts`: what the user wrote of it.
-    fn prepared(&self, images: &[Image], rendered: String, texts: &[&str]) -> Result<Prepared> {
-        let marked = self.reader.marked(rendered.clone(), images.len());
+    /// The model's input for a rendered prompt, with images as `reader` reads them. `texts`: what the user wrote of it.
+    fn prepared(&self, reader: &dyn Reader, images: &[Image], rendered: String, texts: &[&str]) -> Result<Prepared> {
+        let marked = reader.marked(rendered.clone(), images.len());
         let ids = self.encode(&marked)?;
         let placeholders = ids.iter().filter(|&&id| id == self.family.image_token()).count();
         // If the text has the right number of placeholders, the tokenizer is the cause of another number of ids.
@@ -218,10 +218,10 @@ impl Processor {
             if e.at == "image" { Error { at: image.label().to_owned(), ..e } } else { e.within(image.label()) }
         };
         // Count the rows before any pixel is processed: the pixels of the longest prompts would need gigabytes.
-        let rows = |image: &Image| self.reader.packing(image.size(), images.len()).map(|p| p.rows.len());
+        let rows = |image: &Image| reader.packing(image.size(), images.len()).map(|p| p.rows.len());
         let visual: usize = seen.iter().map(|i| rows(i).map_err(|e| of(i, e))).sum::<Result<usize>>()?;
         fits(self.family.text(), ids.len() - placeholders + visual, visual)?;
-        let prepared = seen.iter().map(|i| self.reader.prepare(i, images.len()).map_err(|e| of(i, e)));
+        let prepared = seen.iter().map(|i| reader.prepare(i, images.len()).map_err(|e| of(i, e)));
         let prepared = prepared.collect::<Result<Vec<PreparedImage>>>()?;
         let mut out = assemble(&*self.family, &ids, prepared)?;
         out.prompt = rendered;
@@ -240,6 +240,11 @@ impl Processor {
         let size = video::one_size(&seen)?;
         // An error about "image" concerns the frames, so the message names the first frame.
         let of = |e: Error| if e.at == "image" { Error { at: frames[0].label().to_owned(), ..e } } else { e };
+        if let Some(reader) = self.reader.of_frames() {
+            let rendered =
+                self.dialogue.clip(frames.len(), prompt, system, self.reader.mark(), self.tokenizer.specials())?;
+            return self.prepared(&*reader?, frames, rendered, &[prompt, system.unwrap_or_default()]);
+        }
         let reader = self.reader.videos().ok_or_else(|| family::reads_no_videos(&*self.family))?;
         let rows = reader.packing(frames.len(), size).map_err(of)?.rows.len();
         let Some(token) = self.family.profile().video_token else {

@@ -164,12 +164,37 @@ fn what_is_no_list_of_frames_is_named() {
     fails(&cli, &ask(&["frames"]), &["config.json", "video_token_id"]);
 }
 
+/// Clips of the families that take their time into positions or into the prompt, and of the family whose frames are images.
+#[test]
+fn clips_with_their_time_are_read_recorded_and_checked() {
+    for (case, family, visual) in [
+        ("video/qwen2-5-vl-slow", "qwen2_5_vl/hub-bf16", 24),
+        ("video/qwen3-vl-timed", "qwen3_vl/hub-bf16", 24),
+        ("video/internvl-frames", "internvl/qwen2-bf16", 12),
+        ("video/internvl-frames", "internvl2/qwen2", 12),
+    ] {
+        let cli = Cli::new();
+        toy_of(&cli, family);
+        let frames: Vec<String> = (0..3).map(|i| format!("{case}/frame{i}.png")).collect();
+        let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+        let frames: Vec<String> = frames.iter().map(|f| golden.join(f).display().to_string()).collect();
+        let ask = ["--model", "model", "--prompt", "What?", "--fps", "2", "--quiet", "--video"];
+        let ask: Vec<&str> = ask.into_iter().chain(frames.iter().map(String::as_str)).collect();
+        let record = ["record", "--retain", "0.3", "--policy", "aircache", "--max-new-tokens", "3", "--out", "b"];
+        cli.ok(&[&record[..], &ask].concat());
+        let b = aircache::golden::Bundle::open(&cli.path("b")).unwrap();
+        let roles = b.i64("input.roles").unwrap();
+        assert_eq!(roles.iter().filter(|&&role| role == 1).count(), visual, "{case} by {family}");
+        cli.ok(&["check", "--replay", "b", "--model", "model", "--quiet"]);
+    }
+}
+
 #[test]
 fn families_and_settings_without_videos_are_named() {
     let cli = Cli::new();
-    toy_of(&cli, "internvl2/qwen2");
+    toy_of(&cli, "llava_clip/vicuna-f16");
     let ask = ["run", "--model", "model", "--video", "image.png", "--prompt", "What?"];
-    fails(&cli, &ask, &["InternVL", "LLaVA-OneVision, Qwen2-VL", "--image"]);
+    fails(&cli, &ask, &["LLaVA", "LLaVA-OneVision, Qwen2-VL", "--image"]);
     assert!(!cli.ok(&["inspect", "model"]).contains("frames"));
     let cli = Cli::new();
     let model = toy(&cli);

@@ -8,7 +8,7 @@ use aircache::input::{GivenImage, PackedRow, Positions, Prepared};
 use aircache::pass::Precision;
 
 fn cases() -> Vec<Case> {
-    toys("video", 11)
+    toys("video", 12)
 }
 
 fn case(name: &str) -> Case {

@@ -17,7 +17,7 @@ use crate::config::{InternVitConfig, Projections, added};
 use crate::error::Result;
 use crate::files::Files;
 use crate::input::conversation::Conversation;
-use crate::input::{Packing, PixelLayout};
+use crate::input::{Packing, PixelLayout, Tiling};
 use crate::vision::InternVit;
 use crate::weights::Names;
 use serde_json::{Value, json};
@@ -25,24 +25,20 @@ use std::sync::Arc;
 
 pub(super) const ENTRY: Entry = Entry {
     title: "InternVL",
-    videos: false,
+    videos: true,
     kinds: &[
         ("internvl_chat", |files, scope| Ok(Arc::new(InternVlConfig::own(files, scope)?))),
         ("internvl", |files, scope| Ok(Arc::new(InternVlConfig::transformers(files, scope)?))),
     ],
     shapes: &[
-        Shape::new("internvl2-1b", [896, 4864, 24, 14, 2], 151_655, false, of_qwen2),
-        Shape::new("internvl3-1b", [896, 4864, 24, 14, 2], 151_674, false, of_qwen2),
-        Shape::new("internvl3-8b", [3584, 18_944, 28, 28, 4], 151_674, false, of_qwen2),
+        Shape::new("internvl2-1b", [896, 4864, 24, 14, 2], 151_655, false, |s, v| of_shape("qwen2", s, v)),
+        Shape::new("internvl3-1b", [896, 4864, 24, 14, 2], 151_674, false, |s, v| of_shape("qwen2", s, v)),
+        Shape::new("internvl3-8b", [3584, 18_944, 28, 28, 4], 151_674, false, |s, v| of_shape("qwen2", s, v)),
         // InternLM2 computes the same function as Llama, but stores its three projections in one matrix.
         Shape::new("internvl2-8b", [4096, 14_336, 32, 32, 8], 92_553, false, |s, vocab| of_shape("llama", s, vocab)),
     ],
     toy: r#"{"model_type": "internvl", "text_config": {"model_type": "qwen3", "head_dim": 8, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 64, "max_position_embeddings": 512}, "vision_config": {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24, "num_hidden_layers": 2, "image_size": [16, 16], "patch_size": [4, 4]}, "image_seq_length": 4, "image_token_id": 60}"#,
 };
-
-fn of_qwen2(shape: &Shape, vocab: usize) -> Value {
-    of_shape("qwen2", shape, vocab)
-}
 
 /// A `config.json` in transformers' form.
 fn of_shape(text: &str, shape: &Shape, vocab: usize) -> Value {
@@ -75,7 +71,9 @@ impl Family for InternVlConfig {
     }
 
     fn packing(&self, image: &Outline) -> Result<Packing> {
-        self.tiling().packing(image.size)
+        let tiling = self.tiling();
+        let tiles = tiling.tiles.filter(|_| image.frames.is_none()); // a frame is one tile
+        Tiling { tiles, ..tiling }.packing(image.size)
     }
 
     fn conversation(&self, files: &Files) -> Result<Option<Conversation>> {

@@ -1,15 +1,14 @@
-//! InternVL2's image processor: it cuts an image into the grid of tiles whose shape is closest, then adds the whole
-//! image as one more tile.
+//! InternVL2's image processor: it cuts an image into the grid of tiles whose shape is closest, and adds the whole image.
 //!
-//! InternVL2's own code reads only `config.json`, resizes with Pillow and has ImageNet's mean built in. In
-//! transformers' form, the processor's files hold these settings. Source: InternVL2's `dynamic_preprocess` and `chat`;
-//! transformers 5.17 `GotOcr2ImageProcessor`, `InternVLProcessor`. Spec: T4.8, E4.15–E4.17
+//! InternVL2's own code reads only `config.json`, resizes with Pillow and has ImageNet's mean built in. In transformers'
+//! form, the processor's files say these. Source: InternVL2's `dynamic_preprocess` and `chat`; transformers 5.17
+//! `GotOcr2ImageProcessor`, `InternVLProcessor`. Spec: T4.8, E4.15–E4.17
 
 use super::config::{CONTEXT, InternVlConfig, MOST_TILES};
 use crate::error::Result;
 use crate::family::reader::{Cut, Reader};
 use crate::files::Files;
-use crate::input::{Image, Limits, Orientation, Packing, Pixels, Section, Settings, Tiling, sections};
+use crate::input::{Image, Limits, Orientation, Packing, Pixels, Section, Settings, Tiling, sections, video};
 use serde_json::Value;
 
 /// Reads images as a checkpoint's processor does.
@@ -21,6 +20,8 @@ pub struct InternVlReader {
     pub tiling: Tiling,
     /// The mark that stands for an image in a rendered prompt, then the texts before and after the image's rows.
     marks: [String; 3],
+    /// The settings for the frames of a clip, or the error in them.
+    film: Result<Pixels>,
 }
 
 impl InternVlReader {
@@ -34,7 +35,8 @@ impl InternVlReader {
         if config.template.is_some() {
             // The own code opens pictures with Pillow alone.
             let settings = Settings { orientation: Orientation::Ignore, ..Settings::of(Pixels::IMAGENET, CONTEXT) };
-            return Ok(InternVlReader { settings, tiling, marks: marks("<image>", "<img>", "</img>") });
+            let film = Ok(settings.pixels.clone());
+            return Ok(InternVlReader { settings, tiling, marks: marks("<image>", "<img>", "</img>"), film });
         }
         let (images, processor) = sections(files)?;
         agree(files, &images, processor.as_ref(), config)?;
@@ -44,10 +46,9 @@ impl InternVlReader {
             told.and_then(|v| v.as_str().or(v.get("content")?.as_str())).unwrap_or(otherwise).to_owned()
         };
         let mark = named("context_image_token", CONTEXT);
-        let read = Settings::read(&images, processor.as_ref(), CONTEXT)?;
-        let settings = Settings { image_token: mark.clone(), ..read };
+        let settings = Settings { image_token: mark.clone(), ..Settings::read(&images, processor.as_ref(), CONTEXT)? };
         let marks = [mark, named("start_image_token", "<img>"), named("end_image_token", "</img>")];
-        Ok(InternVlReader { settings, tiling, marks })
+        Ok(InternVlReader { settings, tiling, marks, film: video::of_tiles(files, config.vision.image) })
     }
 }
 
@@ -81,6 +82,15 @@ impl Reader for InternVlReader {
 
     fn line(&self) -> String {
         self.tiling.line()
+    }
+
+    fn of_frames(&self) -> Option<Result<Box<dyn Reader>>> {
+        let reader = |film| {
+            let mut reader = InternVlReader { tiling: Tiling { tiles: None, ..self.tiling.clone() }, ..self.clone() };
+            reader.settings.pixels = Pixels { resampler: self.settings.pixels.resampler, ..film };
+            Box::new(reader) as Box<dyn Reader>
+        };
+        Some(self.film.clone().map(reader))
     }
 
     fn packing(&self, size: (usize, usize), _: usize) -> Result<Packing> {

@@ -1,7 +1,7 @@
 """Makes tests/golden/video/: what transformers makes of lists of frames, on checkpoints of the folders beside it.
 
 Usage: make_video.py DEMO_MODEL_FOLDER [CASE ...]
-Those of Qwen2.5-VL and Qwen3-VL are made by transformers 5.24.0, torch 2.15.0 (5.17 truncates the seconds of a grid of Qwen2.5-VL).
+Those of Qwen2.5-VL, Qwen3-VL and InternVL are made by transformers 5.24.0, torch 2.15.0 (5.17 truncates the seconds of a grid of Qwen2.5-VL).
 """
 import pathlib
 import re
@@ -10,12 +10,14 @@ import sys
 import record
 import make_qwen2_5_vl
 import make_qwen3_vl
+import record_internvl
 import record_qwen2_vl
 import toys
 
 HERE = pathlib.Path(__file__).parent.parent / "video"
 QWEN, LLAVA = (record_qwen2_vl.record, "<|video_pad|>"), (record.record, "<video>")
 QWEN25 = (make_qwen2_5_vl.record, "<|video_pad|>")
+INTERNVL = (record_internvl.record, re.compile(r"<video>|Frame\d+: |<img>|</img>|<IMG_CONTEXT>|\n"))
 QWEN3 = (make_qwen3_vl.record, re.compile(r"<\|video_pad\|>|<\|vision_(start|end)\|>|<[0-9.]+ seconds>"))
 CASES = {
     "qwen2-5-vl-slow": dict(
@@ -25,6 +27,10 @@ CASES = {
     "qwen2-5-vl-fast": dict(
         what="Five frames without a word about their number a second: three moments at one time",
         family=QWEN25, model="qwen2_5_vl/whole-windows", frames=[(20, 40)] * 5, system="You watch films.", prompt="Which box moves?",
+    ),
+    "internvl-frames": dict(
+        what="Three frames, one tile each, with the settings of images, where nothing is said of videos",
+        family=INTERNVL, model="internvl/qwen2-bf16", frames=[(21, 30)] * 3, prompt="What happens?",
     ),
     "qwen3-vl-timed": dict(
         what="Five frames, 2 a second: three moments, each behind its time; the limits are those of the whole clip",

@@ -13,7 +13,7 @@ from transformers.models.qwen3 import modeling_qwen3
 
 from record import Stages, bundle, decoder, read
 from record import run as watched_run
-from record_qwen2_vl import messages
+from record_qwen2_vl import clip, messages
 
 
 DECODERS = {
@@ -41,12 +41,13 @@ class InternVLStages(Stages):
 
 
 @torch.no_grad()
-def record(folder, prompt, system, image_files, tokens=16, steps=2):
+def record(folder, prompt, system, image_files, tokens=16, steps=2, film=False):
     """Returns (rendered, expanded text, tensors, metadata, facts) of one prompt."""
     model, processor, info = load(folder)
     images = [Image.open(f) for f in image_files]
-    rendered = processor.apply_chat_template(messages(prompt, system, len(images)), add_generation_prompt=True, tokenize=False)
-    inputs = processor(text=[rendered], return_tensors="pt", **({"images": images} if images else {}))
+    rendered = processor.apply_chat_template(messages(prompt, system, len(images), film), add_generation_prompt=True, tokenize=False)
+    given = clip(images, None) if film else {"images": images} if images else {}
+    inputs = processor(text=[rendered], return_tensors="pt", **given)
     seen, logits, ids = watched_run(model, inputs, tokens, InternVLStages)
     config = model.config
     n, visual, text = read(folder, processor, inputs, config)

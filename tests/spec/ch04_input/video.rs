@@ -228,3 +228,23 @@ fn a4_9_d4_15_moments_stand_behind_their_times() {
     assert!(side.contains(&format!("<|vision_start|>{moments}<|vision_end|>What")), "{side}");
     assert!(text(AfterVideo::Largest, 24.0).contains("<0.0 seconds>"));
 }
+
+/// D4.16: a line for each frame, in both forms; a frame of any size is one tile.
+#[test]
+fn d4_16_worked_example() {
+    use aircache::processor::Processor;
+    let frames = [frame(40, 200, 10), frame(40, 200, 90)];
+    for (model, want) in [
+        ("internvl2/qwen2", "Frame1: <image>\nFrame2: <image>\nWhat?"),
+        ("internvl/qwen2-bf16", "Frame1: <IMG_CONTEXT>\nFrame2: <IMG_CONTEXT>\nWhat?"),
+    ] {
+        let files = Files::Folder(golden(&format!("{model}/model")));
+        let processor = Processor::load(&files, &family::load(&files).unwrap()).unwrap();
+        let prompt = processor.prepare_video(&frames, "What?", None).unwrap();
+        assert!(prompt.prompt.contains(want), "{model}: {}", prompt.prompt);
+        let tiles: Vec<usize> = prompt.images.iter().map(|image| image.packing.tiles).collect();
+        assert_eq!(tiles, [1, 1], "{model}");
+        let image = processor.prepare(&frames[..1], "What?", None).unwrap();
+        assert!(image.images[0].packing.tiles > 1, "{model}");
+    }
+}
