@@ -1,4 +1,5 @@
-//! Fields that families with square tiles share: the grids of tiles, and the states of the tower that become rows.
+//! Fields that towers of several families share: the grids of tiles, the states that become rows, lists of layers, and two-dimensional
+//! rotary positions.
 //!
 //! Source: transformers 5.17, `models/{llava,llava_next,llava_onevision}/configuration_*.py`.
 
@@ -71,4 +72,33 @@ pub(crate) fn drop_first<'a>(scope: &Scope<'a>, default: &'a str) -> Result<bool
             Err(Error::new(scope.at("vision_feature_select_strategy"), "full or default", kind(&Value::from(other))))
         }
     }
+}
+
+/// Indices of layers; `default` if absent.
+///
+/// # Errors
+/// The field is not a list of whole numbers.
+pub(crate) fn layers(scope: &Scope<'_>, key: &str, default: &[usize]) -> Result<Vec<usize>> {
+    match scope.get(key) {
+        None => Ok(default.to_vec()),
+        Some(Value::Array(list)) if list.len() <= 1024 => {
+            let index = |(i, v): (usize, &Value)| integer(v, &scope.at(&format!("{key}[{i}]")), (0, 1 << 20));
+            list.iter().enumerate().map(index).collect()
+        }
+        Some(other) => Err(Error::new(scope.at(key), "a list of layers", kind(other))),
+    }
+}
+
+/// The number of heads of a tower with two-dimensional rotary positions, and θ. Half of a head turns with the row, half
+/// with the column, each by pairs, so the size of a head is a multiple of 4. width: the name of the field, and its value.
+///
+/// # Errors
+/// A field has the wrong type; heads of another size.
+pub(crate) fn turned(scope: &Scope<'_>, (name, hidden): (&str, usize)) -> Result<(usize, f64)> {
+    let key = if scope.get("num_attention_heads").is_some() { "num_attention_heads" } else { "num_heads" };
+    let heads = scope.heads(key, 16)?;
+    let want = format!("heads of a multiple of 4 in {name} {hidden}");
+    ensure!(hidden % (4 * heads) == 0, scope.at(key), want, heads);
+    let theta = |s: &Scope<'_>| s.number("rope_theta", 1e4, |x| x > 0.0 && x <= 1e18, "a number above 0");
+    Ok((heads, scope.object("rope_parameters")?.as_ref().map_or(Ok(1e4), theta)?))
 }

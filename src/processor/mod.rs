@@ -4,6 +4,8 @@
 
 mod assemble;
 #[cfg(feature = "input")]
+mod film;
+#[cfg(feature = "input")]
 mod prepare;
 
 #[cfg(feature = "input")]

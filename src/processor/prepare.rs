@@ -5,14 +5,14 @@
 
 use super::assemble::{assemble, fits};
 use crate::error::{Error, Result, ensure};
-use crate::family::{self, Family, Reader};
+use crate::family::{Family, Reader};
 use crate::files::Files;
 use crate::input::conversation::MARK;
 use crate::input::dialogue::Dialogue;
-use crate::input::mrope::{self, AfterVideo};
+use crate::input::mrope::AfterVideo;
 use crate::input::template::Turn;
 use crate::input::video::FPS;
-use crate::input::{Image, Limits, Orientation, Prepared, PreparedImage, Settings, Tokenizer, video};
+use crate::input::{Image, Limits, Orientation, Prepared, PreparedImage, Settings, Tokenizer};
 use crate::kernel::resample::Resampler;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -20,12 +20,12 @@ use std::sync::Arc;
 /// A checkpoint's processor: image settings, chat template and tokenizer. Spec: D4.4
 #[derive(Debug)]
 pub struct Processor {
-    family: Arc<dyn Family>,
-    reader: Box<dyn Reader>,
-    dialogue: Dialogue,
-    tokenizer: Tokenizer,
+    pub(super) family: Arc<dyn Family>,
+    pub(super) reader: Box<dyn Reader>,
+    pub(super) dialogue: Dialogue,
+    pub(super) tokenizer: Tokenizer,
     image_token: String,
-    files: Files,
+    pub(super) files: Files,
 }
 
 impl Processor {
@@ -100,7 +100,7 @@ impl Processor {
     }
 
     /// What was done with the images, for the bundle: the resampler, and each choice that changes these pixels.
-    fn preprocess(&self, images: &[Image]) -> String {
+    pub(super) fn preprocess(&self, images: &[Image]) -> String {
         let Settings { pixels, orientation, background, limits, fps, .. } = self.settings();
         let mut words = vec![pixels.resampler.name().to_owned()];
         if images.iter().any(|image| image.orientation() != 1) {
@@ -140,7 +140,7 @@ impl Processor {
     }
 
     /// The ids of a rendered prompt. Fails if the model does not know an id.
-    fn encode(&self, rendered: &str) -> Result<Vec<u32>> {
+    pub(super) fn encode(&self, rendered: &str) -> Result<Vec<u32>> {
         let ids = self.tokenizer.encode(rendered)?;
         let vocab = self.family.text().vocab;
         let expected = format!("ids below vocab_size {vocab} of config.json, added_tokens.json's too");
@@ -187,7 +187,13 @@ impl Processor {
     }
 
     /// The model's input for a rendered prompt, with images as `reader` reads them. `texts`: what the user wrote of it.
-    fn prepared(&self, reader: &dyn Reader, images: &[Image], rendered: String, texts: &[&str]) -> Result<Prepared> {
+    pub(super) fn prepared(
+        &self,
+        reader: &dyn Reader,
+        images: &[Image],
+        rendered: String,
+        texts: &[&str],
+    ) -> Result<Prepared> {
         let marked = reader.marked(rendered.clone(), images.len());
         let ids = self.encode(&marked)?;
         let placeholders = ids.iter().filter(|&&id| id == self.family.image_token()).count();
@@ -226,55 +232,6 @@ impl Processor {
         let mut out = assemble(&*self.family, &ids, prepared)?;
         out.prompt = rendered;
         out.preprocess = if images.is_empty() { String::new() } else { self.preprocess(images) };
-        Ok(out)
-    }
-
-    /// The model's input for a video: its frames in order, all of one size. The template places the video before the
-    /// question.
-    ///
-    /// # Errors
-    /// A family that reads no videos; a vocabulary or a chat template without a placeholder for videos; otherwise as
-    /// [`prepare`](Self::prepare). Spec: D4.8, E4.22, E4.23
-    pub fn prepare_video(&self, frames: &[Image], prompt: &str, system: Option<&str>) -> Result<Prepared> {
-        let seen: Vec<Image> = frames.iter().map(|frame| self.seen(frame).into_owned()).collect();
-        let size = video::one_size(&seen)?;
-        // An error about "image" concerns the frames, so the message names the first frame.
-        let of = |e: Error| if e.at == "image" { Error { at: frames[0].label().to_owned(), ..e } } else { e };
-        if let Some(reader) = self.reader.of_frames() {
-            let rendered =
-                self.dialogue.clip(frames.len(), prompt, system, self.reader.mark(), self.tokenizer.specials())?;
-            return self.prepared(&*reader?, frames, rendered, &[prompt, system.unwrap_or_default()]);
-        }
-        let reader = self.reader.videos().ok_or_else(|| family::reads_no_videos(&*self.family))?;
-        let rows = reader.packing(frames.len(), size).map_err(of)?.rows.len();
-        let Some(token) = self.family.profile().video_token else {
-            let expected = "an id for videos (video_token_id) in the vocabulary";
-            return Err(Error::new(self.files.label("config.json"), expected, "none"));
-        };
-        let rendered = self.dialogue.film(prompt, system, self.tokenizer.specials())?;
-        let placeholder = self.tokenizer.token(token).unwrap_or_default();
-        let written = reader.written(&rendered, &placeholder, frames.len());
-        let ids = self.encode(&rendered)?;
-        let count = |token: u32| ids.iter().filter(|&&id| id == token).count();
-        let (videos, images) = (count(token), count(self.family.image_token()));
-        ensure!(
-            (videos, images) == (1, 0),
-            "prompt",
-            format!("one placeholder of a video (id {token}) and none of an image"),
-            format!("{videos} and {images}"),
-            "the chat template writes the placeholder for {\"type\": \"video\"}; the question must not hold one"
-        );
-        let ids = written.map_or(Ok(ids), |written| self.encode(&written))?;
-        fits(self.family.text(), ids.len() - 1 + rows, rows)?;
-        let video = PreparedImage { interval: self.family.interval(self.settings().fps), ..reader.prepare(&seen)? };
-        let mut out = assemble(&*self.family, &ids, vec![video])?;
-        (out.prompt, out.preprocess) = (rendered, self.preprocess(frames));
-        if let (AfterVideo::Side, Some(video), Some([_, h, w])) =
-            (self.settings().after_video, out.roles.one_run(), out.images[0].grid)
-            && mrope::after_side(&mut out.positions, video, h.max(w) / self.reader.merged())
-        {
-            out.preprocess += "; after-video side";
-        }
         Ok(out)
     }
 

@@ -3,11 +3,10 @@
 //! Source: transformers 5.17, `models/qwen2_5_vl/configuration_qwen2_5_vl.py`.
 
 use crate::config::defaults::{Defaults, Windows};
-use crate::config::json::{Scope, integer, kind};
-use crate::config::{Activation, DecoderConfig};
-use crate::error::{Error, Result, ensure};
+use crate::config::json::Scope;
+use crate::config::{Activation, DecoderConfig, features};
+use crate::error::{Result, ensure};
 use crate::family::patch_reader::{Films, Patches};
-use serde_json::Value;
 
 /// The defaults of absent fields of a `text_config`. Spec: T6.2
 const TEXT: Defaults = Defaults {
@@ -96,10 +95,7 @@ impl Qwen25VlVisionConfig {
         // The hub's files and transformers 4 use the value "qwen2_5_vl" here.
         scope.model_type("qwen2_5_vl_vision", &["qwen2_5_vl_vision", "qwen2_5_vl"])?;
         let hidden = scope.size("hidden_size", 3584, (1, 1 << 20))?;
-        let key = if scope.get("num_attention_heads").is_some() { "num_attention_heads" } else { "num_heads" };
-        let heads = scope.heads(key, 16)?;
-        let want = format!("heads of a multiple of 4 in hidden_size {hidden}");
-        ensure!(hidden % (4 * heads) == 0, scope.at(key), want, heads);
+        let (heads, rope_theta) = features::turned(scope, ("hidden_size", hidden))?;
         let layers = scope.size("depth", 32, (1, 1024))?;
         scope.size("in_channels", 3, (3, 3))?;
         let (patch, merge) =
@@ -108,8 +104,6 @@ impl Qwen25VlVisionConfig {
         let window = pixels / merge / patch;
         let want = format!("at least {}, the side of a square of {merge} × {merge} patches", merge * patch);
         ensure!(window > 0, scope.at("window_size"), want, pixels);
-        let rope = scope.object("rope_parameters")?;
-        let theta = |s: &Scope<'_>| s.number("rope_theta", 1e4, |x| x > 0.0 && x <= 1e18, "a number above 0");
         Ok(Qwen25VlVisionConfig {
             hidden,
             layers,
@@ -119,9 +113,9 @@ impl Qwen25VlVisionConfig {
             temporal: scope.size("temporal_patch_size", 2, (1, 64))?,
             merge,
             window,
-            full: full(scope)?,
+            full: features::layers(scope, "fullatt_block_indexes", &[7, 15, 23, 31])?,
             tokens_per_second: scope.size("tokens_per_second", 4, (1, 1 << 20))?,
-            rope_theta: rope.as_ref().map_or(Ok(1e4), theta)?,
+            rope_theta,
             activation: Activation::read(scope, "hidden_act", Activation::Silu)?,
         })
     }
@@ -129,18 +123,5 @@ impl Qwen25VlVisionConfig {
     /// The sizes of patches.
     pub fn patches(&self) -> Patches {
         Patches { patch: self.patch, merge: self.merge, temporal: self.temporal, films: Films::Frames }
-    }
-}
-
-/// The layers with full attention.
-fn full(scope: &Scope<'_>) -> Result<Vec<usize>> {
-    const KEY: &str = "fullatt_block_indexes";
-    match scope.get(KEY) {
-        None => Ok(vec![7, 15, 23, 31]),
-        Some(Value::Array(list)) if list.len() <= 1024 => {
-            let index = |(i, v): (usize, &Value)| integer(v, &scope.at(&format!("{KEY}[{i}]")), (0, 1 << 20));
-            list.iter().enumerate().map(index).collect()
-        }
-        Some(other) => Err(Error::new(scope.at(KEY), "a list of layers", kind(other))),
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::config::defaults::{Defaults, Windows};
 use crate::config::json::Scope;
-use crate::config::{Activation, DecoderConfig};
+use crate::config::{Activation, DecoderConfig, features};
 use crate::error::{Result, ensure};
 use crate::family::patch_reader::{Films, Patches};
 
@@ -94,21 +94,10 @@ impl Qwen2VlVisionConfig {
         // The hub's files and transformers 4 use the value "qwen2_vl" here.
         scope.model_type("qwen2_vl_vision", &["qwen2_vl_vision", "qwen2_vl"])?;
         let hidden = scope.size("embed_dim", 1280, (1, 1 << 20))?;
-        let key = if scope.get("num_attention_heads").is_some() { "num_attention_heads" } else { "num_heads" };
-        let heads = scope.heads(key, 16)?;
-        ensure!(
-            hidden % (4 * heads) == 0,
-            scope.at(key),
-            format!(
-                "heads of a multiple of 4 in embed_dim {hidden} (half of each turns with the row, half with the column)"
-            ),
-            heads
-        );
+        let (heads, rope_theta) = features::turned(scope, ("embed_dim", hidden))?;
         let ratio = scope.size("mlp_ratio", 4, (1, 1 << 10))?;
         scope.size("in_channels", 3, (3, 3))?;
         let merge = scope.size("spatial_merge_size", 2, (1, 64))?;
-        let rope = scope.object("rope_parameters")?;
-        let theta = |s: &Scope<'_>| s.number("rope_theta", 1e4, |x| x > 0.0 && x <= 1e18, "a number above 0");
         Ok(Qwen2VlVisionConfig {
             hidden,
             layers: scope.size("depth", 32, (1, 1024))?,
@@ -117,7 +106,7 @@ impl Qwen2VlVisionConfig {
             patch: scope.size("patch_size", 14, (1, 1 << 10))?,
             temporal: scope.size("temporal_patch_size", 2, (1, 64))?,
             merge,
-            rope_theta: rope.as_ref().map_or(Ok(1e4), theta)?,
+            rope_theta,
             activation: Activation::read(scope, "hidden_act", Activation::QuickGelu)?,
         })
     }

@@ -3,11 +3,10 @@
 //! Source: transformers 5.17, `models/qwen3_vl/configuration_qwen3_vl.py`.
 
 use crate::config::defaults::{Defaults, Windows};
-use crate::config::json::{Scope, integer, kind};
-use crate::config::{Activation, DecoderConfig};
-use crate::error::{Error, Result, ensure};
+use crate::config::json::Scope;
+use crate::config::{Activation, DecoderConfig, features};
+use crate::error::{Result, ensure};
 use crate::family::patch_reader::{Films, Patches};
-use serde_json::Value;
 
 /// The defaults of absent fields of a `text_config`. Spec: T6.2
 const TEXT: Defaults = Defaults {
@@ -93,13 +92,8 @@ impl Qwen3VlVisionConfig {
         // The hub's files use the value "qwen3_vl" here.
         scope.model_type("qwen3_vl_vision", &["qwen3_vl_vision", "qwen3_vl"])?;
         let hidden = scope.size("hidden_size", 1152, (1, 1 << 20))?;
-        let key = if scope.get("num_attention_heads").is_some() { "num_attention_heads" } else { "num_heads" };
-        let heads = scope.heads(key, 16)?;
-        let want = format!("heads of a multiple of 4 in hidden_size {hidden}");
-        ensure!(hidden % (4 * heads) == 0, scope.at(key), want, heads);
+        let (heads, rope_theta) = features::turned(scope, ("hidden_size", hidden))?;
         scope.size("in_channels", 3, (3, 3))?;
-        let rope = scope.object("rope_parameters")?;
-        let theta = |s: &Scope<'_>| s.number("rope_theta", 1e4, |x| x > 0.0 && x <= 1e18, "a number above 0");
         Ok(Qwen3VlVisionConfig {
             hidden,
             layers: scope.size("depth", 27, (1, 1024))?,
@@ -109,8 +103,8 @@ impl Qwen3VlVisionConfig {
             temporal: scope.size("temporal_patch_size", 2, (1, 64))?,
             merge: scope.size("spatial_merge_size", 2, (1, 64))?,
             positions: scope.size("num_position_embeddings", 2304, (1, 1 << 20))?,
-            tapped: tapped(scope)?,
-            rope_theta: rope.as_ref().map_or(Ok(1e4), theta)?,
+            tapped: features::layers(scope, "deepstack_visual_indexes", &[8, 16, 24])?,
+            rope_theta,
             activation: Activation::read(scope, "hidden_act", Activation::GeluTanh)?,
         })
     }
@@ -118,18 +112,5 @@ impl Qwen3VlVisionConfig {
     /// The sizes of patches.
     pub fn patches(&self) -> Patches {
         Patches { patch: self.patch, merge: self.merge, temporal: self.temporal, films: Films::Stamped }
-    }
-}
-
-/// The layers that have a merger of their own.
-fn tapped(scope: &Scope<'_>) -> Result<Vec<usize>> {
-    const KEY: &str = "deepstack_visual_indexes";
-    match scope.get(KEY) {
-        None => Ok(vec![8, 16, 24]),
-        Some(Value::Array(list)) if list.len() <= 1024 => {
-            let index = |(i, v): (usize, &Value)| integer(v, &scope.at(&format!("{KEY}[{i}]")), (0, 1 << 20));
-            list.iter().enumerate().map(index).collect()
-        }
-        Some(other) => Err(Error::new(scope.at(KEY), "a list of layers", kind(other))),
     }
 }

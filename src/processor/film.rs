@@ -1,0 +1,59 @@
+//! Videos: lists of frames with one placeholder, one for each moment, or an image for each frame. Spec: D4.8, D4.15, D4.16
+
+use super::Processor;
+use super::assemble::{assemble, fits};
+use crate::error::{Error, Result, ensure};
+use crate::family;
+use crate::input::mrope::{self, AfterVideo};
+use crate::input::{Image, Prepared, PreparedImage, video};
+
+impl Processor {
+    /// The model's input for a video: its frames in order, all of one size. The template places the video before the
+    /// question.
+    ///
+    /// # Errors
+    /// A family that reads no videos; a vocabulary or a chat template without a placeholder for videos; otherwise as
+    /// [`prepare`](Self::prepare). Spec: D4.8, E4.22, E4.23
+    pub fn prepare_video(&self, frames: &[Image], prompt: &str, system: Option<&str>) -> Result<Prepared> {
+        let seen: Vec<Image> = frames.iter().map(|frame| self.seen(frame).into_owned()).collect();
+        let size = video::one_size(&seen)?;
+        // An error about "image" concerns the frames, so the message names the first frame.
+        let of = |e: Error| if e.at == "image" { Error { at: frames[0].label().to_owned(), ..e } } else { e };
+        if let Some(reader) = self.reader.of_frames() {
+            let rendered =
+                self.dialogue.clip(frames.len(), prompt, system, self.reader.mark(), self.tokenizer.specials())?;
+            return self.prepared(&*reader?, frames, rendered, &[prompt, system.unwrap_or_default()]);
+        }
+        let reader = self.reader.videos().ok_or_else(|| family::reads_no_videos(&*self.family))?;
+        let rows = reader.packing(frames.len(), size).map_err(of)?.rows.len();
+        let Some(token) = self.family.profile().video_token else {
+            let expected = "an id for videos (video_token_id) in the vocabulary";
+            return Err(Error::new(self.files.label("config.json"), expected, "none"));
+        };
+        let rendered = self.dialogue.film(prompt, system, self.tokenizer.specials())?;
+        let placeholder = self.tokenizer.token(token).unwrap_or_default();
+        let written = reader.written(&rendered, &placeholder, frames.len());
+        let ids = self.encode(&rendered)?;
+        let count = |token: u32| ids.iter().filter(|&&id| id == token).count();
+        let (videos, images) = (count(token), count(self.family.image_token()));
+        ensure!(
+            (videos, images) == (1, 0),
+            "prompt",
+            format!("one placeholder of a video (id {token}) and none of an image"),
+            format!("{videos} and {images}"),
+            "the chat template writes the placeholder for {\"type\": \"video\"}; the question must not hold one"
+        );
+        let ids = written.map_or(Ok(ids), |written| self.encode(&written))?;
+        fits(self.family.text(), ids.len() - 1 + rows, rows)?;
+        let video = PreparedImage { interval: self.family.interval(self.settings().fps), ..reader.prepare(&seen)? };
+        let mut out = assemble(&*self.family, &ids, vec![video])?;
+        (out.prompt, out.preprocess) = (rendered, self.preprocess(frames));
+        if let (AfterVideo::Side, Some(video), Some([_, h, w])) =
+            (self.settings().after_video, out.roles.one_run(), out.images[0].grid)
+            && mrope::after_side(&mut out.positions, video, h.max(w) / self.reader.merged())
+        {
+            out.preprocess += "; after-video side";
+        }
+        Ok(out)
+    }
+}
