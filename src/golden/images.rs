@@ -69,7 +69,7 @@ fn described(family: &dyn Family, candidate: &Bundle, visual: usize, film: bool)
     ensure!(sizes.len() == images, at(Site::Sizes), format!("sizes of {images} images"), sizes.len());
     // Where a video has no placeholder of its own, its frames are images of one tile each.
     let tiles = candidate.get(&name(Site::Pixels)).and_then(|pixels| pixels.shape.first().copied());
-    let alone = family.profile().video_token.is_none() && tiles == Some(images);
+    let alone = family.profile().video_token.is_none() && layout.is_flat() && tiles == Some(images);
     let frames = (film || alone).then(|| family.frames(visual));
     let counts = match &grids {
         Some(grids) => {

@@ -22,6 +22,11 @@ impl PixelLayout {
         matches!(self, PixelLayout::Patches(_))
     }
 
+    /// Whether the tiles of all images follow each other.
+    pub fn is_flat(self) -> bool {
+        matches!(self, PixelLayout::Tiles(_))
+    }
+
     /// The shape of one image's pixels; `count` is the number of its tiles or patches.
     pub fn shape(self, count: usize) -> Vec<usize> {
         match self {

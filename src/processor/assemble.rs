@@ -31,7 +31,7 @@ fn given(family: &dyn Family, image: GivenImage, of: usize, film: bool) -> Resul
     let layout = family.profile().pixels;
     let grid = grid.filter(|_| layout.has_grids());
     // Where a video has no placeholder of its own, its frames are images of one tile each.
-    let alone = family.profile().video_token.is_none() && !layout.has_grids() && pixels.shape().first() == Some(&1);
+    let alone = family.profile().video_token.is_none() && layout.is_flat() && pixels.shape().first() == Some(&1);
     let frames = (film || alone).then(|| pixels.shape().first().copied().unwrap_or(0));
     let packing = family.packing(&Outline { size, grid, of, frames })?;
     let count = grid.map_or(packing.tiles, |grid| grid.iter().product());
