@@ -18,6 +18,7 @@ class Family:
     projector: tuple = ()
     rows: tuple = ()  # its output holds the visual rows, and DeepStack's, where the projector's are in another order
     pack: str = ""  # a method of `model.model` that packs projected rows; else the projector's rows are the visual rows
+    one_mask: bool = False  # whether its decoder takes one mask for all layers, and no dict of masks
     selects: bool = False  # whether `vision_feature_layer` says which layers are needed
 
 
@@ -49,6 +50,7 @@ FAMILIES = {
         tower=("model.visual.blocks",),
         projector=("model.visual.merger",),
         rows=("model.visual",),
+        one_mask=True,
     ),
     "internvl": Family(
         layers=("model.language_model.layers",),

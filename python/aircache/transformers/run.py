@@ -61,7 +61,7 @@ def generate(model, inputs, recorder, tokens, retain=None, chunk=None):
         step = text(
             input_ids=torch.tensor([ids[-1:]], device=model.device),
             position_ids=position if positions.dim() == 1 else position.expand(3, 1, 1),
-            attention_mask={"full_attention": None},
+            attention_mask=torch.zeros(1, 1, 1, 1, dtype=model.dtype, device=model.device) if parts.one_mask else {"full_attention": None},
             use_cache=True,
             **taking(text, cache),
         )
