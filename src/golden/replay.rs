@@ -188,7 +188,9 @@ fn as_timed(family: &dyn Family, prompt: &mut Prepared, candidate: &Bundle) {
     let time = |moment: usize| own[[0, video.start + moment * (video.len() / t)]] - own[[0, video.start]];
     let interval = (1..t).map(|moment| time(moment) as f32 / moment as f32).fold(0.0, f32::max);
     let merged = (t * h * w / video.len()).isqrt().max(1); // patches along a side of a row's square
-    for interval in [prompt.images[0].interval, interval, interval.next_up()] {
+    let reads_time = family.interval(1.0) != family.interval(2.0);
+    let others = [interval, interval.next_up()].into_iter().filter(|_| reads_time);
+    for interval in std::iter::once(prompt.images[0].interval).chain(others) {
         let images = vec![PreparedImage { interval, ..prompt.images[0].clone() }];
         let mut positions = family.positions(&prompt.ids, &images);
         for _ in [AfterVideo::Largest, AfterVideo::Side] {

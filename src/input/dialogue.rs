@@ -100,8 +100,8 @@ impl Dialogue {
         template.render(&turns, special)
     }
 
-    /// The prompt of a clip whose frames are images: a line for each frame, then the question. mark: what stands for an
-    /// image. Spec: D4.16
+    /// The prompt of a clip whose frames are images, and the same with a line for each frame. mark: what stands for an image.
+    /// Spec: D4.16
     ///
     /// # Errors
     /// As [`Template::render`]; a template that writes no `<video>`.
@@ -112,16 +112,18 @@ impl Dialogue {
         system: Option<&str>,
         mark: &str,
         special: &[(String, String)],
-    ) -> Result<String> {
+    ) -> Result<(String, String)> {
         let lines = video::lines(frames, mark);
         if let Dialogue::Conversation(conversation, _) = self {
-            return Ok(conversation.render(0, &format!("{lines}{prompt}"), system));
+            let rendered = conversation.render(0, &format!("{lines}{prompt}"), system);
+            return Ok((rendered.clone(), rendered));
         }
         let rendered = self.film(prompt, system, special)?;
         let Some((before, after)) = rendered.split_once(VIDEO) else {
             return Err(Error::new(self.label(), format!("a template that writes {VIDEO} for a video"), "none"));
         };
-        Ok(format!("{before}{}{after}", lines.trim_end()))
+        let text = format!("{before}{}{after}", lines.trim_end());
+        Ok((rendered, text))
     }
 }
 

@@ -20,9 +20,10 @@ impl Processor {
         // An error about "image" concerns the frames, so the message names the first frame.
         let of = |e: Error| if e.at == "image" { Error { at: frames[0].label().to_owned(), ..e } } else { e };
         if let Some(reader) = self.reader.of_frames() {
-            let rendered =
-                self.dialogue.clip(frames.len(), prompt, system, self.reader.mark(), self.tokenizer.specials())?;
-            return self.prepared(&*reader?, frames, rendered, &[prompt, system.unwrap_or_default()]);
+            let (mark, special) = (self.reader.mark(), self.tokenizer.specials());
+            let (rendered, text) = self.dialogue.clip(frames.len(), prompt, system, mark, special)?;
+            let out = self.prepared(&*reader?, frames, text, &[prompt, system.unwrap_or_default()])?;
+            return Ok(Prepared { prompt: rendered, ..out });
         }
         let reader = self.reader.videos().ok_or_else(|| family::reads_no_videos(&*self.family))?;
         let rows = reader.packing(frames.len(), size).map_err(of)?.rows.len();
