@@ -3,6 +3,7 @@
 //! `run`, `record`, `check`, `eval` and `bench` all use these functions. A single prompt is a batch of one. Nothing is
 //! padded, and the bits of a prompt do not depend on the other prompts in its batch (C6.1a).
 
+use crate::cache::HeadCache;
 use crate::decoder::{AT_ONCE, Observer, Sequence};
 use crate::error::Result;
 use crate::input::Prepared;
@@ -99,24 +100,37 @@ impl<T: Real> Sequence<T> {
     /// # Errors
     /// The errors of [`Scorer::observe`].
     pub fn scores(&self, scorer: &Scorer) -> Result<Vec<LayerScores>> {
-        self.observed(|l, seen| scorer.observe(l, seen))
+        self.observed(scorer.policy().needs_values(), |l, seen| scorer.observe(l, seen))
     }
 
-    /// Calls `f` with each layer's observed queries and keys and returns the results, in the order of the layers.
+    /// Calls `f` with each layer's observed queries and keys, and its values if `values`, and returns the results, in
+    /// the order of the layers.
     ///
     /// # Errors
     /// The errors of `f`.
-    pub fn observed<R>(&self, f: impl Fn(usize, &Observed<'_, T>) -> Result<R>) -> Result<Vec<R>> {
+    pub fn observed<R>(&self, values: bool, f: impl Fn(usize, &Observed<'_, T>) -> Result<R>) -> Result<Vec<R>> {
         let layers = self.observer.layers.iter().zip(&self.cache.layers).enumerate();
         let each = layers.map(|(l, (seen, heads))| {
             let (n, d) = (self.roles.len(), seen.queries.dim().2);
-            let mut k = Array3::from_elem((heads.len(), n, d), T::ZERO);
-            for (mut k, head) in k.outer_iter_mut().zip(heads) {
-                k.assign(&head.keys());
-            }
+            let stacked = |of: fn(&HeadCache<T>) -> Array2<T>| {
+                let mut all = Array3::from_elem((heads.len(), n, d), T::ZERO);
+                all.outer_iter_mut().zip(heads).for_each(|(mut x, head)| x.assign(&of(head)));
+                all
+            };
+            let k = stacked(HeadCache::keys);
+            let v = values.then(|| stacked(HeadCache::values));
             let received = seen.received.as_ref().map(|r| Array2::from_shape_fn((r.len(), n), |(g, i)| r[g][i]));
             let received = received.as_ref().map(|r| r.view());
-            f(l, &Observed { q: seen.queries.view(), rows: &self.observer.rows, k: k.view(), received })
+            f(
+                l,
+                &Observed {
+                    q: seen.queries.view(),
+                    rows: &self.observer.rows,
+                    k: k.view(),
+                    received,
+                    v: v.as_ref().map(|v| v.view()),
+                },
+            )
         });
         each.collect()
     }

@@ -43,8 +43,10 @@ pub fn policy(data: &[u8]) {
     };
     let qk: Vec<_> = (0..layers).map(|_| (array(&mut bytes, heads * kv), array(&mut bytes, kv))).collect();
     let rows: Vec<usize> = (0..n).collect();
-    let seen: Vec<_> =
-        qk.iter().map(|(q, k)| Observed { q: q.view(), rows: &rows, k: k.view(), received: None }).collect();
+    let seen: Vec<_> = qk
+        .iter()
+        .map(|(q, k)| Observed { q: q.view(), rows: &rows, k: k.view(), received: None, v: Some(k.view()) })
+        .collect();
     let retain = match bytes.u8() % 2 {
         0 => Retain::tokens(1 + bytes.below(30)),
         _ => format!("0.{:03}", 1 + bytes.below(999)).parse(),

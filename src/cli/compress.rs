@@ -20,7 +20,8 @@ Example:
   aircache compress dump.safetensors --policy aircache --retain 0.3 --out policy.safetensors
 
 The bundle is a safetensors file with the metadata format=aircache-bundle and precision, and the tensors input.roles [n]
-(0 text, 1 visual), decoder.LL.query [H, n, d_h] and decoder.LL.key [G, n, d_h], after rotary, in any float type.")]
+(0 text, 1 visual), decoder.LL.query [H, n, d_h] and decoder.LL.key [G, n, d_h], after rotary, in any float type; scores that
+read values (value-norm, mix) need decoder.LL.value [G, n, d_h] too.")]
 pub struct Args {
     /// The bundle to read
     #[arg(value_name = "BUNDLE", required_unless_present = "policy")]

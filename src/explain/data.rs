@@ -95,6 +95,7 @@ impl Explained {
             "retain": told.cell.retain,
             "answer": told.answer,
             "votes": decisions.is_some_and(|d| d.policy.votes()),
+            "measures": decisions.is_some_and(|d| d.policy.measures()),
             "layers": layers,
             "budget": decisions.map_or(vec![], |d| d.budget.clone()),
             "strength": of(|l| l.strength),
@@ -120,11 +121,11 @@ impl Explained {
         share
     }
 
-    /// The importance of each visual token, the mean over kept sets: [L, n_v]; zeros if the policy has no voting rows.
+    /// The importance of each visual token, the mean over kept sets: [L, n_v]; zeros if the policy measures none.
     fn importance(&self, told: &Told) -> Array2<f64> {
         let visual = self.prompt.roles.visual();
         let mut all = Array2::zeros((told.plan.kept.len(), visual.len()));
-        let Some(decisions) = told.plan.decisions.as_ref().filter(|d| d.policy.votes()) else { return all };
+        let Some(decisions) = told.plan.decisions.as_ref().filter(|d| d.policy.measures()) else { return all };
         for (mut all, layer) in all.outer_iter_mut().zip(&decisions.layers) {
             let (sets, candidates) = layer.importance.dim();
             for (v, x) in all.iter_mut().enumerate() {

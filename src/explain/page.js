@@ -70,9 +70,9 @@ function bars() {
   const p = policies[state.policy], most = Math.max(...p.budget, 1);
   const rows = p.budget.map((b, l) => `<tr data-layer="${l}" class="${l === state.layer ? "on" : ""}"><td>${l}</td>`
     + `<td class="bar"><i style="width:${(100 * b) / most}%"></i></td><td>${b}</td>`
-    + (p.votes ? `<td>${p.strength[l].toFixed(3)}</td><td>${p.skewness[l].toFixed(2)}</td>` : "") + "</tr>");
+    + (p.measures ? `<td>${p.strength[l].toFixed(3)}</td><td>${p.skewness[l].toFixed(2)}</td>` : "") + "</tr>");
   $("budgets").innerHTML = p.budget.length
-    ? `<table><tr><th>layer</th><th></th><th>kept of ${count}</th>${p.votes ? "<th>strength</th><th>skewness</th>" : ""}</tr>${rows.join("")}</table>`
+    ? `<table><tr><th>layer</th><th></th><th>kept of ${count}</th>${p.measures ? "<th>strength</th><th>skewness</th>" : ""}</tr>${rows.join("")}</table>`
     : "All entries are kept.";
   $("budgets").querySelectorAll("tr[data-layer]").forEach((row) => {
     row.onclick = () => choose({ layer: state.layer === Number(row.dataset.layer) ? -1 : Number(row.dataset.layer) });
@@ -99,7 +99,7 @@ function words() {
     }
     box.append(span);
   }
-  $("elite").textContent = !p.votes ? "No token votes: this policy uses no attention."
+  $("elite").textContent = !p.votes ? "No token votes: this policy reads no attention."
     : state.layer < 0 ? "Marked: the tokens that vote. The mark is stronger if a token votes in more layers."
     : `Marked: the tokens that vote in layer ${state.layer}.`;
 }
@@ -148,7 +148,7 @@ document.querySelectorAll(".image").forEach((figure) => {
       if (!shown(t) || !saw(t, i) || y < t[1] || y >= t[3] || x < t[2] || x >= t[4]) return;
       const in_layers = [...Array(p.layers).keys()].filter((l) => p.kept[l * count + v] > 0);
       let line = `visual token ${v}: kept in ${in_layers.length ? "layer " + in_layers.join(", ") : "no layer"}`;
-      if (p.votes && state.layer >= 0) line += `; importance ${((p.importance[state.layer * count + v] / 255) * p.peak[state.layer]).toPrecision(2)}`;
+      if (p.measures && state.layer >= 0) line += `; importance ${((p.importance[state.layer * count + v] / 255) * p.peak[state.layer]).toPrecision(2)}`;
       lines.push(line);
     });
     $("tip").hidden = lines.length === 0;

@@ -101,7 +101,7 @@ impl Case<'_> {
             .or_else(|| self.candidate.get(&Stage::layer(Site::Key, l).name()));
         let importance = self.golden.get(&Stage::layer(Site::Importance, l).name());
         let sets = match policy.heads {
-            Heads::Kv => key.map(|k| k.shape[0]).or(importance.map(|i| i.shape[0]))?,
+            Heads::Kv | Heads::KvMax => key.map(|k| k.shape[0]).or(importance.map(|i| i.shape[0]))?,
             _ => 1,
         };
         Some((policy, sets))

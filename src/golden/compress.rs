@@ -1,5 +1,5 @@
-//! The algorithm alone, on a bundle from any program: it reads `input.roles`, `decoder.LL.query` and `decoder.LL.key`,
-//! and returns a plan. One layer's queries and keys are in memory at a time. Spec: D8.1
+//! The algorithm alone, on a bundle from any program: it reads `input.roles`, `decoder.LL.query` and `decoder.LL.key`
+//! (and `decoder.LL.value` where the score reads values), and returns a plan. One layer's queries and keys are in memory at a time. Spec: D8.1
 
 use super::Bundle;
 use crate::error::{Error, Result, ensure};
@@ -40,7 +40,9 @@ pub fn compress<T: Real>(bundle: &Bundle, policy: &Policy, retain: Retain) -> Re
     for l in 0..layers {
         let q = heads::<T>(bundle, &Stage::layer(Site::Query, l).name(), "[H, n, d_h]", roles.len())?;
         let k = heads::<T>(bundle, &Stage::layer(Site::Key, l).name(), "[G, n, d_h]", roles.len())?;
-        let seen = Observed { q: q.view(), rows: &rows, k: k.view(), received: None };
+        let values = || heads::<T>(bundle, &Stage::layer(Site::Value, l).name(), "[G, n, d_h]", roles.len());
+        let v = policy.needs_values().then(values).transpose()?;
+        let seen = Observed { q: q.view(), rows: &rows, k: k.view(), received: None, v: v.as_ref().map(|v| v.view()) };
         scores.push(scorer.observe(l, &seen).map_err(within)?);
     }
     Ok(scorer.decide(retain, &scores))

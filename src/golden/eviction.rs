@@ -7,7 +7,7 @@ use super::held::{Rows, recorded, shown};
 use super::kinds::kept::firm;
 use super::kinds::shares;
 use super::parsed::kept;
-use crate::policy::{Budget, Heads, Retain};
+use crate::policy::{Budget, Retain};
 use crate::stage::{Place, Site, Stage};
 use ndarray::ArrayD;
 
@@ -71,7 +71,7 @@ impl Case<'_> {
     pub fn shown_sets(&self, l: usize) -> Option<Vec<Vec<usize>>> {
         let (scorer, (policy, sets)) = self.scorer.as_ref().zip(self.sets(l))?;
         let rows = self.rows_of(self.candidate, l)?;
-        let rows = if policy.heads == Heads::Kv { &rows[..] } else { &rows[..1] };
+        let rows = if policy.per_head() { &rows[..] } else { &rows[..1] };
         let of = |rows: &Vec<usize>| {
             let set: Vec<usize> = rows.iter().filter_map(|row| scorer.candidates().binary_search(row).ok()).collect();
             (scorer.rows_kept(std::slice::from_ref(&set), 1)[0] == *rows).then_some(set)

@@ -6,7 +6,7 @@ use super::held::{Rows, recorded, shown};
 use super::parsed::{importance, vector, window};
 use crate::num::{Grid, Random, Real};
 use crate::pass::Source;
-use crate::policy::{Heads, Plan, Policy, Scorer};
+use crate::policy::{Plan, Policy, Scorer};
 use crate::stage::{Phase, Site, Stage};
 use ndarray::{Array2, ArrayD};
 
@@ -108,7 +108,7 @@ impl Decided {
         positions: &ArrayD<i64>,
     ) -> Decided {
         let Sizes { layers, kv_heads, rows: n, vocab, longest } = sizes;
-        let sets = if policy.heads == Heads::Kv { kv_heads } else { 1 };
+        let sets = if policy.per_head() { kv_heads } else { 1 };
         let candidates = scorer.map_or(0, |s| s.candidates().len());
         let a_layer = |name: &str| {
             let fits = bundle.get(name).is_some_and(|t| t.shape == [layers]);

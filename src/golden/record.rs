@@ -15,7 +15,7 @@ use crate::input::Prepared;
 use crate::model::Model;
 use crate::num::Real;
 use crate::pass::{Pass, Precision, Work};
-use crate::policy::{Budget, Heads, Policy, Retain, Scorer, Values};
+use crate::policy::{Policy, Retain, Scorer, Values};
 use crate::sample::{Sampler, Sampling};
 use crate::stage::{Site, Stage};
 use ndarray::{Array1, Array2};
@@ -104,7 +104,7 @@ pub fn record(
 /// The attention from which elites are chosen: one stage for each layer.
 fn attention<T: Real>(sequence: &Sequence<T>, policy: &Policy) -> Result<Vec<(Stage, Values)>> {
     let scorer = Scorer::new(policy, &sequence.roles)?;
-    let layers = sequence.observed(|l, seen| Ok((l, scorer.text_attention(l, seen)?)))?;
+    let layers = sequence.observed(false, |l, seen| Ok((l, scorer.text_attention(l, seen)?)))?;
     let stage =
         |(l, a): (usize, Option<Array2<f64>>)| Some((Stage::layer(Site::Attention, l), Values::F64(a?.into_dyn())));
     Ok(layers.into_iter().filter_map(stage).collect())
@@ -145,14 +145,12 @@ fn flow<T: Real>(
     for (at, values) in attention(&sequence, &how.policy)?.into_iter().chain(plan.tensors()) {
         out.values(&at.name(), &values)?;
     }
-    if let Some(d) =
-        plan.decisions.as_ref().filter(|_| how.noise && matches!(how.policy.budget, Budget::Sparsity { .. }))
-    {
-        let densities: Vec<f64> = d.layers.iter().map(|l| l.density).collect();
+    if let Some(d) = plan.decisions.as_ref().filter(|_| how.noise && how.policy.budget.reads_rows()) {
+        let densities: Vec<f64> = d.layers.iter().map(|l| l.spread).collect();
         out.writer()?.put_f64(DENSITY, &[densities.len()], &densities)?;
     }
     sequence.cache.compact(&plan.kept);
-    cache(&mut out, &sequence.cache, &prompt.positions, how.policy.heads == Heads::Kv)?;
+    cache(&mut out, &sequence.cache, &prompt.positions, how.policy.per_head())?;
     let mut pass = Pass::<T>::watched(grid, &mut out);
     let tokens = generate::decode(model, &mut pass, &mut sequence, &mut sampler, &how.until, each)?;
     out.values(

@@ -141,6 +141,7 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
         lie: images::shape(&*model.config),
         placed: model.config.text().mrope.is_some(),
         visual: !read.roles.visual().is_empty(),
+        values: policy.is_some_and(|(policy, _)| policy.needs_values()),
         tiles: arranged == Some(Known::Tiles),
     };
     let unplaced = arranged == Some(Known::Rows) && facts.placed;

@@ -11,7 +11,7 @@ use crate::kernel::Turn;
 use crate::model::Model;
 use crate::num::{Grid, Real};
 use crate::pass::{Pass, Precision, Rotation, Source, Tap, Way};
-use crate::policy::{Budget, Heads, LayerScores, Plan, Policy, Retain, Scorer, Values, over_sets, skewness, strength};
+use crate::policy::{LayerScores, Plan, Policy, Retain, Scorer, Values, over_sets, skewness, strength};
 use crate::stage::{Site, Stage};
 use ndarray::{Array1, ArrayD};
 
@@ -134,7 +134,7 @@ impl Rerun<'_> {
     ) -> Result<Vec<Vec<Vec<usize>>>> {
         let d = self.decided;
         // A layer's scores through the run's own window, and through the given window.
-        let layers = sequence.observed(|l, seen| {
+        let layers = sequence.observed(scorer.policy().needs_values(), |l, seen| {
             let (attention, own) = (scorer.text_attention(l, seen)?, scorer.observe(l, seen)?);
             let given = d.window.get(l).cloned().flatten();
             let through = given.and_then(|window| scorer.observe_through(l, seen, window).ok());
@@ -164,8 +164,8 @@ impl Rerun<'_> {
                 (layer.strength, layer.skewness) = (over_sets(given, strength), over_sets(given, skewness));
             }
         }
-        if matches!(self.policy.budget, Budget::Sparsity { .. }) {
-            sink.take(DENSITY, &Values::F64(scores.iter().map(|l| l.density).collect::<Array1<_>>().into_dyn()))?;
+        if self.policy.budget.reads_rows() {
+            sink.take(DENSITY, &Values::F64(scores.iter().map(|l| l.spread).collect::<Array1<_>>().into_dyn()))?;
         }
         shown(&scores, &[Site::Strength, Site::Skewness], sink)?;
         for (l, layer) in scores.iter_mut().enumerate() {
@@ -190,7 +190,7 @@ impl Rerun<'_> {
 
     /// Whether each KV head has a kept set of its own.
     pub fn per_head(&self) -> bool {
-        self.policy.heads == Heads::Kv
+        self.policy.per_head()
     }
 }
 

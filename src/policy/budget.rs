@@ -15,7 +15,9 @@ pub(super) fn budgets(rule: Budget, retain: Retain, layers: &[LayerScores], cand
         Budget::Uniform => apportion(&ones, retain, candidates),
         Budget::Pyramid { beta } => pyramid(beta, retain, candidates, layers.len()),
         Budget::Prefix => prefix(retain, layers, candidates),
-        Budget::Sparsity { .. } => apportion(&layers.iter().map(|l| l.density).collect::<Vec<_>>(), retain, candidates),
+        Budget::Sparsity { .. } | Budget::Entropy | Budget::Votes => {
+            apportion(&layers.iter().map(|l| l.spread).collect::<Vec<_>>(), retain, candidates)
+        }
         Budget::Strength => apportion(&strengths(), retain, candidates),
         Budget::Skewness => apportion(&skewnesses(), retain, candidates),
         Budget::Both => {

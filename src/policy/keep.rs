@@ -16,6 +16,13 @@ pub fn ranking(importance: &[f64]) -> Vec<usize> {
 }
 // ANCHOR_END: ranking
 
+/// The number of candidates that are kept in addition to a layer's budget. window: candidates that are rows of the
+/// window; n: N_c. Spec: C9.4b
+pub(super) fn on_top(keep: &Keep, window: &[usize], n: usize) -> usize {
+    let forced = |i: &usize| *i < keep.first || *i + keep.last >= n || (keep.window && window.binary_search(i).is_ok());
+    if keep.on_top { (0..n).filter(forced).count() } else { 0 }
+}
+
 /// The candidates kept by a budget of `b`: ascending, b of them.
 ///
 /// In this order, until b are chosen: under scope all, the prompt's last row; the `first`; the `last`, latest first; `window`, latest first; the ⌊recent·b⌋

@@ -61,26 +61,44 @@ impl Policy {
             Window::Last(w) | Window::LastText(w) | Window::LastVisual(w) => {
                 ensure!(w > 0, at("window"), "a window of at least 1 row", w);
             }
-            Window::Nobody => ensure!(!self.votes(), at("window=none"), "score=position or score=random", self.score),
+            Window::Nobody => {
+                ensure!(
+                    !self.votes(),
+                    at("window=none"),
+                    "a score without attention, such as score=position",
+                    self.score
+                );
+            }
             Window::AllQueries | Window::AllText => {}
         }
         match self.score {
-            Score::Pool(k) => ensure!(k % 2 == 1, at("score=pool"), "an odd kernel", k),
-            Score::Mean | Score::Sum | Score::Position | Score::Random(_) => {}
+            Score::Pool(k) | Score::MaxPool(k) => ensure!(k % 2 == 1, at("score"), "an odd kernel", k),
+            Score::Mix(k) => {
+                ensure!(k % 2 == 1, at("score=mix"), "an odd kernel", k);
+                ensure!(self.per_head(), at("score=mix"), "heads=kv or heads=kv-max", self.heads);
+            }
+            Score::Mean | Score::Sum | Score::ReceivedMean | Score::TextWeighted => {}
+            Score::KeyDiff | Score::KeyNorm | Score::ValueNorm | Score::Position | Score::Random(_) => {}
         }
         match self.budget {
             Budget::Pyramid { beta: b } => {
                 let ok = b.numerator() >= b.denominator() && b.numerator() <= 1_000_000_000;
                 ensure!(ok, at("budget=pyramid"), "beta >= 1 with at most 9 digits", b);
             }
-            Budget::Sparsity { p } => {
-                ensure!((0.0..=1.0).contains(&p), at("budget=sparsity"), "0 <= p <= 1", p);
-                ensure!(self.votes(), at("budget=sparsity"), "a score that looks at attention", self.score);
-            }
+            Budget::Sparsity { p } => ensure!((0.0..=1.0).contains(&p), at("budget=sparsity"), "0 <= p <= 1", p),
             _ => {}
+        }
+        if self.budget.reads_rows() {
+            let part = format!("budget={}", self.budget);
+            ensure!(self.votes(), at(&part), "a score that looks at attention", self.score);
         }
         let r = self.keep.recent;
         ensure!(r.numerator() <= r.denominator(), at("keep=top+recent"), "a share of at most 1", r);
+        if self.keep.on_top {
+            ensure!(r.numerator() == 0, at("keep=top+on-top"), "no share of the budget beside it", self.keep);
+            let varies = self.keep.window && matches!(self.window, Window::Elite { .. });
+            ensure!(!varies, at("keep=top+window+on-top"), "a window of the same rows in all layers", self.window);
+        }
         Ok(())
     }
 
@@ -106,19 +124,34 @@ impl Policy {
 
     /// Whether importances come from attention.
     pub fn votes(&self) -> bool {
+        self.measures() && !matches!(self.score, Score::KeyDiff | Score::KeyNorm | Score::ValueNorm)
+    }
+
+    /// Whether importances come from the layer's queries, keys or values.
+    pub fn measures(&self) -> bool {
         self.budget != Budget::Full && !matches!(self.score, Score::Position | Score::Random(_))
+    }
+
+    /// Whether importances come from values, so that `v` of [`super::Observed`] is needed. Spec: E9.14, E9.15
+    pub fn needs_values(&self) -> bool {
+        self.measures() && matches!(self.score, Score::ValueNorm | Score::Mix(_))
+    }
+
+    /// Whether each KV head has a kept set of its own. Spec: A8.2
+    pub fn per_head(&self) -> bool {
+        matches!(self.heads, Heads::Kv | Heads::KvMax)
     }
 
     /// Whether `received` of [`super::Observed`] is needed: all queries vote by the model's own causal attention, and
     /// only the sum of the votes matters. Spec: E9.1
     pub fn needs_received(&self) -> bool {
-        let single = matches!(self.budget, Budget::Sparsity { .. });
+        let single = self.budget.reads_rows() || self.heads == Heads::KvMax || self.score == Score::TextWeighted;
         self.votes() && self.window == Window::AllQueries && self.causal() && !single
     }
 
     /// S: the number of kept sets of a layer with this many KV heads. Spec: A8.2
     pub(super) fn sets(&self, kv_heads: usize) -> usize {
-        if self.heads == Heads::Kv { kv_heads } else { 1 }
+        if self.per_head() { kv_heads } else { 1 }
     }
 
     /// Whether a vote sees only keys up to its own row. Spec: A8.3, A8.4

@@ -24,6 +24,7 @@ mod score;
 mod scorer;
 mod sight;
 mod stats;
+mod stored;
 mod text;
 mod window;
 mod written;
@@ -60,7 +61,7 @@ use crate::roles::Roles;
 /// // One head of size 1: the text asks for 1, visual token 1 offers it.
 /// let q = Array3::from_shape_vec((1, 1, 1), vec![1.0])?;
 /// let k = Array3::from_shape_vec((1, 4, 1), vec![0.0, 0.0, 1.0, 0.0])?;
-/// let seen = Observed { q: q.view(), rows: &[3], k: k.view(), received: None };
+/// let seen = Observed { q: q.view(), rows: &[3], k: k.view(), received: None, v: None };
 /// let plan = compress(&Policy::AIRCACHE, "0.5".parse()?, &[seen], &roles)?;
 /// assert_eq!(plan.kept, [[[0, 2, 3]]]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -2,7 +2,7 @@
 //! methods that need it.
 
 use super::attend::PackedKeys;
-use crate::error::{Result, ensure};
+use crate::error::{Error, Result, ensure};
 use crate::num::{Grid, Real};
 use ndarray::{Array2, ArrayView2, ArrayView3, s};
 use rayon::prelude::*;
@@ -22,6 +22,8 @@ pub struct Observed<'a, T> {
     /// [G, n]: causal attention that each key received, summed over all queries of the prompt and over the query heads
     /// of the KV head's group (E9.1). If it is left out, it is computed from `q`, which then has to hold all n rows.
     pub received: Option<ArrayView2<'a, T>>,
+    /// v: [G, n, d_h], all values, for scores that read values ([`super::Policy::needs_values`]).
+    pub v: Option<ArrayView3<'a, T>>,
 }
 
 impl<T: Real> Observed<'_, T> {
@@ -59,10 +61,23 @@ impl<T: Real> Observed<'_, T> {
         if let Some(row) = wanted.iter().find(|r| self.rows.binary_search(r).is_err()) {
             ensure!(false, at("rows"), format!("the query of prompt row {row}, which the window may use"), "none");
         }
+        if let Some(v) = &self.v {
+            ensure!(v.dim() == self.k.dim(), at("values [G, n, d_h]"), format!("{k:?}"), format!("{:?}", v.shape()));
+        }
         if let Some(r) = &self.received {
             ensure!(r.dim() == (k[0], n), at("received [G, n]"), format!("{:?}", (k[0], n)), format!("{:?}", r.dim()));
         }
         Ok(())
+    }
+
+    /// v: [G, n, d_h].
+    ///
+    /// # Errors
+    /// The values are not given.
+    pub(super) fn values(&self, layer: usize) -> Result<ArrayView3<'_, T>> {
+        self.v.ok_or_else(|| {
+            Error::new(format!("layer {layer}: values [G, n, d_h]"), "values, which the score reads", "none")
+        })
     }
 
     /// [G, n]: the attention received, as given or computed.

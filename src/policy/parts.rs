@@ -33,8 +33,22 @@ pub enum Score {
     Mean,
     /// The sum of the window's attention rows.
     Sum,
+    /// The sum of the window's attention rows, divided by the number of the rows that see the key. Spec: E9.9
+    ReceivedMean,
+    /// The sum of the window's attention rows, each weighted by the attention that the row received. Spec: E9.11
+    TextWeighted,
     /// The mean, average-pooled over prompt positions with this odd kernel.
     Pool(usize),
+    /// The mean, max-pooled over prompt positions with this odd kernel. Spec: E9.10
+    MaxPool(usize),
+    /// The pooled mean with this odd kernel, the norms of values and the distance of keys from their mean. Spec: E9.15
+    Mix(usize),
+    /// A key that is less like the mean key is more important. Spec: E9.12
+    KeyDiff,
+    /// A shorter key is more important. Spec: E9.13
+    KeyNorm,
+    /// A longer value is more important. Spec: E9.14
+    ValueNorm,
     /// A later candidate is more important; attention does not matter.
     Position,
     /// Pseudo-random numbers from this seed: the baseline that any method must beat.
@@ -60,12 +74,23 @@ pub enum Budget {
         /// p in 0 … 1.
         p: f64,
     },
+    /// In proportion to e to the entropy of the attention rows. Spec: E9.16
+    Entropy,
+    /// In proportion to the attention that the window gives to the candidates. Spec: E9.17
+    Votes,
     /// In proportion to strength.
     Strength,
     /// In proportion to skewness.
     Skewness,
     /// In proportion to the mean of strength and skewness.
     Both,
+}
+
+impl Budget {
+    /// Whether the rule reads the attention rows themselves, not only their sums.
+    pub(crate) fn reads_rows(self) -> bool {
+        matches!(self, Budget::Sparsity { .. } | Budget::Entropy | Budget::Votes)
+    }
 }
 
 /// Candidates that are kept before the most important ones. Spec: D9.4
@@ -79,11 +104,13 @@ pub struct Keep {
     pub window: bool,
     /// The share of a layer's budget that goes to the most recent candidates.
     pub recent: Decimal,
+    /// Whether these candidates are kept in addition to the budget. Spec: C9.4b
+    pub on_top: bool,
 }
 
 impl Keep {
     /// No candidates: only importance counts.
-    pub const TOP: Keep = Keep { first: 0, last: 0, window: false, recent: Decimal::new(0, 0) };
+    pub const TOP: Keep = Keep { first: 0, last: 0, window: false, recent: Decimal::new(0, 0), on_top: false };
 }
 
 /// Which rows may be evicted: the candidates. Spec: D9.5
@@ -119,6 +146,8 @@ pub enum Heads {
     Union,
     /// Each KV head has its own window and kept set, computed from the query heads of its group.
     Kv,
+    /// As `Kv`, with the maximum over the group's query heads instead of their mean. Spec: E9.10
+    KvMax,
 }
 
 /// The keys over which votes are normalised. Spec: A8.4

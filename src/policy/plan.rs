@@ -45,8 +45,9 @@ pub struct LayerScores {
     pub strength: f64,
     /// s_k before any clamp, the mean over S. Spec: E8.6, A8.6
     pub skewness: f64,
-    /// The share of attention entries with enough weight, in 0.01 … 1; 1 unless the budget is sparsity. Spec: E9.7
-    pub density: f64,
+    /// What the budget rule reads off the attention rows: the density (E9.7), e to their entropy (E9.16) or the votes
+    /// (E9.17); 1 under any other rule.
+    pub spread: f64,
 }
 
 /// Values of a bundle tensor.
@@ -80,20 +81,22 @@ impl Plan {
     /// The bundle's `policy.*` tensors with their stages, in causal order; empty for a plan without decisions.
     ///
     /// `window` is I64 \[w\], a U8 mask [G, n] under `heads=kv`; `importance` \[N_c\] or [G, N_c]; `kept` \[b\] or [G,
-    /// b]; `strength`, `skewness` F64 \[L\]; `budget` I64 \[L\]. A score without attention has no window and no
-    /// importances.
+    /// b]; `strength`, `skewness` F64 \[L\]; `budget` I64 \[L\]. A score without attention has no window, and
+    /// `position` and `random` have no importances.
     /// Spec: D8.4
     pub fn tensors(&self) -> Vec<(Stage, Values)> {
         let Some(d) = &self.decisions else { return vec![] };
-        let per_head = d.policy.heads == super::Heads::Kv;
+        let per_head = d.policy.per_head();
         let mut out = Vec::new();
-        if d.policy.votes() {
+        if d.policy.measures() {
             for (l, scores) in d.layers.iter().enumerate() {
                 let window = match per_head {
                     true => Values::U8(mask(&scores.window, self.rows).into_dyn()),
                     false => Values::I64(whole(&scores.window[0])),
                 };
-                out.push((Stage::layer(Site::Window, l), window));
+                if d.policy.votes() {
+                    out.push((Stage::layer(Site::Window, l), window));
+                }
                 let importance = scores.importance.clone();
                 let importance = if per_head { importance.into_dyn() } else { importance.row(0).to_owned().into_dyn() };
                 out.push((Stage::layer(Site::Importance, l), Values::F64(importance)));

@@ -51,7 +51,7 @@ const fn ablation(name: &'static str, policy: Policy, line: &'static str) -> Pre
     table(name, policy, line, OURS, "")
 }
 
-static PRESETS: [Preset; 26] = [
+static PRESETS: [Preset; 32] = [
     table("full", Policy { budget: Budget::Full, ..UNATTENDED }, "the whole cache: nothing is evicted", "", ""),
     table(
         "aircache",
@@ -127,6 +127,53 @@ static PRESETS: [Preset; 26] = [
         "a seeded random choice: the control for every other method",
         "",
         "random:SEED is a score, so score=random:1 gives another random choice",
+    ),
+    table(
+        "observed",
+        Policy { score: Score::ReceivedMean, heads: Heads::Kv, ..RECEIVED },
+        "attention from all queries, divided by the number of queries that see the entry, for each KV head; equal layers",
+        "ObservedAttention, kvpress",
+        "the same scores as kvpress; with scope=all the last row of the prompt always stays here (C9.5a)",
+    ),
+    table(
+        "keydiff",
+        Policy { score: Score::KeyDiff, heads: Heads::Kv, ..UNATTENDED },
+        "keys that differ most from the mean direction of all keys, for each KV head; no row votes; equal layers",
+        "KeyDiff, arXiv 2504.15364",
+        "the same ranking as kvpress, which scores by the negative cosine; the paper evicts block by block while it \
+         reads the prompt, here eviction happens once, after prefill",
+    ),
+    table(
+        "knorm",
+        Policy { score: Score::KeyNorm, heads: Heads::Kv, ..UNATTENDED },
+        "the shortest keys, for each KV head; no row votes; equal layers",
+        "Knorm, arXiv 2406.11430",
+        "the same ranking as kvpress, which scores by the negative norm",
+    ),
+    table(
+        "mixkv",
+        Policy { score: Score::Mix(5), ..SNAPKV },
+        "SnapKV's votes and the norms of values, mixed with the diversity of keys by how alike a head's keys are",
+        "MixKV, arXiv 2510.20707",
+        "its code reads how alike the keys of a head are from a file made of other prompts; here it is that of the \
+         prompt, by the formula with which the file is made (A9.7); its code moves norms to 0 to 1 with a division by \
+         zero if all are equal; here they count 0",
+    ),
+    table(
+        "meda",
+        Policy { budget: Budget::Entropy, keep: Keep { recent: Decimal::new(5, 1), ..Keep::TOP }, ..RECEIVED },
+        "attention from all queries; layers share by e to the entropy of their attention; half to the most recent",
+        "MEDA, arXiv 2502.17599",
+        "its code takes the entropy of all rows, as here; its paper that between text and image; its code clips budgets \
+         to 1 % to 100 % without giving the rest to other layers, and merges evicted entries",
+    ),
+    table(
+        "tgv-kv",
+        Policy { window: Window::AllText, score: Score::TextWeighted, budget: Budget::Votes, ..CAUSAL },
+        "all text after the image votes, weighted by the attention that it receives; layers share by votes",
+        "TGV-KV, arXiv 2606.03075",
+        "its code keeps the first 4 and the last rows of the prompt and all text, and takes budgets over the whole \
+         prompt; it rounds each layer alone and clips without giving the rest to other layers (A9.5)",
     ),
     ablation("last16", Policy { window: Window::LastText(16), ..AIRCACHE }, "AirCache, the last 16 text rows vote"),
     ablation("last32", Policy { window: Window::LastText(32), ..AIRCACHE }, "AirCache, the last 32 text rows vote"),

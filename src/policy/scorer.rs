@@ -76,9 +76,17 @@ impl Scorer {
         Ok(Some(Array2::from_shape_fn((rows.len(), self.sight.rows.len()), |(a, j)| rows[a][j].to_f64())))
     }
 
-    /// How many candidates each layer keeps: \[L\]. Spec: E8.7
+    /// How many candidates each layer keeps: \[L\]. Spec: E8.7, C9.4b
     pub fn budget(&self, retain: Retain, layers: &[LayerScores]) -> Vec<usize> {
-        budget::budgets(self.sight.policy.budget, retain, layers, self.sight.candidates.len())
+        let Sight { policy, rows, candidates, .. } = &self.sight;
+        let n = candidates.len();
+        let voters: Vec<usize> = match policy.window {
+            Window::AllQueries => (0..n).collect(),
+            _ => rows.iter().filter_map(|r| candidates.binary_search(r).ok()).collect(),
+        };
+        let more = keep::on_top(&policy.keep, &voters, n);
+        let budgets = budget::budgets(policy.budget, retain, layers, n);
+        budgets.into_iter().map(|b| (b + more).min(n)).collect()
     }
 
     /// The plan, from the scores of all layers, in order.
@@ -118,6 +126,11 @@ impl Scorer {
 }
 
 impl Scorer {
+    /// The policy.
+    pub fn policy(&self) -> &Policy {
+        &self.sight.policy
+    }
+
     /// The rows that may be evicted, ascending: \[N_c\].
     pub fn candidates(&self) -> &[usize] {
         &self.sight.candidates

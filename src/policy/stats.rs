@@ -53,7 +53,13 @@ pub(super) fn reaching<T: Real>(p: &[T], least: T) -> u64 {
     p.iter().filter(|&&p| p >= least * max).count() as u64
 }
 
-/// `dense` of `all` entries, no less than 1 % and no more than 100 %. Spec: E9.7, A9.5
-pub(super) fn density(dense: u64, all: u64) -> f64 {
-    (dense as f64 / all.max(1) as f64).clamp(0.01, 1.0)
+/// A share of entries, no less than 1 % and no more than 100 %. Spec: E9.7, A9.5
+pub(super) fn density(share: f64) -> f64 {
+    share.clamp(0.01, 1.0)
+}
+
+/// −Σ p ln p of an attention row; 0 ln 0 is 0. p: [C]. Spec: E9.16
+pub(super) fn entropy<T: Real>(p: &[T]) -> f64 {
+    let terms: Vec<f64> = p.iter().map(|p| p.to_f64()).map(|p| if p > 0.0 { -p * libm::log(p) } else { 0.0 }).collect();
+    sum(&terms)
 }

@@ -52,7 +52,7 @@ pub(super) fn attention<T: Real>(sight: &Sight, seen: &Observed<'_, T>) -> Vec<V
     };
     match sight.policy.heads {
         Heads::Mean => vec![mean(&att)],
-        Heads::Kv => att.chunks(seen.group()).map(mean).collect(),
+        Heads::Kv | Heads::KvMax => att.chunks(seen.group()).map(mean).collect(),
         Heads::Union => att.chunks(1).map(mean).collect(),
     }
 }

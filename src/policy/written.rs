@@ -47,7 +47,10 @@ macro_rules! words {
 }
 
 words!(Scope, "scope", "visual or all", "visual" => Scope::Visual, "all" => Scope::All);
-words!(Heads, "heads", "mean, union or kv", "mean" => Heads::Mean, "union" => Heads::Union, "kv" => Heads::Kv);
+words!(
+    Heads, "heads", "mean, union, kv or kv-max",
+    "mean" => Heads::Mean, "union" => Heads::Union, "kv" => Heads::Kv, "kv-max" => Heads::KvMax
+);
 words!(Keys, "keys", "elite, all or causal", "elite" => Keys::Elite, "all" => Keys::All, "causal" => Keys::Causal);
 words!(Mask, "mask", "none or causal", "none" => Mask::None, "causal" => Mask::Causal);
 
@@ -81,21 +84,42 @@ impl fmt::Display for Window {
     }
 }
 
-written!(Score, "score", "mean, sum, pool:KERNEL, position or random:SEED", |word, argument| match word {
-    "mean" if argument.is_none() => Some(Score::Mean),
-    "sum" if argument.is_none() => Some(Score::Sum),
-    "pool" => number(argument, Some(5)).map(Score::Pool),
-    "position" if argument.is_none() => Some(Score::Position),
-    "random" => number(argument, Some(0)).map(Score::Random),
-    _ => None,
-});
+written!(
+    Score,
+    "score",
+    "mean, sum, received-mean, text-weighted, pool:KERNEL, max-pool:KERNEL, mix:KERNEL, keydiff, knorm, value-norm, \
+     position or random:SEED",
+    |word, argument| match word {
+        "pool" => number(argument, Some(5)).map(Score::Pool),
+        "max-pool" => number(argument, Some(7)).map(Score::MaxPool),
+        "mix" => number(argument, Some(5)).map(Score::Mix),
+        "random" => number(argument, Some(0)).map(Score::Random),
+        _ if argument.is_some() => None,
+        "mean" => Some(Score::Mean),
+        "sum" => Some(Score::Sum),
+        "received-mean" => Some(Score::ReceivedMean),
+        "text-weighted" => Some(Score::TextWeighted),
+        "keydiff" => Some(Score::KeyDiff),
+        "knorm" => Some(Score::KeyNorm),
+        "value-norm" => Some(Score::ValueNorm),
+        "position" => Some(Score::Position),
+        _ => None,
+    }
+);
 
 impl fmt::Display for Score {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Score::Mean => f.write_str("mean"),
             Score::Sum => f.write_str("sum"),
+            Score::ReceivedMean => f.write_str("received-mean"),
+            Score::TextWeighted => f.write_str("text-weighted"),
             Score::Pool(kernel) => write!(f, "pool:{kernel}"),
+            Score::MaxPool(kernel) => write!(f, "max-pool:{kernel}"),
+            Score::Mix(kernel) => write!(f, "mix:{kernel}"),
+            Score::KeyDiff => f.write_str("keydiff"),
+            Score::KeyNorm => f.write_str("knorm"),
+            Score::ValueNorm => f.write_str("value-norm"),
             Score::Position => f.write_str("position"),
             Score::Random(seed) => write!(f, "random:{seed}"),
         }
@@ -105,7 +129,7 @@ impl fmt::Display for Score {
 written!(
     Budget,
     "budget",
-    "uniform, pyramid:BETA, prefix, sparsity:P, strength, skewness, both or full",
+    "uniform, pyramid:BETA, prefix, sparsity:P, entropy, votes, strength, skewness, both or full",
     |word, argument| match word {
         "pyramid" => number(argument, Some(Decimal::new(20, 0))).map(|beta| Budget::Pyramid { beta }),
         "sparsity" => number(argument, Some(0.01)).map(|p| Budget::Sparsity { p }),
@@ -113,6 +137,8 @@ written!(
         "full" => Some(Budget::Full),
         "uniform" => Some(Budget::Uniform),
         "prefix" => Some(Budget::Prefix),
+        "entropy" => Some(Budget::Entropy),
+        "votes" => Some(Budget::Votes),
         "strength" => Some(Budget::Strength),
         "skewness" => Some(Budget::Skewness),
         "both" => Some(Budget::Both),
@@ -128,6 +154,8 @@ impl fmt::Display for Budget {
             Budget::Pyramid { beta } => write!(f, "pyramid:{beta}"),
             Budget::Prefix => f.write_str("prefix"),
             Budget::Sparsity { p } => write!(f, "sparsity:{p}"),
+            Budget::Entropy => f.write_str("entropy"),
+            Budget::Votes => f.write_str("votes"),
             Budget::Strength => f.write_str("strength"),
             Budget::Skewness => f.write_str("skewness"),
             Budget::Both => f.write_str("both"),
@@ -158,10 +186,10 @@ impl FromStr for Keep {
     type Err = Error;
 
     /// Reads `top`, followed by any of `+first:N`, `+last:N`, `+window`, `+recent:SHARE` (a half if the share is left
-    /// out).
+    /// out), `+on-top`.
     fn from_str(text: &str) -> Result<Self> {
         let bad = || {
-            let accepted = "top, with any of +first:N, +last:N, +window, +recent:SHARE after it";
+            let accepted = "top, with any of +first:N, +last:N, +window, +recent:SHARE, +on-top after it";
             Error::new("policy: keep", accepted, format!("{text:?}"))
         };
         let mut parts = text.split('+');
@@ -172,6 +200,7 @@ impl FromStr for Keep {
                 ("first", n) => keep.first = number(n, None).ok_or_else(bad)?,
                 ("last", n) => keep.last = number(n, None).ok_or_else(bad)?,
                 ("window", None) => keep.window = true,
+                ("on-top", None) => keep.on_top = true,
                 ("recent", share) => keep.recent = number(share, Some(Decimal::new(5, 1))).ok_or_else(bad)?,
                 _ => return Err(bad()),
             }
@@ -194,6 +223,9 @@ impl fmt::Display for Keep {
         }
         if self.recent.numerator() > 0 {
             write!(f, "+recent:{}", self.recent)?;
+        }
+        if self.on_top {
+            f.write_str("+on-top")?;
         }
         Ok(())
     }

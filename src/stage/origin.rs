@@ -18,6 +18,7 @@ impl From {
             From::Visual(site) => format!("{} (images)", name(site)),
             From::Tapped(site) => format!("{} of one layer", name(site)),
             From::Added(site) => format!("{} of the layer before (DeepStack)", name(site)),
+            From::Valued(site) => format!("{} (scores of values)", name(site)),
             From::Lie => "`input.sizes` or `input.grid`".into(),
         }
     }
@@ -38,6 +39,8 @@ pub struct Facts<'a> {
     pub placed: bool,
     /// Whether the prompt has visual rows.
     pub visual: bool,
+    /// Whether the policy's score reads values.
+    pub values: bool,
     /// Whether the tiles are known although their arrangement is not: the tower reads each tile alone.
     pub tiles: bool,
 }
@@ -83,7 +86,8 @@ impl Facts<'_> {
             From::Earlier(site) => (0..stage.step).map(|step| Stage::of_step(site, step, stage.layer)).collect(),
             From::Placed(site) if self.placed => vec![at(site, 0)],
             From::Visual(site) if self.visual => vec![at(site, 0)],
-            From::Placed(_) | From::Visual(_) => vec![],
+            From::Valued(site) if self.values => vec![at(site, stage.layer)],
+            From::Placed(_) | From::Visual(_) | From::Valued(_) => vec![],
             From::Tapped(site) => vec![at(site, self.deepstack[stage.layer])],
             From::Added(site) => {
                 let layers = if row.place == Place::Once { self.layers } else { stage.layer };
@@ -113,6 +117,7 @@ mod tests {
             lie: Site::Grid,
             placed: true,
             visual: true,
+            values: false,
             tiles: false,
         };
         let of = |facts: Facts<'_>, name: &str| {

@@ -99,6 +99,8 @@ pub enum From {
     Tapped(Site),
     /// The stage of the layer before, if that layer's result has visual rows added to it (DeepStack).
     Added(Site),
+    /// The stage, if the policy's score reads values.
+    Valued(Site),
     /// The stage that gives the arrangement of pixels: sizes, or grids.
     Lie,
 }

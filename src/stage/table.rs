@@ -1,6 +1,6 @@
 //! The table of stages, in causal order: one line for each row. Spec: T1.2
 
-use super::row::From::{Added, Before, Earlier, Every, Here, Last, Lie, Placed, Tapped, Visual};
+use super::row::From::{Added, Before, Earlier, Every, Here, Last, Lie, Placed, Tapped, Valued, Visual};
 use super::row::Kind::{Integers, Numbers, Set};
 use super::row::Place::{Layer, Once, Step, StepLayer, VisionLayer};
 use super::row::{From, Place, Row, Site, Site as S};
@@ -40,7 +40,7 @@ pub const TABLE: [Row; 35] = [
     numbers(S::Logits, ("decoder", "logits"), Once, "[V]", &[Here(S::Norm)], "logits of the last prompt token"),
     numbers(S::Attention, ("policy", "attention"), Layer, "[1, text rows], [H, …] (`heads=union`) or [G, …] (`heads=kv`)", &[Here(S::Query), Here(S::Key)], "where `window=elite`: what the last text row gives the text rows (E8.1)").stored("F64", Numbers),
     numbers(S::Window, ("policy", "window"), Layer, "[w], or U8 [G, n] (`heads=kv`)", &[Here(S::Query), Here(S::Key)], "prompt rows that vote").stored("I64", Set),
-    numbers(S::Importance, ("policy", "importance"), Layer, "[n_v] or [G, n_v]", &[Here(S::Query), Here(S::Key)], "E8.3, E8.4").stored("F64", Numbers),
+    numbers(S::Importance, ("policy", "importance"), Layer, "[n_v] or [G, n_v]", &[Here(S::Query), Here(S::Key), Valued(S::Value)], "E8.3, E8.4").stored("F64", Numbers),
     numbers(S::Strength, ("policy", "strength"), Once, "[L]", &[Every(S::Importance)], "before clamp and ′").stored("F64", Numbers),
     numbers(S::Skewness, ("policy", "skewness"), Once, "[L]", &[Every(S::Importance)], "before clamp and ′").stored("F64", Numbers),
     numbers(S::Budget, ("policy", "budget"), Once, "[L]", &[Every(S::Importance)], "visual entries kept").stored("I64", Integers),

@@ -148,7 +148,9 @@ impl Lab {
         };
         dump.numbers.extend(how.instead.numbers.clone());
         let scorer = Scorer::new(&how.policy, &prompt.roles).unwrap();
-        for (l, a) in prefilled.observed(|l, seen| scorer.text_attention(l, seen)).unwrap().into_iter().enumerate() {
+        for (l, a) in
+            prefilled.observed(false, |l, seen| scorer.text_attention(l, seen)).unwrap().into_iter().enumerate()
+        {
             if let Some(a) = a {
                 dump.numbers.insert(format!("policy.{l:02}.attention"), a.into_dyn());
             }

@@ -27,26 +27,34 @@ pub struct Prompt<T = f64> {
     pub q: Vec<Array3<T>>,
     /// [L] of [G, n, d]
     pub k: Vec<Array3<T>>,
+    /// [L] of [G, n, d]
+    pub v: Vec<Array3<T>>,
 }
 
 impl<T: Real> Prompt<T> {
     /// One layer, one head of size 1.
     pub fn one(pattern: &str, q: &[f64], k: &[f64]) -> Self {
         let array = |v: &[f64]| Array3::from_shape_vec((1, v.len(), 1), v.iter().map(|&x| T::of(x)).collect()).unwrap();
-        Prompt { roles: roles(pattern), q: vec![array(q)], k: vec![array(k)] }
+        Prompt::of(roles(pattern), vec![array(q)], vec![array(k)])
+    }
+
+    /// A prompt whose values are its keys, with rows in reverse order.
+    pub fn of(roles: Roles, q: Vec<Array3<T>>, k: Vec<Array3<T>>) -> Self {
+        let v = k.iter().map(|k| k.slice(ndarray::s![.., ..;-1, ..]).to_owned()).collect();
+        Prompt { roles, q, k, v }
     }
 
     /// The scores of each layer, computed from only the queries that the policy needs.
     pub fn observe(&self, policy: &Policy) -> Result<Vec<LayerScores>> {
         let scorer = Scorer::new(policy, &self.roles)?;
         let rows = scorer.rows().to_vec();
-        let layers = self.q.iter().zip(&self.k).enumerate();
+        let layers = self.q.iter().zip(&self.k).zip(&self.v).enumerate();
         layers
-            .map(|(l, (q, k))| {
+            .map(|(l, ((q, k), v))| {
                 let received = policy.needs_received().then(|| aircache::policy::received(q.view(), k.view()));
                 let few = q.select(Axis(1), &rows);
                 let received = received.as_ref().map(|r| r.view());
-                scorer.observe(l, &Observed { q: few.view(), rows: &rows, k: k.view(), received })
+                scorer.observe(l, &Observed { q: few.view(), rows: &rows, k: k.view(), received, v: Some(v.view()) })
             })
             .collect()
     }
@@ -64,7 +72,7 @@ pub fn said(importance: &[f64]) -> LayerScores {
         importance: Array2::from_shape_vec((1, importance.len()), importance.to_vec()).unwrap(),
         strength: strength(importance),
         skewness: skewness(importance),
-        density: 1.0,
+        spread: 1.0,
     }
 }
 
@@ -106,11 +114,9 @@ pub fn prompts() -> impl Strategy<Value = Prompt> {
                 }
                 a
             };
-            Prompt {
-                roles: roles(&["T".repeat(before), "V".repeat(n_v), "T".repeat(after)].concat()),
-                q: (0..layers).map(|l| array(kv_heads * group, 0.5 + 2.0 * l as f64)).collect(),
-                k: (0..layers).map(|_| array(kv_heads, 1.0)).collect(),
-            }
+            let q = (0..layers).map(|l| array(kv_heads * group, 0.5 + 2.0 * l as f64)).collect();
+            let k = (0..layers).map(|_| array(kv_heads, 1.0)).collect();
+            Prompt::of(roles(&["T".repeat(before), "V".repeat(n_v), "T".repeat(after)].concat()), q, k)
         },
     )
 }

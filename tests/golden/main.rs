@@ -16,6 +16,7 @@ mod internvl2;
 mod llava;
 #[cfg(feature = "input")]
 mod llava_clip;
+mod methods;
 #[cfg(feature = "input")]
 mod patches;
 mod policy;

@@ -40,7 +40,7 @@ fn c8_1a_misfits_are_errors_that_name_layer_and_array() {
     let scorer = Scorer::new(&Policy::AIRCACHE, &roles).unwrap();
     let (q, k) = (Array3::<f64>::zeros((2, 1, 4)), Array3::<f64>::zeros((1, 3, 4)));
     let rows = [2];
-    let good = Observed { q: q.view(), rows: &rows, k: k.view(), received: None };
+    let good = Observed { q: q.view(), rows: &rows, k: k.view(), received: None, v: None };
     assert!(scorer.observe(5, &good).is_ok());
     let (short, narrow, three) = (Array3::zeros((1, 2, 4)), Array3::zeros((1, 3, 5)), Array3::zeros((3, 3, 4)));
     let (few, many) = ([1], [1, 2]);
@@ -178,7 +178,7 @@ fn e8_3_worked_example() {
     let p = example();
     let last = p.observe(&policy("window=last-text:1,keys=all")).unwrap();
     last[0].importance.iter().for_each(|&i| close(i, 0.25));
-    let first = Prompt { roles: roles("VVTT"), q: vec![p.q[0].clone()], k: vec![p.k[0].clone()] };
+    let first = Prompt::of(roles("VVTT"), vec![p.q[0].clone()], vec![p.k[0].clone()]);
     let both = first.observe(&policy("all-text")).unwrap();
     close(2.0 * both[0].importance[[0, 0]] - 0.25, 0.125);
     close(2.0 * both[0].importance[[0, 1]] - 0.25, 0.25);
@@ -275,7 +275,7 @@ fn a8_1_text_before_the_image_counts_only_if_asked() {
 fn split_heads() -> Prompt {
     let q = Array3::from_elem((2, 4, 1), 1.0);
     let k = Array3::from_shape_vec((2, 4, 1), vec![2.0, 0.0, 3.0, 0.0, 0.0, 2.0, 0.0, 3.1]).unwrap();
-    Prompt { roles: roles("VVTT"), q: vec![q], k: vec![k] }
+    Prompt::of(roles("VVTT"), vec![q], vec![k])
 }
 
 #[test]
@@ -451,7 +451,7 @@ proptest! {
         for (name, policy) in every() {
             let all: Vec<usize> = (0..p.roles.len()).collect();
             let seen: Vec<_> = p.q.iter().zip(&p.k)
-                .map(|(q, k)| Observed { q: q.view(), rows: &all, k: k.view(), received: None }).collect();
+                .map(|(q, k)| Observed { q: q.view(), rows: &all, k: k.view(), received: None, v: None }).collect();
             prop_assert_eq!(compress(&policy, r, &seen, &p.roles).unwrap(), p.plan(&policy, r).unwrap(), "{}", name);
         }
     }
@@ -497,6 +497,7 @@ proptest! {
             roles: p.roles.clone(),
             q: p.q.iter().map(|q| turn(q, by * group)).collect(),
             k: p.k.iter().map(|k| turn(k, by)).collect(),
+            v: p.v.iter().map(|v| turn(v, by)).collect(),
         };
         let threads = |n: usize| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();
         for (name, policy) in every() {

@@ -59,7 +59,7 @@ fn d9_3_worked_example() {
 fn d9_4_what_is_kept_by_importance_alone() {
     assert_eq!(kept(&decide("aircache", "0.5", &[said(&[0.1, 0.9, 0.2, 0.8])])), [1, 3]);
     assert_eq!("top".parse::<Keep>().unwrap(), Keep::TOP);
-    let all = Keep { first: 4, last: 1, window: true, recent: "0.25".parse().unwrap() };
+    let all = Keep { first: 4, last: 1, window: true, recent: "0.25".parse().unwrap(), on_top: false };
     assert_eq!("top+first:4+last:1+window+recent:0.25".parse::<Keep>().unwrap(), all);
     assert_eq!("top+recent".parse::<Keep>().unwrap().recent, "0.5".parse().unwrap());
 }
@@ -210,9 +210,9 @@ fn c9_6d_shares_compare_exactly() {
 fn e9_7_worked_example() {
     let weights: [f64; 3] = [180.0, 19.0, 1.0];
     let p = Prompt::<f64>::one("VVT", &[0.0, 0.0, 1.0], &weights.map(f64::ln));
-    close(p.observe(&policy("aircache-sparsity")).unwrap()[0].density, 2.0 / 3.0);
+    close(p.observe(&policy("aircache-sparsity")).unwrap()[0].spread, 2.0 / 3.0);
     let causal = p.observe(&policy("window=last-visual:1,keys=causal,budget=sparsity")).unwrap();
-    close(causal[0].density, 1.0); // row 1 gives equal attention to 2 keys; the third key is no entry
+    close(causal[0].spread, 1.0); // row 1 gives equal attention to 2 keys; the third key is no entry
 }
 
 /// The attention is on one key alone, so the density is clipped to its minimum of 1 %.
@@ -222,8 +222,8 @@ fn a9_5_density_is_clipped() {
     let mut k = Array3::zeros((1, n, 1));
     k[[0, 0, 0]] = 100.0;
     let q = Array3::<f64>::ones((1, n, 1));
-    let p = Prompt { roles: roles(&format!("{}T", "V".repeat(n - 1))), q: vec![q], k: vec![k] };
-    assert_eq!(p.observe(&policy("aircache-sparsity")).unwrap()[0].density, 0.01);
+    let p = Prompt::of(roles(&format!("{}T", "V".repeat(n - 1))), vec![q], vec![k]);
+    assert_eq!(p.observe(&policy("aircache-sparsity")).unwrap()[0].spread, 0.01);
 }
 
 #[test]
@@ -244,6 +244,104 @@ fn c9_8a_what_is_always_kept_counts() {
     assert_eq!(kept(&decide("keep=top", "0.6", &[window])), [1, 3, 4]);
 }
 
+/// E9.8 with the protected candidates on top: 0 and 4 are the first and the last, and two more stay by importance.
+#[test]
+fn c9_4b_protected_candidates_on_top() {
+    let layers = [said(&[0.1, 0.9, 0.2, 0.8, 0.3])];
+    let plan = decide("keep=top+first:1+last:1+on-top", "0.4", &layers);
+    assert_eq!((budget(&plan), kept(&plan)), (vec![4], vec![0, 1, 3, 4]));
+    assert_eq!(budget(&decide("keep=top+first:4+on-top", "0.4", &layers)), [5], "no more than there are");
+    assert_eq!(kept(&decide("keep=top+first:1+last:1", "0.4", &layers)), [0, 4]);
+    for refused in ["keep=top+recent:0.5+on-top", "keep=top+window+on-top"] {
+        assert!(refused.parse::<Policy>().is_err(), "{refused}");
+    }
+    assert!("snapkv,keep=top+window+on-top".parse::<Policy>().is_ok());
+}
+
+#[test]
+fn e9_9_worked_example() {
+    let p = uniform("VVT");
+    let mean = importance(&p, "window=all-queries,keys=causal,score=received-mean,scope=all");
+    mean.iter().zip([11.0 / 18.0, 5.0 / 12.0, 1.0 / 3.0]).for_each(|(&a, e)| close(a, e));
+    // Without a mask every row sees every key: the mean.
+    let all = importance(&p, "window=all-text,keys=all,score=received-mean");
+    all.iter().for_each(|&i| close(i, 1.0 / 3.0));
+}
+
+#[test]
+fn e9_10_worked_example() {
+    let p = Prompt::<f64>::one("VVVT", &[0.0, 0.0, 0.0, 1.0], &[0.0, 2f64.ln(), 0.0, 0.0]);
+    let of = |score: &str| importance(&p, &format!("window=last-text:1,keys=causal,score={score}"));
+    of("max-pool:3").iter().for_each(|&i| close(i, 2.0 / 5.0));
+    of("max-pool:1").iter().zip([0.2, 0.4, 0.2]).for_each(|(&i, e)| close(i, e));
+    // A second query head of the group, which attends to all keys alike.
+    let two = |q: &[f64]| Array3::from_shape_vec((2, 4, 1), q.to_vec()).unwrap();
+    let p = Prompt::of(roles("VVVT"), vec![two(&[0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0])], p.k);
+    let of = |heads: &str| importance(&p, &format!("window=last-text:1,keys=causal,heads={heads}"));
+    of("kv-max").iter().zip([0.25, 0.4, 0.25]).for_each(|(&i, e)| close(i, e));
+    of("kv").iter().zip([9.0 / 40.0, 13.0 / 40.0, 9.0 / 40.0]).for_each(|(&i, e)| close(i, e));
+}
+
+#[test]
+fn e9_11_worked_example() {
+    let p = uniform("VTT");
+    close(importance(&p, "window=all-text,keys=causal,score=text-weighted")[0], 23.0 / 72.0);
+}
+
+/// Keys or values as rows of one KV head.
+fn rows(of: &[[f64; 2]]) -> Array3<f64> {
+    Array3::from_shape_vec((1, of.len(), 2), of.concat()).unwrap()
+}
+
+#[test]
+fn e9_12_worked_example() {
+    let p = Prompt::of(
+        roles("VVVT"),
+        vec![rows(&[[0.0; 2]; 4])],
+        vec![rows(&[[3.0, 0.0], [1.0, 0.0], [0.0, 2.0], [0.0; 2]])],
+    );
+    let far = |x: f64| 1.0 - x / 5f64.sqrt();
+    importance(&p, "keydiff").iter().zip([far(2.0), far(2.0), far(1.0)]).for_each(|(&i, e)| close(i, e));
+    assert_eq!(kept(&p.plan(&policy("keydiff"), retain("0.3")).unwrap()), [2]);
+}
+
+#[test]
+fn e9_13_e9_14_worked_examples() {
+    let (k, v) = (rows(&[[3.0, 4.0], [0.0, 0.0], [0.0, 0.0]]), rows(&[[0.0, 0.0], [3.0, 4.0], [0.0, 0.0]]));
+    let p = Prompt { roles: roles("VVT"), q: vec![rows(&[[0.0; 2]; 3])], k: vec![k], v: vec![v] };
+    importance(&p, "knorm").iter().zip([1.0 / 6.0, 1.0]).for_each(|(&i, e)| close(i, e));
+    importance(&p, "knorm,score=value-norm").iter().zip([0.0, 5.0]).for_each(|(&i, e)| close(i, e));
+    let missing = Observed { q: p.q[0].view(), rows: &[0, 1, 2], k: p.k[0].view(), received: None, v: None };
+    let scorer = Scorer::new(&policy("knorm,score=value-norm"), &p.roles).unwrap();
+    assert!(scorer.observe(0, &missing).unwrap_err().to_string().contains("values"));
+}
+
+#[test]
+fn e9_15_worked_example() {
+    let p = Prompt {
+        roles: roles("VVT"),
+        q: vec![rows(&[[0.0; 2]; 3])],
+        k: vec![rows(&[[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])],
+        v: vec![rows(&[[1.0, 0.0], [0.0, 3.0], [0.0, 0.0]])],
+    };
+    let mixed = importance(&p, "window=last-text:1,keys=causal,heads=kv,score=mix:1");
+    mixed.iter().zip([2.0 / 9.0, 8.0 / 9.0]).for_each(|(&i, e)| close(i, e));
+}
+
+#[test]
+fn e9_16_worked_example() {
+    let layer = |spread: f64| LayerScores { spread, ..said(&[0.1; 4]) };
+    assert_eq!(budget(&decide("budget=entropy", "0.75", &[layer(2.0), layer(4.0)])), [2, 4]);
+    // The last row gives equal attention to 4 keys.
+    close(uniform("VVVT").observe(&policy("window=last-text:1,keys=causal,budget=entropy")).unwrap()[0].spread, 4.0);
+}
+
+#[test]
+fn e9_17_worked_example() {
+    let seen = uniform("VVTT").observe(&policy("window=all-text,keys=causal,budget=votes")).unwrap();
+    close(seen[0].spread, 7.0 / 12.0);
+}
+
 // Presets and choices
 
 #[test]
@@ -261,6 +359,12 @@ fn t9_1_presets_are_what_the_table_says() {
         ("vl-cache", "window=all-text,score=sum,budget=sparsity,keep=top+recent:0.1,keys=causal"),
         ("streaming", "window=none,score=position,budget=uniform,keep=top+first:4"),
         ("random", "window=none,score=random,budget=uniform"),
+        ("observed", "window=all-queries,score=received-mean,budget=uniform,heads=kv,keys=causal"),
+        ("keydiff", "window=none,score=keydiff,budget=uniform,heads=kv"),
+        ("knorm", "window=none,score=knorm,budget=uniform,heads=kv"),
+        ("mixkv", "window=last-text:32,score=mix:5,budget=uniform,keep=top+window,heads=kv,keys=causal"),
+        ("meda", "window=all-queries,score=sum,budget=entropy,keep=top+recent:0.5,keys=causal"),
+        ("tgv-kv", "window=all-text,score=text-weighted,budget=votes,keys=causal"),
         ("last16", "window=last-text:16"),
         ("last32", "window=last-text:32"),
         ("all-text", "window=all-text"),
@@ -348,7 +452,14 @@ fn policies() -> impl Strategy<Value = Policy> {
     let score = prop_oneof![
         Just(Score::Mean),
         Just(Score::Sum),
+        Just(Score::ReceivedMean),
+        Just(Score::TextWeighted),
         (0..5usize).prop_map(|k| Score::Pool(2 * k + 1)),
+        (0..5usize).prop_map(|k| Score::MaxPool(2 * k + 1)),
+        (0..5usize).prop_map(|k| Score::Mix(2 * k + 1)),
+        Just(Score::KeyDiff),
+        Just(Score::KeyNorm),
+        Just(Score::ValueNorm),
         Just(Score::Position),
         any::<u64>().prop_map(Score::Random),
     ];
@@ -358,21 +469,19 @@ fn policies() -> impl Strategy<Value = Policy> {
         (100..9999u64).prop_map(|b| Budget::Pyramid { beta: Decimal::new(b, 2) }),
         Just(Budget::Prefix),
         (0.0..=1.0f64).prop_map(|p| Budget::Sparsity { p }),
+        Just(Budget::Entropy),
+        Just(Budget::Votes),
         Just(Budget::Strength),
         Just(Budget::Skewness),
         Just(Budget::Both),
     ];
-    let keep = (0..5usize, 0..5usize, any::<bool>(), share()).prop_map(|(first, last, window, recent)| Keep {
-        first,
-        last,
-        window,
-        recent,
-    });
+    let keep = (0..5usize, 0..5usize, any::<bool>(), share(), any::<bool>());
+    let keep = keep.prop_map(|(first, last, window, recent, on_top)| Keep { first, last, window, recent, on_top });
     let text = prop_oneof![Just(Text::After), Just(Text::All), Just(Text::Question { tail: Some(0) })];
     let open = (
         prop::sample::select(vec![Scope::Visual, Scope::All]),
         text,
-        prop::sample::select(vec![Heads::Mean, Heads::Union, Heads::Kv]),
+        prop::sample::select(vec![Heads::Mean, Heads::Union, Heads::Kv, Heads::KvMax]),
         prop::sample::select(vec![Keys::Elite, Keys::All, Keys::Causal]),
         prop::sample::select(vec![Mask::None, Mask::Causal]),
     );
@@ -434,7 +543,16 @@ proptest! {
         let n_c = if policy.scope == Scope::All { p.roles.len() } else { p.roles.visual().len() };
         let decisions = plan.decisions.as_ref().unwrap();
         let total = if policy.budget == Budget::Full { n_c * p.q.len() } else { r.total(n_c, p.q.len()) };
-        prop_assert_eq!(decisions.budget.iter().sum::<usize>(), total);
+        if policy.keep.on_top {
+            // C9.4b: every layer keeps the same number more than without it, as far as there are candidates.
+            let inside = Policy { keep: Keep { on_top: false, ..policy.keep }, ..policy };
+            let inside = p.plan(&inside, r).unwrap().decisions.unwrap().budget;
+            let more = decisions.budget.iter().zip(&inside).map(|(b, inside)| b - inside).max().unwrap_or(0);
+            let due: Vec<usize> = inside.iter().map(|b| (b + more).min(n_c)).collect();
+            prop_assert_eq!(&decisions.budget, &due);
+        } else {
+            prop_assert_eq!(decisions.budget.iter().sum::<usize>(), total);
+        }
         prop_assert!(decisions.budget.iter().all(|&b| b <= n_c));
         prop_assert!(total < p.q.len() || decisions.budget.iter().all(|&b| b > 0));
         for (l, heads) in plan.kept.iter().enumerate() {

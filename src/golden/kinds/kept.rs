@@ -31,14 +31,14 @@ fn decide(case: &Case<'_>, l: usize, b: usize, importance: &Array2<f64>) -> Opti
         importance: importance.clone(),
         strength: 0.0,
         skewness: 0.0,
-        density: 1.0,
+        spread: 1.0,
     };
     scorer.keep(vec![b], &[layer]).decisions.map(|d| d.kept[0].clone())
 }
 
 /// The truth's kept sets of a layer, if the rule looks at no numbers.
 fn unattended(case: &Case<'_>, l: usize) -> Option<Result<Vec<Vec<usize>>, Unknown>> {
-    let (scorer, (_, sets)) = case.scorer.as_ref().zip(case.sets(l).filter(|(policy, _)| !policy.votes()))?;
+    let (scorer, (_, sets)) = case.scorer.as_ref().zip(case.sets(l).filter(|(policy, _)| !policy.measures()))?;
     let name = Stage::layer(Site::Kept, l).name();
     Some(kept(case.golden, &name, sets, scorer.candidates().len()).ok_or("the golden does not have this kept set"))
 }

@@ -121,7 +121,7 @@ fn through(case: &Case<'_>, l: usize, window: Vec<Vec<usize>>) -> Option<Array2<
         return None;
     }
     let q = q.select(Axis(1), scorer.rows());
-    let seen = Observed { q: q.view(), rows: scorer.rows(), k: k.view(), received: None };
+    let seen = Observed { q: q.view(), rows: scorer.rows(), k: k.view(), received: None, v: None };
     Some(scorer.observe_through(l, &seen, window).ok()?.importance)
 }
 
@@ -134,7 +134,7 @@ pub(super) fn importances(case: &Case<'_>, l: usize) -> Result<(Array2<f64>, Arr
         let margin = hidden_by_a_store(case, &own).mapv(|error| 2.0 * error);
         return Ok((own, margin));
     }
-    if !policy.votes() {
+    if !policy.measures() {
         let ours = importance(case.golden, l, sets).unwrap_or_else(|| Array2::zeros((sets, candidates)));
         return Ok((ours.clone(), Array2::zeros(ours.dim())));
     }
@@ -235,13 +235,13 @@ pub(super) fn layer(case: &Case<'_>, l: usize, recorded: [Option<&[f64]>; 2]) ->
         importance,
         strength: s.0,
         skewness: k.0,
-        density: 1.0,
+        spread: 1.0,
     };
     Ok(Layer { scores, importance: margin, share: STATISTIC * share(s).max(share(k)) })
 }
 
-/// The truth's density of every layer, and its relative margin.
-pub(super) fn densities(case: &Case<'_>, layers: usize) -> Result<Vec<(f64, f64)>, Unknown> {
+/// What the budget rule reads off the attention rows of every layer, in the truth, and its relative margin.
+pub(super) fn spreads(case: &Case<'_>, layers: usize) -> Result<Vec<(f64, f64)>, Unknown> {
     let ours =
         vector(case.golden, DENSITY).filter(|v| v.len() == layers).ok_or("the golden does not hold densities")?;
     let noise = noise::read(case.golden, case.precision, DENSITY, Layout::of(DENSITY, &[layers]));

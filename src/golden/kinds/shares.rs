@@ -51,7 +51,7 @@ fn layers(case: &Case<'_>, rule: Budget, count: usize) -> Result<Vec<Layer>, Unk
             importance: Array2::zeros((1, 0)),
             strength: 1.0,
             skewness: 1.0,
-            density: 1.0,
+            spread: 1.0,
         },
         importance: Array2::zeros((1, 0)),
         share: 0.0,
@@ -59,10 +59,10 @@ fn layers(case: &Case<'_>, rule: Budget, count: usize) -> Result<Vec<Layer>, Unk
     let one = vec![1.0; count];
     match rule {
         Budget::Full | Budget::Uniform | Budget::Pyramid { .. } => Ok((0..count).map(|_| empty()).collect()),
-        Budget::Sparsity { .. } => {
-            let all = scores::densities(case, count)?.into_iter().map(|(density, margin)| {
+        Budget::Sparsity { .. } | Budget::Entropy | Budget::Votes => {
+            let all = scores::spreads(case, count)?.into_iter().map(|(spread, margin)| {
                 let empty = empty();
-                Layer { scores: LayerScores { density, ..empty.scores }, share: margin, ..empty }
+                Layer { scores: LayerScores { spread, ..empty.scores }, share: margin, ..empty }
             });
             Ok(all.collect())
         }
@@ -90,7 +90,7 @@ fn moved(layer: &Layer, rule: Budget, by: f64, kept: usize) -> LayerScores {
     let mut scores = LayerScores {
         strength: layer.scores.strength * factor,
         skewness: layer.scores.skewness * factor,
-        density: (layer.scores.density * factor).clamp(0.0, 1.0),
+        spread: layer.scores.spread * factor,
         ..layer.scores.clone()
     };
     if rule == Budget::Prefix && by != 0.0 {

@@ -1,0 +1,99 @@
+//! Scores of what the cache stores: keys and values, without or beside attention. Not here: attention (score.rs).
+
+use super::sight::Sight;
+use super::{Observed, Score};
+use crate::error::Result;
+use crate::num::{Grid, Real, sum};
+use ndarray::{Array2, ArrayView2, s};
+
+/// The importance of every prompt row, [S][n]: the mean over the KV heads of a set. Spec: E9.12, E9.13, E9.14
+///
+/// # Errors
+/// The score reads values, and they are not given.
+pub(super) fn scores<T: Real>(sight: &Sight, layer: usize, seen: &Observed<'_, T>, sets: usize) -> Result<Vec<Vec<T>>> {
+    let heads = seen.k.shape()[0];
+    let mut rows = vec![vec![T::ZERO; sight.n]; sets];
+    for g in 0..heads {
+        let k = seen.k.slice(s![g, .., ..]);
+        let of_head = match sight.policy.score {
+            Score::KeyDiff => keydiff(k, sight.grid),
+            Score::ValueNorm => norms(seen.values(layer)?.slice(s![g, .., ..]), sight.grid),
+            _ => norms(k, sight.grid).into_iter().map(|norm| T::ONE / (T::ONE + norm)).collect(),
+        };
+        rows[g * sets / heads].iter_mut().zip(of_head).for_each(|(row, of_head)| *row += of_head);
+    }
+    let count = T::of((heads / sets) as f64);
+    rows.iter_mut().flatten().for_each(|x| *x = *x / count);
+    Ok(rows)
+}
+
+/// ‖x_j‖ of each row. x: [n, d_h] → \[n\]. Spec: E9.13, E9.14
+fn norms<T: Real>(x: ArrayView2<'_, T>, grid: Grid) -> Vec<T> {
+    let norm = |row: ndarray::ArrayView1<'_, T>| sum(&row.iter().map(|&v| v * v).collect::<Vec<_>>()).sqrt();
+    x.outer_iter().map(|row| grid.round(norm(row))).collect()
+}
+
+/// The rows divided by their norms, and the mean of these over all rows. A row of zeros stays zero.
+/// k: [n, d_h] → [n, d_h], \[d_h\]. Spec: E9.12
+fn directions<T: Real>(k: ArrayView2<'_, T>, grid: Grid) -> (Array2<T>, Vec<T>) {
+    let norms = norms(k, grid);
+    let unit = |norm: T| if norm > T::ZERO { norm } else { T::ONE };
+    let rows = Array2::from_shape_fn(k.dim(), |(j, i)| grid.round(k[[j, i]] / unit(norms[j])));
+    let mean = |column: ndarray::ArrayView1<'_, T>| grid.round(sum(&column.to_vec()) / T::of(column.len() as f64));
+    let mean = rows.columns().into_iter().map(mean).collect();
+    (rows, mean)
+}
+
+/// a·b in the canonical order of a sum.
+fn product<T: Real>(a: ndarray::ArrayView1<'_, T>, b: &[T]) -> T {
+    sum(&a.iter().zip(b).map(|(&a, &b)| a * b).collect::<Vec<_>>())
+}
+
+/// 1 − the cosine between each key and the mean direction of all keys. k: [n, d_h] → \[n\]. Spec: E9.12
+fn keydiff<T: Real>(k: ArrayView2<'_, T>, grid: Grid) -> Vec<T> {
+    let (rows, mean) = directions(k, grid);
+    let length = sum(&mean.iter().map(|&m| m * m).collect::<Vec<_>>()).sqrt();
+    let length = if length > T::ZERO { length } else { T::ONE };
+    rows.outer_iter().map(|row| T::ONE - grid.round(product(row, &mean) / length)).collect()
+}
+
+/// Importance and diversity, mixed by how alike the keys of the head are. k, v: [n, d_h]; a: \[n\], the pooled attention
+/// → \[n\]. Rows of the window keep their attention alone. Spec: E9.15
+pub(super) fn mix<T: Real>(
+    sight: &Sight,
+    k: ArrayView2<'_, T>,
+    v: ArrayView2<'_, T>,
+    mut a: Vec<T>,
+    window: &[usize],
+) -> Vec<T> {
+    let judged: Vec<usize> =
+        sight.candidates.iter().copied().filter(|row| window.binary_search(row).is_err()).collect();
+    let n = T::of(sight.n as f64);
+    let (rows, mean) = directions(k, sight.grid);
+    let alike = (n * sum(&mean.iter().map(|&m| m * m).collect::<Vec<_>>()) - T::ONE) / (n - T::ONE).max(T::ONE);
+    let alike = alike.max(T::ZERO);
+    let attention: Vec<T> = judged.iter().map(|&j| a[j]).collect();
+    let diverse = judged.iter().map(|&j| T::ZERO - product(rows.row(j), &mean)).collect();
+    let diverse = scaled(diverse, &attention);
+    let long = norms(v, sight.grid);
+    let long = scaled(judged.iter().map(|&j| long[j]).collect(), &attention);
+    for (i, &j) in judged.iter().enumerate() {
+        a[j] = alike * diverse[i] + (T::ONE - alike) * (attention[i] + long[i]);
+    }
+    a
+}
+
+/// Numbers moved to 0 … 1 and then scaled to the mean of `like`; all 0 if they are equal. Spec: E9.15
+fn scaled<T: Real>(x: Vec<T>, like: &[T]) -> Vec<T> {
+    if x.is_empty() {
+        return x;
+    }
+    let least = x.iter().copied().fold(x[0], |a, b| if b < a { b } else { a });
+    let most = x.iter().copied().fold(x[0], T::max);
+    if most <= least {
+        return vec![T::ZERO; x.len()];
+    }
+    let unit: Vec<T> = x.iter().map(|&x| (x - least) / (most - least)).collect();
+    let factor = sum(like) / sum(&unit);
+    unit.into_iter().map(|x| x * factor).collect()
+}
