@@ -6,7 +6,7 @@ use super::case::{Case, Counts};
 use super::held::{Rows, recorded, shown};
 use super::kinds::kept::firm;
 use super::kinds::shares;
-use super::parsed::kept;
+use super::parsed::{kept, mean, per_set};
 use crate::policy::{Budget, Retain};
 use crate::stage::{Place, Site, Stage};
 use ndarray::ArrayD;
@@ -35,8 +35,7 @@ impl Case<'_> {
     pub fn budgets(&self) -> Option<Vec<usize>> {
         let name = Stage::once(Site::Budget).name();
         let budgets = self.candidate.get(&name).and_then(|_| self.candidate.i64(&name).ok())?;
-        let budgets: Option<Vec<usize>> = budgets.iter().map(|&b| usize::try_from(b).ok()).collect();
-        budgets.filter(|b| Some(b.len()) == self.layers())
+        per_set(&budgets, self.layers()?)
     }
 
     /// Whether a golden, which holds the truth's own decision, has these integers.
@@ -83,7 +82,7 @@ impl Case<'_> {
     /// What the rule says of the numbers of entries that the candidate's layers keep, where it recorded no budgets.
     pub fn counted(&self) -> &Counts {
         self.counted.get_or_init(|| {
-            let each = |l: usize| self.shown_sets(l).and_then(|sets| sets.first().map(Vec::len));
+            let each = |l: usize| self.shown_sets(l).and_then(|sets| mean(&sets));
             let kept: Vec<Option<usize>> = (0..self.layers().unwrap_or(0)).map(each).collect();
             shares::counts(self, &kept)
         })

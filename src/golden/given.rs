@@ -3,7 +3,7 @@
 
 use super::Bundle;
 use super::held::{Rows, recorded, shown};
-use super::parsed::{importance, vector, window};
+use super::parsed::{importance, per_set, vector, window};
 use crate::num::{Grid, Random, Real};
 use crate::pass::Source;
 use crate::policy::{Plan, Policy, Scorer};
@@ -117,8 +117,7 @@ impl Decided {
         let budget = bundle
             .get(&Stage::once(Site::Budget).name())
             .and_then(|_| bundle.i64(&Stage::once(Site::Budget).name()).ok());
-        let budget =
-            budget.filter(|b| b.shape() == [layers]).map(|b| b.iter().map(|&b| b as usize).collect::<Vec<_>>());
+        let budget = budget.and_then(|b| per_set(&b, layers));
         Decided {
             window: (0..layers).map(|l| window(bundle, &Stage::layer(Site::Window, l).name(), sets, n)).collect(),
             importance: (0..layers)

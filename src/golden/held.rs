@@ -42,13 +42,14 @@ fn by_positions(bundle: &Bundle, l: usize, all: &ArrayD<i64>) -> Option<Rows> {
         |row: usize, head: usize, e: usize| (0..axes).all(|a| all[a * n + row] == got[(a * heads + head) * len + e]);
     let rows = |head: usize| {
         let mut next = 0;
-        (0..len)
-            .map(|e| {
-                let row = (next..n).find(|&row| same(row, head, e))?;
-                next = row + 1;
-                Some(row)
-            })
-            .collect::<Option<Vec<usize>>>()
+        // A head that keeps fewer rows than another ends with the positions −1.
+        let own = (0..len).take_while(|&e| (0..axes).any(|a| got[(a * heads + head) * len + e] >= 0));
+        own.map(|e| {
+            let row = (next..n).find(|&row| same(row, head, e))?;
+            next = row + 1;
+            Some(row)
+        })
+        .collect::<Option<Vec<usize>>>()
     };
     (0..heads).map(rows).collect()
 }
@@ -63,9 +64,15 @@ fn by_copies(bundle: &Bundle, l: usize) -> Option<Rows> {
     if entries.shape()[0] != keys.shape()[0] || entries.shape()[2] != keys.shape()[2] {
         return None;
     }
+    // A head that keeps fewer rows than another ends with zeros (D9.7).
+    let filled = |entries: &ndarray::ArrayViewD<'_, f64>| {
+        entries.outer_iter().rposition(|entry| entry.iter().any(|&v| v != 0.0)).map_or(0, |last| last + 1)
+    };
+    let ragged = entries.outer_iter().any(|head| filled(&head) == entries.shape()[1]);
     let head = |(entries, keys): (ndarray::ArrayViewD<'_, f64>, ndarray::ArrayViewD<'_, f64>)| {
         let (mut next, n) = (0, keys.shape()[0]);
-        (0..entries.shape()[0])
+        let len = if ragged { filled(&entries) } else { entries.shape()[0] };
+        (0..len)
             .map(|e| {
                 let entry = entries.index_axis(Axis(0), e);
                 let row = (next..n).find(|&row| keys.index_axis(Axis(0), row) == entry)?;

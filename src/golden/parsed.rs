@@ -2,7 +2,8 @@
 
 use super::Bundle;
 use crate::stage::{Site, Stage};
-use ndarray::Array2;
+use ndarray::{Array2, ArrayD};
+use safetensors::Dtype;
 
 /// A list of finite numbers.
 pub(super) fn vector(bundle: &Bundle, name: &str) -> Option<Vec<f64>> {
@@ -30,12 +31,35 @@ pub(super) fn window(bundle: &Bundle, name: &str, sets: usize, n: usize) -> Opti
     if values.ndim() != 1 || sets != 1 { None } else { Some(vec![ascending(values.iter(), n)?]) }
 }
 
-/// Kept sets: [S][b]; none if the values are not ascending candidates.
+/// Kept sets, as lists or as a mask: [S][·]; none if the values are no ascending candidates.
 pub(super) fn kept(bundle: &Bundle, name: &str, sets: usize, candidates: usize) -> Option<Vec<Vec<usize>>> {
     let values = bundle.get(name).and_then(|_| bundle.i64(name).ok())?;
+    let is_mask = values.shape() == [sets, candidates] && values.iter().all(|v| matches!(v, 0 | 1));
+    if bundle.get(name)?.dtype == Dtype::U8 || (is_mask && candidates > 2) {
+        let mask = values.into_shape_with_order((sets, candidates)).ok()?;
+        return Some(mask.outer_iter().map(|row| (0..candidates).filter(|&i| row[i] != 0).collect()).collect());
+    }
     let b = values.len() / sets.max(1);
     let values = values.into_shape_with_order((sets, b)).ok()?;
     values.outer_iter().map(|row| ascending(row.iter(), candidates)).collect()
+}
+
+/// The number of candidates that the kept sets of a layer have in the mean; none if that is no whole number.
+pub(super) fn mean(sets: &[Vec<usize>]) -> Option<usize> {
+    let all: usize = sets.iter().map(Vec::len).sum();
+    (!sets.is_empty() && all.is_multiple_of(sets.len())).then(|| all / sets.len())
+}
+
+/// Budgets of layers, from \[L\] or [L, G]; none if they are no such numbers, or if the heads of a layer do not share a
+/// whole number each. Spec: D9.7
+pub(super) fn per_set(budget: &ArrayD<i64>, layers: usize) -> Option<Vec<usize>> {
+    let heads = if budget.ndim() == 2 { budget.shape()[1].max(1) } else { 1 };
+    let all: Vec<usize> = budget.iter().map(|&b| usize::try_from(b).ok()).collect::<Option<_>>()?;
+    let mean = |heads_of: &[usize]| {
+        let sum = heads_of.iter().try_fold(0usize, |sum, &b| sum.checked_add(b))?;
+        sum.is_multiple_of(heads).then_some(sum / heads)
+    };
+    (all.len() == layers * heads && budget.ndim() < 3).then(|| all.chunks(heads).map(mean).collect())?
 }
 
 fn ascending<'a>(values: impl Iterator<Item = &'a i64>, limit: usize) -> Option<Vec<usize>> {

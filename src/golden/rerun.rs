@@ -173,10 +173,8 @@ impl Rerun<'_> {
             layer.skewness = d.skewness.as_ref().map_or(layer.skewness, |s| s[l]);
         }
         let budget = scorer.budget(self.retain, &scores);
-        sink.take(
-            &Stage::once(Site::Budget).name(),
-            &Values::I64(budget.iter().map(|&b| b as i64).collect::<Array1<_>>().into_dyn()),
-        )?;
+        let own = scorer.keep(budget.clone(), &scores).decisions;
+        own.map_or(Ok(()), |own| sink.take(&Stage::once(Site::Budget).name(), &own.budgets()))?;
         let plan = scorer.keep(d.budget.clone().unwrap_or(budget), &scores);
         for (at, values) in plan.tensors().into_iter().filter(|(at, _)| at.site == Site::Kept) {
             sink.take(&at.name(), &values)?;
@@ -220,7 +218,9 @@ fn continue_with<T: Real>(cache: &mut crate::cache::Cache<T>, given: &Given<'_>)
         let (keys, values) = (of(Site::CacheKey), of(Site::CacheValue));
         let lens: Vec<usize> = keys.iter().chain(&values).map(|x| x.shape()[1]).collect();
         let Some(&len) = lens.first().filter(|&&len| lens.iter().all(|&other| other == len)) else { continue };
+        let ragged = heads.iter().any(|head| head.len() != heads[0].len());
         for (g, head) in heads.iter_mut().enumerate() {
+            let len = if ragged { head.len().min(len) } else { len };
             if head.len() != len && lens.len() < 2 {
                 continue; // the other half of the entries is not known
             }

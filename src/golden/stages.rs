@@ -3,7 +3,7 @@
 
 use super::images;
 use super::recorder::Recorder;
-use crate::cache::Cache;
+use crate::cache::{Cache, HeadCache};
 use crate::error::Result;
 use crate::family::Family;
 use crate::input::{Positions, Prepared};
@@ -37,14 +37,17 @@ pub(super) fn inputs(out: &mut Recorder, family: &dyn Family, prompt: &Prepared)
 }
 
 /// Everything under `cache.`: keys and values [G, len, d_h], positions \[len\], or [G, len] if each KV head keeps its
-/// own rows; positions of M-RoPE have one more axis of 3 in front.
+/// own rows; positions of M-RoPE have one more axis of 3 in front. A head that keeps fewer rows than another ends with
+/// zeros at the positions −1 (D9.7).
 pub(super) fn cache<T: Real>(out: &mut Recorder, cache: &Cache<T>, at: &Positions, per_head: bool) -> Result<()> {
     for (l, heads) in cache.layers.iter().enumerate() {
         let Some(first) = heads.first() else { continue };
-        let shape = [heads.len(), first.len(), first.keys().ncols()];
-        let keys = heads.iter().flat_map(|head| (0..head.len()).flat_map(|e| head.key(e)));
+        let (longest, d) = (heads.iter().map(HeadCache::len).max().unwrap_or(0), first.keys().ncols());
+        let shape = [heads.len(), longest, d];
+        let rest = |head: &HeadCache<T>| std::iter::repeat_n(T::ZERO, (longest - head.len()) * d);
+        let keys = heads.iter().flat_map(|head| (0..head.len()).flat_map(|e| head.key(e)).chain(rest(head)));
         out.numbers(&Stage::layer(Site::CacheKey, l).name(), &shape, keys)?;
-        let values = heads.iter().flat_map(|head| (0..head.len()).flat_map(|e| head.value(e)));
+        let values = heads.iter().flat_map(|head| (0..head.len()).flat_map(|e| head.value(e)).chain(rest(head)));
         out.numbers(&Stage::layer(Site::CacheValue, l).name(), &shape, values)?;
         let rows: Vec<&[usize]> = heads.iter().map(|head| head.rows()).collect();
         let rows = if per_head { &rows[..] } else { &rows[..1] };
@@ -71,7 +74,7 @@ fn positions(at: &Positions, rows: &[&[usize]], per_head: bool) -> Values {
         Positions::Linear(all) => vec![all],
         Positions::Mrope(axes) => axes.iter().collect(),
     };
-    let len = rows.first().map_or(0, |rows| rows.len());
+    let len = rows.iter().map(|rows| rows.len()).max().unwrap_or(0);
     let mut shape = vec![len];
     if per_head {
         shape.insert(0, rows.len());
@@ -79,11 +82,14 @@ fn positions(at: &Positions, rows: &[&[usize]], per_head: bool) -> Values {
     if axes.len() > 1 {
         shape.insert(0, axes.len());
     }
-    let values: Array1<i64> =
-        axes.iter().flat_map(|axis| rows.iter().flat_map(|r| r.iter().map(|&r| axis[r]))).collect();
+    let of = |axis: &[i64], rows: &[usize]| -> Vec<i64> {
+        let own = rows.iter().map(|&r| axis[r]);
+        own.chain(std::iter::repeat_n(-1, len - rows.len())).collect()
+    };
+    let values: Array1<i64> = axes.iter().flat_map(|axis| rows.iter().flat_map(|rows| of(axis, rows))).collect();
     match values.into_shape_with_order(shape) {
         Ok(shaped) => Values::I64(shaped),
-        Err(_) => unreachable!("T1.2: every KV head keeps as many rows"),
+        Err(_) => unreachable!("T1.2: as many positions for every KV head"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The candidates that stay within a budget: first the candidates that are always kept, then the most important ones.
+//! The order in which a budget takes candidates: first the candidates that are always kept, then the most important.
 
 use super::{Keep, Scope};
 
@@ -23,12 +23,19 @@ pub(super) fn on_top(keep: &Keep, window: &[usize], n: usize) -> usize {
     if keep.on_top { (0..n).filter(forced).count() } else { 0 }
 }
 
-/// The candidates kept by a budget of `b`: ascending, b of them.
-///
-/// In this order, until b are chosen: under scope all, the prompt's last row; the `first`; the `last`, latest first; `window`, latest first; the ⌊recent·b⌋
-/// latest; then the ranking. window: candidates that are rows of the window, ascending. Spec: E9.8, C9.8a, C9.5a,
-/// A9.3, A9.6
-pub(super) fn kept(keep: &Keep, scope: Scope, importance: &[f64], window: &[usize], b: usize) -> Vec<usize> {
+/// The candidates of one kept set in the order in which a budget of `b` takes them, each once.
+#[derive(Debug)]
+pub(super) struct Order {
+    /// \[N_c\].
+    pub candidates: Vec<usize>,
+    /// How many of them come before the ranking.
+    pub forced: usize,
+}
+
+/// In this order: under scope all, the prompt's last row; the `first`; the `last`, latest first; `window`, latest first;
+/// the ⌊recent·b⌋ latest; then the ranking. window: candidates that are rows of the window, ascending.
+/// Spec: E9.8, C9.8a, C9.5a, A9.3, A9.6
+pub(super) fn order(keep: &Keep, scope: Scope, importance: &[f64], window: &[usize], b: usize) -> Order {
     let n = importance.len();
     let recent = (b as u128 * keep.recent.numerator() / keep.recent.denominator()) as usize;
     let latest = |count: usize| (n.saturating_sub(count)..n).rev();
@@ -36,13 +43,9 @@ pub(super) fn kept(keep: &Keep, scope: Scope, importance: &[f64], window: &[usiz
     let own = latest(usize::from(scope == Scope::All));
     let forced = own.chain(0..keep.first.min(n)).chain(latest(keep.last)).chain(window).chain(latest(recent));
     let mut chosen = vec![false; n];
-    let mut left = b.min(n);
-    for i in forced.chain(ranking(importance)) {
-        if left == 0 {
-            break;
-        }
-        left -= usize::from(!chosen[i]);
-        chosen[i] = true;
-    }
-    (0..n).filter(|&i| chosen[i]).collect()
+    let mut fresh = |i: &usize| !std::mem::replace(&mut chosen[*i], true);
+    let mut candidates: Vec<usize> = forced.filter(&mut fresh).collect();
+    let forced = candidates.len();
+    candidates.extend(ranking(importance).into_iter().filter(fresh));
+    Order { candidates, forced }
 }

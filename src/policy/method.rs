@@ -1,6 +1,6 @@
 //! A policy: a method of eviction as a struct of parts.
 
-use super::{Budget, Heads, Keep, Keys, Mask, Scope, Score, Text, Window};
+use super::{Budget, Heads, Keep, Keys, Mask, Scope, Score, Split, Text, Window};
 use crate::error::{Result, ensure};
 
 /// A method of eviction, as a struct of parts. Written `aircache`, `window=last-text:32,budget=uniform` or
@@ -28,6 +28,8 @@ pub struct Policy {
     pub text: Text,
     /// How the attention of several heads is joined (A8.2).
     pub heads: Heads,
+    /// How the KV heads of a layer share its budget (D9.7).
+    pub split: Split,
     /// The keys over which votes are normalised (A8.4).
     pub keys: Keys,
     /// Whether votes see later keys (A8.3).
@@ -44,6 +46,7 @@ impl Policy {
         scope: Scope::Visual,
         text: Text::After,
         heads: Heads::Mean,
+        split: Split::Even,
         keys: Keys::Elite,
         mask: Mask::None,
     };
@@ -94,6 +97,11 @@ impl Policy {
         }
         let r = self.keep.recent;
         ensure!(r.numerator() <= r.denominator(), at("keep=top+recent"), "a share of at most 1", r);
+        if let Split::Ada { floor } = self.split {
+            let at = at("split=ada");
+            ensure!(floor.numerator() <= floor.denominator(), at, "a floor of at most 1", floor);
+            ensure!(self.per_head(), at, "heads=kv or heads=kv-max", self.heads);
+        }
         if self.keep.on_top {
             ensure!(r.numerator() == 0, at("keep=top+on-top"), "no share of the budget beside it", self.keep);
             let varies = self.keep.window && matches!(self.window, Window::Elite { .. });

@@ -150,6 +150,18 @@ pub enum Heads {
     KvMax,
 }
 
+/// How the KV heads of a layer share its budget. Spec: D9.7
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Split {
+    /// Every kept set of a layer has the layer's budget.
+    Even,
+    /// The best pairs of head and candidate stay, and each head has at least this share of the layer's budget.
+    Ada {
+        /// In 0 … 1.
+        floor: Decimal,
+    },
+}
+
 /// The keys over which votes are normalised. Spec: A8.4
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keys {

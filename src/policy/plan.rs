@@ -1,6 +1,6 @@
 //! The plan: the prompt rows that each KV head of each layer keeps, and the decisions behind them.
 
-use super::Policy;
+use super::{Policy, Split};
 use crate::roles::Roles;
 use crate::stage::{Site, Stage};
 use ndarray::{Array1, Array2, ArrayD};
@@ -24,7 +24,7 @@ pub struct Decisions {
     pub policy: Policy,
     /// The scores of each layer: \[L\].
     pub layers: Vec<LayerScores>,
-    /// Candidates kept per layer, by each kept set: \[L\]. Spec: E8.7
+    /// Candidates kept per layer, by each kept set, or by a kept set in the mean (D9.7): \[L\]. Spec: E8.7
     pub budget: Vec<usize>,
     /// Layer, kept set: the candidates kept, ascending, counted 0 … N_c − 1.
     pub kept: Vec<Vec<Vec<usize>>>,
@@ -81,7 +81,8 @@ impl Plan {
     /// The bundle's `policy.*` tensors with their stages, in causal order; empty for a plan without decisions.
     ///
     /// `window` is I64 \[w\], a U8 mask [G, n] under `heads=kv`; `importance` \[N_c\] or [G, N_c]; `kept` \[b\] or [G,
-    /// b]; `strength`, `skewness` F64 \[L\]; `budget` I64 \[L\]. A score without attention has no window, and
+    /// b], or where heads have budgets of their own a U8 mask [G, N_c]; `strength`, `skewness` F64 \[L\]; `budget` I64 \[L\]
+    /// or [L, G]. A score without attention has no window, and
     /// `position` and `random` have no importances.
     /// Spec: D8.4
     pub fn tensors(&self) -> Vec<(Stage, Values)> {
@@ -106,15 +107,31 @@ impl Plan {
             out.push((Stage::once(Site::Strength), of(|l| l.strength)));
             out.push((Stage::once(Site::Skewness), of(|l| l.skewness)));
         }
-        out.push((Stage::once(Site::Budget), Values::I64(whole(&d.budget))));
+        out.push((Stage::once(Site::Budget), d.budgets()));
         for (l, sets) in d.kept.iter().enumerate() {
-            let kept = match per_head {
-                true => Array2::from_shape_fn((sets.len(), d.budget[l]), |(g, i)| sets[g][i] as i64).into_dyn(),
-                false => whole(&sets[0]),
+            let list = || Array2::from_shape_fn((sets.len(), sets[0].len()), |(g, i)| sets[g][i] as i64).into_dyn();
+            let kept = match (d.policy.split, per_head) {
+                (Split::Ada { .. }, _) => Values::U8(mask(sets, d.layers[l].importance.ncols()).into_dyn()),
+                (Split::Even, true) => Values::I64(list()),
+                (Split::Even, false) => Values::I64(whole(&sets[0])),
             };
-            out.push((Stage::layer(Site::Kept, l), Values::I64(kept)));
+            out.push((Stage::layer(Site::Kept, l), kept));
         }
         out
+    }
+}
+
+impl Decisions {
+    /// The stage `policy.budget`: \[L\], or [L, G] where the heads of a layer have budgets of their own. Spec: D9.7
+    pub(crate) fn budgets(&self) -> Values {
+        match self.policy.split {
+            Split::Even => Values::I64(whole(&self.budget)),
+            Split::Ada { .. } => {
+                let heads = self.kept.first().map_or(0, Vec::len);
+                let of = |(l, g): (usize, usize)| self.kept[l][g].len() as i64;
+                Values::I64(Array2::from_shape_fn((self.kept.len(), heads), of).into_dyn())
+            }
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The known methods, by name: one table. The command `policies` prints the table, and the tests go through it.
 
-use super::{Budget, Decimal, Heads, Keep, Keys, Policy, Scope, Score, Window};
+use super::{Budget, Decimal, Heads, Keep, Keys, Policy, Scope, Score, Split, Window};
 use crate::error::{Error, Result};
 
 /// A method with a name. Spec: T9.1
@@ -51,7 +51,7 @@ const fn ablation(name: &'static str, policy: Policy, line: &'static str) -> Pre
     table(name, policy, line, OURS, "")
 }
 
-static PRESETS: [Preset; 32] = [
+static PRESETS: [Preset; 33] = [
     table("full", Policy { budget: Budget::Full, ..UNATTENDED }, "the whole cache: nothing is evicted", "", ""),
     table(
         "aircache",
@@ -134,6 +134,15 @@ static PRESETS: [Preset; 32] = [
         "attention from all queries, divided by the number of queries that see the entry, for each KV head; equal layers",
         "ObservedAttention, kvpress",
         "the same scores as kvpress; with scope=all the last row of the prompt always stays here (C9.5a)",
+    ),
+    table(
+        "adakv",
+        Policy { split: Split::Ada { floor: Decimal::new(2, 1) }, ..SNAPKV },
+        "SnapKV's votes; the heads of a layer share its budget by their best entries, each has at least a fifth of it",
+        "AdaKV, arXiv 2407.11550",
+        "the same choice as kvpress, whose floor is a fifth; AdaKV's own code counts each head's entries among the best, \
+         mixes the counts with the floor (a half) and rounds, and pools by the maximum of 7 \
+         (adakv,split=ada:0.5,score=max-pool:7); its prompt's window comes on top of the budget",
     ),
     table(
         "keydiff",

@@ -2,7 +2,7 @@
 //! starts at any of these steps, from the decisions of a candidate.
 
 use super::sight::Sight;
-use super::{Decisions, LayerScores, Observed, Plan, Policy, Retain, Window, budget, keep, score, window};
+use super::{Decisions, LayerScores, Observed, Plan, Policy, Retain, Window, budget, keep, score, split, window};
 use crate::error::{Result, ensure};
 use crate::num::{Grid, Real};
 use crate::roles::Roles;
@@ -105,16 +105,12 @@ impl Scorer {
     /// Spec: E9.8, D8.4
     pub fn keep(&self, budget: Vec<usize>, layers: &[LayerScores]) -> Plan {
         let candidates = &self.sight.candidates;
-        let Policy { keep, scope, .. } = self.sight.policy;
         let kept: Vec<Vec<Vec<usize>>> = layers
             .iter()
             .zip(&budget)
             .map(|(layer, &b)| {
-                let set = |s: usize| {
-                    let voters = layer.window[s].iter().filter_map(|r| candidates.binary_search(r).ok());
-                    keep::kept(&keep, scope, &layer.importance.row(s).to_vec(), &voters.collect::<Vec<_>>(), b)
-                };
-                (0..layer.window.len()).map(set).collect()
+                let voters = |rows: &Vec<usize>| rows.iter().filter_map(|r| candidates.binary_search(r).ok()).collect();
+                split::kept(&self.sight.policy, layer, &layer.window.iter().map(voters).collect::<Vec<_>>(), b)
             })
             .collect();
         Plan {

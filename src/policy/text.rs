@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 impl Policy {
     /// The parts by name, as they are written, in the order of the struct.
-    pub fn parts(&self) -> [(&'static str, String); 9] {
+    pub fn parts(&self) -> [(&'static str, String); 10] {
         [
             ("window", self.window.to_string()),
             ("score", self.score.to_string()),
@@ -16,6 +16,7 @@ impl Policy {
             ("scope", self.scope.to_string()),
             ("text", self.text.to_string()),
             ("heads", self.heads.to_string()),
+            ("split", self.split.to_string()),
             ("keys", self.keys.to_string()),
             ("mask", self.mask.to_string()),
         ]
@@ -35,6 +36,7 @@ impl Policy {
             "scope" => self.scope = value.parse()?,
             "text" => self.text = value.parse()?,
             "heads" => self.heads = value.parse()?,
+            "split" => self.split = value.parse()?,
             "keys" => self.keys = value.parse()?,
             "mask" => self.mask = value.parse()?,
             _ => {

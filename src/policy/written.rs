@@ -1,6 +1,6 @@
 //! How the parts of a policy are written: `FromStr` and `Display` of each. Spec: D9.6
 
-use super::{Budget, Decimal, Heads, Keep, Keys, Mask, Scope, Score, Text, Window};
+use super::{Budget, Decimal, Heads, Keep, Keys, Mask, Scope, Score, Split, Text, Window};
 use crate::error::{Error, Result, ensure};
 use std::fmt;
 use std::str::FromStr;
@@ -159,6 +159,21 @@ impl fmt::Display for Budget {
             Budget::Strength => f.write_str("strength"),
             Budget::Skewness => f.write_str("skewness"),
             Budget::Both => f.write_str("both"),
+        }
+    }
+}
+
+written!(Split, "split", "even or ada:FLOOR", |word, argument| match word {
+    "even" if argument.is_none() => Some(Split::Even),
+    "ada" => number(argument, Some(Decimal::new(2, 1))).map(|floor| Split::Ada { floor }),
+    _ => None,
+});
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Split::Even => f.write_str("even"),
+            Split::Ada { floor } => write!(f, "ada:{floor}"),
         }
     }
 }

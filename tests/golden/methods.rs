@@ -89,5 +89,5 @@ fn methods_answer_as_their_public_code() {
             }
         }
     }
-    assert_eq!(answers.cases.len(), 16);
+    assert_eq!(answers.cases.len(), 22);
 }

@@ -109,12 +109,16 @@ fn c9_6b_parts_that_do_not_go_together() {
         ("window=last-text:0", "at least 1"),
         ("keep=top+recent:1.5", "at most 1"),
         ("streaming,budget=sparsity", "attention"),
+        ("keydiff,budget=entropy", "attention"),
+        ("score=mix", "heads=kv"),
+        ("snapkv,score=max-pool:4", "odd"),
+        ("snapkv,split=ada:2", "at most 1"),
         ("budget=sparsity:2", "p <= 1"),
         ("aircache,snapkv", "part=value"),
         ("colour=red", "one of the parts window"),
         ("nobody", "aircache, snapkv"),
         ("", "aircache, snapkv"),
-        ("heads=all", "mean, union or kv"),
+        ("heads=all", "mean, union, kv or kv-max"),
         ("window=last-text", "last-text:N"),
         ("keep=recent", "top"),
     ] {
@@ -342,6 +346,25 @@ fn e9_17_worked_example() {
     close(seen[0].spread, 7.0 / 12.0);
 }
 
+/// Two heads whose pairs, best first, are (0, 1), (0, 0), (1, 2), (0, 2), (1, 1), (1, 0).
+#[test]
+fn d9_7_e9_18_worked_example() {
+    let importance = Array2::from_shape_vec((2, 3), vec![0.8, 0.9, 0.5, 0.1, 0.3, 0.6]).unwrap();
+    let layer = LayerScores { kv_heads: 2, window: vec![vec![]; 2], importance, ..said(&[0.1; 3]) };
+    let plan = |split: &str, r: &str| decide(&format!("keydiff,split={split}"), r, std::slice::from_ref(&layer));
+    let kept = |split: &str, r: &str| plan(split, r).decisions.unwrap().kept[0].clone();
+    assert_eq!(kept("even", "0.67"), [vec![0, 1], vec![1, 2]]);
+    assert_eq!(kept("ada:0", "0.67"), [vec![0, 1, 2], vec![2]]);
+    assert_eq!(kept("ada:1", "0.67"), kept("even", "0.67"));
+    assert_eq!(kept("ada:0", "0.34"), [vec![0, 1], vec![]], "the second head has no floor");
+    assert_eq!(kept("ada:1", "0.34"), [vec![1], vec![2]]);
+    let tensors = plan("ada:0", "0.67").tensors();
+    let of = |site: aircache::stage::Site| tensors.iter().find(|(at, _)| at.site == site).unwrap().1.clone();
+    assert_eq!(of(aircache::stage::Site::Budget), Values::I64(ndarray::array![[3, 1]].into_dyn()));
+    assert_eq!(of(aircache::stage::Site::Kept), Values::U8(ndarray::array![[1, 1, 1], [0, 0, 1]].into_dyn()));
+    assert!("aircache,split=ada".parse::<Policy>().is_err(), "one kept set for all heads");
+}
+
 // Presets and choices
 
 #[test]
@@ -360,6 +383,7 @@ fn t9_1_presets_are_what_the_table_says() {
         ("streaming", "window=none,score=position,budget=uniform,keep=top+first:4"),
         ("random", "window=none,score=random,budget=uniform"),
         ("observed", "window=all-queries,score=received-mean,budget=uniform,heads=kv,keys=causal"),
+        ("adakv", "window=last-text:32,score=pool:5,budget=uniform,keep=top+window,heads=kv,split=ada:0.2,keys=causal"),
         ("keydiff", "window=none,score=keydiff,budget=uniform,heads=kv"),
         ("knorm", "window=none,score=knorm,budget=uniform,heads=kv"),
         ("mixkv", "window=last-text:32,score=mix:5,budget=uniform,keep=top+window,heads=kv,keys=causal"),
@@ -484,9 +508,10 @@ fn policies() -> impl Strategy<Value = Policy> {
         prop::sample::select(vec![Heads::Mean, Heads::Union, Heads::Kv, Heads::KvMax]),
         prop::sample::select(vec![Keys::Elite, Keys::All, Keys::Causal]),
         prop::sample::select(vec![Mask::None, Mask::Causal]),
+        prop_oneof![Just(Split::Even), share().prop_map(|floor| Split::Ada { floor })],
     );
     (window, score, budget, keep, open)
-        .prop_map(|(window, score, budget, keep, (scope, text, heads, keys, mask))| Policy {
+        .prop_map(|(window, score, budget, keep, (scope, text, heads, keys, mask, split))| Policy {
             window,
             score,
             budget,
@@ -494,6 +519,7 @@ fn policies() -> impl Strategy<Value = Policy> {
             scope,
             text,
             heads,
+            split,
             keys,
             mask,
         })
@@ -557,7 +583,11 @@ proptest! {
         prop_assert!(total < p.q.len() || decisions.budget.iter().all(|&b| b > 0));
         for (l, heads) in plan.kept.iter().enumerate() {
             let text = p.roles.len() - n_c;
-            prop_assert!(heads.iter().all(|rows| rows.len() == decisions.budget[l] + text));
+            let mean = heads.iter().map(|rows| rows.len() - text).sum::<usize>();
+            prop_assert_eq!(mean, decisions.budget[l] * heads.len());
+            if policy.split == Split::Even {
+                prop_assert!(heads.iter().all(|rows| rows.len() == decisions.budget[l] + text));
+            }
             prop_assert!(heads.iter().all(|rows| rows.windows(2).all(|w| w[0] < w[1])));
         }
         prop_assert!(p.plan(&policy, Retain::ALL).unwrap().is_full());

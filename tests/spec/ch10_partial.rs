@@ -148,7 +148,12 @@ fn demo(line: usize, how: (&str, &str), types: &[Precision]) -> Honest {
 #[test]
 fn d10_7_subsets_of_honest_recordings_pass() {
     let mut failures = vec![];
-    for (line, how, types) in [(20, ("aircache", "0.3"), &TYPES[..]), (61, ("vl-cache", "0.1"), &TYPES[1..2])] {
+    for (line, how, types) in [
+        (20, ("aircache", "0.3"), &TYPES[..]),
+        (61, ("vl-cache", "0.1"), &TYPES[1..2]),
+        (33, ("adakv", "0.1"), &TYPES[1..]),
+        (40, ("mixkv,split=ada:0.5", "0.2"), &TYPES[..2]),
+    ] {
         failures.extend(trials(&demo(line, how, types), line as u64, 40, 6));
     }
     for family in ["qwen2_vl", "internvl2"] {
@@ -216,6 +221,13 @@ fn d10_7_many_subsets_of_honest_recordings_pass() {
         ("aircache-evict-text", "0.3"),
         ("pyramidkv", "0.3"),
         ("aircache-h2o", "0.2"),
+        ("adakv", "0.1"),
+        ("mixkv", "0.2"),
+        ("keydiff", "0.3"),
+        ("meda", "0.2"),
+        ("tgv-kv", "0.1"),
+        ("observed,split=ada", "0.3"),
+        ("snapkv,heads=kv-max,score=max-pool:7,keep=top+first:4+on-top", "0.2"),
     ];
     let rounds: usize = std::env::var("ROUNDS").ok().and_then(|r| r.parse().ok()).unwrap_or(1);
     let (mut failures, mut count) = (vec![], 0);

@@ -79,7 +79,7 @@ fn entries(case: &Case<'_>, at: Stage, name: &str, rows: &Rows) -> StageVerdict 
         return plain(Outcome::Fail, format!("shape {:?} beside {source} {:?}", got.shape(), whole.shape()));
     }
     let (heads, n, d) = (whole.shape()[0], whole.shape()[1], whole.shape()[2]);
-    let due = rows.first().map_or(0, Vec::len);
+    let due = rows.iter().map(Vec::len).max().unwrap_or(0);
     if got.shape()[2] == d && got.shape()[1] < due && case.policy.is_none() {
         let words = "the metadata policy and retain are missing, so nobody can say which entries have to stay";
         return plain(Outcome::NotJudged, words.into());
@@ -172,13 +172,15 @@ fn positions(case: &Case<'_>, name: &str, rows: &Rows) -> StageVerdict {
     };
     let n = *all.shape().last().unwrap_or(&0);
     let axes = all.len() / n.max(1);
-    let all: Vec<i64> = all.iter().copied().collect();
+    let all: &Vec<i64> = &all.iter().copied().collect();
     let per_head = got.ndim() > 1 + usize::from(axes > 1);
     let heads = if per_head { got.shape()[got.ndim() - 2].max(1) } else { 1 };
-    let expected: Vec<i64> = (0..axes)
-        .flat_map(|a| (0..heads).flat_map(move |g| rows[g % rows.len()].iter().map(move |&row| (a, row))))
-        .map(|(a, row)| all.get(a * n + row).copied().unwrap_or(-1))
-        .collect();
+    let due = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let of = |a: usize, g: usize| {
+        let own = rows[g % rows.len()].iter().map(move |&row| all.get(a * n + row).copied().unwrap_or(-1));
+        own.chain(std::iter::repeat(-1)).take(due).collect::<Vec<i64>>()
+    };
+    let expected: Vec<i64> = (0..axes).flat_map(|a| (0..heads).flat_map(|g| of(a, g)).collect::<Vec<_>>()).collect();
     if expected.len() != got.len() {
         let words = format!("{} positions for {} kept entries", got.len(), expected.len());
         return StageVerdict::plain(name, Outcome::Fail, words);

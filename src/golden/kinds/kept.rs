@@ -4,9 +4,9 @@ use super::integers::{self, not_integers};
 use super::scores::{self, Unknown};
 use super::shares;
 use crate::golden::case::{Case, Counts};
-use crate::golden::parsed::{importance, kept, window};
+use crate::golden::parsed::{importance, kept, mean, window};
 use crate::golden::verdict::{Outcome, StageVerdict};
-use crate::policy::LayerScores;
+use crate::policy::{LayerScores, Split};
 use crate::stage::{Site, Stage};
 use ndarray::Array2;
 
@@ -19,8 +19,8 @@ pub(in crate::golden) fn judge(case: &Case<'_>, name: &str, l: usize) -> StageVe
     }
 }
 
-/// What the rule keeps of a layer: `b` of the candidates with these importances.
-fn decide(case: &Case<'_>, l: usize, b: usize, importance: &Array2<f64>) -> Option<Vec<Vec<usize>>> {
+/// What the rule keeps of a layer: `b` of the candidates with these importances, in each set or in the mean.
+pub(super) fn decide(case: &Case<'_>, l: usize, b: usize, importance: &Array2<f64>) -> Option<Vec<Vec<usize>>> {
     let (scorer, n, sets) = (case.scorer.as_ref()?, case.rows()?, importance.nrows());
     // Votes come from the candidate's own windows, if it stores windows.
     let name = Stage::layer(Site::Window, l).name();
@@ -70,7 +70,6 @@ pub(in crate::golden) fn firm(case: &Case<'_>, l: usize) -> Result<Vec<Vec<usize
 /// within the margin, and as many as the layer's budget. Spec: E10.6
 pub(in crate::golden) fn judge_sets(case: &Case<'_>, name: &str, l: usize, got: &[Vec<usize>]) -> StageVerdict {
     let plain = |outcome, words: String| StageVerdict::plain(name, outcome, words);
-    let b = got.first().map_or(0, Vec::len);
     if case.golden_keeps(l, got) {
         return plain(Outcome::Pass, String::new());
     }
@@ -80,6 +79,9 @@ pub(in crate::golden) fn judge_sets(case: &Case<'_>, name: &str, l: usize, got: 
         Some(Err(why)) => return plain(Outcome::NotJudged, why.into()),
         None => {}
     }
+    let Some(b) = mean(got) else {
+        return plain(Outcome::Fail, "the heads of the layer keep no whole number each in the mean".into());
+    };
     let mut admissible = String::new();
     match case.budgets() {
         Some(budgets) => {
@@ -111,25 +113,29 @@ pub(in crate::golden) fn judge_sets(case: &Case<'_>, name: &str, l: usize, got: 
         return plain(outcome, admissible);
     }
     let mut moved = importance.clone();
-    let mut swaps = vec![];
+    // Tokens compete within their set, or with those of all heads (D9.7).
+    let together = case.sets(l).is_some_and(|(policy, _)| policy.split != Split::Even);
+    let mut places: Vec<[Vec<[usize; 2]>; 2]> = vec![];
     for (set, (ours, got)) in ours.iter().zip(got).enumerate() {
-        let only = |a: &[usize], b: &[usize]| -> Vec<usize> {
-            a.iter().copied().filter(|x| b.binary_search(x).is_err()).collect()
+        let only = |a: &[usize], b: &[usize]| -> Vec<[usize; 2]> {
+            a.iter().filter(|x| b.binary_search(x).is_err()).map(|&x| [set, x]).collect()
         };
         let (extra, lost) = (only(got, ours), only(ours, got));
-        extra.iter().for_each(|&x| moved[[set, x]] += margin[[set, x]]);
-        lost.iter().for_each(|&x| moved[[set, x]] -= margin[[set, x]]);
-        let least = |tokens: &[usize], sign: f64| {
-            tokens
-                .iter()
-                .copied()
-                .min_by(|&a, &b| (sign * importance[[set, a]]).total_cmp(&(sign * importance[[set, b]])))
+        extra.iter().for_each(|&at| moved[at] += margin[at]);
+        lost.iter().for_each(|&at| moved[at] -= margin[at]);
+        match places.last_mut().filter(|_| together) {
+            Some([all_extra, all_lost]) => (all_extra.extend(extra), all_lost.extend(lost)),
+            None => (places.push([extra, lost]), ()),
         };
-        if let (Some(low), Some(high)) = (least(&extra, 1.0), least(&lost, -1.0)) {
-            let gap = importance[[set, high]] - importance[[set, low]];
-            swaps.push((gap, high, low, margin[[set, high]] + margin[[set, low]], extra.len()));
-        }
     }
+    let swap = |[extra, lost]: &[Vec<[usize; 2]>; 2]| {
+        let least = |at: &[[usize; 2]], sign: f64| {
+            at.iter().copied().min_by(|&a, &b| (sign * importance[a]).total_cmp(&(sign * importance[b])))
+        };
+        let (low, high) = least(extra, 1.0).zip(least(lost, -1.0))?;
+        Some((importance[high] - importance[low], high[1], low[1], margin[high] + margin[low], extra.len()))
+    };
+    let swaps: Vec<_> = places.iter().filter_map(swap).collect();
     let Some(&(gap, high, low, noise, _)) = swaps.iter().max_by(|a, b| a.0.total_cmp(&b.0)) else {
         return plain(Outcome::Fail, "another number of tokens is kept".into());
     };

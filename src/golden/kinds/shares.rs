@@ -1,13 +1,14 @@
 //! Judges the layers' statistics of importances, and the numbers of entries that layers keep, which follow from them.
 
 use super::integers::{self, not_integers};
+use super::kept;
 use super::scores::{self, Layer, STATISTIC, Unknown};
 use crate::golden::case::{Case, Counts};
-use crate::golden::parsed::vector;
+use crate::golden::parsed::{per_set, vector};
 use crate::golden::verdict::{Outcome, StageVerdict};
-use crate::policy::{Budget, LayerScores, Retain, Scorer};
+use crate::policy::{Budget, LayerScores, Retain, Scorer, Split};
 use crate::stage::{Site, Stage};
-use ndarray::Array2;
+use ndarray::{Array2, ArrayD};
 
 /// Judges strengths and skewnesses: from the candidate's own importances where it has them, else from the truth's.
 pub(in crate::golden) fn statistics(case: &Case<'_>, at: Stage, name: &str) -> StageVerdict {
@@ -175,15 +176,70 @@ pub(in crate::golden) fn firm(case: &Case<'_>) -> Result<Vec<usize>, Unknown> {
     Ok(ours)
 }
 
+/// The verdict on how the heads of layers share their budgets, if that is not what the layers' importances give. Kept
+/// sets that the candidate recorded are judged by themselves, so that their sizes are enough here. Spec: D9.7
+fn heads(case: &Case<'_>, name: &str, stored: &ArrayD<i64>) -> Option<StageVerdict> {
+    let plain = |outcome, words: String| Some(StageVerdict::plain(name, outcome, words));
+    let mut admissible = None;
+    for (l, row) in stored.outer_iter().enumerate() {
+        let got: Vec<usize> = row.iter().map(|&b| b as usize).collect();
+        let sizes = |sets: Vec<Vec<usize>>| sets.iter().map(Vec::len).collect::<Vec<_>>();
+        if let Some(sets) = case.shown_sets(l) {
+            let kept = sizes(sets);
+            if kept != got {
+                return plain(Outcome::Fail, format!("layer {l} has {got:?} for its heads, which keep {kept:?}"));
+            }
+            continue;
+        }
+        let (importance, margin) = match scores::importances(case, l) {
+            Ok(known) => known,
+            Err(why) => return plain(Outcome::NotJudged, why.into()),
+        };
+        let b = got.iter().sum::<usize>() / got.len().max(1);
+        let ours = sizes(kept::decide(case, l, b, &importance)?);
+        if ours == got {
+            continue;
+        }
+        let mut moved = importance;
+        for (g, mut row) in moved.outer_iter_mut().enumerate() {
+            let sign = (got[g] as f64 - ours[g] as f64).signum();
+            row.iter_mut().zip(margin.row(g)).for_each(|(x, m)| *x = (*x + sign * m).max(0.0));
+        }
+        let words = format!("layer {l} has {got:?} for its heads, {ours:?} are due");
+        if sizes(kept::decide(case, l, b, &moved)?) != got {
+            return plain(Outcome::Fail, words);
+        }
+        admissible = admissible.or(Some(format!("{words}: within the noise of the importances")));
+    }
+    admissible.and_then(|words| plain(Outcome::Admissible, words))
+}
+
 /// Judges budgets: the rule applied to the strengths and skewnesses. Spec: E10.6
 pub(in crate::golden) fn budget(case: &Case<'_>, name: &str) -> StageVerdict {
-    let Ok(got) = case.candidate.i64(name) else { return not_integers(case, name) };
-    if let Some(fail) = case.layers().and_then(|layers| case.misfit(name, &[layers])) {
+    let Ok(stored) = case.candidate.i64(name) else { return not_integers(case, name) };
+    let split = case.sets(0).filter(|(policy, _)| policy.split != Split::Even);
+    let shape = case.layers().map(|layers| [&[layers][..], split.map(|(_, heads)| heads).as_slice()].concat());
+    if let Some(fail) = shape.and_then(|shape| case.misfit(name, &shape)) {
         return fail;
     }
-    let got: Vec<i64> = got.into_iter().collect();
+    let mut got: Vec<i64> = stored.iter().copied().collect();
     if case.golden_has(name, &got) {
         return StageVerdict::plain(name, Outcome::Pass, "");
+    }
+    if split.is_some() {
+        match per_set(&stored, stored.shape()[0]) {
+            Some(mean) => got = mean.into_iter().map(|b| b as i64).collect(),
+            None => {
+                return StageVerdict::plain(
+                    name,
+                    Outcome::Fail,
+                    "the heads of a layer keep no whole number each in the mean",
+                );
+            }
+        }
+        if let Some(verdict) = heads(case, name, &stored) {
+            return verdict;
+        }
     }
     let sizes: Vec<Option<usize>> = got.iter().map(|&b| Some(usize::try_from(b).unwrap_or(usize::MAX))).collect();
     let (ours, outcome) = match counts(case, &sizes) {

@@ -136,6 +136,16 @@ def kvpress():
     yield case("kvpress keydiff", "keydiff,scope=all", 16, 3, scores=[rounded(difference + 1)])
     norm = score(of("knorm").KnormPress(0.5))
     yield case("kvpress knorm", "knorm,scope=all", 16, 3, scores=[rounded(1 / (1 - norm))])
+    visual = [i for i, role in enumerate(ROLES) if role == "V"]
+    told = SimpleNamespace(config=SimpleNamespace(_attn_implementation="sdpa"))
+    for floor in (0.0, 0.2, 0.6):
+        for tokens in (4, 10):
+            press = of("adakv").AdaKVPress(of("knorm").KnormPress(1 - tokens / len(visual) - 1e-9), floor)
+            press.compress(told, None, k[:, :, visual], v[:, :, visual], None, {})
+            gone = set(zip(told.masked_key_indices[1].tolist(), told.masked_key_indices[2].tolist()))
+            text = [i for i in range(n) if ROLES[i] == "T"]
+            kept = [sorted(text + [row for i, row in enumerate(visual) if (g, i) not in gone]) for g in range(KV_HEADS)]
+            yield case(f"kvpress adakv {floor} {tokens}", f"knorm,split=ada:{floor}", tokens, 3, kept=[kept])
     observed = score(of("observed_attention").ObservedAttentionPress(0.5), causal(q[0], k[0])[None])
     yield case("kvpress observed", "observed,scope=all", 16, 3, scores=[rounded(observed)])
 

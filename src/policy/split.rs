@@ -1,0 +1,42 @@
+//! How the KV heads of a layer share its budget.
+
+use super::keep::{Order, order};
+use super::{LayerScores, Policy, Split};
+
+/// The candidates that each kept set of a layer keeps, ascending: [S][·]; `b` in each set, or S·b in all of them.
+/// window: [S][·], candidates that are rows of the window. Spec: D9.7, E9.8, E9.18
+pub(super) fn kept(policy: &Policy, layer: &LayerScores, window: &[Vec<usize>], b: usize) -> Vec<Vec<usize>> {
+    let of = |s: usize| order(&policy.keep, policy.scope, &layer.importance.row(s).to_vec(), &window[s], b);
+    let orders: Vec<Order> = (0..window.len()).map(of).collect();
+    let b = b.min(layer.importance.ncols());
+    let counts = match policy.split {
+        Split::Even => vec![b; orders.len()],
+        Split::Ada { floor } => {
+            let floor = (b as u128 * floor.numerator() / floor.denominator()) as usize;
+            best_pairs(layer, &orders, floor, b)
+        }
+    };
+    let ascending = |(order, count): (Order, usize)| {
+        let mut kept = order.candidates;
+        kept.truncate(count);
+        kept.sort_unstable();
+        kept
+    };
+    orders.into_iter().zip(counts).map(ascending).collect()
+}
+
+/// How many candidates each head keeps: at least `floor` and the forced ones, and the best pairs of head and candidate
+/// up to b a head in the mean. Ties go to the lower head, then to the lower candidate. Spec: E9.18
+fn best_pairs(layer: &LayerScores, orders: &[Order], floor: usize, b: usize) -> Vec<usize> {
+    let mut counts: Vec<usize> = orders.iter().map(|order| order.forced.max(floor).min(b)).collect();
+    let left = b * orders.len() - counts.iter().sum::<usize>();
+    let rest = |(g, order): (usize, &Order)| {
+        let candidates = order.candidates[counts[g]..].to_vec();
+        candidates.into_iter().map(move |i| (layer.importance[[g, i]] + 0.0, g))
+    };
+    let mut pairs: Vec<(f64, usize)> = orders.iter().enumerate().flat_map(rest).collect();
+    // The sort is stable, and each head's pairs are in the order of its ranking.
+    pairs.sort_by(|a, b| b.0.total_cmp(&a.0));
+    pairs.iter().take(left).for_each(|&(_, g)| counts[g] += 1);
+    counts
+}
