@@ -3,14 +3,14 @@
 //! `run`, `record`, `check`, `eval` and `bench` all use these functions. A single prompt is a batch of one. Nothing is
 //! padded, and the bits of a prompt do not depend on the other prompts in its batch (C6.1a).
 
-use crate::cache::HeadCache;
+use crate::cache::{Cache, HeadCache};
 use crate::decoder::{AT_ONCE, Observer, Sequence};
 use crate::error::Result;
 use crate::input::Prepared;
 use crate::model::Model;
-use crate::num::Real;
+use crate::num::{Grid, Real};
 use crate::pass::Pass;
-use crate::policy::{LayerScores, Observed, Plan, Policy, Retain, Scorer};
+use crate::policy::{Evict, LayerScores, Observed, Plan, Policy, Retain, Scorer};
 use crate::sample::Sampler;
 use ndarray::{Array2, Array3};
 use std::ops::ControlFlow;
@@ -31,7 +31,7 @@ use std::ops::ControlFlow;
 /// let mut sequence = generate::prefill(&model, &mut pass, &prompt, &[Policy::AIRCACHE])?;
 /// let plan = sequence.plan(&Policy::AIRCACHE, "0.3".parse()?)?;
 /// let full = sequence.cache.bytes();
-/// sequence.cache.compact(&plan.kept);
+/// sequence.evict(&plan, Grid::Native);
 /// assert!(sequence.cache.bytes() < full / 2);
 /// # }
 /// # Ok::<(), aircache::Error>(())
@@ -93,6 +93,25 @@ impl<T: Real> Sequence<T> {
     pub fn plan(&self, policy: &Policy, retain: Retain) -> Result<Plan> {
         let scorer = Scorer::new(policy, &self.roles)?;
         Ok(scorer.decide(retain, &self.scores(&scorer)?))
+    }
+
+    /// Evicts the entries that a plan does not keep, or merges them. grid: the type in which merged numbers are stored.
+    /// Spec: E7.2, E7.5
+    pub fn evict(&mut self, plan: &Plan, grid: Grid) {
+        let policy = plan.decisions.as_ref().map_or(Policy::AIRCACHE, |d| d.policy);
+        match policy.evict {
+            _ if plan.is_full() => {}
+            Evict::Drop => self.cache.compact(&plan.kept),
+            Evict::Merge(_) => self.cache = self.evicted(&policy, &plan.kept, grid),
+        }
+    }
+
+    /// The cache after an eviction that keeps these rows, \[L\]\[G\]; this cache does not change. Spec: C7.2e, E7.5
+    pub fn evicted(&self, policy: &Policy, kept: &[Vec<Vec<usize>>], grid: Grid) -> Cache<T> {
+        match policy.evict {
+            Evict::Drop => self.cache.picked(kept),
+            Evict::Merge(how) => self.cache.merged(kept, &policy.candidates(&self.roles), how, grid),
+        }
     }
 
     /// The scores of every layer. The same scores can be used for any number of retentions.

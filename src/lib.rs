@@ -43,7 +43,7 @@
 //! let mut pass = Pass::<f32>::new(Grid::Native); // f64 for truth, a grid for bf16 or f16
 //! let mut sequence = generate::prefill(&model, &mut pass, &prompt, &[Policy::AIRCACHE])?;
 //! let plan = sequence.plan(&Policy::AIRCACHE, "0.5".parse()?)?; // half of the visual entries
-//! sequence.cache.compact(&plan.kept); // the others' memory is given back here
+//! sequence.evict(&plan, Grid::Native); // the others' memory is given back here
 //!
 //! let until = Until { stop: model.generation.eos.clone(), max_new_tokens: 32 };
 //! let mut greedy = Sampler::new(Sampling::Greedy)?;

@@ -166,7 +166,7 @@ impl Work for Runs<'_> {
             let kept =
                 hash(|h| plan.kept.iter().flatten().flatten().for_each(|row| h.update((*row as u64).to_le_bytes())));
             let mut evicted = prefilled.clone();
-            evicted.cache.compact(&plan.kept);
+            evicted.evict(&plan, precision.grid());
             let until = Until { stop: Vec::new(), max_new_tokens: NEW_TOKENS };
             let mut greedy = Sampler::new(Sampling::Greedy)?;
             let mut pass = Pass::<T>::new(precision.grid());

@@ -2,8 +2,10 @@
 //! entries.
 
 mod head;
+mod merge;
 
 pub use head::HeadCache;
+pub use merge::Merge;
 
 use crate::kernel::HeadViews;
 use crate::num::Real;

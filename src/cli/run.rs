@@ -142,9 +142,7 @@ impl Work for Flow<'_> {
         let start = Instant::now();
         let plan = sequence.plan(&job.policy, job.retain)?;
         let full = sequence.cache.bytes();
-        if !plan.is_full() {
-            sequence.cache.compact(&plan.kept);
-        }
+        sequence.evict(&plan, pass.grid);
         let compress = start.elapsed();
         let kv_bytes = (full, sequence.cache.bytes());
         drop(busy);

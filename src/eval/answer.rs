@@ -59,7 +59,7 @@ impl Examiner<'_> {
             let scores = sequence.scores(&scorer)?;
             for &place in places {
                 let plan = scorer.decide(self.cells.all[place].fraction, &scores);
-                caches[place] = Some(sequence.with_cache(sequence.cache.picked(&plan.kept)));
+                caches[place] = Some(sequence.with_cache(sequence.evicted(policy, &plan.kept, pass.grid)));
                 told(place, plan);
             }
         }

@@ -92,9 +92,7 @@ impl Work for Answers<'_> {
             for (mut sequence, (_, policy)) in prefilled.into_iter().zip(now) {
                 let plan = sequence.plan(policy, batch.retain)?;
                 sequence.observer = Observer::default();
-                if !plan.is_full() {
-                    sequence.cache.compact(&plan.kept);
-                }
+                sequence.evict(&plan, pass.grid);
                 sequences.push(sequence);
             }
             rest = later;

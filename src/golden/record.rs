@@ -149,7 +149,7 @@ fn flow<T: Real>(
         let densities: Vec<f64> = d.layers.iter().map(|l| l.spread).collect();
         out.writer()?.put_f64(DENSITY, &[densities.len()], &densities)?;
     }
-    sequence.cache.compact(&plan.kept);
+    sequence.evict(&plan, grid);
     cache(&mut out, &sequence.cache, &prompt.positions, how.policy.per_head())?;
     let mut pass = Pass::<T>::watched(grid, &mut out);
     let tokens = generate::decode(model, &mut pass, &mut sequence, &mut sampler, &how.until, each)?;

@@ -104,7 +104,7 @@ impl Rerun<'_> {
             let scorer = Scorer::new(policy, &prompt.roles)?.storing(policy_grid);
             // Queries and keys that are not finite give no decision.
             match self.decide(&sequence, &scorer, sink) {
-                Ok(plan) => sequence.cache.compact(&plan),
+                Ok(kept) => sequence.cache = sequence.evicted(policy, &kept, grid),
                 Err(why) => {
                     sink.undecided(&why);
                     return Ok(());

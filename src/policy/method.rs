@@ -1,7 +1,8 @@
 //! A policy: a method of eviction as a struct of parts.
 
-use super::{Budget, Heads, Keep, Keys, Mask, Scope, Score, Split, Text, Window};
+use super::{Budget, Evict, Heads, Keep, Keys, Mask, Scope, Score, Split, Text, Window};
 use crate::error::{Result, ensure};
+use crate::roles::Roles;
 
 /// A method of eviction, as a struct of parts. Written `aircache`, `window=last-text:32,budget=uniform` or
 /// `snapkv,heads=mean`; in JSON an object of the same parts. Spec: D9.6
@@ -30,6 +31,8 @@ pub struct Policy {
     pub heads: Heads,
     /// How the KV heads of a layer share its budget (D9.7).
     pub split: Split,
+    /// What becomes of an evicted entry (D9.8).
+    pub evict: Evict,
     /// The keys over which votes are normalised (A8.4).
     pub keys: Keys,
     /// Whether votes see later keys (A8.3).
@@ -47,6 +50,7 @@ impl Policy {
         text: Text::After,
         heads: Heads::Mean,
         split: Split::Even,
+        evict: Evict::Drop,
         keys: Keys::Elite,
         mask: Mask::None,
     };
@@ -143,6 +147,14 @@ impl Policy {
     /// Whether importances come from values, so that `v` of [`super::Observed`] is needed. Spec: E9.14, E9.15
     pub fn needs_values(&self) -> bool {
         self.measures() && matches!(self.score, Score::ValueNorm | Score::Mix(_))
+    }
+
+    /// The rows that may be evicted, ascending. Spec: D8.3, D9.5
+    pub fn candidates(&self, roles: &Roles) -> Vec<usize> {
+        match self.scope {
+            Scope::Visual => roles.visual(),
+            Scope::All => (0..roles.len()).collect(),
+        }
     }
 
     /// Whether each KV head has a kept set of its own. Spec: A8.2

@@ -35,7 +35,7 @@ pub use decimal::Decimal;
 pub use keep::ranking;
 pub use method::Policy;
 pub use observed::{Observed, received};
-pub use parts::{Budget, Heads, Keep, Keys, Mask, Scope, Score, Split, Text, Window};
+pub use parts::{Budget, Evict, Heads, Keep, Keys, Mask, Scope, Score, Split, Text, Window};
 pub use plan::{Decisions, LayerScores, Plan, Values};
 pub use presets::{Preset, preset, presets};
 pub use retain::Retain;

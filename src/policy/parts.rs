@@ -3,6 +3,7 @@
 //! is written.
 
 use super::Decimal;
+use crate::cache::Merge;
 
 /// Which rows judge the candidates. Spec: D8.3, D9.1
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -160,6 +161,15 @@ pub enum Split {
         /// In 0 … 1.
         floor: Decimal,
     },
+}
+
+/// What becomes of an evicted entry. Spec: D9.8
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evict {
+    /// It is gone.
+    Drop,
+    /// It is merged into an entry that stays.
+    Merge(Merge),
 }
 
 /// The keys over which votes are normalised. Spec: A8.4

@@ -1,6 +1,7 @@
 //! The known methods, by name: one table. The command `policies` prints the table, and the tests go through it.
 
-use super::{Budget, Decimal, Heads, Keep, Keys, Policy, Scope, Score, Split, Window};
+use super::{Budget, Decimal, Evict, Heads, Keep, Keys, Policy, Scope, Score, Split, Window};
+use crate::cache::Merge;
 use crate::error::{Error, Result};
 
 /// A method with a name. Spec: T9.1
@@ -51,7 +52,7 @@ const fn ablation(name: &'static str, policy: Policy, line: &'static str) -> Pre
     table(name, policy, line, OURS, "")
 }
 
-static PRESETS: [Preset; 33] = [
+static PRESETS: [Preset; 35] = [
     table("full", Policy { budget: Budget::Full, ..UNATTENDED }, "the whole cache: nothing is evicted", "", ""),
     table(
         "aircache",
@@ -143,6 +144,27 @@ static PRESETS: [Preset; 33] = [
         "the same choice as kvpress, whose floor is a fifth; AdaKV's own code counts each head's entries among the best, \
          mixes the counts with the floor (a half) and rounds, and pools by the maximum of 7 \
          (adakv,split=ada:0.5,score=max-pool:7); its prompt's window comes on top of the budget",
+    ),
+    table(
+        "look-m",
+        Policy {
+            heads: Heads::Kv,
+            keep: Keep { recent: Decimal::new(1, 1), ..Keep::TOP },
+            evict: Evict::Merge(Merge::Pivot),
+            ..RECEIVED
+        },
+        "attention from all queries, for each KV head; evicted entries are merged into the kept ones with the likest keys",
+        "LOOK-M, arXiv 2406.18139",
+        "its code keeps text by a large bonus, here text always stays; it also has merges by mean and by weight; in \
+         EffiVLM-Bench's merge_kv keys stand in another order than values, so that values go into other entries",
+    ),
+    table(
+        "elastic-cache",
+        Policy { keep: Keep { first: 4, last: 1, ..Keep::TOP }, evict: Evict::Merge(Merge::Nearest), ..RECEIVED },
+        "attention from all queries; evicted entries are merged into the nearest kept ones; equal layers",
+        "Elastic Cache, arXiv 2407.18121",
+        "its code keeps the rows where the permutation of a sort, not the rank, exceeds the number to evict, and counts \
+         evicted rows without the first rows that it protects, so that other rows are merged; here both follow the paper",
     ),
     table(
         "keydiff",

@@ -1,6 +1,6 @@
 //! A prompt as a policy sees it: the rows that may be evicted, and the rows that may vote.
 
-use super::{Policy, Scope, Text, Window};
+use super::{Policy, Text, Window};
 use crate::error::{Error, Result, ensure};
 use crate::num::Grid;
 use crate::roles::Roles;
@@ -43,10 +43,7 @@ impl Sight {
                 Window::AllText | Window::Elite { .. } => counted(policy.text, roles)?,
             };
         }
-        sight.candidates = match policy.scope {
-            Scope::Visual => visual,
-            Scope::All => (0..n).collect(),
-        };
+        sight.candidates = policy.candidates(roles);
         Ok(sight)
     }
 }

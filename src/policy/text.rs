@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 impl Policy {
     /// The parts by name, as they are written, in the order of the struct.
-    pub fn parts(&self) -> [(&'static str, String); 10] {
+    pub fn parts(&self) -> [(&'static str, String); 11] {
         [
             ("window", self.window.to_string()),
             ("score", self.score.to_string()),
@@ -17,6 +17,7 @@ impl Policy {
             ("text", self.text.to_string()),
             ("heads", self.heads.to_string()),
             ("split", self.split.to_string()),
+            ("evict", self.evict.to_string()),
             ("keys", self.keys.to_string()),
             ("mask", self.mask.to_string()),
         ]
@@ -37,6 +38,7 @@ impl Policy {
             "text" => self.text = value.parse()?,
             "heads" => self.heads = value.parse()?,
             "split" => self.split = value.parse()?,
+            "evict" => self.evict = value.parse()?,
             "keys" => self.keys = value.parse()?,
             "mask" => self.mask = value.parse()?,
             _ => {

@@ -1,6 +1,7 @@
 //! How the parts of a policy are written: `FromStr` and `Display` of each. Spec: D9.6
 
-use super::{Budget, Decimal, Heads, Keep, Keys, Mask, Scope, Score, Split, Text, Window};
+use super::{Budget, Decimal, Evict, Heads, Keep, Keys, Mask, Scope, Score, Split, Text, Window};
+use crate::cache::Merge;
 use crate::error::{Error, Result, ensure};
 use std::fmt;
 use std::str::FromStr;
@@ -175,6 +176,23 @@ impl fmt::Display for Split {
             Split::Even => f.write_str("even"),
             Split::Ada { floor } => write!(f, "ada:{floor}"),
         }
+    }
+}
+
+written!(Evict, "evict", "drop, merge:nearest or merge:pivot", |word, argument| match (word, argument) {
+    ("drop", None) => Some(Evict::Drop),
+    ("merge", Some("nearest")) => Some(Evict::Merge(Merge::Nearest)),
+    ("merge", Some("pivot")) => Some(Evict::Merge(Merge::Pivot)),
+    _ => None,
+});
+
+impl fmt::Display for Evict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Evict::Drop => "drop",
+            Evict::Merge(Merge::Nearest) => "merge:nearest",
+            Evict::Merge(Merge::Pivot) => "merge:pivot",
+        })
     }
 }
 

@@ -4,13 +4,13 @@ use crate::common::decoding;
 use crate::common::demo::{DEMO, cache, feed};
 use crate::common::numbers::{self, Rng, bits, cases};
 use crate::common::twin::{Head, Twin};
-use aircache::cache::{Cache, HeadCache};
+use aircache::cache::{Cache, HeadCache, Merge};
 use aircache::family::llava_onevision::names;
 use aircache::kernel::{naive, scale};
 use aircache::num::{Grid, Real};
 use aircache::pass::Pass;
 use aircache::weights::Names;
-use ndarray::Array2;
+use ndarray::{Array2, array};
 use proptest::prelude::*;
 
 fn head_bits<T: Real>(head: &HeadCache<T>) -> (Vec<usize>, Vec<u64>, Vec<u64>) {
@@ -232,4 +232,34 @@ fn d7_4_c7_4a_r7_4_entries_in_bf16() {
     let mut one = Cache::<f32>::in_bf16(1, 1, 1);
     one.layers[0][0].push(0, [1.0 + 2f32.powi(-8)].into_iter(), [1.0].into_iter());
     assert_eq!(one.layers[0][0].keys()[[0, 0]], 1.0);
+}
+
+/// E7.5, E7.6, C7.5a, C7.5b, R7.5: a head of size 1 whose keys are 9 of row 0, then 2, 4, 6, 8 and 5.
+#[test]
+fn e7_5_e7_6_worked_examples() {
+    let mut head = HeadCache::new(1);
+    for (row, key) in [9.0, 2.0, 4.0, 6.0, 8.0, 5.0f64].into_iter().enumerate() {
+        head.push(row, [key].into_iter(), [-key].into_iter());
+    }
+    let candidates = [1, 2, 3, 4, 5];
+    assert_eq!(head.targets(&[0, 1, 4], &candidates, Merge::Nearest), [(2, 1), (3, 2), (5, 2)]);
+    assert!(head.targets(&[0], &candidates, Merge::Nearest).is_empty(), "no candidate stays");
+    let merged = head.merged(&[0, 1, 4], &candidates, Merge::Nearest, Grid::Native);
+    assert_eq!(merged.keys(), array![[9.0], [3.0], [19.0 / 3.0]]);
+    assert_eq!(merged.values(), array![[-9.0], [-3.0], [-19.0 / 3.0]]);
+    assert_eq!(merged.rows(), [0, 1, 4]);
+    // Pivot: all keys of one sign are alike, and the first kept entry gets all; (2 + 3 + 4) / 3 as in the example.
+    let mut head = HeadCache::new(2);
+    for (row, key) in [[0.0, 7.0], [2.0, 0.0], [4.0, 0.0], [6.0, 0.0]].into_iter().enumerate() {
+        head.push(row, key.into_iter(), key.into_iter());
+    }
+    assert_eq!(head.targets(&[0, 1], &[1, 2, 3], Merge::Pivot), [(2, 1), (3, 1)]);
+    let merged = head.merged(&[0, 1], &[1, 2, 3], Merge::Pivot, Grid::Native);
+    assert_eq!(merged.keys(), array![[0.0, 7.0], [3.0, 0.0]]);
+    // A store rounds once, and copies stay as they are: the mean of 1 and 1 + 2⁻⁷ is no bf16.
+    let mut head = HeadCache::new(1);
+    let keys = [1.0 + 2f64.powi(-20), 1.0, 1.0 + 2f64.powi(-7)];
+    (0..3).for_each(|row| head.push(row, [keys[row]].into_iter(), [0.0].into_iter()));
+    let stored = head.merged(&[0, 1], &[1, 2], Merge::Nearest, Grid::Bf16);
+    assert_eq!(stored.keys(), array![[keys[0]], [1.0]]);
 }

@@ -384,6 +384,14 @@ fn t9_1_presets_are_what_the_table_says() {
         ("random", "window=none,score=random,budget=uniform"),
         ("observed", "window=all-queries,score=received-mean,budget=uniform,heads=kv,keys=causal"),
         ("adakv", "window=last-text:32,score=pool:5,budget=uniform,keep=top+window,heads=kv,split=ada:0.2,keys=causal"),
+        (
+            "look-m",
+            "window=all-queries,score=sum,budget=uniform,keep=top+recent:0.1,heads=kv,keys=causal,evict=merge:pivot",
+        ),
+        (
+            "elastic-cache",
+            "window=all-queries,score=sum,budget=uniform,keep=top+first:4+last:1,keys=causal,evict=merge:nearest",
+        ),
         ("keydiff", "window=none,score=keydiff,budget=uniform,heads=kv"),
         ("knorm", "window=none,score=knorm,budget=uniform,heads=kv"),
         ("mixkv", "window=last-text:32,score=mix:5,budget=uniform,keep=top+window,heads=kv,keys=causal"),
@@ -509,9 +517,10 @@ fn policies() -> impl Strategy<Value = Policy> {
         prop::sample::select(vec![Keys::Elite, Keys::All, Keys::Causal]),
         prop::sample::select(vec![Mask::None, Mask::Causal]),
         prop_oneof![Just(Split::Even), share().prop_map(|floor| Split::Ada { floor })],
+        prop::sample::select(vec!["drop", "merge:nearest", "merge:pivot"]),
     );
     (window, score, budget, keep, open)
-        .prop_map(|(window, score, budget, keep, (scope, text, heads, keys, mask, split))| Policy {
+        .prop_map(|(window, score, budget, keep, (scope, text, heads, keys, mask, split, evict))| Policy {
             window,
             score,
             budget,
@@ -520,6 +529,7 @@ fn policies() -> impl Strategy<Value = Policy> {
             text,
             heads,
             split,
+            evict: evict.parse().unwrap(),
             keys,
             mask,
         })

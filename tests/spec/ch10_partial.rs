@@ -153,6 +153,7 @@ fn d10_7_subsets_of_honest_recordings_pass() {
         (61, ("vl-cache", "0.1"), &TYPES[1..2]),
         (33, ("adakv", "0.1"), &TYPES[1..]),
         (40, ("mixkv,split=ada:0.5", "0.2"), &TYPES[..2]),
+        (47, ("look-m", "0.2"), &TYPES[..2]),
     ] {
         failures.extend(trials(&demo(line, how, types), line as u64, 40, 6));
     }
@@ -227,6 +228,8 @@ fn d10_7_many_subsets_of_honest_recordings_pass() {
         ("meda", "0.2"),
         ("tgv-kv", "0.1"),
         ("observed,split=ada", "0.3"),
+        ("look-m", "0.2"),
+        ("elastic-cache", "0.1"),
         ("snapkv,heads=kv-max,score=max-pool:7,keep=top+first:4+on-top", "0.2"),
     ];
     let rounds: usize = std::env::var("ROUNDS").ok().and_then(|r| r.parse().ok()).unwrap_or(1);

@@ -83,16 +83,14 @@ impl Timed<'_> {
     /// Measures one retention of the policy, decoded in a batch.
     pub fn cell(&self, wanted: &Cell, batch: usize, steps: usize) -> Result<Measured> {
         let (decoder, n) = (&self.model.decoder, self.sequence.roles.len());
-        let mut cache = self.sequence.cache.clone();
+        let mut sequence = self.sequence.clone();
         let start = Instant::now();
         let plan = self.sequence.plan(&wanted.policy, wanted.fraction)?;
-        if !plan.is_full() {
-            cache.compact(&plan.kept);
-        }
+        sequence.evict(&plan, Grid::Native);
         let compress_s = start.elapsed().as_secs_f64();
 
         // One sequence for each place in the batch; each sequence has its own cache.
-        let mut sequences = vec![self.sequence.with_cache(cache); batch];
+        let mut sequences = vec![sequence.with_cache(sequence.cache.clone()); batch];
         let mut pass = Pass::<f32>::new(Grid::Native);
         let tokens = random(batch, self.model.config.text().vocab);
         let mut times: Vec<f64> = (0..=steps)

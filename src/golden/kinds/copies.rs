@@ -2,12 +2,13 @@
 //! Where the bundle does not hold these keys or values, entries are judged as the rows of the truth that they hold.
 
 use super::integers::not_integers;
-use super::kept;
+use super::{kept, merges};
 use crate::golden::case::Case;
 use crate::golden::held::Rows;
 use crate::golden::measure::Layout;
 use crate::golden::noise;
 use crate::golden::verdict::{Outcome, StageVerdict};
+use crate::policy::Evict;
 use crate::stage::{Site, Stage};
 use ndarray::ArrayD;
 
@@ -19,7 +20,10 @@ pub(in crate::golden) fn judge(case: &Case<'_>, at: Stage, name: &str) -> StageV
     };
     let copies = match at.site {
         Site::CachePositions => positions(case, name, &rows),
-        _ => entries(case, at, name, &rows),
+        _ => match case.policy.as_ref().map(|(policy, _)| policy.evict) {
+            Some(Evict::Merge(how)) => merges::judge(case, at, name, &rows, how),
+            _ => entries(case, at, name, &rows),
+        },
     };
     if copies.outcome == Outcome::Fail {
         return copies;

@@ -8,6 +8,7 @@
 pub(super) mod copies;
 pub(super) mod integers;
 pub(super) mod kept;
+mod merges;
 pub(super) mod numbers;
 mod place;
 pub(super) mod scores;

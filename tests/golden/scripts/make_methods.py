@@ -22,6 +22,7 @@ PINNED = {
     "kvpress": "8bb29b9c3078452a86d692f29123fa6c793e2b05",
     "MixKV": "850ec26f09c60888931ef5885ecbcd7f47628f03",
     "MEDA": "0e1a53be9bec31e88a23b0c0fc7ddac3cbd3847c",
+    "ElasticCache": "3138e03fc8894231d98a2e5353f27a59af854cc3",
     "TGV-KV": "228ce29fdd54f5f73e7f101623867eea8ce3dc28",
 }
 HEADS, KV_HEADS, DIM = 4, 2, 8
@@ -38,9 +39,10 @@ def numbers(seed):
         yield ((state >> 40) % 385 - 192) / 64
 
 
-def arrays(seed, layers, n):
+def arrays(seed, layers, n, dim=DIM):
     """q [L, H, n, d], k and v [L, G, n, d], in float32; layer l's queries are (1 + l) / 2 as large."""
     stream = numbers(seed)
+    DIM = dim
     take = lambda *shape: torch.tensor([next(stream) for _ in range(math.prod(shape))]).reshape(shape)
     each = [(take(HEADS, n, DIM) * (1 + l) / 2, take(KV_HEADS, n, DIM), take(KV_HEADS, n, DIM)) for l in range(layers)]
     return [torch.stack(x) for x in zip(*each)]
@@ -82,6 +84,11 @@ def case(name, policy, tokens, seed=1, layers=1, n=32, **answer):
     return {"name": name, "policy": policy, "tokens": tokens, "seed": seed, "layers": layers, "n": n, **answer}
 
 
+def start(entries):
+    """The first four numbers of each entry [G, len, d]."""
+    return [rounded(head) for head in entries[:, :, :4].float()]
+
+
 def rounded(scores):
     return [[float(f"{x:.7g}") for x in row] for row in scores.tolist()]
 
@@ -112,6 +119,15 @@ def effivlm():
         budgets.append(cluster.update_kv(k4[l][None], q4[l][None], v4[l][None], None, GROUP)[0].shape[2])
     # Its budgets are whole-number steps, ours are quotients: they differ by at most 1 (A9.4).
     yield case("effivlm pyramidkv", "pyramidkv,window=last:3,scope=all,keep=top+window+on-top", 9, 2, layers, budgets=budgets)
+
+    # Heads of 128, as its code has them; it keeps the 11 rows of text and 12 of the image, and returns bfloat16.
+    q1, k1, v1 = arrays(7, 1, n, 128)
+    text = [role == "T" for role in ROLES]
+    merged = code.LOOK_MCluster(budget=0.75).update_kv(
+        None, q1 / 16, v1, None, GROUP, [text], 128, None, False, k1, v1)
+    policy = "look-m,keep=top"
+    scaled = {"dim": 128, "queries": 1 / 16, "keys": start(merged[0][0]), "values": start(merged[1][0]), "stored": "bf16"}
+    yield case("effivlm look-m", policy, 12, 7, **scaled)
 
     cluster = code.VlCacheKVCluster(0.3, True, False, True)
     densities, scores, after = [], [], 8
@@ -176,6 +192,20 @@ def meda():
     yield case("meda", "meda,scope=all", 16, 5, layers, spread=spread)
 
 
+def elastic():
+    torch.Tensor.cuda = lambda x: x
+    code = module("elastic", "ElasticCache", "kv_cache.py")
+    n = 32
+    q, k, v = arrays(8, 1, n)
+    # Without protected first rows, whose number its code forgets; the kept rows are those of its code.
+    cache = code.ElasticCache(start_size=0, recent_size=n, ratio=0.5, layer_num=1)
+    (keys, values), = cache([(k[0][None], v[0][None])], n, [causal(q[0], k[0])[None]])
+    order = torch.argsort(cache.score_sum[0, : n - 1])
+    keep = torch.where(order > n // 2)[0].tolist() + [n - 1]
+    merged = {"keep": keep, "keys": start(keys[0]), "values": start(values[0]), "stored": "f32"}
+    yield case("elastic-cache", "elastic-cache", 16, 8, **merged)
+
+
 def tgv():
     colours = types.ModuleType("colorama")
     colours.Fore = None
@@ -196,7 +226,7 @@ def tgv():
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    cases = [c for make in (effivlm, kvpress, mixkv, meda, tgv) for c in make()]
+    cases = [c for make in (effivlm, kvpress, mixkv, meda, elastic, tgv) for c in make()]
     target = Path(__file__).parents[1] / "methods" / "answers.json"
     target.parent.mkdir(exist_ok=True)
     answers = {"pinned": PINNED, "heads": HEADS, "kv_heads": KV_HEADS, "dim": DIM, "roles": ROLES}
