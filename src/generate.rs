@@ -96,7 +96,7 @@ impl<T: Real> Sequence<T> {
     }
 
     /// Evicts the entries that a plan does not keep, or merges them. grid: the type in which merged numbers are stored.
-    /// Spec: E7.2, E7.5
+    /// Spec: E7.2, E7.5, C9.8b
     pub fn evict(&mut self, plan: &Plan, grid: Grid) {
         let policy = plan.decisions.as_ref().map_or(Policy::AIRCACHE, |d| d.policy);
         match policy.evict {

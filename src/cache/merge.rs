@@ -61,8 +61,9 @@ impl<T: Real> HeadCache<T> {
         key.into_iter().map(|k| if norm > T::ZERO { k / norm } else { k }).collect()
     }
 
-    /// The kept entries, each with the entries that go into it. grid: the type in which merged numbers are stored.
-    /// Spec: E7.5, R7.5
+    /// The kept entries, each with the entries that go into it; keys are averaged as they are cached, after rotary. An
+    /// entry that takes no other is copied. grid: the type in which merged numbers are stored.
+    /// Spec: E7.5, C7.5a, C7.5b, R7.5
     pub fn merged(&self, keep: &[usize], candidates: &[usize], how: Merge, grid: Grid) -> Self {
         let mut into: Vec<Vec<usize>> = vec![vec![]; keep.len()];
         self.targets(keep, candidates, how).into_iter().for_each(|(entry, place)| into[place].push(entry));

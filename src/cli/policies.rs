@@ -3,7 +3,7 @@
 use super::out::Stdout;
 use super::{Common, Verdict};
 use aircache::Result;
-use aircache::policy::presets;
+use aircache::policy::{Preset, presets};
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -29,16 +29,20 @@ pub fn run(_: Args, common: &Common) -> Result<Verdict> {
             .iter()
             .map(|p| {
                 let parts: BTreeMap<_, _> = p.policy.parts().into_iter().collect();
-                json!({"name": p.name, "line": p.line, "parts": parts, "source": p.source, "notes": p.notes})
+                json!({"name": p.name, "group": p.group(), "line": p.line, "parts": parts, "source": p.source, "notes": p.notes})
             })
             .collect();
         out.json(&all.into())?;
         return Ok(Verdict::Pass);
     }
-    for p in presets() {
-        out.line(&format!("{:<20}{}", p.name, p.line))?;
-        let parts = p.policy.parts().map(|(part, value)| format!("{part}={value}"));
-        out.line(&format!("{:20}{}", "", parts.join(",")))?;
+    for group in Preset::GROUPS {
+        out.line(&format!("{group}:"))?;
+        for p in presets().iter().filter(|p| p.group() == group) {
+            let source = if p.source.is_empty() { String::new() } else { format!(" [{}]", p.source) };
+            out.line(&format!("  {:<18}{}{source}", p.name, p.line))?;
+            let parts = p.policy.parts().map(|(part, value)| format!("{part}={value}"));
+            out.line(&format!("{:20}{}", "", parts.join(",")))?;
+        }
     }
     Ok(Verdict::Pass)
 }

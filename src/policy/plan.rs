@@ -122,7 +122,7 @@ impl Plan {
 }
 
 impl Decisions {
-    /// The stage `policy.budget`: \[L\], or [L, G] where the heads of a layer have budgets of their own. Spec: D9.7
+    /// The stage `policy.budget`: \[L\], or [L, G] where the heads of a layer have budgets of their own. Spec: D9.7, C9.7a
     pub(crate) fn budgets(&self) -> Values {
         match self.policy.split {
             Split::Even => Values::I64(whole(&self.budget)),

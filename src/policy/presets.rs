@@ -19,6 +19,24 @@ pub struct Preset {
     pub notes: &'static str,
 }
 
+impl Preset {
+    /// The groups in which the command `policies` lists the methods.
+    pub const GROUPS: [&'static str; 3] = [
+        "drops entries after prefill",
+        "merges entries after prefill",
+        "AirCache with one other part (the paper's ablations)",
+    ];
+
+    /// The group of the method.
+    pub fn group(&self) -> &'static str {
+        match self.policy.evict {
+            Evict::Merge(_) => Self::GROUPS[1],
+            Evict::Drop if self.source == OURS && self.policy != AIRCACHE => Self::GROUPS[2],
+            Evict::Drop => Self::GROUPS[0],
+        }
+    }
+}
+
 const AIRCACHE: Policy = Policy::AIRCACHE;
 const OURS: &str = "AirCache, arXiv 2503.23956";
 /// The model's own attention; all older methods use it.

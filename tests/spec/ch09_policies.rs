@@ -346,6 +346,19 @@ fn e9_17_worked_example() {
     close(seen[0].spread, 7.0 / 12.0);
 }
 
+/// Keys that point apart have a negative mean similarity, which counts 0: diversity has no weight.
+#[test]
+fn a9_7_keys_that_point_apart() {
+    let p = Prompt {
+        roles: roles("VVT"),
+        q: vec![rows(&[[0.0; 2]; 3])],
+        k: vec![rows(&[[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]])],
+        v: vec![rows(&[[1.0, 0.0], [0.0, 3.0], [0.0, 0.0]])],
+    };
+    let mixed = importance(&p, "window=last-text:1,keys=causal,heads=kv,score=mix:1");
+    mixed.iter().zip([1.0 / 3.0, 1.0]).for_each(|(&i, e)| close(i, e));
+}
+
 /// Two heads whose pairs, best first, are (0, 1), (0, 0), (1, 2), (0, 2), (1, 1), (1, 0).
 #[test]
 fn d9_7_e9_18_worked_example() {
@@ -576,6 +589,9 @@ proptest! {
     #[test]
     fn c9_3a_any_mixture_fills_its_budgets(policy in policies(), p in prompts(), r in retentions()) {
         let plan = p.plan(&policy, r).unwrap();
+        // D9.8, C9.8b: what becomes of evicted entries changes no decision.
+        let dropped = Policy { evict: Evict::Drop, ..policy };
+        prop_assert_eq!(&p.plan(&dropped, r).unwrap().kept, &plan.kept);
         let n_c = if policy.scope == Scope::All { p.roles.len() } else { p.roles.visual().len() };
         let decisions = plan.decisions.as_ref().unwrap();
         let total = if policy.budget == Budget::Full { n_c * p.q.len() } else { r.total(n_c, p.q.len()) };

@@ -201,6 +201,74 @@ fn c10_5b_a_bug_is_found_or_something_is_not_judged() {
     assert!(10 * found >= 9 * all, "{found} of {all}");
 }
 
+/// A copy of a bundle with other bytes of one stage.
+fn edited(from: &Bundle, to: &Path, stage: &str, edit: impl Fn(&mut Vec<u8>)) -> Bundle {
+    let mut w = BundleWriter::create(to).unwrap();
+    for name in from.names() {
+        let t = from.get(name).unwrap();
+        let mut bytes = t.data.to_vec();
+        if name == stage {
+            edit(&mut bytes);
+        }
+        w.put(name, t.dtype, t.shape, &bytes).unwrap();
+    }
+    let keys = ["precision", "policy", "retain", "noise", "sampling", "family", "model"];
+    w.finish(keys.iter().filter_map(|key| Some((*key, from.metadata(key)?)))).unwrap();
+    Bundle::open(to).unwrap()
+}
+
+/// Merged entries are the means of the candidate's own rows: entries that were dropped instead, or scaled, fail.
+#[test]
+fn c9_8c_merged_entries_are_judged() {
+    for policy in ["look-m", "elastic-cache"] {
+        let honest = demo(47, (policy, "0.2"), &TYPES[..1]);
+        let (_, candidate) = &honest.candidates[0];
+        let judged = |bundle: &Bundle| {
+            let by_replay = replay(&honest.model, None, bundle, scratch()).unwrap();
+            [check(&honest.golden, bundle).unwrap(), by_replay]
+        };
+        judged(candidate).iter().for_each(|v| assert!(v.passes(), "{policy}: {}", told(v)));
+        let dropped = demo(47, (&format!("{policy},evict=drop"), "0.2"), &TYPES[..1]);
+        for stage in ["cache.00.key", "cache.03.value"] {
+            let other = dropped.candidates[0].1.get(stage).unwrap().data;
+            let wrong = edited(candidate, &honest.path("dropped"), stage, |bytes| *bytes = other.to_vec());
+            for v in judged(&wrong) {
+                assert_eq!(v.first_divergence().map(|s| &s.stage[..]), Some(stage), "{policy}: {}", told(&v));
+            }
+        }
+        let scaled = edited(candidate, &honest.path("scaled"), "cache.02.key", |bytes| {
+            for number in bytes.chunks_exact_mut(4) {
+                let x = f32::from_le_bytes(number.try_into().unwrap()) * 1.0001;
+                number.copy_from_slice(&x.to_le_bytes());
+            }
+        });
+        assert!(judged(&scaled).iter().all(|v| told(v).starts_with("cache.02.key")), "{policy}");
+    }
+}
+
+/// The heads of a layer share its budget by their importances: other shares fail.
+#[test]
+fn c9_7a_budgets_of_heads_are_judged() {
+    let honest = demo(33, ("adakv", "0.1"), &TYPES[..1]);
+    let (_, candidate) = &honest.candidates[0];
+    let shapes = |name: &str| candidate.get(name).unwrap().shape.to_vec();
+    let heads = shapes("decoder.00.key")[0];
+    assert_eq!(shapes("policy.budget"), [shapes("policy.strength")[0], heads]);
+    assert_eq!(shapes("policy.00.kept"), shapes("policy.00.importance"));
+    let moved = |bytes: &mut Vec<u8>| {
+        let at = |g: usize| i64::from_le_bytes(bytes[8 * g..8 * g + 8].try_into().unwrap());
+        let new = [at(0) - 1, at(1) + 1];
+        new.iter().enumerate().for_each(|(g, b)| bytes[8 * g..8 * g + 8].copy_from_slice(&b.to_le_bytes()));
+    };
+    let wrong = edited(candidate, &honest.path("moved"), "policy.budget", moved);
+    let without_kept =
+        without(&wrong, &honest.path("alone"), |name| name.ends_with(".kept") || name.starts_with("cache"), &[]);
+    for bundle in [&wrong, &without_kept] {
+        let verdict = replay(&honest.model, None, bundle, scratch()).unwrap();
+        assert!(told(&verdict).starts_with("policy.budget"), "{}", told(&verdict));
+    }
+}
+
 /// D10.7: random subsets of stages, for policies, types, pictures and families.
 #[test]
 #[ignore = "takes minutes"]

@@ -1,12 +1,13 @@
 //! Judges kept sets: the most important entries, within the margin.
 
+use super::decide::decide;
 use super::integers::{self, not_integers};
 use super::scores::{self, Unknown};
 use super::shares;
 use crate::golden::case::{Case, Counts};
-use crate::golden::parsed::{importance, kept, mean, window};
+use crate::golden::parsed::{importance, kept, mean};
 use crate::golden::verdict::{Outcome, StageVerdict};
-use crate::policy::{LayerScores, Split};
+use crate::policy::Split;
 use crate::stage::{Site, Stage};
 use ndarray::Array2;
 
@@ -17,23 +18,6 @@ pub(in crate::golden) fn judge(case: &Case<'_>, name: &str, l: usize) -> StageVe
         Some(got) => judge_sets(case, name, l, &got),
         None => not_integers(case, name),
     }
-}
-
-/// What the rule keeps of a layer: `b` of the candidates with these importances, in each set or in the mean.
-pub(super) fn decide(case: &Case<'_>, l: usize, b: usize, importance: &Array2<f64>) -> Option<Vec<Vec<usize>>> {
-    let (scorer, n, sets) = (case.scorer.as_ref()?, case.rows()?, importance.nrows());
-    // Votes come from the candidate's own windows, if it stores windows.
-    let name = Stage::layer(Site::Window, l).name();
-    let votes = window(case.candidate, &name, sets, n).or_else(|| window(case.golden, &name, sets, n));
-    let layer = LayerScores {
-        kv_heads: sets,
-        window: votes.unwrap_or_else(|| vec![vec![]; sets]),
-        importance: importance.clone(),
-        strength: 0.0,
-        skewness: 0.0,
-        spread: 1.0,
-    };
-    scorer.keep(vec![b], &[layer]).decisions.map(|d| d.kept[0].clone())
 }
 
 /// The truth's kept sets of a layer, if the rule looks at no numbers.

@@ -6,6 +6,7 @@
 //! decision. Spec: D10.5
 
 pub(super) mod copies;
+mod decide;
 pub(super) mod integers;
 pub(super) mod kept;
 mod merges;

@@ -1,7 +1,7 @@
 //! Judges the layers' statistics of importances, and the numbers of entries that layers keep, which follow from them.
 
+use super::decide::decide;
 use super::integers::{self, not_integers};
-use super::kept;
 use super::scores::{self, Layer, STATISTIC, Unknown};
 use crate::golden::case::{Case, Counts};
 use crate::golden::parsed::{per_set, vector};
@@ -196,7 +196,7 @@ fn heads(case: &Case<'_>, name: &str, stored: &ArrayD<i64>) -> Option<StageVerdi
             Err(why) => return plain(Outcome::NotJudged, why.into()),
         };
         let b = got.iter().sum::<usize>() / got.len().max(1);
-        let ours = sizes(kept::decide(case, l, b, &importance)?);
+        let ours = sizes(decide(case, l, b, &importance)?);
         if ours == got {
             continue;
         }
@@ -206,7 +206,7 @@ fn heads(case: &Case<'_>, name: &str, stored: &ArrayD<i64>) -> Option<StageVerdi
             row.iter_mut().zip(margin.row(g)).for_each(|(x, m)| *x = (*x + sign * m).max(0.0));
         }
         let words = format!("layer {l} has {got:?} for its heads, {ours:?} are due");
-        if sizes(kept::decide(case, l, b, &moved)?) != got {
+        if sizes(decide(case, l, b, &moved)?) != got {
             return plain(Outcome::Fail, words);
         }
         admissible = admissible.or(Some(format!("{words}: within the noise of the importances")));
