@@ -168,6 +168,11 @@ fn stored(bundle: &Bundle, l: usize, heads: usize) -> Result<Vec<Vec<usize>>> {
     let at = || format!("{}: {name}", bundle.label());
     let sets = if values.ndim() == 2 { values.shape()[0] } else { 1 };
     ensure!(sets == 1 || sets == heads, at(), format!("one set, or {heads}"), sets);
+    if values.ndim() == 2 && bundle.get(&name).is_some_and(|t| t.dtype == safetensors::Dtype::U8) {
+        // A mask, where heads have budgets of their own (D9.7).
+        let kept = |row: ndarray::ArrayViewD<'_, i64>| (0..row.len()).filter(|&i| row[i] != 0).collect();
+        return Ok(values.outer_iter().map(kept).collect());
+    }
     let many = values.len() / sets;
     let all: Option<Vec<usize>> = values.iter().map(|&v| usize::try_from(v).ok()).collect();
     let sets: Vec<Vec<usize>> = match (all, many) {

@@ -18,7 +18,8 @@ pub(super) fn scores<T: Real>(sight: &Sight, layer: usize, seen: &Observed<'_, T
         let of_head = match sight.policy.score {
             Score::KeyDiff => keydiff(k, sight.grid),
             Score::ValueNorm => norms(seen.values(layer)?.slice(s![g, .., ..]), sight.grid),
-            _ => norms(k, sight.grid).into_iter().map(|norm| T::ONE / (T::ONE + norm)).collect(),
+            Score::KeyNorm => norms(k, sight.grid).into_iter().map(|norm| T::ONE / (T::ONE + norm)).collect(),
+            other => unreachable!("D9.2: {other} is no score of keys or values alone"),
         };
         rows[g * sets / heads].iter_mut().zip(of_head).for_each(|(row, of_head)| *row += of_head);
     }
