@@ -136,7 +136,7 @@ impl Decided {
                     rows.filter(|rows| matches!(rows.len(), 1) || rows.len() == kv_heads)
                 })
                 .collect(),
-            fed: fed(bundle, vocab, longest + 1),
+            fed: fed(bundle, vocab, longest.saturating_add(1)),
         }
     }
 }

@@ -140,6 +140,18 @@ fn every_command_works_on_llava_1_5_and_llava_next() {
 
 /// What is not there or not supported is said, with the file and the field.
 #[test]
+fn every_step_of_a_model_without_a_longest_prompt_is_judged() {
+    let cli = Cli::new();
+    toy_of(&cli, "internvl/qwen3-bf16"); // dynamic NTK: no length is too long
+    let few = ["--max-new-tokens", "3", "--precision", "f32", "--out", "candidate.safetensors"];
+    cli.ok(&with(&["record"], &few));
+    let verdict = cli.json(&with(&["check", "candidate.safetensors"], &["--json"]));
+    let stages = verdict["stages"].as_array().unwrap();
+    assert!(stages.iter().any(|s| s["stage"] == "step.0001.logits"));
+    assert!(stages.iter().all(|s| s["verdict"] != "not judged"), "{verdict:#}");
+}
+
+#[test]
 fn what_is_not_supported_is_named() {
     let cli = Cli::new();
     let model = toy_of(&cli, "internvl2/qwen2");

@@ -1,7 +1,7 @@
 """Where the parts of a model lie in transformers, family by family. A new family is one row of `FAMILIES`."""
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import Error, message
 
@@ -18,40 +18,29 @@ class Family:
     projector: tuple = ()
     rows: tuple = ()  # its output holds the visual rows, and DeepStack's, where the projector's are in another order
     pack: str = ""  # a method of `model.model` that packs projected rows; else the projector's rows are the visual rows
-    one_mask: bool = False  # whether its decoder takes one mask for all layers, and no dict of masks
     selects: bool = False  # whether `vision_feature_layer` says which layers are needed
 
 
+LLAVA = Family(
+    layers=("model.language_model.layers",),
+    norm=("model.language_model.norm",),
+    tower=("model.vision_tower.encoder.layers", "model.vision_tower.vision_model.encoder.layers"),
+    projector=("model.multi_modal_projector",),
+    selects=True,
+)
+QWEN = Family(
+    layers=("model.language_model.layers",),
+    norm=("model.language_model.norm",),
+    tower=("model.visual.blocks",),
+    projector=("model.visual.merger",),
+)
 FAMILIES = {
-    "llava_onevision": Family(
-        layers=("model.language_model.layers",),
-        norm=("model.language_model.norm",),
-        tower=("model.vision_tower.encoder.layers", "model.vision_tower.vision_model.encoder.layers"),
-        projector=("model.multi_modal_projector",),
-        pack="pack_image_features",
-        selects=True,
-    ),
-    "qwen2_vl": Family(
-        layers=("model.language_model.layers",),
-        norm=("model.language_model.norm",),
-        tower=("model.visual.blocks",),
-        projector=("model.visual.merger",),
-    ),
-    "qwen2_5_vl": Family(
-        layers=("model.language_model.layers",),
-        norm=("model.language_model.norm",),
-        tower=("model.visual.blocks",),
-        projector=("model.visual.merger",),
-        rows=("model.visual",),
-    ),
-    "qwen3_vl": Family(
-        layers=("model.language_model.layers",),
-        norm=("model.language_model.norm",),
-        tower=("model.visual.blocks",),
-        projector=("model.visual.merger",),
-        rows=("model.visual",),
-        one_mask=True,
-    ),
+    "llava": LLAVA,
+    "llava_next": replace(LLAVA, pack="pack_image_features"),
+    "llava_onevision": replace(LLAVA, pack="pack_image_features"),
+    "qwen2_vl": QWEN,
+    "qwen2_5_vl": replace(QWEN, rows=("model.visual",)),  # the merger's rows are in the order of windows
+    "qwen3_vl": replace(QWEN, rows=("model.visual",)),
     "internvl": Family(
         layers=("model.language_model.layers",),
         norm=("model.language_model.norm",),

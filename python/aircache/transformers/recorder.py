@@ -220,7 +220,9 @@ class Recorder:
     def prompt(self):
         """The stages `input.*` that the processor gave."""
         stages = {"input.ids": self.ids, "input.roles": self.roles, "input.positions": torch.arange(len(self.ids))}
-        for given, stage in (("image_sizes", "input.sizes"), ("image_grid_thw", "input.grid"), ("video_grid_thw", "input.grid")):
+        sizes = [(name, "input.sizes") for name in ("image_sizes", "input.sizes")]
+        grids = [(name, "input.grid") for name in ("image_grid_thw", "video_grid_thw")]
+        for given, stage in sizes + grids:
             if self.inputs.get(given) is not None:
                 stages[stage] = self.inputs[given].long()
         for given in ("pixel_values", "pixel_values_videos"):

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import sys
 
 import torch
 import transformers
@@ -36,9 +37,8 @@ def generate(model, inputs, recorder, tokens, retain=None, chunk=None):
     """The generated token ids."""
     parts = recorder.parts
     text, head = at.module(model, parts.text), at.module(model, parts.head)
-    # `ask` adds the images' sizes for the bundle; not every model takes them.
-    takes = inspect.signature(model.forward).parameters
-    given = {k: v.to(model.device) for k, v in inputs.items() if k != "image_sizes" or k in takes}
+    # `ask` adds stages for the bundle.
+    given = {k: v.to(model.device) for k, v in inputs.items() if not k.startswith("input.")}
     for pixels in ("pixel_values", "pixel_values_videos"):
         if given.get(pixels) is not None:
             given[pixels] = given[pixels].to(model.dtype)
@@ -49,19 +49,22 @@ def generate(model, inputs, recorder, tokens, retain=None, chunk=None):
         cache = in_pieces(model, text, head, given, chunk)
     logits = recorder.stages["decoder.logits"]
     positions = recorder.positions()
-    if retain:
+    if retain and recorder.roles.any():
         compress(cache, recorder, retain)
+    # One row sees all entries, and layers may hold different numbers of them: steps have no mask.
+    code = sys.modules[type(text).__module__]
+    for name in ("create_causal_mask", "create_sliding_window_causal_mask"):
+        if hasattr(code, name):
+            recorder.replace(code, name, lambda *args, **kwargs: None)
     ids, stop = [], stops(model)
     while True:
         ids.append(int(logits.argmax()))
         if len(ids) == tokens or ids[-1] in stop:
             return ids
-        # Layers may hold different numbers of entries: no mask (one row sees all of them), and explicit positions.
         position = torch.full((1, 1), next_position(positions, len(ids) - 1, cache), device=model.device)
         step = text(
             input_ids=torch.tensor([ids[-1:]], device=model.device),
             position_ids=position if positions.dim() == 1 else position.expand(3, 1, 1),
-            attention_mask=torch.zeros(1, 1, 1, 1, dtype=model.dtype, device=model.device) if parts.one_mask else {"full_attention": None},
             use_cache=True,
             **taking(text, cache),
         )
@@ -158,5 +161,5 @@ def ask(directory, images, prompt, system=None):
     opened = [Image.open(f) for f in images]
     inputs = processor(text=[rendered], return_tensors="pt", **({"images": [opened]} if images else {}))
     if images and "image_sizes" not in inputs:
-        inputs["image_sizes"] = torch.tensor([[image.height, image.width] for image in opened])
+        inputs["input.sizes"] = torch.tensor([[image.height, image.width] for image in opened])
     return inputs, rendered
