@@ -1,4 +1,4 @@
-"""`python -m aircache import FORMAT …` runs an importer; every other command goes to the binary."""
+"""`python -m aircache import FORMAT …` runs an importer, `questions` converts a benchmark; other commands go to the binary."""
 
 import subprocess
 import sys
@@ -11,6 +11,10 @@ def main():
         from .importers import main as importer
 
         return importer(sys.argv[2:])
+    if sys.argv[1:2] == ["questions"]:
+        from .questions import main as converter
+
+        return converter(sys.argv[2:])
     return subprocess.call([binary.path(), *sys.argv[1:]])
 
 

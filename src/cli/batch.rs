@@ -52,6 +52,7 @@ pub fn run(
         preprocess: ask.seeing.words(&processor),
         max_new_tokens: until.max_new_tokens,
         how: format!("{sampling:?}, until {:?}", until.stop),
+        recipe: None,
         cells: vec![(policy.to_string(), retain.to_string())],
     };
     let mut journal = match out {

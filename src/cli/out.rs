@@ -133,6 +133,18 @@ impl Bar {
         }
     }
 
+    /// Changes the text beside the bar.
+    pub fn tell(&self, what: &str) {
+        if let Some(bar) = &self.0 {
+            bar.set_message(one_line(what));
+        }
+    }
+
+    /// True if there is a terminal that shows the bar.
+    pub fn is_shown(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Hides the bar while `f` prints.
     pub fn aside<R>(&self, f: impl FnOnce() -> R) -> R {
         match &self.0 {

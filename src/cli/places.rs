@@ -41,8 +41,7 @@ impl Read {
 
     /// Adds the pictures of a question file.
     pub fn questions(self, questions: &Questions) -> Self {
-        let all = questions.items.iter();
-        self.files(all.flat_map(|item| item.images.iter().chain(&item.video)))
+        self.files(questions.items.iter().flat_map(|item| item.files()))
     }
 
     /// Checks the outputs before the work; each has the name of its option.

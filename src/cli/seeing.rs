@@ -103,6 +103,16 @@ fn colour(text: &str) -> std::result::Result<[u8; 3], String> {
 }
 
 impl Seeing {
+    /// These options, with `limits` where none is given.
+    pub fn or(self, limits: Limits) -> Seeing {
+        Seeing {
+            min_pixels: self.min_pixels.or(limits.min_pixels),
+            max_pixels: self.max_pixels.or(limits.max_pixels),
+            max_tiles: self.max_tiles.or(limits.max_tiles),
+            ..self
+        }
+    }
+
     fn limits(&self) -> Limits {
         Limits { min_pixels: self.min_pixels, max_pixels: self.max_pixels, max_tiles: self.max_tiles }
     }

@@ -3,11 +3,13 @@
 use crate::error::{Error, Result, ensure};
 use crate::files::read_text;
 use crate::input::image::{MAX_IMAGES, MAX_PIXELS};
+use crate::input::messages::Messages;
 use crate::input::{Image, Prepared};
 use crate::processor::Processor;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// The largest size of a question file: some 600,000 questions.
@@ -30,6 +32,14 @@ pub struct Item {
     pub system: Option<String>,
     /// The kind of the question, if the file gives it.
     pub kind: Option<String>,
+    /// The questions that some metrics count as one: those of this name.
+    pub group: Option<String>,
+    /// Letter and text of each option of a multiple choice.
+    pub options: Vec<(char, String)>,
+    /// A conversation of several turns, instead of a question.
+    pub messages: Option<Messages>,
+    /// All fields of the line, for the prompts of recipes.
+    pub fields: Map<String, Value>,
 }
 
 /// A question file, read and checked.
@@ -64,10 +74,36 @@ impl From<OneOrMany> for Vec<String> {
 struct Line {
     image: Option<OneOrMany>,
     video: Option<OneOrMany>,
-    question: String,
+    question: Option<String>,
+    messages: Option<Value>,
     answer: Option<OneOrMany>,
     system: Option<String>,
     kind: Option<String>,
+    group: Option<Group>,
+    options: Option<Options>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a string or a whole number")]
+enum Group {
+    Name(String),
+    Number(i64),
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a list of texts, or an object {\"A\": text, …}")]
+enum Options {
+    Texts(Vec<String>),
+    Letters(BTreeMap<char, String>),
+}
+
+impl From<Options> for Vec<(char, String)> {
+    fn from(options: Options) -> Self {
+        match options {
+            Options::Texts(texts) => ('A'..='Z').zip(texts).collect(),
+            Options::Letters(letters) => letters.into_iter().collect(),
+        }
+    }
 }
 
 impl Item {
@@ -77,10 +113,18 @@ impl Item {
     /// An image or a frame cannot be read; as [`Processor::prepare`] and [`Processor::prepare_video`].
     pub fn prepare(&self, processor: &Processor) -> Result<Prepared> {
         let system = self.system.as_deref();
+        if let Some(messages) = &self.messages {
+            return processor.prepare_turns(&messages.images(&self.images)?, &messages.turns());
+        }
         if !self.video.is_empty() {
             return processor.prepare_video(&Image::frames(&self.video)?, &self.question, system);
         }
         processor.prepare(&Image::all(&self.images)?, &self.question, system)
+    }
+
+    /// The pictures and frames of the question.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.images.iter().chain(&self.video).chain(self.messages.iter().flat_map(Messages::files))
     }
 
     /// Divides questions into groups whose pictures may be decoded side by side: a group has few large pictures or many
@@ -91,7 +135,8 @@ impl Item {
     pub fn side_by_side<'t, 'i, T>(items: &'t [T], of: impl Fn(&T) -> &'i Item) -> Result<Vec<&'t [T]>> {
         let (mut runs, mut start, mut together) = (Vec::new(), 0, 0);
         for (i, item) in items.iter().enumerate() {
-            let pixels = Image::pixels(&of(item).images)? + Image::pixels(&of(item).video)?;
+            let files: Vec<PathBuf> = of(item).files().cloned().collect();
+            let pixels = Image::pixels(&files)?;
             together += pixels;
             if together > MAX_PIXELS && i > start {
                 runs.push(&items[start..i]);
@@ -131,10 +176,13 @@ impl Questions {
         for (i, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
             let at = || format!("{}: line {}", path.display(), i + 1);
             ensure!(line.len() <= MAX_LINE, at(), format!("a line of at most {MAX_LINE} bytes"), line.len());
-            let line: Line = serde_json::from_str(line).map_err(|e| {
+            let unreadable = |e| {
                 Error::new(at(), "an object with \"image\", \"question\" and \"answer\"", e)
                     .remedy("write one JSON object on each line; \"answer\" is a string or a list of accepted strings")
-            })?;
+            };
+            let fields = serde_json::from_str(line);
+            let line: Line = serde_json::from_str(line).map_err(unreadable)?;
+            let fields: Map<String, Value> = fields.map_err(unreadable)?;
             let answers: Vec<String> = line.answer.map_or(vec![], Vec::from);
             ensure!(
                 !answered || !answers.is_empty(),
@@ -159,7 +207,38 @@ impl Questions {
             let images = pictures("image", line.image, "an image file", Path::is_file)?;
             let video = pictures("video", line.video, "a frame, or a folder of them", Path::exists)?;
             ensure!(images.is_empty() || video.is_empty(), at(), "\"image\" or \"video\"", "both");
-            items.push(Item { images, video, question: line.question, answers, system: line.system, kind: line.kind });
+            let messages = line.messages.map(|value| Messages::of(&value, folder, format!("{}: messages", at())));
+            let messages = messages.transpose()?;
+            let asked = match &messages {
+                Some(messages) => {
+                    let alone = line.question.is_none() && line.system.is_none() && video.is_empty();
+                    ensure!(alone, at(), "\"messages\", or \"question\", \"system\" and \"video\"", "both");
+                    messages.files().try_for_each(|file| {
+                        ensure!(file.is_file(), format!("{}: messages", at()), "an image file", file.display());
+                        Ok(())
+                    })?;
+                    Some(messages.question())
+                }
+                None => line.question,
+            };
+            let Some(question) = asked else {
+                return Err(unreadable(serde::de::Error::missing_field("question")));
+            };
+            items.push(Item {
+                images,
+                video,
+                question,
+                answers,
+                system: line.system,
+                kind: line.kind,
+                group: line.group.map(|group| match group {
+                    Group::Name(name) => name,
+                    Group::Number(number) => number.to_string(),
+                }),
+                options: line.options.map_or(vec![], Vec::from),
+                messages,
+                fields,
+            });
         }
         ensure!(!items.is_empty(), path.display(), "at least one question", "none");
         let sha256 = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();

@@ -8,8 +8,9 @@ use super::Cells;
 use crate::error::{Error, Result, ensure};
 use crate::files::read_text;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -37,6 +38,9 @@ pub struct Header {
     /// The choice of tokens and the end of an answer; empty for greedy tokens and the checkpoint's own end tokens.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub how: String,
+    /// How the questions were asked, if a recipe changed them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<Value>,
     /// Policy and retention of each cell, as written.
     pub cells: Vec<(String, String)>,
 }
@@ -87,6 +91,7 @@ impl Header {
                 ("preprocess", h.preprocess.clone()),
                 ("max_new_tokens", h.max_new_tokens.to_string()),
                 ("how tokens are chosen", h.how.clone()),
+                ("recipe", h.recipe.as_ref().map_or("none".into(), Value::to_string)),
                 ("cells", h.cells.iter().map(|(p, r)| format!("{p} at {r}")).collect::<Vec<_>>().join("; ")),
             ]
         };
@@ -120,6 +125,11 @@ impl Journal {
         let new = !path.exists();
         let text = if new { String::new() } else { text(path)? };
         let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(unusable)?;
+        // Two workers on one shard would write over each other. A file system without locks says neither.
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            let e = Error::new(path.display(), "a journal that no other process writes", "one that is being written");
+            return Err(e.remedy("wait for the other process, or choose another --out"));
+        }
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         let mut journal = Journal::in_memory(header);
         journal.new = new;
@@ -143,6 +153,24 @@ impl Journal {
             file.seek(SeekFrom::Start(whole as u64)).map_err(unusable)?;
             journal.file = Some((path.to_path_buf(), file));
         }
+        Ok(journal)
+    }
+
+    /// Reads the journal at `path` without writing to it; its questions must be those of `data`, a question file's sha-256.
+    ///
+    /// # Errors
+    /// The file cannot be read, is no journal, or has the answers to another file of questions.
+    pub fn of_file(path: &Path, data: &str) -> Result<Journal> {
+        let text = text(path)?;
+        let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+        let header = whole.lines().next().map(serde_json::from_str::<Header>);
+        let Some(Ok(header)) = header else {
+            return Err(Error::new(path.display(), "a journal of answers", "a file of another kind"));
+        };
+        let remedy = "give the file of questions with --data";
+        ensure!(header.data == data, format!("{}: data", path.display()), data, header.data, remedy);
+        let mut journal = Journal::in_memory(header);
+        journal.answers = journal.read(whole, path)?;
         Ok(journal)
     }
 

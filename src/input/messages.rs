@@ -52,10 +52,18 @@ impl Messages {
         let text = std::str::from_utf8(&bytes).map_err(|e| Error::new(&label, "JSON in UTF-8", e))?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let value: Value = serde_json::from_str(text).map_err(|e| Error::new(&label, "JSON", e))?;
-        let list = value.get("messages").unwrap_or(&value).as_array();
+        Self::of(value.get("messages").unwrap_or(&value), path.parent().unwrap_or(Path::new("")), label)
+    }
+
+    /// A list of `{"role", "content"}` that stands in another file; picture files are relative to `folder`, and `label`
+    /// names the place in messages.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read). Spec: D4.14
+    pub fn of(value: &Value, folder: &Path, label: String) -> Result<Messages> {
+        let list = value.as_array();
         let list = list.ok_or_else(|| Error::new(&label, "a list of {\"role\", \"content\"}", "another JSON value"))?;
         ensure!((1..=MAX_TURNS).contains(&list.len()), &label, format!("1 to {MAX_TURNS} turns"), list.len());
-        let folder = path.parent().unwrap_or(Path::new(""));
         let turn = |(i, value): (usize, &Value)| {
             turn(value, folder).map_err(|e| e.within(format!("{label}: message {}", i + 1)))
         };

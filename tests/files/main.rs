@@ -8,5 +8,7 @@ mod config;
 #[cfg(feature = "input")]
 mod fuzz_corpus;
 mod generation;
+#[cfg(feature = "input")]
+mod metrics;
 mod weights;
 mod weights_hostile;
