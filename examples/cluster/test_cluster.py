@@ -61,8 +61,10 @@ def test_a_slurm_array_with_a_killed_task(data, whole, tmp_path):
 
 def children(pid):
     """The processes whose parent is `pid`."""
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(child) for child in text.split()]
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []  # it has ended
 
 
 def below(pid):
@@ -82,7 +84,7 @@ def test_ray_with_a_killed_worker(data, whole, tmp_path):
     pytest.importorskip("ray")
     folder = tmp_path / "ray"
     words = [sys.executable, HERE / "ray_eval.py", "--shards", "2", "--folder", folder, "--", "--data", data, *OPTIONS]
-    driver = subprocess.Popen(words, env=environment(RAY_DEDUP_LOGS="0"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    driver = subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     journal = folder / "shard-2.journal.jsonl"
     while not (journal.exists() and journal.read_bytes().count(b"\n") > 1):
         assert driver.poll() is None, driver.stderr.read()
@@ -92,4 +94,5 @@ def test_ray_with_a_killed_worker(data, whole, tmp_path):
     os.kill(worker, signal.SIGKILL)
     out, told = driver.communicate(timeout=300)
     assert driver.returncode == 0, told
-    assert bytes_of(folder / "results.json") == bytes_of(whole) and out.startswith("policy ")
+    assert bytes_of(folder / "results.json") == bytes_of(whole)
+    assert "policy " in out and not Path(f"/proc/{worker}").exists()

@@ -6,7 +6,6 @@ use aircache::eval::{Difference, Journal, Metric, Questions, graded};
 use aircache::{Error, Result};
 use serde_json::json;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
 
 /// A cell of a journal.
 struct Side<'a> {
@@ -15,20 +14,18 @@ struct Side<'a> {
     name: String,
 }
 
-/// Compares, and prints one block for each pair of cells and each metric.
+/// Compares the cells of one or two results, each with its name, and prints one block for each pair of cells and each metric.
 pub fn run(
-    files: &[PathBuf],
+    results: &[(String, Journal)],
     against: Option<&str>,
     questions: &Questions,
     metrics: &[Metric],
     common: &Common,
 ) -> Result<Verdict> {
-    let journals = files.iter().map(|file| Journal::of_file(&super::journal_of(file), &questions.sha256));
-    let journals = journals.collect::<Result<Vec<_>>>()?;
-    let pairs = match &journals[..] {
-        [one] => within(one, against)?,
-        [first, second] => between((first, &files[0]), (second, &files[1]))?,
-        _ => return Err(Error::new("--compare", "one or two results", files.len())),
+    let pairs = match results {
+        [(_, one)] => within(one, against)?,
+        [first, second] => between(first, second)?,
+        _ => return Err(Error::new("--compare", "one or two results", results.len())),
     };
     let (mut lines, mut all) = (String::new(), Vec::new());
     for (first, second) in &pairs {
@@ -89,13 +86,12 @@ fn within<'a>(journal: &'a Journal, against: Option<&str>) -> Result<Vec<(Side<'
 }
 
 /// The cells that both journals have; of two journals with one cell each, those.
-fn between<'a>(first: (&'a Journal, &Path), second: (&'a Journal, &Path)) -> Result<Vec<(Side<'a>, Side<'a>)>> {
-    let side = |(journal, path): (&'a Journal, &Path), cell: usize| Side {
-        journal,
-        cell,
-        name: format!("{}: {}", path.display(), name(&journal.header().cells[cell])),
+fn between<'a>(first: &'a (String, Journal), second: &'a (String, Journal)) -> Result<Vec<(Side<'a>, Side<'a>)>> {
+    let side = |(label, journal): &'a (String, Journal), cell: usize| {
+        let name = format!("{label}: {}", name(&journal.header().cells[cell]));
+        Side { journal, cell, name }
     };
-    let (ours, theirs) = (&first.0.header().cells, &second.0.header().cells);
+    let (ours, theirs) = (&first.1.header().cells, &second.1.header().cells);
     if ours.len() == 1 && theirs.len() == 1 {
         return Ok(vec![(side(first, 0), side(second, 0))]);
     }

@@ -133,7 +133,10 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     let named = args.metric.as_deref().map(|names| metrics(names, "--metric", &questions)).transpose()?;
     if !args.compare.is_empty() {
         let metrics = named.unwrap_or(vec![Metric::EXACT]);
-        return compare::run(&args.compare, args.against.as_deref(), &questions, &metrics, common);
+        let read =
+            |file: &PathBuf| Ok((file.display().to_string(), Journal::of_file(&journal_of(file), &questions.sha256)?));
+        let results = args.compare.iter().map(read).collect::<Result<Vec<_>>>()?;
+        return compare::run(&results, args.against.as_deref(), &questions, &metrics, common);
     }
     if let Some(out) = &args.out {
         let (plot, journal) = (out.with_extension("svg"), journal_of(out));

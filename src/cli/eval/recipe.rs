@@ -174,10 +174,13 @@ mod tests {
 
     #[test]
     fn every_bundled_recipe_can_be_read_and_its_metrics_exist() {
-        for (name, _) in BUNDLED {
-            for family in ["llava_onevision", "qwen2_vl", "internvl_chat", "unknown"] {
+        for (name, text) in BUNDLED {
+            let file: File = toml::from_str(text).unwrap();
+            assert!(file.family.len() >= 3, "{name}");
+            for family in file.family.keys().map(String::as_str).chain(["another"]) {
                 let recipe = Recipe::load(name, family).unwrap();
                 aircache::eval::Metric::list(&recipe.metrics).unwrap();
+                assert!(recipe.asked.max_new_tokens.is_some() || family == "another", "{name}, {family}");
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Multiple choice: which option an answer names, by the rules with which the kits read answers without a judge model.
 
-use super::Kit;
+use super::kit::Kit;
 use super::python::{is_space, split, strip};
 
 /// Letter and text of each option.

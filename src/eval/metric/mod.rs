@@ -12,6 +12,7 @@
 
 mod anls;
 mod choice;
+mod kit;
 mod phrases;
 mod python;
 mod vqa;
@@ -19,15 +20,7 @@ mod vqa;
 use super::Item;
 use crate::error::{Error, Result};
 pub use anls::{anls, anls_lmms};
-
-/// The evaluation kit whose rule is followed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kit {
-    /// lmms-eval.
-    LmmsEval,
-    /// VLMEvalKit.
-    VlmEvalKit,
-}
+pub use kit::Kit;
 
 /// How an answer is compared with the accepted answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Short answers: relaxed accuracy (ChartQA), the accepted text within the answer (OCRBench), yes or no (MME).
 
-use super::Kit;
+use super::kit::Kit;
 use super::python::{float, split, strip};
 use super::vqa::punctuated;
 

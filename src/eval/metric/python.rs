@@ -30,9 +30,10 @@ pub fn split(text: &str) -> impl Iterator<Item = &str> {
     text.split(is_space).filter(|word| !word.is_empty())
 }
 
-/// `float(text)`: digits of any script, underscores between digits, `inf` and `nan`.
+/// `float(text)`: digits of any script, underscores between digits, `inf` and `nan`. Its white space is Unicode's, without
+/// the separators U+001C to U+001F that `str.strip` removes.
 pub fn float(text: &str) -> Option<f64> {
-    let chars: Vec<char> = strip(text).chars().map(|c| digit(c).map_or(c, |value| char::from(b'0' + value))).collect();
+    let chars: Vec<char> = text.trim().chars().map(|c| digit(c).map_or(c, |value| char::from(b'0' + value))).collect();
     let is_digit = |i: Option<usize>| i.and_then(|i| chars.get(i)).is_some_and(char::is_ascii_digit);
     let apart = |i: usize| is_digit(i.checked_sub(1)) && is_digit(Some(i + 1));
     let fits = chars.iter().enumerate().all(|(i, &c)| c != '_' || apart(i));
@@ -60,7 +61,7 @@ mod tests {
         for (text, value) in [(" 1_000.5\n", 1000.5), ("１２", 12.0), ("+.5", 0.5), ("1e3", 1000.0), ("-٣", -3.0)] {
             assert_eq!(float(text), Some(value), "{text}");
         }
-        for text in ["", "1__0", "_1", "1_", "1,000", "0x10", "1 2", "²", "1_.5"] {
+        for text in ["", "1__0", "_1", "1_", "1,000", "0x10", "1 2", "²", "1_.5", "1 \u{1c}"] {
             assert_eq!(float(text), None, "{text}");
         }
         assert!(float("NaN").is_some_and(f64::is_nan) && float("-Infinity") == Some(f64::NEG_INFINITY));

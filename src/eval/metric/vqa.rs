@@ -3,7 +3,7 @@
 //! The kits share the rules of the VQA challenge and its slips: the periods rule reads "not followed by a digit" in lmms-eval,
 //! and both remove only the first 32 periods, because the flag `re.UNICODE` stands where `re.sub` takes a count.
 
-use super::Kit;
+use super::kit::Kit;
 use super::python::{digit, split, strip, without};
 
 /// Punctuation, which is removed beside a space or in a text with a number such as `1,000`; elsewhere it becomes a space.
