@@ -28,6 +28,8 @@ class StageVerdict:
     index: list = field(default_factory=list)  # the worst element
     expected: float | None = None
     got: float | None = None
+    unit: str = ""  # in which the error is measured: value, σ (a column's usual error), share, along, score
+    cause: str | None = None  # what was computed instead, if that is known
 
     def __str__(self):
         value = lambda x: "?" if x is None else f"{float(x):.6f}"
@@ -49,7 +51,6 @@ class Verdict:
     unknown: tuple = ()
     notes: tuple = ()
     html: Path | None = None  # the page, if one was asked for
-    cause: str = ""  # what the candidate computed instead, if that is known
 
     def __bool__(self):
         return self.passed
@@ -57,6 +58,11 @@ class Verdict:
     def __getitem__(self, stage):
         """The verdict on one stage."""
         return next(s for s in self.stages if s.stage == stage)
+
+    @property
+    def cause(self):
+        """What the candidate computed instead at the first divergence, in words; empty if that is not known."""
+        return (self.first.cause if self.first else None) or ""
 
     @property
     def ratios(self):

@@ -81,27 +81,27 @@ def causes():
     q, k, v = (RNG.standard_normal((h, 30, 16), np.float32) for h in (6, 2, 2))
     seen = np.tril(np.ones((30, 30), bool))
     mask = {"q": q, "k": k, "v": v, "causal": True}
-    yield "attention", mask, attention(q, k, v, 1 / 16, seen), "the scale 1/d"
-    yield "attention", mask, attention(q, k, v, 1.0, seen), "the scale 1"
+    yield "attention", mask, attention(q, k, v, 1 / 16, seen), "= 1/d_h;"
+    yield "attention", mask, attention(q, k, v, 1.0, seen), "= 1;"
     yield "attention", mask, attention(q, k, v), "no mask"
-    yield "attention", mask, attention(q, k, v, mask=np.tril(np.ones((30, 30), bool), 1)), "one entry more"
+    yield "attention", mask, attention(q, k, v, mask=np.tril(np.ones((30, 30), bool), 1)), "lets a row see the next"
     yield "attention", mask, attention(q, np.tile(k, (3, 1, 1)), np.tile(v, (3, 1, 1)), mask=seen), "h mod 2"
     yield "attention", {**mask, "causal": False}, attention(q, k, v, mask=seen), "a causal mask"
     later = {"q": q[:, 10:], "k": k, "v": v, "causal": True}
     yield "attention", later, attention(q[:, 10:], k, v, mask=seen[:20]), "aligned at the first entry"
     x, w, b = (RNG.standard_normal(s, np.float32) for s in [(30, 16), (16,), (16,)])
-    yield "norm", {"x": x, "weight": w, "eps": 1e-6}, norm(x, w, eps=1e-3), "ε = 0.001"
+    yield "norm", {"x": x, "weight": w, "eps": 1e-6}, norm(x, w, eps=1e-3), "ε is 1e-3"
     yield "norm", {"x": x, "weight": w, "eps": 1e-6}, norm(x, 1 + w), "1 + weight"
-    yield "norm", {"x": x, "weight": w, "bias": b, "eps": 1e-6}, norm(x, w, 0 * b), "the bias left out"
+    yield "norm", {"x": x, "weight": w, "bias": b, "eps": 1e-6}, norm(x, w, 0 * b), "the bias is left out"
     m = RNG.standard_normal((16, 16), np.float32)
-    yield "linear", {"x": x, "weight": m, "bias": b}, x @ m.T, "the bias left out"
+    yield "linear", {"x": x, "weight": m, "bias": b}, x @ m.T, "the bias is left out"
     yield "linear", {"x": x, "weight": m, "bias": b}, x @ m + b, "transposed"
     positions = np.arange(30)
     turn = {"x": x, "positions": positions, "theta": 10000}
     order = np.arange(16).reshape(2, 8).T.reshape(-1)
     yield "rotary", turn, rotate(x[:, np.argsort(order)], positions, 1e4)[:, order], "neighbours"
     yield "rotary", turn, rotate(x, positions + 1, 1e4), "one too large"
-    yield "rotary", turn, rotate(x, -positions, 1e4), "the other direction"
+    yield "rotary", turn, rotate(x, -positions, 1e4), "in the other direction"
 
 
 @pytest.mark.parametrize("name, arrays, broken, says", [pytest.param(*c, id=c[3]) for c in causes()])

@@ -49,6 +49,6 @@ def test_the_example_fails_until_its_bug_is_corrected(tmp_path):
     code, out = run("test_bug.py", example)
     assert code == 1 and "2 failed" in out
     assert "first divergence: out" in out and "first divergence: decoder.02.mix" in out
-    assert "cause: the output is an honest one with the scale 1/d" in out
+    assert "cause: scores are scaled by" in out
     code, out = run("test_right.py", example.replace(bug, "* np.float32(d**-0.5)"))
     assert code == 0 and "2 passed" in out, out

@@ -136,6 +136,12 @@ impl Decoder {
         self.rotary.slack(rows, positions, length)
     }
 
+    /// The frequency of each pair of a head in a sequence of `length` rows, and the axis of the position that it is
+    /// multiplied with: \[d_h/2\]. Spec: E3.12, E6.10
+    pub fn frequencies(&self, length: i64) -> Vec<(f64, usize)> {
+        self.rotary.pairs(length)
+    }
+
     /// The final norm. x: [n, d] → [n, d]. Spec: E6.7, R6.7
     pub fn final_norm<T: Real>(&self, pass: &Pass<'_, T>, x: ArrayView2<'_, T>) -> Array2<T> {
         self.norm.forward(pass, x)

@@ -3,7 +3,7 @@
 
 use crate::config::{DecoderConfig, LongRope};
 use crate::input::Positions;
-use crate::kernel::{Angles, Frequencies};
+use crate::kernel::{Angles, Frequencies, Turn};
 use crate::num::Real;
 use crate::pass::Pass;
 use ndarray::{Array2, Axis, concatenate};
@@ -107,6 +107,12 @@ impl Rotary {
             concatenate(Axis(0), &views).unwrap_or_else(|_| unreachable!("E3.12: half a head a row"))
         };
         Angles { cos: joined(|a| a.cos.view()), sin: joined(|a| a.sin.view()) }
+    }
+
+    /// The frequency of each pair, and the axis of its position: \[d_h/2\].
+    pub fn pairs(&self, length: i64) -> Vec<(f64, usize)> {
+        let frequencies = self.frequencies(length);
+        (0..frequencies.len()).map(|i| (frequencies.angle(Turn::Exact, 1, i), self.axes[i])).collect()
     }
 
     /// How far honest angles in f32 may be from the exact angles: [rows, d_h/2], in radians. Spec: D10.11

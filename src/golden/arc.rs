@@ -18,6 +18,10 @@ fn name(stage: Stage) -> Option<String> {
     }
 }
 
+/// The frequencies of a head's pairs, and the axis of the position that each is multiplied with: F64 [2, d_h/2]. For
+/// words alone. Spec: D11.6
+pub(super) const FREQUENCIES: &str = "noise.frequencies";
+
 /// Writes the half lengths of the arcs: [n, d_h/2] for the prompt, \[d_h/2\] for each step, in radians.
 ///
 /// # Errors
@@ -36,7 +40,9 @@ pub(super) fn put(model: &Model, prompt: &Prepared, steps: usize, out: &mut Bund
         let slack = decoder.angle_slack(1, &Positions::Linear(vec![at]), at + 1);
         write(name(Stage::of_step(Site::StepQuery, t, 0)), &[slack.ncols()], slack)?;
     }
-    Ok(())
+    let pairs = decoder.frequencies(length);
+    let flat: Vec<f64> = pairs.iter().map(|p| p.0).chain(pairs.iter().map(|p| p.1 as f64)).collect();
+    out.put_f64(FREQUENCIES, &[2, pairs.len()], &flat)
 }
 
 /// The half lengths of the arcs of a stage's rows, [rows, d_h/2] row-major; none if the stage is not rotated, or if the
@@ -65,32 +71,6 @@ fn fit(slack: Vec<f64>, layout: Layout, chosen: Option<&[usize]>) -> Option<Vec<
         None => slack,
     };
     (slack.len() == layout.rows * pairs && slack.iter().all(|s| s.is_finite() && *s >= 0.0)).then_some(slack)
-}
-
-/// Whether the errors of rotated rows are turns, and if so, in which rows: in words. truth, got: row-major in the layout.
-/// Spec: D10.6
-pub(super) fn turned(layout: Layout, truth: &[f64], got: &[f64]) -> Option<&'static str> {
-    let (pairs, width) = (layout.width / 2, layout.width.max(1));
-    let mut near = truth.to_vec();
-    nearest(layout, &vec![std::f64::consts::PI; layout.rows * pairs], &mut near, got);
-    let squares = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
-    let (all, rest) = (squares(truth, got), squares(&near, got));
-    if all.is_nan() || rest > 0.05 * all {
-        return None;
-    }
-    let row = |i: usize| squares(&truth[i * width..][..width], &near[i * width..][..width]);
-    let part = |rows: std::ops::Range<usize>| {
-        let count = (rows.len() * layout.lead).max(1) as f64;
-        let sum: f64 = (0..layout.lead).flat_map(|h| rows.clone().map(move |r| h * layout.rows + r)).map(row).sum();
-        (sum / count).sqrt()
-    };
-    let (first, last) = (part(0..layout.rows / 4), part(layout.rows - layout.rows / 4..layout.rows));
-    Some(match layout.rows >= 8 && last > 2.0 * first {
-        true => {
-            "pairs are turned too far or not far enough, and it grows with the row: rotary frequencies or positions? (E3.12)"
-        }
-        false => "pairs are turned too far or not far enough: rotary angles or positions? (E3.12)",
-    })
 }
 
 /// Turns every pair of the truth towards the same pair of `got`, by at most the slack of its angle. truth, got:

@@ -6,6 +6,7 @@ use crate::weights::file::{TensorFile, shortened};
 use crate::weights::{Dtype, Storage, TensorInfo};
 use half::{bf16, f16};
 use ndarray::{ArrayD, IxDyn};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The metadata's `format`.
@@ -18,8 +19,20 @@ const MAX_METADATA: usize = 16 << 20;
 #[derive(Debug)]
 pub struct Bundle {
     file: TensorFile,
+    /// Stages that are read in another layout or type than the file's. Spec: D11.12, D11.13
+    laid: BTreeMap<String, Laid>,
     /// The temporary file of a bundle that is deleted when the bundle is dropped.
     _temporary: Option<Temporary>,
+}
+
+/// A stage as it is read, if that is not as it lies in the file.
+#[derive(Debug)]
+struct Laid {
+    shape: Vec<usize>,
+    /// Another type and other bytes; none if only the shape is another.
+    data: Option<(Dtype, Vec<u8>)>,
+    /// The type of a quantised stage, and the scale of each number.
+    quantised: Option<(Dtype, Vec<f64>)>,
 }
 
 impl Bundle {
@@ -45,7 +58,7 @@ impl Bundle {
             format!("at most {MAX_METADATA} bytes"),
             metadata
         );
-        Ok(Bundle { file, _temporary: None })
+        Ok(Bundle { file, laid: BTreeMap::new(), _temporary: None })
     }
 
     /// Opens a temporary file, which is deleted when the bundle is dropped.
@@ -85,7 +98,38 @@ impl Bundle {
 
     /// A stage's type, shape and bytes; `None` if the bundle does not hold it.
     pub fn get(&self, name: &str) -> Option<TensorInfo<'_>> {
-        self.file.get(name)
+        let stored = self.file.get(name)?;
+        let Some(laid) = self.laid.get(name) else { return Some(stored) };
+        let (dtype, data) = match &laid.data {
+            Some((dtype, data)) => (*dtype, &data[..]),
+            None => (stored.dtype, stored.data),
+        };
+        Some(stored.read_as(dtype, &laid.shape, data))
+    }
+
+    /// The same file, opened once more: its stages can be laid otherwise.
+    pub(super) fn again(&self) -> Bundle {
+        Bundle { file: self.file.clone(), laid: BTreeMap::new(), _temporary: None }
+    }
+
+    /// Reads a stage in another shape, and perhaps with other numbers of a type.
+    pub(super) fn lay(&mut self, name: &str, shape: &[usize], data: Option<(Dtype, Vec<u8>)>) {
+        let before = self.laid.remove(name);
+        let (own, quantised) = before.map_or((None, None), |laid| (laid.data, laid.quantised));
+        self.laid.insert(name.into(), Laid { shape: shape.to_vec(), data: data.or(own), quantised });
+    }
+
+    /// Notes that a stage, which is read in full width, was quantised. scale: of each number.
+    pub(super) fn quantise(&mut self, name: &str, dtype: Dtype, scale: Vec<f64>) {
+        if let Some(laid) = self.laid.get_mut(name) {
+            laid.quantised = Some((dtype, scale));
+        }
+    }
+
+    /// The type of a quantised stage, and the scale of each number, row-major; none if the stage is not quantised.
+    pub(super) fn quantised(&self, name: &str) -> Option<(Dtype, &[f64])> {
+        let (dtype, scale) = self.laid.get(name)?.quantised.as_ref()?;
+        Some((*dtype, scale))
     }
 
     /// A stage that has to be present.

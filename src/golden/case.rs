@@ -1,14 +1,16 @@
 //! A case: the two bundles that are compared, and everything else that is known. The kinds of stages read a case. Not
 //! here: which kind judges which stage.
 
+use super::causes::Again;
 use super::fit::Drift;
 use super::ground::Ground;
 use super::held::Rows;
 use super::kinds::numbers::{self, Numbers};
 use super::measure::{Errors, Layout};
 use super::rows::{self, Sample};
+use super::said::Types;
 use super::verdict::{Outcome, StageVerdict};
-use super::{Bundle, arc, noise, rulers, said};
+use super::{Bundle, arc, causes, layouts, noise, rulers, said};
 use crate::pass::Precision;
 use crate::policy::{Heads, Policy, Retain, Scorer};
 use crate::stage::{Site, Stage};
@@ -39,6 +41,8 @@ pub(super) struct Case<'a> {
     pub candidate: &'a Bundle,
     /// The candidate's type.
     pub precision: Precision,
+    /// The types of its stages, where they differ. Spec: D11.13
+    pub types: Types,
     /// In a replay, the stages that can be computed from the candidate's own values.
     pub ground: Option<Ground<'a>>,
     /// The scorer of the policy, if the golden names a policy.
@@ -49,6 +53,8 @@ pub(super) struct Case<'a> {
     pub undecided: Option<String>,
     /// In a replay, the direction that the errors of a stage follow. Spec: E10.10
     pub drifts: BTreeMap<String, Drift>,
+    /// In a replay, a layer computed once more with a change, to find causes. Spec: D11.9
+    pub again: Option<&'a dyn Again>,
     /// The rows that each layer's cache holds, as far as they were asked for.
     pub held: Answers<Result<Rows, &'static str>>,
     /// Why each layer's cache, and each step's tokens, are not the golden's, as far as that was asked for.
@@ -65,22 +71,19 @@ pub(super) struct Case<'a> {
 
 impl<'a> Case<'a> {
     /// A case by a golden; a replay adds to it.
-    pub fn new(
-        golden: &'a Bundle,
-        candidate: &'a Bundle,
-        precision: Precision,
-        policy: Option<(Policy, Retain)>,
-    ) -> Case<'a> {
+    pub fn new(golden: &'a Bundle, candidate: &'a Bundle, types: Types, policy: Option<(Policy, Retain)>) -> Case<'a> {
         let scorer = said::scorer(golden, policy.as_ref()).or_else(|| said::scorer(candidate, policy.as_ref()));
         Case {
             golden,
             candidate,
-            precision,
+            precision: types.all,
+            types,
             ground: None,
             scorer,
             policy,
             undecided: None,
             drifts: BTreeMap::new(),
+            again: None,
             held: RefCell::default(),
             evicted: RefCell::default(),
             fed: RefCell::default(),
@@ -117,6 +120,10 @@ impl Case<'_> {
     /// Judges a stage of numbers against the golden's.
     pub fn numbers(&self, name: &str) -> StageVerdict {
         let mut verdict = self.with_numbers(name, numbers::judge).unwrap_or_else(|verdict| *verdict);
+        if verdict.outcome == Outcome::Fail && Stage::parse(name).is_some_and(|at| at.site == Site::Pixels) {
+            let told = self.with_numbers(name, |n| causes::levels(n.shape, n.truth, n.got)).ok().flatten();
+            verdict.words.extend(told.map(|told| format!("; {told}")));
+        }
         let kept = self.golden.get(name).map(|t| t.shape);
         if let Some(Ok(Some(sample))) = kept.map(|kept| Sample::of(self.golden, name, kept))
             && !verdict.index.is_empty()
@@ -170,7 +177,7 @@ impl Case<'_> {
             None => got,
         };
         let layout = Layout::of(name, &shape);
-        let noise = noise::read(self.golden, self.precision, name, layout);
+        let noise = noise::read(self.golden, self.types.at(name), name, layout);
         let at = Stage::parse(name);
         let pixels = at.is_some_and(|at| at.site == Site::Pixels);
         if noise.is_none() && !pixels {
@@ -185,7 +192,7 @@ impl Case<'_> {
         if truth.is_empty() {
             return Err(Box::new(StageVerdict::plain(name, Outcome::Pass, "")));
         }
-        let precision = if pixels { rulers::shown(self.precision, got) } else { self.precision };
+        let precision = if pixels { rulers::shown(self.precision, got) } else { self.types.at(name) };
         let noise = noise.or_else(|| Some(rulers::pixel_noise(layout, truth)));
         let query = at.and_then(|at| self.golden.get(&Stage::layer(Site::Query, at.layer).to_string()));
         let heads = query.map_or(1, |q| q.shape.first().copied().unwrap_or(1));
@@ -227,7 +234,7 @@ impl Case<'_> {
             got,
             noise: Some(noise),
             rotated: slack.is_some(),
-            precision: self.precision,
+            precision: self.types.at(name),
             heads: 1,
             independent: false,
             drift: None,
@@ -247,19 +254,7 @@ impl Case<'_> {
         if got == shape {
             return None;
         }
-        let mut sorted = (got.clone(), shape.to_vec());
-        sorted.0.sort_unstable();
-        sorted.1.sort_unstable();
-        let squeezed: Vec<usize> = got.iter().copied().filter(|&s| s != 1).collect();
-        let hint = if sorted.0 == sorted.1 {
-            "; the sizes are in another order: is it transposed?"
-        } else if squeezed == shape {
-            "; one more size of 1: is it a batch axis?"
-        } else if got.len() == shape.len() && got.iter().zip(shape).filter(|(a, b)| a != b).count() == 1 {
-            "; one size differs: another number of rows or heads"
-        } else {
-            ""
-        };
+        let hint = layouts::suggests(self.candidate, name, &got, shape);
         let words = format!("shape {got:?}, expected {shape:?}{hint}");
         Some(StageVerdict::plain(name, Outcome::Fail, words))
     }

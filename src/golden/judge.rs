@@ -2,12 +2,13 @@
 //! replay is computed from the candidate's own inputs.
 
 use super::case::Case;
+use super::formats::SCALE;
 use super::kinds::{copies, integers, kept, scores, shares, tokens, windows};
 use super::map::{map, worst};
 use super::measure::{ROWS_FOR_COLUMNS, unravel};
-use super::said::{is_given, policy, precision, same};
+use super::said::{Types, is_given, policy, same};
 use super::verdict::{Outcome, StageVerdict, Verdict};
-use super::{Bundle, noise};
+use super::{Bundle, causes, layouts, noise};
 use crate::error::{Result, ensure};
 use crate::pass::Precision;
 use crate::stage::{Site, Stage};
@@ -46,10 +47,20 @@ pub fn check(golden: &Bundle, candidate: &Bundle) -> Result<Verdict> {
         "none",
         remedy
     );
-    let precision = precision(candidate)?;
+    let types = Types::of(candidate)?;
     same(golden, candidate)?;
-    noise::check(golden, precision)?;
-    Case::new(golden, candidate, precision, policy(golden)?).verdict("golden")
+    types.all().into_iter().try_for_each(|precision| noise::check(golden, precision))?;
+    let vocab = golden.get(&Stage::once(Site::Logits).name()).and_then(|t| t.shape.first().copied());
+    let (candidate, notes) = layouts::accepted(candidate, vocab);
+    let mut verdict = Case::new(golden, &candidate, types, policy(golden)?).verdict("golden")?;
+    verdict.notes.splice(0..0, notes);
+    Ok(verdict)
+}
+
+/// Whether a tensor stands beside a stage: noise, or the scales of a quantised cache.
+fn beside(name: &str) -> bool {
+    let scaled = name.strip_suffix(SCALE).and_then(Stage::parse);
+    name.starts_with("noise.") || scaled.is_some_and(|at| at.row().part == "cache")
 }
 
 impl Case<'_> {
@@ -68,7 +79,7 @@ impl Case<'_> {
         );
         let missing = Stage::sorted(self.golden.names()).into_iter().map(|at| at.to_string());
         let missing = missing.filter(|name| self.candidate.get(name).is_none());
-        let unknown = self.candidate.names().filter(|name| Stage::parse(name).is_none() && !name.starts_with("noise."));
+        let unknown = self.candidate.names().filter(|name| Stage::parse(name).is_none() && !beside(name));
         let unknown: Vec<_> = unknown.map(|name| (shortened(name), Stage::meant(name).map(Stage::name))).collect();
         let mut notes = vec![];
         if let (Some(ours), Some(theirs)) = (self.golden.metadata("preprocess"), self.candidate.metadata("preprocess"))
@@ -87,6 +98,11 @@ impl Case<'_> {
             && let Some(stage) = stages.iter_mut().find(|s| s.stage == late.stage && s.outcome != Outcome::Fail)
         {
             *stage = late;
+        }
+        if let Some(first) =
+            stages.iter_mut().filter(|s| s.outcome == Outcome::Fail).min_by_key(|s| Stage::parse(&s.stage))
+        {
+            first.cause = causes::of(self, first).unwrap_or_default();
         }
         let reason = stages.first().map_or(String::new(), |s| format!("; {}: {}", s.stage, s.words));
         ensure!(

@@ -3,6 +3,7 @@
 //! ```text
 //! judge, replay            on top: the verdict by a golden, and by the candidate's own inputs
 //! kernel                   one kernel by itself, from a file of arrays, without a model
+//! causes                   what a program that fails may have computed instead, in words
 //! kinds                    how a stage is judged: numbers, integers, windows, kept sets, copies, tokens
 //! case, eviction           what is compared; the eviction that cache and steps follow from
 //! ground, held             which stages a bundle's own values reach; which rows its cache shows
@@ -13,6 +14,7 @@
 //! measure, rows            statistics of an error; some rows of a huge stage
 //! verdict, map             what is said, as JSON and as a report; the worst stage, to be drawn
 //! record, recorder, stages, images, arranged   the flow of `generate`, every stage written; the images of a bundle
+//! layouts, formats         layouts that programs dump stages in; quantised caches
 //! bundle, bundle_write, parsed, select, said   a file of named stages; its lists and sets; which stages; what it says of itself
 //! compress                 the algorithm alone on anybody's bundle
 //! ```
@@ -25,10 +27,12 @@ mod arranged;
 mod bundle;
 mod bundle_write;
 mod case;
+mod causes;
 mod compress;
 mod drift;
 mod eviction;
 mod fit;
+mod formats;
 mod given;
 mod ground;
 mod held;
@@ -36,6 +40,7 @@ mod images;
 mod judge;
 mod kernel;
 mod kinds;
+mod layouts;
 mod map;
 mod measure;
 mod noise;

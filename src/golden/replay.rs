@@ -3,13 +3,14 @@
 
 use super::arranged::Known;
 use super::case::Case;
+use super::causes::{Again, Replayed};
 use super::given::{Decided, Sizes, Values as Given};
 use super::ground::Ground;
 use super::recorder::Recorder;
 use super::rerun::{Rerun, Sink};
-use super::said::{policy, precision};
+use super::said::{Types, policy};
 use super::verdict::Verdict;
-use super::{Bundle, BundleWriter, Selection, arc, arranged, drift, images, noise, stages, weights};
+use super::{Bundle, BundleWriter, Selection, arc, arranged, drift, images, layouts, noise, stages, weights};
 use crate::cache::Cache;
 use crate::error::{Error, Result, ensure};
 use crate::family::Family;
@@ -58,7 +59,10 @@ impl<T: Real> Sink<T> for Truth<'_> {
 /// The candidate is of another model, has no type or no stages, or its ids and sizes make no prompt; errors as of the
 /// flow.
 pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, truth: BundleWriter) -> Result<Verdict> {
-    let precision = precision(candidate)?;
+    let types = Types::of(candidate)?;
+    let precision = types.all;
+    let (candidate, notes) = layouts::accepted(candidate, Some(model.decoder.config.vocab));
+    let candidate = &candidate;
     let digest = candidate.metadata("model").map(|_| model.checkpoint.digest());
     for (key, ours) in [("family", Some(model.config.name())), ("model", digest.as_deref())] {
         let (Some(theirs), Some(ours)) = (candidate.metadata(key), ours) else { continue };
@@ -115,7 +119,10 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
     let Truth { mut out, undecided, .. } = truth;
     arc::put(weights, read, decided.fed.len(), out.writer()?)?;
     let kind = if precision == Precision::Truth { Precision::Fast } else { precision };
-    noise::measure(None, &run, kind, out.writer()?)?;
+    for kind in types.all() {
+        let kind = if kind == Precision::Truth { Precision::Fast } else { kind };
+        noise::measure(None, &run, kind, out.writer()?)?;
+    }
     let half = kind.grid() != Grid::Native;
     let drifts = if half { drift::drifts(&run, candidate, kind, out.writer()?)? } else { Default::default() };
     let golden = out.read(vec![("precision", "f64".into())])?;
@@ -146,9 +153,12 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
     };
     let unplaced = arranged == Some(Known::Rows) && facts.placed;
     let ground = Ground { has: &known, facts, known: Default::default() };
-    let case = Case::new(&golden, candidate, precision, policy);
-    let case = Case { ground: Some(ground), undecided, drifts, vocab: Some(config.vocab), unplaced, ..case };
+    let case = Case::new(&golden, candidate, types, policy);
+    let again = Replayed::new(&run);
+    let again = again.as_ref().map(|again| again as &dyn Again);
+    let case = Case { ground: Some(ground), undecided, drifts, again, vocab: Some(config.vocab), unplaced, ..case };
     let mut verdict = case.verdict("replay")?;
+    verdict.notes.splice(0..0, notes);
     let steps = candidate.names().any(|name| Stage::parse(name).is_some_and(Stage::is_step));
     if policy.is_none() && steps && (0..config.layers).all(|l| decided.rows[l].is_none()) {
         let note = "the metadata policy and retain are missing, so steps are replayed with the full cache";

@@ -7,19 +7,83 @@ use crate::policy::{Policy, Retain, Scorer};
 use crate::roles::Roles;
 use crate::stage::{Site, Stage};
 
-/// The type in which a candidate computed, from its metadata.
+/// The type in which a candidate computed, from its metadata; of a candidate that computed in several types, the type of
+/// all other stages.
 ///
 /// # Errors
 /// The candidate names no type, or an unknown type. Spec: C10.1b
 pub fn precision(candidate: &Bundle) -> Result<Precision> {
-    let word = candidate.required("precision").map_err(|e| e.remedy("f32, bf16, f16 or f64: it selects the ruler"))?;
+    Types::of(candidate).map(|types| types.all)
+}
+
+/// The types in which a candidate computed its stages. Spec: D11.13
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Types {
+    /// The type of every stage that no part names.
+    pub all: Precision,
+    /// Parts of stage names, each with its type; the first that fits a stage counts.
+    parts: Vec<(String, Precision)>,
+}
+
+/// Types of a quantised cache, beside those that programs compute in.
+const STORED: [&str; 5] = ["fp8_e4m3", "fp8_e4m3fnuz", "fp8_e5m2", "fp8_e5m2fnuz", "int8"];
+
+impl Types {
+    /// The types that a candidate's metadata name.
+    ///
+    /// # Errors
+    /// As [`precision`].
+    pub fn of(candidate: &Bundle) -> Result<Types> {
+        let at = || format!("{}: metadata precision", candidate.label());
+        let kinds = "f32, bf16, f16 or f64: it selects the ruler";
+        let word = candidate.required("precision").map_err(|e| e.remedy(kinds))?;
+        let unknown = |word: &str| {
+            let shown: String = word.chars().take(40).collect();
+            Error::new(at(), "f64, f32, bf16 or f16", format!("{shown:?}"))
+        };
+        if !word.trim_start().starts_with('{') {
+            let all = known(word).ok_or_else(|| unknown(word))?;
+            return Ok(Types { all, parts: vec![] });
+        }
+        let example = r#"{"cache": "fp8_e4m3", "*": "bf16"}"#;
+        let parts: serde_json::Map<String, serde_json::Value> = serde_json::from_str(word)
+            .map_err(|e| Error::new(at(), format!("a type, or types by part as {example}"), e))?;
+        let (mut all, mut named) = (None, vec![]);
+        for (part, kind) in parts {
+            let kind = kind.as_str().unwrap_or_default();
+            match (part.as_str(), known(kind)) {
+                ("*", Some(kind)) => all = Some(kind),
+                ("cache", None) if STORED.contains(&kind) => {}
+                (_, Some(kind)) => named.push((part, kind)),
+                (_, None) => {
+                    return Err(unknown(kind).remedy("a cache may also be fp8_e4m3, fp8_e4m3fnuz, fp8_e5m2, int8"));
+                }
+            }
+        }
+        let all =
+            all.ok_or_else(|| Error::new(at(), format!("the type of all other parts, as in {example}"), "no *"))?;
+        Ok(Types { all, parts: named })
+    }
+
+    /// The type of a stage.
+    pub fn at(&self, stage: &str) -> Precision {
+        let fits = |part: &str| stage == part || stage.strip_prefix(part).is_some_and(|rest| rest.starts_with('.'));
+        self.parts.iter().find(|(part, _)| fits(part)).map_or(self.all, |(_, kind)| *kind)
+    }
+
+    /// Every type, once: first that of all other stages.
+    pub fn all(&self) -> Vec<Precision> {
+        let mut all = vec![self.all];
+        self.parts.iter().for_each(|(_, kind)| all.extend((!all.contains(kind)).then_some(*kind)));
+        all
+    }
+}
+
+/// A type by our name or torch's.
+fn known(word: &str) -> Option<Precision> {
     let torch = [("float64", "f64"), ("float32", "f32"), ("bfloat16", "bf16"), ("float16", "f16")];
     let word = torch.iter().find(|(theirs, _)| *theirs == word).map_or(word, |(_, ours)| ours);
-    let found = Precision::ALL.into_iter().find(|p| p.bundle_name() == word);
-    found.ok_or_else(|| {
-        let shown: String = word.chars().take(40).collect();
-        Error::new(format!("{}: metadata precision", candidate.label()), "f64, f32, bf16 or f16", format!("{shown:?}"))
-    })
+    Precision::ALL.into_iter().find(|p| p.bundle_name() == word)
 }
 
 /// Checks that both bundles are of one model and one prompt, if both name them. Spec: C10.1c

@@ -43,7 +43,7 @@ pub struct StageVerdict {
     pub ratio: Option<f64>,
     /// The largest ratio that passes. Spec: T10.3
     pub allowed: Option<f64>,
-    /// Which statistic decided: element, row, column, head, whole, gain, margin.
+    /// Which statistic decided: element, row, column, head, whole, gain, trend, drift, margin.
     pub statistic: &'static str,
     /// The worst element.
     pub index: Vec<usize>,
@@ -53,6 +53,8 @@ pub struct StageVerdict {
     pub got: Option<f64>,
     /// Where the error is and what it looks like, in words.
     pub words: String,
+    /// What the candidate computed instead, in words; empty if that is not known. Spec: D11.2
+    pub cause: String,
     /// The stage as a whole, for a picture; none if it is no stage of numbers.
     pub whole: Option<Whole>,
 }
@@ -101,6 +103,20 @@ impl StageVerdict {
             expected: None,
             got: None,
             words: words.into(),
+            cause: String::new(),
+        }
+    }
+
+    /// The unit in which the statistic that decided measures an error: the stage's own numbers, their usual error in a
+    /// column (σ of D10.2), a share of the truth, a direction's coefficient, or a score. Spec: D11.1
+    pub fn unit(&self) -> &'static str {
+        match self.statistic {
+            "" => "",
+            "row" | "head" | "trend" => "σ",
+            "gain" => "share",
+            "drift" => "along",
+            "margin" => "score",
+            _ => "value",
         }
     }
 
@@ -118,6 +134,9 @@ impl StageVerdict {
         self
     }
 }
+
+/// Missing stages that a report names one by one.
+const MISSING: usize = 6;
 
 /// The verdict on a candidate.
 #[derive(Debug, Clone, PartialEq)]
@@ -181,10 +200,12 @@ impl Verdict {
                 "allowed": number(s.allowed),
                 "whole": s.whole.map(|w| json!({"error": number(Some(w.error)), "ruler": number(Some(w.ruler)), "size": number(Some(w.size))})),
                 "statistic": s.statistic,
+                "unit": s.unit(),
                 "index": s.index,
                 "expected": number(s.expected),
                 "got": number(s.got),
                 "words": s.words,
+                "cause": (!s.cause.is_empty()).then_some(&s.cause),
             })
         };
         json!({
@@ -203,19 +224,27 @@ impl Verdict {
         })
     }
 
-    /// The report: one line for each stage, then the first divergence in words.
+    /// The report: one line for each stage, notes, the first divergence in words and its cause, and the counts. Spec: D11.1
     pub fn lines(&self) -> Vec<String> {
         let short = |v: Option<f64>| v.map_or(String::new(), |v| format!("{v:.2e}"));
-        let mut lines = vec![format!("{:22} {:10} {:>9} {:>9} {:>8}", "stage", "verdict", "error", "ruler", "ratio")];
+        let mut lines = vec![format!(
+            "{:22} {:10} {:>9} {:>9} {:>8} {:>7}  {:12}",
+            "stage", "verdict", "error", "ruler", "ratio", "allowed", "by"
+        )];
         for s in &self.stages {
-            let ratio = s.ratio.map_or(String::new(), |r| format!("{r:.2}"));
+            let number = |v: Option<f64>| v.map_or(String::new(), |v| format!("{v:.2}"));
+            let (ratio, allowed) = (number(s.ratio), number(s.allowed));
             let (error, ruler) = (short(s.error), short(s.ruler));
-            let words = if s.words.is_empty() { String::new() } else { format!("  {}", s.words) };
-            lines.push(format!("{:22} {:10} {error:>9} {ruler:>9} {ratio:>8}{words}", s.stage, s.outcome.name()));
+            let by = if s.statistic.is_empty() { String::new() } else { format!("{} ({})", s.statistic, s.unit()) };
+            let line = format!(
+                "{:22} {:10} {error:>9} {ruler:>9} {ratio:>8} {allowed:>7}  {by:12}  {}",
+                s.stage,
+                s.outcome.name(),
+                s.words
+            );
+            lines.push(line.trim_end().into());
         }
-        if !self.missing.is_empty() {
-            lines.push(format!("missing: {}", self.missing.join(", ")));
-        }
+        lines.extend(self.missing());
         let meant = |(name, meant): &(String, Option<String>)| match meant {
             Some(meant) => format!("{name} (did you mean {meant}?)"),
             None => name.clone(),
@@ -226,9 +255,7 @@ impl Verdict {
             lines.push(format!("note: no stages, and not judged: {}", few.join(", ")));
         }
         lines.extend(self.notes.iter().map(|note| format!("note: {note}")));
-        if self.first_divergence().is_some() {
-            lines.push(self.counts());
-        }
+        lines.extend(self.told());
         lines.push(match self.first_divergence() {
             None if !self.passes() => {
                 let unknown = self.unknown.len();
@@ -239,21 +266,32 @@ impl Verdict {
                 self.precision,
                 self.counts()
             ),
-            Some(s) => {
-                let index: Vec<String> = s.index.iter().map(usize::to_string).collect();
-                let value = |v: Option<f64>| v.map_or("?".into(), |v| format!("{v:.6}"));
-                let place = match s.index.is_empty() {
-                    true => String::new(),
-                    false => format!(
-                        "; worst at [{}]: expected {}, got {}",
-                        index.join(", "),
-                        value(s.expected),
-                        value(s.got)
-                    ),
-                };
-                format!("first divergence: {}, {}{place}", s.stage, s.words)
-            }
+            Some(_) => format!("fail: {}", self.counts()),
         });
+        lines
+    }
+
+    /// Stages that the golden has and the candidate lacks, in one line.
+    fn missing(&self) -> Option<String> {
+        let few = self.missing.iter().take(MISSING).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let more = self.missing.len().saturating_sub(MISSING);
+        let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+        (!self.missing.is_empty()).then(|| format!("missing: {few}{more}"))
+    }
+
+    /// The first divergence, and its cause if that is known.
+    pub fn told(&self) -> Vec<String> {
+        let Some(s) = self.first_divergence() else { return vec![] };
+        let index: Vec<String> = s.index.iter().map(usize::to_string).collect();
+        let value = |v: Option<f64>| v.map_or("?".into(), |v| format!("{v:.6}"));
+        let place = match s.index.is_empty() {
+            true => String::new(),
+            false => {
+                format!("; worst at [{}]: expected {}, got {}", index.join(", "), value(s.expected), value(s.got))
+            }
+        };
+        let mut lines = vec![format!("first divergence: {}, {}{place}", s.stage, s.words)];
+        lines.extend((!s.cause.is_empty()).then(|| format!("cause: {}", s.cause)));
         lines
     }
 }

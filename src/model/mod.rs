@@ -99,6 +99,14 @@ impl Model {
         Self::wired(self.config.clone(), self.generation.clone(), checkpoint).map(Box::new).map(Rounded::Copy)
     }
 
+    /// The model with other numbers in one tensor of its checkpoint.
+    ///
+    /// # Errors
+    /// No tensor has this name, or `data` has another size.
+    pub(crate) fn with(&self, tensor: &str, data: &[u8]) -> Result<Model> {
+        Self::wired(self.config.clone(), self.generation.clone(), self.checkpoint.with(tensor, data)?)
+    }
+
     fn wired(config: Arc<dyn Family>, generation: GenerationConfig, checkpoint: Checkpoint) -> Result<Self> {
         let (decoder, encoder) = parts(&*config, &Names::new(&checkpoint, config.profile().names))?;
         Ok(Model { config, generation, decoder, checkpoint, encoder })

@@ -51,6 +51,9 @@ impl<T: Real> Pass<'_, T> {
 
     /// y = x · wᵀ + b, stored. x: [n, inputs], w: [outputs, inputs] → [n, outputs]. Spec: E3.3, R3.3, R10.2, R10.6
     pub fn linear(&self, x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Option<&[f32]>, stored: Stored) -> Array2<T> {
+        if matches!(self.way.aside, Some(Aside::Narrow { all }) if all || stored == Stored::AsConvolution) {
+            return self.narrow(x, w, b);
+        }
         let product = |b| match self.order() {
             Some(from) => linear_in_order(x, w, b, from),
             None => linear(x, w, b),
@@ -65,6 +68,22 @@ impl<T: Real> Pass<'_, T> {
         let mut y = self.store(product(None));
         y.outer_iter_mut().for_each(|mut y| y.iter_mut().zip(bias).for_each(|(y, &b)| *y += T::of_f32(b)));
         self.store(y)
+    }
+
+    /// x · wᵀ + b of numbers with 10 bits of mantissa. Spec: D11.9
+    fn narrow(&self, x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Option<&[f32]>) -> Array2<T> {
+        let short = |v: f32| {
+            let bits = v.to_bits();
+            f32::from_bits(bits.wrapping_add(0x1000) & !0x1fff)
+        };
+        let mut row = vec![0f32; w.cols];
+        let mut all = Vec::with_capacity(w.rows * w.cols);
+        for i in 0..w.rows {
+            w.row_into(i, &mut row);
+            all.extend(row.iter().map(|&v| short(v)));
+        }
+        let x = x.mapv(|v| T::of_f32(short(v.to_f64() as f32)));
+        self.store(linear(x.view(), MatrixView::f32(&all, w.rows, w.cols), b))
     }
 
     /// f(x), stored. Spec: E3.7–E3.9, R3.6
@@ -91,7 +110,8 @@ impl<T: Real> Pass<'_, T> {
             activate(&mut x, f);
             x.scaled_add(T::of(Aside::SHARE), &bump);
         } else {
-            activate(&mut x, f);
+            let other = if let Some(Aside::Function(other)) = self.way.aside { Some(other) } else { None };
+            activate(&mut x, other.unwrap_or(f));
         }
         x
     }
@@ -143,10 +163,12 @@ impl<T: Real> Pass<'_, T> {
 
     /// The result of a layer's branch, before it is added to the residual stream.
     pub fn branch<D: Dimension>(&self, of: Branch, y: Array<T, D>) -> Array<T, D> {
-        match self.way.aside == Some(Aside::Branch(of)) {
-            true => y.mapv_into(|v| v * T::of(1.0 + Aside::SHARE)),
-            false => y,
-        }
+        let times = match self.way.aside {
+            Some(Aside::Branch(off)) if off == of => 1.0 + Aside::SHARE,
+            Some(Aside::Without(off)) if off == of => 0.0,
+            _ => return y,
+        };
+        y.mapv_into(|v| v * T::of(times))
     }
 
     /// Where a sum begins whose terms are added one by one; none in the canonical order.
@@ -160,8 +182,10 @@ impl<T: Real> Pass<'_, T> {
 
     /// ε of a norm over rows x: \[n, d\], which the way may change on purpose. Spec: D10.8
     fn epsilon(&self, eps: f64, x: ArrayView2<'_, T>) -> f64 {
-        if self.way.aside != Some(Aside::Epsilon) {
-            return eps;
+        match self.way.aside {
+            Some(Aside::OtherEpsilon(other)) => return other,
+            Some(Aside::Epsilon) => {}
+            _ => return eps,
         }
         let size = |row: ArrayView<'_, T, Ix1>| row.iter().map(|v| v.to_f64().powi(2)).sum::<f64>() / row.len() as f64;
         eps + Aside::SHARE * x.rows().into_iter().map(size).fold(f64::INFINITY, f64::min)

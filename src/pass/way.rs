@@ -1,10 +1,11 @@
 //! Ways: computations that are all honest, but round at different places or add in different orders. The differences of
 //! a way are written in `ops.rs`, and nowhere else. Spec: D10.1
 
+use crate::config::Activation;
 use crate::kernel::Turn;
 
 /// Which of several honest ways a pass computes. The default is the canonical one. Spec: D10.1
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Way {
     /// Attention is one kernel: scores are not stored, the unnormalised weights are, and the mix is divided (R10.3).
     pub fused: bool,
@@ -30,7 +31,7 @@ pub struct Way {
     pub wide: bool,
     /// How rotary angles are computed; if none is named, as the container does (E3.12).
     pub turn: Option<Turn>,
-    /// A part of the model is wrong on purpose, by a share of 1/128: the direction that a mistake would take (D10.8).
+    /// A part of the model is wrong on purpose: the direction that a mistake would take (D10.8), or a suspect (D11.9).
     pub aside: Option<Aside>,
 }
 
@@ -46,8 +47,8 @@ pub enum Rotation {
     Once,
 }
 
-/// Which part of the model is wrong on purpose. Spec: D10.8
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Which part of the model is wrong on purpose: by a share of 1/128 in a direction, wholly in a suspect. Spec: D10.8, D11.9
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Aside {
     /// The activation is perturbed by a triangular bump around this input value.
     Activation(i8),
@@ -55,6 +56,17 @@ pub enum Aside {
     Epsilon,
     /// The result of a branch, which is added to the residual stream, is larger.
     Branch(Branch),
+    /// A suspect: every activation is this function.
+    Function(Activation),
+    /// A suspect: every norm has this ε.
+    OtherEpsilon(f64),
+    /// A suspect: the result of a branch is left out.
+    Without(Branch),
+    /// A suspect: convolutions, or all linear layers, read numbers with 10 bits of mantissa, as in TF32.
+    Narrow {
+        /// Whether all linear layers do, not convolutions alone.
+        all: bool,
+    },
 }
 
 /// The two branches of a layer, whose results are added to the residual stream.

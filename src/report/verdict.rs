@@ -29,7 +29,8 @@ pub fn page(verdict: &Verdict, candidate: &str) -> String {
             n => format!(", {n} missing"),
         },
     );
-    let first = verdict.lines().pop().unwrap_or_default();
+    let last = || verdict.lines().pop().unwrap_or_default();
+    let first = if verdict.first_divergence().is_some() { verdict.told().join("; ") } else { last() };
     let mut notes: Vec<String> = verdict.notes.iter().map(|n| format!("<p>note: {}</p>", escape(n))).collect();
     if !verdict.missing.is_empty() {
         notes.push(format!("<p>missing: {}</p>", escape(&verdict.missing.join(", "))));

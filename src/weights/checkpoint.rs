@@ -1,6 +1,6 @@
 //! All tensors of a checkpoint by name.
 
-use super::file::{TensorFile, TensorInfo, shortened};
+use super::file::{Entry, TensorFile, TensorInfo, head, shortened};
 use super::{Storage, shards};
 use crate::error::{Error, Result};
 use crate::files::Files;
@@ -160,6 +160,26 @@ impl Checkpoint {
         };
         let tensors = self.tensors.iter().map(unasked).collect();
         Some(Checkpoint { label: self.label.clone(), files: files.collect(), tensors, made_up: AtomicU64::new(0) })
+    }
+
+    /// The same checkpoint with other numbers in one tensor; all other tensors stay where they are.
+    ///
+    /// # Errors
+    /// No tensor has this name, or `data` has another size.
+    pub(crate) fn with(&self, name: &str, data: &[u8]) -> Result<Checkpoint> {
+        let (info, _) = self.ask(&[name.to_string()])?;
+        let entry = Entry { dtype: info.dtype, shape: info.shape.to_vec(), data_offsets: (0, data.len()) };
+        let mut bytes = head(&BTreeMap::new(), vec![(name.to_string(), entry)]);
+        bytes.extend_from_slice(data);
+        let mut files = self.files.clone();
+        files.push(TensorFile::read(Storage::copy(&bytes), self.label.clone())?);
+        let last = files.len() - 1;
+        let place = |(at, place): (&String, &Place)| {
+            let file = if at == name { last } else { place.file };
+            (at.clone(), Place { file, asked: AtomicBool::new(false) })
+        };
+        let tensors = self.tensors.iter().map(place).collect();
+        Ok(Checkpoint { label: self.label.clone(), files, tensors, made_up: AtomicU64::new(0) })
     }
 
     /// A tensor that a model asks for, with the storage that holds it. `names`: the accepted names, in order of

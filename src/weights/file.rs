@@ -38,7 +38,12 @@ pub struct TensorInfo<'a> {
     pub(super) offset: usize,
 }
 
-impl TensorInfo<'_> {
+impl<'a> TensorInfo<'a> {
+    /// The same tensor, read in another layout or type.
+    pub(crate) fn read_as(self, dtype: Dtype, shape: &'a [usize], data: &'a [u8]) -> TensorInfo<'a> {
+        TensorInfo { dtype, shape, data, ..self }
+    }
+
     /// Whether the tensor's numbers are aligned, so that they can be read in place.
     pub(super) fn is_aligned(&self) -> bool {
         (self.data.as_ptr() as usize).is_multiple_of((self.dtype.bitsize() / 8).max(1))

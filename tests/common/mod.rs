@@ -4,6 +4,8 @@
 #[cfg(feature = "input")]
 pub mod bugs;
 pub mod by_hand;
+#[cfg(feature = "input")]
+pub mod causes;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod decoding;

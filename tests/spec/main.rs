@@ -21,3 +21,5 @@ mod ch10_partial;
 mod ch10_steps;
 #[cfg(feature = "input")]
 mod ch10_verdicts;
+#[cfg(feature = "input")]
+mod ch11_words;

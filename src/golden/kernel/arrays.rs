@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result, ensure};
 use crate::golden::Bundle;
+use crate::golden::causes::{Lineup, Rotation};
 use crate::num::{Grid, Real};
 use crate::pass::{Pass, Precision};
 use crate::stage::Site;
@@ -18,6 +19,12 @@ pub(super) trait Kernel {
     fn slack(&self) -> Option<Vec<f64>> {
         None
     }
+    /// How pairs are rotated, if they are.
+    fn rotation(&self) -> Option<Rotation> {
+        None
+    }
+    /// What the kernel may have computed instead. Spec: D11.7, D11.11
+    fn suspects(&self, _lineup: &mut Lineup<'_>) {}
     /// What was assumed, for the reader.
     fn notes(&self) -> Vec<String>;
     /// The candidate's output in the judged shape. shape: as it lies in the file.

@@ -2,13 +2,16 @@
 
 use super::arrays::{Arrays, Kernel, of};
 use crate::error::{Result, ensure};
+use crate::golden::causes::{Attend, Fitted, Lineup, suspects_of};
 use crate::kernel::{tf32, truncated, weights};
 use crate::num::{Grid, Real};
 use crate::pass::{Pass, Way};
 use crate::stage::Site;
+use ndarray::Array3;
 use rayon::prelude::*;
 
 /// The inputs. Leading axes are joined: a batch of B sequences is B·H query heads over B·G KV heads.
+#[derive(Clone)]
 pub(super) struct Attention {
     q: Vec<f64>,
     k: Vec<f64>,
@@ -88,6 +91,18 @@ impl Attention {
         Ok(Some(values))
     }
 
+    /// The suspects of attention with a mask.
+    fn masked(&self, lineup: &mut Lineup<'_>) {
+        let no = Attention { mask: None, ..self.clone() };
+        lineup.add(Fitted::No, no.run(&Pass::<f64>::new(Grid::Native)), || "the mask is left out".into());
+        for (scale, words) in [(1.0, "1"), (1.0 / self.d as f64, "1/d_h")] {
+            let other = Attention { scale, ..self.clone() };
+            lineup.add(Fitted::No, other.run(&Pass::<f64>::new(Grid::Native)), || {
+                format!("scores are scaled by {words}")
+            });
+        }
+    }
+
     /// The entries that a row sees.
     fn seen(&self, row: usize) -> usize {
         if self.causal { self.m - self.n + row + 1 } else { self.m }
@@ -109,6 +124,31 @@ impl Kernel for Attention {
             "{} query heads over {} KV heads, {causal}{mask}, scale {:.6} ({scale})",
             self.heads, self.groups, self.scale
         )]
+    }
+
+    fn suspects(&self, lineup: &mut Lineup<'_>) {
+        if self.mask.is_some() {
+            return self.masked(lineup);
+        }
+        let of = |x: &[f64], heads: usize, rows: usize, d: usize| Array3::from_shape_vec((heads, rows, d), x.to_vec());
+        let arrays = (
+            of(&self.q, self.heads, self.n, self.d),
+            of(&self.k, self.groups, self.m, self.d),
+            of(&self.v, self.groups, self.m, self.d_v),
+        );
+        let (Ok(q), Ok(k), Ok(v)) = arrays else { return };
+        let right = Attend {
+            q: &q,
+            k: &k,
+            v: &v,
+            scale: self.scale,
+            sees: Box::new(|i, j| j < self.seen(i)),
+            kv: Box::new(|h| h * self.groups / self.heads),
+            weight: |p| p,
+            padding: None,
+            divides: true,
+        };
+        suspects_of(lineup, &right, true, None);
     }
 
     /// The output as [heads, n, d_v], also where it lies as [n, H·d_v].

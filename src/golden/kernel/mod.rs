@@ -14,11 +14,12 @@ mod attention;
 mod rows;
 mod topk;
 
+use super::causes::{self, Facts};
 use super::kinds::numbers::{self, Numbers};
 use super::map::map;
 use super::measure::{Errors, Layout, unravel};
 use super::rerun::ways;
-use super::verdict::{Map, StageVerdict, Verdict};
+use super::verdict::{Map, Outcome, StageVerdict, Verdict};
 use super::{Bundle, arc, precision};
 use crate::error::{Error, Result};
 use crate::num::{Grid, Real};
@@ -111,6 +112,20 @@ fn judge<K: Kernel>(kernel: &K, arrays: &Arrays<'_>, precision: Precision) -> Re
         drift: None,
     };
     let mut verdict = numbers::judge(&numbers);
+    if verdict.outcome == Outcome::Fail && verdict.ratio.is_some() {
+        let facts = Facts {
+            at: Stage::layer(K::LIKE, 0),
+            numbers: &numbers,
+            slack: kernel.slack(),
+            rotation: kernel.rotation(),
+            known: &|_| None,
+            alike: vec![],
+            roles: None,
+            again: None,
+            drift: None,
+        };
+        verdict.cause = causes::named(&facts, |lineup| kernel.suspects(lineup)).unwrap_or_default();
+    }
     verdict.stage = "out".into();
     // The place in the array as it lies in the file, if the order of its numbers is the judged one.
     if let Some(file) = arrays.file.get("out").filter(|out| out.shape.len() > shape.len()) {

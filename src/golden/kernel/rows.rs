@@ -2,11 +2,17 @@
 
 use super::arrays::{Arrays, Kernel, of};
 use crate::error::{Error, Result, ensure};
-use crate::kernel::{Frequencies, MatrixView, weights};
-use crate::num::Real;
+use crate::golden::causes::{Fitted, Lineup, Rotation};
+use crate::kernel::{Frequencies, MatrixView, Turn, weights};
+use crate::num::{Grid, Real};
 use crate::pass::{Pass, Stored};
 use crate::stage::Site;
 use ndarray::Array2;
+
+/// The output of a kernel in f64.
+fn exact<K: Kernel>(kernel: &K) -> Vec<f64> {
+    kernel.run(&Pass::<f64>::new(Grid::Native))
+}
 
 /// Rows of a container.
 fn matrix<T: Real>(x: &[f64], rows: usize, width: usize) -> Array2<T> {
@@ -14,6 +20,7 @@ fn matrix<T: Real>(x: &[f64], rows: usize, width: usize) -> Array2<T> {
 }
 
 /// `x` [..., d], `weight` \[d\], `bias` \[d\] for a layer norm; metadata `eps`. Spec: E3.10, E3.11
+#[derive(Clone)]
 pub(super) struct Norm {
     x: Vec<f64>,
     rows: usize,
@@ -48,9 +55,27 @@ impl Kernel for Norm {
         let x: Array2<T> = matrix(&self.x, self.rows, self.width);
         pass.norm(x.view(), &self.weight, self.bias.as_deref(), self.eps).into_iter().collect()
     }
+    fn suspects(&self, lineup: &mut Lineup<'_>) {
+        let mut tried = |other: Norm, words: String| {
+            lineup.add(Fitted::No, exact(&other), || words);
+        };
+        for eps in [0.0, 1e-12, 1e-6, 1e-5, 1e-3] {
+            if eps != self.eps {
+                tried(Norm { eps, ..self.clone() }, format!("ε is {eps:e}; {:e} is expected", self.eps));
+            }
+        }
+        let weight = self.weight.iter().map(|w| w + 1.0).collect();
+        tried(Norm { weight, ..self.clone() }, "1 + weight in place of the weight".into());
+        tried(Norm { weight: vec![1.0; self.width], ..self.clone() }, "the weight is left out".into());
+        if self.bias.is_some() {
+            tried(Norm { bias: Some(vec![0.0; self.width]), ..self.clone() }, "the bias is left out".into());
+            tried(Norm { bias: None, ..self.clone() }, "an RMS norm in place of a layer norm".into());
+        }
+    }
 }
 
 /// `x` [..., k], `weight` [outputs, k], `bias` \[outputs\] if there is one. Spec: E3.3
+#[derive(Clone)]
 pub(super) struct Linear {
     x: Vec<f64>,
     rows: usize,
@@ -86,6 +111,17 @@ impl Kernel for Linear {
         let x: Array2<T> = matrix(&self.x, self.rows, self.inputs);
         let w = MatrixView::f32(&self.weight, self.outputs, self.inputs);
         pass.linear(x.view(), w, self.bias.as_deref(), Stored::Once).into_iter().collect()
+    }
+    fn suspects(&self, lineup: &mut Lineup<'_>) {
+        if self.bias.is_some() {
+            let other = Linear { bias: None, ..self.clone() };
+            lineup.add(Fitted::No, exact(&other), || "the bias is left out".into());
+        }
+        if self.inputs == self.outputs {
+            let weight = (0..self.weight.len()).map(|i| self.weight[i % self.inputs * self.inputs + i / self.inputs]);
+            let other = Linear { weight: weight.collect(), ..self.clone() };
+            lineup.add(Fitted::No, exact(&other), || "the weight is transposed".into());
+        }
     }
 }
 
@@ -133,6 +169,7 @@ impl Kernel for Softmax {
 }
 
 /// `x` [..., n, d], `positions` \[n\]; metadata `theta`. The two halves of a head are rotated. Spec: E3.12, E3.13
+#[derive(Clone)]
 pub(super) struct Rotary {
     x: Vec<f64>,
     rows: usize,
@@ -172,6 +209,12 @@ impl Kernel for Rotary {
     fn notes(&self) -> Vec<String> {
         let halves = "dimension i turns with i + d/2; a kernel that turns neighbours fails";
         vec![format!("{} rows of {}, θ {}; {halves}", self.rows, self.width, self.theta)]
+    }
+    fn rotation(&self) -> Option<Rotation> {
+        let frequencies = Frequencies::new(self.theta, self.width);
+        let pairs = frequencies.len();
+        let positions = (0..self.rows * pairs).map(|i| self.position(i / pairs)).collect();
+        Some(Rotation { frequencies: (0..pairs).map(|i| frequencies.angle(Turn::Exact, 1, i)).collect(), positions })
     }
     fn slack(&self) -> Option<Vec<f64>> {
         let frequencies = Frequencies::new(self.theta, self.width);

@@ -2,14 +2,18 @@
 //! Where the bundle does not hold these keys or values, entries are judged as the rows of the truth that they hold.
 
 use super::integers::not_integers;
+use super::numbers::times;
 use super::{kept, merges};
 use crate::golden::case::Case;
+use crate::golden::formats;
 use crate::golden::held::Rows;
 use crate::golden::measure::Layout;
 use crate::golden::noise;
+use crate::golden::rulers::roundoff;
 use crate::golden::verdict::{Outcome, StageVerdict};
 use crate::policy::Evict;
 use crate::stage::{Site, Stage};
+use crate::weights::Dtype;
 use ndarray::ArrayD;
 
 /// The verdict on `cache.LL.key`, `value` or `positions`. Spec: C10.3a
@@ -94,6 +98,9 @@ fn entries(case: &Case<'_>, at: Stage, name: &str, rows: &Rows) -> StageVerdict 
     if rows.iter().flatten().any(|&row| row >= n) {
         return plain(Outcome::NotJudged, format!("kept rows beyond the rows of {source}"));
     }
+    if let Some(quantised) = case.candidate.quantised(name) {
+        return rounded(case, &whole, &got, rows, (name, source), quantised);
+    }
     match own {
         true => exact(&whole, &got, rows, name, source),
         false => near(case, (at, source), &whole, &got, rows),
@@ -115,6 +122,48 @@ fn exact(whole: &ArrayD<f64>, got: &ArrayD<f64>, rows: &Rows, name: &str, source
         }
     }
     StageVerdict::plain(name, Outcome::Pass, "")
+}
+
+/// Judges a quantised cache against the best rounding of its rows: each number is at most half a step of the type from the
+/// row's own, and no number is cut off. Spec: E11.4
+fn rounded(
+    case: &Case<'_>,
+    whole: &ArrayD<f64>,
+    got: &ArrayD<f64>,
+    rows: &Rows,
+    (name, source): (&str, Stage),
+    (dtype, scale): (Dtype, &[f64]),
+) -> StageVerdict {
+    let own = case.candidate.get(&source.name()).is_some();
+    if !own {
+        let words = format!("a quantised cache is judged against the candidate's own {source}, which it lacks");
+        return StageVerdict::plain(name, Outcome::NotJudged, words);
+    }
+    let u = roundoff(case.precision); // a scale is stored, and a quotient rounded
+    let mut worst = (0.0, 0.0, f64::MIN_POSITIVE, vec![], f64::NAN, f64::NAN);
+    let mut cut = 0;
+    for ((at, &c), &s) in got.indexed_iter().zip(scale) {
+        let (g, e, i) = (at[0], at[1], at[2]);
+        let t = whole[[g, rows[g % rows.len()][e], i]];
+        let code = if s == 0.0 { 0.0 } else { t / s };
+        let step = formats::spacing(dtype, code.abs().min(formats::largest(dtype)));
+        let ruler = (0.5 * step * s.abs() + 2.0 * u * t.abs()).max(f64::MIN_POSITIVE);
+        let error = (c - t).abs();
+        cut += usize::from(code.abs() > formats::largest(dtype) + 0.5 * step && error > ruler);
+        if error / ruler > worst.0 || error.is_nan() {
+            worst = (if error.is_nan() { f64::INFINITY } else { error / ruler }, error, ruler, vec![g, e, i], t, c);
+        }
+    }
+    let (ratio, error, ruler, at, t, c) = worst;
+    let failed = ratio > 1.0;
+    let what = formats::words(dtype);
+    let words = match failed {
+        false => format!("{what}, rounded as well as its scales allow"),
+        true if cut > 0 => format!("{cut} numbers of {source} are beyond the largest number of {what} times its scale"),
+        true => format!("{what}: {} half a step of the type from {source}", times(ratio)),
+    };
+    let outcome = if failed { Outcome::Fail } else { Outcome::Pass };
+    StageVerdict::plain(name, outcome, words).by("element", error, ruler, 1.0).at(at, t, c)
 }
 
 /// Judges entries as the rows of the truth that they hold, by the noise of these rows.

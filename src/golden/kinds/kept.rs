@@ -20,6 +20,11 @@ pub(in crate::golden) fn judge(case: &Case<'_>, name: &str, l: usize) -> StageVe
     }
 }
 
+/// What the rule keeps of a layer of `b` entries.
+pub(in crate::golden) fn decided(case: &Case<'_>, l: usize, b: usize) -> Option<Vec<Vec<usize>>> {
+    decide(case, l, b, &scores::importances(case, l).ok()?.0)
+}
+
 /// The truth's kept sets of a layer, if the rule looks at no numbers.
 fn unattended(case: &Case<'_>, l: usize) -> Option<Result<Vec<Vec<usize>>, Unknown>> {
     let (scorer, (_, sets)) = case.scorer.as_ref().zip(case.sets(l).filter(|(policy, _)| !policy.measures()))?;

@@ -4,7 +4,7 @@ use crate::golden::measure::Layout;
 use crate::stage::{Site, Stage};
 
 /// The place of a failure: `wrong(0, i)` reports whether row i is wrong, `wrong(1, i)` column i, `wrong(2, i)` head i.
-/// Spec: D10.6
+/// Spec: D11.1
 pub(in crate::golden) fn place(
     name: &str,
     layout: Layout,

@@ -10,7 +10,7 @@ use crate::golden::rerun::DENSITY;
 use crate::golden::rulers::{margins, roundoff, shown};
 use crate::golden::verdict::{Outcome, StageVerdict};
 use crate::pass::Precision;
-use crate::policy::{LayerScores, Observed, Window, over_sets, skewness, strength};
+use crate::policy::{LayerScores, Observed, Scorer, Window, over_sets, skewness, strength};
 use crate::stage::{Site, Stage};
 use ndarray::{Array2, Axis, Ix3};
 
@@ -110,11 +110,23 @@ pub(in crate::golden) fn through_other_window(case: &Case<'_>, at: Stage, name: 
 
 /// The importances that the golden's queries and keys give through a window.
 fn through(case: &Case<'_>, l: usize, window: Vec<Vec<usize>>) -> Option<Array2<f64>> {
-    let scorer = case.scorer.as_ref()?;
+    by(case, case.scorer.as_ref()?, l, window)
+}
+
+/// The importances that queries and keys give through a window by any scorer: in a replay the candidate's, else the
+/// golden's.
+pub(in crate::golden) fn by(
+    case: &Case<'_>,
+    scorer: &Scorer,
+    l: usize,
+    window: Vec<Vec<usize>>,
+) -> Option<Array2<f64>> {
     let whole = |site: Site| {
         let name = Stage::layer(site, l).name();
-        let known = case.golden.get(&name).is_some() && case.golden.get(&format!("rows.{name}")).is_none();
-        known.then(|| case.golden.f64(&name).ok()?.into_dimensionality::<Ix3>().ok()).flatten()
+        let own = case.ground.is_some() && case.candidate.get(&name).is_some();
+        let bundle = if own { case.candidate } else { case.golden };
+        let known = bundle.get(&name).is_some() && bundle.get(&format!("rows.{name}")).is_none();
+        known.then(|| bundle.f64(&name).ok()?.into_dimensionality::<Ix3>().ok()).flatten()
     };
     let (q, k) = (whole(Site::Query)?, whole(Site::Key)?);
     if scorer.rows().iter().any(|&row| row >= q.len_of(Axis(1))) {
@@ -127,7 +139,7 @@ fn through(case: &Case<'_>, l: usize, window: Vec<Vec<usize>>) -> Option<Array2<
 
 /// The importances of a layer, and the margin of each: its own with what a store may hide, or the truth's with their
 /// noise. Spec: E10.6
-pub(super) fn importances(case: &Case<'_>, l: usize) -> Result<(Array2<f64>, Array2<f64>), Unknown> {
+pub(in crate::golden) fn importances(case: &Case<'_>, l: usize) -> Result<(Array2<f64>, Array2<f64>), Unknown> {
     let (policy, sets) = case.sets(l).ok_or(NO_POLICY)?;
     let candidates = case.scorer.as_ref().ok_or(NO_POLICY)?.candidates().len();
     if let Some(own) = importance(case.candidate, l, sets).filter(|own| own.ncols() == candidates) {

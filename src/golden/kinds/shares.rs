@@ -214,6 +214,14 @@ fn heads(case: &Case<'_>, name: &str, stored: &ArrayD<i64>) -> Option<StageVerdi
     admissible.and_then(|words| plain(Outcome::Admissible, words))
 }
 
+/// The numbers of entries that the rule gives.
+pub(in crate::golden) fn due(case: &Case<'_>) -> Option<Vec<usize>> {
+    let (scorer, (policy, retain)) = case.scorer.as_ref().zip(case.policy)?;
+    let layers = layers(case, policy.budget, case.layers()?).ok()?;
+    let scores: Vec<LayerScores> = layers.iter().map(|layer| moved(layer, policy.budget, 0.0, 0)).collect();
+    Some(scorer.budget(retain, &scores))
+}
+
 /// Judges budgets: the rule applied to the strengths and skewnesses. Spec: E10.6
 pub(in crate::golden) fn budget(case: &Case<'_>, name: &str) -> StageVerdict {
     let Ok(stored) = case.candidate.i64(name) else { return not_integers(case, name) };

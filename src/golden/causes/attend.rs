@@ -1,0 +1,148 @@
+//! Attention in f64 with or without a mistake, for a few rows or all. Naive on purpose: it computes suspects only.
+//! Spec: D11.7
+
+use super::lineup::{Fitted, Lineup};
+use ndarray::{Array3, Axis};
+use rayon::prelude::*;
+
+/// Whether a row sees an entry.
+pub(super) type Sees<'a> = Box<dyn Fn(usize, usize) -> bool + Sync + 'a>;
+
+/// Attention, with or without a mistake.
+pub(in crate::golden) struct Attend<'a> {
+    pub q: &'a Array3<f64>,
+    pub k: &'a Array3<f64>,
+    pub v: &'a Array3<f64>,
+    pub scale: f64,
+    pub sees: Sees<'a>,
+    /// The KV head of a query head.
+    pub kv: Box<dyn Fn(usize) -> usize + Sync + 'a>,
+    /// What a weight is stored as.
+    pub weight: fn(f64) -> f64,
+    /// A tile of keys whose padding counts in the sum.
+    pub padding: Option<usize>,
+    /// Whether weights are divided by their sum.
+    pub divides: bool,
+}
+
+impl Attend<'_> {
+    /// The mix of a row of a head: \[d\].
+    fn row(&self, head: usize, i: usize) -> Vec<f64> {
+        let g = (self.kv)(head);
+        let q = self.q.index_axis(Axis(0), head).index_axis_move(Axis(0), i);
+        let (k, v) = (self.k.index_axis(Axis(0), g), self.v.index_axis(Axis(0), g));
+        let seen: Vec<usize> = (0..k.nrows()).filter(|&j| (self.sees)(i, j)).collect();
+        let scores: Vec<f64> = seen.iter().map(|&j| self.scale * q.dot(&k.row(j))).collect();
+        let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let mut total: f64 = scores.iter().map(|s| (s - most).exp()).sum();
+        if let Some(tile) = self.padding {
+            total += (seen.len().next_multiple_of(tile) - seen.len()) as f64 * (-most).exp();
+        }
+        let total = if self.divides { total } else { 1.0 };
+        let mut mix = vec![0.0; v.ncols()];
+        for (&j, s) in seen.iter().zip(&scores) {
+            let p = (self.weight)((s - most).exp() / total);
+            mix.iter_mut().zip(v.row(j)).for_each(|(m, v)| *m += p * v);
+        }
+        mix
+    }
+
+    /// The mix of these rows: [rows, H·d], or [H, rows, d].
+    pub fn rows(&self, rows: &[usize], by_head: bool) -> Vec<f64> {
+        let heads = self.q.shape()[0];
+        let all: Vec<(usize, usize)> = match by_head {
+            true => (0..heads).flat_map(|h| rows.iter().map(move |&i| (h, i))).collect(),
+            false => rows.iter().flat_map(|&i| (0..heads).map(move |h| (h, i))).collect(),
+        };
+        all.par_iter().flat_map_iter(|&(h, i)| self.row(h, i)).collect()
+    }
+}
+
+impl<'a> Attend<'a> {
+    /// The same attention with one change. The mask and the KV heads are those of this one unless `change` sets them.
+    pub fn with<'b>(&'b self, change: impl FnOnce(&mut Attend<'b>)) -> Attend<'b> {
+        let mut other = Attend {
+            q: self.q,
+            k: self.k,
+            v: self.v,
+            scale: self.scale,
+            sees: Box::new(|i, j| (self.sees)(i, j)),
+            kv: Box::new(|h| (self.kv)(h)),
+            weight: self.weight,
+            padding: self.padding,
+            divides: self.divides,
+        };
+        change(&mut other);
+        other
+    }
+}
+
+/// The most rows that a suspect is tried on first.
+const TRIED: usize = 32;
+
+/// A suspect of attention is computed for a few rows, and for all rows if it explains these.
+pub(super) struct Trial<'l, 'a> {
+    pub lineup: &'l mut Lineup<'a>,
+    pub by_head: bool,
+    pub few: Vec<usize>,
+}
+
+impl Trial<'_, '_> {
+    fn pick(&self, of: &[f64], (heads, n, d): (usize, usize, usize)) -> Vec<f64> {
+        let at = |h: usize, i: usize| if self.by_head { (h * n + i) * d } else { (i * heads + h) * d };
+        let all: Vec<(usize, usize)> = match self.by_head {
+            true => (0..heads).flat_map(|h| self.few.iter().map(move |&i| (h, i))).collect(),
+            false => self.few.iter().flat_map(|&i| (0..heads).map(move |h| (h, i))).collect(),
+        };
+        all.into_iter().flat_map(|(h, i)| of[at(h, i)..at(h, i) + d].to_vec()).collect()
+    }
+
+    /// The share of the squared error of a few rows that a suspect leaves.
+    pub fn rest(&self, suspect: &Attend<'_>) -> f64 {
+        let n = self.lineup.facts.numbers;
+        let dim = (suspect.q.shape()[0], suspect.q.shape()[1], suspect.v.shape()[2]);
+        let (got, truth) = (self.pick(n.got, dim), self.pick(n.truth, dim));
+        let own = suspect.rows(&self.few, self.by_head);
+        let apart = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
+        apart(&got, &own) / apart(&got, &truth)
+    }
+
+    /// Adds a suspect.
+    pub fn add(&mut self, fitted: Fitted, suspect: &Attend<'_>, words: impl FnOnce() -> String) {
+        if self.rest(suspect) < 0.6 {
+            let all: Vec<usize> = (0..suspect.q.shape()[1]).collect();
+            let values = suspect.rows(&all, self.by_head);
+            self.lineup.add(fitted, values, words);
+        }
+    }
+}
+
+/// Rows to try first: those with the largest errors, and some others that are wrong.
+pub(super) fn few(lineup: &Lineup<'_>, n: usize, by_head: bool) -> Vec<usize> {
+    let (x, width) = (lineup.facts.numbers, lineup.facts.layout().width);
+    let mut error = vec![0.0; n];
+    for (i, (t, c)) in x.truth.iter().zip(x.got).enumerate() {
+        let row = if by_head { i / width % n } else { i / width };
+        error[row] += (t - c).powi(2);
+    }
+    let mut order: Vec<usize> = (0..n).filter(|&i| error[i] > 0.0).collect();
+    order.sort_by(|&a, &b| error[b].total_cmp(&error[a]));
+    let step = (order.len() / TRIED).max(1);
+    let mut few: Vec<usize> = order.into_iter().step_by(step).take(TRIED).collect();
+    few.sort_unstable();
+    few
+}
+
+impl Trial<'_, '_> {
+    /// The first row that is clearly wrong.
+    pub fn first_wrong(&self, n: usize, d: usize) -> usize {
+        let x = self.lineup.facts.numbers;
+        let heads = x.truth.len() / (n * d).max(1);
+        let row = |i: usize| -> f64 {
+            let at = |h: usize| if self.by_head { (h * n + i) * d } else { (i * heads + h) * d };
+            (0..heads).flat_map(|h| at(h)..at(h) + d).map(|at| (x.got[at] - x.truth[at]).powi(2)).sum::<f64>().sqrt()
+        };
+        let most = (0..n).map(row).fold(0.0, f64::max);
+        (0..n).find(|&i| row(i) > 0.05 * most).unwrap_or(0)
+    }
+}

@@ -1,0 +1,143 @@
+//! Suspects: numbers that were stored, or read, in a narrower type than the declared one. Spec: D11.8
+
+use super::facts::Change;
+use super::lineup::{Fitted, Lineup};
+use crate::golden::measure::Layout;
+use crate::num::Grid;
+use crate::stage::Site;
+use ndarray::Array3;
+
+/// The share of the squared error that numbers of the same blocks may leave: a number near a tie rounds the other way.
+const TIES: f64 = 0.1;
+
+/// Adds the suspects.
+pub(super) fn suspects(lineup: &mut Lineup<'_>) {
+    let facts = lineup.facts;
+    let n = facts.numbers;
+    if n.precision.grid() == Grid::Native {
+        for (grid, name) in [(Grid::Bf16, "bf16"), (Grid::F16, "f16")] {
+            if n.got.iter().all(|v| grid.round(*v) == *v) && !n.truth.iter().all(|v| grid.round(*v) == *v) {
+                let values = n.truth.iter().map(|v| grid.round(*v)).collect();
+                lineup.add_like(TIES, values, || format!("every number is one of {name}: stored in {name}"));
+                if let Some(again) = facts.again.and_then(|again| again.again(facts.at, &Change::Stored(grid))) {
+                    lineup.add_like(1.0, again, || format!("every number is one of {name}: computed in {name}"));
+                }
+            }
+        }
+    }
+    if matches!(facts.at.site, Site::Key | Site::Value | Site::StepKey | Site::StepValue) {
+        blocks(lineup);
+    }
+}
+
+/// Keys and values as a quantised cache holds them.
+fn blocks(lineup: &mut Lineup<'_>) {
+    let (n, layout) = (lineup.facts.numbers, lineup.facts.layout());
+    let row = layout.width;
+    for (values, words) in [
+        (in_blocks(n.truth, row, 127.0), "int8, a scale for each row of a head"),
+        (in_blocks(n.truth, 32, 127.0), "int8, a scale for 32 numbers"),
+        (in_blocks(n.truth, row, 7.0), "int4, a scale for each row of a head"),
+        (in_blocks(n.truth, 32, 7.0), "int4, a scale for 32 numbers"),
+        (in_blocks(n.truth, layout.rows * row, 127.0), "int8, a scale for each head"),
+        (in_columns(layout, n.truth, 127.0), "int8, a scale for each column of a head"),
+        (n.truth.iter().map(|v| e4m3(*v)).collect(), "fp8 (e4m3)"),
+        (n.truth.iter().map(|v| e5m2(*v)).collect(), "fp8 (e5m2)"),
+        (scaled_fp8(n.truth, row), "fp8 (e4m3), a scale for each row of a head"),
+        (scaled_fp8(n.truth, n.truth.len()), "fp8 (e4m3), one scale for all"),
+    ] {
+        lineup.add_like(TIES, values, || format!("every number is one of {words}"));
+    }
+}
+
+/// What linear layers read has 10 bits of mantissa. Spec: D11.8
+pub(super) fn narrow(lineup: &mut Lineup<'_>) {
+    let facts = lineup.facts;
+    let n = facts.numbers.truth;
+    if facts.numbers.precision.grid() != Grid::Native {
+        return;
+    }
+    for (all, words) in [
+        (true, "linear layers read numbers with 10 bits of mantissa: TF32 is on"),
+        (false, "convolutions read numbers with 10 bits of mantissa: TF32 is on (in torch, backends.cudnn.allow_tf32)"),
+    ] {
+        let values = facts.again.and_then(|again| again.again(facts.at, &Change::Narrow { all }));
+        let Some(values) = values.filter(|values| values != n) else { continue };
+        if !lineup.add(Fitted::No, values.clone(), || words.into()) {
+            lineup.add_like(HALF, values, || words.into());
+        }
+    }
+}
+
+/// The share of the squared error that TF32 may leave: a GPU rounds in attention as well.
+const HALF: f64 = 0.5;
+
+/// Numbers as integers of −most … most times a scale for each block of `size` numbers.
+fn in_blocks(values: &[f64], size: usize, most: f64) -> Vec<f64> {
+    values.chunks(size.max(1)).flat_map(|block| quantised(block, most)).collect()
+}
+
+fn quantised(block: &[f64], most: f64) -> Vec<f64> {
+    let scale = block.iter().fold(0.0f64, |m, v| m.max(v.abs())) / most;
+    block.iter().map(|v| if scale > 0.0 { (v / scale).round() * scale } else { 0.0 }).collect()
+}
+
+fn in_columns(layout: Layout, values: &[f64], most: f64) -> Vec<f64> {
+    let Layout { lead, rows, width, .. } = layout;
+    let mut out = values.to_vec();
+    for head in 0..lead {
+        for c in 0..width {
+            let at = |r: usize| (head * rows + r) * width + c;
+            let column: Vec<f64> = (0..rows).map(|r| values[at(r)]).collect();
+            quantised(&column, most).into_iter().enumerate().for_each(|(r, v)| out[at(r)] = v);
+        }
+    }
+    out
+}
+
+fn scaled_fp8(values: &[f64], size: usize) -> Vec<f64> {
+    let block = |block: &[f64]| -> Vec<f64> {
+        let scale = block.iter().fold(0.0f64, |m, v| m.max(v.abs())) / 448.0;
+        block.iter().map(|v| if scale > 0.0 { e4m3(v / scale) * scale } else { 0.0 }).collect()
+    };
+    values.chunks(size.max(1)).flat_map(block).collect()
+}
+
+/// Keys or values, [G, n, d_h], as int8 with a scale for each block of a row.
+pub(super) fn q8(x: &Array3<f64>, size: usize) -> Array3<f64> {
+    let values: Vec<f64> = x.iter().copied().collect();
+    Array3::from_shape_vec(x.dim(), in_blocks(&values, size, 127.0)).unwrap_or_else(|_| x.clone())
+}
+
+/// The nearest number with `bits` of mantissa and at least this exponent; ties to even.
+fn nearest(v: f64, bits: i32, least: i32, most: f64) -> f64 {
+    if v == 0.0 || !v.is_finite() {
+        return v;
+    }
+    let exponent = (v.abs().log2().floor() as i32).max(least);
+    let step = f64::from(exponent - bits).exp2();
+    ((v / step).round_ties_even() * step).clamp(-most, most)
+}
+
+/// The nearest number of fp8 e4m3 (FN).
+pub(super) fn e4m3(v: f64) -> f64 {
+    nearest(v, 3, -6, 448.0)
+}
+
+/// The nearest number of fp8 e5m2.
+fn e5m2(v: f64) -> f64 {
+    nearest(v, 2, -14, 57344.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn d11_8_numbers_of_fp8() {
+        assert_eq!([0.0, 1.0, 1.06, 1.07, 447.0, 1e9, -0.3].map(e4m3), [0.0, 1.0, 1.0, 1.125, 448.0, 448.0, -0.3125]);
+        assert_eq!(e4m3(2f64.powi(-9)), 2f64.powi(-9));
+        assert_eq!(e4m3(2f64.powi(-10)), 0.0, "the tie goes to the even one");
+        assert_eq!([1.1, 1.13, 6e4].map(e5m2), [1.0, 1.25, 57344.0]);
+    }
+}
