@@ -418,7 +418,7 @@ fn d11_9_layers_are_named() {
         tensors: vec![],
     };
     Given { again: Some(fake), ..given(Site::Out, 0, &[24, 16]) }
-        .says("output 3 of the MLP is 1.0200 times what it should be", got);
+        .says("output 3 of the MLP is 1.02000 times what it should be", got);
     // A head that the output projection does not read; logits of another row.
     let mix = random(24 * 16, 31);
     let mut without = ArrayD::from_shape_vec(vec![24, 16], mix.clone()).unwrap();
