@@ -1,6 +1,7 @@
 //! `inspect`: the sizes of a checkpoint, the memory that it needs, and every problem in it.
 
 use super::ask::Ask;
+use super::inspect_bundle;
 use super::inspect_input::{self, Reading};
 use super::out::{Stdout, bytes};
 use super::{Common, Verdict};
@@ -16,10 +17,12 @@ use std::path::PathBuf;
 /// The number of unused tensors that are named; --json names all.
 const NAMED: usize = 6;
 
-/// Reports the family and the sizes of a checkpoint, the memory that it needs, and every problem in it
+/// Reports the family and the sizes of a checkpoint, the memory that it needs, and every problem in it; or what a bundle holds
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Example: aircache inspect --model llava-onevision-qwen2-7b-ov-hf
+Examples:
+  aircache inspect --model llava-onevision-qwen2-7b-ov-hf
+  aircache inspect candidate.safetensors                           a bundle: its metadata, stages, types, shapes
 
 inspect reads all weights, to find NaN and infinities. Exit code 0: `run` can use the checkpoint. Exit code 2: it cannot;
 all problems are listed, not only the first.")]
@@ -27,8 +30,8 @@ pub struct Args {
     /// A Hugging Face checkpoint folder [default: the embedded demo model]
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
-    /// The same as --model
-    #[arg(value_name = "DIR", conflicts_with = "model")]
+    /// The same as --model; or a bundle
+    #[arg(value_name = "DIR|BUNDLE", conflicts_with = "model")]
     folder: Option<PathBuf>,
 }
 
@@ -47,6 +50,9 @@ struct Report {
 
 /// The command.
 pub fn run(args: Args, common: &Common) -> Result<Verdict> {
+    if let Some(bundle) = args.folder.as_deref().filter(|path| path.is_file()) {
+        return inspect_bundle::explain(bundle, common.json).map(|()| Verdict::Pass);
+    }
     let (files, name) = Ask::files(args.model.as_ref().or(args.folder.as_ref()));
     let report = look(&files, name, common);
     let mut out = Stdout::new();

@@ -29,6 +29,7 @@ pub mod eviction;
 pub mod explain;
 pub mod import;
 pub mod inspect;
+mod inspect_bundle;
 pub mod inspect_input;
 pub mod manual;
 pub mod memory;

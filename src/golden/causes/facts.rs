@@ -4,7 +4,7 @@ use crate::config::Activation;
 use crate::golden::fit::Groups;
 use crate::golden::kinds::numbers::Numbers;
 use crate::golden::measure::{Errors, Layout};
-use crate::pass::Branch;
+use crate::pass::{Branch, Precision};
 use crate::roles::Role;
 use crate::stage::{Site, Stage};
 use ndarray::ArrayD;
@@ -27,6 +27,8 @@ pub(in crate::golden) struct Facts<'a> {
     pub roles: Option<Vec<Role>>,
     /// In a replay: the stage computed once more, with a change.
     pub again: Option<&'a dyn Again>,
+    /// The noise of honest computations in half types, if that is known and the declared type is f32.
+    pub halves: Vec<(Precision, Errors)>,
     /// If each number is within the noise, and only a drift fails.
     pub drift: Option<Drifting>,
 }

@@ -2,8 +2,11 @@
 
 use super::facts::Change;
 use super::lineup::{Fitted, Lineup};
-use crate::golden::measure::Layout;
+use crate::golden::kinds::numbers::{self, Numbers};
+use crate::golden::measure::{Errors, Layout};
+use crate::golden::verdict::Outcome;
 use crate::num::Grid;
+use crate::pass::Precision;
 use crate::stage::Site;
 use ndarray::Array3;
 
@@ -68,6 +71,34 @@ pub(super) fn narrow(lineup: &mut Lineup<'_>) {
         }
     }
 }
+
+/// An f32 candidate that is an honest one in a half type, and is off by about as much. Spec: D11.8
+pub(super) fn halves(lineup: &mut Lineup<'_>) {
+    let (facts, n) = (lineup.facts, lineup.facts.numbers);
+    let layout = facts.layout();
+    let mut all = facts.halves.clone();
+    if let Some(again) = facts.again.filter(|_| all.is_empty() && n.precision.grid() == Grid::Native) {
+        for (kind, grid) in [(Precision::Bf16, Grid::Bf16), (Precision::F16, Grid::F16)] {
+            let values = again.again(facts.at, &Change::Stored(grid));
+            all.extend(values.map(|values| (kind, Errors::of(layout, n.truth, &values, None))));
+        }
+    }
+    for (precision, noise) in all {
+        let errors = Errors::of(layout, n.truth, n.got, Some(&noise.scale));
+        let about = errors.whole > ABOUT * noise.whole;
+        let other = Numbers { noise: Some(noise), precision, drift: None, ..*n };
+        if about && numbers::judge(&other).outcome == Outcome::Pass {
+            let words = match precision {
+                Precision::Bf16 => "these are honest numbers of bf16: it was computed in bf16, not in f32",
+                _ => "these are honest numbers of f16: it was computed with 10 bits of mantissa (f16 or TF32), not in f32",
+            };
+            lineup.name(words);
+        }
+    }
+}
+
+/// Errors are about as large as those of a half type, if they are at least this share of them.
+const ABOUT: f64 = 0.3;
 
 /// The share of the squared error that TF32 may leave: a GPU rounds in attention as well.
 const HALF: f64 = 0.5;

@@ -135,6 +135,11 @@ impl<'a> Lineup<'a> {
         follows.then(|| self.squares(&error, &direction) / self.before)
     }
 
+    /// Names a cause that is not one of other numbers; it counts least.
+    pub fn name(&mut self, words: &str) {
+        self.named.push(Named { fitted: Fitted::Many, rest: 1.0, words: words.into() });
+    }
+
     /// Whether a suspect that is not fitted explains the candidate.
     pub fn is_solved(&self) -> bool {
         self.named.iter().any(|named| named.fitted == Fitted::No)

@@ -41,9 +41,10 @@ use super::arc;
 use super::case::Case;
 use super::fit::Groups;
 use super::kinds::numbers::Numbers;
-use super::measure::Layout;
+use super::measure::{Errors, Layout};
 use super::noise;
 use super::verdict::StageVerdict;
+use crate::pass::Precision;
 use crate::roles::Roles;
 use crate::stage::{Kind, Site, Stage};
 use facts::Drifting;
@@ -69,6 +70,7 @@ pub(super) fn of(case: &Case<'_>, verdict: &StageVerdict) -> Option<String> {
             alike: alike(case, at, numbers),
             roles: case.roles(),
             again: case.again,
+            halves: halves(case, numbers),
             drift: drifting(case, numbers, verdict),
         };
         named(&facts, |lineup| {
@@ -100,6 +102,7 @@ pub(super) fn named(facts: &Facts<'_>, more: impl FnOnce(&mut Lineup<'_>)) -> Op
     }
     if !lineup.is_solved() {
         formats::narrow(&mut lineup);
+        formats::halves(&mut lineup);
     }
     lineup.words()
 }
@@ -109,6 +112,16 @@ fn value(case: &Case<'_>, stage: Stage) -> Option<ArrayD<f64>> {
     let name = stage.name();
     let of = |bundle: &super::Bundle| bundle.get(&name).and_then(|_| bundle.f64(&name).ok());
     of(case.candidate).or_else(|| of(case.golden))
+}
+
+/// The noise of half types that a golden holds beside that of f32.
+fn halves(case: &Case<'_>, numbers: &Numbers<'_>) -> Vec<(Precision, Errors)> {
+    let layout = Layout::of(numbers.name, numbers.shape);
+    let of = |kind| Some((kind, noise::read(case.golden, kind, numbers.name, layout)?));
+    match numbers.precision {
+        Precision::Fast | Precision::Truth => [Precision::Bf16, Precision::F16].into_iter().filter_map(of).collect(),
+        _ => vec![],
+    }
 }
 
 /// The candidate's other stages of the same shape.

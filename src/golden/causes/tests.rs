@@ -98,6 +98,7 @@ impl Given {
                 (0..self.shape[0]).map(|i| if (4..12).contains(&i) { Role::Visual } else { Role::Text }).collect(),
             ),
             again: self.again.as_ref().map(|again| again as &dyn Again),
+            halves: vec![],
             drift: None,
         };
         named(&facts, |_| {}).unwrap_or_default()
@@ -501,6 +502,7 @@ fn e11_2_rivals_are_named_together() {
         alike: vec![],
         roles: None,
         again: Some(&two),
+        halves: vec![],
         drift: None,
     };
     let told = named(&facts, |_| {}).unwrap();

@@ -68,20 +68,8 @@ struct Judged {
     notes: Vec<String>,
 }
 
-/// Judges an output of numbers. Spec: E10.20
-fn judge<K: Kernel>(kernel: &K, arrays: &Arrays<'_>, precision: Precision) -> Result<Judged> {
-    let got = kernel.output(arrays)?;
-    let shape = kernel.judged();
-    let like = Stage::layer(K::LIKE, 0).name();
-    let layout = Layout::of(&like, &shape);
-    let truth: Vec<f64> = kernel.run(&Pass::new(Grid::Native));
-    let slack = kernel.slack();
-    let near = |to: &[f64]| {
-        let mut truth = truth.clone();
-        slack.iter().for_each(|slack| arc::nearest(layout, slack, &mut truth, to));
-        truth
-    };
-    let kind = if precision == Precision::Truth { Precision::Fast } else { precision };
+/// The noise of a kernel in a type. near: the truth, turned towards numbers as far as honest angles differ. Spec: E10.1
+fn measured<K: Kernel>(kernel: &K, kind: Precision, layout: Layout, near: &dyn Fn(&[f64]) -> Vec<f64>) -> Errors {
     let mut noise: Option<Errors> = None;
     for honest in ways(kind) {
         let pass = Pass::<f32>::new(kind.grid()).by(honest.way);
@@ -96,6 +84,25 @@ fn judge<K: Kernel>(kernel: &K, arrays: &Arrays<'_>, precision: Precision) -> Re
             }
         }
     }
+    noise.unwrap_or_else(|| Errors::none(layout))
+}
+
+/// Judges an output of numbers. Spec: E10.20
+fn judge<K: Kernel>(kernel: &K, arrays: &Arrays<'_>, precision: Precision) -> Result<Judged> {
+    let got = kernel.output(arrays)?;
+    let shape = kernel.judged();
+    let like = Stage::layer(K::LIKE, 0).name();
+    let layout = Layout::of(&like, &shape);
+    let truth: Vec<f64> = kernel.run(&Pass::new(Grid::Native));
+    let slack = kernel.slack();
+    let near = |to: &[f64]| {
+        let mut truth = truth.clone();
+        slack.iter().for_each(|slack| arc::nearest(layout, slack, &mut truth, to));
+        truth
+    };
+    let kind = if precision == Precision::Truth { Precision::Fast } else { precision };
+    let measured = |kind: Precision| measured(kernel, kind, layout, &near);
+    let noise = Some(measured(kind));
     if truth.is_empty() {
         return Err(Error::new(arrays.at("out"), "at least one number", "none"));
     }
@@ -122,6 +129,10 @@ fn judge<K: Kernel>(kernel: &K, arrays: &Arrays<'_>, precision: Precision) -> Re
             alike: vec![],
             roles: None,
             again: None,
+            halves: match kind {
+                Precision::Fast => [Precision::Bf16, Precision::F16].map(|kind| (kind, measured(kind))).into(),
+                _ => vec![],
+            },
             drift: None,
         };
         verdict.cause = causes::named(&facts, |lineup| kernel.suspects(lineup)).unwrap_or_default();
