@@ -100,7 +100,11 @@ pub fn explain(path: &Path, as_json: bool) -> Result<()> {
     out.line(&format!("bundle       {}, {} stages", path.display(), stages.len()))?;
     for (key, value) in &said {
         let short: String = value.chars().take(100).collect();
-        out.line(&format!("{key:12} {}{}", short.replace('\n', "\\n"), if short.len() < value.len() { " …" } else { "" }))?;
+        out.line(&format!(
+            "{key:12} {}{}",
+            short.replace('\n', "\\n"),
+            if short.len() < value.len() { " …" } else { "" }
+        ))?;
     }
     if bundle.metadata("precision").is_none() {
         out.line("note         no precision: `check` needs it, as f32, bf16 or f16")?;

@@ -90,7 +90,9 @@ pub(super) fn halves(lineup: &mut Lineup<'_>) {
         if about && numbers::judge(&other).outcome == Outcome::Pass {
             let words = match precision {
                 Precision::Bf16 => "these are honest numbers of bf16: it was computed in bf16, not in f32",
-                _ => "these are honest numbers of f16: it was computed with 10 bits of mantissa (f16 or TF32), not in f32",
+                _ => {
+                    "these are honest numbers of f16: it was computed with 10 bits of mantissa (f16 or TF32), not in f32"
+                }
             };
             lineup.name(words);
         }
