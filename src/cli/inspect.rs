@@ -50,7 +50,8 @@ struct Report {
 
 /// The command.
 pub fn run(args: Args, common: &Common) -> Result<Verdict> {
-    if let Some(bundle) = args.folder.as_deref().filter(|path| path.is_file()) {
+    let is_file = |path: &&std::path::Path| path.extension().is_some_and(|e| e == "safetensors") && path.is_file();
+    if let Some(bundle) = args.folder.as_deref().filter(is_file) {
         return inspect_bundle::explain(bundle, common.json).map(|()| Verdict::Pass);
     }
     let (files, name) = Ask::files(args.model.as_ref().or(args.folder.as_ref()));

@@ -1,7 +1,7 @@
 //! A case: the two bundles that are compared, and everything else that is known. The kinds of stages read a case. Not
 //! here: which kind judges which stage.
 
-use super::causes::Again;
+use super::causes::{Again, levels};
 use super::fit::Drift;
 use super::ground::Ground;
 use super::held::Rows;
@@ -10,7 +10,7 @@ use super::measure::{Errors, Layout};
 use super::rows::{self, Sample};
 use super::said::Types;
 use super::verdict::{Outcome, StageVerdict};
-use super::{Bundle, arc, causes, layouts, noise, rulers, said};
+use super::{Bundle, arc, layouts, noise, rulers, said};
 use crate::pass::Precision;
 use crate::policy::{Heads, Policy, Retain, Scorer};
 use crate::stage::{Site, Stage};
@@ -121,7 +121,7 @@ impl Case<'_> {
     pub fn numbers(&self, name: &str) -> StageVerdict {
         let mut verdict = self.with_numbers(name, numbers::judge).unwrap_or_else(|verdict| *verdict);
         if verdict.outcome == Outcome::Fail && Stage::parse(name).is_some_and(|at| at.site == Site::Pixels) {
-            let told = self.with_numbers(name, |n| causes::levels(n.shape, n.truth, n.got)).ok().flatten();
+            let told = self.with_numbers(name, |n| levels(n.shape, n.truth, n.got)).ok().flatten();
             verdict.words.extend(told.map(|told| format!("; {told}")));
         }
         let kept = self.golden.get(name).map(|t| t.shape);

@@ -1,7 +1,6 @@
-//! Quantised caches: keys and values as they lie, with their scales, and what they stand for. Spec: D11.13, E11.4
+//! Quantised caches: keys and values as they lie, with their scales, and what they stand for. Spec: D11.13, E11.3
 
 use super::Bundle;
-use super::layouts::is_quantised;
 use crate::stage::{Site, Stage};
 use crate::weights::Dtype;
 
@@ -37,6 +36,11 @@ pub(super) fn dequantised(bundle: &mut Bundle) -> Option<String> {
         )));
     }
     note
+}
+
+/// Whether a tensor holds numbers that a quantised cache stores.
+fn is_quantised(dtype: Dtype) -> bool {
+    matches!(dtype, Dtype::I8 | Dtype::U8 | Dtype::F8_E4M3 | Dtype::F8_E5M2 | Dtype::F8_E4M3FNUZ | Dtype::F8_E5M2FNUZ)
 }
 
 fn is_float(dtype: Dtype) -> bool {

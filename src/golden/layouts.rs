@@ -4,7 +4,6 @@
 use super::Bundle;
 use super::formats::{SCALE, dequantised};
 use crate::stage::{Kind, Site, Stage};
-use crate::weights::Dtype;
 
 /// The candidate with its stages in the layout of T1.2, and a note for each kind of layout that was accepted. vocab: V,
 /// if it is known.
@@ -232,9 +231,4 @@ fn padding(candidate: &Bundle, name: &str, axis: usize, shape: &[usize], pad: us
         (false, true) => Some("end"),
         _ => None,
     }
-}
-
-/// Whether a tensor holds numbers that a quantised cache stores.
-pub(super) fn is_quantised(dtype: Dtype) -> bool {
-    matches!(dtype, Dtype::I8 | Dtype::U8 | Dtype::F8_E4M3 | Dtype::F8_E5M2 | Dtype::F8_E4M3FNUZ | Dtype::F8_E5M2FNUZ)
 }

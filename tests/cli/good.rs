@@ -235,6 +235,16 @@ fn inspect_of_a_good_checkpoint() {
 }
 
 #[test]
+fn inspect_of_a_bundle() {
+    let cli = Cli::new();
+    cli.ok(&["record", "--stages", "input.ids,decoder.*.query", "--max-new-tokens", "1", "--out", "b.safetensors"]);
+    let text = cli.ok(&["inspect", "b.safetensors"]);
+    assert!(text.contains("decoder.00.query to decoder.05.query") && text.contains("precision    f64"), "{text}");
+    let json = cli.json(&["inspect", "b.safetensors", "--json"]);
+    assert!(json["stages"].as_array().unwrap().len() >= 7 && json["metadata"]["format"] == "aircache-bundle", "{json}");
+}
+
+#[test]
 fn a_closed_stdout_ends_quietly() {
     let cli = Cli::new();
     for args in [

@@ -1,5 +1,6 @@
 //! Chapter 11: what a verdict says, and the forms in which dumps are read. The unit tests of `src/golden/causes` have
-//! each sentence that plain numbers give; `tests/bug_suite.rs` counts the causes that are named.
+//! each sentence that plain numbers give, and replayed layers (E11.1, E11.2, D11.9); `tests/bug_suite.rs` counts the causes
+//! that are named.
 
 use crate::common::lab::{self, Dump, Lab};
 use crate::common::{bugs, causes};
@@ -58,6 +59,30 @@ fn d11_10_causes_of_decisions_are_named() {
     assert!(!told(&verdict).contains("cause"), "{}", told(&verdict));
 }
 
+/// D11.11: a kernel by itself, another ε; and the same with one more wrong number, which nothing explains.
+#[test]
+fn d11_11_a_kernel_has_its_own_suspects() {
+    let mut random = aircache::num::Random::new(3);
+    let x: Vec<f32> = (0..30 * 16).map(|_| (random.unit() + random.unit() - 1.0) as f32).collect();
+    let norm = |row: &[f32]| -> Vec<f32> {
+        let mean = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / 16.0;
+        row.iter().map(|v| (f64::from(*v) / (mean + 1e-3).sqrt()) as f32).collect()
+    };
+    let mut out: Vec<f32> = x.chunks(16).flat_map(norm).collect();
+    let (lab, _) = lab();
+    let judged = |out: &[f32]| {
+        let put = |w: &mut BundleWriter| {
+            w.put_f32("x", &[30, 16], &x).unwrap();
+            w.put_f32("weight", &[16], &[1.0; 16]).unwrap();
+            w.put_f32("out", &[30, 16], out).unwrap();
+        };
+        aircache::golden::kernel("norm", &written(lab, put, &[("precision", "f32"), ("eps", "1e-6")])).unwrap()
+    };
+    assert_eq!(judged(&out).told()[1], "cause: ε is 1e-3; 1e-6 is expected");
+    out[37] += 0.5;
+    assert_eq!(judged(&out).told().len(), 1);
+}
+
 /// D11.1: the table has the statistic, its unit and what is allowed; the last line counts; missing stages are one line.
 #[test]
 fn d11_1_the_report_has_units_and_counts() {
@@ -74,7 +99,7 @@ fn d11_1_the_report_has_units_and_counts() {
     let missing: Vec<&String> = lines.iter().filter(|l| l.starts_with("missing: ")).collect();
     assert!(matches!(missing[..], [line] if line.contains(", and ") && line.ends_with(" more")), "{missing:?}");
     assert_eq!(lines.last().unwrap(), "fail: 2 judged, 0 of them admissible; 0 not judged; 1 failed");
-    assert_eq!(lines[lines.len() - 2], "cause: head 5 is 1.2000 times the truth");
+    assert_eq!(lines[lines.len() - 2], "cause: head 5 is 1.1996 times the truth");
     let json = verdict.json();
     let stage = &json["stages"][0];
     assert!(stage["allowed"].is_number() && stage["unit"].is_string() && stage["cause"].is_string(), "{stage}");

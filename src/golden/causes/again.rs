@@ -92,7 +92,7 @@ impl<'a> Replayed<'a> {
             Site::VisionOut => ("vision.", Some(at.layer)),
             Site::Query | Site::Key | Site::Value | Site::Out => ("decoder.", Some(at.layer)),
             Site::Projected => ("projector.", None),
-            Site::Norm => ("decoder.norm", None),
+            Site::Norm => ("decoder.", None),
             _ => return vec![],
         };
         let prefixes = names(part);
@@ -100,6 +100,9 @@ impl<'a> Replayed<'a> {
             let Some(rest) = prefixes.iter().find_map(|prefix| name.strip_prefix(prefix.as_str())) else {
                 return false;
             };
+            if at.site == Site::Norm {
+                return rest.starts_with("norm.");
+            }
             let number = rest.split('.').find_map(|part| part.parse::<usize>().ok());
             let first = at.site == Site::VisionOut && at.layer == 0;
             match (layer, number) {

@@ -125,7 +125,7 @@ fn exact(whole: &ArrayD<f64>, got: &ArrayD<f64>, rows: &Rows, name: &str, source
 }
 
 /// Judges a quantised cache against the best rounding of its rows: each number is at most half a step of the type from the
-/// row's own, and no number is cut off. Spec: E11.4
+/// row's own, and no number is cut off. Spec: E11.3
 fn rounded(
     case: &Case<'_>,
     whole: &ArrayD<f64>,

@@ -1,6 +1,9 @@
 //! Every sentence of T11.1 that plain numbers give: said of a candidate with the mistake, and not said where the same
 //! candidate has another error as well.
 
+mod attentions;
+mod layers;
+
 use super::attend::{Attend, Sees};
 use super::facts::{Again, Change, Edit, Facts, Rotation, Tensor};
 use super::formats::{e4m3, q8};
@@ -196,7 +199,7 @@ fn d11_5_sums_are_named() {
     out.says("decoder.02.out is added once too often", with(1.0));
     let key = rotated(|row| [row as i64; 8]);
     let mut v: Vec<f64> = (0..2 * 40 * 16).map(|i| v[i / 640 * 16 + i % 16]).collect();
-    key.rotation.as_ref().unwrap().turn(Layout::of("decoder.00.key", &key.shape), &mut v, 1.0);
+    key.rotation.as_ref().unwrap().turn(Layout::of(&key.at.name(), &key.shape), &mut v, 1.0);
     key.says("before the rotation every row is off", key.truth.iter().zip(v).map(|(t, v)| t + v).collect());
 }
 
@@ -211,7 +214,7 @@ fn rotated(positions: impl Fn(usize) -> [i64; 8]) -> Given {
 fn d11_6_rotations_are_named() {
     let key = rotated(|row| [row as i64 + 280; 8]);
     let rotation = key.rotation.as_ref().unwrap();
-    let layout = Layout::of("decoder.00.key", &key.shape);
+    let layout = Layout::of(&key.at.name(), &key.shape);
     let turned = |angle: &dyn Fn(usize, usize) -> f64| {
         let mut x = key.truth.clone();
         rotation.turn_by(layout, &mut x, |row, pair| angle(row, pair) - rotation.angle(row, pair));
@@ -265,246 +268,10 @@ fn d11_6_rotations_are_named() {
 }
 
 #[test]
-fn d11_7_attentions_are_named() {
-    let (h, g, n, d) = (4, 2, 40, 8);
-    let of = |heads: usize, seed| Array3::from_shape_vec((heads, n, d), random(heads * n * d, seed)).unwrap();
-    let (q, k, v) = (of(h, 11), of(g, 12), of(g, 13));
-    let right = Attend {
-        q: &q,
-        k: &k,
-        v: &v,
-        scale: 8f64.powf(-0.5),
-        sees: Box::new(|i, j| j <= i),
-        kv: Box::new(|head| head / 2),
-        weight: |p| p,
-        padding: None,
-        divides: true,
-    };
-    let all: Vec<usize> = (0..n).collect();
-    let mut mix = given(Site::Mix, 1, &[n, h * d]);
-    for (site, x) in [(Site::Query, &q), (Site::Key, &k), (Site::Value, &v)] {
-        mix.known.insert(Stage::layer(site, 1), x.clone().into_dyn());
-    }
-    mix.truth = right.rows(&all, false);
-    let scale = |scale: f64| right.with(|a| a.scale = scale).rows(&all, false);
-    mix.says("scores are scaled by 1.000000 = 1; expected 0.353553", scale(1.0));
-    mix.says("= 1/d_h", scale(1.0 / 8.0));
-    mix.says("of the hidden size", scale(32f64.powf(-0.5)));
-    mix.says("scores are scaled by 0.300000; expected", scale(0.3));
-    let sees = |f: Sees<'static>| right.with(|a| a.sees = f).rows(&all, false);
-    mix.says("no mask", sees(Box::new(|_, _| true)));
-    mix.says("lets a row see the next", sees(Box::new(|i, j| j <= i + 1)));
-    mix.says("hides a row's own entry", sees(Box::new(|i, j| j < i || i + j == 0)));
-    mix.says("the first entry is not seen", sees(Box::new(|i, j| j <= i && (j > 0 || i == 0))));
-    mix.says("sees the last 16 entries alone", sees(Box::new(|i, j| j <= i && j + 16 > i)));
-    let visual = |i: usize| (4..12).contains(&i);
-    mix.says("rows of the image see each other", sees(Box::new(move |i, j| j <= i || visual(i) && visual(j))));
-    mix.says("reads KV head h mod 2", right.with(|a| a.kv = Box::new(|h| h % 2)).rows(&all, false));
-    mix.says("reads KV head 0", right.with(|a| a.kv = Box::new(|_| 0)).rows(&all, false));
-    let weight = |f: fn(f64) -> f64| right.with(|a| a.weight = f).rows(&all, false);
-    mix.says("weights are rounded to 1/256", weight(|p| (p * 256.0).round() / 256.0));
-    mix.says("weights are stored in bf16", weight(|p| Grid::Bf16.round(p)));
-    mix.says("weights are stored in fp8", weight(|p| e4m3(p * 448.0) / 448.0));
-    mix.says("16 keys counts in the sum of the softmax", right.with(|a| a.padding = Some(16)).rows(&all, false));
-    mix.says("weights are not divided by their sum", right.with(|a| a.divides = false).rows(&all, false));
-    let (k8, v8) = (q8(&k, 8), q8(&v, 8));
-    mix.says("keys and values are read in int8", Attend { k: &k8, v: &v8, ..right.with(|_| {}) }.rows(&all, false));
-    let (k8, v8) = (k.mapv(e4m3), v.mapv(e4m3));
-    mix.says("keys and values are read in fp8", Attend { k: &k8, v: &v8, ..right.with(|_| {}) }.rows(&all, false));
-    mix.truth = sees(Box::new(|_, _| true));
-    // A step after an eviction of all but 10 entries, and one token before its own.
-    let step = |site: Site, t: usize, x: &Array3<f64>| {
-        (Stage::of_step(site, t, 1), x.index_axis(Axis(1), 30 + t).to_owned().into_dyn())
-    };
-    let cut = |x: &Array3<f64>| x.slice(ndarray::s![.., ..10, ..]).to_owned();
-    let joined = |x: &Array3<f64>, first: &Array3<f64>| {
-        let own = x.slice(ndarray::s![.., 30..32, ..]);
-        ndarray::concatenate(Axis(1), &[first.view(), own]).unwrap()
-    };
-    let mut mix =
-        Given { at: Stage::of_step(Site::StepMix, 1, 1), shape: vec![h * d], ..given(Site::Mix, 1, &[h * d]) };
-    for t in [0, 1] {
-        mix.known.extend([step(Site::StepQuery, t, &q), step(Site::StepKey, t, &k), step(Site::StepValue, t, &v)]);
-    }
-    mix.known.extend([
-        (Stage::layer(Site::CacheKey, 1), cut(&k).into_dyn()),
-        (Stage::layer(Site::CacheValue, 1), cut(&v).into_dyn()),
-    ]);
-    mix.known.extend([
-        (Stage::layer(Site::Key, 1), k.clone().into_dyn()),
-        (Stage::layer(Site::Value, 1), v.clone().into_dyn()),
-    ]);
-    let own = q.slice(ndarray::s![.., 31..32, ..]).to_owned();
-    let run = |k: &Array3<f64>, v: &Array3<f64>, sees: Sees<'static>| {
-        Attend { q: &own, k, v, ..right.with(|a| a.sees = sees) }.rows(&[0], false)
-    };
-    let (kc, vc) = (joined(&k, &cut(&k)), joined(&v, &cut(&v)));
-    mix.truth = run(&kc, &vc, Box::new(|_, _| true));
-    let (kw, vw) = (joined(&k, &k), joined(&v, &v));
-    mix.says("reads the whole prompt", run(&kw, &vw, Box::new(|_, _| true)));
-    mix.says("sees no generated token", run(&kc, &vc, Box::new(|_, j| j < 10)));
-    mix.says("does not see the generated tokens before its own", run(&kc, &vc, Box::new(|_, j| j < 10 || j == 11)));
-}
-
-#[test]
-fn d11_8_types_are_named() {
-    let key = given(Site::Key, 0, &[2, 24, 64]);
-    let blocks = |size: usize, most: f64| -> Vec<f64> {
-        key.truth
-            .chunks(size)
-            .flat_map(|block| {
-                let scale = block.iter().fold(0.0f64, |m, v| m.max(v.abs())) / most;
-                block.iter().map(move |v| (v / scale).round() * scale).collect::<Vec<f64>>()
-            })
-            .collect()
-    };
-    key.says("one of int8, a scale for each row of a head", blocks(64, 127.0));
-    key.says("one of int8, a scale for 32 numbers", blocks(32, 127.0));
-    key.says("one of int4, a scale for 32 numbers", blocks(32, 7.0));
-    key.says("one of fp8 (e4m3)", key.truth.iter().map(|v| e4m3(*v)).collect());
-    let out = given(Site::Out, 0, &[24, 16]);
-    out.says("stored in bf16", out.truth.iter().map(|v| Grid::Bf16.round(*v)).collect());
-    let narrow: Vec<f64> = out.truth.iter().zip(random(384, 4)).map(|(t, r)| t + 1e-4 * r).collect();
-    for (all, words) in
-        [(true, "linear layers read numbers with 10 bits"), (false, "convolutions read numbers with 10 bits")]
-    {
-        layer(Site::VisionOut, Change::Narrow { all }, &[], words, narrow.clone());
-    }
-    let other: Vec<f64> = out.truth.iter().zip(random(384, 4)).map(|(t, r)| Grid::Bf16.round(t + 0.02 * r)).collect();
-    layer(Site::Out, Change::Stored(Grid::Bf16), &[], "computed in bf16", other);
-}
-
-/// A layer that gives these numbers with one change.
-fn layer(site: Site, change: Change, tensors: &[(&str, &[usize])], words: &str, value: Vec<f64>) {
-    let plain = given(site, 0, &[24, 16]);
-    let tensors =
-        tensors.iter().map(|(name, shape)| Tensor { name: name.to_string(), shape: shape.to_vec() }).collect();
-    let fake = Fake { change, value: value.clone(), truth: plain.truth.clone(), tensors };
-    Given { again: Some(fake), ..plain }.says(words, value);
-}
-
-#[test]
-fn d11_9_layers_are_named() {
-    let value = || {
-        given(Site::Out, 0, &[24, 16]).truth.iter().zip(random(384, 21)).map(|(t, r)| t + 0.1 * r).collect::<Vec<f64>>()
-    };
-    layer(Site::Out, Change::Function(Activation::Relu), &[], "the activation is relu", value());
-    layer(Site::Out, Change::Epsilon(1e-5), &[], "ε is 1e-5; the model's is 1e-6", value());
-    layer(Site::Out, Change::Without(Branch::Mlp), &[], "what the MLP adds is left out", value());
-    let bias: &[(&str, &[usize])] = &[
-        ("a.bias", &[16]),
-        ("norm.weight", &[16]),
-        ("position_embedding.weight", &[9, 16]),
-        ("patch.weight", &[16, 3, 2, 2]),
-    ];
-    for (i, edit, words) in [
-        (0, Edit::Zero, "a.bias is left out"),
-        (1, Edit::One, "norm.weight is left out"),
-        (1, Edit::Plus, "norm.weight is read as 1 + w"),
-        (2, Edit::Rows(1), "one row late: a patch gets the position before its own"),
-        (2, Edit::Rows(-1), "one row early: a patch gets the position after its own"),
-        (3, Edit::Channels, "reads the channels in the other order"),
-    ] {
-        layer(Site::VisionOut, Change::Weight(i, edit), bias, words, value());
-    }
-    // One column of what the MLP adds.
-    let plain = given(Site::Out, 0, &[24, 16]);
-    let without = value();
-    let got = plain.truth.iter().enumerate().map(|(i, t)| if i % 16 == 3 { t + 0.02 * (t - without[i]) } else { *t });
-    let got: Vec<f64> = got.collect();
-    let fake = Fake {
-        change: Change::Without(Branch::Mlp),
-        value: without.clone(),
-        truth: plain.truth.clone(),
-        tensors: vec![],
-    };
-    Given { again: Some(fake), ..given(Site::Out, 0, &[24, 16]) }
-        .says("output 3 of the MLP is 1.02000 times what it should be", got);
-    // A head that the output projection does not read; logits of another row.
-    let mix = random(24 * 16, 31);
-    let mut without = ArrayD::from_shape_vec(vec![24, 16], mix.clone()).unwrap();
-    without.indexed_iter_mut().for_each(|(i, v)| {
-        if i[1] / 4 == 2 {
-            *v = 0.0
-        }
-    });
-    let change = Change::Instead(Stage::layer(Site::Mix, 0), without);
-    let fake = Fake { change, value: value(), truth: plain.truth.clone(), tensors: vec![] };
-    let mut out = Given { again: Some(fake), ..plain };
-    out.known.insert(Stage::layer(Site::Mix, 0), ArrayD::from_shape_vec(vec![24, 16], mix).unwrap());
-    out.known.insert(Stage::layer(Site::Query, 0), ArrayD::zeros(vec![4, 24, 4]));
-    out.says("the output projection does not read head 2", value());
-    let norm = ArrayD::from_shape_vec(vec![5, 4], random(20, 32)).unwrap();
-    let rolled = ArrayD::from_shape_fn(vec![5, 4], |i| norm[[(i[0] + 4) % 5, i[1]]]);
-    let mut logits = Given { at: Stage::once(Site::Logits), ..given(Site::Out, 0, &[64]) };
-    let other = random(64, 33);
-    let fake = Fake {
-        change: Change::Instead(Stage::once(Site::Norm), rolled),
-        value: other.clone(),
-        truth: logits.truth.clone(),
-        tensors: vec![],
-    };
-    logits.known.insert(Stage::once(Site::Norm), norm);
-    Given { again: Some(fake), ..logits }.says("these are the logits of row 3; the prompt's last row is 4", other);
-}
-
-#[test]
 fn d11_14_pixels_on_another_line_are_named() {
     let pixels = given(Site::Pixels, 0, &[1, 1, 3, 16, 16]);
     let a = 255.0 / 256.0;
     pixels.says("divided by 256 in place of 255", pixels.truth.iter().map(|t| a * t + a - 1.0).collect());
     pixels.says("not divided by 255", pixels.truth.iter().map(|t| 255.0 * t + 254.0).collect());
     pixels.says("another mean or standard deviation", pixels.truth.iter().map(|t| 1.9 * t + 0.3).collect());
-}
-
-#[test]
-fn e11_2_rivals_are_named_together() {
-    let plain = given(Site::Out, 0, &[24, 16]);
-    let value: Vec<f64> = plain.truth.iter().zip(random(384, 21)).map(|(t, r)| t + 0.1 * r).collect();
-    struct Two(Vec<f64>, Vec<f64>);
-    impl Again for Two {
-        fn again(&self, _: Stage, change: &Change) -> Option<Vec<f64>> {
-            let gelu = matches!(change, Change::Function(Activation::GeluErf | Activation::GeluTanh));
-            Some(if gelu { self.0.clone() } else { self.1.clone() })
-        }
-        fn tensors(&self, _: Stage) -> Vec<Tensor> {
-            vec![]
-        }
-        fn epsilon(&self, _: Stage) -> Option<f64> {
-            None
-        }
-    }
-    let two = Two(value.clone(), plain.truth.clone());
-    let name = plain.at.name();
-    let layout = Layout::of(&name, &plain.shape);
-    let off: Vec<f64> = plain.truth.iter().zip(random(384, 3)).map(|(t, r)| t + 1e-7 * r).collect();
-    let noise = Some(Errors::of(layout, &plain.truth, &off, None));
-    let (shape, truth) = (&plain.shape[..], &plain.truth[..]);
-    let precision = Precision::Fast;
-    let numbers = Numbers {
-        name: &name,
-        shape,
-        truth,
-        got: &value,
-        noise,
-        rotated: false,
-        precision,
-        heads: 1,
-        independent: true,
-        drift: None,
-    };
-    let facts = Facts {
-        at: plain.at,
-        numbers: &numbers,
-        slack: None,
-        rotation: None,
-        known: &|_| None,
-        alike: vec![],
-        roles: None,
-        again: Some(&two),
-        halves: vec![],
-        drift: None,
-    };
-    let told = named(&facts, |_| {}).unwrap();
-    assert_eq!(told, "the activation is gelu (with the error function), or the activation is gelu_pytorch_tanh");
 }

@@ -1,0 +1,85 @@
+//! The sentences of attention.
+
+use super::*;
+
+#[test]
+fn d11_7_attentions_are_named() {
+    let (h, g, n, d) = (4, 2, 40, 8);
+    let of = |heads: usize, seed| Array3::from_shape_vec((heads, n, d), random(heads * n * d, seed)).unwrap();
+    let (q, k, v) = (of(h, 11), of(g, 12), of(g, 13));
+    let right = Attend {
+        q: &q,
+        k: &k,
+        v: &v,
+        scale: 8f64.powf(-0.5),
+        sees: Box::new(|i, j| j <= i),
+        kv: Box::new(|head| head / 2),
+        weight: |p| p,
+        padding: None,
+        divides: true,
+    };
+    let all: Vec<usize> = (0..n).collect();
+    let mut mix = given(Site::Mix, 1, &[n, h * d]);
+    for (site, x) in [(Site::Query, &q), (Site::Key, &k), (Site::Value, &v)] {
+        mix.known.insert(Stage::layer(site, 1), x.clone().into_dyn());
+    }
+    mix.truth = right.rows(&all, false);
+    let scale = |scale: f64| right.with(|a| a.scale = scale).rows(&all, false);
+    mix.says("scores are scaled by 1.000000 = 1; expected 0.353553", scale(1.0));
+    mix.says("= 1/d_h", scale(1.0 / 8.0));
+    mix.says("of the hidden size", scale(32f64.powf(-0.5)));
+    mix.says("scores are scaled by 0.300000; expected", scale(0.3));
+    let sees = |f: Sees<'static>| right.with(|a| a.sees = f).rows(&all, false);
+    mix.says("no mask", sees(Box::new(|_, _| true)));
+    mix.says("lets a row see the next", sees(Box::new(|i, j| j <= i + 1)));
+    mix.says("hides a row's own entry", sees(Box::new(|i, j| j < i || i + j == 0)));
+    mix.says("the first entry is not seen", sees(Box::new(|i, j| j <= i && (j > 0 || i == 0))));
+    mix.says("sees the last 16 entries alone", sees(Box::new(|i, j| j <= i && j + 16 > i)));
+    let visual = |i: usize| (4..12).contains(&i);
+    mix.says("rows of the image see each other", sees(Box::new(move |i, j| j <= i || visual(i) && visual(j))));
+    mix.says("reads KV head h mod 2", right.with(|a| a.kv = Box::new(|h| h % 2)).rows(&all, false));
+    mix.says("reads KV head 0", right.with(|a| a.kv = Box::new(|_| 0)).rows(&all, false));
+    let weight = |f: fn(f64) -> f64| right.with(|a| a.weight = f).rows(&all, false);
+    mix.says("weights are rounded to 1/256", weight(|p| (p * 256.0).round() / 256.0));
+    mix.says("weights are stored in bf16", weight(|p| Grid::Bf16.round(p)));
+    mix.says("weights are stored in fp8", weight(|p| e4m3(p * 448.0) / 448.0));
+    mix.says("16 keys counts in the sum of the softmax", right.with(|a| a.padding = Some(16)).rows(&all, false));
+    mix.says("weights are not divided by their sum", right.with(|a| a.divides = false).rows(&all, false));
+    let (k8, v8) = (q8(&k, 8), q8(&v, 8));
+    mix.says("keys and values are read in int8", Attend { k: &k8, v: &v8, ..right.with(|_| {}) }.rows(&all, false));
+    let (k8, v8) = (k.mapv(e4m3), v.mapv(e4m3));
+    mix.says("keys and values are read in fp8", Attend { k: &k8, v: &v8, ..right.with(|_| {}) }.rows(&all, false));
+    mix.truth = sees(Box::new(|_, _| true));
+    // A step after an eviction of all but 10 entries, and one token before its own.
+    let step = |site: Site, t: usize, x: &Array3<f64>| {
+        (Stage::of_step(site, t, 1), x.index_axis(Axis(1), 30 + t).to_owned().into_dyn())
+    };
+    let cut = |x: &Array3<f64>| x.slice(ndarray::s![.., ..10, ..]).to_owned();
+    let joined = |x: &Array3<f64>, first: &Array3<f64>| {
+        let own = x.slice(ndarray::s![.., 30..32, ..]);
+        ndarray::concatenate(Axis(1), &[first.view(), own]).unwrap()
+    };
+    let mut mix =
+        Given { at: Stage::of_step(Site::StepMix, 1, 1), shape: vec![h * d], ..given(Site::Mix, 1, &[h * d]) };
+    for t in [0, 1] {
+        mix.known.extend([step(Site::StepQuery, t, &q), step(Site::StepKey, t, &k), step(Site::StepValue, t, &v)]);
+    }
+    mix.known.extend([
+        (Stage::layer(Site::CacheKey, 1), cut(&k).into_dyn()),
+        (Stage::layer(Site::CacheValue, 1), cut(&v).into_dyn()),
+    ]);
+    mix.known.extend([
+        (Stage::layer(Site::Key, 1), k.clone().into_dyn()),
+        (Stage::layer(Site::Value, 1), v.clone().into_dyn()),
+    ]);
+    let own = q.slice(ndarray::s![.., 31..32, ..]).to_owned();
+    let run = |k: &Array3<f64>, v: &Array3<f64>, sees: Sees<'static>| {
+        Attend { q: &own, k, v, ..right.with(|a| a.sees = sees) }.rows(&[0], false)
+    };
+    let (kc, vc) = (joined(&k, &cut(&k)), joined(&v, &cut(&v)));
+    mix.truth = run(&kc, &vc, Box::new(|_, _| true));
+    let (kw, vw) = (joined(&k, &k), joined(&v, &v));
+    mix.says("reads the whole prompt", run(&kw, &vw, Box::new(|_, _| true)));
+    mix.says("sees no generated token", run(&kc, &vc, Box::new(|_, j| j < 10)));
+    mix.says("does not see the generated tokens before its own", run(&kc, &vc, Box::new(|_, j| j < 10 || j == 11)));
+}
