@@ -220,8 +220,8 @@ fn files_that_are_no_json_objects_are_refused() {
     }
     let e = family::load(&files(&[])).unwrap_err();
     assert!(e.to_string().contains("no such file"), "{e}");
-    let e = load(r#"{"model_type": "qwen3_vl"}"#).unwrap_err().to_string();
-    assert!(e.contains("llava_onevision") && e.contains("qwen3_vl"), "{e}");
+    let e = load(r#"{"model_type": "idefics3"}"#).unwrap_err().to_string();
+    assert!(e.contains("llava_onevision") && e.contains("idefics3"), "{e}");
 }
 
 /// Any JSON value at all.
