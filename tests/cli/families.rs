@@ -143,7 +143,7 @@ fn every_command_works_on_llava_1_5_and_llava_next() {
 fn every_step_of_a_model_without_a_longest_prompt_is_judged() {
     let cli = Cli::new();
     toy_of(&cli, "internvl/qwen3-bf16"); // dynamic NTK: no length is too long
-    let few = ["--max-new-tokens", "3", "--precision", "f32", "--out", "candidate.safetensors"];
+    let few = ["--max-new-tokens", "3", "--ignore-eos", "--precision", "f32", "--out", "candidate.safetensors"];
     cli.ok(&with(&["record"], &few));
     let verdict = cli.json(&with(&["check", "candidate.safetensors"], &["--json"]));
     let stages = verdict["stages"].as_array().unwrap();
