@@ -4,6 +4,9 @@
 use super::positions::Positions;
 use std::ops::Range;
 
+/// The frames a second of a video of which this is not known, as transformers 5 has it. Spec: D4.15
+pub const FPS: f64 = 24.0;
+
 /// Where the text after a video stands. Spec: A4.8
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AfterVideo {

@@ -5,10 +5,9 @@
 //! Spec: T4.4
 
 use super::image::Orientation;
-use super::mrope::AfterVideo;
+use super::mrope::{AfterVideo, FPS};
 use super::pixels::Pixels;
 use super::section::Section;
-use super::video::FPS;
 use crate::error::{Error, Result};
 use crate::files::Files;
 use crate::kernel::resample::Filter;

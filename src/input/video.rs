@@ -15,9 +15,6 @@ use serde_json::Value;
 /// The file of transformers 4 with the video processor's settings.
 const VIDEO: &str = "video_preprocessor_config.json";
 
-/// The frames a second of a video of which this is not known, as transformers 5 has it.
-pub const FPS: f64 = 24.0;
-
 /// The size (height, width) of all frames. Spec: D4.8
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use crate::config::DecoderConfig;
 use crate::error::{Error, Result, ensure};
 use crate::family::{Family, Outline};
 use crate::input::image;
-use crate::input::video::FPS;
+use crate::input::mrope::FPS;
 use crate::input::{GivenImage, Prepared, PreparedImage};
 use crate::roles::Roles;
 
