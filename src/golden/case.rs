@@ -98,16 +98,28 @@ impl Case<'_> {
     /// The policy, and the number of kept sets of a layer.
     pub fn sets(&self, l: usize) -> Option<(Policy, usize)> {
         let policy = self.policy?.0;
-        let key = self
-            .golden
-            .get(&Stage::layer(Site::Key, l).name())
-            .or_else(|| self.candidate.get(&Stage::layer(Site::Key, l).name()));
         let importance = self.golden.get(&Stage::layer(Site::Importance, l).name());
         let sets = match policy.heads {
-            Heads::Kv | Heads::KvMax => key.map(|k| k.shape[0]).or(importance.map(|i| i.shape[0]))?,
+            Heads::Kv | Heads::KvMax => self.kv_heads().or(importance.map(|i| i.shape[0]))?,
             _ => 1,
         };
         Some((policy, sets))
+    }
+
+    /// G, as any stage of keys or values shows it.
+    fn kv_heads(&self) -> Option<usize> {
+        let shows = |site: Site| {
+            matches!(
+                site,
+                Site::Key | Site::Value | Site::CacheKey | Site::CacheValue | Site::StepKey | Site::StepValue
+            )
+        };
+        let of = |bundle: &Bundle, name: &str| {
+            let at = Stage::parse(name).filter(|at| shows(at.site))?;
+            let shape = bundle.get(name)?.shape;
+            (shape.len() == at.row().shape.split(',').count()).then(|| shape[0])
+        };
+        [self.golden, self.candidate].into_iter().find_map(|bundle| bundle.names().find_map(|name| of(bundle, name)))
     }
 
     /// The number of rows of the prompt.
