@@ -4,6 +4,7 @@
 use super::Bundle;
 use super::formats::{SCALE, dequantised};
 use crate::stage::{Kind, Site, Stage};
+use std::collections::BTreeMap;
 
 /// The candidate with its stages in the layout of T1.2, and a note for each kind of layout that was accepted. vocab: V,
 /// if it is known.
@@ -76,7 +77,10 @@ fn vocabulary(bundle: &mut Bundle, vocab: Option<usize>) -> Option<String> {
 /// Entries of a cache in the order of their slots, as `cache.LL.positions` tells them.
 fn slots(bundle: &mut Bundle) -> Option<String> {
     let mut note = None;
-    let linear = bundle.get(&Stage::once(Site::Positions).name()).map(|t| t.shape.len() == 1);
+    let prompt = Stage::once(Site::Positions).name();
+    let linear = bundle.get(&prompt).map(|t| t.shape.len() == 1);
+    let prompt: Option<Vec<i64>> =
+        linear.and_then(|_| bundle.i64(&prompt).ok()).map(|positions| positions.into_iter().collect());
     for at in Stage::sorted(bundle.names()).into_iter().filter(|at| at.site == Site::CachePositions) {
         let name = at.name();
         let Ok(positions) = bundle.i64(&name) else { continue };
@@ -97,7 +101,20 @@ fn slots(bundle: &mut Bundle) -> Option<String> {
         };
         let own = lists / axes; // lists of entries: 1, or one a head
         let all: Vec<i64> = positions.into_iter().collect();
-        let key = |list: usize, e: usize| (0..axes).map(|a| all[(a * own + list) * len + e]).collect::<Vec<i64>>();
+        let place = |list: usize, e: usize| (0..axes).map(|a| all[(a * own + list) * len + e]).collect::<Vec<i64>>();
+        // Positions of M-RoPE need not rise from row to row: text may stand beside a clip that has not ended.
+        let rows = prompt.as_ref().and_then(|prompt| {
+            let n = prompt.len() / axes;
+            let rows = (0..n).map(|r| ((0..axes).map(|a| prompt[a * n + r]).collect::<Vec<i64>>(), r as i64));
+            Some(rows.collect::<BTreeMap<_, _>>()).filter(|rows| rows.len() == n)
+        });
+        if rows.is_none() && axes > 1 {
+            continue;
+        }
+        let key = |list: usize, e: usize| match &rows {
+            Some(rows) => rows.get(&place(list, e)).copied().unwrap_or(i64::MAX),
+            None => place(list, e)[0],
+        };
         let order: Vec<Vec<usize>> = (0..own)
             .map(|list| {
                 let mut order: Vec<usize> = (0..len).collect();

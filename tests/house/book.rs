@@ -144,7 +144,7 @@ fn execute(block: &Block, folder: &Path) -> usize {
             count
         }
         language => {
-            let known = ["text", "python", "json", "rust", "rust,ignore"];
+            let known = ["text", "python", "json", "diff", "rust", "rust,ignore"];
             assert!(known.contains(&language), "{place}: a block in {language:?}");
             let command = |l: &str| l.starts_with("$ ") || l.starts_with("aircache ") && !has_placeholder(l);
             assert!(language != "text" || !joined.lines().any(command), "{place}: commands belong into sh or console");
