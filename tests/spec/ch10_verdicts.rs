@@ -365,7 +365,7 @@ fn c10_4a_shapes_and_types_are_explained() {
     dump.numbers.insert("decoder.01.query".into(), q.as_standard_layout().to_owned());
     let verdict = lab.by_golden(golden, &dump, Precision::Fast);
     assert!(
-        failed(&verdict).contains("decoder.01.query: shape") && failed(&verdict).contains("transposed"),
+        failed(&verdict).contains("decoder.01.query: shape") && failed(&verdict).contains("axes are exchanged"),
         "{}",
         failed(&verdict)
     );

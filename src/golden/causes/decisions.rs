@@ -143,6 +143,9 @@ fn budget(case: &Case<'_>) -> Option<String> {
     let name = Stage::once(Site::Budget).name();
     let got: Vec<i64> = case.candidate.i64(&name).ok()?.into_iter().collect();
     let ours: Vec<i64> = shares::due(case)?.into_iter().map(|b| b as i64).collect();
+    if got.len() != ours.len() {
+        return None; // budgets of heads
+    }
     let (policy, _) = case.policy?;
     let total: i64 = ours.iter().sum();
     let (least, most) = (got.iter().min()?, got.iter().max()?);
