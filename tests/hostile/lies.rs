@@ -102,7 +102,7 @@ pub(super) fn cases() -> Vec<Case> {
     add("noise of NaN", [NO, NO, B], |h, d| noises(h, d, 0xff, 0));
     add("noise of 0", [NO, NO, B], |h, d| noises(h, d, 0, 0));
     add("noise of another type", [NO, NO, B], |h, _| {
-        for (_, info) in h.iter_mut().filter(|(name, _)| name.starts_with("noise.")) {
+        for (_, info) in h.iter_mut().filter(|(name, info)| name.starts_with("noise.") && info["dtype"] == "F32") {
             info["dtype"] = json!("U32");
         }
     });
