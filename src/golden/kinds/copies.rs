@@ -6,6 +6,7 @@ use super::numbers::times;
 use super::{kept, merges};
 use crate::golden::case::Case;
 use crate::golden::formats;
+use crate::golden::ground::Ground;
 use crate::golden::held::Rows;
 use crate::golden::measure::Layout;
 use crate::golden::noise;
@@ -223,6 +224,12 @@ fn positions(case: &Case<'_>, name: &str, rows: &Rows) -> StageVerdict {
     let Some(all) = case.positions() else {
         return StageVerdict::plain(name, Outcome::NotJudged, "input.positions is not in the bundle");
     };
+    let of_images = Stage::once(Site::Positions);
+    let placed = |ground: &Ground<'_>| !ground.facts.placed || (ground.has)(of_images) || case.reaches(of_images);
+    if !case.ground.as_ref().is_none_or(placed) {
+        let words = "input.positions is not in the bundle, and the images that give them are not known";
+        return StageVerdict::plain(name, Outcome::NotJudged, words);
+    }
     let n = *all.shape().last().unwrap_or(&0);
     let axes = all.len() / n.max(1);
     let all: &Vec<i64> = &all.iter().copied().collect();
