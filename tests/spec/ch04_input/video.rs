@@ -206,6 +206,7 @@ fn e4_31_worked_example() {
 }
 
 /// A4.9, D4.15: what stands in the place of a video, by both readings.
+#[cfg(feature = "input")]
 #[test]
 fn a4_9_d4_15_moments_stand_behind_their_times() {
     use aircache::input::mrope::AfterVideo;
@@ -230,6 +231,7 @@ fn a4_9_d4_15_moments_stand_behind_their_times() {
 }
 
 /// D4.16: a line for each frame, in both forms; a frame of any size is one tile.
+#[cfg(feature = "input")]
 #[test]
 fn d4_16_worked_example() {
     use aircache::processor::Processor;
