@@ -27,7 +27,7 @@ fn d11_8_types_are_named() {
         layer(Site::VisionOut, Change::Narrow { all }, &[], words, narrow.clone());
     }
     let other: Vec<f64> = out.truth.iter().zip(random(384, 4)).map(|(t, r)| Grid::Bf16.round(t + 0.02 * r)).collect();
-    layer(Site::Out, Change::Stored(Grid::Bf16), &[], "computed in bf16", other);
+    layer(Site::Out, Change::Stored(Grid::Bf16), &[], "one of bf16: computed in bf16", other);
 }
 
 /// A layer that gives these numbers with one change.
