@@ -61,6 +61,7 @@ impl Rulers {
         let unit = noise.scale.iter().copied().fold(f64::INFINITY, f64::min);
         let store = (0.5 * u).max(FACTOR_OF_ROW);
         let mut rows = noise.rows.clone();
+        let numbers = few_numbers(layout.width, precision);
         for (lead, rows) in rows.chunks_mut(layout.rows.max(1)).enumerate() {
             let sizes = &size.rows[lead * layout.rows..][..rows.len()];
             for k in 0..2 {
@@ -72,7 +73,7 @@ impl Rulers {
                     let alone = usual.is_none() && layout.columns();
                     let hangs = layout.shared || alone || usual.is_some_and(|usual| row[k] > usual);
                     let few = if hangs { FEW_OF_ROW } else { FEW };
-                    let few = few.max(few_numbers(layout.width, precision));
+                    let few = few.max(numbers);
                     row[k] = (few * row[k]).max(usual.unwrap_or(0.0)).max(s[k] * least).max(tiny / unit);
                 }
             }
