@@ -11,6 +11,7 @@ mod foreign;
 pub mod internvl;
 pub mod llava_clip;
 pub mod llava_onevision;
+pub mod patch_model;
 pub mod patch_reader;
 pub mod qwen2_5_vl;
 pub mod qwen2_vl;

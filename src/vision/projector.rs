@@ -1,9 +1,12 @@
 //! A projector that turns each square of patches into one row: a norm, over one patch or over the whole square, then an
 //! MLP.
 
-use crate::layer::{Mlp, Norm};
+use crate::config::{Activation, NormKind};
+use crate::error::Result;
+use crate::layer::{Linear, Mlp, Norm};
 use crate::num::Real;
 use crate::pass::Pass;
+use crate::weights::Names;
 use ndarray::{Array2, ArrayView, Dimension};
 
 /// A norm and an MLP. Spec: E5.10, E5.15
@@ -16,6 +19,26 @@ pub struct Projector {
 }
 
 impl Projector {
+    /// Loads a projector from a checkpoint. parts: the names of the norm and of the MLP's two layers; norm: the norm's
+    /// kind, its width and its ε; widths: of the MLP's input, of its middle, and of a row of the language model.
+    ///
+    /// # Errors
+    /// A tensor is missing, or its shape differs from these widths.
+    pub fn load(
+        names: &Names<'_>,
+        parts: [&str; 3],
+        norm: (NormKind, usize, f64),
+        [inputs, middle, d]: [usize; 3],
+        activation: Activation,
+    ) -> Result<Projector> {
+        let linear = |name, outputs, inputs| Linear::load(names, name, outputs, inputs, true);
+        let (kind, width, eps) = norm;
+        Ok(Projector {
+            norm: Norm::load(names, parts[0], kind, width, eps)?,
+            mlp: Mlp { fc1: linear(parts[1], middle, inputs)?, activation, fc2: linear(parts[2], d, middle)? },
+        })
+    }
+
     /// features: n patches of width d_v in any shape; the patches of a square are consecutive → [n / m², d].
     /// Spec: E5.10, E5.15, R5.10, R5.15
     pub fn forward<T: Real, D: Dimension>(&self, pass: &Pass<'_, T>, features: ArrayView<'_, T, D>) -> Array2<T> {

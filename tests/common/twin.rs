@@ -4,8 +4,10 @@
 
 #![allow(clippy::needless_range_loop)] // a twin counts in the same way as its equation
 
-use aircache::config::{Activation, DecoderConfig, InternVitConfig, NormKind, Projections, SiglipConfig};
-use aircache::family::{internvl::InternVlConfig, qwen2_vl::Qwen2VlVisionConfig};
+use aircache::config::{
+    Activation, DecoderConfig, InternVitConfig, NormKind, PatchVitConfig, Projections, SiglipConfig,
+};
+use aircache::family::internvl::InternVlConfig;
 use aircache::kernel::{Angles, Frequencies, Turn, naive};
 use aircache::num::{Grid, Real, gelu_erf, gelu_tanh, quick_gelu, silu};
 use aircache::weights::Names;
@@ -255,7 +257,7 @@ impl Twin<'_> {
     /// Qwen2-VL's tower: patches [n, 3·τ·p²], grids → the stream after each layer. E5.7–E5.9
     pub fn qwen2_vl<T: Real>(
         &self,
-        c: &Qwen2VlVisionConfig,
+        c: &PatchVitConfig,
         patches: ndarray::ArrayView2<'_, f32>,
         grids: &[[usize; 3]],
     ) -> Vec<Array2<T>> {
@@ -315,7 +317,7 @@ impl Twin<'_> {
     }
 
     /// E5.10: features [n, d_v] → [n / m², d].
-    pub fn merger<T: Real>(&self, c: &Qwen2VlVisionConfig, features: &Array2<T>, width: usize) -> Array2<T> {
+    pub fn merger<T: Real>(&self, c: &PatchVitConfig, features: &Array2<T>, width: usize) -> Array2<T> {
         let h = self.layer_norm(features, "vision.merger.ln_q", 1e-6);
         let square = c.hidden * c.merge * c.merge;
         let h = h.into_shape_with_order((features.len() / square, square)).unwrap();

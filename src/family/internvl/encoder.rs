@@ -6,7 +6,6 @@ use crate::config::NormKind;
 use crate::error::Result;
 use crate::family::encoder::Encode;
 use crate::input::{Prepared, PreparedImage};
-use crate::layer::{Linear, Mlp, Norm};
 use crate::num::Real;
 use crate::pass::Pass;
 use crate::stage::{Site, Stage};
@@ -32,11 +31,8 @@ pub(super) struct InternVl {
 /// A tensor is missing, or its shape differs from the configuration.
 pub fn projector(names: &Names<'_>, config: &InternVlConfig) -> Result<Projector> {
     let (square, d) = (config.vision.hidden * config.merge.pow(2), config.text.hidden);
-    let linear = |name: &str, inputs| Linear::load(names, &format!("projector.{name}"), d, inputs, true);
-    Ok(Projector {
-        norm: Norm::load(names, "projector.norm", NormKind::Layer, square, EPS)?,
-        mlp: Mlp { fc1: linear("fc1", square)?, activation: config.activation, fc2: linear("fc2", d)? },
-    })
+    let parts = ["projector.norm", "projector.fc1", "projector.fc2"];
+    Projector::load(names, parts, (NormKind::Layer, square, EPS), [square, d, d], config.activation)
 }
 
 impl Encode for InternVl {

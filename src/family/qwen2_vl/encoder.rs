@@ -1,50 +1,66 @@
-//! Qwen2-VL's encoder: a tower over patches of images of any size, and a merger that turns 2 × 2 patches into one row.
-//! The decoder uses M-RoPE. Source: transformers `modeling_qwen2_vl.py`.
+//! Qwen2-VL's encoder: a tower whose patches attend within their frame, and a merger that turns 2 × 2 patches into one
+//! row. Source: transformers `modeling_qwen2_vl.py`.
 
-use super::config::Qwen2VlVisionConfig;
-use super::tower::{EPS, Qwen2VlTower};
-use crate::config::{Activation, NormKind};
+use crate::config::{NormKind, PatchVitConfig};
 use crate::error::Result;
 use crate::family::encoder::{Encode, image_by_image};
+use crate::family::patch_model::merger;
 use crate::input::Prepared;
-use crate::layer::{Linear, Mlp, Norm};
 use crate::num::Real;
 use crate::pass::Pass;
-use crate::stage::{Site, Stage};
-use crate::vision::Projector;
+use crate::vision::{PatchVit, PatchVitParts, Projector, frames, places};
 use crate::weights::Names;
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2};
 
-/// The part of the model before the language model: tower and merger.
+/// What the tower is made of.
+pub const PARTS: PatchVitParts = PatchVitParts { norm: NormKind::Layer, bias: false, mlp: &["fc1", "fc2"] };
+
+/// The part of the model before the language model: tower and merger. Spec: E5.7–E5.10
 #[derive(Debug, Clone)]
-pub(super) struct Qwen2Vl {
-    pub tower: Qwen2VlTower,
-    pub merger: Projector,
+pub struct Qwen2VlEncoder {
+    merge: usize,
+    tower: PatchVit,
+    merger: Projector,
 }
 
-/// Loads the merger, which turns each square of patches into one row of width d.
-///
-/// # Errors
-/// A tensor is missing, or its shape differs from the configuration.
-pub fn merger(names: &Names<'_>, config: &Qwen2VlVisionConfig, d: usize) -> Result<Projector> {
-    let square = config.hidden * config.merge.pow(2);
-    Ok(Projector {
-        norm: Norm::load(names, "vision.merger.ln_q", NormKind::Layer, config.hidden, EPS)?,
-        mlp: Mlp {
-            fc1: Linear::load(names, "vision.merger.mlp.0", square, square, true)?,
-            activation: Activation::GeluErf,
-            fc2: Linear::load(names, "vision.merger.mlp.2", d, square, true)?,
-        },
-    })
+impl Qwen2VlEncoder {
+    /// Loads tower and merger from a checkpoint. d: width of the language model.
+    ///
+    /// # Errors
+    /// A tensor is missing, or its shape differs from the configuration.
+    pub fn load(names: &Names<'_>, c: &PatchVitConfig, d: usize) -> Result<Self> {
+        Ok(Qwen2VlEncoder {
+            merge: c.merge,
+            tower: PatchVit::load(names, c, PARTS)?,
+            merger: merger(names, c, NormKind::Layer, d)?,
+        })
+    }
+
+    /// The residual stream after the last layer, and the visual rows.
+    ///
+    /// patches: [n, 3 · temporal · p²], the patches of all images concatenated; grids: time, height and width of each
+    /// image in patches; all grids together have n patches → [n, d_v] and [n / m², d]. Spec: E5.7–E5.10, R5.7
+    pub fn rows<T: Real>(
+        &self,
+        pass: &mut Pass<'_, T>,
+        patches: ArrayView2<'_, f32>,
+        grids: &[[usize; 3]],
+    ) -> [Array2<T>; 2] {
+        let x = self.tower.embedded(pass, patches);
+        let at: Vec<[i64; 2]> = grids.iter().flat_map(|&grid| places(grid, self.merge)).collect();
+        let frames = frames(grids);
+        let features = self.tower.features(pass, x, &at, |_| &frames, |_, _, _| ());
+        let rows = self.merger.forward(pass, features.view()); // E5.10
+        [features, rows]
+    }
 }
 
-impl Encode for Qwen2Vl {
+impl Encode for Qwen2VlEncoder {
     /// Spec: E5.7–E5.10, C5.7a
     fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared) -> Array2<T> {
         image_by_image(pass, prompt, |pass, patches, grids| {
-            let features = self.tower.features(pass, patches, grids);
-            let features = pass.show(Stage::once(Site::Features), features);
-            self.merger.forward(pass, features.view()) // E5.10
+            let [_, rows] = self.rows(pass, patches, grids);
+            rows
         })
     }
 }

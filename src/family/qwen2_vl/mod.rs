@@ -1,28 +1,34 @@
 //! Qwen2-VL: a tower over patches of images of any size, a merger of patches, and Qwen2 with M-RoPE as the decoder.
+//! Its `config.json` is either flat, as on the hub (transformers 4.x), or has a `text_config` (5.x).
 
-mod config;
 mod encoder;
-mod tower;
 
-pub use super::patch_reader::PatchReader as Qwen2VlReader;
-pub use config::{Qwen2VlConfig, Qwen2VlVisionConfig};
-pub use encoder::merger;
-pub use tower::Qwen2VlTower;
+pub use encoder::{PARTS, Qwen2VlEncoder};
 
+use super::Encoder;
 use super::definition::{Entry, Shape};
-use super::{Encoder, Family, Outline, Profile, Reader, Tower, shape};
+use super::patch_model::{self, Own, PatchModel, TEXT};
+use super::patch_reader::Films;
+use crate::config::Activation;
+use crate::config::defaults::Defaults;
+use crate::config::json::Scope;
+use crate::config::patch_vit::PatchVitForm;
 use crate::error::Result;
-use crate::files::Files;
-use crate::input::{Packing, PixelLayout, Positions, PreparedImage};
 use crate::weights::Names;
-use crate::weights::names::visual;
 use serde_json::{Value, json};
 use std::sync::Arc;
+
+/// The whole model's configuration. Spec: T5.3, T5.4
+pub type Qwen2VlConfig = PatchModel<Qwen2Vl>;
+
+/// Qwen2-VL has no fields of its own.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Qwen2Vl;
 
 pub(super) const ENTRY: Entry = Entry {
     title: "Qwen2-VL",
     videos: true,
-    kinds: &[("qwen2_vl", |_, scope| Ok(Arc::new(Qwen2VlConfig::read(scope)?)))],
+    kinds: &[("qwen2_vl", |_, scope| Ok(Arc::new(read(scope)?)))],
     shapes: &[
         Shape::new("qwen2-vl-2b", [1536, 8960, 28, 12, 2], 151_936, true, of_shape),
         Shape::new("qwen2-vl-7b", [3584, 18_944, 28, 28, 4], 152_064, false, of_shape),
@@ -31,53 +37,31 @@ pub(super) const ENTRY: Entry = Entry {
 };
 
 fn of_shape(shape: &Shape, vocab: usize) -> Value {
-    let mut flat = shape.text("qwen2_vl", vocab);
-    flat["tie_word_embeddings"] = shape.tied.into();
-    flat["image_token_id"] = shape::image_token(vocab).into();
-    flat["rope_scaling"] = json!({"type": "mrope", "mrope_section": [16, 24, 24]});
-    flat["vision_config"] = json!({"hidden_size": shape.sizes[0]});
-    flat
+    patch_model::of_shape("qwen2_vl", shape, vocab, json!({"hidden_size": shape.sizes[0]}))
 }
 
-impl Family for Qwen2VlConfig {
-    fn profile(&self) -> Profile<'_> {
-        let Qwen2VlVisionConfig { layers, hidden, heads, intermediate, patch, .. } = self.vision;
-        Profile {
-            name: "qwen2_vl",
-            text: &self.text,
-            tower: Tower { layers, used: layers, hidden, heads, intermediate, patch },
-            image_token: self.image_token,
-            video_token: self.video_token,
-            names: visual,
-            pixels: PixelLayout::Patches(self.vision.patches().numbers()),
-        }
-    }
+/// Spec: T5.3; the hub's files and transformers 4 use the second model type.
+const VISION: PatchVitForm = PatchVitForm {
+    model_types: ["qwen2_vl_vision", "qwen2_vl"],
+    hidden: ("embed_dim", 1280),
+    out: "hidden_size",
+    layers: 32,
+    mlp: ("mlp_ratio", 4, true),
+    patch: 14,
+    activation: Activation::QuickGelu,
+};
 
-    fn reader(&self, files: &Files) -> Result<Box<dyn Reader>> {
-        Ok(Box::new(Qwen2VlReader::load(files, self.vision.patches())?))
-    }
+fn read(scope: &Scope<'_>) -> Result<Qwen2VlConfig> {
+    let inner = scope.object("text_config")?;
+    let defaults = Defaults { model_types: &["qwen2_vl_text", "qwen2_vl"], ..TEXT };
+    PatchModel::read(scope, (inner.as_ref().unwrap_or(scope), &defaults), &VISION, |_, _| Ok(Qwen2Vl))
+}
 
-    fn packing(&self, image: &Outline) -> Result<Packing> {
-        self.vision.patches().packing(image)
-    }
+impl Own for Qwen2Vl {
+    const NAME: &'static str = "qwen2_vl";
+    const FILMS: Films = Films::Frames;
 
-    fn positions(&self, ids: &[u32], images: &[PreparedImage]) -> Positions {
-        self.vision.patches().positions(ids, self.visual_token(ids), images)
-    }
-
-    fn encoder(&self, names: &Names<'_>) -> Result<Box<dyn Encoder>> {
-        Ok(Box::new(encoder::Qwen2Vl {
-            tower: Qwen2VlTower::load(names, &self.vision)?,
-            merger: merger(names, &self.vision, self.text.hidden)?,
-        }))
-    }
-
-    fn vision_words(&self) -> String {
-        let Qwen2VlVisionConfig { patch, temporal, merge: m, .. } = self.vision;
-        format!("images of any size in patches of {patch} px and {temporal} frames, {m} × {m} patches a token")
-    }
-
-    fn vision_fields(&self) -> Value {
-        json!({"merge": self.vision.merge, "temporal": self.vision.temporal})
+    fn encoder(model: &Qwen2VlConfig, names: &Names<'_>) -> Result<Box<dyn Encoder>> {
+        Ok(Box::new(Qwen2VlEncoder::load(names, &model.vision, model.text.hidden)?))
     }
 }

@@ -1,27 +1,41 @@
 //! Qwen3-VL: a tower over patches of images of any size with learned positions, mergers, and Qwen3 with interleaved M-RoPE
 //! as the decoder, whose first layers are given features of more tower layers (DeepStack).
 
-mod config;
 mod tower;
 
-pub use config::{Qwen3VlConfig, Qwen3VlVisionConfig};
 pub use tower::Qwen3VlTower;
 
 use super::definition::{Entry, Shape};
-use super::patch_reader::PatchReader;
-use super::{Encoder, Family, Outline, Profile, Reader, Tower, shape};
+use super::patch_model::{Own, PatchModel};
+use super::patch_reader::Films;
+use super::{Encoder, shape};
+use crate::config::defaults::{Defaults, Windows};
+use crate::config::json::Scope;
+use crate::config::patch_vit::PatchVitForm;
+use crate::config::{Activation, features};
 use crate::error::Result;
-use crate::files::Files;
-use crate::input::{Packing, PixelLayout, Positions, PreparedImage};
 use crate::weights::Names;
-use crate::weights::names::visual;
 use serde_json::{Value, json};
 use std::sync::Arc;
+
+/// The whole model's configuration. Spec: T5.10
+pub type Qwen3VlConfig = PatchModel<Qwen3Vl>;
+
+/// The fields that only Qwen3-VL has. Spec: T5.10
+#[derive(Debug, Clone, PartialEq)]
+pub struct Qwen3Vl {
+    /// Number of learned positions. The largest square in them is the grid that is interpolated.
+    pub positions: usize,
+    /// The list of tower layers that have a merger of their own, in the order of these mergers.
+    pub tapped: Vec<usize>,
+    /// The tower layers whose features are added after the first decoder layers, in the order of the tower. Spec: E6.18
+    pub deepstack: Vec<usize>,
+}
 
 pub(super) const ENTRY: Entry = Entry {
     title: "Qwen3-VL",
     videos: true,
-    kinds: &[("qwen3_vl", |_, scope| Ok(Arc::new(Qwen3VlConfig::read(scope)?)))],
+    kinds: &[("qwen3_vl", |_, scope| Ok(Arc::new(read(scope)?)))],
     shapes: &[
         Shape::new("qwen3-vl-2b", [2048, 6144, 28, 16, 8], 151_936, true, of_shape),
         Shape::new("qwen3-vl-4b", [2560, 9728, 36, 32, 8], 151_936, true, of_shape),
@@ -51,53 +65,62 @@ fn whole(shape: &Shape, vocab: usize, mut tower: Value) -> Value {
     })
 }
 
-impl Family for Qwen3VlConfig {
-    fn profile(&self) -> Profile<'_> {
-        let Qwen3VlVisionConfig { layers, hidden, heads, intermediate, patch, .. } = self.vision;
-        Profile {
-            name: "qwen3_vl",
-            text: &self.text,
-            tower: Tower { layers, used: layers, hidden, heads, intermediate, patch },
-            image_token: self.image_token,
-            video_token: self.video_token,
-            names: visual,
-            pixels: PixelLayout::Patches(self.vision.patches().numbers()),
-        }
-    }
+/// The defaults of absent fields of a `text_config`. Spec: T6.2
+const TEXT: Defaults = Defaults {
+    model_types: &["qwen3_vl_text"],
+    theta: 5e5,
+    max_positions: 128_000,
+    windows: Windows::None,
+    mrope: Some([24, 20, 20]),
+    interleaved: true,
+    ..Defaults::QWEN3
+};
 
-    fn reader(&self, files: &Files) -> Result<Box<dyn Reader>> {
-        Ok(Box::new(PatchReader::load(files, self.vision.patches())?))
-    }
+/// Spec: T5.10; the hub's files use the second model type.
+const VISION: PatchVitForm = PatchVitForm {
+    model_types: ["qwen3_vl_vision", "qwen3_vl"],
+    hidden: ("hidden_size", 1152),
+    out: "out_hidden_size",
+    layers: 27,
+    mlp: ("intermediate_size", 4304, false),
+    patch: 16,
+    activation: Activation::GeluTanh,
+};
 
-    fn packing(&self, image: &Outline) -> Result<Packing> {
-        self.vision.patches().packing(image)
-    }
+fn read(scope: &Scope<'_>) -> Result<Qwen3VlConfig> {
+    let text = scope.inner("text_config")?;
+    let mut model = PatchModel::read(scope, (&text, &TEXT), &VISION, |scope, vision| {
+        let tapped = features::layers(scope, "deepstack_visual_indexes", &[8, 16, 24])?;
+        Ok(Qwen3Vl {
+            positions: scope.size("num_position_embeddings", 2304, (1, 1 << 20))?,
+            // A layer that is listed twice gives its features once, and the features come in the order of the layers.
+            deepstack: (0..vision.layers).filter(|layer| tapped.contains(layer)).collect(),
+            tapped,
+        })
+    })?;
+    model.own.deepstack.truncate(model.text.layers);
+    Ok(model)
+}
 
-    fn positions(&self, ids: &[u32], images: &[PreparedImage]) -> Positions {
-        self.vision.patches().positions(ids, self.visual_token(ids), images)
+impl Own for Qwen3Vl {
+    const NAME: &'static str = "qwen3_vl";
+    const FILMS: Films = Films::Stamped;
+
+    fn encoder(model: &Qwen3VlConfig, names: &Names<'_>) -> Result<Box<dyn Encoder>> {
+        Ok(Box::new(Qwen3VlTower::load(names, model)?))
     }
 
     fn deepstack(&self) -> &[usize] {
         &self.deepstack
     }
 
-    fn encoder(&self, names: &Names<'_>) -> Result<Box<dyn Encoder>> {
-        Ok(Box::new(Qwen3VlTower::load(names, self)?))
-    }
-
-    fn vision_words(&self) -> String {
-        let Qwen3VlVisionConfig { patch, temporal, merge: m, positions, .. } = self.vision;
-        let side = positions.isqrt();
+    fn words(&self) -> String {
+        let side = self.positions.isqrt();
         let layers = self.deepstack.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
-        format!(
-            "images of any size in patches of {patch} px and {temporal} frames, {m} × {m} patches a token, {side} × {side} learned positions, DeepStack of layers {layers}"
-        )
+        format!(", {side} × {side} learned positions, DeepStack of layers {layers}")
     }
 
-    fn vision_fields(&self) -> Value {
-        let v = &self.vision;
-        json!({
-            "merge": v.merge, "temporal": v.temporal, "positions": v.positions, "deepstack_layers": self.deepstack,
-        })
+    fn fields(&self) -> Value {
+        json!({"positions": self.positions, "deepstack_layers": self.deepstack})
     }
 }

@@ -1,7 +1,8 @@
 //! Qwen2-VL: sizes, patches, positions, settings.
 
 use super::*;
-use aircache::family::qwen2_vl::{Qwen2VlConfig, Qwen2VlReader};
+use aircache::family::patch_reader::PatchReader;
+use aircache::family::qwen2_vl::Qwen2VlConfig;
 use aircache::family::{self, Reader};
 use aircache::files::Files;
 use aircache::input::sizes::Sizes;
@@ -69,14 +70,14 @@ proptest! {
 }
 
 /// A processor with these settings, for a model whose settings agree.
-fn reader(patch: usize, merge: usize, frames: usize, settings: &Value) -> aircache::Result<Qwen2VlReader> {
+fn reader(patch: usize, merge: usize, frames: usize, settings: &Value) -> aircache::Result<PatchReader> {
     let config = serde_json::json!({"model_type": "qwen2_vl", "hidden_size": 128, "num_attention_heads": 1, "num_key_value_heads": 1,
         "vision_config": {"hidden_size": 128, "patch_size": patch, "spatial_merge_size": merge, "temporal_patch_size": frames}});
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
     std::fs::write(folder.path().join("preprocessor_config.json"), settings.to_string()).unwrap();
     let files = Files::Folder(folder.path().into());
-    Qwen2VlReader::load(&files, family::load(&files)?.as_a::<Qwen2VlConfig>().unwrap().vision.patches())
+    PatchReader::load(&files, family::load(&files)?.as_a::<Qwen2VlConfig>().unwrap().patches())
 }
 
 /// E4.13, D4.5: whole pixel tensors equal those of both transformers processors, by hash.
@@ -195,7 +196,7 @@ fn c4_8a_patches_of_another_shape_are_errors() {
     let family = family::load(&Files::Folder(golden("qwen2_vl/hub-bf16/model"))).unwrap();
     let c = family.as_a::<Qwen2VlConfig>().unwrap();
     let fail = |patches: usize, grid: [usize; 3]| {
-        let image = GivenImage::patches(Array2::zeros((patches, c.vision.patches().numbers())), (8, 8), grid);
+        let image = GivenImage::patches(Array2::zeros((patches, c.vision.numbers())), (8, 8), grid);
         Prepared::from_ids(c, &[c.image_token], vec![image]).map(|p| p.ids.len()).map_err(|e| e.to_string())
     };
     assert_eq!(fail(8, [1, 2, 4]), Ok(2));

@@ -26,17 +26,17 @@ fn toy() -> (Checkpoint, Qwen25VlConfig) {
 #[test]
 fn e5_18_rows_have_the_order_of_the_squares() {
     let (checkpoint, mut c) = toy();
-    (c.vision.window, c.vision.full) = (1, vec![]);
-    let alone = Qwen25VlTower::load(&Names::new(&checkpoint, names), &c.vision, c.text.hidden).unwrap();
+    (c.own.window, c.own.full) = (1, vec![]);
+    let alone = Qwen25VlTower::load(&Names::new(&checkpoint, names), &c).unwrap();
     let unit = c.vision.merge * c.vision.merge;
     let mut rng = Rng(7);
-    let patches = Array2::from_shape_fn((6 * unit, c.vision.patches().numbers()), |_| rng.below(7) as f32 - 3.0);
+    let patches = Array2::from_shape_fn((6 * unit, c.vision.numbers()), |_| rng.below(7) as f32 - 3.0);
     let grid = [1, 2 * c.vision.merge, 3 * c.vision.merge];
     let rows = |tower: &Qwen25VlTower| tower.rows(&mut Pass::<f64>::new(Grid::Native), patches.view(), &[grid]);
     let want = rows(&alone);
     // In one window of all squares, the rows see each other.
-    c.vision.window = 3;
-    let all = Qwen25VlTower::load(&Names::new(&checkpoint, names), &c.vision, c.text.hidden).unwrap();
+    c.own.window = 3;
+    let all = Qwen25VlTower::load(&Names::new(&checkpoint, names), &c).unwrap();
     assert_ne!(bits(&rows(&all)), bits(&want));
     // Changing one square changes its row and no other.
     for square in 0..6 {
@@ -52,9 +52,9 @@ fn e5_18_rows_have_the_order_of_the_squares() {
 #[test]
 fn c5_17a_r5_17_images_do_not_see_each_other() {
     let (checkpoint, c) = toy();
-    let tower = Qwen25VlTower::load(&Names::new(&checkpoint, names), &c.vision, c.text.hidden).unwrap();
+    let tower = Qwen25VlTower::load(&Names::new(&checkpoint, names), &c).unwrap();
     let (grids, mut rng) = ([[1, 6, 10], [1, 4, 2]], Rng(9));
-    let patches = Array2::from_shape_fn((68, c.vision.patches().numbers()), |_| rng.below(9) as f32 / 4.0 - 1.0);
+    let patches = Array2::from_shape_fn((68, c.vision.numbers()), |_| rng.below(9) as f32 / 4.0 - 1.0);
     fn check<T: Real>(tower: &Qwen25VlTower, patches: &Array2<f32>, grids: &[[usize; 3]; 2], grid: Grid) {
         let rows = |of: std::ops::Range<usize>, grids: &[[usize; 3]]| {
             tower.rows(&mut Pass::<T>::new(grid), patches.slice(s![of, ..]), grids)
@@ -85,7 +85,7 @@ fn t5_9_defaults() {
         (v.hidden, v.layers, v.heads, v.intermediate, v.patch, v.merge, v.temporal),
         (3584, 32, 16, 3420, 14, 2, 2)
     );
-    assert_eq!((v.window, &v.full[..], v.activation), (4, &[7, 15, 23, 31][..], Activation::Silu));
+    assert_eq!((c.own.window, &c.own.full[..], v.activation), (4, &[7, 15, 23, 31][..], Activation::Silu));
     assert_eq!((c.image_token, c.text.vocab, c.text.norm_eps), (151_655, 152_064, 1e-5));
     let refused = |vision: &str, at: &str| {
         let e = read(&format!(r#"{{"model_type": "qwen2_5_vl", "vision_config": {{{vision}}}}}"#)).unwrap_err();

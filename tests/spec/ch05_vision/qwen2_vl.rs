@@ -1,9 +1,12 @@
 //! Qwen2-VL's tower and merger.
 
 use super::*;
-use aircache::family::qwen2_vl::{Qwen2VlConfig, Qwen2VlTower, Qwen2VlVisionConfig, merger};
+use aircache::config::{NormKind, PatchVitConfig};
+use aircache::family::patch_model::merger;
+use aircache::family::qwen2_vl::{PARTS, Qwen2VlConfig, Qwen2VlEncoder};
 use aircache::files::Files;
 use aircache::kernel::{Angles, Frequencies, Turn};
+use aircache::vision::{PatchVit, frames, places};
 use aircache::weights::Checkpoint;
 use aircache::weights::names::visual as names;
 use ndarray::Array2;
@@ -21,8 +24,8 @@ fn patches(n: usize, numbers: usize) -> Array2<f32> {
 }
 
 /// A vision configuration by hand: patches of one pixel, one head of 4, one layer.
-fn by_hand_config(merge: usize) -> Qwen2VlVisionConfig {
-    Qwen2VlVisionConfig {
+fn by_hand_config(merge: usize) -> PatchVitConfig {
+    PatchVitConfig {
         hidden: 4,
         layers: 1,
         heads: 1,
@@ -58,9 +61,11 @@ fn e5_7_e5_8_e5_9_worked_examples() {
         ("visual.blocks.0.mlp.fc2.bias", &[4], &zeros[..4]),
     ];
     let (checkpoint, _folder) = by_hand::checkpoint(&all);
-    let tower = Qwen2VlTower::load(&Names::new(&checkpoint, names), &by_hand_config(1)).unwrap();
-    let x = array![[1.0f32, 0.0, 0.0], [0.0, 1.0, 0.0]];
-    let y = tower.features(&mut Pass::<f64>::new(Grid::Native), x.view(), &[[1, 1, 2]]);
+    let tower = PatchVit::load(&Names::new(&checkpoint, names), &by_hand_config(1), PARTS).unwrap();
+    let (x, mut pass) = (array![[1.0f32, 0.0, 0.0], [0.0, 1.0, 0.0]], Pass::<f64>::new(Grid::Native));
+    let (embedded, grid) = (tower.embedded(&pass, x.view()), [1, 1, 2]);
+    let (at, lengths) = (places(grid, 1).collect::<Vec<_>>(), frames(&[grid]));
+    let y = tower.features(&mut pass, embedded, &at, |_| &lengths, |_, _, _| ());
     assert_eq!(y, array![[2.0, 2.0, 3.0, 5.0], [1.0, 3.0, 3.0, 5.0]]);
     // E5.8: a head of 4 has one frequency, 1, for the row, and the same frequency for the column.
     let quarter = Frequencies::new(1e4, 2);
@@ -75,17 +80,15 @@ fn c5_8a_r5_7_r5_8_r5_10_tower_and_merger_equal_their_twins() {
     fn check<T: Real>(case: &str, grid: Grid) {
         let (checkpoint, c) = toy(case);
         let names = Names::new(&checkpoint, names);
-        let (tower, merger) =
-            (Qwen2VlTower::load(&names, &c.vision).unwrap(), merger(&names, &c.vision, c.text.hidden).unwrap());
+        let encoder = Qwen2VlEncoder::load(&names, &c.vision, c.text.hidden).unwrap();
         let m = c.vision.merge;
         let grids = [[1, 2 * m, 3 * m], [2, m, 2 * m]];
-        let patches = patches(10 * m * m, c.vision.patches().numbers());
+        let patches = patches(10 * m * m, c.vision.numbers());
         let mut pass = Pass::<T>::new(grid);
-        let features = tower.features(&mut pass, patches.view(), &grids);
+        let [features, rows] = encoder.rows(&mut pass, patches.view(), &grids);
         let twin = Twin { names, grid };
         let want = twin.qwen2_vl::<T>(&c.vision, patches.view(), &grids);
         assert_eq!(bits(&features), bits(want.last().unwrap()), "{case}, {} on {grid:?}", T::NAME);
-        let rows = merger.forward(&pass, features.view());
         assert_eq!(bits(&rows), bits(&twin.merger(&c.vision, &features, c.text.hidden)), "{case}, {grid:?}");
     }
     for case in ["hub-bf16", "merge-3-frames-1", "merge-1", "untied-f16-sharded", "eps-and-theta"] {
@@ -100,10 +103,11 @@ fn c5_8a_r5_7_r5_8_r5_10_tower_and_merger_equal_their_twins() {
 #[test]
 fn c5_7a_c5_9a_images_and_frames_do_not_see_each_other() {
     let (checkpoint, c) = toy("hub-bf16");
-    let tower = Qwen2VlTower::load(&Names::new(&checkpoint, names), &c.vision).unwrap();
-    let patches = patches(8 + 2 * 16, c.vision.patches().numbers());
+    let encoder = Qwen2VlEncoder::load(&Names::new(&checkpoint, names), &c.vision, c.text.hidden).unwrap();
+    let patches = patches(8 + 2 * 16, c.vision.numbers());
     let run = |rows: std::ops::Range<usize>, grids: &[[usize; 3]]| {
-        tower.features(&mut Pass::<f32>::new(Grid::Native), patches.slice(s![rows, ..]), grids)
+        let [features, _] = encoder.rows(&mut Pass::<f32>::new(Grid::Native), patches.slice(s![rows, ..]), grids);
+        features
     };
     let all = run(0..40, &[[1, 2, 4], [2, 4, 4]]);
     assert_eq!(bits(all.slice(s![..8, ..])), bits(&run(0..8, &[[1, 2, 4]])));
@@ -126,7 +130,7 @@ fn e5_10_worked_example() {
         ("model.visual.merger.mlp.2.bias", &[1], &[0.0]),
     ];
     let (checkpoint, _folder) = by_hand::checkpoint(&all);
-    let merger = merger(&Names::new(&checkpoint, names), &by_hand_config(2), 1).unwrap();
+    let merger = merger(&Names::new(&checkpoint, names), &by_hand_config(2), NormKind::Layer, 1).unwrap();
     let features = Array2::from_shape_fn((4, 4), |(i, j)| [1.0, -1.0, 1.0, 1.0][i] * [1.0, -1.0][j % 2]);
     let rows = merger.forward(&Pass::<f64>::new(Grid::Native), features.view());
     assert_eq!(rows.dim(), (1, 1));
@@ -149,7 +153,7 @@ fn t5_3_t5_4_defaults() {
     let v = &c.vision;
     assert_eq!((v.hidden, v.layers, v.heads, v.intermediate), (1280, 32, 16, 5120));
     assert_eq!((v.patch, v.temporal, v.merge, v.rope_theta, v.activation), (14, 2, 2, 1e4, Activation::QuickGelu));
-    assert_eq!((c.image_token, c.text.tied, c.vision.patches().numbers()), (151_655, false, 1176));
+    assert_eq!((c.image_token, c.text.tied, c.vision.numbers()), (151_655, false, 1176));
     let t = &c.text;
     assert_eq!((t.layers, t.intermediate, t.vocab, t.max_positions), (80, 29568, 152_064, 32_768));
     assert_eq!((t.norm_eps, t.rope_theta, t.mrope.as_deref()), (1e-5, 1e6, Some(&[16, 24, 24][..])));

@@ -56,7 +56,7 @@ fn toy(case: &str) -> (Checkpoint, Qwen3VlConfig) {
 }
 
 fn random(patches: usize, c: &Qwen3VlConfig, rng: &mut Rng) -> Array2<f32> {
-    Array2::from_shape_fn((patches, c.vision.patches().numbers()), |_| rng.below(9) as f32 / 4.0 - 1.0)
+    Array2::from_shape_fn((patches, c.vision.numbers()), |_| rng.below(9) as f32 / 4.0 - 1.0)
 }
 
 /// C5.19a, R5.19: two images together give the rows of each image alone, on every grid.
@@ -90,7 +90,7 @@ fn e5_20_worked_example() {
     let d = c.text.hidden;
     let patches = random(16, &c, &mut Rng(3));
     let mut rows = |tapped: &[usize], layers: &[usize]| {
-        (c.vision.tapped, c.deepstack) = (tapped.to_vec(), layers.to_vec());
+        (c.own.tapped, c.own.deepstack) = (tapped.to_vec(), layers.to_vec());
         let tower = Qwen3VlTower::load(&Names::new(&checkpoint, visual), &c).unwrap();
         tower.rows(&mut Pass::<f64>::new(Grid::Native), patches.view(), &[[1, 4, 4]])
     };
@@ -116,8 +116,8 @@ fn t5_10_t6_2_defaults() {
         (v.hidden, v.layers, v.heads, v.intermediate, v.patch, v.merge, v.temporal),
         (1152, 27, 16, 4304, 16, 2, 2)
     );
-    assert_eq!((v.positions, v.activation, v.rope_theta), (2304, Activation::GeluTanh, 1e4));
-    assert_eq!((&c.deepstack, c.image_token), (&vec![8, 16, 24], 151_655));
+    assert_eq!((c.own.positions, v.activation, v.rope_theta), (2304, Activation::GeluTanh, 1e4));
+    assert_eq!((&c.own.deepstack, c.image_token), (&vec![8, 16, 24], 151_655));
     let t = &c.text;
     assert_eq!((t.hidden, t.layers, t.heads, t.kv_heads, t.head_dim, t.intermediate), (4096, 32, 32, 32, 128, 22_016));
     assert_eq!((t.vocab, t.norm_eps, t.rope_theta, t.max_positions), (151_936, 1e-6, 5e5, 128_000));
@@ -128,7 +128,7 @@ fn t5_10_t6_2_defaults() {
         let vision = format!(r#""out_hidden_size": 4096, "deepstack_visual_indexes": {vision}"#);
         let text = format!(r#""num_hidden_layers": {text}"#);
         let json = format!(r#"{{"model_type": "qwen3_vl", "vision_config": {{{vision}}}, "text_config": {{{text}}}}}"#);
-        read(&json).unwrap().deepstack
+        read(&json).unwrap().own.deepstack
     };
     assert_eq!(deep("[20, 3, 20, 27]", "32"), [3, 20]);
     assert_eq!(deep("[20, 3, 9]", "2"), [3, 9]);
