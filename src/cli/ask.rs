@@ -6,6 +6,7 @@ use super::places::Read;
 use super::seeing::Seeing;
 use aircache::demo;
 use aircache::files::Files;
+use aircache::input::frames::Chosen;
 use aircache::input::messages::Messages as Spoken;
 use aircache::input::{Image, Prepared};
 use aircache::model::Model;
@@ -57,6 +58,8 @@ pub struct Asked {
     pub processor: Processor,
     /// The images in prompt order, or the frames of the video, as the model sees them.
     pub images: Vec<Image>,
+    /// The frames that are read, if there is a video.
+    pub frames: Option<Chosen>,
     /// The prompt that the model reads.
     pub prompt: Prepared,
     /// The question alone.
@@ -86,16 +89,22 @@ impl Ask {
     /// Anything wrong with the checkpoint, the images or the prompt.
     pub fn load(&self, messages: Messages) -> Result<Asked> {
         let spoken = self.messages.as_deref().map(Spoken::read).transpose()?;
-        let (images, question, system) = match &spoken {
+        let (mut images, question, system) = match &spoken {
             Some(spoken) => (spoken.images(&self.image)?, spoken.question(), None),
             None => self.question(messages)?,
         };
         let (model, processor, name) = self.load_model(messages)?;
-        let prompt = match (&spoken, self.raw_prompt, self.video.is_empty()) {
+        let mut frames = None;
+        if !self.video.is_empty() {
+            let (read, chosen) = processor.film(&self.video).map_err(at_frames)?;
+            self.seeing.note_frames(&chosen, messages);
+            (images, frames) = (read, Some(chosen));
+        }
+        let prompt = match (&spoken, self.raw_prompt, &frames) {
             (Some(spoken), ..) => processor.prepare_turns(&images, &spoken.turns())?,
             (None, true, _) => processor.prepare_raw(&images, &question)?,
-            (None, false, true) => processor.prepare(&images, &question, system.as_deref())?,
-            (None, false, false) => processor.prepare_video(&images, &question, system.as_deref())?,
+            (None, false, None) => processor.prepare(&images, &question, system.as_deref())?,
+            (None, false, Some(chosen)) => processor.prepare_film(&images, chosen, &question, system.as_deref())?,
         };
         memory::check(&name, model.forecast(Some(&prompt)))?;
         self.seeing.notes(&processor, &images, messages);
@@ -103,7 +112,7 @@ impl Ask {
             messages.note("note: <image> in the prompt is the place of a picture".into());
         }
         let images = images.into_iter().map(|image| processor.seen(&image).into_owned()).collect();
-        Ok(Asked { model, processor, images, prompt, question, name })
+        Ok(Asked { model, processor, images, frames, prompt, question, name })
     }
 
     /// Loads the model and its processor, and gives its name in messages.
@@ -118,19 +127,17 @@ impl Ask {
         Ok((model, processor, name))
     }
 
-    /// The images or frames, the question and the system turn.
+    /// The images, the question and the system turn.
     fn question(&self, messages: Messages) -> Result<(Vec<Image>, String, Option<String>)> {
         if self.image.is_empty() && self.video.is_empty() && (self.sample.is_some() || self.prompt.is_none()) {
             return self.sample(messages);
         }
-        let images = match self.video.is_empty() {
-            true => Image::all(&self.image)?,
-            false => Image::frames(&self.video)?,
-        };
+        let images = Image::all(&self.image)?;
+        Image::unfolded(&self.video)?;
         let Some(prompt) = self.prompt.clone() else {
             return Err(Error::new("--prompt", "a question about the image", "none"));
         };
-        if images.is_empty() {
+        if images.is_empty() && self.video.is_empty() {
             messages.note("note: no --image and no --video, so the model reads text only".into());
         }
         Ok((images, prompt, self.system.clone()))
@@ -166,4 +173,9 @@ impl Asked {
     pub fn fitted(&self, policy: Policy) -> Policy {
         policy.with_tail(self.processor.tail(&self.prompt, &self.question))
     }
+}
+
+/// Converts an error about the choice of frames into an error about the option.
+fn at_frames(e: Error) -> Error {
+    if e.at == "frames" { Error { at: "--frames".into(), ..e } } else { e }
 }

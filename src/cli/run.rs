@@ -189,6 +189,10 @@ fn result(job: &Job<'_>, o: &Outcome) -> serde_json::Value {
     let stopped = o.tokens.last().is_some_and(|t| job.asked.model.generation.eos.contains(t));
     let images: Vec<_> =
         prompt.images.iter().map(|i| json!({"size": [i.size.0, i.size.1], "sha256": i.sha256})).collect();
+    let frames = job.asked.frames.as_ref().map(|chosen| {
+        let seconds: Vec<f64> = chosen.seconds().collect();
+        json!({"read": chosen.at, "seconds": seconds, "of": chosen.of, "fps": chosen.fps})
+    });
     json!({
         "text": o.text,
         "ids": o.tokens,
@@ -199,6 +203,7 @@ fn result(job: &Job<'_>, o: &Outcome) -> serde_json::Value {
         "policy": job.policy,
         "retain": job.retain.to_string(),
         "images": images,
+        "frames": frames,
         "resampler": prompt.preprocess,
         "prompt_tokens": prompt.ids.len(),
         "visual_tokens": prompt.roles.visual().len(),

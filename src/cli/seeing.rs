@@ -1,6 +1,7 @@
 //! Options that change how pictures are read.
 
 use aircache::Result;
+use aircache::input::frames::{Chosen, Frames};
 use aircache::input::mrope::AfterVideo;
 use aircache::input::{Image, Limits, Orientation};
 use aircache::kernel::resample::Resampler;
@@ -36,6 +37,9 @@ pub struct Seeing {
     /// The frames a second of a video, for families that read times [default: 24, as transformers 5 has it]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = rate)]
     fps: Option<f64>,
+    /// Which frames of a video are read: `all`, `rule` (as many as the checkpoint says), N of them, or N/s a second, all by the family's rule [default: all]
+    #[arg(long, value_name = "all|rule|N|N/s", value_parser = frames)]
+    frames: Option<Frames>,
 }
 
 /// Where the text after a video stands.
@@ -89,6 +93,16 @@ fn rate(text: &str) -> std::result::Result<f64, String> {
     known.ok_or_else(|| "expected a number from 0.001 to 10000".into())
 }
 
+fn frames(text: &str) -> std::result::Result<Frames, String> {
+    let known = match (text, text.strip_suffix("/s")) {
+        ("all", _) => Some(Frames::All),
+        ("rule", _) => Some(Frames::Settings),
+        (_, Some(a_second)) => rate(a_second).ok().map(Frames::Rate),
+        (_, None) => count(text).ok().map(Frames::Count),
+    };
+    known.ok_or_else(|| "expected all, rule, a whole number above 0, or a number and /s".into())
+}
+
 fn colour(text: &str) -> std::result::Result<[u8; 3], String> {
     let hex = |text: &str| {
         let digits = text.strip_prefix('#').filter(|digits| digits.len() == 6 && digits.is_ascii())?;
@@ -137,6 +151,9 @@ impl Seeing {
         if let Some(fps) = self.fps {
             processor = processor.with_fps(fps);
         }
+        if let Some(frames) = self.frames {
+            processor = processor.with_frames(frames);
+        }
         match self.limits().named().next() {
             Some(_) => processor.with_limits(self.limits()),
             None => Ok(processor),
@@ -151,7 +168,22 @@ impl Seeing {
         words.extend(self.orientation.map(|turning| format!("orientation {}", Orientation::from(turning).name())));
         words.extend(self.after_video.map(|after| format!("after-video {}", AfterVideo::from(after).name())));
         words.extend(self.fps.map(|fps| format!("fps {fps}")));
+        words.extend(self.frames.map(|frames| format!("frames {frames:?}")));
         words.join("; ")
+    }
+
+    /// Says which frames of a film are read, unless all are.
+    pub fn note_frames(&self, chosen: &Chosen, messages: Messages) {
+        if !chosen.is_all() {
+            messages.note(format!("note: the model reads {}", chosen.words()));
+        }
+        let by_rate = !matches!(self.frames, None | Some(Frames::All | Frames::Count(_)));
+        if by_rate && self.fps.is_none() {
+            messages.note(format!(
+                "note: the film is taken to have {} frames a second (--fps N says how many)",
+                chosen.fps
+            ));
+        }
     }
 
     /// Says what is done with turned and with transparent pictures, unless an option chose it.

@@ -51,7 +51,7 @@ impl Batch<'_> {
             prepare().map_err(|e: Error| e.within(format!("question {}", i + 1)))
         };
         let mut prompts = Vec::with_capacity(items.len());
-        for run in Item::side_by_side(items, |&(_, item)| item)? {
+        for run in Item::side_by_side(items, |&(_, item)| item, self.processor)? {
             prompts.extend(run.par_iter().map(prepared).collect::<Result<Vec<_>>>()?);
         }
         Ok(prompts)

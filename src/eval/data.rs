@@ -110,14 +110,15 @@ impl Item {
     /// The prompt of this question, as the model reads it.
     ///
     /// # Errors
-    /// An image or a frame cannot be read; as [`Processor::prepare`] and [`Processor::prepare_video`].
+    /// An image or a frame cannot be read; as [`Processor::prepare`] and [`Processor::prepare_film`].
     pub fn prepare(&self, processor: &Processor) -> Result<Prepared> {
         let system = self.system.as_deref();
         if let Some(messages) = &self.messages {
             return processor.prepare_turns(&messages.images(&self.images)?, &messages.turns());
         }
         if !self.video.is_empty() {
-            return processor.prepare_video(&Image::frames(&self.video)?, &self.question, system);
+            let (frames, chosen) = processor.film(&self.video)?;
+            return processor.prepare_film(&frames, &chosen, &self.question, system);
         }
         processor.prepare(&Image::all(&self.images)?, &self.question, system)
     }
@@ -127,16 +128,29 @@ impl Item {
         self.images.iter().chain(&self.video).chain(self.messages.iter().flat_map(Messages::files))
     }
 
+    /// The pictures that are opened, if the film can be listed.
+    fn read(&self, processor: &Processor) -> Vec<PathBuf> {
+        let film = match self.video.is_empty() {
+            true => vec![],
+            false => processor.film_files(&self.video).map_or(vec![], |(files, _)| files),
+        };
+        let others = self.images.iter().chain(self.messages.iter().flat_map(Messages::files));
+        others.cloned().chain(film).collect()
+    }
+
     /// Divides questions into groups whose pictures may be decoded side by side: a group has few large pictures or many
     /// small pictures.
     ///
     /// # Errors
     /// The header of a picture is incomplete.
-    pub fn side_by_side<'t, 'i, T>(items: &'t [T], of: impl Fn(&T) -> &'i Item) -> Result<Vec<&'t [T]>> {
+    pub fn side_by_side<'t, 'i, T>(
+        items: &'t [T],
+        of: impl Fn(&T) -> &'i Item,
+        processor: &Processor,
+    ) -> Result<Vec<&'t [T]>> {
         let (mut runs, mut start, mut together) = (Vec::new(), 0, 0);
         for (i, item) in items.iter().enumerate() {
-            let files: Vec<PathBuf> = of(item).files().cloned().collect();
-            let pixels = Image::pixels(&files)?;
+            let pixels = Image::pixels(&of(item).read(processor))?;
             together += pixels;
             if together > MAX_PIXELS && i > start {
                 runs.push(&items[start..i]);

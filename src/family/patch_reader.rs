@@ -8,6 +8,7 @@ use super::Outline;
 use crate::error::{Error, Result, ensure};
 use crate::family::reader::{Cut, Reader, VideoReader};
 use crate::files::Files;
+use crate::input::frames::{Chosen, Rule, Sampler};
 use crate::input::mrope::{AfterVideo, Placed};
 use crate::input::patches::limits;
 use crate::input::sizes::{MAX_FILM_PATCHES, MAX_PATCHES};
@@ -26,6 +27,7 @@ pub struct PatchReader {
     /// The video settings in the checkpoint's files, or the error in them. The error is reported only if there is a
     /// video.
     video: Result<(Pixels, Sizes)>,
+    sampler: Result<Sampler>,
     films: Films,
 }
 
@@ -53,11 +55,6 @@ pub enum Films {
 }
 
 impl Patches {
-    /// The number of values in a patch: 3 · temporal · p².
-    pub fn numbers(&self) -> usize {
-        3 * self.temporal * self.patch * self.patch
-    }
-
     /// The positions of a prompt's rows: those of M-RoPE. visual_token: the id of the rows of images or of a video.
     /// Spec: E4.14
     pub fn positions(&self, ids: &[u32], visual_token: u32, images: &[PreparedImage]) -> Positions {
@@ -112,7 +109,11 @@ impl PatchReader {
         let sizes = Sizes { patch, merge, min_pixels, max_pixels };
         let settings = Settings::read(&images, processor.as_ref(), "<|image_pad|>")?;
         let video = film(files, (&sizes, temporal), v.films);
-        Ok(PatchReader { settings, video, sizes, temporal, films: v.films })
+        let sampler = match v.films {
+            Films::Frames => Sampler::load(files, Rule::Starts { together: temporal }, None),
+            Films::Stamped => Sampler::load(files, Rule::Ends, Some(2.0)),
+        };
+        Ok(PatchReader { settings, video, sampler, sizes, temporal, films: v.films })
     }
 
     /// The settings for the frames of a video, the size to which frames are resized, and the number of moments. A
@@ -187,6 +188,10 @@ impl Reader for PatchReader {
     fn videos(&self) -> Option<&dyn VideoReader> {
         Some(self)
     }
+
+    fn sampler(&self) -> Option<Result<Sampler>> {
+        Some(self.sampler.clone())
+    }
 }
 
 impl VideoReader for PatchReader {
@@ -201,12 +206,12 @@ impl VideoReader for PatchReader {
     }
 
     /// Spec: D4.15, A4.9
-    fn written(&self, rendered: &str, placeholder: &str, frames: usize) -> Option<String> {
+    fn written(&self, rendered: &str, placeholder: &str, frames: &Chosen) -> Option<String> {
         if self.films != Films::Stamped {
             return None;
         }
         let moment = |at: f64| format!("<{at:.1} seconds>{}{placeholder}{}", VISION[0], VISION[1]);
-        let moments: String = video::times(frames, self.temporal, self.settings.fps).into_iter().map(moment).collect();
+        let moments: String = video::times(frames, self.temporal).into_iter().map(moment).collect();
         let marked = format!("{}{placeholder}{}", VISION[0], VISION[1]);
         let trained = self.settings.after_video == AfterVideo::Largest && rendered.contains(&marked);
         Some(rendered.replacen(if trained { &marked } else { placeholder }, &moments, 1))

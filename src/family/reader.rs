@@ -2,6 +2,7 @@
 //! prompt, as the checkpoint's processor does.
 
 use crate::error::{Result, ensure};
+use crate::input::frames::{Chosen, Sampler};
 use crate::input::image::{self, Image};
 use crate::input::packing::Packing;
 use crate::input::prepared::PreparedImage;
@@ -74,6 +75,14 @@ pub trait Reader: Debug + Send + Sync {
         None
     }
 
+    /// How frames of a film are chosen, in families that read videos. Spec: D4.17
+    ///
+    /// # Errors
+    /// The video processor's settings are invalid.
+    fn sampler(&self) -> Option<Result<Sampler>> {
+        None
+    }
+
     /// Prepares one image for the vision tower. The prompt has `of` images in total.
     ///
     /// # Errors
@@ -103,7 +112,7 @@ pub trait VideoReader {
 
     /// The text in the place of a video's placeholder in a rendered prompt, if the family's processor writes more than
     /// the placeholder. placeholder: the text that stands for a video in the vocabulary. Spec: D4.15
-    fn written(&self, _rendered: &str, _placeholder: &str, _frames: usize) -> Option<String> {
+    fn written(&self, _rendered: &str, _placeholder: &str, _frames: &Chosen) -> Option<String> {
         None
     }
 

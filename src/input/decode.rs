@@ -40,18 +40,6 @@ fn files_of(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The files, and the files in the folders.
-fn unfolded(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for path in paths {
-        match path.is_dir() {
-            true => files.extend(files_of(path)?),
-            false => files.push(path.clone()),
-        }
-    }
-    Ok(files)
-}
-
 /// Fails if there are too many images. Spec: C4.14e
 fn few(paths: &[PathBuf]) -> Result<()> {
     let remedy = "give fewer frames";
@@ -93,6 +81,21 @@ impl Image {
         Image::of_file(bytes, path.display().to_string())
     }
 
+    /// The files, and for a folder its files in the order of their names, without files whose name begins with a dot.
+    ///
+    /// # Errors
+    /// A folder that cannot be read or has no file. Spec: D4.8
+    pub fn unfolded(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        for path in paths {
+            match path.is_dir() {
+                true => files.extend(files_of(path)?),
+                false => files.push(path.clone()),
+            }
+        }
+        Ok(files)
+    }
+
     /// The frames of a video, one file for each frame, in order. A folder stands for its files in the order of their
     /// names, without files whose name begins with a dot.
     ///
@@ -103,7 +106,7 @@ impl Image {
             true => e.remedy("give a video as its frames: ffmpeg -i FILM -vf fps=1 FOLDER/%04d.png makes some"),
             false => e,
         };
-        Image::all(&unfolded(paths)?).map_err(frame)
+        Image::all(&Image::unfolded(paths)?).map_err(frame)
     }
 
     /// The images in files, in order.
@@ -128,13 +131,12 @@ impl Image {
         paths.iter().map(Image::open).collect()
     }
 
-    /// The total number of pixels of the images in files and folders, as far as the file headers report it.
+    /// The total number of pixels of the images in files, as far as the file headers report it.
     ///
     /// # Errors
     /// A header that takes too long to read; more than [`MAX_IMAGES`] images.
     pub fn pixels(paths: &[PathBuf]) -> Result<u64> {
-        let paths = unfolded(paths).unwrap_or_default();
-        few(&paths)?;
+        few(paths)?;
         paths.iter().map(|path| pixels_of(path)).sum()
     }
 

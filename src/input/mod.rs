@@ -9,6 +9,7 @@ mod anyres_rows;
 pub(crate) mod anyres_settings;
 pub mod conversation;
 pub mod crop;
+pub mod frames;
 pub mod image;
 pub mod layout;
 pub mod mrope;

@@ -4,6 +4,7 @@
 //! family's file. Source: transformers 5.17 `ImageProcessingMixin.get_image_processor_dict`, `TorchvisionBackend`.
 //! Spec: T4.4
 
+use super::frames::Frames;
 use super::image::Orientation;
 use super::mrope::{AfterVideo, FPS};
 use super::pixels::Pixels;
@@ -37,6 +38,8 @@ pub struct Settings {
     pub after_video: AfterVideo,
     /// Frames a second of videos. Spec: D4.15
     pub fps: f64,
+    /// Which frames of a film are read. Spec: D4.17
+    pub frames: Frames,
 }
 
 /// Limits that replace those of the checkpoint's files. Spec: D4.12
@@ -142,6 +145,7 @@ impl Settings {
             limits: Limits::default(),
             after_video: AfterVideo::default(),
             fps: FPS,
+            frames: Frames::All,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! A video takes one place in a prompt, as an image does, but with its own placeholder. Its frames have one size and
 //! are in order. Source: transformers 5.17 `BaseVideoProcessor`. Spec: D4.8, T4.11
 
+use super::frames::Chosen;
 use super::image::Image;
 use super::pixels::Pixels;
 use super::section::Section;
@@ -32,11 +33,12 @@ pub fn one_size(frames: &[Image]) -> Result<(usize, usize)> {
 /// Spec: D4.15
 ///
 /// ```
-/// assert_eq!(aircache::input::video::times(3, 2, 2.0), [0.25, 1.0]);
+/// let frames = aircache::input::frames::Chosen::all(3, 2.0);
+/// assert_eq!(aircache::input::video::times(&frames, 2), [0.25, 1.0]);
 /// ```
-pub fn times(frames: usize, together: usize, fps: f64) -> Vec<f64> {
-    let at = |frame: usize| frame.min(frames.saturating_sub(1)) as f64 / fps;
-    (0..frames).step_by(together).map(|first| (at(first) + at(first + together - 1)) / 2.0).collect()
+pub fn times(frames: &Chosen, together: usize) -> Vec<f64> {
+    let at: Vec<f64> = frames.seconds().collect();
+    at.chunks(together).map(|moment| (moment[0] + moment[moment.len() - 1]) / 2.0).collect()
 }
 
 /// The text before the frames of a clip that are images of the prompt: a line for each. mark: what stands for an image.

@@ -189,6 +189,44 @@ fn clips_with_their_time_are_read_recorded_and_checked() {
     }
 }
 
+/// D4.17: a note, the JSON and the bundle name the chosen frames and their times; other frames are not opened.
+#[test]
+fn d4_17_chosen_frames_are_named_and_no_other_is_opened() {
+    let cli = Cli::new();
+    assert_eq!(film_of(&cli, "qwen3-vl-chosen"), 13);
+    std::fs::write(cli.path("frames/frame1.png"), "no picture").unwrap();
+    let ask = ["--model", "model", "--video", "frames", "--prompt", "What happens?", "--max-new-tokens", "2"];
+    let with = |command: &[&'static str], more: &[&'static str]| [command, &ask[..], more].concat();
+    let chosen = ["--fps", "10", "--frames", "5/s"];
+    let words = "6 of 13 frames: 0 (0.0 s), 2 (0.2 s), 5 (0.5 s), 7 (0.7 s), 10 (1.0 s), 12 (1.2 s)";
+    let output = cli.run(&with(&["run", "--json"], &chosen));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains(&format!("note: the model reads {words}")), "{said}");
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let frames = serde_json::json!({"read": [0, 2, 5, 7, 10, 12], "seconds": [0.0, 0.2, 0.5, 0.7, 1.0, 1.2], "of": 13, "fps": 10.0});
+    assert_eq!(result["frames"], frames);
+    cli.ok(&with(&["record", "--quiet"], &[&chosen[..], &["--out", "b"]].concat()));
+    let bundle = Bundle::open(&cli.path("b")).unwrap();
+    assert!(bundle.metadata("preprocess").unwrap().contains(words), "{:?}", bundle.metadata("preprocess"));
+    cli.ok(&["check", "--model", "model", "b", "--quiet"]);
+
+    // The settings of the checkpoint: two a second, of a film that is taken to have 24; four at least.
+    let said = String::from_utf8_lossy(&cli.run(&with(&["run"], &["--frames", "rule"])).stderr).into_owned();
+    assert!(said.contains("4 of 13 frames: 0 (0.0 s), 4 (0.2 s), 8 (0.3 s), 12 (0.5 s)"), "{said}");
+    assert!(said.contains("taken to have 24 frames a second (--fps"), "{said}");
+
+    // A file of questions, and the journal that knows the choice.
+    std::fs::write(cli.path("q.jsonl"), r#"{"video": "frames", "question": "What happens?", "answer": "x"}"#).unwrap();
+    let eval =
+        ["eval", "--model", "model", "--data", "q.jsonl", "--policies", "full", "--max-new-tokens", "2", "--quiet"];
+    cli.ok(&[&eval[..], &["--frames", "4", "--out", "r.json"]].concat());
+    fails(&cli, &[&eval[..], &["--frames", "2", "--out", "r.json"]].concat(), &["r.journal.jsonl"]);
+    fails(&cli, &[&eval[..], &["--frames", "13"]].concat(), &["question 1", "frame1.png"]);
+    fails(&cli, &with(&["run"], &["--frames", "0"]), &["--frames"]);
+    toy_of(&cli, "llava_clip/vicuna-f16");
+    fails(&cli, &with(&["run"], &["--frames", "rule"]), &["LLaVA-OneVision, Qwen2-VL"]);
+}
+
 #[test]
 fn families_and_settings_without_videos_are_named() {
     let cli = Cli::new();

@@ -4,6 +4,7 @@ use super::flow::{relative, watched};
 use aircache::files::Files;
 use aircache::generate::Until;
 use aircache::golden::Bundle;
+use aircache::input::frames::Frames;
 use aircache::input::mrope::AfterVideo;
 use aircache::input::{Image, Prepared};
 use aircache::model::Model;
@@ -31,11 +32,16 @@ pub struct Case {
 
 /// All cases in `tests/golden/FAMILY`; fails if there are fewer than `at_least` cases.
 pub fn toys(family: &str, at_least: usize) -> Vec<Case> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(family);
+    let cases = toys_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(family));
+    assert!(cases.len() >= at_least, "the toy checkpoints are there");
+    cases
+}
+
+/// All cases in a folder.
+pub fn toys_in(root: &Path) -> Vec<Case> {
     let mut folders: Vec<_> = std::fs::read_dir(root).unwrap().map(|e| e.unwrap().path()).collect();
     folders.retain(|path| path.is_dir());
     folders.sort();
-    assert!(folders.len() >= at_least, "the toy checkpoints are there");
     folders.iter().map(|folder| case(folder)).collect()
 }
 
@@ -52,12 +58,20 @@ fn case(folder: &Path) -> Case {
         Some(fps) => processor.with_fps(fps),
         None => processor,
     };
-    let open = |f: &serde_json::Value| Image::open(folder.join(f.as_str().unwrap())).unwrap();
-    let pictures = |key: &str| about[key].as_array().map(|all| all.iter().map(open).collect::<Vec<_>>());
+    let processor = match (about["choose"]["fps"].as_f64(), about["choose"]["num_frames"].as_u64()) {
+        (Some(rate), _) => processor.with_frames(Frames::Rate(rate)),
+        (_, Some(count)) => processor.with_frames(Frames::Count(count as usize)),
+        _ => processor,
+    };
+    let path = |f: &serde_json::Value| folder.join(f.as_str().unwrap());
+    let pictures = |key: &str| about[key].as_array().map(|all| all.iter().map(path).collect::<Vec<_>>());
     let asked = (about["prompt"].as_str().unwrap(), about["system"].as_str());
     let prompt = match pictures("frames") {
-        Some(frames) => processor.prepare_video(&frames, asked.0, asked.1),
-        None => processor.prepare(&pictures("images").unwrap(), asked.0, asked.1),
+        Some(frames) => {
+            let (frames, chosen) = processor.film(&frames).unwrap();
+            processor.prepare_film(&frames, &chosen, asked.0, asked.1)
+        }
+        None => processor.prepare(&Image::all(&pictures("images").unwrap()).unwrap(), asked.0, asked.1),
     };
     let prompt = prompt.unwrap_or_else(|e| panic!("{name}: {e}"));
     let golden = Bundle::open(&folder.join("expected.safetensors")).unwrap();

@@ -241,7 +241,7 @@ fn answer(
     let mut progress = Progress::new(messages, open.len(), names, metric);
     let side_by_side = if examiner.model.checkpoint.bytes() <= SMALL { 2 * rayon::current_num_threads() } else { 1 };
     for some in open.chunks(side_by_side) {
-        for some in Item::side_by_side(some, |&q| &questions.items[q])? {
+        for some in Item::side_by_side(some, |&q| &questions.items[q], examiner.processor)? {
             let answer = |&q: &usize| {
                 let item = &questions.items[q];
                 let prompt = item.prepare(examiner.processor)?;

@@ -8,6 +8,7 @@ use super::config::{CONTEXT, InternVlConfig, MOST_TILES};
 use crate::error::Result;
 use crate::family::reader::{Cut, Reader};
 use crate::files::Files;
+use crate::input::frames::{Rule, Sampler};
 use crate::input::{Image, Limits, Orientation, Packing, Pixels, Section, Settings, Tiling, sections, video};
 use serde_json::Value;
 
@@ -21,7 +22,7 @@ pub struct InternVlReader {
     /// The mark that stands for an image in a rendered prompt, then the texts before and after the image's rows.
     marks: [String; 3],
     /// The settings for the frames of a clip, or the error in them.
-    film: Result<Pixels>,
+    film: Result<(Pixels, Sampler)>,
 }
 
 impl InternVlReader {
@@ -35,7 +36,7 @@ impl InternVlReader {
         if config.template.is_some() {
             // The own code opens pictures with Pillow alone.
             let settings = Settings { orientation: Orientation::Ignore, ..Settings::of(Pixels::IMAGENET, CONTEXT) };
-            let film = Ok(settings.pixels.clone());
+            let film = Ok((settings.pixels.clone(), Sampler::fixed(Rule::Segments, 32)));
             return Ok(InternVlReader { settings, tiling, marks: marks("<image>", "<img>", "</img>"), film });
         }
         let (images, processor) = sections(files)?;
@@ -48,7 +49,9 @@ impl InternVlReader {
         let mark = named("context_image_token", CONTEXT);
         let settings = Settings { image_token: mark.clone(), ..Settings::read(&images, processor.as_ref(), CONTEXT)? };
         let marks = [mark, named("start_image_token", "<img>"), named("end_image_token", "</img>")];
-        Ok(InternVlReader { settings, tiling, marks, film: video::of_tiles(files, config.vision.image) })
+        let sampler = || Sampler::load(files, Rule::Shifted, None);
+        let film = video::of_tiles(files, config.vision.image).and_then(|film| Ok((film, sampler()?)));
+        Ok(InternVlReader { settings, tiling, marks, film })
     }
 }
 
@@ -85,12 +88,16 @@ impl Reader for InternVlReader {
     }
 
     fn of_frames(&self) -> Option<Result<Box<dyn Reader>>> {
-        let reader = |film| {
+        let reader = |(film, _)| {
             let mut reader = InternVlReader { tiling: Tiling { tiles: None, ..self.tiling.clone() }, ..self.clone() };
             reader.settings.pixels = Pixels { resampler: self.settings.pixels.resampler, ..film };
             Box::new(reader) as Box<dyn Reader>
         };
         Some(self.film.clone().map(reader))
+    }
+
+    fn sampler(&self) -> Option<Result<Sampler>> {
+        Some(self.film.clone().map(|(_, sampler)| sampler))
     }
 
     fn packing(&self, size: (usize, usize), _: usize) -> Result<Packing> {

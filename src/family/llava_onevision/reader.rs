@@ -8,6 +8,7 @@ use super::config::{LlavaOnevisionConfig, default_pinpoints};
 use crate::error::{Result, ensure};
 use crate::family::reader::{Cut, Reader, VideoReader};
 use crate::files::Files;
+use crate::input::frames::{Rule, Sampler};
 use crate::input::pixels::normalised;
 use crate::input::{Anyres, Image, Packing, Pixels, Section, Settings, anyres_settings, sections, video};
 use crate::kernel::resample::resize;
@@ -20,6 +21,7 @@ pub struct LlavaOnevisionReader {
     /// The video settings in the checkpoint's files, or the error in them. The error is reported only if there is a
     /// video.
     video: Result<Pixels>,
+    sampler: Result<Sampler>,
 }
 
 impl LlavaOnevisionReader {
@@ -32,6 +34,7 @@ impl LlavaOnevisionReader {
             settings: settings(files, config)?,
             anyres: config.anyres(),
             video: film(files, config),
+            sampler: Sampler::load(files, Rule::Even, None),
         })
     }
 }
@@ -62,6 +65,10 @@ impl Reader for LlavaOnevisionReader {
 
     fn videos(&self) -> Option<&dyn VideoReader> {
         Some(self)
+    }
+
+    fn sampler(&self) -> Option<Result<Sampler>> {
+        Some(self.sampler.clone())
     }
 }
 

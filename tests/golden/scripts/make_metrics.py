@@ -253,4 +253,5 @@ def main():
     (OUT / "groups.json").write_text(json.dumps({**about, **groups(r, mme, yes, bench, others)}, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
 
 
-main()
+if __name__ == "__main__":
+    main()

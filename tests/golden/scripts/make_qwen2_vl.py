@@ -113,13 +113,8 @@ CASES = {
 
 
 def nested(options):
-    config = {"architectures": ["Qwen2VLForConditionalGeneration"], "model_type": "qwen2_vl"}
-    text, vision = {}, {}
-    for key, value in options.items():
-        if key.startswith("@") or value is MISSING:
-            continue
-        where, name = (text, key[5:]) if key.startswith("text.") else (vision, key[7:]) if key.startswith("vision.") else (config, key)
-        where[name] = value
+    config, text, vision = toys.split(options)
+    config = {"architectures": ["Qwen2VLForConditionalGeneration"], "model_type": "qwen2_vl"} | config
     dtype, theta, sections = HUB_DTYPE[options["@dtype"]], options["@theta"], options["@sections"]
     if options["@form"] == "4":
         vision.update({"in_chans": 3, "spatial_patch_size": vision["patch_size"]})
@@ -145,10 +140,8 @@ def rename(name, style):
 
 
 def checkpoint(folder, options, seed, demo):
-    folder.mkdir(parents=True)
     config = nested(options)
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    model = Qwen2VLForConditionalGeneration(Qwen2VLConfig.from_pretrained(folder))
+    model = toys.fresh(folder, config, Qwen2VLForConditionalGeneration, Qwen2VLConfig)
     weights(model, seed, ("norm", "ln_q"), ("embed_tokens",), r"[qk]_proj|qkv|lm_head")
     save(folder, model, rename, options)
     tokenizer(folder, demo, SPECIAL, 486)

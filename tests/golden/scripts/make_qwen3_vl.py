@@ -7,17 +7,12 @@ Made by transformers 5.24.0, torch 2.15.0, torchvision 0.29.2, Pillow 13.0.0; no
 import json
 import pathlib
 
-import numpy as np
-import torch
-from PIL import Image
-from transformers import AutoProcessor, Qwen2VLImageProcessor, Qwen3VLConfig, Qwen3VLForConditionalGeneration
+from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 from transformers.models.qwen3_vl import modeling_qwen3_vl
 
 import toys
 from make_qwen2_vl import END, IMAGE, SPECIAL, START, VIDEO
-from record import Stages, bundle, decoder, read
-from record import run as watched_run
-from record_qwen2_vl import clip, messages
+from record_qwen2_vl import PatchStages, recorder
 from toys import HUB_DTYPE, MISSING, save, tokenizer, weights
 
 HERE, FIRST = pathlib.Path(__file__).parent.parent / "qwen3_vl", 486
@@ -77,13 +72,8 @@ CASES = {
 
 
 def nested(options):
-    config = {"architectures": ["Qwen3VLForConditionalGeneration"], "model_type": "qwen3_vl"}
-    text, vision = {"model_type": "qwen3_vl_text"}, {"in_channels": 3}
-    for key, value in options.items():
-        if key.startswith("@") or value is MISSING:
-            continue
-        where, name = (text, key[5:]) if key.startswith("text.") else (vision, key[7:]) if key.startswith("vision.") else (config, key)
-        where[name] = value
+    config, text, vision = toys.split(options)
+    config, text, vision = {"architectures": ["Qwen3VLForConditionalGeneration"], "model_type": "qwen3_vl"} | config, {"model_type": "qwen3_vl_text"} | text, {"in_channels": 3} | vision
     dtype, theta, sections = HUB_DTYPE[options["@dtype"]], options["@theta"], options["@sections"]
     given = {} if sections is MISSING else {"mrope_section": sections}
     if options["@form"] == "4":
@@ -100,9 +90,7 @@ def nested(options):
 
 
 def checkpoint(folder, options, seed, demo):
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(nested(options), indent=2) + "\n")
-    model = Qwen3VLForConditionalGeneration(Qwen3VLConfig.from_pretrained(folder))
+    model = toys.fresh(folder, nested(options), Qwen3VLForConditionalGeneration, Qwen3VLConfig)
     weights(model, seed, ("norm",), ("embed_tokens", "pos_embed"), r"[qk]_proj|attn\.qkv|lm_head")
     save(folder, model, lambda name, _: name, options)
     tokenizer(folder, demo, SPECIAL, FIRST)
@@ -117,15 +105,9 @@ def checkpoint(folder, options, seed, demo):
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [488, 486], "pad_token_id": 486}) + "\n")
 
 
-class DeepStages(Stages):
+class DeepStages(PatchStages):
     def __init__(self, model):
-        self.text, tower = model.model.language_model, model.model.visual
-        super().__init__(self.text, modeling_qwen3_vl, modeling_qwen3_vl.Qwen3VLTextAttention)
-        for i, layer in enumerate(tower.blocks):
-            self.hook(layer, f"vision.{i:02}.out")
-        self.hook(tower.merger, "vision.features", before=True)
-        rotary = lambda m, args, kwargs: self.put("input.positions", (list(args) + list(kwargs.values()))[1])
-        self.handles.append(self.text.rotary_emb.register_forward_pre_hook(rotary, with_kwargs=True))
+        super().__init__(model, modeling_qwen3_vl, modeling_qwen3_vl.Qwen3VLTextAttention)
         added, self.layers = self.text._deepstack_process, 0
 
         def process(hidden, mask, rows):
@@ -140,32 +122,7 @@ class DeepStages(Stages):
         del self.text._deepstack_process
 
 
-@torch.no_grad()
-def record(folder, prompt, system, image_files, tokens=16, steps=2, film=False, fps=None):
-    Qwen2VLImageProcessor.size = {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280}  # the class keeps the last limits
-    model, info = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
-    model, processor = model.double().eval(), AutoProcessor.from_pretrained(folder)
-    images = [Image.open(f) for f in image_files]
-    rendered = processor.apply_chat_template(messages(prompt, system, len(images), film), add_generation_prompt=True, tokenize=False)
-    given = {**clip(images, fps)} if film else {"images": images} if images else {}
-    inputs = processor(text=[rendered], return_tensors="pt", **given)
-    seen, logits, ids = watched_run(model, inputs, tokens, DeepStages)
-    n, visual, text = read(folder, processor, inputs, model.config)
-    keep = {
-        "input.ids": inputs["input_ids"][0].numpy(), "input.roles": visual.astype(np.uint8), "input.positions": seen["input.positions"][-3:, 0].numpy(), "output.ids": np.array(ids),
-    }  # fmt: skip
-    assert keep["input.positions"].shape == (3, n)
-    if images:
-        keep["input.pixels"] = inputs["pixel_values_videos" if film else "pixel_values"].numpy()
-        keep["input.grid"] = inputs["video_grid_thw" if film else "image_grid_thw"].numpy()
-        keep["input.sizes"] = np.array([[im.height, im.width] for im in images[: 1 if film else None]])
-        for name, tensor in seen.items():
-            if name.startswith(("vision.", "projector.")):
-                keep[name] = tensor.numpy().astype(np.float32)
-        keep["projector.out"] = seen["decoder.embed"][0][torch.from_numpy(visual)].numpy().astype(np.float32)
-    decoder(keep, seen, logits, steps)
-    return bundle("qwen3_vl", rendered, text, keep, logits, visual, image_files, info, "torchvision" if images else "")
-
+record = recorder("qwen3_vl", Qwen3VLForConditionalGeneration, DeepStages)
 
 if __name__ == "__main__":
     toys.main(HERE, BASE, CASES, checkpoint, record, "<|image_pad|>")

@@ -1,7 +1,7 @@
 """Makes tests/golden/video/: what transformers makes of lists of frames, on checkpoints of the folders beside it.
 
 Usage: make_video.py DEMO_MODEL_FOLDER [CASE ...]
-Those of Qwen2.5-VL, Qwen3-VL and InternVL are made by transformers 5.24.0, torch 2.15.0 (5.17 truncates the seconds of a grid of Qwen2.5-VL).
+Those of Qwen2.5-VL, Qwen3-VL and InternVL, and all of which frames are chosen, are made by transformers 5.24.0, torch 2.15.0 (5.17 truncates the seconds of a grid of Qwen2.5-VL).
 """
 import pathlib
 import re
@@ -39,6 +39,26 @@ CASES = {
     "qwen3-vl-small": dict(
         what="Frames smaller than a square on one side, of which nothing is known but their order; a system message",
         family=QWEN3, model="qwen3_vl/deepstack-order", frames=[(5, 40)] * 4, system="Be short.", prompt="Read.",
+    ),
+    "qwen2-vl-chosen": dict(
+        what="Six of eleven frames, three moments", choose={"num_frames": 6}, fps=30,
+        family=QWEN, model="qwen2_vl/hub-bf16", frames=[(17, 30)] * 11, prompt="What happens?",
+    ),
+    "qwen2-5-vl-chosen": dict(
+        what="Four frames a second of a film of 14, 12 a second: four frames, 3.43 a second", choose={"fps": 4}, fps=12,
+        family=QWEN25, model="qwen2_5_vl/hub-bf16", frames=[(17, 30)] * 14, prompt="What happens?",
+    ),
+    "qwen3-vl-chosen": dict(
+        what="Five frames a second of a film of 13, 10 a second: six frames, and their times", choose={"fps": 5}, fps=10,
+        family=QWEN3, model="qwen3_vl/hub-bf16", frames=[(17, 30)] * 13, prompt="What happens?",
+    ),
+    "internvl-chosen": dict(
+        what="Two frames a second of a film of 11, 8 a second: two frames in the middle of two parts", choose={"fps": 2}, fps=8,
+        family=INTERNVL, model="internvl/qwen2-bf16", frames=[(21, 30)] * 11, prompt="What happens?",
+    ),
+    "llava-chosen": dict(
+        what="Three frames a second of a film of 10, 9 a second: three frames", choose={"fps": 3}, fps=9,
+        family=LLAVA, model="llava/wide-no-rows", frames=[(31, 22)] * 10, prompt="What happens?",
     ),
     "qwen2-vl-even": dict(
         what="Four frames, two moments; without a word about videos the settings of images hold; three layers",

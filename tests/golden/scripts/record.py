@@ -45,12 +45,18 @@ def frames(images):
     return {"videos": [torch.stack([torch.from_numpy(np.array(im.convert("RGB"))).permute(2, 0, 1) for im in images])]}
 
 
-def prepare(processor, prompt, system, images, film=False):
+def clip(images, fps, choose=None):
+    """What a processor takes as a video of these frames. It reads every one, or those that it chooses: `choose` is {"fps": …} or {"num_frames": …}."""
+    metadata = {"total_num_frames": len(images), "fps": fps, "frames_indices": list(range(len(images)))}
+    return {**frames(images), "do_sample_frames": bool(choose), **(choose or {}), **({"video_metadata": [metadata]} if fps else {})}
+
+
+def prepare(processor, prompt, system, images, film=False, fps=None, choose=None):
     """images: list of PIL images of one prompt, or the frames of a film. Returns (rendered prompt, processor output)."""
     if processor.chat_template is None:  # transformers refuses a template that lies in tokenizer_config.json only
         processor.chat_template = processor.tokenizer.chat_template
     rendered = processor.apply_chat_template(messages(prompt, system, len(images), film), add_generation_prompt=True, tokenize=False)
-    given = frames(images) if film else {"images": [images]} if images else {}  # nested: a flat list would be a batch
+    given = clip(images, fps, choose) if film else {"images": [images]} if images else {}  # nested: a flat list would be a batch
     return rendered, processor(text=[rendered], return_tensors="pt", **given)
 
 
@@ -189,11 +195,11 @@ def bundle(family, rendered, text, keep, logits, visual, image_files, info, prep
     return rendered, text, {k: np.ascontiguousarray(v) for k, v in keep.items()}, metadata, facts
 
 
-def record(folder, prompt, system, image_files, tokens=16, steps=4, film=False):
+def record(folder, prompt, system, image_files, tokens=16, steps=4, film=False, fps=None, choose=None):
     """Returns (rendered, expanded text, tensors, metadata, facts) of one prompt."""
     model, processor, info = load(folder)
     images = [Image.open(f) for f in image_files]
-    rendered, inputs = prepare(processor, prompt, system, images, film)
+    rendered, inputs = prepare(processor, prompt, system, images, film, fps, choose)
     seen, logits, ids = run(model, inputs, tokens)
     config = model.config
     n, visual, text = read(folder, processor, inputs, config)

@@ -11,9 +11,9 @@ from transformers.models.llama import modeling_llama
 from transformers.models.qwen2 import modeling_qwen2
 from transformers.models.qwen3 import modeling_qwen3
 
-from record import Stages, bundle, decoder, read
+from record import Stages, bundle, clip, decoder, read
 from record import run as watched_run
-from record_qwen2_vl import clip, messages
+from record_qwen2_vl import messages
 
 
 DECODERS = {
@@ -41,12 +41,12 @@ class InternVLStages(Stages):
 
 
 @torch.no_grad()
-def record(folder, prompt, system, image_files, tokens=16, steps=2, film=False):
+def record(folder, prompt, system, image_files, tokens=16, steps=2, film=False, fps=None, choose=None):
     """Returns (rendered, expanded text, tensors, metadata, facts) of one prompt."""
     model, processor, info = load(folder)
     images = [Image.open(f) for f in image_files]
     rendered = processor.apply_chat_template(messages(prompt, system, len(images), film), add_generation_prompt=True, tokenize=False)
-    given = clip(images, None) if film else {"images": images} if images else {}
+    given = clip(images, fps, choose) if film else {"images": images} if images else {}
     inputs = processor(text=[rendered], return_tensors="pt", **given)
     seen, logits, ids = watched_run(model, inputs, tokens, InternVLStages)
     config = model.config
@@ -60,7 +60,8 @@ def record(folder, prompt, system, image_files, tokens=16, steps=2, film=False):
     }
     if images:
         keep["input.pixels"] = inputs["pixel_values"].numpy()
-        keep["input.sizes"] = np.array([[im.height, im.width] for im in images])
+        read_of = len(keep["input.pixels"]) if film else len(images)  # frames have one size
+        keep["input.sizes"] = np.array([[im.height, im.width] for im in images[:read_of]])
         layer = config.vision_feature_layer
         used = layer if layer >= 0 else config.vision_config.num_hidden_layers + 1 + layer
         for name, tensor in seen.items():

@@ -19,6 +19,23 @@ HUB_DTYPE = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 MISSING = object()  # a key to leave out
 
 
+def split(options):
+    """Options by the object of config.json to which they go: the outermost, text_config, vision_config."""
+    config, text, vision = {}, {}, {}
+    for key, value in options.items():
+        if not key.startswith("@") and value is not MISSING:
+            part, _, name = key.rpartition(".")
+            {"": config, "text": text, "vision": vision}[part][name] = value
+    return config, text, vision
+
+
+def fresh(folder, config, model_class, config_class):
+    """A folder with this config.json, and a model as it says."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    return model_class(config_class.from_pretrained(folder))
+
+
 def picture(height, width, seed):
     """Smooth blobs and hard edges, from the twin's noise: not flat, not only noise."""
     small = Image.fromarray(resample_twin.noise(3, 4, seed)).resize((width, height), Image.Resampling.BICUBIC)
@@ -96,8 +113,7 @@ def make(folder, case, options, checkpoint, record, mark, demo):
             files.append(folder / f"{'frame' if film else 'image'}{i}.png")
             picture(h, w, seed + i).save(files[-1], optimize=True)
         given = {"film": True} if film else {}
-        if "fps" in case:
-            given["fps"] = case["fps"]
+        given |= {key: case[key] for key in ("fps", "choose") if key in case}
         rendered, text, tensors, metadata, facts = record(folder / model, case["prompt"], case.get("system"), files, **given)
         if facts["margin"] > 0.05:
             break
@@ -112,8 +128,7 @@ def make(folder, case, options, checkpoint, record, mark, demo):
     }  # fmt: skip
     if "model" in case:
         described["model"] = model
-    if "fps" in case:
-        described["fps"] = case["fps"]
+    described |= {key: case[key] for key in ("fps", "choose") if key in case}
     (folder / "case.json").write_text(json.dumps(described, indent=2, ensure_ascii=False) + "\n")
     if isinstance(mark, re.Pattern):
         text, rendered = mark.sub("", text), mark.sub("", rendered)

@@ -3,6 +3,7 @@
 use super::*;
 use aircache::family::{self, Reader};
 use aircache::files::Files;
+use aircache::input::frames::{Chosen, Frames, Rule, Sampler};
 use aircache::input::{Moment, PreparedImage, video};
 use serde_json::json;
 
@@ -176,7 +177,7 @@ fn d4_8_frames_have_one_size() {
 #[test]
 fn e4_30_d4_15_worked_examples() {
     use aircache::input::{Positions, mrope};
-    assert_eq!(video::times(3, 2, 2.0), [0.25, 1.0]);
+    assert_eq!(video::times(&Chosen::all(3, 2.0), 2), [0.25, 1.0]);
     assert_eq!(format!("{:.1} {:.1}", 0.25, 0.35), "0.2 0.3", "half to even, of the number as it is stored");
     let placed = |t, interval| [mrope::Placed { rows: [t, 1, 1], interval }];
     let interval = 2.0 * (2.0 / 1.5) as f32;
@@ -247,5 +248,98 @@ fn d4_16_worked_example() {
         assert_eq!(tiles, [1, 1], "{model}");
         let image = processor.prepare(&frames[..1], "What?", None).unwrap();
         assert!(image.images[0].packing.tiles > 1, "{model}");
+    }
+}
+
+/// How the toy of a family chooses frames, with these settings of videos.
+fn sampler(family: &str, settings: &Value) -> aircache::Result<Sampler> {
+    let toy = match family {
+        "qwen2_vl" | "qwen3_vl" => format!("{family}/hub-bf16"),
+        "llava_onevision" => "llava/wide".into(),
+        "internvl" => "internvl/qwen2-bf16".into(),
+        _ => "internvl2/qwen2".into(),
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, json: &Value| std::fs::write(folder.path().join(name), json.to_string()).unwrap();
+    let read = |name: &str| serde_json::from_slice::<Value>(&std::fs::read(folder.path().join(name)).ok()?).ok();
+    for entry in std::fs::read_dir(golden(&format!("{toy}/model"))).unwrap().map(|e| e.unwrap().path()) {
+        if entry.extension().is_some_and(|e| e == "json") {
+            std::fs::copy(&entry, folder.path().join(entry.file_name().unwrap())).unwrap();
+        }
+    }
+    let more = settings.as_object().unwrap().clone();
+    match (read("processor_config.json"), read(VIDEOS).or_else(|| read(IMAGES))) {
+        (Some(mut processor), _) if processor["video_processor"].is_object() => {
+            processor["video_processor"].as_object_mut().unwrap().extend(more);
+            put("processor_config.json", &processor);
+        }
+        (_, Some(mut video)) => {
+            video.as_object_mut().unwrap().extend(more);
+            put(VIDEOS, &video);
+        }
+        _ => {}
+    }
+    let files = Files::Folder(folder.path().into());
+    family::load(&files)?.reader(&files)?.sampler().unwrap()
+}
+
+/// E4.32, T4.11, A4.10: the frames that the families' own code chooses, and nothing where it fails.
+#[test]
+fn e4_32_a4_10_frames_are_those_of_the_families_own_code() {
+    let (mut failed, mut beside) = (0, 0);
+    for case in json("video/frames.json").as_array().unwrap() {
+        let wanted = match (case["wanted"].as_u64(), case["wanted"]["fps"].as_f64()) {
+            (Some(count), _) => Frames::Count(count as usize),
+            (_, Some(rate)) => Frames::Rate(rate),
+            _ => Frames::Settings,
+        };
+        let (of, fps) = (case["of"].as_u64().unwrap() as usize, case["fps"].as_f64().unwrap());
+        let sampler = sampler(case["family"].as_str().unwrap(), &case["settings"]);
+        let got = sampler.and_then(|sampler| sampler.choose(wanted, of, fps));
+        let Some(want) = case["at"].as_array() else {
+            assert!(got.is_err(), "{case}: {got:?}");
+            failed += 1;
+            continue;
+        };
+        let want: Vec<usize> = want.iter().map(|frame| frame.as_u64().unwrap() as usize).collect();
+        let got = got.unwrap_or_else(|e| panic!("{case}: {e}")).at;
+        assert_eq!(got.len(), want.len(), "{case}");
+        for (k, (got, theirs)) in got.iter().zip(&want).enumerate().filter(|(_, (got, theirs))| got != theirs) {
+            // A4.10: two neighbours, between which the place lies up to the rounding of f32.
+            let edge = *got.max(theirs) as f64;
+            let step = of as f64 / want.len() as f64;
+            let places = [0.0, step / 2.0, 2.5].map(|shift| shift + k as f64 * step);
+            let near = places.iter().any(|place| (place - edge).abs() <= of as f64 / f64::from(1 << 23));
+            assert!(of > 256 && got.abs_diff(*theirs) == 1 && near, "{case}: frame {k} is {got}");
+            beside += 1;
+        }
+    }
+    assert!(failed > 100 && beside < 20, "{failed} errors, {beside} on an edge");
+}
+
+#[test]
+fn d4_17_e4_32_worked_examples() {
+    let chosen = Sampler::fixed(Rule::Ends, 3).choose(Frames::Settings, 9, 4.0).unwrap();
+    assert_eq!((&chosen.at[..], chosen.seconds().collect::<Vec<_>>()), (&[0, 4, 8][..], vec![0.0, 1.0, 2.0]));
+    assert!((chosen.rate() - 4.0 / 3.0).abs() < 1e-15 && !chosen.is_all());
+    assert_eq!(chosen.words(), "3 of 9 frames: 0 (0.0 s), 4 (1.0 s), 8 (2.0 s)");
+    let starts = Sampler::fixed(Rule::Starts { together: 2 }, 5);
+    assert_eq!(starts.choose(Frames::Settings, 10, 4.0).unwrap().at, [0, 2, 5, 7]);
+    let all = starts.choose(Frames::All, 3, 4.0).unwrap();
+    assert!(all.is_all() && all.rate() == 4.0);
+}
+
+proptest! {
+    /// E4.32: a rule chooses frames that the film has, in order, or says why not.
+    #[test]
+    fn e4_32_every_frame_is_in_the_film(of in 1usize..5000, n in 0usize..5000, rate in 1e-3..1e4, fps in 1e-3..1e4) {
+        for rule in [Rule::Starts { together: 3 }, Rule::Even, Rule::Ends, Rule::Shifted, Rule::Segments] {
+            for frames in [Frames::Settings, Frames::Count(n), Frames::Rate(rate)] {
+                if let Ok(chosen) = Sampler::fixed(rule, 32).choose(frames, of, fps) {
+                    prop_assert!(!chosen.at.is_empty() && chosen.at.is_sorted());
+                    prop_assert!(chosen.at.iter().all(|&frame| frame < of));
+                }
+            }
+        }
     }
 }
