@@ -115,7 +115,7 @@ fn toy(family: &Arc<dyn Family>) -> Result<(Model, Prepared)> {
     let mut image = |side: usize| {
         let grid = layout.has_grids().then_some([1, 4, 2 * side]);
         let size = (4 * tower.patch, 2 * side * tower.patch);
-        let tiles = family.packing(&Outline { size, grid, of: 2, frames: None })?.tiles;
+        let tiles = family.packing(&Outline { size, grid, of: 2, frames: None, most: None })?.tiles;
         let shape = layout.shape(grid.map_or(tiles, |grid| grid.iter().product()));
         let pixels = ArrayD::from_shape_simple_fn(shape, || random.unit() as f32 * 2.0 - 1.0);
         Ok(GivenImage { pixels, size, grid })

@@ -182,6 +182,8 @@ pub struct Outline {
     pub of: usize,
     /// The number of frames, if this is a video.
     pub frames: Option<usize>,
+    /// The most tiles of an image, if that is not the checkpoint's limit, in families where the caller may choose it.
+    pub most: Option<usize>,
 }
 
 /// A family's entry in the registry.

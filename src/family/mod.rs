@@ -27,6 +27,7 @@ pub use reader::{Reader, VideoReader};
 use crate::config::json::{self, Scope};
 use crate::error::{Error, Result};
 use crate::files::Files;
+use crate::input::Packing;
 use definition::Entry;
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -147,4 +148,24 @@ pub fn reads_no_videos(family: &dyn Family) -> Error {
     let wanted = format!("a family that reads videos here: {}", those.join(", "));
     Error::new("video", wanted, title(family.name()))
         .remedy("give the frames as images (--image), and say in the question that they are frames")
+}
+
+/// The rows of images whose pixels have `tiles` tiles in all: by the checkpoint's limit of tiles, or by the smallest limit
+/// that gives so many (D4.12). Without that number, and where no limit gives it, by the checkpoint's limit.
+///
+/// # Errors
+/// As [`Family::packing`].
+pub(crate) fn packings(family: &dyn Family, images: &[Outline], tiles: Option<usize>) -> Result<Vec<Packing>> {
+    let by = |most: Option<usize>| {
+        let each = images.iter().map(|image| family.packing(&Outline { most, ..*image }));
+        each.collect::<Result<Vec<Packing>>>()
+    };
+    let fits = |all: &Vec<Packing>| tiles.is_none_or(|tiles| all.iter().map(|p| p.tiles).sum::<usize>() == tiles);
+    let plain = by(None)?;
+    if fits(&plain) || family.profile().pixels.has_grids() {
+        return Ok(plain);
+    }
+    let most = tiles.unwrap_or(0);
+    let other = (1..=most.min(256)).find_map(|most| by(Some(most)).ok().filter(fits));
+    Ok(other.unwrap_or(plain))
 }

@@ -87,7 +87,8 @@ fn given(family: &dyn Family, candidate: &Bundle, ids: &[u32], rows: &[[usize; 3
         let images = rows.iter().map(|&[t, h, w]| {
             let (grid, frames) = ([t, h * merge, w * merge], film.then(|| family.frames(visual)));
             let size = (grid[1] * patch, grid[2] * patch);
-            let packing = family.packing(&Outline { size, grid: Some(grid), of: rows.len(), frames }).ok()?;
+            let packing =
+                family.packing(&Outline { size, grid: Some(grid), of: rows.len(), frames, most: None }).ok()?;
             (packing.rows.len() == t * h * w).then_some((grid, size))
         });
         images.collect::<Option<Vec<_>>>()

@@ -4,7 +4,7 @@
 use super::Bundle;
 use super::recorder::Recorder;
 use crate::error::{Error, Result, ensure};
-use crate::family::{Family, Outline};
+use crate::family::{self, Family, Outline};
 use crate::input::{GivenImage, Positions, Prepared};
 use crate::policy::Values;
 use crate::stage::{Site, Stage};
@@ -76,9 +76,11 @@ fn described(family: &dyn Family, candidate: &Bundle, visual: usize, film: bool)
             patches(grids).ok_or_else(|| Error::new(at(lie), "sides of images", "more patches than any prompt has"))?
         }
         None => {
-            let of = |&[h, w]: &[usize; 2]| Outline { size: (h, w), grid: None, of: images, frames };
-            let tiles = |size| Ok(family.packing(&of(size)).map_err(|e| e.within(at(lie)))?.tiles);
-            sizes.iter().map(tiles).collect::<Result<Vec<usize>>>()?
+            let of = |&[h, w]: &[usize; 2]| Outline { size: (h, w), grid: None, of: images, frames, most: None };
+            let all: Vec<Outline> = sizes.iter().map(of).collect();
+            let all =
+                family::packings(family, &all, tiles.filter(|_| layout.is_flat())).map_err(|e| e.within(at(lie)))?;
+            all.iter().map(|packing| packing.tiles).collect()
         }
     };
     Ok(Described { sizes, grids, counts })

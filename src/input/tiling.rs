@@ -4,7 +4,11 @@
 //! `dynamic_preprocess`; transformers 5.17 `get_optimal_tiled_canvas`. Spec: E4.15, E4.16
 
 use super::packing::{PackedRow, Packing};
+use super::settings;
+use crate::config::json::{self, Scope};
 use crate::error::{Error, Result, ensure};
+use crate::files::Files;
+use serde_json::Value;
 
 /// The settings that determine tiles and rows. Spec: T4.8
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,4 +120,23 @@ impl Tiling {
     fn span(&self, i: usize, tile: usize, side: usize, tiles: usize) -> [f64; 2] {
         [i, i + 1].map(|i| (tile * self.tile + i * self.unit) as f64 * side as f64 / (tiles * self.tile) as f64)
     }
+}
+
+/// The minimum and maximum number of tiles in the image processor's file; no number may be above `limit`. Spec: T4.8
+///
+/// # Errors
+/// A number of the wrong type or size; a minimum above the maximum.
+pub(crate) fn limits(files: &Files, limit: usize) -> Result<(usize, usize)> {
+    let (label, map) = (files.label(settings::PROCESSOR), json::load(files, settings::PROCESSOR)?.unwrap_or_default());
+    let nested = Scope::new(&label, &map).object("image_processor")?;
+    let (label, map) =
+        (files.label(settings::PREPROCESSOR), json::load(files, settings::PREPROCESSOR)?.unwrap_or_default());
+    let images = nested.unwrap_or_else(|| Scope::new(&label, &map));
+    let count = |key: &str, default: usize| match images.get(key) {
+        Some(Value::Null) => Ok(default),
+        _ => images.size(key, default, (1, limit)),
+    };
+    let (few, most) = (count("min_patches", 1)?, count("max_patches", 12)?);
+    ensure!(few <= most, images.at("min_patches"), format!("at most max_patches {most}"), few);
+    Ok((few, most))
 }

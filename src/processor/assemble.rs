@@ -2,7 +2,7 @@
 
 use crate::config::DecoderConfig;
 use crate::error::{Error, Result, ensure};
-use crate::family::{Family, Outline};
+use crate::family::{self, Family, Outline};
 use crate::input::image;
 use crate::input::mrope::FPS;
 use crate::input::{GivenImage, Prepared, PreparedImage};
@@ -33,7 +33,9 @@ fn given(family: &dyn Family, image: GivenImage, of: usize, film: bool) -> Resul
     // Where a video has no placeholder of its own, its frames are images of one tile each.
     let alone = family.profile().video_token.is_none() && layout.is_flat() && pixels.shape().first() == Some(&1);
     let frames = (film || alone).then(|| pixels.shape().first().copied().unwrap_or(0));
-    let packing = family.packing(&Outline { size, grid, of, frames })?;
+    let tiles = pixels.shape().first().copied().filter(|_| layout.is_flat());
+    let outline = Outline { size, grid, of, frames, most: None };
+    let packing = family::packings(family, &[outline], tiles)?.remove(0);
     let count = grid.map_or(packing.tiles, |grid| grid.iter().product());
     let want = layout.shape(count);
     let asked = || match grid {

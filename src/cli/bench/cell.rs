@@ -127,7 +127,7 @@ pub fn vision(model: &Model) -> Result<f64> {
         PixelLayout::Padded(side) | PixelLayout::Tiles(side) => (side, None),
         PixelLayout::Patches(_) => (36 * tower.patch, Some([1, 36, 36])),
     };
-    let outline = Outline { size: (side, side), grid, of: 1, frames: None };
+    let outline = Outline { size: (side, side), grid, of: 1, frames: None, most: None };
     let count = grid.map_or(family.packing(&outline)?.tiles, |grid| grid.iter().product());
     let pixels = ArrayD::from_elem(layout.shape(count), 0.5);
     let image = GivenImage { pixels, size: outline.size, grid };

@@ -2,11 +2,11 @@
 //! Source: InternVL2's `*_internvl_chat.py`; transformers 5.17, `models/internvl/configuration_internvl.py`.
 
 use crate::config::defaults::Defaults;
-use crate::config::json::{self, Scope, kind};
+use crate::config::json::{Scope, kind};
 use crate::config::{Activation, DecoderConfig, InternVitConfig, added};
 use crate::error::{Error, Result, ensure};
 use crate::files::Files;
-use crate::input::{Tiling, settings};
+use crate::input::{Tiling, tiling};
 use serde_json::Value;
 
 /// The whole model's configuration. Spec: T5.6
@@ -119,7 +119,7 @@ impl InternVlConfig {
             merge,
             transposed: false,
             activation: Activation::read(scope, "projector_hidden_act", Activation::GeluErf)?,
-            tiles: Some(tiles(files)?),
+            tiles: Some(tiling::limits(files, MOST_TILES)?),
             thumbnail: true,
             template: None,
             text,
@@ -143,22 +143,6 @@ impl InternVlConfig {
             thumbnail: self.thumbnail,
         }
     }
-}
-
-/// The minimum and maximum number of tiles in the image processor's file. Spec: T4.8
-fn tiles(files: &Files) -> Result<(usize, usize)> {
-    let (label, map) = (files.label(settings::PROCESSOR), json::load(files, settings::PROCESSOR)?.unwrap_or_default());
-    let nested = Scope::new(&label, &map).object("image_processor")?;
-    let (label, map) =
-        (files.label(settings::PREPROCESSOR), json::load(files, settings::PREPROCESSOR)?.unwrap_or_default());
-    let images = nested.unwrap_or_else(|| Scope::new(&label, &map));
-    let count = |key: &str, default: usize| match images.get(key) {
-        Some(Value::Null) => Ok(default),
-        _ => images.size(key, default, (1, MOST_TILES)),
-    };
-    let (few, most) = (count("min_patches", 1)?, count("max_patches", 12)?);
-    ensure!(few <= most, images.at("min_patches"), format!("at most max_patches {most}"), few);
-    Ok((few, most))
 }
 
 /// m = 1 / `downsample_ratio`.

@@ -73,6 +73,7 @@ impl Family for InternVlConfig {
     fn packing(&self, image: &Outline) -> Result<Packing> {
         let tiling = self.tiling();
         let tiles = tiling.tiles.filter(|_| image.frames.is_none()); // a frame is one tile
+        let tiles = tiles.map(|(few, most)| image.most.map_or((few, most), |most| (few.min(most), most)));
         Tiling { tiles, ..tiling }.packing(image.size)
     }
 

@@ -39,7 +39,7 @@ fn files(model: &str, images: &str, processor: &str) -> Files {
 fn e4_29_worked_example() {
     let family = family::load(&files("llava_next", "{}", "{}")).unwrap();
     for of in [1, 2] {
-        let rows = family.packing(&Outline { size: (4, 4), grid: None, of, frames: None }).unwrap();
+        let rows = family.packing(&Outline { size: (4, 4), grid: None, of, frames: None, most: None }).unwrap();
         assert_eq!((rows.rows.len(), rows.base, rows.tiles), (24, 4, 5));
     }
 }
