@@ -1,9 +1,10 @@
 //! The forward pass of transformers' InternVL against the recorded results of transformers on toy checkpoints:
 //! `tests/golden/internvl`.
 
-use crate::common::toys::{Case, all_equal, toys};
-use crate::common::{evicted, held};
-use aircache::input::GivenImage;
+use crate::common::held;
+use crate::common::toys::{Case, toys};
+use aircache::golden::{Outcome, replay};
+use aircache::input::{GivenImage, Image, Limits};
 use aircache::pass::Precision;
 use ndarray::Axis;
 
@@ -25,36 +26,8 @@ fn ids_and_pixels_of_transformers_pass_the_core_door() {
     });
 }
 
-#[test]
-fn toys_equal_transformers_in_f64() {
-    all_equal::<f64>(cases(), 1e-5);
-}
-
-#[test]
-fn toys_equal_transformers_in_f32() {
-    all_equal::<f32>(cases(), 1e-4);
-}
-
-/// Elite sets, budgets and kept sets are equal, importances agree to 1e-9, and tokens after eviction are equal.
-#[test]
-fn policies_on_a_prefill_equal_the_twin() {
-    for case in cases().into_iter().filter(|c| ["qwen2-bf16", "qwen3-bf16"].contains(&c.name.as_str())) {
-        evicted::equals_its_golden(&case, "internvl");
-    }
-}
-
-/// This does not hold if the prompt is longer than the trained length (C6.12a).
-#[test]
-fn c6_1a_a_prefill_is_one_row_less_and_a_step() {
-    let mut cases = cases();
-    cases.retain(|c| c.name != "dynamic");
-    held::a_prefill_is_one_row_less_and_a_step(&cases);
-}
-
-#[test]
-fn e10_5_d10_7_honest_candidates_pass() {
-    held::honest_candidates_pass(&cases(), &held::GPU);
-}
+// The rows of a prompt that is longer than the trained length depend on its length (C6.12a).
+toys_pass!(cases, but: ["dynamic"], policies: ["qwen2-bf16", "qwen3-bf16"] of "internvl", honest: &held::GPU);
 
 /// Typical errors of ports are found at the right stage: tiles in another order, the tile of the whole image at the
 /// wrong end.
@@ -75,4 +48,34 @@ fn tiles_in_another_order_are_found() {
     assert_eq!(order(&[4, 0, 1, 2, 3]), at);
     assert_eq!(order(&[0, 2, 1, 3, 4]), at);
     assert_eq!(order(&[0, 1, 2, 3, 4]).0, "none");
+}
+
+/// D4.12: a recording that was made with another limit of tiles is replayed with that limit.
+#[test]
+fn d4_12_other_limits_of_tiles_are_replayed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |case: &str, file: &str| {
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/internvl").join(case).join(file)
+    };
+    let pictures = [
+        path("llama-two-images", "image0.png"),
+        path("llama-two-images", "image1.png"),
+        path("qwen2-bf16", "image0.png"),
+    ];
+    let images = Image::all(&pictures).unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for most in [1, 2, 3, 5, 12] {
+        let mut case = cases().into_iter().find(|c| c.name == "qwen2-bf16").unwrap();
+        case.processor = case.processor.with_limits(Limits { max_tiles: Some(most), ..Limits::default() }).unwrap();
+        for images in [&images[2..], &images[..]] {
+            let prompt = case.processor.prepare(images, "What is it?", None).unwrap();
+            seen.insert(prompt.images.iter().map(|image| image.packing.tiles).sum::<usize>());
+            let candidate = held::recorded(&case, &prompt, Precision::Bf16, false, &folder.path().join("candidate"));
+            let verdict = replay(&case.model, None, &candidate, held::scratch()).unwrap();
+            assert!(verdict.passes(), "at most {most} tiles: {:?}", verdict.first_divergence().map(|s| &s.words));
+            let judged = verdict.stages.iter().filter(|s| s.outcome == Outcome::Pass).map(|s| s.stage.as_str());
+            assert!(judged.clone().any(|stage| stage == "vision.features") && judged.count() > 20);
+        }
+    }
+    assert!(seen.len() >= 6, "{seen:?}");
 }

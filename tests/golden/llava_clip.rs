@@ -1,8 +1,8 @@
 //! The forward pass of LLaVA-1.5 and LLaVA-NeXT against the recorded results of transformers on toy checkpoints:
 //! `tests/golden/llava_clip`.
 
-use crate::common::toys::{Case, all_equal, toys};
-use crate::common::{evicted, held};
+use crate::common::held;
+use crate::common::toys::{Case, toys};
 use aircache::input::GivenImage;
 use aircache::pass::Precision;
 
@@ -37,34 +37,4 @@ fn ids_and_pixels_of_transformers_pass_the_core_door() {
     });
 }
 
-#[test]
-fn toys_equal_transformers_in_f64() {
-    all_equal::<f64>(cases(), 1e-5);
-}
-
-#[test]
-fn toys_equal_transformers_in_f32() {
-    all_equal::<f32>(cases(), 1e-4);
-}
-
-/// Elite sets, budgets and kept sets are equal, importances agree to 1e-9, and tokens after eviction are equal.
-#[test]
-fn policies_on_a_prefill_equal_the_twin() {
-    let case = cases().into_iter().find(|c| c.name == "next-mistral-bf16").unwrap();
-    evicted::equals_its_golden(&case, "llava_clip");
-}
-
-#[test]
-fn c6_1a_a_prefill_is_one_row_less_and_a_step() {
-    held::a_prefill_is_one_row_less_and_a_step(&cases());
-}
-
-#[test]
-fn c6_1a_chunks_and_batches_change_no_bit() {
-    held::chunks_and_batches_change_no_bit(&cases());
-}
-
-#[test]
-fn e10_5_d10_7_honest_candidates_pass() {
-    held::honest_candidates_pass(&cases(), &[Precision::Bf16]);
-}
+toys_pass!(cases, but: [""], policies: ["next-mistral-bf16"] of "llava_clip", honest: &[Precision::Bf16]);

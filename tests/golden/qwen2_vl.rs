@@ -1,66 +1,19 @@
-//! The forward pass of Qwen2-VL against the recorded results of transformers on toy checkpoints:
-//! `tests/golden/qwen2_vl`.
+//! Qwen2-VL beyond what `patches.rs` tests: wrong prompts are found, and candidates of a few stages are replayed.
 
-use crate::common::evicted;
 use crate::common::held::{self, recorded};
-use crate::common::toys::{Case, all_equal, toys};
-use aircache::generate::Until;
+use crate::common::toys::{Case, toys};
 use aircache::golden::{Bundle, BundleWriter, Outcome, Verdict, replay};
-use aircache::input::{GivenImage, Positions, Prepared};
+use aircache::input::{Positions, Prepared};
 use aircache::pass::Precision;
 use ndarray::Axis;
-use std::path::Path;
 
 fn cases() -> Vec<Case> {
     toys("qwen2_vl", 15)
 }
 
-/// Ids, roles, positions, grids, sizes and pixels are equal; A4.5 with `three-images-placed`.
 #[test]
-fn toys_read_what_transformers_reads() {
-    cases().iter().for_each(held::reads_what_transformers_reads);
-}
-
-/// Transformers' ids and pixels give the same prompt, with and without expanded placeholders.
-#[test]
-fn ids_and_pixels_of_transformers_pass_the_core_door() {
-    held::pass_the_core_door(cases(), |image, pixels| {
-        GivenImage::patches(pixels.into_dimensionality().unwrap(), image.size, image.grid.unwrap())
-    });
-}
-
-#[test]
-fn toys_equal_transformers_in_f64() {
-    let cases = cases();
-    cases.iter().for_each(|c| assert_eq!(c.model.generation.eos, [488, 486], "{}", c.name));
-    all_equal::<f64>(cases, 1e-5);
-}
-
-#[test]
-fn toys_equal_transformers_in_f32() {
-    all_equal::<f32>(cases(), 1e-4);
-}
-
-/// Elite sets, budgets and kept sets are equal, importances agree to 1e-9, and tokens after eviction are equal.
-#[test]
-fn policies_on_a_prefill_equal_the_twin() {
-    let case = cases().into_iter().find(|c| c.name == "hub-bf16").unwrap();
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/policy/qwen2_vl/hub-bf16.safetensors");
-    let golden = Bundle::open(&file).unwrap();
-    let tail: usize = golden.metadata("tail").unwrap().parse().unwrap();
-    assert_eq!(case.processor.tail(&case.prompt, &case.question), tail);
-    let until = Until { stop: vec![], max_new_tokens: 16 };
-    evicted::equal_the_twin(&case.model, &case.prompt, golden, &until, &case.name);
-}
-
-#[test]
-fn c6_1a_a_prefill_is_one_row_less_and_a_step() {
-    held::a_prefill_is_one_row_less_and_a_step(&cases());
-}
-
-#[test]
-fn e10_5_d10_7_honest_candidates_pass() {
-    held::honest_candidates_pass(&cases(), &held::GPU);
+fn toys_end_where_their_file_says() {
+    cases().iter().for_each(|c| assert_eq!(c.model.generation.eos, [488, 486], "{}", c.name));
 }
 
 /// Typical errors of ports are found at the right stage.

@@ -115,12 +115,10 @@ def nested(options):
     config = {"architectures": ["InternVLForConditionalGeneration"], "model_type": "internvl"}
     config |= {"dtype": HUB_DTYPE[options["@dtype"]], "transformers_version": "5.17.0"}
     config |= {"text_config": {}, "vision_config": {"model_type": "internvl_vision"}}
-    for key, value in options.items():
-        if key.startswith("@") or value is MISSING:
-            continue
-        part, _, name = key.rpartition(".")
-        (config[f"{part}_config"] if part else config)[name] = value
-    return config
+    outer, text, vision = toys.split(options)
+    config["text_config"] |= text
+    config["vision_config"] |= vision
+    return config | outer
 
 
 def rename(name, style):
@@ -133,10 +131,7 @@ def rename(name, style):
 
 
 def checkpoint(folder, options, seed, demo):
-    folder.mkdir(parents=True)
-    config = nested(options)
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    model = InternVLForConditionalGeneration(InternVLConfig.from_pretrained(folder))
+    model = toys.fresh(folder, nested(options), InternVLForConditionalGeneration, InternVLConfig)
     weights(model, seed, ("norm", "lambda"), ("embed_tokens", "cls_token", "position_embeddings"))
     save(folder, model, rename, options)
     named = {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>", "video_token": "<video>"}

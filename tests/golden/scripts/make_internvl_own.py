@@ -8,13 +8,19 @@ InternVL's own code is in no package registry. transformers' InternVL computes t
 own code of InternVL2 against it): weights are made there and saved under the own form's names, and the image is one tile,
 so that nothing is resized. Phi-3 is transformers' Phi3ForCausalLM on embeddings, as InternVL calls it: a run that crosses
 the trained length then keeps its old keys.
+
+The case with frames needs the environment variable LMMS_EVAL: a git repository with the commit that make_metrics.py names. Its
+`load_video`, which is that of InternVL's pages, chooses the frames and makes the pixels, in float64.
 """
 import json
+import os
 import pathlib
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import torch
+import torchvision.transforms
 from PIL import Image
 from tokenizers import Tokenizer
 from transformers import InternVLConfig, InternVLForConditionalGeneration, Phi3Config, Phi3ForCausalLM
@@ -22,6 +28,7 @@ from transformers.models.phi3 import modeling_phi3
 
 import toys
 from make_internvl import CONTEXT, FIRST, SPECIAL
+from make_metrics import LMMS, take
 from record import Stages, bundle, decoder
 from record import run as watched_run
 from record_internvl import InternVLStages
@@ -51,6 +58,10 @@ CASES = {
     "qwen3-internvl3-5": dict(
         what="InternVL3.5: Qwen3 with heads of its own size, two images", images=[(16, 16), (16, 16)], prompt="Which is blue?",
         config={"llm": {**SMALL, "model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "head_dim": 16}},
+    ),
+    "clip": dict(
+        what="Three frames of nine, which are resized: those that InternVL's pages choose", frames=[(20, 33)] * 9, choose={"num_frames": 3}, prompt="What happens?",
+        config={"llm": {**SMALL, "model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}},
     ),
     "phi3-long": dict(what="Phi-3 with a prompt longer than the 64 trained positions: long factors", images=[], prompt="Read.", config={"llm": {**PHI3, "original_max_position_embeddings": 64}}),
     "phi3-crossing": dict(what="Phi-3 whose answer crosses the trained length: the first keys keep the short factors", images=[], prompt="Read.", config={"llm": {**PHI3, "original_max_position_embeddings": 0}}),
@@ -156,15 +167,47 @@ class Embedded:
         return self.inner(inputs_embeds=self.model.embed_tokens(input_ids), **more)
 
 
+class Film:
+    """What `load_video` takes for a film: its frames."""
+
+    def __init__(self, files):
+        self.files = files
+
+    def __len__(self):
+        return len(self.files)
+
+    def __getitem__(self, frame):
+        return SimpleNamespace(asnumpy=lambda: np.array(Image.open(self.files[frame]).convert("RGB")))
+
+    def get_avg_fps(self):
+        return 24.0
+
+
+def load_video(files, frames):
+    """The pixels of the frames, [frames, 3, 16, 16], and the text before the question, by lmms-eval's own code."""
+    names = ["IMAGENET_MEAN", "IMAGENET_STD", "build_transform", "find_closest_aspect_ratio", "dynamic_preprocess", "get_index", "load_video"]
+    kit = take(os.environ["LMMS_EVAL"], LMMS, "lmms_eval/models/simple/internvl2.py", *names)
+    mode = torchvision.transforms.InterpolationMode
+    kit |= {"T": torchvision.transforms, "InterpolationMode": mode, "Image": Image, "torch": torch, "VideoReader": lambda path, **_: Film(files), "cpu": lambda _: None}
+    torch.set_default_dtype(torch.float64)
+    pixels, tiles = kit["load_video"]("", input_size=16, num_segments=frames)
+    torch.set_default_dtype(torch.float32)
+    assert tiles == [1] * frames
+    return pixels.float(), "".join(f"Frame{i + 1}: <image>\n" for i in range(frames))
+
+
 @torch.no_grad()
-def record(folder, prompt, system, image_files, tokens=16, steps=2):
+def record(folder, prompt, system, image_files, tokens=16, steps=2, film=False, choose=None):
     model, options = NOW["model"], NOW["options"]
-    rendered = prompt_of(options, prompt, len(image_files))
+    clip, before = load_video(image_files, choose["num_frames"]) if film else (None, "")
+    rendered = prompt_of(options, before + prompt, 0 if film else len(image_files))
     text = rendered.replace("<image>", "<img>" + "<IMG_CONTEXT>" * 4 + "</img>")
     ids = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text, add_special_tokens=False).ids
     inputs = {"input_ids": torch.tensor([ids])}
     phi3 = isinstance(model, Phi3ForCausalLM)
-    if image_files:  # ToTensor and Normalize as a float64 run of InternVL's own code computes them
+    if film:
+        inputs["pixel_values"] = clip
+    elif image_files:  # ToTensor and Normalize as a float64 run of InternVL's own code computes them
         pixels = torch.stack([torch.from_numpy(np.array(Image.open(f).convert("RGB"))).permute(2, 0, 1) for f in image_files]).double() / 255
         mean, std = (torch.tensor(x, dtype=torch.float64).view(1, 3, 1, 1) for x in MEAN_STD)
         inputs["pixel_values"] = ((pixels - mean) / std).float()

@@ -136,13 +136,9 @@ CASES = {
 
 
 def nested(options):
-    config = {"architectures": ["LlavaOnevisionForConditionalGeneration"], "model_type": "llava_onevision"}
-    text, vision = {"model_type": "qwen2"}, {"model_type": "siglip_vision_model"}
-    for key, value in options.items():
-        if key.startswith("@") or value is MISSING:
-            continue
-        where, name = (text, key[5:]) if key.startswith("text.") else (vision, key[7:]) if key.startswith("vision.") else (config, key)
-        where[name] = value
+    config, text, vision = toys.split(options)
+    config = {"architectures": ["LlavaOnevisionForConditionalGeneration"], "model_type": "llava_onevision"} | config
+    text, vision = {"model_type": "qwen2"} | text, {"model_type": "siglip_vision_model"} | vision
     theta, form = options["@theta"], options["@form"]
     dtype = HUB_DTYPE[options["@dtype"]]
     if form == "4":
@@ -175,10 +171,8 @@ def rename(name, style):
 
 
 def checkpoint(folder, options, seed, demo):
-    folder.mkdir(parents=True)
     config = nested(options)
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    model = LlavaOnevisionForConditionalGeneration(LlavaOnevisionConfig.from_pretrained(folder))
+    model = toys.fresh(folder, config, LlavaOnevisionForConditionalGeneration, LlavaOnevisionConfig)
     weights(model, seed, ("norm",), ("embed_tokens", "image_newline", "probe", "position_embedding"))
     more = {}
     if options.get("@stored_head"):

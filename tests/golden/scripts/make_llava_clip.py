@@ -94,12 +94,10 @@ CASES = {
 def nested(options):
     config = {"architectures": ["LlavaForConditionalGeneration" if options["model_type"] == "llava" else "LlavaNextForConditionalGeneration"]}
     config |= {"torch_dtype": HUB_DTYPE[options["@dtype"]], "transformers_version": "4.36.0", "text_config": {}, "vision_config": {}}
-    for key, value in options.items():
-        if key.startswith("@") or value is MISSING:
-            continue
-        part, _, name = key.rpartition(".")
-        (config[f"{part}_config"] if part else config)[name] = value
-    return config
+    outer, text, vision = toys.split(options)
+    config["text_config"] |= text
+    config["vision_config"] |= vision
+    return config | outer
 
 
 def rename(name, style):
@@ -113,12 +111,9 @@ def rename(name, style):
 
 
 def checkpoint(folder, options, seed, demo):
-    folder.mkdir(parents=True)
-    config = nested(options)
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     following = options["model_type"] == "llava_next"
     made = (LlavaNextForConditionalGeneration, LlavaNextConfig) if following else (LlavaForConditionalGeneration, LlavaConfig)
-    model = made[0](made[1].from_pretrained(folder))
+    model = toys.fresh(folder, nested(options), *made)
     weights(model, seed, ("norm", "layrnorm"), ("embed_tokens", "class_embedding", "position_embedding", "image_newline"))
     save(folder, model, rename, options)
     tokenizer(folder, demo, SPECIAL, FIRST)

@@ -2,20 +2,12 @@
 
 As `policy_internvl.py`.
 """
-from types import SimpleNamespace
-
-import torch
-from transformers import AutoProcessor, LlavaNextForConditionalGeneration
+from transformers import LlavaNextForConditionalGeneration
 from transformers.models.clip import modeling_clip as vision
 from transformers.models.mistral import modeling_mistral as module
 
 import policy_demo as demo
 import policy_toy
-
-
-def load(folder):
-    model = LlavaNextForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
-    return model.double().eval(), AutoProcessor.from_pretrained(folder), None
 
 
 def patch(model):
@@ -38,4 +30,4 @@ def prepare(model, processor, folder, about):
 
 
 if __name__ == "__main__":
-    policy_toy.main("next-mistral-bf16", "llava_clip", SimpleNamespace(load=load), patch, prepare)
+    policy_toy.main("next-mistral-bf16", "llava_clip", policy_toy.loader(LlavaNextForConditionalGeneration), patch, prepare)

@@ -2,10 +2,7 @@
 
 As `policy_qwen2_vl.py`. Made by transformers 5.24.0, torch 2.15.0.
 """
-from types import SimpleNamespace
-
-import torch
-from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
+from transformers import Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as module
 
 import policy_demo as demo
@@ -13,23 +10,13 @@ import policy_toy
 from policy_qwen2_vl import text_rotary, vision_rotary, vision_turn
 
 
-def load(folder):
-    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
-    return model.double().eval(), AutoProcessor.from_pretrained(folder), None
-
-
-def attention(layer, *args, **kwargs):
-    vision = isinstance(layer, module.Qwen2_5_VLVisionAttention)
-    return (demo.vision_attention if vision else demo.text_attention)(layer, *args, **kwargs)
-
-
 def patch(_model):
     module.Qwen2_5_VLRMSNorm.forward = demo.norm
-    module.eager_attention_forward = attention
+    module.eager_attention_forward = policy_toy.by_kind(module.Qwen2_5_VLVisionAttention)
     module.apply_rotary_pos_emb_vision = vision_turn
     module.Qwen2_5_VLRotaryEmbedding.forward = text_rotary
     module.Qwen2_5_VLVisionRotaryEmbedding.forward = vision_rotary
 
 
 if __name__ == "__main__":
-    policy_toy.main("hub-bf16", "qwen2_5_vl", SimpleNamespace(load=load), patch)
+    policy_toy.main("hub-bf16", "qwen2_5_vl", policy_toy.loader(Qwen2_5_VLForConditionalGeneration), patch)

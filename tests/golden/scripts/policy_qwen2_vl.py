@@ -4,16 +4,11 @@ As `policy_demo.py`: transformers computes, with everything in float64 that it k
 but for the rotary angles: frequency and angle are float32, cosine and sine float64. The vision tower's rotation is float64.
 """
 import torch
+from transformers import Qwen2VLForConditionalGeneration
 from transformers.models.qwen2_vl import modeling_qwen2_vl as module
 
 import policy_demo as demo
 import policy_toy
-import record_qwen2_vl as record
-
-
-def attention(layer, *args, **kwargs):
-    vision = isinstance(layer, module.VisionAttention)
-    return (demo.vision_attention if vision else demo.text_attention)(layer, *args, **kwargs)
 
 
 def text_rotary(self, x, position_ids):
@@ -37,11 +32,11 @@ def vision_turn(q, k, cos, sin):
 
 def patch(_model):
     module.Qwen2VLRMSNorm.forward = demo.norm
-    module.eager_attention_forward = attention
+    module.eager_attention_forward = policy_toy.by_kind(module.VisionAttention)
     module.apply_rotary_pos_emb_vision = vision_turn
     module.Qwen2VLRotaryEmbedding.forward = text_rotary
     module.Qwen2VLVisionRotaryEmbedding.forward = vision_rotary
 
 
 if __name__ == "__main__":
-    policy_toy.main("hub-bf16", "qwen2_vl", record, patch)
+    policy_toy.main("hub-bf16", "qwen2_vl", policy_toy.loader(Qwen2VLForConditionalGeneration), patch)

@@ -2,25 +2,13 @@
 
 As `policy_qwen2_5_vl.py`. Made by transformers 5.24.0, torch 2.15.0.
 """
-from types import SimpleNamespace
-
 import torch
-from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
+from transformers import Qwen3VLForConditionalGeneration
 from transformers.models.qwen3_vl import modeling_qwen3_vl as module
 
 import policy_demo as demo
 import policy_toy
 from policy_qwen2_vl import vision_rotary, vision_turn
-
-
-def load(folder):
-    model = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
-    return model.double().eval(), AutoProcessor.from_pretrained(folder), None
-
-
-def attention(layer, *args, **kwargs):
-    vision = isinstance(layer, module.Qwen3VLVisionAttention)
-    return (demo.vision_attention if vision else demo.text_attention)(layer, *args, **kwargs)
 
 
 def text_rotary(self, x, position_ids):
@@ -33,11 +21,11 @@ def text_rotary(self, x, position_ids):
 
 def patch(_model):
     module.Qwen3VLTextRMSNorm.forward = demo.norm
-    module.eager_attention_forward = attention
+    module.eager_attention_forward = policy_toy.by_kind(module.Qwen3VLVisionAttention)
     module.apply_rotary_pos_emb_vision = vision_turn
     module.Qwen3VLTextRotaryEmbedding.forward = text_rotary
     module.Qwen3VLVisionRotaryEmbedding.forward = vision_rotary
 
 
 if __name__ == "__main__":
-    policy_toy.main("hub-bf16", "qwen3_vl", SimpleNamespace(load=load), patch)
+    policy_toy.main("hub-bf16", "qwen3_vl", policy_toy.loader(Qwen3VLForConditionalGeneration), patch)

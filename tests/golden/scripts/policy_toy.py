@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from PIL import Image
+from transformers import AutoProcessor
 
 import policy_demo as demo
 import policy_make as make_
@@ -14,6 +15,21 @@ import policy_twin as twin
 HERE = pathlib.Path(__file__).parent.parent
 RETAIN, OTHERS = ["0.5", "0.3", "0.1"], ["0.2"]
 TOKENS = 16
+
+
+def loader(model_class):
+    """What `main` loads a toy with, if its recorder has no function for that."""
+
+    def load(folder):
+        model = model_class.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+        return model.double().eval(), AutoProcessor.from_pretrained(folder), None
+
+    return SimpleNamespace(load=load)
+
+
+def by_kind(vision):
+    """An attention in place of a module's own: that of the tower in layers of the class `vision`, that of text in others."""
+    return lambda layer, *args, **kwargs: (demo.vision_attention if isinstance(layer, vision) else demo.text_attention)(layer, *args, **kwargs)
 
 
 def prepare(model, processor, folder, about):

@@ -22,6 +22,31 @@ fn t4_5_extensions_print_as_jinja2_prints() {
     }
 }
 
+/// The toys' template writes what the template of the public Qwen3-VL checkpoints writes.
+#[test]
+fn t4_5_toys_of_qwen3_vl_write_what_the_hubs_template_writes() {
+    use aircache::input::template::Part;
+    let toy = json("qwen3_vl/hub-bf16/model/chat_template.json");
+    let template = Template::new(toy["chat_template"].as_str().unwrap(), "t", DEFAULT_DATE).unwrap();
+    let part = |part: &'static Value| match part["type"].as_str().unwrap() {
+        "text" => Part::Text(part["text"].as_str().unwrap()),
+        "image" => Part::Image,
+        _ => Part::Video,
+    };
+    let cases: &'static Value = Box::leak(Box::new(json("template/qwen3_vl.json")));
+    for case in cases["cases"].as_array().unwrap() {
+        let turn = |message: &'static Value| Turn {
+            role: message["role"].as_str().unwrap(),
+            content: match message["content"].as_str() {
+                Some(text) => vec![Part::Text(text)],
+                None => message["content"].as_array().unwrap().iter().map(part).collect(),
+            },
+        };
+        let turns: Vec<Turn<'_>> = case["messages"].as_array().unwrap().iter().map(turn).collect();
+        assert_eq!(template.render(&turns, &[]).unwrap(), case["rendered"].as_str().unwrap());
+    }
+}
+
 #[test]
 fn a4_2_generation_blocks_are_scopes_that_print() {
     let source = "{% set x = 1 %}{% generation %}{% set x = 2 %}[{{ x }}]{% endgeneration %}{{ x }}";
