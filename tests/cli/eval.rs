@@ -79,8 +79,10 @@ fn merged_shards_give_the_bytes_of_one_run_whatever_the_threads() {
     let (folder, data) = questions(7);
     let at = |name: &str| folder.path().join(name);
     let stdout = eval(&data, Some(&at("whole.json")), &["--json", "--threads", "1"]).stdout;
-    eval(&data, Some(&at("a.json")), &["--shard", "1/2", "--threads", "2"]);
-    eval(&data, Some(&at("b.json")), &["--shard", "2/2"]);
+    for (file, more) in [("a.json", &["--shard", "1/2", "--threads", "2"][..]), ("b.json", &["--shard", "2/2"])] {
+        // Killed at any moment, a shard loses nothing.
+        cli::killed_until_it_ends(|| command(&data, Some(&at(file)), more), Duration::from_millis(100));
+    }
     let merge = format!("{},{}", at("b.json").display(), at("a.json").display());
     eval(&data, Some(&at("merged.json")), &["--merge", &merge]);
     assert_eq!(written(&at("whole.json")), written(&at("merged.json")));

@@ -17,10 +17,10 @@ const FUEL: u64 = 1_000_000;
 macro_rules! bundled {
     ($($name:literal)*) => { [$(($name, include_str!(concat!("recipes/", $name, ".toml")))),*] };
 }
-const BUNDLED: [(&str, &str); 13] = bundled! {
+const BUNDLED: [(&str, &str); 14] = bundled! {
     "lmms-eval/docvqa-val" "lmms-eval/infovqa-val" "lmms-eval/chartqa" "lmms-eval/textvqa-val" "lmms-eval/ocrbench"
     "lmms-eval/mme" "lmms-eval/mmbench-en-dev" "vlmevalkit/docvqa-val" "vlmevalkit/infovqa-val" "vlmevalkit/chartqa"
-    "vlmevalkit/textvqa-val" "vlmevalkit/ocrbench" "vlmevalkit/mme"
+    "vlmevalkit/textvqa-val" "vlmevalkit/ocrbench" "vlmevalkit/mme" "vlmevalkit/mmbench-en-dev"
 };
 
 /// A recipe as its file has it.
@@ -176,11 +176,36 @@ mod tests {
     fn every_bundled_recipe_can_be_read_and_its_metrics_exist() {
         for (name, text) in BUNDLED {
             let file: File = toml::from_str(text).unwrap();
-            assert!(file.family.len() >= 3, "{name}");
+            let known = aircache::family::toys().unwrap().into_iter().map(|(family, _)| family);
+            for family in known.chain(["internvl_chat", "llava_next"]) {
+                assert!(file.family.contains_key(family), "{name} says nothing about {family}");
+            }
             for family in file.family.keys().map(String::as_str).chain(["another"]) {
                 let recipe = Recipe::load(name, family).unwrap();
                 aircache::eval::Metric::list(&recipe.metrics).unwrap();
                 assert!(recipe.asked.max_new_tokens.is_some() || family == "another", "{name}, {family}");
+            }
+        }
+    }
+
+    /// The prompts of VLMEvalKit's own code: tests/golden/metrics/prompts.json.
+    #[test]
+    fn multiple_choice_is_asked_as_vlmevalkit_asks_it() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let golden = std::fs::read(root.join("tests/golden/metrics/prompts.json")).unwrap();
+        let cases: Vec<serde_json::Value> = serde_json::from_slice(&golden).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        for case in &cases {
+            let mut line = case["line"].as_object().unwrap().clone();
+            let letters: Vec<String> = line.keys().filter(|key| key.len() == 1).cloned().collect();
+            let options = letters.iter().map(|letter| (letter.clone(), line.remove(letter).unwrap())).collect();
+            line.insert("options".into(), serde_json::Value::Object(options));
+            let file = folder.path().join("q.jsonl");
+            std::fs::write(&file, serde_json::Value::Object(line).to_string()).unwrap();
+            for (family, asked) in case["asked"].as_object().unwrap() {
+                let mut questions = Questions::read_open(&file).unwrap();
+                Recipe::load("vlmevalkit/mmbench-en-dev", family).unwrap().ask(&mut questions).unwrap();
+                assert_eq!(questions.items[0].question, asked.as_str().unwrap(), "{family}");
             }
         }
     }
