@@ -2,7 +2,9 @@
 //! that cache.
 
 use super::{Member, Sequence};
+use crate::cache::HeadCache;
 use crate::config::DecoderConfig;
+use crate::kernel::{array, recycle};
 use crate::num::Real;
 use crate::pass::{Pass, by_head};
 use crate::stage::LayerStages;
@@ -15,7 +17,7 @@ pub(super) fn attend<T: Real>(
     pass: &mut Pass<'_, T>,
     c: &DecoderConfig,
     at: LayerStages,
-    [q, k, v]: [&Array2<T>; 3],
+    [q, k, v]: [Array2<T>; 3],
     members: &mut [Member<'_, T>],
 ) -> Array2<T> {
     let (layer, prefill) = (at.mix.layer, !at.mix.is_step());
@@ -25,21 +27,27 @@ pub(super) fn attend<T: Real>(
     members.par_iter_mut().zip(&ends).for_each(|((sequence, rows), end)| {
         let own = end - *rows..*end;
         if prefill {
-            let seen = by_head(q, c.heads).slice_move(s![.., own.clone(), ..]);
+            let seen = by_head(&q, c.heads).slice_move(s![.., own.clone(), ..]);
             sequence.observer.see(layer, sequence.cache.rows, seen, c.kv_heads);
         }
-        for (g, head) in sequence.cache.layers[layer].iter_mut().enumerate() {
+        let cached = sequence.cache.rows;
+        let push = |(g, head): (usize, &mut HeadCache<T>)| {
             if *rows > 1 {
                 head.reserve(*rows);
             }
             for (i, row) in own.clone().enumerate() {
-                let of = |x: &Array2<T>| x.slice(s![row, g * c.head_dim..(g + 1) * c.head_dim]).to_vec();
-                head.push(sequence.cache.rows + i, of(k).into_iter(), of(v).into_iter());
+                let of_head = s![row, g * c.head_dim..(g + 1) * c.head_dim];
+                head.push(cached + i, k.slice(of_head).into_iter().copied(), v.slice(of_head).into_iter().copied());
             }
+        };
+        let heads = &mut sequence.cache.layers[layer];
+        match *rows {
+            1 => heads.iter_mut().enumerate().for_each(push), // a single entry is not worth a task
+            _ => heads.par_iter_mut().enumerate().for_each(push),
         }
     });
-    pass.put_rows(at.mix, q.dim(), |pass| {
-        let mut mix = Array2::from_elem(q.dim(), T::ZERO);
+    let mix = pass.put_rows(at.mix, q.dim(), |pass| {
+        let mut mix = array(q.nrows(), q.ncols());
         let mut rest = mix.view_mut();
         let mut tasks = Vec::with_capacity(members.len());
         for ((Sequence { cache, observer, .. }, rows), end) in members.iter_mut().zip(&ends) {
@@ -53,8 +61,10 @@ pub(super) fn attend<T: Real>(
             let (Some(q), Some(own)) = (q.as_slice(), own.as_slice_mut()) else {
                 unreachable!("E6.4: rows lie side by side")
             };
-            own.copy_from_slice(&attention.causal(q, (c.heads, c.head_dim), &cache.heads(layer), received));
+            attention.causal(q, (c.heads, c.head_dim), &cache.heads(layer), received, own);
         });
         pass.store(mix)
-    })
+    });
+    [q, k, v].into_iter().for_each(recycle);
+    mix
 }

@@ -87,17 +87,17 @@ impl Block {
         let heads = [(at.query, c.heads), (at.key, c.kv_heads), (at.value, c.kv_heads)];
         let [q, k, v] = pass.put_heads(heads, (x.nrows(), c.head_dim), |pass| {
             let h = self.attention_norm.forward(pass, x.view()); // E6.2
-            let [mut q, mut k, v] = self.qkv.forward(pass, h.view());
+            let [mut q, mut k, v] = self.qkv.forward(pass, h);
             if let Some([of_q, of_k]) = &self.qk_norm {
                 (q, k) = (of_q.each_head(pass, q), of_k.each_head(pass, k)); // E6.14
             }
             [pass.rotate(q, angles, c.head_dim), pass.rotate(k, angles, c.head_dim), v] // E6.3, C6.3a
         });
-        let mix = attend(pass, c, at, [&q, &k, &v], members); // E6.4
+        let mix = attend(pass, c, at, [q, k, v], members); // E6.4
         pass.put_rows(at.out, x.dim(), |pass| {
             let x = pass.add(x, pass.branch(Branch::Attention, self.out.forward(pass, mix.view()))); // E6.5
             let h = self.mlp_norm.forward(pass, x.view()); // E6.6
-            pass.add(x, self.mlp.forward(pass, h.view()))
+            pass.add(x, self.mlp.forward(pass, h))
         })
         // ANCHOR_END: layer
     }

@@ -86,7 +86,7 @@ impl Encode for TileEncoder {
 
         let (tiles, tokens, width) = features.dim();
         let features = features.to_shape((tiles * tokens, width)).unwrap_or_else(|_| unreachable!("E5.5: whole tiles"));
-        let projected = self.projector.forward(pass, features.view()); // E5.5
+        let projected = self.projector.forward(pass, features.into_owned()); // E5.5
         let projected = projected.to_shape((tiles, tokens, d)).unwrap_or_else(|_| unreachable!("E5.5: whole tiles"));
 
         let mut first = 0;

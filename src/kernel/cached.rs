@@ -1,7 +1,7 @@
 //! The memory layout of a cache's entries, for the kernel that reads them. Spec: D3.4
 
 use crate::num::LANES;
-use half::bf16;
+use half::{bf16, f16};
 
 /// The cached keys and values of one KV head, in the kernel's layout; S: the type that the cache stores. Spec: D3.4
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +19,8 @@ pub enum HeadViews<'a, T> {
     Own(Vec<HeadView<'a, T>>),
     /// bf16.
     Bf16(Vec<HeadView<'a, bf16>>),
+    /// f16.
+    F16(Vec<HeadView<'a, f16>>),
 }
 
 impl<T> HeadViews<'_, T> {
@@ -27,6 +29,7 @@ impl<T> HeadViews<'_, T> {
         match self {
             HeadViews::Own(heads) => heads.len(),
             HeadViews::Bf16(heads) => heads.len(),
+            HeadViews::F16(heads) => heads.len(),
         }
     }
 

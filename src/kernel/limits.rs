@@ -12,10 +12,18 @@ const ROUNDS: usize = 1 << 20;
 
 /// Fused multiply-adds on registers, [`OPERATIONS`] on every thread. Returns a number that depends on all of them.
 pub fn multiply() -> f32 {
-    let threads = rayon::current_num_threads();
-    let sums = (0..threads).into_par_iter().map(|_| {
+    on_all_threads(|sum| f32::run(Multiply(sum)))
+}
+
+/// The same on registers of pairs of bf16, with twice as many operations. Spec: D3.3
+pub fn multiply_pairs() -> f32 {
+    on_all_threads(|sum| f32::run_paired(Multiply(sum)))
+}
+
+fn on_all_threads(work: impl Fn(&mut [f32; 16]) + Sync) -> f32 {
+    let sums = (0..rayon::current_num_threads()).into_par_iter().map(|_| {
         let mut sum = [0.0; 16];
-        f32::run(Multiply(&mut sum));
+        work(&mut sum);
         sum[0]
     });
     sums.sum()

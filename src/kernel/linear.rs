@@ -14,7 +14,7 @@ use super::scratch::{self, LINE, Scratch};
 use super::simd::{Isa, Registers};
 use super::stream;
 use super::vector::{Kernel, Vector};
-use crate::num::{BLOCK, LANES, Lanes, Real};
+use crate::num::{BLOCK, Grid, LANES, Lanes, Real};
 use ndarray::parallel::prelude::*;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
 use std::any::TypeId;
@@ -32,6 +32,9 @@ const DEPTH: usize = 768;
 /// Bytes of packed weights that stay in the second-level cache.
 const CACHED: usize = 512 << 10;
 
+/// What happens to a sum at its end: its bias is added, and the result is stored in the grid.
+pub(super) type End<'a> = (Option<&'a [f32]>, Grid);
+
 /// y\[m, n\] = Σ_k x\[m, k\] · w\[n, k\] + b\[n\].
 ///
 /// x: [m, k], w: [n, k], b: \[n\] → y: [m, n]. The bias is added after the canonical sum. Spec: E3.3
@@ -39,13 +42,21 @@ const CACHED: usize = 512 << 10;
 /// # Panics
 /// The shapes disagree; only a bug of this library can cause that (C3.3a).
 pub fn linear<T: Real>(x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Option<&[f32]>) -> Array2<T> {
+    linear_stored(x, w, b, Grid::Native)
+}
+
+/// As [`linear`]; every output is stored in the grid before it leaves its register. Spec: E3.3, R3.3
+///
+/// # Panics
+/// As [`linear`].
+pub fn linear_stored<T: Real>(x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Option<&[f32]>, grid: Grid) -> Array2<T> {
     assert_eq!(x.ncols(), w.cols, "C3.3a: x has as many columns as w");
     assert!(b.is_none_or(|b| b.len() == w.rows), "C3.3a: one bias for each output");
     if w.cols == 0 {
         // An empty sum is 0; the bias is added to it.
         let mut y = Array2::from_elem((x.nrows(), w.rows), T::ZERO);
         if let Some(b) = b {
-            b.iter().zip(y.columns_mut()).for_each(|(&b, mut y)| y.fill(T::of_f32(b)));
+            b.iter().zip(y.columns_mut()).for_each(|(&b, mut y)| y.fill(grid.round(T::of_f32(b))));
         }
         return y;
     }
@@ -57,9 +68,9 @@ pub fn linear<T: Real>(x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Option<&[f32]
     let (Some(x), Some(to)) = (rows.as_slice(), y.as_slice_mut()) else { unreachable!("E3.3: x and y are row-major") };
     // Functions that are not generic are compiled once, here; generic functions are compiled again for every caller.
     if TypeId::of::<T>() == TypeId::of::<f32>() {
-        of_f32(bytemuck::cast_slice(x), w, b, bytemuck::cast_slice_mut(to));
+        of_f32(bytemuck::cast_slice(x), w, (b, grid), bytemuck::cast_slice_mut(to));
     } else {
-        of_f64(bytemuck::cast_slice(x), w, b, bytemuck::cast_slice_mut(to));
+        of_f64(bytemuck::cast_slice(x), w, (b, grid), bytemuck::cast_slice_mut(to));
     }
     y
 }
@@ -70,19 +81,19 @@ fn few() -> usize {
     if Isa::current() == Isa::Avx512 { 24 } else { 8 }
 }
 
-fn of_f32(x: &[f32], w: MatrixView<'_>, b: Option<&[f32]>, y: &mut [f32]) {
+fn of_f32(x: &[f32], w: MatrixView<'_>, end: End<'_>, y: &mut [f32]) {
     match y.len() / w.rows.max(1) {
-        rows if (1..=few()).contains(&rows) => stream::few(x, w, b, y),
-        _ => many(x, w, b, y, matches!(w.values, Elements::Bf16(_)) && pairs::serve() && pairs::hold(x)),
+        rows if (1..=few()).contains(&rows) => stream::few(x, w, end, y),
+        _ => many(x, w, end, y, matches!(w.values, Elements::Bf16(_)) && pairs::serve() && pairs::hold(x)),
     }
 }
 
-fn of_f64(x: &[f64], w: MatrixView<'_>, b: Option<&[f32]>, y: &mut [f64]) {
-    many(x, w, b, y, false);
+fn of_f64(x: &[f64], w: MatrixView<'_>, end: End<'_>, y: &mut [f64]) {
+    many(x, w, end, y, false);
 }
 
 /// x: [m, k], y: [m, n]; paired: x and w are bf16 (D3.3).
-fn many<T: Registers>(x: &[T], w: MatrixView<'_>, b: Option<&[f32]>, y: &mut [T], paired: bool) {
+fn many<T: Registers>(x: &[T], w: MatrixView<'_>, end: End<'_>, y: &mut [T], paired: bool) {
     let (n, k) = (w.rows, w.cols);
     let m = y.len() / n.max(1);
     let mut y = ArrayViewMut2::from_shape((m, n), y).unwrap_or_else(|_| unreachable!("E3.3: y is [m, n]"));
@@ -93,7 +104,7 @@ fn many<T: Registers>(x: &[T], w: MatrixView<'_>, b: Option<&[f32]>, y: &mut [T]
         let x = Panels::new(&x[rows.start * k..rows.end * k], rows.len(), k, &depths, paired);
         let mut y = y.slice_mut(s![rows, ..]);
         y.axis_chunks_iter_mut(Axis(1), block).into_par_iter().enumerate().for_each(|(i, y)| {
-            run(Block { x: &x, w, b, first: i * block, y }, paired);
+            run(Block { x: &x, w, end, first: i * block, y }, paired);
         });
     }
 }
@@ -119,7 +130,7 @@ fn depths(k: usize) -> impl Iterator<Item = Range<usize>> {
 struct Block<'a, T> {
     x: &'a Panels<T>,
     w: MatrixView<'a>,
-    b: Option<&'a [f32]>,
+    end: End<'a>,
     first: usize,
     y: ArrayViewMut2<'a, T>,
 }
@@ -139,7 +150,7 @@ impl<T: Registers> Kernel<T> for Block<'_, T> {
         let least = if V::PAIRED { pairs::exponent(packed.get()) } else { 0 };
         let mut lanes = Scratch::new(tiles * R * O * LANES);
         let lanes = lanes.get_mut().as_chunks_mut::<LANES>().0;
-        let b = self.b.map(|b| &b[self.first..]);
+        let end = (self.end.0.map(|b| &b[self.first..]), self.end.1);
         for (i, mut y) in self.y.axis_chunks_iter_mut(Axis(0), R).enumerate() {
             let mut rows: [&mut [T]; R] = std::array::from_fn(|_| &mut [][..]);
             for (to, row) in rows.iter_mut().zip(y.rows_mut()) {
@@ -149,8 +160,8 @@ impl<T: Registers> Kernel<T> for Block<'_, T> {
             let x = self.x.from::<R>(i);
             // Decided for all tiles of these rows at once: a loop with two kinds of tiles would run out of registers.
             match V::PAIRED && !pairs::are_normal(self.x.exponent(i), least) {
-                true => rows_of::<V, R, O, true>(x, packed.get(), &self.x.depths, b, lanes, &mut rows),
-                false => rows_of::<V, R, O, false>(x, packed.get(), &self.x.depths, b, lanes, &mut rows),
+                true => rows_of::<V, R, O, true>(x, packed.get(), &self.x.depths, end, lanes, &mut rows),
+                false => rows_of::<V, R, O, false>(x, packed.get(), &self.x.depths, end, lanes, &mut rows),
             }
         }
     }
@@ -163,7 +174,7 @@ fn rows_of<V: Vector, const R: usize, const O: usize, const APART: bool>(
     mut xs: &[V::Number],
     mut ws: &[V::Number],
     depths: &[Range<usize>],
-    b: Option<&[f32]>,
+    (b, grid): End<'_>,
     lanes: &mut [Lanes<V::Number>],
     y: &mut [&mut [V::Number]; R],
 ) {
@@ -187,7 +198,7 @@ fn rows_of<V: Vector, const R: usize, const O: usize, const APART: bool>(
                 let next = xs.get(j % R * row..).unwrap_or_default();
                 tile::<V, R, O, APART>(x, w, next, &mut sums);
                 if last {
-                    put(&sums, lanes, b.map(|b| &b[j * O..]), y, j * O);
+                    put(&sums, lanes, (b.map(|b| &b[j * O..]), grid), y, j * O);
                 } else {
                     // There is no closure here: it would be compiled without the instruction set.
                     for (sum, lanes) in sums.as_flattened().iter().zip(lanes) {
@@ -199,12 +210,12 @@ fn rows_of<V: Vector, const R: usize, const O: usize, const APART: bool>(
     }
 }
 
-/// Adds up the lanes of a tile's sums, adds the bias, and writes outputs at .. at + O of the R rows y.
+/// Adds up the lanes of a tile's sums, adds the bias, and stores outputs at .. at + O of the R rows y.
 #[inline(always)]
 fn put<V: Vector, const R: usize, const O: usize>(
     sums: &[[V; O]; R],
     lanes: &[Lanes<V::Number>],
-    bias: Option<&[f32]>,
+    (bias, grid): End<'_>,
     y: &mut [&mut [V::Number]; R],
     at: usize,
 ) {
@@ -218,6 +229,7 @@ fn put<V: Vector, const R: usize, const O: usize>(
             row.iter_mut().zip(bias).for_each(|(sum, &b)| *sum += V::Number::of_f32(b));
         }
     }
+    grid.round_all(folded.as_flattened_mut());
     for r in 0..R {
         match y[r].get_mut(at..at + O) {
             Some(y) => y.copy_from_slice(&folded[r]),

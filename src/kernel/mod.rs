@@ -5,7 +5,8 @@
 //! (`vector.rs`). Threads split outputs, never sums: the bits do not depend on the number of threads (C3.1b), nor on
 //! the instruction set (C3.1a).
 
-mod activation;
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod attention;
 mod cached;
 mod in_order;
@@ -18,23 +19,26 @@ mod norm;
 mod pairs;
 mod panel;
 mod patch;
+mod pointwise;
 pub mod resample;
 mod rotary;
 mod scratch;
 pub mod simd;
 mod softmax;
 mod stream;
+pub mod tiles;
 mod vector;
 
-pub use activation::{activate, store};
 pub use attention::{Stores, Visible, attention, attention_over, scale, tf32, truncated};
 pub use cached::{HeadView, HeadViews, key_at, push_key};
 pub use in_order::{Start, layer_norm_in_order, linear_in_order, rms_norm_in_order};
-pub use linear::linear;
+pub use linear::{linear, linear_stored};
 pub use matrix::{Elements, MatrixView};
 pub use norm::{layer_norm, rms_norm};
+pub use pairs::serve as has_pairs;
 pub use patch::patches;
+pub use pointwise::{activate, add, gate, scale_columns, store};
 pub use rotary::{Angles, Frequencies, Turn, inverse_frequencies};
-pub use scratch::recycle;
+pub use scratch::{array, recycle};
 pub use softmax::softmax;
 pub(crate) use softmax::weights;

@@ -6,7 +6,7 @@
 //! it. The forward pass never calls twins. Tests: `tests/spec/ch03_kernels.rs`.
 
 use super::scale;
-use crate::num::{Grid, LANES, Real, dot_in_order, fold};
+use crate::num::{BLOCK, Grid, LANES, Real, dot_in_order, fold};
 use ndarray::{Array2, ArrayView2, ArrayView4};
 
 /// Σ x_i, x_i in lane i mod 16, then the tree. Spec: E2.6
@@ -24,6 +24,37 @@ pub fn linear<T: Real>(x: ArrayView2<'_, T>, w: ArrayView2<'_, T>, b: Option<&[T
         let y = dot_in_order(&x.row(m).to_vec(), &w.row(n).to_vec());
         b.map_or(y, |b| y + b[n])
     })
+}
+
+/// The linear layer in the order of a matrix unit. x: [m, k], w: [n, k], b: \[n\] → [m, n]. Spec: E3.16, C3.16a
+pub fn linear_in_tiles(x: ArrayView2<'_, f32>, w: ArrayView2<'_, f32>, b: Option<&[f32]>) -> Array2<f32> {
+    Array2::from_shape_fn((x.nrows(), w.nrows()), |(m, n)| {
+        let (x, w) = (x.row(m).to_vec(), w.row(n).to_vec());
+        let block = |sum: f32, (x, w): (&[f32], &[f32])| {
+            flushed(sum + flushed(chain_in_tile(x, w, 0) + chain_in_tile(x, w, 1)))
+        };
+        let y = x.chunks(BLOCK).zip(w.chunks(BLOCK)).fold(0.0, block);
+        b.map_or(y, |b| y + b[n])
+    })
+}
+
+/// Σ_j x_{2j + first} · w_{2j + first} of up to 32 inputs, by fma from 0; every number below 2⁻¹²⁶ is flushed. Spec: E3.16
+pub fn chain_in_tile(x: &[f32], w: &[f32], first: usize) -> f32 {
+    let step = |sum: f32, (&x, &w): (&f32, &f32)| {
+        let (x, w) = (flushed(x), flushed(w));
+        let exact = f64::from(x) * f64::from(w) + f64::from(sum);
+        let new = x.mul_add(w, sum);
+        // Rounded to 24 bits of any size, the exact number stays below 2⁻¹²⁶; rounded to the steps there, it does not.
+        let below = f64::from(f32::MIN_POSITIVE) - (-151f64).exp2();
+        if new.abs() == f32::MIN_POSITIVE && exact.abs() < below { 0f32.copysign(new) } else { flushed(new) }
+    };
+    x.iter().skip(first).step_by(2).zip(w.iter().skip(first).step_by(2)).fold(0.0, step)
+}
+
+/// The number, or a zero of its sign if it is below 2⁻¹²⁶. Spec: E3.16
+#[inline(always)]
+pub fn flushed(x: f32) -> f32 {
+    if x.abs() < f32::MIN_POSITIVE { 0f32.copysign(x) } else { x }
 }
 
 /// p_i = exp(s_i − m) / Σ_j exp(s_j − m). s: \[n\], −∞ where masked. Spec: E3.2, C3.2b

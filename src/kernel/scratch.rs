@@ -13,7 +13,7 @@ use std::marker::PhantomData;
 pub const LINE: usize = 64;
 
 /// The most arrays that a thread keeps.
-const ARRAYS: usize = 4;
+const ARRAYS: usize = 8;
 
 thread_local! {
     static KEPT: RefCell<Vec<Vec<f64>>> = const { RefCell::new(Vec::new()) };
@@ -25,9 +25,9 @@ thread_local! {
 pub fn array<T: Real>(rows: usize, cols: usize) -> Array2<T> {
     let mut numbers = Vec::new();
     RECYCLED.with_borrow_mut(|all| {
-        if let Some(i) = all.iter().position(|a| a.is::<Vec<T>>())
+        let fits = |a: &Box<dyn Any>| a.downcast_ref::<Vec<T>>().is_some_and(|a| a.capacity() >= rows * cols);
+        if let Some(i) = all.iter().position(fits)
             && let Ok(recycled) = all.swap_remove(i).downcast::<Vec<T>>()
-            && recycled.capacity() >= rows * cols
         {
             numbers = *recycled;
         }

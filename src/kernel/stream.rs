@@ -6,11 +6,12 @@
 
 #![allow(clippy::needless_range_loop)] // loops over registers read as the equations do, by index
 
+use super::linear::End;
 use super::matrix::{Elements, MatrixView};
 use super::scratch::{LINE, Scratch};
 use super::simd::{Registers, vectorize};
 use super::vector::{Element, Kernel, Vector};
-use crate::num::{BLOCK, LANES, Real, pack};
+use crate::num::{BLOCK, LANES, pack};
 use ndarray::parallel::prelude::*;
 use ndarray::{ArrayViewMut2, Axis};
 use std::ops::Range;
@@ -25,8 +26,8 @@ const NEAR: [usize; 2] = [128 << 10, 32 << 10];
 /// The outputs of a task are a multiple of this number, which is a multiple of every tile's outputs.
 const OUTPUTS: usize = 12;
 
-/// y = x · wᵀ + b. x: [m, k], w: [n, k], y: [m, n]. Spec: E3.3
-pub fn few(x: &[f32], w: MatrixView<'_>, b: Option<&[f32]>, y: &mut [f32]) {
+/// y = x · wᵀ + b, stored. x: [m, k], w: [n, k], y: [m, n]. Spec: E3.3, R3.3
+pub fn few(x: &[f32], w: MatrixView<'_>, end: End<'_>, y: &mut [f32]) {
     let (n, k) = (w.rows, w.cols);
     let m = y.len() / n.max(1);
     let rows = m.next_power_of_two().min(m.next_multiple_of(8)); // whole tiles
@@ -45,7 +46,7 @@ pub fn few(x: &[f32], w: MatrixView<'_>, b: Option<&[f32]>, y: &mut [f32]) {
     let outputs = n.div_ceil(tasks.max(1)).next_multiple_of(OUTPUTS);
     let mut y = ArrayViewMut2::from_shape((m, n), y).unwrap_or_else(|_| unreachable!("E3.3: y is [m, n]"));
     y.axis_chunks_iter_mut(Axis(1), outputs).into_par_iter().enumerate().for_each(|(i, y)| {
-        f32::run(Few { x: packed, rows, w, b, first: i * outputs, y });
+        f32::run(Few { x: packed, rows, w, end, first: i * outputs, y });
     });
 }
 
@@ -66,7 +67,7 @@ struct Few<'a> {
     x: &'a [f32],
     rows: usize,
     w: MatrixView<'a>,
-    b: Option<&'a [f32]>,
+    end: End<'a>,
     first: usize,
     y: ArrayViewMut2<'a, f32>,
 }
@@ -189,7 +190,7 @@ impl Few<'_> {
         sums
     }
 
-    /// Adds up the lanes of the sums, adds the bias, and writes the outputs.
+    /// Adds up the lanes of the sums, adds the bias, and stores the outputs.
     #[inline(always)]
     fn put<V: Vector<Number = f32>, const R: usize, const O: usize, const H: usize>(
         &mut self,
@@ -218,8 +219,8 @@ impl Few<'_> {
         }
         for r in 0..R.min(m - row) {
             for o in 0..O.min(n - output) {
-                let b = self.b.map(|b| f32::of_f32(b[self.first + output + o]));
-                self.y[[row + r, output + o]] = b.map_or(folded[r][o], |b| folded[r][o] + b);
+                let b = self.end.0.map(|b| b[self.first + output + o]);
+                self.y[[row + r, output + o]] = self.end.1.round(b.map_or(folded[r][o], |b| folded[r][o] + b));
             }
         }
     }

@@ -160,6 +160,17 @@ kept! {
     f32, f32: V::load, |v| v;
     f64, f64: V::load, |v| v;
     bf16, f32: V::load_bf16, widen_bf16;
+    f16, f32: load_f16, widen_f16;
+}
+
+#[inline(always)]
+fn load_f16<V: Vector<Number = f32>>(from: &[f16]) -> V {
+    let mut wide = [0.0; LANES];
+    let from = &from[..V::WIDTH];
+    for j in 0..V::WIDTH {
+        wide[j] = widen_f16(from[j]);
+    }
+    V::load(&wide)
 }
 
 #[inline(always)]

@@ -5,7 +5,7 @@ use crate::config::Activation;
 use crate::kernel::recycle;
 use crate::num::Real;
 use crate::pass::{Branch, Pass};
-use ndarray::{Array2, ArrayView2};
+use ndarray::Array2;
 
 /// fc2(f(fc1(x))). Spec: E5.4
 #[derive(Debug, Clone)]
@@ -20,8 +20,9 @@ pub struct Mlp {
 
 impl Mlp {
     /// x: [n, d] → [n, outputs of fc2].
-    pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, x: ArrayView2<'_, T>) -> Array2<T> {
-        let hidden = pass.activate(self.fc1.forward(pass, x), self.activation);
+    pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, x: Array2<T>) -> Array2<T> {
+        let hidden = pass.activate(self.fc1.forward(pass, x.view()), self.activation);
+        recycle(x);
         let y = self.fc2.forward(pass, hidden.view());
         recycle(hidden);
         pass.branch(Branch::Mlp, y)
@@ -43,8 +44,10 @@ pub struct GatedMlp {
 
 impl GatedMlp {
     /// x: [n, d] → [n, d].
-    pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, x: ArrayView2<'_, T>) -> Array2<T> {
-        let product = pass.gate(self.gate.forward(pass, x), self.up.forward(pass, x), self.activation);
+    pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, x: Array2<T>) -> Array2<T> {
+        let (gate, up) = (self.gate.forward(pass, x.view()), self.up.forward(pass, x.view()));
+        recycle(x);
+        let product = pass.gate(gate, up, self.activation);
         let y = self.down.forward(pass, product.view());
         recycle(product);
         pass.branch(Branch::Mlp, y)
@@ -68,7 +71,7 @@ impl From<Mlp> for AnyMlp {
 
 impl AnyMlp {
     /// x: [n, d] → [n, d].
-    pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, x: ArrayView2<'_, T>) -> Array2<T> {
+    pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, x: Array2<T>) -> Array2<T> {
         match self {
             AnyMlp::Plain(mlp) => mlp.forward(pass, x),
             AnyMlp::Gated(mlp) => mlp.forward(pass, x),

@@ -2,9 +2,10 @@
 //! three.
 
 use super::Linear;
+use crate::kernel::recycle;
 use crate::num::Real;
 use crate::pass::Pass;
-use ndarray::{Array2, ArrayView2, s};
+use ndarray::{Array2, s};
 use std::ops::Range;
 
 /// The weights of the three projections, as the checkpoint stores them.
@@ -45,8 +46,9 @@ impl Qkv {
     }
 
     /// h: [n, d] → queries [n, H·d_h], keys [n, G·d_h] and values [n, G·d_h], stored. Spec: E5.2, E6.2, E6.13, C6.13a
-    pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, h: ArrayView2<'_, T>) -> [Array2<T>; 3] {
-        let mut products: Vec<Array2<T>> = self.matrices.iter().map(|matrix| matrix.forward(pass, h)).collect();
+    pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, h: Array2<T>) -> [Array2<T>; 3] {
+        let mut products: Vec<Array2<T>> = self.matrices.iter().map(|m| m.forward(pass, h.view())).collect();
+        recycle(h);
         [0, 1, 2].map(|i| match &self.theirs[i][..] {
             [(matrix, all)] if all.len() == products[*matrix].ncols() => std::mem::take(&mut products[*matrix]),
             parts => beside(&products, parts),

@@ -4,12 +4,12 @@
 use super::{Aside, Branch, Pass, Rotation, Way};
 use crate::config::Activation;
 use crate::kernel::{
-    Angles, Frequencies, HeadView, HeadViews, MatrixView, Start, Stores, Turn, Visible, activate, attention,
-    attention_over, layer_norm, layer_norm_in_order, linear, linear_in_order, recycle, rms_norm, rms_norm_in_order,
-    store,
+    Angles, Frequencies, HeadView, HeadViews, MatrixView, Start, Stores, Turn, Visible, activate, add, attention_over,
+    gate, layer_norm, layer_norm_in_order, linear_in_order, linear_stored, rms_norm, rms_norm_in_order, scale_columns,
+    store, tiles::linear_in_tiles,
 };
 use crate::num::{Grid, Real};
-use ndarray::{Array, Array2, ArrayView, ArrayView2, Dimension, Ix1, Zip};
+use ndarray::{Array, Array2, ArrayView, ArrayView2, Dimension, Ix1};
 
 /// How often a linear layer is stored. Spec: R3.3, R10.2, R10.6
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,10 +28,15 @@ pub enum Stored {
 
 impl<T: Real> Pass<'_, T> {
     /// Rounds to the pass's grid, at a place without a stage name.
-    pub fn store<D: Dimension>(&self, mut a: Array<T, D>) -> Array<T, D> {
+    pub fn store<D: Dimension>(&self, a: Array<T, D>) -> Array<T, D> {
+        self.store_in(a, self.grid)
+    }
+
+    /// Rounds to a grid.
+    fn store_in<D: Dimension>(&self, mut a: Array<T, D>, grid: Grid) -> Array<T, D> {
         match a.as_slice_memory_order_mut() {
-            Some(all) => store(all, self.grid),
-            None => a.mapv_inplace(|v| self.grid.round(v)),
+            Some(all) => store(all, grid),
+            None => a.mapv_inplace(|v| grid.round(v)),
         }
         a
     }
@@ -40,13 +45,13 @@ impl<T: Real> Pass<'_, T> {
     /// Spec: E3.10, E3.11, R3.10, R3.11
     pub fn norm(&self, x: ArrayView2<'_, T>, weight: &[f32], bias: Option<&[f32]>, eps: f64) -> Array2<T> {
         let eps = self.epsilon(eps, x);
-        let grid = if self.way.norm_once { Grid::Native } else { self.grid };
-        self.store(match (bias, self.order()) {
-            (Some(bias), None) => layer_norm(x, weight, bias, eps),
-            (Some(bias), Some(from)) => layer_norm_in_order(x, weight, bias, eps, from),
-            (None, None) => rms_norm(x, weight, eps, grid),
-            (None, Some(from)) => rms_norm_in_order(x, weight, eps, grid, from),
-        })
+        let normed = if self.way.norm_once { Grid::Native } else { self.grid };
+        match (bias, self.order()) {
+            (Some(bias), None) => layer_norm(x, weight, bias, eps, self.grid),
+            (Some(bias), Some(from)) => self.store(layer_norm_in_order(x, weight, bias, eps, from)),
+            (None, None) => rms_norm(x, weight, eps, [normed, self.grid]),
+            (None, Some(from)) => self.store(rms_norm_in_order(x, weight, eps, normed, from)),
+        }
     }
 
     /// y = x · wᵀ + b, stored. x: [n, inputs], w: [outputs, inputs] → [n, outputs]. Spec: E3.3, R3.3, R10.2, R10.6
@@ -54,18 +59,19 @@ impl<T: Real> Pass<'_, T> {
         if matches!(self.way.aside, Some(Aside::Narrow { all }) if all || stored == Stored::AsConvolution) {
             return self.narrow(x, w, b);
         }
-        let product = |b| match self.order() {
-            Some(from) => linear_in_order(x, w, b, from),
-            None => linear(x, w, b),
+        let product = |b, grid| match self.order() {
+            Some(from) => self.store_in(linear_in_order(x, w, b, from), grid),
+            None if self.way.tiles && self.grid == Grid::Bf16 => linear_in_tiles(x, w, b, grid),
+            None => linear_stored(x, w, b, grid),
         };
         let twice = match stored {
-            Stored::AsBranch if self.way.epilogue => return product(b),
+            Stored::AsBranch if self.way.epilogue => return product(b, Grid::Native),
             Stored::Once | Stored::AsBranch => self.way.bias_apart,
             Stored::Twice => true,
             Stored::AsConvolution => !self.way.bias_fused,
         };
-        let Some(bias) = b.filter(|_| twice) else { return self.store(product(b)) };
-        let mut y = self.store(product(None));
+        let Some(bias) = b.filter(|_| twice) else { return product(b, self.grid) };
+        let mut y = product(None, self.grid);
         y.outer_iter_mut().for_each(|mut y| y.iter_mut().zip(bias).for_each(|(y, &b)| *y += T::of_f32(b)));
         self.store(y)
     }
@@ -83,36 +89,34 @@ impl<T: Real> Pass<'_, T> {
             all.extend(row.iter().map(|&v| short(v)));
         }
         let x = x.mapv(|v| T::of_f32(short(v.to_f64() as f32)));
-        self.store(linear(x.view(), MatrixView::f32(&all, w.rows, w.cols), b))
+        linear_stored(x.view(), MatrixView::f32(&all, w.rows, w.cols), b, self.grid)
     }
 
     /// f(x), stored. Spec: E3.7–E3.9, R3.6
     pub fn activate(&self, x: Array2<T>, f: Activation) -> Array2<T> {
-        self.store(self.activated(x, f))
+        self.activated(x, f, self.grid)
     }
 
     /// f(gate) ⊙ up, stored; f(gate) is stored too, unless the way says otherwise. Spec: E6.6, R6.6, R10.10
-    pub fn gate(&self, gate: Array2<T>, up: Array2<T>, f: Activation) -> Array2<T> {
-        let mut gate = self.activated(gate, f);
-        if !self.way.gate_once {
-            gate = self.store(gate);
+    pub fn gate(&self, x: Array2<T>, up: Array2<T>, f: Activation) -> Array2<T> {
+        if self.way.aside.is_none() {
+            return gate(x, up, f, self.grid, self.way.gate_once);
         }
-        Zip::from(&mut gate).and(&up).par_for_each(|gate, &up| *gate *= up);
-        recycle(up);
-        self.store(gate)
+        let once = if self.way.gate_once { Grid::Native } else { self.grid };
+        self.store(self.activated(x, f, once) * up)
     }
 
-    /// f(x).
-    fn activated(&self, mut x: Array2<T>, f: Activation) -> Array2<T> {
+    /// f(x), stored in a grid; in some ways with a mistake (D10.8, D11.9).
+    fn activated(&self, mut x: Array2<T>, f: Activation, grid: Grid) -> Array2<T> {
         if let Some(Aside::Activation(knot)) = self.way.aside {
             let knot = T::of(f64::from(knot));
             let bump = x.mapv(|x| (T::ONE - (x - knot).max(knot - x)).max(T::ZERO));
-            activate(&mut x, f);
+            activate(&mut x, f, Grid::Native);
             x.scaled_add(T::of(Aside::SHARE), &bump);
-        } else {
-            let other = if let Some(Aside::Function(other)) = self.way.aside { Some(other) } else { None };
-            activate(&mut x, other.unwrap_or(f));
+            return self.store_in(x, grid);
         }
+        let other = if let Some(Aside::Function(other)) = self.way.aside { Some(other) } else { None };
+        activate(&mut x, other.unwrap_or(f), grid);
         x
     }
 
@@ -158,7 +162,16 @@ impl<T: Real> Pass<'_, T> {
 
     /// The residual stream x plus a branch y, stored. Spec: R5.2, R6.5, R10.12
     pub fn add(&self, x: Array2<T>, y: Array2<T>) -> Array2<T> {
-        if self.way.wide { x + y } else { self.store(x + y) }
+        add(x, y, if self.way.wide { Grid::Native } else { self.grid })
+    }
+
+    /// Multiplies each column of x by its entry of `scale` and stores the result; returns x unchanged without a scale.
+    /// x: [n, d], scale: \[d\] → [n, d]. Spec: E5.12, R5.12
+    pub fn scale_columns(&self, x: Array2<T>, scale: Option<&[f32]>) -> Array2<T> {
+        match scale {
+            Some(scale) => scale_columns(x, scale, self.grid),
+            None => x,
+        }
     }
 
     /// The result of a layer's branch, before it is added to the residual stream.
@@ -198,7 +211,7 @@ pub struct Attention(Stores);
 
 impl Attention {
     /// Attention of the last queries of a sequence. Each query sees the entries up to its own. q: [n, H · d_h]
-    /// row-major → the same shape.
+    /// row-major → mix, of the same shape.
     ///
     /// received: each entry's received attention is added to it. Spec: E3.15
     pub fn causal<T: Real>(
@@ -207,13 +220,14 @@ impl Attention {
         (heads, d_h): (usize, usize),
         entries: &HeadViews<'_, T>,
         received: Option<&mut [Vec<T>]>,
-    ) -> Vec<T> {
-        attention_over(q, heads, entries, d_h, Visible::Causal, self.0, received)
+        mix: &mut [T],
+    ) {
+        attention_over(q, heads, entries, d_h, Visible::Causal, self.0, received, mix);
     }
 
-    /// Attention of queries that see every entry, as in a vision tower. q: [n, heads · d_h] row-major → the same shape.
-    /// Spec: E5.3
-    pub fn all<T: Real>(self, q: &[T], (heads, d_h): (usize, usize), entries: &[HeadView<'_, T>]) -> Vec<T> {
-        attention(q, heads, entries, d_h, Visible::All, self.0, None)
+    /// Attention of queries that see every entry, as in a vision tower. q: [n, heads · d_h] row-major → mix, of the same
+    /// shape. Spec: E5.3
+    pub fn all<T: Real>(self, q: &[T], (heads, d_h): (usize, usize), entries: Vec<HeadView<'_, T>>, mix: &mut [T]) {
+        attention_over(q, heads, &HeadViews::Own(entries), d_h, Visible::All, self.0, None, mix);
     }
 }

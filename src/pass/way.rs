@@ -11,6 +11,8 @@ pub struct Way {
     pub fused: bool,
     /// Linear layers add their products one by one, from the first input to the last: the longest chain there is.
     pub in_order: bool,
+    /// In bf16, linear layers add 16 pairs of products at a time, as a matrix unit does (E3.16).
+    pub tiles: bool,
     /// Linear layers and norms add their terms one by one, from the last to the first; attention adds entries one by one.
     pub backwards: bool,
     /// A linear layer's product is stored before its bias is added, where the canonical way stores once (R10.6).

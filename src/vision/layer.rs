@@ -42,7 +42,7 @@ impl VitLayer {
         angles: Option<&Angles<T>>,
     ) -> Array2<T> {
         let h = self.norm1.forward(pass, x.view()); // E5.2
-        let [mut q, mut k, v] = self.qkv.forward(pass, h.view());
+        let [mut q, mut k, v] = self.qkv.forward(pass, h);
         if let Some([of_q, of_k]) = &self.qk_norm {
             (q, k) = (of_q.forward(pass, q.view()), of_k.forward(pass, k.view())); // E5.12
         }
@@ -50,21 +50,11 @@ impl VitLayer {
             let d_h = q.ncols() / self.heads;
             [q, k] = [q, k].map(|x| pass.rotate_wide(x, angles, d_h)); // E5.8
         }
-        let mix = attention_within(pass, &q, &k, &v, self.heads, lengths); // E5.3, E5.9
+        let mix = attention_within(pass, [q, k, v], self.heads, lengths); // E5.3, E5.9
         let y = pass.branch(Branch::Attention, self.out.forward(pass, mix.view()));
-        let x = pass.add(x, scaled(pass, y, self.scale1.as_deref()));
+        let x = pass.add(x, pass.scale_columns(y, self.scale1.as_deref()));
         let h = self.norm2.forward(pass, x.view()); // E5.4
-        let y = self.mlp.forward(pass, h.view());
-        pass.add(x, scaled(pass, y, self.scale2.as_deref()))
+        let y = self.mlp.forward(pass, h);
+        pass.add(x, pass.scale_columns(y, self.scale2.as_deref()))
     }
-}
-
-/// Multiplies each column of x by its entry of `scale` and stores the result; returns x unchanged without a scale.
-/// Spec: E5.12, R5.12
-fn scaled<T: Real>(pass: &Pass<'_, T>, mut x: Array2<T>, scale: Option<&[f32]>) -> Array2<T> {
-    let Some(scale) = scale else { return x };
-    for mut row in x.outer_iter_mut() {
-        row.iter_mut().zip(scale).for_each(|(x, &s)| *x *= T::of_f32(s));
-    }
-    pass.store(x)
 }

@@ -49,6 +49,6 @@ impl Projector {
             features.into_shape_with_order(rows(self.norm.weight.len())).unwrap_or_else(|_| unreachable!("{whole}"));
         let h = self.norm.forward(pass, x);
         let h = h.into_shape_with_order(rows(self.mlp.fc1.weight.cols())).unwrap_or_else(|_| unreachable!("{whole}"));
-        self.mlp.forward(pass, h.view())
+        self.mlp.forward(pass, h)
     }
 }

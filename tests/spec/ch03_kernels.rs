@@ -5,6 +5,7 @@ use crate::common::numbers::{Rng, bits, cases, exp_error, gamma, threads, unit, 
 use aircache::config::Activation;
 use aircache::kernel::naive;
 use aircache::kernel::simd::Isa;
+use aircache::kernel::tiles::linear_in_tiles;
 use aircache::kernel::{
     Angles, Elements, Frequencies, HeadView, MatrixView, Turn, Visible, activate, attention, inverse_frequencies,
     key_at, layer_norm, linear, patches, push_key, rms_norm, scale, softmax,
@@ -170,6 +171,73 @@ mod linear_layer {
         let wide = Array2::from_shape_fn((n, k), |(o, i)| w[o * k + i].to_f32());
         let narrow = MatrixView { values: Elements::Bf16(&w), rows: n, cols: k };
         assert_eq!(bits(&linear(x.view(), narrow, None)), bits(&naive::linear(x.view(), wide.view(), None)));
+    }
+
+    /// A layer in the order of a matrix unit; w: [n, k] in bf16.
+    fn in_tiles(x: &Array2<f32>, w: &[bf16], b: Option<&[f32]>) -> Array2<f32> {
+        let w = MatrixView { values: Elements::Bf16(w), rows: w.len() / x.ncols(), cols: x.ncols() };
+        linear_in_tiles(x.view(), w, b, Grid::Native)
+    }
+
+    #[test]
+    fn e3_16_worked_example() {
+        let big = 2f32.powi(24);
+        let x = array![[big, 1.0, -big, 1.0]];
+        assert_eq!(in_tiles(&x, &[bf16::ONE; 4], None), array![[2.0]]);
+        assert_eq!(linear(x.view(), MatrixView::f32(&[1.0; 4], 1, 4), None), array![[1.0]]);
+        assert_eq!(in_tiles(&x, &[bf16::ONE; 4], Some(&[0.5])), array![[2.5]]);
+    }
+
+    /// E3.16: whether a sum is flushed depends on the sum before it is rounded to the steps of small numbers.
+    #[test]
+    fn e3_16_the_edge_of_the_numbers() {
+        let two = |e: i32| 2f32.powi(e);
+        let of = |last: f32| {
+            let x = array![[two(-63), 0.0, two(-75), 0.0]];
+            in_tiles(&x, &[two(-63), 0.0, last, 0.0].map(bf16::from_f32), None)[[0, 0]]
+        };
+        assert_eq!(of(0.0), two(-126));
+        assert_eq!(of(-two(-77)), two(-126)); // 2⁻¹²⁶ − 2⁻¹⁵² is rounded to 2⁻¹²⁶
+        assert_eq!(of(-two(-75)), 0.0); // 2⁻¹²⁶ − 2⁻¹⁵⁰ has 24 bits
+        assert_eq!(of(-two(-70)), 0.0);
+    }
+
+    /// C3.16a: on this machine, by its unit or by plain code; numbers of any size.
+    #[test]
+    fn c3_16a_tiles_equal_their_twin() {
+        let mut rng = Rng(13);
+        for case in 0..200u64 {
+            let (m, k, n) = (1 + case as usize % 37, 1 + rng.bits() as usize % 200, 1 + rng.bits() as usize % 70);
+            let x = Array2::from_shape_fn((m, k), |(i, _)| any_bf16(&mut rng, (case + i as u64) % 5).to_f32());
+            let x = if case % 7 == 0 { x.mapv(|v| v * 1.001) } else { x }; // no bf16
+            let w: Vec<bf16> = (0..n * k).map(|_| any_bf16(&mut rng, case / 5 % 5)).collect();
+            let b = rng.row(n, 1.0);
+            let wide = Array2::from_shape_fn((n, k), |(o, i)| w[o * k + i].to_f32());
+            let (y, want) = (in_tiles(&x, &w, Some(&b)), naive::linear_in_tiles(x.view(), wide.view(), Some(&b)));
+            for (y, want) in y.iter().zip(&want) {
+                let same = y.to_bits() == want.to_bits() || y.is_nan() && want.is_nan();
+                assert!(same, "{case}: {m} {k} {n}: {y:e} {want:e}");
+            }
+        }
+    }
+
+    /// C3.16b, C3.1b, R3.3.
+    #[test]
+    fn c3_16b_tiles_are_close_to_the_sum() {
+        let mut rng = Rng(14);
+        let (m, k, n) = (41, 1003, 70);
+        let x = Array2::from_shape_fn((m, k), |_| any_bf16(&mut rng, 0).to_f32());
+        let w: Vec<bf16> = (0..n * k).map(|_| any_bf16(&mut rng, 0)).collect();
+        let wide = Array2::from_shape_fn((n, k), |(o, i)| f64::from(w[o * k + i].to_f32()));
+        let y = in_tiles(&x, &w, None);
+        let (exact, size) = (widen(&x).dot(&wide.t()), widen(&x).mapv(f64::abs).dot(&wide.mapv(f64::abs).t()));
+        for ((at, &y), size) in y.indexed_iter().zip(&size) {
+            let bound = gamma::<f32>(k.div_ceil(BLOCK) + 18) * size + 2.0 * k as f64 * (-126f64).exp2();
+            assert!((f64::from(y) - exact[at]).abs() <= bound, "{at:?}");
+        }
+        assert_eq!(bits(&threads(1, || in_tiles(&x, &w, None))), bits(&y));
+        let view = MatrixView { values: Elements::Bf16(&w), rows: n, cols: k };
+        assert_eq!(bits(&linear_in_tiles(x.view(), view, None, Grid::Bf16)), bits(&y.mapv(|v| Grid::Bf16.round(v))));
     }
 
     /// R3.3: a layer stores its output once, after the bias.
@@ -580,14 +648,14 @@ mod norms {
 
     #[test]
     fn e3_10_worked_example() {
-        let y = rms_norm(array![[1.0, 7.0]].view(), &[1.0, 2.0], 0.0, Grid::Native);
+        let y = rms_norm(array![[1.0, 7.0]].view(), &[1.0, 2.0], 0.0, [Grid::Native, Grid::Native]);
         let near = |y: f64, want: f64| (y - want).abs() <= gamma::<f64>(13) * want; // C3.10a
         assert!(near(y[[0, 0]], 0.2) && near(y[[0, 1]], 2.8), "{y}");
     }
 
     #[test]
     fn e3_11_worked_example() {
-        let y = layer_norm(array![[1.0, 3.0]].view(), &[1.0, 2.0], &[0.0, 1.0], 0.0);
+        let y = layer_norm(array![[1.0, 3.0]].view(), &[1.0, 2.0], &[0.0, 1.0], 0.0, Grid::Native);
         assert_eq!(y, array![[-1.0, 3.0]]);
     }
 
@@ -595,7 +663,7 @@ mod norms {
     #[test]
     fn r3_10_the_normalised_element_is_stored_before_the_weight() {
         let x = array![[1f32, 0.3]];
-        let y = rms_norm(x.view(), &[3.0, 3.0], 0.0, Grid::Bf16);
+        let y = rms_norm(x.view(), &[3.0, 3.0], 0.0, [Grid::Bf16, Grid::Native]);
         let scale = 1.0 / ((1f32 + 0.3 * 0.3) / 2.0).sqrt();
         assert_eq!(y[[0, 1]], bf16::from_f32(0.3 * scale).to_f32() * 3.0);
     }
@@ -608,14 +676,14 @@ mod norms {
         let of = |v: &[f32]| v.iter().map(|&v| T::of_f32(v)).collect::<Vec<T>>();
         let f64s = |v: &[f32]| v.iter().map(|&v| v as f64).collect::<Vec<f64>>();
         let (eps, eps64) = (1e-6, T::of(1e-6).to_f64());
-        let layer = layer_norm(x.view(), &w, &b, eps);
+        let layer = layer_norm(x.view(), &w, &b, eps, Grid::Native);
         for grid in GRIDS {
-            let y = rms_norm(x.view(), &w, eps, grid);
+            let y = rms_norm(x.view(), &w, eps, [grid, Grid::Native]);
             for (y, x) in y.outer_iter().zip(x.outer_iter()) {
                 assert_eq!(bits(y), bits(&naive::rms_norm(&x.to_vec(), &of(&w), eps, grid)), "E3.10 on {grid:?}");
             }
         }
-        let root = rms_norm(x.view(), &w, eps, Grid::Native);
+        let root = rms_norm(x.view(), &w, eps, [Grid::Native, Grid::Native]);
         let twice = if T::NAME == "f64" { 2.0 } else { 1.01 }; // the reference's own error
         for (i, row) in x.outer_iter().enumerate() {
             assert_eq!(bits(layer.row(i)), bits(&naive::layer_norm(&row.to_vec(), &of(&w), &of(&b), eps)), "E3.11");
@@ -660,8 +728,8 @@ mod norms {
     fn a3_10_a3_2_the_other_reading_differs_by_f32_rounding() {
         let mut rng = Rng(31);
         let (x, w) = (rng.matrix::<f64>(4, 192, 4.0), rng.row::<f32>(192, 2.0));
-        let truth = rms_norm(x.view(), &w, 0.0, Grid::Native);
-        let cast = rms_norm(x.mapv(|v| v as f32).view(), &w, 0.0, Grid::Native);
+        let truth = rms_norm(x.view(), &w, 0.0, [Grid::Native, Grid::Native]);
+        let cast = rms_norm(x.mapv(|v| v as f32).view(), &w, 0.0, [Grid::Native, Grid::Native]);
         let off =
             truth.iter().zip(&cast).map(|(&t, &c)| (c as f64 - t).abs() / t.abs().max(1e-300)).fold(0.0, f64::max);
         assert!(off > unit::<f64>() * 100.0 && off <= 1.01 * gamma::<f32>(192 / 16 + 12), "norm: {off:e}");
@@ -678,7 +746,7 @@ mod norms {
     /// R3.11: the layer norm itself stores nothing; the tower stores its result.
     #[test]
     fn r3_11_a_layer_norm_is_stored_by_its_layer() {
-        let y = layer_norm(array![[1f32, 2.0, 4.0]].view(), &[1.0; 3], &[0.0; 3], 0.0);
+        let y = layer_norm(array![[1f32, 2.0, 4.0]].view(), &[1.0; 3], &[0.0; 3], 0.0, Grid::Native);
         let stored = aircache::pass::Pass::new(Grid::Bf16).store(y.clone());
         assert!(y.iter().zip(&stored).all(|(y, s)| bf16::from_f32(*y).to_f32() == *s));
         assert!(y.iter().zip(&stored).any(|(y, s)| y != s));
@@ -693,7 +761,7 @@ mod activations {
 
     fn run<T: Real>(x: &[T], activation: Activation) -> Vec<T> {
         let mut y = Array2::from_shape_vec((1, x.len()), x.to_vec()).unwrap();
-        activate(&mut y, activation);
+        activate(&mut y, activation, Grid::Native);
         y.into_raw_vec_and_offset().0
     }
 
@@ -764,8 +832,8 @@ mod activations {
         let x = rng.matrix::<f32>(37, 5, 4.0);
         for activation in ALL {
             let (mut rows, mut columns) = (x.clone(), x.t().as_standard_layout().reversed_axes().to_owned());
-            activate(&mut rows, activation);
-            activate(&mut columns, activation);
+            activate(&mut rows, activation, Grid::Native);
+            activate(&mut columns, activation, Grid::Native);
             assert_eq!(bits(&rows), bits(&columns));
         }
     }
@@ -776,7 +844,7 @@ mod activations {
         use aircache::{layer::Linear, layer::Mlp, pass::Pass, weights::Matrix};
         let one = || Linear { weight: Matrix::of_f32(&[1.0], 1, 1), bias: None, stored: Default::default() };
         let mlp = Mlp { fc1: one(), activation: Activation::Silu, fc2: one() };
-        let y = mlp.forward(&Pass::<f32>::new(Grid::Bf16), array![[1.5]].view())[[0, 0]];
+        let y = mlp.forward(&Pass::<f32>::new(Grid::Bf16), array![[1.5]])[[0, 0]];
         assert_eq!(y, bf16::from_f32(aircache::num::silu(1.5f32)).to_f32());
         assert_ne!(y, aircache::num::silu(1.5f32));
     }
@@ -970,11 +1038,11 @@ fn everything<T: Real>() -> Vec<u64> {
         all.extend(bits(&linear(x.view(), MatrixView::f32(&w, n, k), None)));
     }
     let (x, w) = (rng.matrix::<T>(9, 173, 2.0), rng.row::<f32>(173, 2.0));
-    all.extend(bits(&rms_norm(x.view(), &w, 1e-6, Grid::Native)));
-    all.extend(bits(&layer_norm(x.view(), &w, &w, 1e-6)));
+    all.extend(bits(&rms_norm(x.view(), &w, 1e-6, [Grid::Native, Grid::Native])));
+    all.extend(bits(&layer_norm(x.view(), &w, &w, 1e-6, Grid::Native)));
     for activation in [Activation::Silu, Activation::QuickGelu, Activation::GeluTanh, Activation::GeluErf] {
         let mut y = x.clone();
-        activate(&mut y, activation);
+        activate(&mut y, activation, Grid::Native);
         all.extend(bits(&y));
     }
     for rows in [1, 40] {

@@ -832,7 +832,7 @@ fn d10_8_a_direction_is_a_run_off_on_purpose() {
     let of = |aside| aircache::pass::Pass::<f64>::new(Grid::Native).by(Way { aside, ..Way::default() });
     let x = ndarray::array![[3.0, 4.0], [1.0, 1.0]];
     let norm = |aside, eps| of(aside).norm(x.view(), &[1.0, 1.0], None, eps);
-    let exact = |eps| aircache::kernel::rms_norm(x.view(), &[1.0, 1.0], eps, Grid::Native);
+    let exact = |eps| aircache::kernel::rms_norm(x.view(), &[1.0, 1.0], eps, [Grid::Native; 2]);
     assert_eq!(norm(None, 1e-6), exact(1e-6));
     // The smallest mean square is 1.
     assert_eq!(norm(Some(Aside::Epsilon), 0.0), exact(Aside::SHARE));

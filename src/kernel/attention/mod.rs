@@ -26,7 +26,7 @@ use super::simd::Registers;
 use super::vector::CacheElement;
 use crate::num::{LANES, Real};
 use entries::{ENTRIES, over_entries};
-use half::bf16;
+use half::{bf16, f16};
 use outer::TILE;
 use rayon::prelude::*;
 use rows::Rows;
@@ -65,14 +65,17 @@ pub fn attention<T: Real>(
     stores: impl Into<Stores>,
     received: Option<&mut [Vec<T>]>,
 ) -> Vec<T> {
-    attention_over(q, query_heads, &HeadViews::Own(heads.to_vec()), head_dim, visible, stores.into(), received)
+    let (mut mix, heads) = (vec![T::ZERO; q.len()], HeadViews::Own(heads.to_vec()));
+    attention_over(q, query_heads, &heads, head_dim, visible, stores.into(), received, &mut mix);
+    mix
 }
 
-/// As [`attention`], over a cache that stores numbers of the container, or bf16, which is widened when read.
-/// Spec: E3.5, D7.4
+/// As [`attention`], over a cache that stores numbers of the container, or bf16 or f16, which are widened when read. Every number
+/// of `mix`, [rows, H·d_h], is written. Spec: E3.5, D7.4
 ///
 /// # Panics
-/// The container is f64 and the cache stores bf16: a cache of f64 never stores bf16 (C7.4a).
+/// The container is f64 and the cache stores another type: a cache of f64 never does (C7.4a).
+#[allow(clippy::too_many_arguments)]
 pub fn attention_over<T: Real>(
     q: &[T],
     query_heads: usize,
@@ -81,16 +84,17 @@ pub fn attention_over<T: Real>(
     visible: Visible,
     stores: Stores,
     received: Option<&mut [Vec<T>]>,
-) -> Vec<T> {
+    mix: &mut [T],
+) {
     let width = query_heads * head_dim;
     let (rows, group) = (q.len() / width.max(1), query_heads / heads.len().max(1));
-    let mut mix = vec![T::ZERO; q.len()];
+    assert_eq!(q.len(), mix.len(), "E3.5: a mix for each query");
     if mix.is_empty() {
-        return mix;
+        return;
     }
     let shape = Shape { rows, width, group, head_dim, visible, stores };
     // Functions that are not generic are compiled once, here; generic functions are compiled again for every caller.
-    let (q, to) = (bytemuck::cast_slice(q), bytemuck::cast_slice_mut(&mut mix));
+    let (q, to) = (bytemuck::cast_slice(q), bytemuck::cast_slice_mut(mix));
     match heads {
         HeadViews::Own(heads) if TypeId::of::<T>() == TypeId::of::<f32>() => {
             shape.of_f32(q, &cast(heads), to, sums(received));
@@ -102,8 +106,11 @@ pub fn attention_over<T: Real>(
             assert!(TypeId::of::<T>() == TypeId::of::<f32>(), "C7.4a: only a cache of f32 stores bf16");
             shape.of_bf16(q, heads, to, sums(received));
         }
+        HeadViews::F16(heads) => {
+            assert!(TypeId::of::<T>() == TypeId::of::<f32>(), "C7.4a: only a cache of f32 stores f16");
+            shape.of_f16(q, heads, to, sums(received));
+        }
     }
-    mix
 }
 
 /// The same heads; `T` and `U` are the same container.
@@ -134,6 +141,10 @@ impl Shape {
     }
 
     fn of_bf16(&self, q: &[f32], heads: &[HeadView<'_, bf16>], mix: &mut [f32], received: Option<Vec<&mut [f32]>>) {
+        self.all(q, heads, mix, received);
+    }
+
+    fn of_f16(&self, q: &[f32], heads: &[HeadView<'_, f16>], mix: &mut [f32], received: Option<Vec<&mut [f32]>>) {
         self.all(q, heads, mix, received);
     }
 

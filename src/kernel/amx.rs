@@ -1,0 +1,202 @@
+//! The matrix unit of recent Intel CPUs (AMX): eight registers, called tiles, of 16 rows of 64 bytes.
+//!
+//! Rust has no stable functions for these instructions, so they stand here in assembly. [`super::tiles`] has the layer
+//! that uses them. Spec: E3.16
+
+#![allow(unsafe_code)]
+
+use super::tiles::{SIDE, Tile, Weights};
+use crate::num::BLOCK;
+use half::bf16;
+use std::arch::asm;
+use std::arch::x86_64::*;
+use std::sync::OnceLock;
+
+/// Whether this process may use the unit: the CPU has it, with bf16, and the system grants it.
+pub fn available() -> bool {
+    /// The answer cannot change, and the system is asked once.
+    static AVAILABLE: OnceLock<bool> = OnceLock::new();
+    *AVAILABLE.get_or_init(|| has_unit() && granted())
+}
+
+/// Whether the CPU has tiles, their products of bf16, and AVX-512.
+#[allow(unused_unsafe)] // `__cpuid` is safe from Rust 1.94 on
+fn has_unit() -> bool {
+    // SAFETY: every x86-64 CPU has CPUID; a leaf beyond the last one is not asked for.
+    let bits = unsafe { if __cpuid(0).eax < 7 { 0 } else { __cpuid_count(7, 0).edx } };
+    let (tile, bf16) = (1 << 24, 1 << 22);
+    bits & tile != 0 && bits & bf16 != 0 && super::simd::Isa::Avx512.available()
+}
+
+/// Asks Linux for the state of the tiles, which is too large to be saved for every process.
+fn granted() -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        // arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA), for all threads of the process.
+        const ARCH_PRCTL: i64 = 158;
+        let result: i64;
+        // SAFETY: the call changes nothing but the permission; the kernel clobbers rcx and r11.
+        unsafe {
+            asm!("syscall", inlateout("rax") ARCH_PRCTL => result, in("rdi") 0x1023, in("rsi") 18,
+                 out("rcx") _, out("r11") _, options(nostack));
+        }
+        result == 0
+    }
+    #[cfg(not(target_os = "linux"))]
+    false
+}
+
+/// The shapes of the eight tiles: all have 16 rows of 64 bytes.
+#[repr(C, align(64))]
+struct Shapes {
+    palette: u8,
+    first_row: u8,
+    zero: [u8; 14],
+    bytes_of_a_row: [u16; 16],
+    rows: [u8; 16],
+}
+
+/// The unit, ready to be used on this thread. It is given back when this value is dropped.
+pub struct Unit(());
+
+impl Unit {
+    /// The unit, if there is one.
+    pub fn take() -> Option<Unit> {
+        if !available() {
+            return None;
+        }
+        let (mut bytes_of_a_row, mut rows) = ([0; 16], [0; 16]);
+        bytes_of_a_row[..8].fill(64);
+        rows[..8].fill(16);
+        let shapes = Shapes { palette: 1, first_row: 0, zero: [0; 14], bytes_of_a_row, rows };
+        // SAFETY: the unit is there; the operand is the 64 bytes that the instruction reads.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &shapes, options(nostack)) };
+        Some(Unit(()))
+    }
+
+    /// The sums of two groups of 16 outputs and two groups of 16 rows: \[output group\]\[row group\], each [16 outputs,
+    /// 16 rows].
+    ///
+    /// x: the tiles of each group of rows: one for each whole block of w, and one for the last tile of w, if there is one.
+    /// next: weights that are needed next; if there are any, as many of them as are read now are prefetched.
+    #[inline(always)]
+    pub fn sums(&self, w: [Weights<'_>; 2], x: [&[Tile]; 2], next: &[bf16], sums: &mut [[[[f32; SIDE]; SIDE]; 2]; 2]) {
+        let Weights { blocks, last, .. } = w[0];
+        for (w, x) in w.iter().zip(x) {
+            assert!(
+                w.blocks == blocks && w.last.is_some() == last.is_some(),
+                "E3.16: both groups have the same inputs"
+            );
+            assert!(x.len() == blocks + usize::from(last.is_some()), "E3.16: a tile of x for each of w");
+            assert!(
+                blocks == 0 || w.numbers.len() >= (SIDE - 1) * w.stride + blocks * BLOCK,
+                "E3.16: 16 rows of weights"
+            );
+        }
+        let strides = w.map(|w| w.stride * size_of::<bf16>());
+        // SAFETY: the unit is configured. As asserted, every tile of x that is read is there, and so are 16 rows of
+        // `blocks` · 64 bytes of weights, `stride` numbers apart; a last tile is whole. A prefetch never faults.
+        unsafe {
+            asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3", options(nostack, nomem));
+            for s in 0..blocks {
+                let w = w.map(|w| w.numbers.as_ptr().add(s * BLOCK));
+                add(w, strides, x.map(|x| x.as_ptr().add(s)));
+                if !next.is_empty() {
+                    for line in 0..2 * SIDE {
+                        let at = next.as_ptr().wrapping_add((s * 2 * SIDE + line) * BLOCK);
+                        _mm_prefetch::<_MM_HINT_T1>(at.cast());
+                    }
+                }
+            }
+            if let ([Some(first), Some(second)], [.., Some(_)]) = (w.map(|w| w.last), x.map(|x| x.last())) {
+                add(
+                    [first.as_ptr(), second.as_ptr()],
+                    [BLOCK * size_of::<bf16>(); 2],
+                    x.map(|x| x.as_ptr().add(blocks)),
+                );
+            }
+            let [[a, b], [c, d]] = sums;
+            asm!(
+                "tilestored [{a} + {line}], tmm0",
+                "tilestored [{b} + {line}], tmm1",
+                "tilestored [{c} + {line}], tmm2",
+                "tilestored [{d} + {line}], tmm3",
+                a = in(reg) a.as_mut_ptr(), b = in(reg) b.as_mut_ptr(), c = in(reg) c.as_mut_ptr(),
+                d = in(reg) d.as_mut_ptr(), line = in(reg) size_of::<[f32; SIDE]>(),
+                options(nostack),
+            );
+        }
+    }
+}
+
+/// Adds the products of 32 inputs to the sums in tiles 0 to 3. strides: bytes from one row of weights to the next.
+///
+/// # Safety
+/// The unit is configured; 16 rows of 64 bytes are at `w`, and a tile is at each of `x`.
+#[inline(always)]
+unsafe fn add(w: [*const bf16; 2], strides: [usize; 2], x: [*const Tile; 2]) {
+    // SAFETY: the caller's.
+    unsafe {
+        asm!(
+            "tileloadd tmm4, [{w0} + {stride0}]",
+            "tileloadd tmm6, [{x0} + {line}]",
+            "tileloadd tmm7, [{x1} + {line}]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tileloadd tmm5, [{w1} + {stride1}]",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            w0 = in(reg) w[0], w1 = in(reg) w[1], x0 = in(reg) x[0], x1 = in(reg) x[1],
+            stride0 = in(reg) strides[0], stride1 = in(reg) strides[1], line = in(reg) size_of::<[u32; SIDE]>(),
+            options(nostack, readonly),
+        );
+    }
+}
+
+/// Rows become columns.
+#[inline(always)]
+pub fn transpose(m: &mut [[f32; SIDE]; SIDE]) {
+    /// # Safety
+    /// AVX-512.
+    #[target_feature(enable = "avx512f")]
+    unsafe fn transposed(m: &mut [[f32; SIDE]; SIDE]) {
+        // SAFETY: every row has the 16 numbers of a register.
+        unsafe {
+            let mut rows = [_mm512_setzero_ps(); SIDE];
+            for i in 0..SIDE {
+                rows[i] = _mm512_loadu_ps(m[i].as_ptr());
+            }
+            // Of rows a, b, c, d, each quarter of a register gets a column: a, b, c, d at 4 · quarter + i.
+            let mut fours = rows;
+            for i in (0..SIDE).step_by(4) {
+                let (low, high) = (_mm512_unpacklo_ps(rows[i], rows[i + 1]), _mm512_unpackhi_ps(rows[i], rows[i + 1]));
+                let (low2, high2) =
+                    (_mm512_unpacklo_ps(rows[i + 2], rows[i + 3]), _mm512_unpackhi_ps(rows[i + 2], rows[i + 3]));
+                let pd = |x| _mm512_castps_pd(x);
+                fours[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(pd(low), pd(low2)));
+                fours[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(pd(low), pd(low2)));
+                fours[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(pd(high), pd(high2)));
+                fours[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(pd(high), pd(high2)));
+            }
+            for i in 0..4 {
+                let (a, b, c, d) = (fours[i], fours[4 + i], fours[8 + i], fours[12 + i]);
+                let (even, odd) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xDD>(a, b));
+                let (even2, odd2) = (_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xDD>(c, d));
+                _mm512_storeu_ps(m[i].as_mut_ptr(), _mm512_shuffle_f32x4::<0x88>(even, even2));
+                _mm512_storeu_ps(m[4 + i].as_mut_ptr(), _mm512_shuffle_f32x4::<0x88>(odd, odd2));
+                _mm512_storeu_ps(m[8 + i].as_mut_ptr(), _mm512_shuffle_f32x4::<0xDD>(even, even2));
+                _mm512_storeu_ps(m[12 + i].as_mut_ptr(), _mm512_shuffle_f32x4::<0xDD>(odd, odd2));
+            }
+        }
+    }
+    assert!(available(), "E3.16: only a CPU with the unit transposes its tiles");
+    // SAFETY: a CPU with the unit has AVX-512.
+    unsafe { transposed(m) }
+}
+
+impl Drop for Unit {
+    fn drop(&mut self) {
+        // SAFETY: the unit was configured by this thread: a task of rayon that holds it does not move.
+        unsafe { asm!("tilerelease", options(nostack, nomem)) };
+    }
+}
