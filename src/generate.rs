@@ -6,7 +6,7 @@
 use crate::cache::{Cache, HeadCache};
 use crate::decoder::{AT_ONCE, Observer, Sequence};
 use crate::error::Result;
-use crate::input::Prepared;
+use crate::input::{Positions, Prepared};
 use crate::model::Model;
 use crate::num::{Grid, Real};
 use crate::pass::Pass;
@@ -61,17 +61,49 @@ pub fn prefill_batch<T: Real>(
     prompts: &[(&Prepared, &[Policy])],
     at_once: usize,
 ) -> Result<Vec<Sequence<T>>> {
-    let mut merged = Vec::with_capacity(prompts.len());
-    let mut sequences = Vec::with_capacity(prompts.len());
+    let encoded = encode_batch(model, pass, prompts)?;
+    Ok(encoded.prefill(model, pass, at_once))
+}
+
+/// Prompts whose images went through the vision tower.
+pub struct Encoded<'p, T> {
+    /// The embeddings of each prompt, [n, d], with its visual rows, and its positions.
+    merged: Vec<(Array2<T>, &'p Positions)>,
+    /// A sequence for each prompt, without rows.
+    sequences: Vec<Sequence<T>>,
+}
+
+/// Runs the images of prompts through the vision tower and the projector: the first half of [`prefill_batch`].
+/// Spec: E5.1–E6.1
+///
+/// # Errors
+/// As [`prefill_batch`].
+pub fn encode_batch<'p, T: Real>(
+    model: &Model,
+    pass: &mut Pass<'_, T>,
+    prompts: &[(&'p Prepared, &[Policy])],
+) -> Result<Encoded<'p, T>> {
+    let (mut merged, mut sequences) = (Vec::with_capacity(prompts.len()), Vec::with_capacity(prompts.len()));
     for (prompt, policies) in prompts {
         let observer = observer(prompt, policies)?;
         let visual = model.encode(pass, prompt); // E5.1–E5.15
         merged.push((model.merge(pass, prompt, visual.rows)?, &prompt.positions)); // E6.1
         let (roles, deepstack) = (prompt.roles.clone(), visual.deepstack);
-        sequences.push(Sequence { observer, roles, deepstack, ..Sequence::new(model.decoder.cache()) });
+        let cache = model.decoder.cache_in(pass.stored_in_cache());
+        sequences.push(Sequence { observer, roles, deepstack, ..Sequence::new(cache) });
     }
-    model.decoder.prefill(pass, &merged, &mut sequences, at_once); // E6.2–E6.7
-    Ok(sequences)
+    Ok(Encoded { merged, sequences })
+}
+
+impl<T: Real> Encoded<'_, T> {
+    /// Runs the prompts through the language model: the second half of [`prefill_batch`]. Spec: E6.2–E6.7
+    ///
+    /// # Panics
+    /// As [`prefill_batch`].
+    pub fn prefill(mut self, model: &Model, pass: &mut Pass<'_, T>, at_once: usize) -> Vec<Sequence<T>> {
+        model.decoder.prefill(pass, &self.merged, &mut self.sequences, at_once); // E6.2–E6.7
+        self.sequences
+    }
 }
 
 /// The observer for the data that the policies need from a prompt.

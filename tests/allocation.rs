@@ -120,8 +120,7 @@ fn asked(mut cache: Cache<f32>, len: usize) -> usize {
 #[test]
 fn c6_8c_a_step_asks_for_no_memory_that_grows_with_the_context() {
     let _alone = alone();
-    let config = &DEMO.decoder.config;
-    for cache in [DEMO.decoder.cache(), Cache::in_bf16(config.layers, config.kv_heads, config.head_dim)] {
+    for cache in [DEMO.decoder.cache(), DEMO.decoder.cache_in(Grid::Bf16)] {
         let [short, long] = [6000, 18_000].map(|len| threads(1, || asked(cache.clone(), len)));
         assert_eq!(short, long, "bytes after 6,000 and after 18,000 entries");
         assert!(short > 0 && short < 1 << 20, "{short}");

@@ -1,8 +1,8 @@
 //! One KV head of one layer: its keys in blocks, its values in rows, and for each entry its row of the sequence.
 
-use crate::kernel::{HeadView, key_at, push_key};
-use crate::num::{LANES, Real};
-use half::bf16;
+use crate::kernel::{HeadView, HeadViews, key_at, push_key};
+use crate::num::{Grid, LANES, Real};
+use half::{bf16, f16};
 use ndarray::Array2;
 
 /// A full head grows by this many entries (C7.1b).
@@ -22,6 +22,7 @@ pub struct HeadCache<T> {
 enum Numbers<T> {
     Own(Entries<T>),
     Bf16(Entries<bf16>),
+    F16(Entries<f16>),
 }
 
 #[derive(Debug, Clone)]
@@ -61,9 +62,14 @@ impl<T: Real> HeadCache<T> {
         HeadCache { head_dim, numbers: Numbers::Own(Entries::EMPTY), rows: Vec::new() }
     }
 
-    /// A head that keeps bf16: every number is rounded to bf16 as it is added. Spec: D7.4, R7.4
-    pub fn in_bf16(head_dim: usize) -> Self {
-        HeadCache { numbers: Numbers::Bf16(Entries::EMPTY), ..Self::new(head_dim) }
+    /// A head that stores its entries in a type: every number is rounded as it is added. Spec: D7.4, R7.4
+    pub fn stored(head_dim: usize, grid: Grid) -> Self {
+        let numbers = match grid {
+            Grid::Native => Numbers::Own(Entries::EMPTY),
+            Grid::Bf16 => Numbers::Bf16(Entries::EMPTY),
+            Grid::F16 => Numbers::F16(Entries::EMPTY),
+        };
+        HeadCache { numbers, ..Self::new(head_dim) }
     }
 
     /// Number of entries.
@@ -86,6 +92,7 @@ impl<T: Real> HeadCache<T> {
         match &mut self.numbers {
             Numbers::Own(entries) => entries.reserve(self.rows.len(), more, self.head_dim),
             Numbers::Bf16(entries) => entries.reserve(self.rows.len(), more, self.head_dim),
+            Numbers::F16(entries) => entries.reserve(self.rows.len(), more, self.head_dim),
         }
         self.rows.reserve_exact(more);
     }
@@ -95,10 +102,17 @@ impl<T: Real> HeadCache<T> {
         if self.rows.len() == self.rows.capacity() {
             self.reserve(GROWTH);
         }
-        let narrow = |v: T| bf16::from_f32(v.to_f32()); // R7.4
         match &mut self.numbers {
+            // R7.4
             Numbers::Own(entries) => entries.push(self.rows.len(), key, value),
-            Numbers::Bf16(entries) => entries.push(self.rows.len(), key.map(narrow), value.map(narrow)),
+            Numbers::Bf16(entries) => {
+                let narrow = |v: T| bf16::from_f32(v.to_f32());
+                entries.push(self.rows.len(), key.map(narrow), value.map(narrow));
+            }
+            Numbers::F16(entries) => {
+                let narrow = |v: T| f16::from_f32(v.to_f32());
+                entries.push(self.rows.len(), key.map(narrow), value.map(narrow));
+            }
         }
         self.rows.push(row);
     }
@@ -108,15 +122,13 @@ impl<T: Real> HeadCache<T> {
     /// # Panics
     /// An entry is out of range.
     pub fn picked(&self, entries: &[usize]) -> Self {
-        let mut picked = match self.numbers {
-            Numbers::Own(_) => HeadCache::new(self.head_dim),
-            Numbers::Bf16(_) => HeadCache::in_bf16(self.head_dim),
-        };
+        let mut picked = HeadCache::stored(self.head_dim, self.stores());
         picked.reserve(entries.len());
         for (to, &e) in entries.iter().enumerate() {
             match (&mut picked.numbers, &self.numbers) {
                 (Numbers::Own(picked), Numbers::Own(all)) => picked.copy(all, to, e, self.head_dim),
                 (Numbers::Bf16(picked), Numbers::Bf16(all)) => picked.copy(all, to, e, self.head_dim),
+                (Numbers::F16(picked), Numbers::F16(all)) => picked.copy(all, to, e, self.head_dim),
                 _ => unreachable!("D7.4: both keep the same"),
             }
             picked.rows.push(self.rows[e]);
@@ -129,6 +141,7 @@ impl<T: Real> HeadCache<T> {
         (0..self.head_dim).map(move |i| match &self.numbers {
             Numbers::Own(entries) => key_at(&entries.keys, self.head_dim, entry, i),
             Numbers::Bf16(entries) => T::of_f32(key_at(&entries.keys, self.head_dim, entry, i).to_f32()),
+            Numbers::F16(entries) => T::of_f32(key_at(&entries.keys, self.head_dim, entry, i).to_f32()),
         })
     }
 
@@ -137,6 +150,7 @@ impl<T: Real> HeadCache<T> {
         (0..self.head_dim).map(move |i| match &self.numbers {
             Numbers::Own(entries) => entries.values[entry * self.head_dim + i],
             Numbers::Bf16(entries) => T::of_f32(entries.values[entry * self.head_dim + i].to_f32()),
+            Numbers::F16(entries) => T::of_f32(entries.values[entry * self.head_dim + i].to_f32()),
         })
     }
 
@@ -155,19 +169,22 @@ impl<T: Real> HeadCache<T> {
         Array2::from_shape_vec(shape, numbers.collect()).unwrap_or_else(|_| unreachable!("D7.1: d_h numbers an entry"))
     }
 
-    /// The entries, in the layout of the attention kernel, if the head stores numbers of the container.
-    pub(super) fn own(&self) -> Option<HeadView<'_, T>> {
-        match &self.numbers {
-            Numbers::Own(entries) => Some(entries.view()),
-            Numbers::Bf16(_) => None,
+    /// The type that the head stores; `Native` is the container. Spec: D7.4
+    pub fn stores(&self) -> Grid {
+        match self.numbers {
+            Numbers::Own(_) => Grid::Native,
+            Numbers::Bf16(_) => Grid::Bf16,
+            Numbers::F16(_) => Grid::F16,
         }
     }
 
-    /// As [`own`](Self::own), if the head stores bf16.
-    pub(super) fn narrow(&self) -> Option<HeadView<'_, bf16>> {
-        match &self.numbers {
-            Numbers::Own(_) => None,
-            Numbers::Bf16(entries) => Some(entries.view()),
+    /// Adds the entries, in the layout of the attention kernel, to the views of a layer.
+    pub(super) fn view<'a>(&'a self, heads: &mut HeadViews<'a, T>) {
+        match (&self.numbers, heads) {
+            (Numbers::Own(entries), HeadViews::Own(heads)) => heads.push(entries.view()),
+            (Numbers::Bf16(entries), HeadViews::Bf16(heads)) => heads.push(entries.view()),
+            (Numbers::F16(entries), HeadViews::F16(heads)) => heads.push(entries.view()),
+            _ => unreachable!("D7.4: all heads of a cache store one type"),
         }
     }
 
@@ -175,7 +192,7 @@ impl<T: Real> HeadCache<T> {
     pub fn bytes(&self) -> usize {
         let number = match self.numbers {
             Numbers::Own(_) => size_of::<T>(),
-            Numbers::Bf16(_) => size_of::<bf16>(),
+            Numbers::Bf16(_) | Numbers::F16(_) => size_of::<bf16>(),
         };
         2 * self.len() * self.head_dim * number
     }

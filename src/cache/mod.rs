@@ -8,7 +8,7 @@ pub use head::HeadCache;
 pub use merge::Merge;
 
 use crate::kernel::HeadViews;
-use crate::num::Real;
+use crate::num::{Grid, Real};
 
 /// Keys and values of every layer and KV head. Spec: D7.1, C7.1c
 #[derive(Debug, Clone)]
@@ -26,13 +26,13 @@ impl<T: Real> Cache<T> {
         Cache { layers: vec![vec![HeadCache::new(head_dim); kv_heads]; layers], rows: 0 }
     }
 
-    /// An empty cache that keeps bf16. Spec: D7.4
+    /// An empty cache that stores its entries in a type. Spec: D7.4
     ///
     /// # Panics
-    /// If the container is f64 (C7.4a).
-    pub fn in_bf16(layers: usize, kv_heads: usize, head_dim: usize) -> Self {
-        assert!(T::NAME == "f32", "C7.4a: only a cache of f32 stores bf16");
-        Cache { layers: vec![vec![HeadCache::in_bf16(head_dim); kv_heads]; layers], rows: 0 }
+    /// If the container is f64 and the type is not the container's (C7.4a).
+    pub fn stored(layers: usize, kv_heads: usize, head_dim: usize, grid: Grid) -> Self {
+        assert!(T::NAME == "f32" || grid == Grid::Native, "C7.4a: only a cache of f32 stores another type");
+        Cache { layers: vec![vec![HeadCache::stored(head_dim, grid); kv_heads]; layers], rows: 0 }
     }
 
     /// Makes room for exactly `more` entries in every head.
@@ -43,12 +43,13 @@ impl<T: Real> Cache<T> {
     /// A layer's keys and values, in the layout of the attention kernel.
     pub fn heads(&self, layer: usize) -> HeadViews<'_, T> {
         let heads = &self.layers[layer];
-        let own: Option<Vec<_>> = heads.iter().map(HeadCache::own).collect();
-        let narrow = || heads.iter().map(HeadCache::narrow).collect::<Option<Vec<_>>>();
-        match own.map(HeadViews::Own).or_else(|| narrow().map(HeadViews::Bf16)) {
-            Some(views) => views,
-            None => unreachable!("D7.4: all heads keep the same type"),
-        }
+        let mut views = match heads.first().map_or(Grid::Native, HeadCache::stores) {
+            Grid::Native => HeadViews::Own(Vec::with_capacity(heads.len())),
+            Grid::Bf16 => HeadViews::Bf16(Vec::with_capacity(heads.len())),
+            Grid::F16 => HeadViews::F16(Vec::with_capacity(heads.len())),
+        };
+        heads.iter().for_each(|head| head.view(&mut views));
+        views
     }
 
     /// Bytes of keys and values.

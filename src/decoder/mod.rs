@@ -22,7 +22,7 @@ use crate::config::{DecoderConfig, NormKind};
 use crate::error::Result;
 use crate::input::Positions;
 use crate::layer::Norm;
-use crate::num::Real;
+use crate::num::{Grid, Real};
 use crate::pass::{Pass, Stored};
 use crate::stage::Phase;
 use crate::weights::{Matrix, Names};
@@ -65,12 +65,12 @@ impl Decoder {
         Cache::new(self.config.layers, self.config.kv_heads, self.config.head_dim)
     }
 
-    /// An empty cache of this decoder's shape that stores keys and values in bf16. Spec: D7.4
+    /// An empty cache of this decoder's shape that stores keys and values in a type. Spec: D7.4
     ///
     /// # Panics
-    /// If T is f64 (C7.4a).
-    pub fn cache_in_bf16<T: Real>(&self) -> Cache<T> {
-        Cache::in_bf16(self.config.layers, self.config.kv_heads, self.config.head_dim)
+    /// If T is f64 and the type is not T's (C7.4a).
+    pub fn cache_in<T: Real>(&self, grid: Grid) -> Cache<T> {
+        Cache::stored(self.config.layers, self.config.kv_heads, self.config.head_dim, grid)
     }
 
     /// Bytes of weights that one decode step reads: every layer, the norms, and the head once.

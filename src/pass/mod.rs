@@ -37,6 +37,8 @@ pub struct Pass<'t, T> {
     pub grid: Grid,
     /// The honest way that the pass takes.
     pub way: Way,
+    /// The type that the caches of this pass store; `Native` is the container, or the pass's own type. Spec: D7.4
+    pub kv: Grid,
     tap: Option<&'t mut dyn Tap<T>>,
     source: Option<&'t dyn Source<T>>,
 }
@@ -44,17 +46,31 @@ pub struct Pass<'t, T> {
 impl<'t, T: Real> Pass<'t, T> {
     /// A pass that nobody watches.
     pub fn new(grid: Grid) -> Self {
-        Pass { grid, way: Way::default(), tap: None, source: None }
+        Pass { grid, way: Way::default(), kv: Grid::Native, tap: None, source: None }
     }
 
     /// A pass that `tap` watches.
     pub fn watched(grid: Grid, tap: &'t mut dyn Tap<T>) -> Self {
-        Pass { grid, way: Way::default(), tap: Some(tap), source: None }
+        Pass { grid, way: Way::default(), kv: Grid::Native, tap: Some(tap), source: None }
     }
 
     /// The same pass by another honest way. Spec: D10.1
     pub fn by(self, way: Way) -> Self {
         Pass { way, ..self }
+    }
+
+    /// The same pass, whose caches store a type. Spec: D7.4, R7.4
+    pub fn with_kv(self, kv: Grid) -> Self {
+        Pass { kv, ..self }
+    }
+
+    /// The type that a cache stores. In a half type, keys and values are numbers of that type already, unless a replay
+    /// supplies others. Spec: C7.4a
+    pub fn stored_in_cache(&self) -> Grid {
+        match self.kv {
+            Grid::Native if self.source.is_none() => self.grid,
+            kv => kv,
+        }
     }
 
     /// The same pass, which continues with the values of `source`. Spec: D10.7

@@ -202,14 +202,18 @@ fn d7_3_worked_example() {
 /// D7.4, C7.4a, R7.4: entries are rounded once when they enter the cache; attention gives the same bits as with rounded
 /// numbers in f32.
 #[test]
-fn d7_4_c7_4a_r7_4_entries_in_bf16() {
+fn d7_4_c7_4a_r7_4_entries_in_half_types() {
+    [Grid::Bf16, Grid::F16].into_iter().for_each(entries_in);
+}
+
+fn entries_in(grid: Grid) {
     use aircache::kernel::{Stores, Visible, attention_over};
     let (d, len) = (24, 300);
     let mut rng = Rng(9);
-    let (mut narrow, mut wide) = (Cache::<f32>::in_bf16(1, 2, d), Cache::<f32>::new(1, 2, d));
+    let (mut narrow, mut wide) = (Cache::<f32>::stored(1, 2, d, grid), Cache::<f32>::new(1, 2, d));
     for (row, g) in (0..len).flat_map(|row| [(row, 0), (row, 1)]) {
         let (key, value) = (rng.row::<f32>(d, 2.0), rng.row::<f32>(d, 2.0));
-        let rounded = |x: &[f32]| x.iter().map(|&v| Grid::Bf16.round(v)).collect::<Vec<_>>();
+        let rounded = |x: &[f32]| x.iter().map(|&v| grid.round(v)).collect::<Vec<_>>();
         wide.layers[0][g].push(row, rounded(&key).into_iter(), rounded(&value).into_iter());
         narrow.layers[0][g].push(row, key.into_iter(), value.into_iter());
     }
@@ -220,17 +224,20 @@ fn d7_4_c7_4a_r7_4_entries_in_bf16() {
     assert_eq!(2 * narrow.bytes(), wide.bytes());
     for rows in [1, 20] {
         let q = rng.row::<f32>(rows * 6 * d, 2.0);
-        let of =
-            |cache: &Cache<f32>| attention_over(&q, 6, &cache.heads(0), d, Visible::Causal, Stores::default(), None);
+        let of = |cache: &Cache<f32>| {
+            let mut mix = vec![f32::NAN; q.len()];
+            attention_over(&q, 6, &cache.heads(0), d, Visible::Causal, Stores::default(), None, &mut mix);
+            mix
+        };
         assert_eq!(of(&narrow), of(&wide), "C7.4a: {rows} rows");
     }
     let kept = vec![vec![vec![0, 7, 299], vec![3]]];
     narrow.compact(&kept);
     wide.compact(&kept);
     assert_eq!((narrow.layers[0][0].keys(), narrow.bytes() * 2), (wide.layers[0][0].keys(), wide.bytes()));
-    assert!(std::panic::catch_unwind(|| Cache::<f64>::in_bf16(1, 1, 1)).is_err());
-    let mut one = Cache::<f32>::in_bf16(1, 1, 1);
-    one.layers[0][0].push(0, [1.0 + 2f32.powi(-8)].into_iter(), [1.0].into_iter());
+    assert!(std::panic::catch_unwind(|| Cache::<f64>::stored(1, 1, 1, grid)).is_err());
+    let mut one = Cache::<f32>::stored(1, 1, 1, grid);
+    one.layers[0][0].push(0, [1.0 + 2f32.powi(-12)].into_iter(), [1.0].into_iter());
     assert_eq!(one.layers[0][0].keys()[[0, 0]], 1.0);
 }
 
