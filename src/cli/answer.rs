@@ -1,6 +1,6 @@
 //! Options of the generation.
 
-use super::common::PrecisionName;
+use super::compute::Compute;
 use super::eviction::number;
 use super::out::Messages;
 use aircache::Result;
@@ -12,9 +12,8 @@ use aircache::sample::{Sampler, Sampling};
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Generation")]
 pub struct Answer {
-    /// How numbers are computed
-    #[arg(long, value_enum, value_name = "P")]
-    pub precision: Option<PrecisionName>,
+    #[command(flatten)]
+    pub compute: Compute,
     /// The largest number of generated tokens
     #[arg(long, value_name = "N", default_value_t = 256, allow_negative_numbers = true, value_parser = tokens::<0>)]
     pub max_new_tokens: usize,

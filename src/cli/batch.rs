@@ -2,11 +2,12 @@
 
 use super::answer::Answer;
 use super::ask::Ask;
+use super::common::PrecisionName;
+use super::compute::Computing;
 use super::eviction::Eviction;
 use super::out::{Bar, Stdout, seconds};
 use super::{Common, Verdict, memory, output};
 use aircache::eval::{Batch, Header, Journal, Questions};
-use aircache::pass::Precision;
 use aircache::{Error, Result};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -38,8 +39,8 @@ pub fn run(
         read.apart(&[("--out", out), ("--out", &out.with_extension("journal.jsonl"))])?;
     }
     let (policy, retain) = eviction.resolve(messages)?;
-    let precision = answer.precision.map_or(Precision::Fast, Precision::from);
     let (model, processor, name) = ask.load_model(messages)?;
+    let computing = answer.compute.resolve(PrecisionName::Auto, &model)?;
     let sampling = answer.sampling(&model.generation)?;
     answer.notes(&model.generation, sampling, messages);
     let until = answer.until(&model.generation);
@@ -48,7 +49,7 @@ pub fn run(
         model: model.checkpoint.digest(),
         data: questions.sha256.clone(),
         questions: questions.items.len(),
-        precision: precision.bundle_name().into(),
+        precision: computing.name(),
         preprocess: ask.seeing.words(&processor),
         max_new_tokens: until.max_new_tokens,
         how: format!("{sampling:?}, until {:?}", until.stop),
@@ -63,8 +64,9 @@ pub fn run(
     if open.len() < questions.items.len() && !open.is_empty() {
         messages.say(&format!("{} questions are answered already", questions.items.len() - open.len()));
     }
-    let model = &*memory::rounded(&model, precision)?; // R10.4
-    let batch = Batch { model, processor: &processor, policy, retain, precision, sampling, until };
+    let model = &*memory::rounded(&model, computing.precision)?; // R10.4
+    let Computing { precision, way, kv, .. } = computing;
+    let batch = Batch { model, processor: &processor, policy, retain, precision, way, kv, sampling, until };
     messages.notes();
     let bar = messages.bar("questions", open.len());
     let (start, mut printed, mut stdout) = (Instant::now(), 0, Stdout::new());

@@ -6,13 +6,16 @@ mod need;
 
 use super::answer::tokens;
 use super::ask::Ask;
+use super::common::PrecisionName;
+use super::compute::{Compute, Computing};
 use super::out::{Stdout, bytes};
 use super::{Common, Verdict, memory};
 use aircache::Result;
 use aircache::eval::Cells;
 use aircache::family;
 use aircache::model::Model;
-use aircache::num::Grid;
+use aircache::num::{Grid, Real};
+use aircache::pass::{Precision, Work};
 use cell::{Measured, Prompts};
 use machine::Machine;
 use need::Largest;
@@ -29,7 +32,8 @@ Examples:
 
 A prompt has random tokens; 90 % of them are visual. prefill_s is the time of one prompt, without vision and
 compression; it is measured once for all retentions and batches of a policy. vision_s is the time of one image, decode_ms
-that of the median step of the whole batch. roofline_decode_ms is the time to read step_weight_bytes and the kv_bytes of the
+that of the median step of the whole batch. The first share is that of the multiply-adds per second that the processor reaches in
+registers, in the type of the precision (bf16: pairs, if kernels use them). roofline_decode_ms is the time to read step_weight_bytes and the kv_bytes of the
 batch at read_gb_s, which is measured in the same run.")]
 pub struct Args {
     /// A Hugging Face checkpoint folder [default: the embedded demo model]
@@ -40,12 +44,11 @@ pub struct Args {
     /// Cuts the vocabulary of a shape
     #[arg(long, value_name = "N", requires = "shape", value_parser = clap::value_parser!(u32).range(16..))]
     vocab: Option<u32>,
-    /// The type of the weights of a shape
+    /// The type of the weights of a shape [default: bf16 with --precision bf16, otherwise f32]
     #[arg(long, value_name = "TYPE", requires = "shape", value_parser = ["f32", "bf16"])]
     weights: Option<String>,
-    /// The type of keys and values in the cache
-    #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = ["f32", "bf16"])]
-    kv: String,
+    #[command(flatten)]
+    compute: Compute,
     /// Numbers of tokens of a prompt
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "512", value_parser = clap::value_parser!(u32).range(20..))]
     prompt_len: Vec<u32>,
@@ -64,53 +67,42 @@ pub struct Args {
 }
 
 impl Args {
-    fn largest(&self) -> Largest {
+    fn largest(&self, computing: Computing) -> Largest {
         Largest {
             prompt: self.prompt_len.iter().max().copied().unwrap_or(1),
             batch: self.batch.iter().max().copied().unwrap_or(1),
             steps: self.max_new_tokens,
-            number: if self.kv == "bf16" { 2 } else { 4 },
+            number: match (computing.kv, computing.precision) {
+                (Grid::Native, Precision::Truth) => 8,
+                (Grid::Native, Precision::Fast) => 4,
+                _ => 2,
+            },
         }
     }
 }
 
 /// The command.
 pub fn run(args: Args, common: &Common) -> Result<Verdict> {
-    let messages = common.messages();
     let cells = Cells::parse(&args.policies, &args.retain)?;
-    let (name, weights, model) = load(&args, &cells)?;
+    let (name, weights, model, computing) = load(&args, &cells)?;
+    let model = &*memory::rounded(&model, computing.precision)?; // R10.4
     let machine = Machine::measured();
     let mut out = Stdout::new();
     if !common.json {
-        out.line(&machine.line())?;
+        out.line(&format!("{}; {}", machine.line(), computing.name()))?;
         out.line(HEAD)?;
     }
-    let vision_s = cell::vision(&model)?;
-    let combinations = args.prompt_len.len() * args.batch.len() * cells.all.len();
-    let bar = messages.bar("cells", combinations);
-    let mut done = Vec::with_capacity(combinations);
-    for &prompt in &args.prompt_len {
-        let prompts = Prompts::new(&model, prompt as usize)?;
-        for of_policy in cells.all.chunk_by(|a, b| a.name == b.name) {
-            let prefilled = prompts.prefill(&of_policy[0].policy, args.kv == "bf16")?;
-            for &batch in &args.batch {
-                for wanted in of_policy {
-                    let cell = prefilled.cell(wanted, batch as usize, args.max_new_tokens)?;
-                    if !common.json {
-                        bar.aside(|| out.line(&row(&cell, &machine)))?;
-                    }
-                    bar.step();
-                    done.push(cell);
-                }
-            }
-        }
-    }
+    let (vision_s, done) = {
+        let all = All { args: &args, cells: &cells, model, computing, machine: &machine, out: &mut out, common };
+        computing.precision.run(all)?
+    };
     if common.json {
         let of = |c: &Measured| {
             json!({
-                "model": name, "weights": weights, "kv": args.kv, "policy": c.policy, "retain": number(&c.retain),
+                "model": name, "weights": weights, "precision": computing.precision.bundle_name(),
+                "isa": computing.isa(), "kv": kv_name(computing), "policy": c.policy, "retain": number(&c.retain),
                 "batch": c.batch, "prompt": c.prompt, "vision_s": vision_s, "prefill_s": c.prefill_s,
-                "prefill_tokens_s": c.prompt as f64 / c.prefill_s, "compress_s": c.compress_s,
+                "prefill_tokens_s": c.prompt as f64 / c.prefill_s, "prefill_gflops": c.prefill_gflops(), "compress_s": c.compress_s,
                 "decode_ms": c.decode_ms, "tokens_s": c.tokens_s(), "weight_bytes": model.checkpoint.bytes(),
                 "step_weight_bytes": c.step_weight_bytes, "kv_bytes": c.kv_bytes,
                 "peak_rss_bytes": machine::peak_rss(), "roofline_decode_ms": c.roofline_ms(&machine),
@@ -127,24 +119,76 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     Ok(Verdict::Pass)
 }
 
+/// All cells, in the container of the precision.
+struct All<'a> {
+    args: &'a Args,
+    cells: &'a Cells,
+    model: &'a Model,
+    computing: Computing,
+    machine: &'a Machine,
+    out: &'a mut Stdout,
+    common: &'a Common,
+}
+
+impl Work for All<'_> {
+    /// The seconds of one image, and every cell.
+    type Output = Result<(f64, Vec<Measured>)>;
+
+    fn run<T: Real>(self) -> Self::Output {
+        let All { args, cells, model, computing, machine, out, common } = self;
+        let vision_s = cell::vision(model, &mut computing.pass::<T>())?;
+        let combinations = args.prompt_len.len() * args.batch.len() * cells.all.len();
+        let bar = common.messages().bar("cells", combinations);
+        let mut done = Vec::with_capacity(combinations);
+        for &prompt in &args.prompt_len {
+            let prompts = Prompts::new(model, prompt as usize)?;
+            for of_policy in cells.all.chunk_by(|a, b| a.name == b.name) {
+                let prefilled = prompts.prefill(&of_policy[0].policy, computing.pass::<T>())?;
+                for &batch in &args.batch {
+                    for wanted in of_policy {
+                        let pass = &mut computing.pass::<T>();
+                        let cell = prefilled.cell(wanted, batch as usize, args.max_new_tokens, pass)?;
+                        if !common.json {
+                            bar.aside(|| out.line(&row(&cell, machine, computing.precision)))?;
+                        }
+                        bar.step();
+                        done.push(cell);
+                    }
+                }
+            }
+        }
+        Ok((vision_s, done))
+    }
+}
+
+/// The type that the cache stores.
+fn kv_name(computing: Computing) -> &'static str {
+    match computing.kv {
+        Grid::Native => computing.precision.bundle_name(),
+        Grid::Bf16 => "bf16",
+        Grid::F16 => "f16",
+    }
+}
+
 /// A retention as a number.
 fn number(retain: &str) -> serde_json::Value {
     retain.parse::<f64>().map_or(serde_json::Value::Null, Into::into)
 }
 
 const HEAD: &str =
-    "prompt  batch  policy            retain  prefill tok/s  compress ms  decode ms  roofline ms  share      KV";
+    "prompt  batch  policy            retain  prefill tok/s  share  compress ms  decode ms  roofline ms  share      KV";
 
 /// One line of the table.
-fn row(c: &Measured, machine: &Machine) -> String {
+fn row(c: &Measured, machine: &Machine, precision: Precision) -> String {
     let roofline = c.roofline_ms(machine);
     format!(
-        "{:>6}  {:>5}  {:<16}  {:>6}  {:>13.0}  {:>11.1}  {:>9.2}  {:>11.2}  {:>5.2}  {:>8}",
+        "{:>6}  {:>5}  {:<16}  {:>6}  {:>13.0}  {:>5.2}  {:>11.1}  {:>9.2}  {:>11.2}  {:>5.2}  {:>8}",
         c.prompt,
         c.batch,
         c.policy,
         c.retain,
         c.prompt as f64 / c.prefill_s,
+        c.prefill_gflops() / machine.peak(precision),
         c.compress_s * 1e3,
         c.decode_ms,
         roofline,
@@ -154,21 +198,32 @@ fn row(c: &Measured, machine: &Machine) -> String {
 }
 
 /// Loads the model after it checks that there is memory for the model and for every cell. Returns the model's name, the
-/// storage type of its weights, and the model.
-fn load(args: &Args, cells: &Cells) -> Result<(String, String, Model)> {
+/// storage type of its weights, the model, and how it computes.
+fn load(args: &Args, cells: &Cells) -> Result<(String, String, Model, Computing)> {
+    let default = PrecisionName::Fast;
     if let Some(shape) = &args.shape {
         let config = family::shape(shape, args.vocab.map(|v| v as usize))?;
-        let weights = args.weights.as_deref().unwrap_or("f32");
+        let bf16 = args.compute.is(PrecisionName::Bf16);
+        let weights = args.weights.as_deref().unwrap_or(if bf16 { "bf16" } else { "f32" });
+        let computing = args.compute.resolve_for(default, &weights.to_uppercase())?;
         let stored = if weights == "bf16" { Grid::Bf16 } else { Grid::Native };
         memory::check(
             shape,
-            Model::invented_bytes(&*config, stored)?.saturating_add(need::most(config.text(), args.largest(), cells)),
+            Model::invented_bytes(&*config, stored)?.saturating_add(need::most(
+                config.text(),
+                args.largest(computing),
+                cells,
+            )),
         )?;
-        return Ok((shape.clone(), weights.to_string(), Model::invented(config, stored)?));
+        return Ok((shape.clone(), weights.to_string(), Model::invented(config, stored)?, computing));
     }
     let (files, name) = Ask::files(args.model.as_ref());
     let model = memory::load(&files)?;
-    memory::check(&name, model.forecast(None).saturating_add(need::most(model.config.text(), args.largest(), cells)))?;
+    let computing = args.compute.resolve(default, &model)?;
+    memory::check(
+        &name,
+        model.forecast(None).saturating_add(need::most(model.config.text(), args.largest(computing), cells)),
+    )?;
     let weights = model.decoder.weights().to_lowercase();
-    Ok((name, weights, model))
+    Ok((name, weights, model, computing))
 }

@@ -48,7 +48,10 @@ fn force_kernels() -> Result<()> {
         return Err(Error::new(VARIABLE, "avx512, avx2 or portable", "bytes that are not UTF-8"));
     };
     let forced = Isa::named(name).and_then(Isa::force);
-    forced.map_err(|e| Error { at: VARIABLE.into(), ..e })
+    forced.map_err(|e| match name {
+        "amx" => Error { at: VARIABLE.into(), ..e }.remedy("--isa amx in run, record or bench"),
+        _ => Error { at: VARIABLE.into(), ..e },
+    })
 }
 
 impl Common {
@@ -84,6 +87,8 @@ impl Common {
 /// How numbers are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum PrecisionName {
+    /// bf16 if the checkpoint is in bf16 and this processor multiplies bf16 in hardware, otherwise float32; in run only
+    Auto,
     /// float64
     #[value(alias = "f64")]
     Truth,
@@ -96,13 +101,24 @@ pub enum PrecisionName {
     F16,
 }
 
-impl From<PrecisionName> for Precision {
-    fn from(name: PrecisionName) -> Self {
-        match name {
-            PrecisionName::Truth => Precision::Truth,
-            PrecisionName::Fast => Precision::Fast,
-            PrecisionName::Bf16 => Precision::Bf16,
-            PrecisionName::F16 => Precision::F16,
+impl PrecisionName {
+    /// The precision; none for `auto`.
+    pub fn explicit(self) -> Option<Precision> {
+        match self {
+            PrecisionName::Auto => None,
+            PrecisionName::Truth => Some(Precision::Truth),
+            PrecisionName::Fast => Some(Precision::Fast),
+            PrecisionName::Bf16 => Some(Precision::Bf16),
+            PrecisionName::F16 => Some(Precision::F16),
         }
+    }
+
+    /// The precision of a command whose results must not depend on the processor.
+    ///
+    /// # Errors
+    /// `auto`.
+    pub fn named(self) -> Result<Precision> {
+        let expected = "truth, fast, bf16 or f16: this command's results do not depend on the processor";
+        self.explicit().ok_or_else(|| Error::new("--precision", expected, "auto"))
     }
 }

@@ -10,6 +10,7 @@
 //! common     options of every command
 //! ask        options that say what goes in: model, images, prompt
 //! seeing     options that say how pictures are read
+//! compute    options that say how numbers are computed
 //! eviction   options that say what is evicted
 //! answer     options that say how tokens are chosen
 //! run record …   the commands
@@ -24,6 +25,7 @@ pub mod bench;
 pub mod check;
 pub mod common;
 pub mod compress;
+pub mod compute;
 pub mod eval;
 pub mod eviction;
 pub mod explain;

@@ -2,11 +2,11 @@
 
 use super::answer::Answer;
 use super::ask::Ask;
+use super::common::PrecisionName;
 use super::eviction::Eviction;
 use super::out::{Stdout, bytes};
 use super::{Common, Verdict, memory, output, policies};
 use aircache::golden::{BundleWriter, Recording, Selection, record};
-use aircache::pass::Precision;
 use aircache::{Error, Result};
 use serde_json::json;
 use std::ops::ControlFlow;
@@ -62,8 +62,14 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     };
     args.ask.read().apart(&[("--out", target)])?;
     let asked = args.ask.load(messages)?;
+    let computing = args.answer.compute.resolve(PrecisionName::Truth, &asked.model)?;
+    if computing.chosen {
+        PrecisionName::Auto.named()?;
+    }
     let how = Recording {
-        precision: args.answer.precision.map_or(Precision::Truth, Precision::from),
+        precision: computing.precision,
+        way: computing.way,
+        kv: computing.kv,
         policy: asked.fitted(policy),
         retain,
         sampling: args.answer.sampling(&asked.model.generation)?,

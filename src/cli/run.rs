@@ -2,15 +2,17 @@
 
 use super::answer::Answer;
 use super::ask::{Ask, Asked};
+use super::common::PrecisionName;
+use super::compute::Computing;
 use super::eviction::Eviction;
 use super::out::{Stdout, bytes, seconds};
 use super::{Common, Verdict, batch, memory, output, policies, samples};
 use aircache::Result;
+use aircache::decoder::AT_ONCE;
 use aircache::generate;
-use aircache::kernel::simd::Isa;
 use aircache::model::Model;
 use aircache::num::Real;
-use aircache::pass::{Pass, Precision, Work};
+use aircache::pass::Work;
 use aircache::policy::{Plan, Policy, Retain};
 use aircache::sample::{Sampler, Sampling};
 use serde_json::json;
@@ -56,7 +58,7 @@ struct Job<'a> {
     model: &'a Model,
     policy: Policy,
     retain: Retain,
-    precision: Precision,
+    computing: Computing,
     sampling: Sampling,
 }
 
@@ -66,6 +68,7 @@ struct Outcome {
     tokens: Vec<u32>,
     /// The visual entries that each kept set of each layer keeps, and their number before the eviction.
     budget: Option<(Vec<usize>, usize)>,
+    vision: Duration,
     prefill: Duration,
     compress: Duration,
     decode: Duration,
@@ -92,15 +95,15 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     }
     let messages = common.messages();
     let (policy, retain) = args.eviction.resolve(messages)?;
-    let precision = args.answer.precision.map_or(Precision::Fast, Precision::from);
     let asked = &args.ask.load(messages)?;
-    let model = &*memory::rounded(&asked.model, precision)?; // R10.4
+    let computing = args.answer.compute.resolve(PrecisionName::Auto, &asked.model)?;
+    let model = &*memory::rounded(&asked.model, computing.precision)?; // R10.4
     let policy = asked.fitted(policy);
     let sampling = args.answer.sampling(&model.generation)?;
     args.answer.notes(&model.generation, sampling, messages);
-    let job = Job { asked, model, policy, retain, precision, sampling };
+    let job = Job { asked, model, policy, retain, computing, sampling };
     let mut out = Stdout::new();
-    let outcome = precision.run(Flow { job: &job, args: &args, common, out: &mut out })?;
+    let outcome = computing.precision.run(Flow { job: &job, args: &args, common, out: &mut out })?;
     let result = result(&job, &outcome);
     if common.json {
         out.json(&result)?;
@@ -131,12 +134,16 @@ impl Work for Flow<'_> {
         let (Asked { processor, prompt, .. }, model) = (job.asked, job.model);
         let messages = common.messages();
         let mut sampler = Sampler::new(job.sampling)?;
-        let mut pass = Pass::<T>::new(job.precision.grid());
+        let mut pass = job.computing.pass::<T>();
 
         messages.notes();
         let start = Instant::now();
         let busy = messages.busy(&format!("reading {} tokens", prompt.ids.len()));
-        let mut sequence = generate::prefill(model, &mut pass, prompt, &[job.policy])?;
+        let encoded = generate::encode_batch(model, &mut pass, &[(prompt, &[job.policy])])?;
+        let vision = start.elapsed();
+        let start = Instant::now();
+        let mut sequences = encoded.prefill(model, &mut pass, AT_ONCE);
+        let Some(mut sequence) = sequences.pop() else { unreachable!("D6.11: one prompt gives one sequence") };
         let prefill = start.elapsed();
 
         let start = Instant::now();
@@ -168,7 +175,7 @@ impl Work for Flow<'_> {
             out.text("\n")?;
         }
         let text = processor.tokenizer().decode(&tokens)?;
-        Ok(Outcome { text, tokens, budget: budget(&plan), prefill, compress, decode, kv_bytes })
+        Ok(Outcome { text, tokens, budget: budget(&plan), vision, prefill, compress, decode, kv_bytes })
     }
 }
 
@@ -199,7 +206,8 @@ fn result(job: &Job<'_>, o: &Outcome) -> serde_json::Value {
         "stopped": if stopped { "eos" } else { "length" },
         "model": job.asked.name,
         "family": job.asked.model.config.name(),
-        "precision": job.precision.bundle_name(),
+        "precision": job.computing.precision.bundle_name(),
+        "precision_chosen": job.computing.chosen,
         "policy": job.policy,
         "retain": job.retain.to_string(),
         "images": images,
@@ -209,6 +217,7 @@ fn result(job: &Job<'_>, o: &Outcome) -> serde_json::Value {
         "visual_tokens": prompt.roles.visual().len(),
         "new_tokens": o.tokens.len(),
         "budget": o.budget.as_ref().map(|(b, _)| b),
+        "vision_s": o.vision.as_secs_f64(),
         "prefill_s": o.prefill.as_secs_f64(),
         "compress_s": o.compress.as_secs_f64(),
         "decode_s": o.decode.as_secs_f64(),
@@ -216,7 +225,7 @@ fn result(job: &Job<'_>, o: &Outcome) -> serde_json::Value {
         "kv_bytes_before": o.kv_bytes.0,
         "kv_bytes_after": o.kv_bytes.1,
         "threads": rayon::current_num_threads(),
-        "isa": Isa::current().name(),
+        "isa": job.computing.isa(),
     })
 }
 
@@ -226,11 +235,12 @@ fn summary(job: &Job, o: &Outcome, common: &Common) {
     let prompt = &job.asked.prompt;
     let (n, visual) = (prompt.ids.len(), prompt.roles.visual().len());
     messages.say(&format!(
-        "model     {}, {}, {} threads, {}",
+        "model     {}, {}{}, {} threads, {}",
         job.asked.name,
-        job.precision.bundle_name(),
+        job.computing.precision.bundle_name(),
+        if job.computing.chosen { " (--precision auto)" } else { "" },
         rayon::current_num_threads(),
-        Isa::current().name()
+        job.computing.isa()
     ));
     messages.say(&format!("prompt    {n} tokens, {visual} of them visual"));
     if let Some((budget, candidates)) = o.budget.as_ref().filter(|(_, candidates)| *candidates > 0) {
@@ -243,7 +253,8 @@ fn summary(job: &Job, o: &Outcome, common: &Common) {
         ));
     }
     messages.say(&format!(
-        "time      prefill {} ({:.0} tokens/s), compress {}, decode {}{}",
+        "time      vision {}, prefill {} ({:.0} tokens/s), compress {}, decode {}{}",
+        seconds(o.vision),
         seconds(o.prefill),
         n as f64 / o.prefill.as_secs_f64(),
         seconds(o.compress),

@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 use crate::generate::{self, Until};
 use crate::input::Prepared;
 use crate::model::Model;
-use crate::num::Real;
-use crate::pass::{Pass, Precision, Work};
+use crate::num::{Grid, Real};
+use crate::pass::{Pass, Precision, Way, Work};
 use crate::policy::{Policy, Retain, Scorer};
 use crate::processor::Processor;
 use crate::sample::{Sampler, Sampling};
@@ -27,6 +27,10 @@ pub struct Batch<'a> {
     pub retain: Retain,
     /// The precision of the computation.
     pub precision: Precision,
+    /// The way of the computation.
+    pub way: Way,
+    /// The type that caches store.
+    pub kv: Grid,
     /// The choice of tokens; each question restarts the sequence of random draws.
     pub sampling: Sampling,
     /// The end of an answer.
@@ -77,7 +81,7 @@ impl Work for Answers<'_> {
 
     fn run<T: Real>(self) -> Self::Output {
         let Answers(batch, prompts) = self;
-        let mut pass = Pass::<T>::new(batch.precision.grid());
+        let mut pass = Pass::<T>::new(batch.precision.grid()).by(batch.way).with_kv(batch.kv);
         let mut sequences = Vec::with_capacity(prompts.len());
         let mut rest = prompts;
         while !rest.is_empty() {

@@ -13,8 +13,8 @@ use crate::error::Result;
 use crate::generate::{self, Until};
 use crate::input::Prepared;
 use crate::model::Model;
-use crate::num::Real;
-use crate::pass::{Pass, Precision, Work};
+use crate::num::{Grid, Real};
+use crate::pass::{Pass, Precision, Way, Work};
 use crate::policy::{Policy, Retain, Scorer, Values};
 use crate::sample::{Sampler, Sampling};
 use crate::stage::{Site, Stage};
@@ -26,6 +26,10 @@ use std::ops::ControlFlow;
 pub struct Recording {
     /// How the flow computes, and the type that stages are stored in.
     pub precision: Precision,
+    /// The way of the computation.
+    pub way: Way,
+    /// The type that the cache stores. Spec: D7.4
+    pub kv: Grid,
     /// The eviction policy.
     pub policy: Policy,
     /// How many candidates stay: a fraction, or a mean number for each layer.
@@ -79,6 +83,8 @@ pub struct Recorded {
 /// let prompt = processor.prepare(&[image], "What does the top right box say?", None)?;
 /// let how = Recording {
 ///     precision: Precision::Fast,
+///     way: Way::default(),
+///     kv: Grid::Native,
 ///     policy: Policy::AIRCACHE,
 ///     retain: "0.3".parse()?,
 ///     sampling: Sampling::Greedy,
@@ -138,7 +144,7 @@ fn flow<T: Real>(
     let grid = how.precision.grid();
 
     inputs(&mut out, &*model.config, prompt)?;
-    let mut pass = Pass::<T>::watched(grid, &mut out);
+    let mut pass = Pass::<T>::watched(grid, &mut out).by(how.way).with_kv(how.kv);
     let mut sequence = generate::prefill(model, &mut pass, prompt, &[how.policy])?;
     out.check()?;
     let plan = sequence.plan(&how.policy, how.retain)?;
@@ -151,7 +157,7 @@ fn flow<T: Real>(
     }
     sequence.evict(&plan, grid);
     cache(&mut out, &sequence.cache, &prompt.positions, how.policy.per_head())?;
-    let mut pass = Pass::<T>::watched(grid, &mut out);
+    let mut pass = Pass::<T>::watched(grid, &mut out).by(how.way).with_kv(how.kv);
     let tokens = generate::decode(model, &mut pass, &mut sequence, &mut sampler, &how.until, each)?;
     out.values(
         &Stage::once(Site::OutputIds).name(),

@@ -137,6 +137,8 @@ fn hash(sequence: &Sequence<f32>) -> u64 {
 pub fn recorded(case: &Case, prompt: &Prepared, precision: Precision, noise: bool, to: &Path) -> Bundle {
     let how = Recording {
         precision,
+        way: aircache::pass::Way::default(),
+        kv: aircache::num::Grid::Native,
         policy: Policy::AIRCACHE,
         retain: "0.4".parse().unwrap(),
         sampling: Sampling::Greedy,

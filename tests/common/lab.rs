@@ -125,6 +125,8 @@ impl Lab {
         let path = self.path();
         let how = Recording {
             precision: Precision::Truth,
+            way: aircache::pass::Way::default(),
+            kv: aircache::num::Grid::Native,
             policy: self.policy,
             retain: self.retain,
             sampling: Sampling::Greedy,

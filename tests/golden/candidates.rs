@@ -39,6 +39,8 @@ fn toy() -> (Model, Prepared) {
 fn truth(model: &Model, prompt: &Prepared, path: &Path) -> Bundle {
     let how = Recording {
         precision: Precision::Truth,
+        way: aircache::pass::Way::default(),
+        kv: aircache::num::Grid::Native,
         policy: Policy::AIRCACHE,
         retain: "0.1".parse().unwrap(),
         sampling: Sampling::Greedy,

@@ -101,6 +101,8 @@ fn t1_2_t1_3_a_recording_is_what_the_tables_say() {
     let prompt = processor.prepare(&[image], "What does the top right box say?", None).unwrap();
     let how = Recording {
         precision: Precision::Fast,
+        way: aircache::pass::Way::default(),
+        kv: aircache::num::Grid::Native,
         policy: Policy::AIRCACHE,
         retain: "0.3".parse().unwrap(),
         sampling: aircache::sample::Sampling::Greedy,

@@ -41,6 +41,8 @@ fn sampled(
 ) -> Bundle {
     let how = Recording {
         precision,
+        way: aircache::pass::Way::default(),
+        kv: aircache::num::Grid::Native,
         policy: policy.parse().unwrap(),
         retain: retain.parse().unwrap(),
         sampling,

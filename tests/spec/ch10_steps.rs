@@ -163,6 +163,8 @@ fn e10_6_a_sampled_run_passes_and_its_tokens_have_to_be_possible() {
     for precision in [Fast, Bf16] {
         let how = Recording {
             precision,
+            way: aircache::pass::Way::default(),
+            kv: aircache::num::Grid::Native,
             policy: lab.policy,
             retain: lab.retain,
             sampling: Sampling::Draw { temperature: 40.0, top_k: 0, top_p: 1.0, seed: 3 },

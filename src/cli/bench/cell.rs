@@ -2,12 +2,13 @@
 
 use super::machine::Machine;
 use aircache::Result;
+use aircache::config::DecoderConfig;
 use aircache::decoder::{AT_ONCE, Observer, Sequence};
 use aircache::eval::Cell;
 use aircache::family::{Outline, Profile};
 use aircache::input::{GivenImage, PixelLayout, Positions, Prepared};
 use aircache::model::Model;
-use aircache::num::{Grid, Random};
+use aircache::num::{Random, Real};
 use aircache::pass::Pass;
 use aircache::policy::{Policy, Scorer};
 use aircache::{Role, Roles};
@@ -24,6 +25,8 @@ pub struct Measured {
     pub prompt: usize,
     pub batch: usize,
     pub prefill_s: f64,
+    /// Multiply-adds of the prefill.
+    pub multiply_adds: f64,
     pub compress_s: f64,
     pub decode_ms: f64,
     pub step_weight_bytes: usize,
@@ -34,6 +37,11 @@ impl Measured {
     /// Tokens per second, of all sequences together.
     pub fn tokens_s(&self) -> f64 {
         self.batch as f64 * 1e3 / self.decode_ms
+    }
+
+    /// Operations of the prefill in 10⁹ per second; a multiply-add counts as two.
+    pub fn prefill_gflops(&self) -> f64 {
+        2.0 * self.multiply_adds / self.prefill_s / 1e9
     }
 
     /// The time of a decode step that only reads weights and cache, in ms.
@@ -57,46 +65,45 @@ impl<'m> Prompts<'m> {
         Ok(Prompts { model, ids: random(n, model.config.text().vocab), roles: Roles((0..n).map(role).collect()) })
     }
 
-    /// Prefills the prompt as `policy` observes it; narrow: keys and values are kept in bf16.
-    pub fn prefill(&self, policy: &Policy, narrow: bool) -> Result<Timed<'_>> {
+    /// Prefills the prompt as `policy` observes it.
+    pub fn prefill<T: Real>(&self, policy: &Policy, mut pass: Pass<'_, T>) -> Result<Timed<'_, T>> {
         let (decoder, n) = (&self.model.decoder, self.ids.len());
         let scorer = Scorer::new(policy, &self.roles)?;
-        let cache = if narrow { decoder.cache_in_bf16() } else { decoder.cache() };
+        let cache = decoder.cache_in(pass.stored_in_cache());
         let observer = Observer::new(scorer.rows().to_vec(), policy.needs_received());
         let mut sequence = Sequence { observer, roles: self.roles.clone(), ..Sequence::new(cache) };
 
         let start = Instant::now();
         let prompt = (decoder.embed(&self.ids), &Positions::in_order(n));
-        decoder.prefill(&mut Pass::new(Grid::Native), &[prompt], std::slice::from_mut(&mut sequence), AT_ONCE);
+        decoder.prefill(&mut pass, &[prompt], std::slice::from_mut(&mut sequence), AT_ONCE);
         Ok(Timed { model: self.model, sequence, prefill_s: start.elapsed().as_secs_f64() })
     }
 }
 
 /// A prefilled prompt, and the time of its prefill.
-pub struct Timed<'m> {
+pub struct Timed<'m, T> {
     model: &'m Model,
-    sequence: Sequence<f32>,
+    sequence: Sequence<T>,
     prefill_s: f64,
 }
 
-impl Timed<'_> {
+impl<T: Real> Timed<'_, T> {
     /// Measures one retention of the policy, decoded in a batch.
-    pub fn cell(&self, wanted: &Cell, batch: usize, steps: usize) -> Result<Measured> {
+    pub fn cell(&self, wanted: &Cell, batch: usize, steps: usize, pass: &mut Pass<'_, T>) -> Result<Measured> {
         let (decoder, n) = (&self.model.decoder, self.sequence.roles.len());
         let mut sequence = self.sequence.clone();
         let start = Instant::now();
         let plan = self.sequence.plan(&wanted.policy, wanted.fraction)?;
-        sequence.evict(&plan, Grid::Native);
+        sequence.evict(&plan, pass.grid);
         let compress_s = start.elapsed().as_secs_f64();
 
         // One sequence for each place in the batch; each sequence has its own cache.
         let mut sequences = vec![sequence.with_cache(sequence.cache.clone()); batch];
-        let mut pass = Pass::<f32>::new(Grid::Native);
         let tokens = random(batch, self.model.config.text().vocab);
         let mut times: Vec<f64> = (0..=steps)
             .map(|step| {
                 let start = Instant::now();
-                decoder.step(&mut pass, step, &tokens, &mut sequences.iter_mut().collect::<Vec<_>>());
+                decoder.step(pass, step, &tokens, &mut sequences.iter_mut().collect::<Vec<_>>());
                 start.elapsed().as_secs_f64() * 1e3
             })
             .skip(1) // the first step runs with cold CPU caches
@@ -108,6 +115,7 @@ impl Timed<'_> {
             prompt: n,
             batch,
             prefill_s: self.prefill_s,
+            multiply_adds: multiply_adds(&decoder.config, n),
             compress_s,
             decode_ms: times[times.len() / 2],
             step_weight_bytes: decoder.step_bytes(),
@@ -120,7 +128,7 @@ impl Timed<'_> {
 ///
 /// # Errors
 /// A loaded model causes no error here.
-pub fn vision(model: &Model) -> Result<f64> {
+pub fn vision<T: Real>(model: &Model, pass: &mut Pass<'_, T>) -> Result<f64> {
     let family = &*model.config;
     let Profile { pixels: layout, tower, image_token, .. } = family.profile();
     let (side, grid) = match layout {
@@ -133,8 +141,17 @@ pub fn vision(model: &Model) -> Result<f64> {
     let image = GivenImage { pixels, size: outline.size, grid };
     let prompt = Prepared::from_ids(family, &[image_token], vec![image])?;
     let start = Instant::now();
-    model.encode(&mut Pass::<f32>::new(Grid::Native), &prompt);
+    model.encode(pass, &prompt);
     Ok(start.elapsed().as_secs_f64())
+}
+
+/// Multiply-adds of linear layers and attention in a prefill of `n` rows.
+fn multiply_adds(c: &DecoderConfig, n: usize) -> f64 {
+    let (d, q, kv) = (c.hidden as f64, (c.heads * c.head_dim) as f64, (c.kv_heads * c.head_dim) as f64);
+    let row = d * (2.0 * q + 2.0 * kv) + 3.0 * d * c.intermediate as f64;
+    let n = n as f64;
+    // A row sees itself and the rows before it; scores and mix take as many multiply-adds.
+    c.layers as f64 * (n * row + n * (n + 1.0) / 2.0 * 2.0 * q) + d * c.vocab as f64
 }
 
 /// `n` random tokens of a vocabulary; the same `n` gives the same tokens.

@@ -1,8 +1,10 @@
 //! The limits of the machine, measured in the same run as the cells.
 
 use super::super::memory;
-use aircache::kernel::limits::{OPERATIONS, multiply, read};
+use aircache::kernel::has_pairs;
+use aircache::kernel::limits::{OPERATIONS, multiply, multiply_pairs, read};
 use aircache::kernel::simd::Isa;
+use aircache::pass::Precision;
 use serde_json::{Value, json};
 use std::hint::black_box;
 use std::time::Instant;
@@ -23,6 +25,8 @@ pub struct Machine {
     pub read_gb_s: f64,
     /// f32 operations in 10⁹ per second; a fused multiply-add counts as two operations.
     pub fma_gflops: f64,
+    /// The same of pairs of bf16, if kernels use them.
+    pub pairs_gflops: Option<f64>,
 }
 
 impl Machine {
@@ -35,6 +39,8 @@ impl Machine {
             threads,
             read_gb_s: (NUMBERS * 4) as f64 / best(|| black_box(read(black_box(&memory)))) / 1e9,
             fma_gflops: (threads * OPERATIONS) as f64 / best(|| black_box(multiply())) / 1e9,
+            pairs_gflops: has_pairs()
+                .then(|| 2.0 * (threads * OPERATIONS) as f64 / best(|| black_box(multiply_pairs())) / 1e9),
         }
     }
 
@@ -42,20 +48,30 @@ impl Machine {
     pub fn json(&self) -> Value {
         json!({
             "cpu": self.cpu, "threads": self.threads, "isa": Isa::current().name(),
-            "read_gb_s": self.read_gb_s, "fma_gflops": self.fma_gflops,
+            "read_gb_s": self.read_gb_s, "fma_gflops": self.fma_gflops, "pairs_gflops": self.pairs_gflops,
         })
     }
 
     /// One line of text for people.
     pub fn line(&self) -> String {
         format!(
-            "{}, {} threads, {}: reads {:.1} GB/s, multiplies and adds {:.0} GFLOP/s",
+            "{}, {} threads, {}: reads {:.1} GB/s, multiplies and adds {:.0} GFLOP/s{}",
             self.cpu,
             self.threads,
             Isa::current().name(),
             self.read_gb_s,
-            self.fma_gflops
+            self.fma_gflops,
+            self.pairs_gflops.map_or(String::new(), |g| format!(", pairs of bf16 {g:.0} GFLOP/s"))
         )
+    }
+
+    /// The operations in 10⁹ per second that a precision can reach.
+    pub fn peak(&self, precision: Precision) -> f64 {
+        match precision {
+            Precision::Truth => self.fma_gflops / 2.0,
+            Precision::Fast | Precision::F16 => self.fma_gflops,
+            Precision::Bf16 => self.pairs_gflops.unwrap_or(self.fma_gflops),
+        }
     }
 }
 

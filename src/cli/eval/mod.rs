@@ -18,7 +18,6 @@ use super::places::Read;
 use super::seeing::Seeing;
 use super::{Common, Verdict, memory, output};
 use aircache::eval::{Cells, Examiner, Header, Item, Journal, Metric, Questions, Results};
-use aircache::pass::Precision;
 use aircache::processor::Processor;
 use aircache::{Error, Result};
 use progress::Progress;
@@ -166,7 +165,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     };
     let max_new_tokens = args.max_new_tokens.or(recipe.as_ref().and_then(|r| r.asked.max_new_tokens)).unwrap_or(64);
     let processor = seeing.apply(Processor::load(&files, &model.config)?)?;
-    let precision = Precision::from(args.precision);
+    let precision = args.precision.named()?;
     let header = Header {
         format: Header::FORMAT.into(),
         model: model.checkpoint.digest(),
