@@ -13,7 +13,7 @@ use crate::generate::{self, Until};
 use crate::input::{GivenImage, Image, Prepared};
 use crate::model::Model;
 use crate::num::{Grid, Random, Real};
-use crate::pass::{Pass, Precision, Work};
+use crate::pass::{Pass, Precision, Way, Work};
 use crate::policy::{Policy, Retain};
 use crate::processor::Processor;
 use crate::sample::{Sampler, Sampling};
@@ -25,6 +25,9 @@ use std::sync::Arc;
 
 /// The table of the reference machine.
 pub const TABLE: &str = concat!(include_str!("demo/hashes.txt"), include_str!("family/hashes.txt"));
+
+/// The table of runs in bf16 whose linear layers add in the order of a matrix unit (E3.16): the demo model alone.
+pub const TILES: &str = include_str!("demo/tiles.txt");
 
 /// The stages that are hashed, in causal order.
 pub const STAGES: [&str; 4] = ["input", "prefill", "kept", "output"];
@@ -77,6 +80,18 @@ pub fn samples() -> Result<Vec<&'static str>> {
 /// # Errors
 /// There is no such sample; any other error is a bug.
 pub fn run(samples: &[String]) -> Result<Vec<Line>> {
+    lines(samples, &Precision::ALL.map(|precision| (precision, Way::default())))
+}
+
+/// Computes the runs of [`TILES`] on some bundled images now, on the matrix unit if this machine has one. Spec: C3.16a
+///
+/// # Errors
+/// As [`run`].
+pub fn run_in_tiles(samples: &[String]) -> Result<Vec<Line>> {
+    lines(samples, &[(Precision::Bf16, Way { tiles: true, ..Way::default() })])
+}
+
+fn lines(samples: &[String], kinds: &[(Precision, Way)]) -> Result<Vec<Line>> {
     let demo = Model::load(&demo::files())?;
     let processor = Processor::load(&demo::files(), &demo.config)?;
     let toys = family::toys()?;
@@ -90,8 +105,8 @@ pub fn run(samples: &[String]) -> Result<Vec<Line>> {
                 (&demo, prompt, tail)
             }
         };
-        for precision in Precision::ALL {
-            lines.extend(precision.run(Runs { model, prompt: &prompt, tail, sample, precision })?);
+        for &(precision, way) in kinds {
+            lines.extend(precision.run(Runs { model, prompt: &prompt, tail, sample, precision, way })?);
         }
     }
     Ok(lines)
@@ -133,18 +148,19 @@ struct Runs<'a> {
     tail: usize,
     sample: &'a str,
     precision: Precision,
+    way: Way,
 }
 
 impl Work for Runs<'_> {
     type Output = Result<Vec<Line>>;
 
     fn run<T: Real>(self) -> Self::Output {
-        let Runs { model, prompt, tail, sample, precision } = self;
+        let Runs { model, prompt, tail, sample, precision, way } = self;
         let policies: Vec<(Policy, Retain)> = POLICIES
             .iter()
             .map(|(policy, retain)| Ok((policy.parse::<Policy>()?.with_tail(tail), retain.parse()?)))
             .collect::<Result<_>>()?;
-        let mut pass = Pass::<T>::new(precision.grid());
+        let mut pass = Pass::<T>::new(precision.grid()).by(way);
         let prefilled = generate::prefill(model, &mut pass, prompt, &policies.iter().map(|p| p.0).collect::<Vec<_>>())?;
 
         let input = hash(|h| {
@@ -169,14 +185,15 @@ impl Work for Runs<'_> {
             evicted.evict(&plan, precision.grid());
             let until = Until { stop: Vec::new(), max_new_tokens: NEW_TOKENS };
             let mut greedy = Sampler::new(Sampling::Greedy)?;
-            let mut pass = Pass::<T>::new(precision.grid());
+            let mut pass = Pass::<T>::new(precision.grid()).by(way);
             let each = |_| ControlFlow::Continue(());
             let tokens = generate::decode(model, &mut pass, &mut evicted, &mut greedy, &until, each)?;
             let output = hash(|h| {
                 tokens.iter().for_each(|id| h.update(id.to_le_bytes()));
                 all(h, &evicted.cache);
             });
-            let run = format!("{sample} {name} {written} {}", precision.bundle_name());
+            let tiles = if way.tiles { "/tiles" } else { "" };
+            let run = format!("{sample} {name} {written} {}{tiles}", precision.bundle_name());
             Ok(Line { run, hashes: [input.clone(), prefill.clone(), kept, output] })
         };
         policies.iter().zip(&POLICIES).map(line).collect()

@@ -9,7 +9,7 @@ use aircache::input::Positions;
 use aircache::kernel::simd::Isa;
 use aircache::model::Model;
 use aircache::num::{Grid, Real};
-use aircache::pass::Pass;
+use aircache::pass::{Pass, Way};
 use common::numbers::{bits, threads};
 
 /// Prompts of lengths that fill no block, and what is fed after them.
@@ -54,8 +54,8 @@ fn hash<T: Real>(model: &Model, grid: Grid, at_once: usize, batched: bool) -> u6
 }
 
 /// The prompts row by row: every row a step.
-fn row_by_row<T: Real>(model: &Model) -> Vec<u64> {
-    let (decoder, mut pass) = (&model.decoder, Pass::<T>::new(Grid::Native));
+fn row_by_row<T: Real>(model: &Model, mut pass: Pass<'_, T>) -> Vec<u64> {
+    let decoder = &model.decoder;
     let mut found = Vec::new();
     for n in LENGTHS {
         let mut sequence = Sequence::new(decoder.cache());
@@ -69,12 +69,12 @@ fn row_by_row<T: Real>(model: &Model) -> Vec<u64> {
 }
 
 /// The same as one prefill.
-fn at_once<T: Real>(model: &Model) -> Vec<u64> {
-    let (decoder, mut pass) = (&model.decoder, Pass::<T>::new(Grid::Native));
+fn at_once<T: Real>(model: &Model, mut pass: Pass<'_, T>) -> Vec<u64> {
+    let decoder = &model.decoder;
     let mut found = Vec::new();
     for n in LENGTHS {
         let mut sequence = Sequence::new(decoder.cache());
-        let prompt = (decoder.embed(&ids(model, n)), &Positions::in_order(n));
+        let prompt = (pass.store(decoder.embed(&ids(model, n))), &Positions::in_order(n));
         decoder.prefill(&mut pass, &[prompt], std::slice::from_mut(&mut sequence), usize::MAX);
         found.extend(bits(&sequence.logits));
         sequence.cache.layers.iter().flatten().for_each(|head| found.extend(bits(&head.keys())));
@@ -104,6 +104,13 @@ fn c3_1a_c3_1b_c6_1a_one_hash_whatever_computes_it() {
             }
         }
     }
-    assert!(row_by_row::<f32>(&model) == at_once::<f32>(&model), "C6.1a: row i of a prefill is the step of row i");
-    assert!(row_by_row::<f64>(&model) == at_once::<f64>(&model), "C6.1a in f64");
+    let tiles = Way { tiles: true, ..Way::default() };
+    for (grid, way) in [(Grid::Native, Way::default()), (Grid::Bf16, Way::default()), (Grid::Bf16, tiles)] {
+        let pass = || Pass::<f32>::new(grid).by(way);
+        let (rows, whole) = (row_by_row(&model, pass()), at_once(&model, pass()));
+        assert!(rows == whole, "C6.1a: row i of a prefill is the step of row i, {grid:?}, tiles: {}", way.tiles);
+        assert!(threads(1, || at_once(&model, pass())) == whole, "C3.1b, C3.16a: {grid:?}, tiles: {}", way.tiles);
+    }
+    let pass = || Pass::<f64>::new(Grid::Native);
+    assert!(row_by_row(&model, pass()) == at_once(&model, pass()), "C6.1a in f64");
 }
