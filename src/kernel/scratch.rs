@@ -17,7 +17,8 @@ const ARRAYS: usize = 8;
 
 thread_local! {
     static KEPT: RefCell<Vec<Vec<f64>>> = const { RefCell::new(Vec::new()) };
-    static RECYCLED: RefCell<Vec<Box<dyn Any>>> = const { RefCell::new(Vec::new()) };
+    /// Arrays and their sizes in bytes.
+    static RECYCLED: RefCell<Vec<(usize, Box<dyn Any>)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// An array of any numbers, [rows, cols], to be written before it is read. It reuses memory that was [`recycle`]d, if
@@ -25,9 +26,10 @@ thread_local! {
 pub fn array<T: Real>(rows: usize, cols: usize) -> Array2<T> {
     let mut numbers = Vec::new();
     RECYCLED.with_borrow_mut(|all| {
-        let fits = |a: &Box<dyn Any>| a.downcast_ref::<Vec<T>>().is_some_and(|a| a.capacity() >= rows * cols);
-        if let Some(i) = all.iter().position(fits)
-            && let Ok(recycled) = all.swap_remove(i).downcast::<Vec<T>>()
+        let fits = |size: usize, a: &dyn Any| size >= rows * cols * size_of::<T>() && a.is::<Vec<T>>();
+        let fitting = all.iter().enumerate().filter(|(_, (size, a))| fits(*size, &**a));
+        if let Some((i, _)) = fitting.min_by_key(|(_, (size, _))| *size)
+            && let Ok(recycled) = all.swap_remove(i).1.downcast::<Vec<T>>()
         {
             numbers = *recycled;
         }
@@ -36,14 +38,18 @@ pub fn array<T: Real>(rows: usize, cols: usize) -> Array2<T> {
     Array2::from_shape_vec((rows, cols), numbers).unwrap_or_else(|_| unreachable!("as many numbers as the shape says"))
 }
 
-/// Keeps the memory of an array for the next [`array`] of many rows on this thread.
+/// Keeps the memory of an array for the next [`array`] of many rows on this thread. Of too many arrays, the largest stay.
 pub fn recycle<T: Real>(array: Array2<T>) {
     let numbers = array.into_raw_vec_and_offset().0;
     // A thread that is ending keeps nothing.
     let _ = RECYCLED.try_with(|all| {
         let mut all = all.borrow_mut();
-        all.truncate(ARRAYS - 1);
-        all.push(Box::new(numbers));
+        all.push((numbers.capacity() * size_of::<T>(), Box::new(numbers)));
+        if all.len() > ARRAYS
+            && let Some((smallest, _)) = all.iter().enumerate().min_by_key(|(_, (size, _))| *size)
+        {
+            all.swap_remove(smallest);
+        }
     });
 }
 
