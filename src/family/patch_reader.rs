@@ -110,8 +110,8 @@ impl PatchReader {
         let settings = Settings::read(&images, processor.as_ref(), "<|image_pad|>")?;
         let video = film(files, (&sizes, temporal), v.films);
         let sampler = match v.films {
-            Films::Frames => Sampler::load(files, Rule::Starts { together: temporal }, None),
-            Films::Stamped => Sampler::load(files, Rule::Ends, Some(2.0)),
+            Films::Frames => video::sampler(files, Rule::Starts { together: temporal }, None),
+            Films::Stamped => video::sampler(files, Rule::Ends, Some(2.0)),
         };
         Ok(PatchReader { settings, video, sampler, sizes, temporal, films: v.films })
     }

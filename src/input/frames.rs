@@ -5,9 +5,7 @@
 
 use super::image::MAX_IMAGES;
 use super::section::Section;
-use super::video;
 use crate::error::{Error, Result, ensure};
-use crate::files::Files;
 use serde_json::Value;
 
 /// What the caller wants to be read of a film. Spec: D4.17
@@ -99,15 +97,11 @@ impl Sampler {
         Sampler { rule, rate: None, count: Some(count), bounds: (4, 768), shift: None }
     }
 
-    /// The settings of a checkpoint's video processor; `rate`: the frames a second if the files name none.
+    /// The settings in a checkpoint's section of videos; `rate`: the frames a second if the section names none.
     ///
     /// # Errors
-    /// The settings of videos are missing; a field of the wrong type. Spec: T4.11
-    pub(crate) fn load(files: &Files, rule: Rule, rate: Option<f64>) -> Result<Sampler> {
-        Self::read(&video::section(files)?, rule, rate)
-    }
-
-    fn read(section: &Section, rule: Rule, rate: Option<f64>) -> Result<Sampler> {
+    /// A field of the wrong type, or both a rate and a number. Spec: T4.11
+    pub(super) fn read(section: &Section, rule: Rule, rate: Option<f64>) -> Result<Sampler> {
         let whole = |key: &str, default: Option<usize>| match section.get(key) {
             None => Ok(default),
             Some(v) => match v.as_u64().filter(|n| (1..=1 << 20).contains(n)) {
@@ -172,7 +166,11 @@ impl Sampler {
         let found = || format!("{n} of a film of {of}");
         ensure!(n > 0, "frames", "a rule that chooses a frame", found(), "read all of them, or name a larger number");
         ensure!(n <= most, "frames", format!("at most {most} frames"), found(), "name a smaller number of frames");
-        Ok(Chosen { at: (0..n).map(|k| self.place(k, n, of, fps)).collect(), of, fps })
+        // A shift of its own leaves less of the film than n parts.
+        let fits = |k: &usize| self.shift.is_none_or(|shift| shift + *k as f64 * of as f64 / (n as f64) < of as f64);
+        let at: Vec<usize> = (0..n).take_while(fits).map(|k| self.place(k, n, of, fps)).collect();
+        ensure!(!at.is_empty(), "frames", "an initial_shift within the film", found());
+        Ok(Chosen { at, of, fps })
     }
 
     /// The number of frames, if the caller or the settings name it.
@@ -198,7 +196,7 @@ impl Sampler {
         }
     }
 
-    /// The number of the frame k of n. PyTorch counts by fractions of f32, numpy by those of f64.
+    /// The number of the frame k of n. PyTorch counts by fractions of f32, numpy by those of f64. Spec: E4.32, A4.10
     fn place(&self, k: usize, n: usize, of: usize, fps: f64) -> usize {
         let (step, k_f) = (of as f64 / n as f64, k as f64);
         let at = match self.rule {

@@ -4,7 +4,7 @@
 //! A video takes one place in a prompt, as an image does, but with its own placeholder. Its frames have one size and
 //! are in order. Source: transformers 5.17 `BaseVideoProcessor`. Spec: D4.8, T4.11
 
-use super::frames::Chosen;
+use super::frames::{Chosen, Rule, Sampler};
 use super::image::Image;
 use super::pixels::Pixels;
 use super::section::Section;
@@ -87,4 +87,12 @@ pub(crate) fn section(files: &Files) -> Result<Section> {
         ensure!(!section.flag(key, false)?, format!("{}: {key}", section.at), "false", "true");
     }
     Ok(section)
+}
+
+/// How a checkpoint's video processor chooses frames; `rate`: the frames a second if its files name none. Spec: D4.17
+///
+/// # Errors
+/// As [`section`]; a field of the wrong type. Spec: T4.11
+pub(crate) fn sampler(files: &Files, rule: Rule, rate: Option<f64>) -> Result<Sampler> {
+    Sampler::read(&section(files)?, rule, rate)
 }

@@ -2,7 +2,7 @@
 //! `tests/golden/internvl`.
 
 use crate::common::held;
-use crate::common::toys::{Case, toys};
+use crate::common::toys::{Case, toys, toys_pass};
 use aircache::golden::{Outcome, replay};
 use aircache::input::{GivenImage, Image, Limits};
 use aircache::pass::Precision;

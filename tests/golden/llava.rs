@@ -1,6 +1,6 @@
 //! The forward pass against the recorded results of transformers on 29 toy checkpoints: `tests/golden/llava`.
 
-use crate::common::toys::{Case, toys};
+use crate::common::toys::{Case, toys, toys_pass};
 use aircache::pass::Precision;
 use ndarray::Axis;
 

@@ -2,7 +2,7 @@
 //! `tests/golden/llava_clip`.
 
 use crate::common::held;
-use crate::common::toys::{Case, toys};
+use crate::common::toys::{Case, toys, toys_pass};
 use aircache::input::GivenImage;
 use aircache::pass::Precision;
 

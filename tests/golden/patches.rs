@@ -6,7 +6,7 @@ macro_rules! family {
     ($family:ident, $folder:literal, $cases:literal, $honest:expr) => {
         mod $family {
             use crate::common::held;
-            use crate::common::toys::{Case, toys};
+            use crate::common::toys::{Case, toys, toys_pass};
             use aircache::input::GivenImage;
             use aircache::pass::Precision;
 

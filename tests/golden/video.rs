@@ -2,7 +2,7 @@
 //! `tests/golden/video`.
 
 use crate::common::held::{self, recorded};
-use crate::common::toys::{Case, toys};
+use crate::common::toys::{Case, toys, toys_pass};
 use aircache::golden::replay;
 use aircache::input::{GivenImage, PackedRow, Positions, Prepared};
 use aircache::pass::Precision;

@@ -49,7 +49,7 @@ impl InternVlReader {
         let mark = named("context_image_token", CONTEXT);
         let settings = Settings { image_token: mark.clone(), ..Settings::read(&images, processor.as_ref(), CONTEXT)? };
         let marks = [mark, named("start_image_token", "<img>"), named("end_image_token", "</img>")];
-        let sampler = || Sampler::load(files, Rule::Shifted, None);
+        let sampler = || video::sampler(files, Rule::Shifted, None);
         let film = video::of_tiles(files, config.vision.image).and_then(|film| Ok((film, sampler()?)));
         Ok(InternVlReader { settings, tiling, marks, film })
     }

@@ -34,7 +34,7 @@ impl LlavaOnevisionReader {
             settings: settings(files, config)?,
             anyres: config.anyres(),
             video: film(files, config),
-            sampler: Sampler::load(files, Rule::Even, None),
+            sampler: video::sampler(files, Rule::Even, None),
         })
     }
 }

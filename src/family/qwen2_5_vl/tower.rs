@@ -1,7 +1,7 @@
 //! Qwen2.5-VL's vision tower and merger: RMS norms, gated MLPs, attention within windows and in some layers within whole
 //! frames. Source: transformers `modeling_qwen2_5_vl.py`.
 
-use super::Qwen25VlConfig;
+use super::config::Qwen25VlConfig;
 use crate::config::NormKind;
 use crate::error::Result;
 use crate::family::encoder::{Encode, image_by_image};

@@ -1,41 +1,25 @@
 //! Qwen3-VL: a tower over patches of images of any size with learned positions, mergers, and Qwen3 with interleaved M-RoPE
 //! as the decoder, whose first layers are given features of more tower layers (DeepStack).
 
+mod config;
 mod tower;
 
+pub use config::{Qwen3Vl, Qwen3VlConfig};
 pub use tower::Qwen3VlTower;
 
 use super::definition::{Entry, Shape};
-use super::patch_model::{Own, PatchModel};
+use super::patch_model::Own;
 use super::patch_reader::Films;
 use super::{Encoder, shape};
-use crate::config::defaults::{Defaults, Windows};
-use crate::config::json::Scope;
-use crate::config::patch_vit::PatchVitForm;
-use crate::config::{Activation, features};
 use crate::error::Result;
 use crate::weights::Names;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// The whole model's configuration. Spec: T5.10
-pub type Qwen3VlConfig = PatchModel<Qwen3Vl>;
-
-/// The fields that only Qwen3-VL has. Spec: T5.10
-#[derive(Debug, Clone, PartialEq)]
-pub struct Qwen3Vl {
-    /// Number of learned positions. The largest square in them is the grid that is interpolated.
-    pub positions: usize,
-    /// The list of tower layers that have a merger of their own, in the order of these mergers.
-    pub tapped: Vec<usize>,
-    /// The tower layers whose features are added after the first decoder layers, in the order of the tower. Spec: E6.18
-    pub deepstack: Vec<usize>,
-}
-
 pub(super) const ENTRY: Entry = Entry {
     title: "Qwen3-VL",
     videos: true,
-    kinds: &[("qwen3_vl", |_, scope| Ok(Arc::new(read(scope)?)))],
+    kinds: &[("qwen3_vl", |_, scope| Ok(Arc::new(config::read(scope)?)))],
     shapes: &[
         Shape::new("qwen3-vl-2b", [2048, 6144, 28, 16, 8], 151_936, true, of_shape),
         Shape::new("qwen3-vl-4b", [2560, 9728, 36, 32, 8], 151_936, true, of_shape),
@@ -63,43 +47,6 @@ fn whole(shape: &Shape, vocab: usize, mut tower: Value) -> Value {
         "model_type": "qwen3_vl", "text_config": text, "vision_config": tower, "tie_word_embeddings": shape.tied,
         "image_token_id": shape::image_token(vocab),
     })
-}
-
-/// The defaults of absent fields of a `text_config`. Spec: T6.2
-const TEXT: Defaults = Defaults {
-    model_types: &["qwen3_vl_text"],
-    theta: 5e5,
-    max_positions: 128_000,
-    windows: Windows::None,
-    mrope: Some([24, 20, 20]),
-    interleaved: true,
-    ..Defaults::QWEN3
-};
-
-/// Spec: T5.10; the hub's files use the second model type.
-const VISION: PatchVitForm = PatchVitForm {
-    model_types: ["qwen3_vl_vision", "qwen3_vl"],
-    hidden: ("hidden_size", 1152),
-    out: "out_hidden_size",
-    layers: 27,
-    mlp: ("intermediate_size", 4304, false),
-    patch: 16,
-    activation: Activation::GeluTanh,
-};
-
-fn read(scope: &Scope<'_>) -> Result<Qwen3VlConfig> {
-    let text = scope.inner("text_config")?;
-    let mut model = PatchModel::read(scope, (&text, &TEXT), &VISION, |scope, vision| {
-        let tapped = features::layers(scope, "deepstack_visual_indexes", &[8, 16, 24])?;
-        Ok(Qwen3Vl {
-            positions: scope.size("num_position_embeddings", 2304, (1, 1 << 20))?,
-            // A layer that is listed twice gives its features once, and the features come in the order of the layers.
-            deepstack: (0..vision.layers).filter(|layer| tapped.contains(layer)).collect(),
-            tapped,
-        })
-    })?;
-    model.own.deepstack.truncate(model.text.layers);
-    Ok(model)
 }
 
 impl Own for Qwen3Vl {

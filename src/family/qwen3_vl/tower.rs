@@ -1,7 +1,7 @@
 //! Qwen3-VL's vision tower and mergers: patches of images of any size, learned positions that are interpolated, rotary
 //! positions, attention within each frame, and features of several layers. Source: transformers `modeling_qwen3_vl.py`.
 
-use super::{Qwen3Vl, Qwen3VlConfig};
+use super::config::{Qwen3Vl, Qwen3VlConfig};
 use crate::config::{Activation, NormKind};
 use crate::error::Result;
 use crate::family::encoder::{Encode, image_by_image};
