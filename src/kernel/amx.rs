@@ -5,7 +5,7 @@
 
 #![allow(unsafe_code)]
 
-use super::tiles::{SIDE, Tile, Weights};
+use super::tile::{SIDE, Tile, Weights};
 use crate::num::BLOCK;
 use half::bf16;
 use std::arch::asm;

@@ -7,7 +7,7 @@
 
 #![allow(clippy::needless_range_loop)] // loops over registers read as the equations do, by index
 
-use super::matrix::{Elements, MatrixView};
+use super::matrix::{Elements, End, MatrixView};
 use super::pairs;
 use super::panel::{Panels, numbers, pack, run};
 use super::scratch::{self, LINE, Scratch};
@@ -31,9 +31,6 @@ const WHOLE: usize = 1152;
 const DEPTH: usize = 768;
 /// Bytes of packed weights that stay in the second-level cache.
 const CACHED: usize = 512 << 10;
-
-/// What happens to a sum at its end: its bias is added, and the result is stored in the grid.
-pub(super) type End<'a> = (Option<&'a [f32]>, Grid);
 
 /// y\[m, n\] = Σ_k x\[m, k\] · w\[n, k\] + b\[n\].
 ///

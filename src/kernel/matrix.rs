@@ -1,6 +1,6 @@
 //! A weight matrix in the checkpoint's own memory: f32, bf16 or f16, row-major, read in place.
 
-use crate::num::Real;
+use crate::num::{Grid, Real};
 use half::{bf16, f16};
 
 /// The elements of a matrix as they are stored.
@@ -13,6 +13,9 @@ pub enum Elements<'a> {
     /// IEEE half precision.
     F16(&'a [f16]),
 }
+
+/// What happens to a sum at its end: its bias is added, and the result is stored in the grid. Spec: R3.3
+pub type End<'a> = (Option<&'a [f32]>, Grid);
 
 /// A view of weights: w: [rows, cols] row-major, in a linear layer [outputs, inputs]. Spec: D3.2
 #[derive(Debug, Clone, Copy)]

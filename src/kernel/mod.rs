@@ -26,6 +26,7 @@ mod scratch;
 pub mod simd;
 mod softmax;
 mod stream;
+mod tile;
 pub mod tiles;
 mod vector;
 

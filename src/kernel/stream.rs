@@ -6,8 +6,7 @@
 
 #![allow(clippy::needless_range_loop)] // loops over registers read as the equations do, by index
 
-use super::linear::End;
-use super::matrix::{Elements, MatrixView};
+use super::matrix::{Elements, End, MatrixView};
 use super::scratch::{LINE, Scratch};
 use super::simd::{Registers, vectorize};
 use super::vector::{Element, Kernel, Vector};

@@ -6,11 +6,11 @@
 
 #![allow(clippy::needless_range_loop)] // loops over lanes read as the equations do, by index
 
-use super::linear::End;
-use super::matrix::{Elements, MatrixView};
+use super::matrix::{Elements, End, MatrixView};
 use super::naive;
 use super::scratch::{self, Scratch};
 use super::simd::vectorize;
+use super::tile::{Inputs, PAIRS, SIDE, Tile, Weights};
 use crate::num::{BLOCK, Grid, Real};
 use half::bf16;
 use ndarray::parallel::prelude::*;
@@ -18,33 +18,10 @@ use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
 use rayon::prelude::ParallelSliceMut;
 use std::any::TypeId;
 
-/// Outputs of a tile, and its rows of x.
-pub const SIDE: usize = 16;
-/// Pairs of inputs that a tile multiplies.
-pub const PAIRS: usize = BLOCK / 2;
 /// Rows of x in a task.
 const ROWS: usize = 256;
 /// The most outputs of a task: their weights stay in the second-level cache.
 const OUTPUTS: usize = 64;
-
-/// A tile of x: 16 pairs of inputs of 16 rows, [pairs, rows]. The lower half of a number is the first input of a pair.
-pub type Tile = [u32; PAIRS * SIDE];
-
-/// A tile of weights: 32 inputs of 16 outputs, [outputs, inputs].
-type Inputs = [bf16; SIDE * BLOCK];
-
-/// The weights of 16 outputs.
-#[derive(Clone, Copy)]
-pub struct Weights<'a> {
-    /// The rows, `stride` numbers apart.
-    pub numbers: &'a [bf16],
-    /// Numbers from one row to the next.
-    pub stride: usize,
-    /// Whole blocks of 32 inputs.
-    pub blocks: usize,
-    /// The inputs after the whole blocks; missing inputs are 0.
-    pub last: Option<&'a Inputs>,
-}
 
 /// Whether this machine has the unit and lets this process use it.
 pub fn available() -> bool {
@@ -58,7 +35,7 @@ pub fn available() -> bool {
 
 /// y\[m, n\] = Σ_k x\[m, k\] · w\[n, k\] + b\[n\], stored, with the sum in the order of E3.16.
 ///
-/// x: [m, k], w: [n, k], b: \[n\] → y: [m, n]. Spec: E3.16, R3.3
+/// x: [m, k], w: [n, k], b: \[n\] → y: [m, n]. Spec: E3.16, C3.16b, R3.3
 ///
 /// # Panics
 /// The shapes disagree; only a bug of this library can cause that (C3.3a).
