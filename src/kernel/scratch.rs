@@ -68,7 +68,8 @@ impl<T: Real> Scratch<T> {
         let mut all = KEPT.with_borrow_mut(Vec::pop).unwrap_or_default();
         let needed = (len * size_of::<T>() + LINE).div_ceil(size_of::<f64>());
         if all.len() < needed {
-            all = vec![0.0; needed]; // a resized vector would copy its old contents
+            all = Vec::new(); // given back first: otherwise both would be held for a moment
+            all.resize(needed, 0.0);
         }
         let start = all.as_ptr().align_offset(LINE).min(LINE / size_of::<f64>());
         Scratch { all, start, len, container: PhantomData }
