@@ -41,8 +41,12 @@ pub struct Limits {
 impl Limits {
     /// For templates and tokenizers.
     pub const TEXT: Limits = Limits { seconds: 4, growth: 1 << 30 };
-    /// For a text that a tokenizer encodes. One question needs this several times.
-    pub const ENCODING: Limits = Limits { seconds: 2, ..Limits::TEXT };
+    /// For a text of `bytes` bytes that a tokenizer encodes: 2 s, and a second more for each half of a megabyte, which
+    /// slow processors need. One question needs this several times.
+    pub fn encoding(bytes: usize) -> Limits {
+        Limits { seconds: 2 + (bytes >> 19) as u64, ..Limits::TEXT }
+    }
+
     /// For images. The largest allowed images take gigabytes during decoding.
     pub const PICTURE: Limits = Limits { seconds: 10, growth: 5 << 30 };
 }

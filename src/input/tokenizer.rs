@@ -143,12 +143,12 @@ impl Tokenizer {
     /// A text that the tokenizer cannot encode. Spec: D4.3
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let add = !self.special("bos_token").is_some_and(|bos| text.starts_with(bos));
-        let (inner, owned) = (self.inner.clone(), text.to_owned());
+        let (inner, owned, limits) = (self.inner.clone(), text.to_owned(), Limits::encoding(text.len()));
         let encode = move || match inner {
             Inner::Json(inner) => inner.encode_fast(owned, add).map(|encoding| encoding.get_ids().to_vec()),
             Inner::Pieces(inner) => Ok(inner.encode(&owned, add)),
         };
-        watched(&self.at, ENCODES, Limits::ENCODING, encode)?.map_err(|e| Error::new(&self.at, ENCODES, e))
+        watched(&self.at, ENCODES, limits, encode)?.map_err(|e| Error::new(&self.at, ENCODES, e))
     }
 
     /// The text of ids, without special tokens. Ids without a token produce no text.
