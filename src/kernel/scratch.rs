@@ -38,7 +38,7 @@ pub fn array<T: Real>(rows: usize, cols: usize) -> Array2<T> {
     Array2::from_shape_vec((rows, cols), numbers).unwrap_or_else(|_| unreachable!("as many numbers as the shape says"))
 }
 
-/// Keeps the memory of an array for the next [`array`] of many rows on this thread. Of too many arrays, the largest stay.
+/// Keeps the memory of an array for the next [`array()`] of many rows on this thread. Of too many arrays, the largest stay.
 pub fn recycle<T: Real>(array: Array2<T>) {
     let numbers = array.into_raw_vec_and_offset().0;
     // A thread that is ending keeps nothing.

@@ -1,6 +1,6 @@
 //! Linear layers in the order of sums of a matrix unit: 16 pairs of products at a time.
 //!
-//! Where the CPU has the unit ([`super::amx`]), it computes whole tiles: 16 outputs times 16 rows. It reads the weights
+//! Where the CPU has the unit (`amx.rs`), it computes whole tiles: 16 outputs times 16 rows. It reads the weights
 //! where the checkpoint has them, and writes each tile with outputs as rows, so a tile is transposed before it is stored.
 //! Anywhere else, plain code computes the same bits, slowly. Naive twin: [`super::naive::linear_in_tiles`]. Spec: E3.16
 
