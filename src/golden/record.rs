@@ -83,8 +83,8 @@ pub struct Recorded {
 /// let prompt = processor.prepare(&[image], "What does the top right box say?", None)?;
 /// let how = Recording {
 ///     precision: Precision::Fast,
-///     way: Way::default(),
-///     kv: Grid::Native,
+///     way: aircache::pass::Way::default(),
+///     kv: aircache::num::Grid::Native,
 ///     policy: Policy::AIRCACHE,
 ///     retain: "0.3".parse()?,
 ///     sampling: Sampling::Greedy,
