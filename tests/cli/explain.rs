@@ -40,7 +40,7 @@ fn the_page_loads_nothing_and_holds_the_answers() {
     let full = result["full"].as_str().unwrap();
     assert!(page.contains(&format!("<td class=\"answer\">{full}</td>")), "the full answer as plain text");
     let run = |retain: &str, policy: &str| {
-        let done = aircache(&["run", "--quiet", "--policy", policy, "--retain", retain]);
+        let done = aircache(&["run", "--quiet", "--precision", "fast", "--policy", policy, "--retain", retain]);
         String::from_utf8(done.stdout).unwrap().trim_end().to_string()
     };
     assert_eq!(full, run("1", "full"));
