@@ -5,8 +5,6 @@
 //! (`vector.rs`). Threads split outputs, never sums: the bits do not depend on the number of threads (C3.1b), nor on
 //! the instruction set (C3.1a).
 
-#[cfg(target_arch = "x86_64")]
-mod amx;
 mod attention;
 mod cached;
 mod in_order;
@@ -26,7 +24,6 @@ mod scratch;
 pub mod simd;
 mod softmax;
 mod stream;
-mod tile;
 pub mod tiles;
 mod vector;
 

@@ -7,7 +7,7 @@
 
 use super::scale;
 use crate::num::{BLOCK, Grid, LANES, Real, dot_in_order, fold};
-use ndarray::{Array2, ArrayView2, ArrayView4};
+use ndarray::{Array2, ArrayView1, ArrayView2, ArrayView4};
 
 /// Σ x_i, x_i in lane i mod 16, then the tree. Spec: E2.6
 pub fn sum<T: Real>(x: &[T]) -> T {
@@ -29,13 +29,16 @@ pub fn linear<T: Real>(x: ArrayView2<'_, T>, w: ArrayView2<'_, T>, b: Option<&[T
 /// The linear layer in the order of a matrix unit. x: [m, k], w: [n, k], b: \[n\] → [m, n]. Spec: E3.16, C3.16a
 pub fn linear_in_tiles(x: ArrayView2<'_, f32>, w: ArrayView2<'_, f32>, b: Option<&[f32]>) -> Array2<f32> {
     Array2::from_shape_fn((x.nrows(), w.nrows()), |(m, n)| {
-        let (x, w) = (x.row(m).to_vec(), w.row(n).to_vec());
-        let block = |sum: f32, (x, w): (&[f32], &[f32])| {
-            flushed(sum + flushed(chain_in_tile(x, w, 0) + chain_in_tile(x, w, 1)))
-        };
-        let y = x.chunks(BLOCK).zip(w.chunks(BLOCK)).fold(0.0, block);
+        let y = dot_in_tiles(&x.row(m).to_vec(), &w.row(n).to_vec());
         b.map_or(y, |b| y + b[n])
     })
+}
+
+/// Σ_k x_k · w_k in the order of a matrix unit. x, w: \[k\]. Spec: E3.16
+fn dot_in_tiles(x: &[f32], w: &[f32]) -> f32 {
+    let block =
+        |sum: f32, (x, w): (&[f32], &[f32])| flushed(sum + flushed(chain_in_tile(x, w, 0) + chain_in_tile(x, w, 1)));
+    x.chunks(BLOCK).zip(w.chunks(BLOCK)).fold(0.0, block)
 }
 
 /// Σ_j x_{2j + first} · w_{2j + first} of up to 32 inputs, by fma from 0; every number below 2⁻¹²⁶ is flushed. Spec: E3.16
@@ -84,6 +87,23 @@ pub fn score<T: Real>(q: &[T], k: &[T]) -> T {
 pub fn mix<T: Real>(p: &[T], v: &[T]) -> T {
     let part = |(p, v): (&[T], &[T])| p.iter().zip(v).fold(T::ZERO, |s, (&p, &v)| p.mul_add(v, s));
     p.chunks(256).zip(v.chunks(256)).map(part).fold(T::ZERO, |sum, part| sum + part)
+}
+
+/// Σ_i p_i · v_i in the order of a matrix unit, 256 entries at a time; the parts added in order. p, v: \[len\].
+/// Spec: E3.17
+fn mix_in_tiles(p: &[f32], v: &[f32]) -> f32 {
+    p.chunks(256).zip(v.chunks(256)).map(|(p, v)| dot_in_tiles(p, v)).fold(0.0, |sum, part| sum + part)
+}
+
+/// One query over the entries that it sees, in bf16 and in the order of a matrix unit.
+///
+/// q: \[d_h\], keys, values: [len, d_h] → mix: \[d_h\]. Spec: E3.17, R3.5
+pub fn attend_in_tiles(q: &[f32], keys: ArrayView2<'_, f32>, values: ArrayView2<'_, f32>) -> Vec<f32> {
+    let round = |v: f32| Grid::Bf16.round(v);
+    let scaled = |k: ArrayView1<'_, f32>| round(round(dot_in_tiles(q, &k.to_vec())) * scale::<f32>(q.len()));
+    let p = softmax(&keys.outer_iter().map(scaled).collect::<Vec<_>>());
+    let p: Vec<f32> = p.into_iter().map(round).collect();
+    values.columns().into_iter().map(|v| round(mix_in_tiles(&p, &v.to_vec()))).collect()
 }
 
 /// One query over the entries that it sees.

@@ -157,7 +157,8 @@ impl<T: Real> Pass<'_, T> {
     /// Attention as this pass computes it.
     pub fn attention(&self) -> Attention {
         let Way { fused, in_order: split, backwards: chain, scaled, .. } = self.way;
-        Attention(Stores { grid: self.grid, fused, split, chain, scaled })
+        let tiles = self.way.tiles && self.grid == Grid::Bf16;
+        Attention(Stores { grid: self.grid, fused, split, chain, scaled, tiles })
     }
 
     /// The residual stream x plus a branch y, stored. Spec: R5.2, R6.5, R10.12

@@ -369,6 +369,7 @@ mod soft_max {
 
 mod attend {
     use super::*;
+    use aircache::kernel::Stores;
 
     /// The queries and the KV heads of one sequence.
     struct Case<T> {
@@ -408,6 +409,60 @@ mod attend {
         fn zeros(&self) -> Vec<Vec<T>> {
             self.heads.iter().map(|(k, _)| vec![T::ZERO; k.nrows()]).collect()
         }
+    }
+
+    /// Attention in bf16 in the order of a matrix unit.
+    fn in_tiles(c: &Case<f32>, q: &Array2<f32>) -> Array2<f32> {
+        let keys: Vec<Vec<f32>> = c.heads.iter().map(|(k, _)| blocked(k)).collect();
+        let views = keys.iter().zip(&c.heads).map(|(keys, (_, v))| HeadView { keys, values: v.as_slice().unwrap() });
+        let visible = if c.causal { Visible::Causal } else { Visible::All };
+        let stores = Stores { tiles: true, ..Stores::from(Grid::Bf16) };
+        let views: Vec<_> = views.collect();
+        let mix = attention(q.as_slice().unwrap(), q.ncols() / c.d, &views, c.d, visible, stores, None);
+        Array2::from_shape_vec(q.dim(), mix).unwrap()
+    }
+
+    /// E3.17, C3.17a, C3.17b: by the unit of this machine or by plain code. The last case is none of bf16 numbers.
+    #[test]
+    fn e3_17_attention_in_tiles_equals_its_twin() {
+        let shapes = [
+            (40, 72, 1, vec![60], false, true),
+            (3, 64, 7, vec![300, 41], true, true),
+            (70, 40, 2, vec![330], true, true),
+            (50, 33, 1, vec![50, 257], true, true),
+            (1, 8, 3, vec![4200], true, true),
+            (20, 16, 2, vec![30], true, false),
+        ];
+        for (i, (rows, d, group, lens, causal, rounded)) in shapes.into_iter().enumerate() {
+            let mut c = case::<f32>(rows, d, group, &lens, causal, 90 + i as u64);
+            let round = |a: &mut Array2<f32>| a.mapv_inplace(|v| if rounded { Grid::Bf16.round(v) } else { v });
+            round(&mut c.q);
+            c.heads.iter_mut().for_each(|(k, v)| [k, v].into_iter().for_each(round));
+            let mix = in_tiles(&c, &c.q);
+            assert_eq!(bits(&threads(1, || in_tiles(&c, &c.q))), bits(&mix), "C3.1b: {i}");
+            for (row, h) in (0..rows).flat_map(|row| (0..c.q.ncols() / d).map(move |h| (row, h))) {
+                let (keys, values) = &c.heads[h / group];
+                let at = s![..if causal { keys.nrows() + row + 1 - rows } else { keys.nrows() }, ..];
+                let q = c.q.slice(s![row, h * d..(h + 1) * d]).to_vec();
+                let want = naive::attend_in_tiles(&q, keys.slice(at), values.slice(at));
+                assert_eq!(bits(mix.slice(s![row, h * d..(h + 1) * d])), bits(&want), "{i}: row {row}, head {h}");
+            }
+            let few = c.q.slice(s![rows - rows.min(2).., ..]).to_owned();
+            assert_eq!(bits(&in_tiles(&c, &few)), bits(mix.slice(s![rows - rows.min(2).., ..])), "C3.17b: {i}");
+        }
+    }
+
+    /// C3.17a: a value that is no number reaches only the rows that see it.
+    #[test]
+    fn c3_17a_unseen_values_have_no_part() {
+        let mut c = case::<f32>(20, 32, 1, &[40], true, 97);
+        c.q.mapv_inplace(|v| Grid::Bf16.round(v));
+        c.heads.iter_mut().for_each(|(k, v)| [k, v].into_iter().for_each(|a| a.mapv_inplace(|v| Grid::Bf16.round(v))));
+        let mix = in_tiles(&c, &c.q);
+        c.heads[0].1.row_mut(39).fill(f32::INFINITY);
+        let other = in_tiles(&c, &c.q);
+        assert_eq!(bits(other.slice(s![..19, ..])), bits(mix.slice(s![..19, ..])));
+        assert!(other.row(19).iter().all(|v| *v == f32::INFINITY));
     }
 
     /// E3.4, E3.5, E3.15 equal their twins on every grid; C3.5b; C3.15a; C3.5c.

@@ -6,6 +6,7 @@ use super::stores::{Stores, scale};
 use crate::kernel::cached::HeadView;
 use crate::kernel::scratch::Scratch;
 use crate::kernel::simd::{Registers, vectorize};
+use crate::kernel::tiles::attention as tiles;
 use crate::kernel::vector::{CacheElement, Kernel, Vector};
 use crate::num::LANES;
 use rayon::prelude::*;
@@ -54,7 +55,7 @@ pub(super) fn over_entries<T: Registers, S: CacheElement<T>>(
     let (p, mut mixes) = (&*p, Scratch::new(seen.div_ceil(CHUNK) * count * d));
     let values = head.values[..seen * d].par_chunks(CHUNK * d);
     mixes.get_mut().par_chunks_mut(count * d).zip(values).enumerate().for_each(|(chunk, (parts, values))| {
-        T::run(Mix { p: &p[chunk * CHUNK..], stride, d, values, parts });
+        T::run(Mix { p: &p[chunk * CHUNK..], stride, d, values, tiles: stores.tiles, parts });
     });
     mix.fill(T::ZERO);
     for part in mixes.get().chunks_exact(count * d) {
@@ -84,7 +85,10 @@ impl<T: Registers, S: CacheElement<T>> Kernel<T> for Scores<'_, T, S> {
         for (q, scores) in some {
             let mut rows = [&q[..0]; HEADS];
             let count = rows.iter_mut().zip(q.chunks_exact(self.d)).map(|(row, q)| *row = q).count();
-            fill_scores::<T, S, V>(&rows[..count], self.keys, scale, scores, stride);
+            match self.stores.tiles {
+                true => tiles::fill_scores(&rows[..count], self.keys, scores, stride),
+                false => fill_scores::<T, S, V>(&rows[..count], self.keys, scale, scores, stride),
+            }
         }
     }
 }
@@ -95,6 +99,7 @@ struct Mix<'a, T, S> {
     stride: usize,
     d: usize,
     values: &'a [S],
+    tiles: bool,
     parts: &'a mut [T],
 }
 
@@ -106,7 +111,10 @@ impl<T: Registers, S: CacheElement<T>> Kernel<T> for Mix<'_, T, S> {
             let mut outs: [&mut [T]; HEADS] = std::array::from_fn(|_| &mut [][..]);
             let count = outs.iter_mut().zip(parts.chunks_exact_mut(self.d)).map(|(out, part)| *out = part).count();
             let p = &self.p[i * HEADS * self.stride..];
-            add_mix::<T, S, V>(p, self.stride, &seen[..count], self.values, &mut outs[..count]);
+            match self.tiles {
+                true => tiles::add_mix(p, self.stride, &seen[..count], self.values, &mut outs[..count]),
+                false => add_mix::<T, S, V>(p, self.stride, &seen[..count], self.values, &mut outs[..count]),
+            }
         }
     }
 }

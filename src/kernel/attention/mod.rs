@@ -11,6 +11,7 @@
 //! outer     the two products, scores and mix, with sums in registers
 //! stores    what is stored in between: R3.5, R10.3
 //! ```
+//! In the order of a matrix unit, [`super::tiles`] computes the two products (E3.17).
 //! Naive twin: [`super::naive::attention`]. Spec: E3.5
 
 mod entries;
@@ -27,6 +28,7 @@ use super::vector::CacheElement;
 use crate::num::{LANES, Real};
 use entries::{ENTRIES, over_entries};
 use half::{bf16, f16};
+pub(super) use outer::CHUNK;
 use outer::TILE;
 use rayon::prelude::*;
 use rows::Rows;
@@ -74,7 +76,7 @@ pub fn attention<T: Real>(
 /// of `mix`, [rows, H·d_h], is written. Spec: E3.5, D7.4
 ///
 /// # Panics
-/// The container is f64 and the cache stores another type: a cache of f64 never does (C7.4a).
+/// The container is f64, and the cache stores another type (C7.4a) or the order is that of a matrix unit (E3.17).
 #[allow(clippy::too_many_arguments)]
 pub fn attention_over<T: Real>(
     q: &[T],
@@ -89,6 +91,7 @@ pub fn attention_over<T: Real>(
     let width = query_heads * head_dim;
     let (rows, group) = (q.len() / width.max(1), query_heads / heads.len().max(1));
     assert_eq!(q.len(), mix.len(), "E3.5: a mix for each query");
+    assert!(!stores.tiles || TypeId::of::<T>() == TypeId::of::<f32>(), "E3.17: tiles add in f32");
     if mix.is_empty() {
         return;
     }
@@ -184,7 +187,8 @@ impl Shape {
             }
         } else if self.rows < 2 * ROWS {
             let entries = heads.iter().map(|h| h.values.len() / self.head_dim).fold(0, usize::max);
-            let split = self.stores == Stores::from(self.stores.grid) && entries >= 2 * ENTRIES;
+            let Stores { grid, tiles, .. } = self.stores;
+            let split = self.stores == (Stores { tiles, ..Stores::from(grid) }) && entries >= 2 * ENTRIES;
             mix.par_chunks_mut(self.group * self.head_dim).enumerate().for_each(|(i, mix)| {
                 let (row, g) = (i / heads.len(), i % heads.len());
                 let narrow = Shape { width: mix.len(), rows: 1, ..*self };
@@ -196,7 +200,10 @@ impl Shape {
                 narrow.heads(q, &[seen], 0..self.group, 0, heads[g], mix, None);
             });
         } else {
-            let rows = (6 * TILE / self.group).max(1).next_multiple_of(TILE);
+            let rows = match self.stores.tiles {
+                true => (128 / self.group).max(4 * ROWS),
+                false => (6 * TILE / self.group).max(1).next_multiple_of(TILE),
+            };
             mix.par_chunks_mut(rows * width).enumerate().for_each(|(block, mix)| {
                 for (g, head) in heads.iter().enumerate() {
                     self.block(q, block * rows, g, *head, mix, None);

@@ -6,6 +6,7 @@ use crate::kernel::cached::{HeadView, key_at};
 use crate::kernel::scratch::Scratch;
 use crate::kernel::simd::Registers;
 use crate::kernel::softmax::weights;
+use crate::kernel::tiles::attention as tiles;
 use crate::kernel::vector::{CacheElement, Kernel, Vector};
 use crate::num::{Grid, LANES, Real};
 
@@ -44,7 +45,10 @@ impl<T: Registers, S: CacheElement<T>> Kernel<T> for Rows<'_, T, S> {
             scale = T::ONE;
         }
         let at_once = self.stores.at_once(scale);
-        fill_scores::<T, S, V>(&q, self.head.keys, at_once, scores, stride);
+        match self.stores.tiles {
+            true => tiles::fill_scores(&q, self.head.keys, scores, stride),
+            false => fill_scores::<T, S, V>(&q, self.head.keys, at_once, scores, stride),
+        }
         let mut totals = vec![T::ZERO; q.len()];
         for (r, total) in totals.iter_mut().enumerate() {
             *total = self.stores.weights(&mut scores[r * stride..][..self.seen[r]], scale);
@@ -55,7 +59,10 @@ impl<T: Registers, S: CacheElement<T>> Kernel<T> for Rows<'_, T, S> {
             }
             return;
         }
-        add_mix::<T, S, V>(scores, stride, &self.seen, self.head.values, &mut self.outs);
+        match self.stores.tiles {
+            true => tiles::add_mix(scores, stride, &self.seen, self.head.values, &mut self.outs),
+            false => add_mix::<T, S, V>(scores, stride, &self.seen, self.head.values, &mut self.outs),
+        }
         for (r, out) in self.outs.iter_mut().enumerate() {
             let p = &mut scores[r * stride..][..self.seen[r]];
             self.stores.finish(p, totals[r], out, self.sums.as_deref_mut());

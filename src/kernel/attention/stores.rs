@@ -16,6 +16,8 @@ pub struct Stores {
     pub chain: bool,
     /// Queries are multiplied with the scale, and both are stored in the type (R10.11).
     pub scaled: bool,
+    /// In bf16 only: both products are summed in the order of a matrix unit (E3.17).
+    pub tiles: bool,
 }
 
 impl From<Grid> for Stores {

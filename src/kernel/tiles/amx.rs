@@ -1,13 +1,12 @@
 //! The matrix unit of recent Intel CPUs (AMX): eight registers, called tiles, of 16 rows of 64 bytes.
 //!
-//! Rust has no stable functions for these instructions, so they stand here in assembly. [`super::tiles`] has the layer
-//! that uses them. Spec: E3.16
+//! Rust has no stable functions for these instructions, so they stand here in assembly. [`super`] has the layer that uses
+//! them. Spec: E3.16
 
 #![allow(unsafe_code)]
 
-use super::tile::{SIDE, Tile, Weights};
+use super::tile::{SIDE, Strip, Sums};
 use crate::num::BLOCK;
-use half::bf16;
 use std::arch::asm;
 use std::arch::x86_64::*;
 use std::sync::OnceLock;
@@ -25,7 +24,7 @@ fn has_unit() -> bool {
     // SAFETY: every x86-64 CPU has CPUID; a leaf beyond the last one is not asked for.
     let bits = unsafe { if __cpuid(0).eax < 7 { 0 } else { __cpuid_count(7, 0).edx } };
     let (tile, bf16) = (1 << 24, 1 << 22);
-    bits & tile != 0 && bits & bf16 != 0 && super::simd::Isa::Avx512.available()
+    bits & tile != 0 && bits & bf16 != 0 && crate::kernel::simd::Isa::Avx512.available()
 }
 
 /// Asks Linux for the state of the tiles, which is too large to be saved for every process.
@@ -74,33 +73,59 @@ impl Unit {
         Some(Unit(()))
     }
 
-    /// The sums of two groups of 16 outputs and two groups of 16 rows: \[output group\]\[row group\], each [16 outputs,
-    /// 16 rows].
-    ///
-    /// x: the tiles of each group of rows: one for each whole block of w, and one for the last tile of w, if there is one.
-    /// next: weights that are needed next; if there are any, as many of them as are read now are prefetched.
+    /// All sums become 0.
     #[inline(always)]
-    pub fn sums(&self, w: [Weights<'_>; 2], x: [&[Tile]; 2], next: &[bf16], sums: &mut [[[[f32; SIDE]; SIDE]; 2]; 2]) {
-        let Weights { blocks, last, .. } = w[0];
-        for (w, x) in w.iter().zip(x) {
-            assert!(
-                w.blocks == blocks && w.last.is_some() == last.is_some(),
-                "E3.16: both groups have the same inputs"
-            );
-            assert!(x.len() == blocks + usize::from(last.is_some()), "E3.16: a tile of x for each of w");
-            assert!(
-                blocks == 0 || w.numbers.len() >= (SIDE - 1) * w.stride + blocks * BLOCK,
-                "E3.16: 16 rows of weights"
-            );
-        }
-        let strides = w.map(|w| w.stride * size_of::<bf16>());
-        // SAFETY: the unit is configured. As asserted, every tile of x that is read is there, and so are 16 rows of
-        // `blocks` · 64 bytes of weights, `stride` numbers apart; a last tile is whole. A prefetch never faults.
+    pub fn begin(&self) {
+        // SAFETY: the unit is configured.
         unsafe {
             asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3", options(nostack, nomem));
-            for s in 0..blocks {
-                let w = w.map(|w| w.numbers.as_ptr().add(s * BLOCK));
-                add(w, strides, x.map(|x| x.as_ptr().add(s)));
+        }
+    }
+
+    /// Continues with sums that were stored.
+    #[inline(always)]
+    pub fn resume(&self, sums: &Sums) {
+        let [[a, b], [c, d]] = sums;
+        // SAFETY: the unit is configured, and each of the four is a whole tile.
+        unsafe {
+            asm!(
+                "tileloadd tmm0, [{a} + {line}]",
+                "tileloadd tmm1, [{b} + {line}]",
+                "tileloadd tmm2, [{c} + {line}]",
+                "tileloadd tmm3, [{d} + {line}]",
+                a = in(reg) a.as_ptr(), b = in(reg) b.as_ptr(), c = in(reg) c.as_ptr(), d = in(reg) d.as_ptr(),
+                line = in(reg) size_of::<[f32; SIDE]>(), options(nostack, readonly),
+            );
+        }
+    }
+
+    /// Adds the products of `count` tiles, 32 inputs each. rows: tiles of \[rows, inputs\] for each group of rows;
+    /// columns: tiles of \[pairs of inputs, columns\] for each group of columns.
+    ///
+    /// next: rows that are needed next; if there are any, as many of them as are read now are prefetched.
+    #[inline(always)]
+    pub fn add(&self, rows: [Strip<'_>; 2], columns: [Strip<'_>; 2], count: usize, next: &[u16]) {
+        assert!(rows.iter().chain(&columns).all(|strip| strip.has(count)), "E3.16: a tile for each block of inputs");
+        let bytes = |strip: Strip<'_>| strip.stride * size_of::<u16>();
+        for s in 0..count {
+            // SAFETY: the unit is configured; as asserted, every tile is there. A prefetch never faults.
+            unsafe {
+                let at = |strip: Strip<'_>| strip.numbers.as_ptr().add(s * strip.step);
+                asm!(
+                    "tileloadd tmm4, [{r0} + {rows0}]",
+                    "tileloadd tmm6, [{c0} + {columns0}]",
+                    "tileloadd tmm7, [{c1} + {columns1}]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tileloadd tmm5, [{r1} + {rows1}]",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tdpbf16ps tmm2, tmm5, tmm6",
+                    "tdpbf16ps tmm3, tmm5, tmm7",
+                    r0 = in(reg) at(rows[0]), r1 = in(reg) at(rows[1]),
+                    c0 = in(reg) at(columns[0]), c1 = in(reg) at(columns[1]),
+                    rows0 = in(reg) bytes(rows[0]), rows1 = in(reg) bytes(rows[1]),
+                    columns0 = in(reg) bytes(columns[0]), columns1 = in(reg) bytes(columns[1]),
+                    options(nostack, readonly),
+                );
                 if !next.is_empty() {
                     for line in 0..2 * SIDE {
                         let at = next.as_ptr().wrapping_add((s * 2 * SIDE + line) * BLOCK);
@@ -108,47 +133,48 @@ impl Unit {
                     }
                 }
             }
-            if let ([Some(first), Some(second)], [.., Some(_)]) = (w.map(|w| w.last), x.map(|x| x.last())) {
-                add(
-                    [first.as_ptr(), second.as_ptr()],
-                    [BLOCK * size_of::<bf16>(); 2],
-                    x.map(|x| x.as_ptr().add(blocks)),
-                );
-            }
-            let [[a, b], [c, d]] = sums;
-            asm!(
-                "tilestored [{a} + {line}], tmm0",
-                "tilestored [{b} + {line}], tmm1",
-                "tilestored [{c} + {line}], tmm2",
-                "tilestored [{d} + {line}], tmm3",
-                a = in(reg) a.as_mut_ptr(), b = in(reg) b.as_mut_ptr(), c = in(reg) c.as_mut_ptr(),
-                d = in(reg) d.as_mut_ptr(), line = in(reg) size_of::<[f32; SIDE]>(),
-                options(nostack),
-            );
+        }
+    }
+
+    /// Stores the sums.
+    #[inline(always)]
+    pub fn store(&self, sums: &mut Sums) {
+        let [[a, b], [c, d]] = sums;
+        // SAFETY: each of the four is a whole tile.
+        unsafe {
+            stored([a.as_mut_ptr(), b.as_mut_ptr(), c.as_mut_ptr(), d.as_mut_ptr()].map(|tile| tile.cast()), SIDE)
+        }
+    }
+
+    /// Stores the sums in a matrix, [32 rows, 32 columns] of it; its rows are `stride` numbers apart.
+    #[inline(always)]
+    pub fn store_rows(&self, to: &mut [f32], stride: usize) {
+        assert!(to.len() >= (2 * SIDE - 1) * stride + 2 * SIDE, "E3.17: 32 rows of 32 columns");
+        let to = to.as_mut_ptr();
+        // SAFETY: as asserted, the rows of the four tiles are there.
+        unsafe {
+            let second = to.add(SIDE * stride);
+            stored([to, to.add(SIDE), second, second.add(SIDE)], stride);
         }
     }
 }
 
-/// Adds the products of 32 inputs to the sums in tiles 0 to 3. strides: bytes from one row of weights to the next.
+/// Stores tiles 0 to 3; rows are `stride` numbers apart.
 ///
 /// # Safety
-/// The unit is configured; 16 rows of 64 bytes are at `w`, and a tile is at each of `x`.
+/// The unit is configured; 16 rows of 16 numbers may be written at each of `to`.
 #[inline(always)]
-unsafe fn add(w: [*const bf16; 2], strides: [usize; 2], x: [*const Tile; 2]) {
+unsafe fn stored(to: [*mut f32; 4], stride: usize) {
     // SAFETY: the caller's.
     unsafe {
         asm!(
-            "tileloadd tmm4, [{w0} + {stride0}]",
-            "tileloadd tmm6, [{x0} + {line}]",
-            "tileloadd tmm7, [{x1} + {line}]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tileloadd tmm5, [{w1} + {stride1}]",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
-            w0 = in(reg) w[0], w1 = in(reg) w[1], x0 = in(reg) x[0], x1 = in(reg) x[1],
-            stride0 = in(reg) strides[0], stride1 = in(reg) strides[1], line = in(reg) size_of::<[u32; SIDE]>(),
-            options(nostack, readonly),
+            "tilestored [{a} + {line}], tmm0",
+            "tilestored [{b} + {line}], tmm1",
+            "tilestored [{c} + {line}], tmm2",
+            "tilestored [{d} + {line}], tmm3",
+            a = in(reg) to[0], b = in(reg) to[1], c = in(reg) to[2], d = in(reg) to[3],
+            line = in(reg) stride * size_of::<f32>(),
+            options(nostack),
         );
     }
 }

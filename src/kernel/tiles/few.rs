@@ -1,0 +1,128 @@
+//! A linear layer of few rows on the matrix unit.
+//!
+//! Memory is the limit, so the unit reads the weights where the checkpoint has them: a tile's rows are outputs, its
+//! columns are rows of x. The sums come as \[outputs, rows\], and are transposed before they are stored. Spec: E3.16
+
+use super::amx::{Unit, transpose};
+use super::tile::{PAIRS, SIDE, Strip, Sums, Tile};
+use super::{FEW, put};
+use crate::kernel::matrix::End;
+use crate::kernel::scratch::Scratch;
+use crate::kernel::simd::vectorize;
+use crate::num::BLOCK;
+use ndarray::parallel::prelude::*;
+use ndarray::{ArrayView2, ArrayViewMut2, Axis};
+use std::ops::Range;
+
+/// x: [m, k], w: [n, k], y: [m, n], with m ≤ 32; false, and nothing done, if x holds numbers that are no bf16.
+pub(super) fn linear(x: ArrayView2<'_, f32>, w: &[u16], end: End<'_>, mut y: ArrayViewMut2<'_, f32>) -> bool {
+    let (k, n) = (x.ncols(), y.ncols());
+    let per_group = k.div_ceil(BLOCK);
+    let mut packed = Scratch::<f32>::new(FEW / SIDE * per_group * PAIRS * SIDE);
+    let tiles: &mut [Tile] = bytemuck::cast_slice_mut(packed.get_mut());
+    tiles.as_flattened_mut().fill(0);
+    let mut groups = tiles.chunks_mut(per_group).zip(x.axis_chunks_iter(Axis(0), SIDE));
+    if !groups.all(|(tiles, rows)| pack(rows, tiles)) {
+        return false;
+    }
+    let tiles = &*tiles;
+    // A task reads its weights once and as one stream.
+    let outputs = n.div_ceil(rayon::current_num_threads()).next_multiple_of(2 * SIDE);
+    y.axis_chunks_iter_mut(Axis(1), outputs).into_par_iter().enumerate().for_each(|(o, y)| {
+        let first = o * outputs;
+        let end = (end.0.map(|b| &b[first..]), end.1);
+        vectorize(
+            #[inline(always)]
+            || task(tiles, &w[first * k..], k, end, y),
+        );
+    });
+    true
+}
+
+/// Packs up to 16 rows of x into one tile of \[pairs, rows\] for each 32 inputs. Returns whether every number is a bf16.
+fn pack(rows: ArrayView2<'_, f32>, tiles: &mut [Tile]) -> bool {
+    let mut lower = 0;
+    for (s, tile) in tiles.iter_mut().enumerate() {
+        let pairs: &mut [[f32; PAIRS]; SIDE] = bytemuck::cast_mut(tile);
+        for (row, pairs) in rows.outer_iter().zip(&mut *pairs) {
+            let Some(row) = row.to_slice() else { unreachable!("E3.16: x is row-major") };
+            let mut block = [0f32; BLOCK];
+            let row = &row[s * BLOCK..row.len().min((s + 1) * BLOCK)];
+            block[..row.len()].copy_from_slice(row);
+            for (pair, v) in pairs.iter_mut().zip(block.as_chunks::<2>().0) {
+                let [first, second] = v.map(f32::to_bits);
+                lower |= first | second;
+                *pair = f32::from_bits(first >> 16 | second & 0xffff_0000);
+            }
+        }
+        transpose(pairs);
+    }
+    lower & 0xffff == 0
+}
+
+/// One task. x: the tiles of the two groups of rows, w: the weights of its outputs, y: [m, outputs].
+#[inline(always)]
+fn task(x: &[Tile], w: &[u16], k: usize, end: End<'_>, mut y: ArrayViewMut2<'_, f32>) {
+    let Some(unit) = Unit::take() else { unreachable!("E3.16: the unit was there") };
+    let ((m, n), blocks) = (y.dim(), k / BLOCK);
+    let columns = x.chunks_exact(k.div_ceil(BLOCK));
+    let columns = std::array::from_fn(|i| columns.clone().nth(i).unwrap_or_else(|| unreachable!("two groups")));
+    let mut sums = Sums::default();
+    for first in (0..n).step_by(2 * SIDE) {
+        let groups = [first, first + SIDE].map(|first| Group::new(w, k, first.min(n)..n.min(first + SIDE)));
+        unit.begin();
+        let next = &w[n.min(first + 2 * SIDE) * k..];
+        unit.add([0, 1].map(|i| groups[i].whole()), columns.map(Strip::packed), blocks, next);
+        if let [Some(rows), Some(others)] = [0, 1].map(|i| groups[i].last()) {
+            unit.add([rows, others], columns.map(|x| Strip::packed(&x[blocks..])), 1, &[]);
+        }
+        unit.store(&mut sums);
+        for (i, sums) in sums.iter_mut().enumerate() {
+            let outputs = (first + i * SIDE).min(n)..n.min(first + (i + 1) * SIDE);
+            for (r, sums) in sums.iter_mut().enumerate() {
+                transpose(sums); // from [outputs, rows] to [rows, outputs]
+                for (row, sums) in (r * SIDE..m).zip(sums) {
+                    let Some(y) = y.row_mut(row).into_slice() else { unreachable!("E3.16: y is row-major") };
+                    put(*sums, end, &outputs, y);
+                }
+            }
+        }
+    }
+}
+
+/// The weights of up to 16 outputs, in place where whole tiles of them are in memory.
+struct Group<'a> {
+    numbers: &'a [u16],
+    k: usize,
+    /// A copy with missing outputs as zeros, if outputs are missing.
+    copy: Vec<u16>,
+    /// The inputs after the last whole block, if there are any.
+    last: Option<Tile>,
+}
+
+impl<'a> Group<'a> {
+    fn new(w: &'a [u16], k: usize, outputs: Range<usize>) -> Self {
+        let numbers = &w[outputs.start * k..outputs.end * k];
+        let mut copy = Vec::new();
+        if outputs.len() < SIDE {
+            copy = numbers.to_vec();
+            copy.resize(SIDE * k, 0);
+        }
+        let rest = k % BLOCK;
+        let last = (rest > 0).then(|| {
+            let mut last = [0; PAIRS * SIDE];
+            let rows = bytemuck::cast_slice_mut::<_, u16>(&mut last).chunks_exact_mut(BLOCK);
+            rows.zip(numbers.chunks_exact(k)).for_each(|(to, row)| to[..rest].copy_from_slice(&row[k - rest..]));
+            last
+        });
+        Group { numbers, k, copy, last }
+    }
+
+    fn whole(&self) -> Strip<'_> {
+        Strip::in_place(if self.copy.is_empty() { self.numbers } else { &self.copy }, self.k)
+    }
+
+    fn last(&self) -> Option<Strip<'_>> {
+        self.last.as_ref().map(|last| Strip::packed(std::slice::from_ref(last)))
+    }
+}

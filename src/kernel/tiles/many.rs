@@ -1,0 +1,170 @@
+//! A linear layer of many rows on the matrix unit.
+//!
+//! A task takes some outputs, packs their weights, and takes its rows block after block. The inputs are divided into
+//! parts: a part of the weights of 32 outputs stays in the first-level cache while rows stream past, and a part of the
+//! rows stays in the second-level cache for all outputs of the task. Between one part and the next, sums wait in memory.
+//! Spec: E3.16
+
+use super::amx::{Unit, transpose};
+use super::put;
+use super::tile::{PAIRS, SIDE, Strip, Sums, Tile};
+use crate::kernel::matrix::End;
+use crate::kernel::scratch::Scratch;
+use crate::kernel::simd::vectorize;
+use crate::num::BLOCK;
+use ndarray::parallel::prelude::*;
+use ndarray::{ArrayView2, ArrayViewMut2, Axis};
+use rayon::prelude::ParallelSliceMut;
+
+/// Rows or outputs that are summed together: two groups.
+const BOTH: usize = 2 * SIDE;
+/// The most rows of a block.
+const ROWS: usize = 512;
+/// The most outputs of a task, and the fewest if that leaves threads without a task.
+const OUTPUTS: [usize; 2] = [256, 128];
+/// The most blocks of 32 inputs in a part.
+const PART: usize = 16;
+
+/// x: [m, k], w: [n, k], y: [m, n]; false, and nothing done, if x holds numbers that are no bf16.
+pub(super) fn linear(x: ArrayView2<'_, f32>, w: &[u16], end: End<'_>, mut y: ArrayViewMut2<'_, f32>) -> bool {
+    let ((m, k), n) = (x.dim(), y.ncols());
+    let blocks = k.div_ceil(BLOCK);
+    let mut packed = Scratch::<f32>::new(m.div_ceil(BOTH) * 2 * blocks * PAIRS * SIDE);
+    let tiles: &mut [Tile] = bytemuck::cast_slice_mut(packed.get_mut());
+    let both = tiles.par_chunks_mut(2 * blocks).zip(x.axis_chunks_iter(Axis(0), BOTH));
+    let packs = |(tiles, rows): (&mut [Tile], ArrayView2<'_, f32>)| {
+        vectorize(
+            #[inline(always)]
+            || pack(rows, blocks, tiles),
+        )
+    };
+    if !both.map(packs).reduce(|| true, |a, b| a && b) {
+        return false;
+    }
+    let (tiles, threads) = (&*tiles, rayon::current_num_threads());
+    let tasks = n.div_ceil(OUTPUTS[0]).next_multiple_of(threads);
+    let outputs = n.div_ceil(tasks).max(OUTPUTS[1]).next_multiple_of(BOTH);
+    // Threads without outputs take rows.
+    let rows = m.div_ceil((threads / n.div_ceil(outputs)).max(1)).next_multiple_of(BOTH);
+    y.axis_chunks_iter_mut(Axis(0), rows).into_par_iter().enumerate().for_each(|(i, mut y)| {
+        let x = &tiles[i * rows / SIDE * blocks..];
+        y.axis_chunks_iter_mut(Axis(1), outputs).into_par_iter().enumerate().for_each(|(o, y)| {
+            let first = o * outputs;
+            let end = (end.0.map(|b| &b[first..]), end.1);
+            vectorize(
+                #[inline(always)]
+                || task(x, &w[first * k..], k, end, y),
+            );
+        });
+    });
+    true
+}
+
+/// Packs up to 32 rows of x into tiles, [groups of rows, blocks], each \[rows, inputs\]. Returns whether every number is a
+/// bf16.
+#[inline(always)]
+fn pack(rows: ArrayView2<'_, f32>, blocks: usize, tiles: &mut [Tile]) -> bool {
+    let mut lower = 0;
+    for (group, tiles) in tiles.chunks_exact_mut(blocks).enumerate() {
+        for at in 0..SIDE {
+            let row = (group * SIDE + at < rows.nrows()).then(|| rows.row(group * SIDE + at));
+            let row =
+                row.map_or(&[][..], |row| row.to_slice().unwrap_or_else(|| unreachable!("E3.16: x is row-major")));
+            for (s, tile) in tiles.iter_mut().enumerate() {
+                let to = &mut bytemuck::cast_slice_mut::<_, u16>(tile)[at * BLOCK..][..BLOCK];
+                let from = &row[row.len().min(s * BLOCK)..row.len().min((s + 1) * BLOCK)];
+                let mut block = [0f32; BLOCK];
+                let from = match from.first_chunk::<BLOCK>() {
+                    Some(whole) => whole,
+                    None => {
+                        block[..from.len()].copy_from_slice(from);
+                        &block
+                    }
+                };
+                for (to, from) in to.iter_mut().zip(from) {
+                    lower |= from.to_bits();
+                    *to = (from.to_bits() >> 16) as u16;
+                }
+            }
+        }
+    }
+    lower & 0xffff == 0
+}
+
+/// One task. x: the tiles of its rows, w: the weights of its outputs, y: [rows, outputs].
+#[inline(always)]
+fn task(x: &[Tile], w: &[u16], k: usize, end: End<'_>, mut y: ArrayViewMut2<'_, f32>) {
+    let (n, blocks) = (y.ncols(), k.div_ceil(BLOCK));
+    let mut packed = Scratch::<f32>::new(n.div_ceil(BOTH) * 2 * blocks * PAIRS * SIDE);
+    let packed: &mut [Tile] = bytemuck::cast_slice_mut(packed.get_mut());
+    for (i, tiles) in packed.chunks_exact_mut(blocks).enumerate() {
+        pack_weights(w.get(i * SIDE * k..).unwrap_or_default(), k, tiles);
+    }
+    let Some(unit) = Unit::take() else { unreachable!("E3.16: the unit was there") };
+    let parts = blocks.div_ceil(PART);
+    let part = blocks.div_ceil(parts);
+    let waiting = if parts > 1 { y.nrows().min(ROWS).div_ceil(BOTH) * n.div_ceil(BOTH) } else { 1 };
+    let mut sums = Scratch::<f32>::new(waiting * BOTH * BOTH);
+    let sums: &mut [Sums] = bytemuck::cast_slice_mut(sums.get_mut());
+    for (x, mut y) in x.chunks(ROWS / SIDE * blocks).zip(y.axis_chunks_iter_mut(Axis(0), ROWS)) {
+        let whole = "E3.16: y is row-major";
+        let mut y: Vec<&mut [f32]> =
+            y.outer_iter_mut().map(|y| y.into_slice().unwrap_or_else(|| unreachable!("{whole}"))).collect();
+        for start in (0..blocks).step_by(part) {
+            let here = part.min(blocks - start);
+            for (g, columns) in packed.chunks_exact(2 * blocks).enumerate() {
+                for (r, (x, y)) in x.chunks_exact(2 * blocks).zip(y.chunks_mut(BOTH)).enumerate() {
+                    let sums = &mut sums[(g * ROWS / BOTH + r) % waiting];
+                    match start {
+                        0 => unit.begin(),
+                        _ => unit.resume(sums),
+                    }
+                    unit.add(part_of(x, blocks, start), part_of(columns, blocks, start), here, &[]);
+                    unit.store(sums);
+                    if start + here == blocks {
+                        put_all(sums, end, g * BOTH, y);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The tiles of two groups from block `start` on.
+#[inline(always)]
+fn part_of(tiles: &[Tile], blocks: usize, start: usize) -> [Strip<'_>; 2] {
+    [Strip::packed(&tiles[start..blocks]), Strip::packed(&tiles[blocks + start..])]
+}
+
+/// Stores the sums of up to 32 rows y and up to 32 outputs, from output `first` on.
+#[inline(always)]
+fn put_all(sums: &Sums, end: End<'_>, first: usize, y: &mut [&mut [f32]]) {
+    for (sums, y) in sums.iter().zip(y.chunks_mut(SIDE)) {
+        for (sums, first) in sums.iter().zip([first, first + SIDE]) {
+            for (y, sums) in y.iter_mut().zip(sums) {
+                put(*sums, end, &(first.min(y.len())..y.len().min(first + SIDE)), y);
+            }
+        }
+    }
+}
+
+/// Packs the weights of up to 16 outputs into tiles of [pairs, outputs].
+#[inline(always)]
+fn pack_weights(w: &[u16], k: usize, tiles: &mut [Tile]) {
+    let bytes: &[u8] = bytemuck::cast_slice(w);
+    for (s, tile) in tiles.iter_mut().enumerate() {
+        let pairs: &mut [[f32; PAIRS]; SIDE] = bytemuck::cast_mut(tile);
+        let mut rows = bytes.chunks_exact(2 * k).map(|row| &row[2 * s * BLOCK..]);
+        for pairs in &mut *pairs {
+            let row = rows.next().unwrap_or_default();
+            match row.first_chunk::<{ 2 * BLOCK }>() {
+                Some(whole) => *pairs = bytemuck::cast(*whole),
+                None => {
+                    *pairs = [0.0; PAIRS];
+                    bytemuck::cast_slice_mut(pairs)[..row.len()].copy_from_slice(row);
+                }
+            }
+        }
+        transpose(pairs);
+    }
+}
