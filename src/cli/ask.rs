@@ -88,6 +88,18 @@ impl Ask {
     /// # Errors
     /// Anything wrong with the checkpoint, the images or the prompt.
     pub fn load(&self, messages: Messages) -> Result<Asked> {
+        self.loaded(messages, false)
+    }
+
+    /// As [`load`](Self::load), with what other decoders make of lossy images. Spec: D4.18
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_with_decoders(&self, messages: Messages) -> Result<Asked> {
+        self.loaded(messages, true)
+    }
+
+    fn loaded(&self, messages: Messages, decoders: bool) -> Result<Asked> {
         let spoken = self.messages.as_deref().map(Spoken::read).transpose()?;
         let (mut images, question, system) = match &spoken {
             Some(spoken) => (spoken.images(&self.image)?, spoken.question(), None),
@@ -100,12 +112,16 @@ impl Ask {
             self.seeing.note_frames(&chosen, messages);
             (images, frames) = (read, Some(chosen));
         }
-        let prompt = match (&spoken, self.raw_prompt, &frames) {
-            (Some(spoken), ..) => processor.prepare_turns(&images, &spoken.turns())?,
-            (None, true, _) => processor.prepare_raw(&images, &question)?,
-            (None, false, None) => processor.prepare(&images, &question, system.as_deref())?,
-            (None, false, Some(chosen)) => processor.prepare_film(&images, chosen, &question, system.as_deref())?,
+        let prepare = |images: &[Image]| match (&spoken, self.raw_prompt, &frames) {
+            (Some(spoken), ..) => processor.prepare_turns(images, &spoken.turns()),
+            (None, true, _) => processor.prepare_raw(images, &question),
+            (None, false, None) => processor.prepare(images, &question, system.as_deref()),
+            (None, false, Some(chosen)) => processor.prepare_film(images, chosen, &question, system.as_deref()),
         };
+        let mut prompt = prepare(&images)?;
+        if decoders {
+            prompt = processor.with_decoders(&images, prompt, prepare)?;
+        }
         memory::check(&name, model.forecast(Some(&prompt)))?;
         self.seeing.notes(&processor, &images, messages);
         if spoken.is_none() && !self.raw_prompt && !images.is_empty() && question.contains("<image>") {

@@ -86,7 +86,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         ([candidate], Some(dir)) => {
             let candidate = Bundle::open(candidate)?;
             if asked {
-                let asked = args.ask.load(messages)?;
+                let asked = args.ask.load_with_decoders(messages)?;
                 replayed(&asked.model, Some(&asked.prompt), &candidate)?
             } else {
                 let (files, _) = Ask::files(Some(dir));

@@ -41,6 +41,7 @@ mod judge;
 mod kernel;
 mod kinds;
 mod layouts;
+mod lossy;
 mod map;
 mod measure;
 mod noise;

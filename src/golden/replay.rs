@@ -10,7 +10,7 @@ use super::recorder::Recorder;
 use super::rerun::{Rerun, Sink};
 use super::said::{Types, policy};
 use super::verdict::Verdict;
-use super::{Bundle, BundleWriter, Selection, arc, arranged, drift, images, layouts, noise, stages, weights};
+use super::{Bundle, BundleWriter, Selection, arc, arranged, drift, images, layouts, lossy, noise, stages, weights};
 use crate::cache::Cache;
 use crate::error::{Error, Result, ensure};
 use crate::family::Family;
@@ -115,6 +115,9 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
     let (weights, run) = (&*weights, Rerun { model: &weights, ..run });
     let mut truth = Truth { out, positions: &read.positions, per_head: run.per_head(), undecided: unnamed };
     stages::prompt(&mut truth.out, &*model.config, asked, prompt.is_some())?;
+    if let Some(lossy) = &asked.lossy {
+        lossy::put(truth.out.writer()?, model.config.profile().pixels, lossy)?;
+    }
     run.run::<f64, _>(Grid::Native, Way::default(), Grid::Native, &mut truth)?;
     let Truth { mut out, undecided, .. } = truth;
     arc::put(weights, read, decided.fed.len(), out.writer()?)?;
@@ -165,6 +168,7 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
         verdict.notes.push(note.into());
     }
     verdict.notes.extend(kept.map(String::from));
+    verdict.notes.extend(asked.lossy.as_ref().map(lossy::note));
     if arranged == Some(Known::Grids) {
         verdict.notes.push("input.grid is not in the bundle: the grids are those that input.positions shows".into());
     }

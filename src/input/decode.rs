@@ -6,7 +6,7 @@
 //! Source: Pillow 13; goldens in tests/golden/convert. Spec: T4.6, C4.14a–C4.14d
 
 use super::image::{Image, MAX_IMAGES, MAX_PIXELS, sha256};
-use super::{formats, jpeg, metadata};
+use super::{formats, jpeg, lossy, metadata};
 use crate::error::{Error, Result, ensure};
 use crate::files;
 use crate::foreign::{self, watched};
@@ -160,10 +160,7 @@ impl Image {
             Error::new(label, KINDS, e).remedy("check that the file is complete and of this kind")
         };
         if bytes.starts_with(&[0xFF, 0xD8, 0xFF]) {
-            let read =
-                jpeg::decode(bytes, |size| check_size(label, size)).map_err(|e| Error { at: label.into(), ..e })?;
-            let image = Image::new(label.to_owned(), read.size.0, read.size.1, read.rgb, sha256, read.colour)?;
-            return Ok(image.asking(metadata::orientation(bytes), None));
+            return Image::of_jpeg(bytes, label, sha256, jpeg::Way::default());
         }
         let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
         let mut reader = reader.map_err(|e| Error::new(label, KINDS, e))?;
@@ -201,8 +198,19 @@ impl Image {
         };
         let image = Image::new(label.to_owned(), size.0, size.1, pixels, sha256, was_rgb)?;
         let image = image.asking(metadata::orientation(bytes), alpha);
+        let image = if lossy::is_webp(bytes) { image.of_lossy(bytes) } else { image };
         // Pillow turns a TIFF when it loads it.
         Ok(if format == Some(ImageFormat::Tiff) { image.upright() } else { image })
+    }
+}
+
+impl Image {
+    /// The image of a JPEG file, decoded in one way.
+    pub(super) fn of_jpeg(bytes: &[u8], label: &str, sha256: String, way: jpeg::Way) -> Result<Image> {
+        let read = jpeg::decode(bytes, way, |size| check_size(label, size));
+        let read = read.map_err(|e| Error { at: label.into(), ..e })?;
+        let image = Image::new(label.to_owned(), read.size.0, read.size.1, read.rgb, sha256, read.colour)?;
+        Ok(image.asking(metadata::orientation(bytes), None).of_lossy(bytes))
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::error::{Result, ensure};
 use ndarray::{Array2, Array3, ArrayD, ArrayView3, Axis};
 use sha2::{Digest, Sha256};
+use std::sync::Arc;
 
 /// The most pixels of an image. Pillow refuses larger images too (twice its warning limit). Spec: C4.14a
 pub const MAX_PIXELS: u64 = 2 * 89_478_485;
@@ -21,6 +22,8 @@ pub struct Image {
     orientation: u8,
     /// The alpha of each pixel, if the file has RGB with alpha.
     alpha: Option<Vec<u8>>,
+    /// The file, if programs may decode it otherwise. Spec: D4.18
+    file: Option<Arc<[u8]>>,
 }
 
 /// What is done with a picture that a phone or a camera stored turned. Spec: D4.10
@@ -76,7 +79,7 @@ impl Image {
         });
         let got = pixels.len();
         match Array3::from_shape_vec((height, width, 3), pixels) {
-            Ok(rgb) => Ok(Image { rgb, sha256, label, was_rgb, orientation: 1, alpha: None }),
+            Ok(rgb) => Ok(Image { rgb, sha256, label, was_rgb, orientation: 1, alpha: None, file: None }),
             Err(_) => Err(crate::Error::new(label, format!("3 · {height} · {width} values"), got)),
         }
     }
@@ -113,6 +116,23 @@ impl Image {
         Image { orientation, alpha, ..self }
     }
 
+    /// The image of a file that programs may decode otherwise. Spec: D4.18
+    #[cfg(feature = "input")]
+    pub(crate) fn of_lossy(self, file: &[u8]) -> Image {
+        Image { file: Some(file.into()), ..self }
+    }
+
+    /// The file, if the image is lossy.
+    #[cfg(feature = "input")]
+    pub(crate) fn file(&self) -> Option<Arc<[u8]>> {
+        self.file.clone()
+    }
+
+    /// Whether the image comes from a file of JPEG or lossy WebP, which programs may decode otherwise. Spec: D4.18
+    pub fn is_lossy(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// The orientation that the file asks for, 1 to 8; 1 is as stored. Spec: D4.10
     pub fn orientation(&self) -> u8 {
         self.orientation
@@ -121,6 +141,12 @@ impl Image {
     /// Whether the file has RGB with alpha.
     pub fn has_alpha(&self) -> bool {
         self.alpha.is_some()
+    }
+
+    /// The alpha of each pixel, if the file has RGB with alpha.
+    #[cfg(feature = "input")]
+    pub(crate) fn alpha(&self) -> Option<&Vec<u8>> {
+        self.alpha.as_ref()
     }
 
     /// Whether the file has RGB with alpha, and not every pixel covers what is behind it.

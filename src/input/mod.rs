@@ -36,6 +36,8 @@ mod formats;
 #[cfg(feature = "input")]
 mod jpeg;
 #[cfg(feature = "input")]
+pub mod lossy;
+#[cfg(feature = "input")]
 pub mod messages;
 #[cfg(feature = "input")]
 mod metadata;

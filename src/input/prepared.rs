@@ -75,6 +75,18 @@ pub struct Prepared {
     pub prompt: String,
     /// The name of the resampler of the pixels; empty if the caller gave pixels.
     pub preprocess: String,
+    /// What other decoders make of lossy images, if that was asked for. Spec: D4.18
+    pub lossy: Option<Lossy>,
+}
+
+/// What other decoders make of the lossy images of a prompt. Spec: D4.18
+#[derive(Debug, Clone)]
+pub struct Lossy {
+    /// The names of the lossy images.
+    pub images: Vec<String>,
+    /// For each image, each in the shape of [`PreparedImage::pixels`]: the least and the greatest number that a usual
+    /// decoder gives; the same that any filter of chroma gives; the size of a grey level, 0 in an image that is not lossy.
+    pub pixels: Vec<[ArrayD<f32>; 5]>,
 }
 
 impl Prepared {

@@ -104,5 +104,6 @@ pub(super) fn assemble(family: &dyn Family, ids: &[u32], images: Vec<PreparedIma
         images,
         prompt: String::new(),
         preprocess: String::new(),
+        lossy: None,
     })
 }

@@ -6,6 +6,8 @@ mod assemble;
 #[cfg(feature = "input")]
 mod film;
 #[cfg(feature = "input")]
+mod lossy;
+#[cfg(feature = "input")]
 mod prepare;
 
 #[cfg(feature = "input")]

@@ -7,6 +7,8 @@ mod common;
 #[cfg(feature = "input")]
 mod candidates;
 #[cfg(feature = "input")]
+mod decoders;
+#[cfg(feature = "input")]
 mod demo;
 #[cfg(feature = "input")]
 mod held_out;

@@ -10,13 +10,8 @@ pub(super) fn suspects(lineup: &mut Lineup<'_>) {
     if lineup.facts.at.site != Site::Pixels || n.truth.len() < 16 {
         return;
     }
-    let channels = match n.shape {
-        [.., 3, _, _] => Some(n.shape[n.shape.len() - 1] * n.shape[n.shape.len() - 2]),
-        _ => None, // patches: one line for all
-    };
-    let of = |i: usize| channels.map_or(0, |plane| i / plane % 3);
-    let lines: Vec<[f64; 2]> =
-        (0..if channels.is_some() { 3 } else { 1 }).map(|c| line(n.truth, n.got, |i| of(i) == c)).collect();
+    let of = |i: usize| channel(n.shape, i);
+    let lines: Vec<[f64; 2]> = (0..3).map(|c| line(n.truth, n.got, |i| of(i) == c)).collect();
     if lines.iter().flatten().any(|v| !v.is_finite()) {
         return;
     }
@@ -45,9 +40,18 @@ fn line(truth: &[f64], got: &[f64], which: impl Fn(usize) -> bool) -> [f64; 2] {
     [a, (c1 - a * t1) / count]
 }
 
-/// The smallest step between different pixels: a grey level, in the stage's own numbers.
-fn level(truth: &[f64]) -> Option<f64> {
-    let mut sorted = truth.to_vec();
+/// The colour of a number: tiles [.., 3, h, w] and patches [patches, 3 · numbers] have one colour after the other.
+fn channel(shape: &[usize], i: usize) -> usize {
+    match *shape {
+        [.., 3, h, w] => i / (h * w) % 3,
+        [.., width] => i % width * 3 / width,
+        [] => 0,
+    }
+}
+
+/// The smallest step between different pixels of a colour: a grey level, in the stage's own numbers.
+fn level(shape: &[usize], truth: &[f64], colour: usize) -> Option<f64> {
+    let mut sorted: Vec<f64> = (0..truth.len()).filter(|&i| channel(shape, i) == colour).map(|i| truth[i]).collect();
     sorted.sort_by(f64::total_cmp);
     let (least, most) = (sorted.first()?, sorted.last()?);
     let tiny = (most - least) * 1e-4;
@@ -56,8 +60,11 @@ fn level(truth: &[f64]) -> Option<f64> {
 
 /// How far pixels are off, in grey levels, and what that looks like. Spec: D11.14
 pub(in crate::golden) fn levels(shape: &[usize], truth: &[f64], got: &[f64]) -> Option<String> {
-    let level = level(truth)?;
-    let off = |i: usize| ((got[i] - truth[i]) / level).abs().round();
+    // A colour of one level alone has no step: it counts in those of the others.
+    let found: [Option<f64>; 3] = std::array::from_fn(|colour| level(shape, truth, colour));
+    let any = found.into_iter().flatten().next()?;
+    let levels = found.map(|level| level.unwrap_or(any));
+    let off = |i: usize| ((got[i] - truth[i]) / levels[channel(shape, i)]).abs().round();
     let wrong = (0..truth.len()).filter(|&i| off(i) >= 1.0).count();
     let most = (0..truth.len()).map(off).fold(0.0, f64::max);
     if wrong == 0 {
@@ -69,7 +76,7 @@ pub(in crate::golden) fn levels(shape: &[usize], truth: &[f64], got: &[f64]) -> 
         1.0 => format!("one grey level in {share} % of the values: another resampler, or another rounding?"),
         most => format!("up to {most} grey levels, in {share} % of the values"),
     };
-    let border = bordered(shape, truth, got, level);
+    let border = bordered(shape, truth, got, any);
     Some(if border { format!("{words}; borders of one colour: padded in place of stretched?") } else { words })
 }
 

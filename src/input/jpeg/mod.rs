@@ -3,9 +3,11 @@
 //! ```text
 //! mod      the markers of a file, from the first to the last
 //! bits     bits, markers and Huffman codes
+//! fast     the fast DCT, which other programs may use
 //! frame    the frame and the tables
 //! scan     coefficients of a scan, sequential and progressive
 //! samples  coefficients to samples, and samples to the size of the image
+//! way      how programs decode where JPEG leaves a choice
 //! ```
 //!
 //! No crate does this: they differ from libjpeg in upsampling and colours, and decode some sampling factors wrong.
@@ -13,18 +15,22 @@
 //! 16-bit fixed point). Spec: T4.6, E4.24–E4.27, C4.14c, C4.14f
 
 mod bits;
+mod fast;
 mod frame;
 mod samples;
 mod scan;
+mod way;
 
 use crate::error::{Result, ensure};
 use bits::marker;
 use frame::{Colour, Frame, Tables, broken};
 use samples::Plane;
 use scan::Scan;
+pub(super) use way::{Chroma, Way};
 
 /// The most scans of a file; real progressive files have about ten.
 const MAX_SCANS: usize = 200;
+
 /// The pixels of an image: [h, w, 3], and whether the file holds colours of three components.
 pub(super) struct Decoded {
     pub size: (usize, usize),
@@ -32,11 +38,11 @@ pub(super) struct Decoded {
     pub colour: bool,
 }
 
-/// Decodes a file. `check` receives the size before anything is allocated.
+/// Decodes a file in one way. `check` receives the size before anything is allocated.
 ///
 /// # Errors
 /// A file that is not complete, or of a kind that Pillow or this decoder does not read. Spec: C4.14c, C4.14f
-pub(super) fn decode(bytes: &[u8], check: impl Fn((usize, usize)) -> Result<()>) -> Result<Decoded> {
+pub(super) fn decode(bytes: &[u8], way: Way, check: impl Fn((usize, usize)) -> Result<()>) -> Result<Decoded> {
     let mut tables = Tables::default();
     let mut frame: Option<Frame> = None;
     let mut scans = 0;
@@ -83,11 +89,11 @@ pub(super) fn decode(bytes: &[u8], check: impl Fn((usize, usize)) -> Result<()>)
         }
     }
     let frame = frame.filter(|_| scans > 0).ok_or_else(|| broken("an image with a scan", "none"))?;
-    finished(frame, &tables)
+    finished(frame, &tables, way)
 }
 
 /// The pixels. Spec: E4.25–E4.27
-fn finished(frame: Frame, tables: &Tables) -> Result<Decoded> {
+fn finished(frame: Frame, tables: &Tables, way: Way) -> Result<Decoded> {
     let ids: Vec<u8> = frame.components.iter().map(|c| c.id).collect();
     let colour = match (ids.len(), tables.jfif, tables.adobe) {
         (1, ..) => Colour::Grey,
@@ -104,8 +110,8 @@ fn finished(frame: Frame, tables: &Tables) -> Result<Decoded> {
         let complete = !frame.progressive || component.known[..10].iter().all(|known| *known == Some(0));
         let remedy = "save the image as PNG";
         ensure!(complete, "JPEG", "progressive scans that give every coefficient", "fewer scans", remedy);
-        planes.push(Plane::new(component, frame.most, frame.size)?);
+        planes.push(Plane::new(component, frame.most, frame.size, way)?);
     }
-    let rgb = samples::coloured(&planes, colour, frame.size);
+    let rgb = samples::coloured(&planes, colour, frame.size, way.chroma);
     Ok(Decoded { size: frame.size, rgb, colour: matches!(colour, Colour::Ycc | Colour::Rgb) })
 }

@@ -3,7 +3,9 @@
 //! Source: libjpeg-turbo's slow integer DCT, its "fancy" upsampling (a triangle filter for factors of two) and its
 //! conversion of colours. Spec: E4.25–E4.27
 
+use super::fast;
 use super::frame::{Colour, Component, broken};
+use super::way::{Chroma, Way};
 use crate::error::Result;
 use crate::input::formats::cmyk;
 
@@ -65,13 +67,15 @@ fn samples(block: &[i16; 64], table: &[u16; 64]) -> [u8; 64] {
 }
 
 impl Plane {
-    pub fn new(component: Component, most: (usize, usize), size: (usize, usize)) -> Result<Plane> {
+    pub fn new(component: Component, most: (usize, usize), size: (usize, usize), way: Way) -> Result<Plane> {
         let table = component.table.ok_or_else(|| broken("the quantisation tables that components name", "none"))?;
+        let scaled = fast::scaled(&table);
         let (rows, columns) = component.size;
         let mut plane = vec![0; rows * columns];
         for by in 0..component.blocks.0 {
             for bx in 0..component.blocks.1 {
-                let block = samples(&component.coefficients[by * component.stride + bx], &table);
+                let block = &component.coefficients[by * component.stride + bx];
+                let block = if way.fast { fast::samples(block, &scaled) } else { samples(block, &table) };
                 let n = (columns - 8 * bx).min(8);
                 for (y, line) in block.chunks_exact(8).take((rows - 8 * by).min(8)).enumerate() {
                     let start = (8 * by + y) * columns + 8 * bx;
@@ -119,6 +123,32 @@ impl Plane {
     }
 }
 
+impl Plane {
+    /// Row `y` of the image, with each sample repeated. Spec: D4.18
+    fn plain(&self, y: usize, out: &mut Vec<u8>) {
+        out.clear();
+        let (across, down) = self.factor;
+        out.extend((0..self.width).map(|x| self.row(y / down)[x / across]));
+    }
+
+    /// Row `y` of the image by the least or the greatest of the samples around each pixel: of 3 in each direction in which
+    /// samples are fewer than pixels. Spec: D4.18
+    fn extreme(&self, y: usize, least: bool, out: &mut Vec<u8>) {
+        let around = |at: usize, factor: usize, most: usize| {
+            let reach = usize::from(factor > 1);
+            (at / factor).saturating_sub(reach)..=(at / factor + reach).min(most - 1)
+        };
+        let rows = around(y, self.factor.1, self.rows);
+        let of = |x: usize| {
+            let columns = around(x, self.factor.0, self.columns);
+            let samples = rows.clone().flat_map(|row| self.row(row)[columns.clone()].iter().copied());
+            if least { samples.min() } else { samples.max() }
+        };
+        out.clear();
+        out.extend((0..self.width).map(|x| of(x).unwrap_or_default()));
+    }
+}
+
 /// Twice as many samples: each is ¾ of the nearest and ¼ of the next nearest. `sums`: samples times four.
 fn doubled(sums: &[u32], shift: u32, bias: [u32; 2], out: &mut Vec<u8>) {
     for (i, &here) in sums.iter().enumerate() {
@@ -146,22 +176,36 @@ fn rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
 
 /// The image in RGB: [h, w, 3].
 #[allow(clippy::needless_range_loop)] // a pixel is read off several lines by one index
-pub(super) fn coloured(planes: &[Plane], colour: Colour, (height, width): (usize, usize)) -> Vec<u8> {
+pub(super) fn coloured(planes: &[Plane], colour: Colour, (height, width): (usize, usize), chroma: Chroma) -> Vec<u8> {
     let mut out = Vec::with_capacity(3 * height * width);
     let mut lines = vec![Vec::new(); planes.len()];
+    let mut far = lines.clone();
     for y in 0..height {
-        for (plane, line) in planes.iter().zip(&mut lines) {
-            plane.line(y, line);
+        for (plane, (line, far)) in planes.iter().zip(lines.iter_mut().zip(&mut far)) {
+            match chroma {
+                Chroma::Fancy => plane.line(y, line),
+                Chroma::Plain => plane.plain(y, line),
+                Chroma::Least | Chroma::Most => {
+                    plane.extreme(y, chroma == Chroma::Least, line);
+                    plane.extreme(y, chroma == Chroma::Most, far);
+                }
+            }
         }
         for x in 0..width {
             let at = |i: usize| -> u8 { lines[i][x] };
+            let ycc = || {
+                let [r, g, b] = rgb(at(0), at(1), at(2));
+                // Green falls with chroma.
+                let green = |far: &[Vec<u8>]| rgb(at(0), far[1][x], far[2][x])[1];
+                [r, if matches!(chroma, Chroma::Least | Chroma::Most) { green(&far) } else { g }, b]
+            };
             out.extend(match colour {
                 Colour::Grey => [at(0); 3],
-                Colour::Ycc => rgb(at(0), at(1), at(2)),
+                Colour::Ycc => ycc(),
                 Colour::Rgb => [at(0), at(1), at(2)],
                 Colour::Cmyk => cmyk([0, 1, 2, 3].map(|i| 255 - at(i))),
                 Colour::Ycck => {
-                    let [r, g, b] = rgb(at(0), at(1), at(2));
+                    let [r, g, b] = ycc();
                     cmyk([r, g, b, 255 - at(3)])
                 }
             });
