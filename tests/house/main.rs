@@ -4,5 +4,6 @@
 mod book;
 mod dependencies;
 mod layers;
+mod sentences;
 mod spec_index;
 mod tests;

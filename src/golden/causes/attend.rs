@@ -109,11 +109,24 @@ impl Trial<'_, '_> {
 
     /// Adds a suspect.
     pub fn add(&mut self, fitted: Fitted, suspect: &Attend<'_>, words: impl FnOnce() -> String) {
-        if self.rest(suspect) < 0.6 {
-            let all: Vec<usize> = (0..suspect.q.shape()[1]).collect();
-            let values = suspect.rows(&all, self.by_head);
+        if let Some(values) = self.all(suspect) {
             self.lineup.add(fitted, values, words);
         }
+    }
+
+    /// Adds a suspect that rounds as the candidate does but for ties, which may leave this share.
+    pub fn add_like(&mut self, most: f64, suspect: &Attend<'_>, words: impl Fn() -> String) {
+        if let Some(values) = self.all(suspect)
+            && !self.lineup.add(Fitted::No, values.clone(), &words)
+        {
+            self.lineup.add_like(most, values, &words);
+        }
+    }
+
+    /// All rows of a suspect, if it explains a few.
+    fn all(&self, suspect: &Attend<'_>) -> Option<Vec<f64>> {
+        let rows = || (0..suspect.q.shape()[1]).collect::<Vec<usize>>();
+        (self.rest(suspect) < 0.6).then(|| suspect.rows(&rows(), self.by_head))
     }
 }
 

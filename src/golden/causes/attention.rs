@@ -3,7 +3,7 @@
 
 use super::attend::{Attend, Sees, Trial, few};
 use super::factors::number;
-use super::formats::{e4m3, q8};
+use super::formats::{TIES, e4m3, q8};
 use super::lineup::{Fitted, Lineup};
 use crate::num::Grid;
 use crate::roles::Role;
@@ -152,7 +152,7 @@ pub(in crate::golden) fn suspects_of(
     for (weight, words) in weights {
         let values = right.with(|a| a.weight = weight);
         if trial.lineup.facts.numbers.precision.grid() == Grid::Native || words.contains('/') || words.contains("fp8") {
-            trial.add(Fitted::No, &values, || words.into());
+            trial.add_like(TIES, &values, || words.into());
         }
     }
     for tile in [8, 16, 32, 64, 128] {

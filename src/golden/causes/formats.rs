@@ -11,7 +11,7 @@ use crate::stage::Site;
 use ndarray::Array3;
 
 /// The share of the squared error that numbers of the same blocks may leave: a number near a tie rounds the other way.
-const TIES: f64 = 0.1;
+pub(super) const TIES: f64 = 0.1;
 
 /// Adds the suspects.
 pub(super) fn suspects(lineup: &mut Lineup<'_>) {

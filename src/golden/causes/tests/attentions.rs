@@ -43,6 +43,10 @@ fn d11_7_attentions_are_named() {
     mix.says("weights are rounded to 1/256", weight(|p| (p * 256.0).round() / 256.0));
     mix.says("weights are stored in bf16", weight(|p| Grid::Bf16.round(p)));
     mix.says("weights are stored in fp8", weight(|p| e4m3(p * 448.0) / 448.0));
+    // A weight near a tie rounds the other way in f32: the same sentence, and not that of f16.
+    let other_ties = weight(|p| if p.to_bits() % 200 == 7 { 1.004 * Grid::Bf16.round(p) } else { Grid::Bf16.round(p) });
+    mix.says("weights are stored in bf16", other_ties);
+    mix.says("weights are stored in f16", weight(|p| Grid::F16.round(p)));
     mix.says("16 keys counts in the sum of the softmax", right.with(|a| a.padding = Some(16)).rows(&all, false));
     mix.says("weights are not divided by their sum", right.with(|a| a.divides = false).rows(&all, false));
     let (k8, v8) = (q8(&k, 8), q8(&v, 8));
@@ -50,6 +54,7 @@ fn d11_7_attentions_are_named() {
     let (k8, v8) = (k.mapv(e4m3), v.mapv(e4m3));
     mix.says("keys and values are read in fp8", Attend { k: &k8, v: &v8, ..right.with(|_| {}) }.rows(&all, false));
     mix.truth = sees(Box::new(|_, _| true));
+    mix.says("a causal mask", right.rows(&all, false));
     // A step after an eviction of all but 10 entries, and one token before its own.
     let step = |site: Site, t: usize, x: &Array3<f64>| {
         (Stage::of_step(site, t, 1), x.index_axis(Axis(1), 30 + t).to_owned().into_dyn())

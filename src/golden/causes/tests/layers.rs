@@ -14,10 +14,10 @@ fn d11_8_types_are_named() {
             })
             .collect()
     };
-    key.says("one of int8, a scale for each row of a head", blocks(64, 127.0));
-    key.says("one of int8, a scale for 32 numbers", blocks(32, 127.0));
-    key.says("one of int4, a scale for 32 numbers", blocks(32, 7.0));
-    key.says("one of fp8 (e4m3)", key.truth.iter().map(|v| e4m3(*v)).collect());
+    key.says("every number is one of int8, a scale for each row of a head", blocks(64, 127.0));
+    key.says("every number is one of int8, a scale for 32 numbers", blocks(32, 127.0));
+    key.says("every number is one of int4, a scale for 32 numbers", blocks(32, 7.0));
+    key.says("every number is one of fp8 (e4m3)", key.truth.iter().map(|v| e4m3(*v)).collect());
     let out = given(Site::Out, 0, &[24, 16]);
     out.says("stored in bf16", out.truth.iter().map(|v| Grid::Bf16.round(*v)).collect());
     let narrow: Vec<f64> = out.truth.iter().zip(random(384, 4)).map(|(t, r)| t + 1e-4 * r).collect();

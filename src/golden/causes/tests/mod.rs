@@ -123,7 +123,7 @@ impl Given {
 #[test]
 fn d11_3_factors_are_named() {
     let out = given(Site::Out, 0, &[24, 16]);
-    out.says("everything is 1.03", out.truth.iter().map(|t| t * 1.03).collect());
+    out.says("everything is 1.03000 times the truth", out.truth.iter().map(|t| t * 1.03).collect());
     out.says(
         "every row has a factor of its own",
         out.truth.iter().enumerate().map(|(i, t)| t * (1.0 + (i / 16) as f64)).collect(),
