@@ -4,13 +4,13 @@
 //! padded, and the bits of a prompt do not depend on the other prompts in its batch (C6.1a).
 
 use crate::cache::{Cache, HeadCache};
-use crate::decoder::{AT_ONCE, Observer, Sequence};
+use crate::decoder::{AT_ONCE, Observer, Pruning, Sequence};
 use crate::error::Result;
 use crate::input::{Positions, Prepared};
 use crate::model::Model;
 use crate::num::{Grid, Real};
 use crate::pass::Pass;
-use crate::policy::{Evict, LayerScores, Observed, Plan, Policy, Retain, Scorer};
+use crate::policy::{Decisions, Evict, LayerScores, Observed, Plan, Policy, Retain, Scorer};
 use crate::sample::Sampler;
 use ndarray::{Array2, Array3};
 use std::ops::ControlFlow;
@@ -86,11 +86,12 @@ pub fn encode_batch<'p, T: Real>(
     let (mut merged, mut sequences) = (Vec::with_capacity(prompts.len()), Vec::with_capacity(prompts.len()));
     for (prompt, policies) in prompts {
         let observer = observer(prompt, policies)?;
+        let pruning = Pruning::of(policies, model.decoder.config.layers, &prompt.roles)?;
         let visual = model.encode(pass, prompt); // E5.1–E5.15
         merged.push((model.merge(pass, prompt, visual.rows)?, &prompt.positions)); // E6.1
         let (roles, deepstack) = (prompt.roles.clone(), visual.deepstack);
         let cache = model.decoder.cache_in(pass.stored_in_cache());
-        sequences.push(Sequence { observer, roles, deepstack, ..Sequence::new(cache) });
+        sequences.push(Sequence { observer, pruning, roles, deepstack, ..Sequence::new(cache) });
     }
     Ok(Encoded { merged, sequences })
 }
@@ -124,7 +125,35 @@ impl<T: Real> Sequence<T> {
     /// The errors of [`Scorer::new`] and [`Scorer::observe`].
     pub fn plan(&self, policy: &Policy, retain: Retain) -> Result<Plan> {
         let scorer = Scorer::new(policy, &self.roles)?;
+        if policy.prunes() {
+            return Ok(self.pruned(policy));
+        }
         Ok(scorer.decide(retain, &self.scores(&scorer)?))
+    }
+
+    /// The plan that says what was dropped inside prefill: the rows that are left in each layer. The importance of a visual
+    /// row is what it got at the last cut before the layer; 0 for a row that is not there, 1 before the first cut.
+    /// Spec: C9.9b
+    fn pruned(&self, policy: &Policy) -> Plan {
+        let (visual, n) = (self.roles.visual(), self.roles.len());
+        let of = |l: usize| {
+            let made = self.pruning.made.iter().rev().find(|made| made.layer <= l);
+            let rows: Vec<usize> = made.map_or_else(|| (0..n).collect(), |made| made.rows.clone());
+            let kept: Vec<usize> = (0..visual.len()).filter(|&v| rows.binary_search(&visual[v]).is_ok()).collect();
+            let mut importance = Array2::from_elem((1, visual.len()), if made.is_some() { 0.0 } else { 1.0 });
+            for (row, vote) in made.iter().flat_map(|made| &made.votes) {
+                importance[[0, visual.partition_point(|v| v < row)]] = *vote;
+            }
+            let heads = self.cache.layers[l].len();
+            let scores = LayerScores::of(importance, heads);
+            (vec![rows; heads], (scores, kept))
+        };
+        let (kept, told): (Vec<_>, Vec<_>) = (0..self.cache.layers.len()).map(of).unzip();
+        let (layers, sets): (Vec<_>, Vec<_>) = told.into_iter().unzip();
+        let budget = sets.iter().map(Vec::len).collect();
+        let decisions =
+            Decisions { policy: *policy, layers, budget, kept: sets.into_iter().map(|set| vec![set]).collect() };
+        Plan { kept, rows: n, decisions: Some(decisions) }
     }
 
     /// Evicts the entries that a plan does not keep, or merges them. grid: the type in which merged numbers are stored.
@@ -132,7 +161,7 @@ impl<T: Real> Sequence<T> {
     pub fn evict(&mut self, plan: &Plan, grid: Grid) {
         let policy = plan.decisions.as_ref().map_or(Policy::AIRCACHE, |d| d.policy);
         match policy.evict {
-            _ if plan.is_full() => {}
+            _ if plan.is_full() || policy.prunes() => {} // rows that were dropped never had entries
             Evict::Drop => self.cache.compact(&plan.kept),
             Evict::Merge(_) => self.cache = self.evicted(&policy, &plan.kept, grid),
         }

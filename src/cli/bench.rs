@@ -142,8 +142,9 @@ impl Work for All<'_> {
         let mut done = Vec::with_capacity(combinations);
         for &prompt in &args.prompt_len {
             let prompts = Prompts::new(model, prompt as usize)?;
-            for of_policy in cells.all.chunk_by(|a, b| a.name == b.name) {
-                let prefilled = prompts.prefill(&of_policy[0].policy, computing.pass::<T>())?;
+            for of_policy in cells.all.chunk_by(|a, b| a.name == b.name && !a.policy.prunes()) {
+                let prefilled =
+                    prompts.prefill(&of_policy[0].policy.at(of_policy[0].fraction), computing.pass::<T>())?;
                 for &batch in &args.batch {
                     for wanted in of_policy {
                         let pass = &mut computing.pass::<T>();

@@ -8,6 +8,7 @@ use super::eviction::Eviction;
 use super::out::{Stdout, bytes, seconds};
 use super::{Common, Verdict, batch, memory, output, policies, samples};
 use aircache::Result;
+use aircache::cache::HeadCache;
 use aircache::decoder::AT_ONCE;
 use aircache::generate;
 use aircache::model::Model;
@@ -136,10 +137,11 @@ impl Work for Flow<'_> {
         let mut sampler = Sampler::new(job.sampling)?;
         let mut pass = job.computing.pass::<T>();
 
+        let policy = job.policy.at(job.retain);
         messages.notes();
         let start = Instant::now();
         let busy = messages.busy(&format!("reading {} tokens", prompt.ids.len()));
-        let encoded = generate::encode_batch(model, &mut pass, &[(prompt, &[job.policy])])?;
+        let encoded = generate::encode_batch(model, &mut pass, &[(prompt, &[policy])])?;
         let vision = start.elapsed();
         let start = Instant::now();
         let mut sequences = encoded.prefill(model, &mut pass, AT_ONCE);
@@ -147,8 +149,12 @@ impl Work for Flow<'_> {
         let prefill = start.elapsed();
 
         let start = Instant::now();
-        let plan = sequence.plan(&job.policy, job.retain)?;
-        let full = sequence.cache.bytes();
+        let plan = sequence.plan(&policy, job.retain)?;
+        let full = match (policy.prunes(), sequence.cache.layers.first()) {
+            // Later layers of a policy that drops rows inside prefill never had all entries; the first layer has.
+            (true, Some(heads)) => heads.iter().map(HeadCache::bytes).sum::<usize>() * sequence.cache.layers.len(),
+            _ => sequence.cache.bytes(),
+        };
         sequence.evict(&plan, pass.grid);
         let compress = start.elapsed();
         let kv_bytes = (full, sequence.cache.bytes());

@@ -29,18 +29,23 @@ pub(super) fn attend<T: Real>(
         if prefill {
             let seen = by_head(&q, c.heads).slice_move(s![.., own.clone(), ..]);
             sequence.observer.see(layer, sequence.cache.rows, seen, c.kv_heads);
+            if let Some(last) = end.checked_sub(1) {
+                sequence.pruning.see(layer, q.row(last));
+            }
         }
-        let cached = sequence.cache.rows;
+        let Sequence { cache, pruning, .. } = &mut **sequence;
+        let cached = cache.rows;
         let push = |(g, head): (usize, &mut HeadCache<T>)| {
             if *rows > 1 {
                 head.reserve(*rows);
             }
             for (i, row) in own.clone().enumerate() {
                 let of_head = s![row, g * c.head_dim..(g + 1) * c.head_dim];
-                head.push(cached + i, k.slice(of_head).into_iter().copied(), v.slice(of_head).into_iter().copied());
+                let at = if prefill { pruning.row(cached + i) } else { cached + i };
+                head.push(at, k.slice(of_head).into_iter().copied(), v.slice(of_head).into_iter().copied());
             }
         };
-        let heads = &mut sequence.cache.layers[layer];
+        let heads = &mut cache.layers[layer];
         match *rows {
             1 => heads.iter_mut().enumerate().for_each(push), // a single entry is not worth a task
             _ => heads.par_iter_mut().enumerate().for_each(push),

@@ -16,10 +16,11 @@ pub(super) fn added<T: Real>(
 ) -> Array2<T> {
     let mut first = 0;
     for (sequence, rows) in members {
-        let own = sequence.cache.rows..sequence.cache.rows + rows; // of the sequence
         if let Some(deep) = sequence.deepstack.get(layer) {
-            let visual = sequence.roles.visual().into_iter().enumerate().filter(|(_, row)| own.contains(row));
-            let (from, to): (Vec<_>, Vec<_>) = visual.map(|(v, row)| (v, first + row - own.start)).unzip();
+            let visual = sequence.roles.visual();
+            let row = |i: usize| sequence.pruning.row(sequence.cache.rows + i); // of the prompt
+            let own = (0..*rows).filter_map(|i| Some((visual.binary_search(&row(i)).ok()?, first + i)));
+            let (from, to): (Vec<_>, Vec<_>) = own.unzip();
             let sum = pass.add(x.select(Axis(0), &to), deep.select(Axis(0), &from));
             to.iter().zip(sum.outer_iter()).for_each(|(&row, sum)| x.row_mut(row).assign(&sum));
         }

@@ -10,11 +10,13 @@ mod block;
 mod deepstack;
 mod observe;
 mod prefill;
+mod prune;
 mod rotary;
 mod sequence;
 
 pub use observe::{LayerObserved, Observer};
 pub use prefill::{AT_ONCE, packs};
+pub use prune::{Made, Pruning};
 pub use sequence::{Member, Sequence};
 
 use crate::cache::Cache;
@@ -29,6 +31,7 @@ use crate::weights::{Matrix, Names};
 use block::Block;
 use ndarray::{Array2, ArrayView2};
 use rotary::Rotary;
+use std::ops::Range;
 
 /// A decoder's weights and configuration.
 #[derive(Debug, Clone)]
@@ -109,6 +112,19 @@ impl Decoder {
         &self,
         pass: &mut Pass<'_, T>,
         phase: Phase,
+        x: Array2<T>,
+        positions: &Positions,
+        members: &mut [Member<'_, T>],
+    ) -> Array2<T> {
+        self.through(pass, phase, 0..self.blocks.len(), x, positions, members)
+    }
+
+    /// As [`forward`](Self::forward), through some of the layers. Spec: C9.9b
+    fn through<T: Real>(
+        &self,
+        pass: &mut Pass<'_, T>,
+        phase: Phase,
+        layers: Range<usize>,
         mut x: Array2<T>,
         positions: &Positions,
         members: &mut [Member<'_, T>],
@@ -120,8 +136,8 @@ impl Decoder {
         }
         let lengths = members.iter().map(|(sequence, rows)| (*rows, sequence.next_position));
         let angles = self.rotary.angles(pass, positions, lengths);
-        for (layer, block) in self.blocks.iter().enumerate() {
-            x = block.forward(pass, &self.config, phase.at(layer), x, &angles, members);
+        for layer in layers {
+            x = self.blocks[layer].forward(pass, &self.config, phase.at(layer), x, &angles, members);
             x = deepstack::added(pass, layer, x, members); // E6.18
         }
         for (sequence, rows) in members {

@@ -1,6 +1,6 @@
 //! A sequence: the decoder's state for one prompt and the tokens generated after the prompt.
 
-use super::Observer;
+use super::{Observer, Pruning};
 use crate::cache::Cache;
 use crate::num::Real;
 use crate::roles::Roles;
@@ -14,6 +14,8 @@ pub struct Sequence<T> {
     pub cache: Cache<T>,
     /// The data of the prompt that the policies requested.
     pub observer: Observer<T>,
+    /// What the policy drops inside prefill. Spec: D9.9
+    pub pruning: Pruning<T>,
     /// Logits of the next token: \[V\]; empty before the prefill.
     pub logits: Vec<T>,
     /// The rotary position of the next token: 1 + the largest position of the rows so far. When a prefill starts, it is
@@ -32,8 +34,8 @@ pub type Member<'s, T> = (&'s mut Sequence<T>, usize);
 impl<T: Real> Sequence<T> {
     /// A sequence without rows. Its keys and values will be stored in `cache`.
     pub fn new(cache: Cache<T>) -> Self {
-        let (observer, roles) = (Observer::default(), Roles(vec![]));
-        Sequence { cache, observer, logits: vec![], next_position: 0, roles, deepstack: vec![] }
+        let (observer, pruning, roles) = (Observer::default(), Pruning::NONE, Roles(vec![]));
+        Sequence { cache, observer, pruning, logits: vec![], next_position: 0, roles, deepstack: vec![] }
     }
 
     /// A copy of this sequence that continues from another cache. The observed data is not copied.

@@ -49,18 +49,29 @@ impl Examiner<'_> {
         let tail = self.processor.tail(prompt, question);
         let fitted = |(policy, places): (Policy, Vec<usize>)| (policy.with_tail(tail), places);
         let by_policy: Vec<(Policy, Vec<usize>)> = self.cells.policies().into_iter().map(fitted).collect();
-        let policies: Vec<Policy> = by_policy.iter().map(|(policy, _)| *policy).collect();
+        // One prefill serves all policies that decide after it; every other cell has a prefill of its own.
+        let (alone, shared): (Vec<_>, Vec<_>) = by_policy.iter().partition(|(policy, _)| policy.prunes());
         let mut pass = Pass::<T>::new(self.precision.grid());
-        let sequence = generate::prefill(self.model, &mut pass, prompt, &policies)?;
-
         let mut caches = vec![None; self.cells.all.len()];
-        for (policy, places) in &by_policy {
-            let scorer = Scorer::new(policy, &prompt.roles)?;
-            let scores = sequence.scores(&scorer)?;
+        if !shared.is_empty() {
+            let policies: Vec<Policy> = shared.iter().map(|(policy, _)| *policy).collect();
+            let sequence = generate::prefill(self.model, &mut pass, prompt, &policies)?;
+            for (policy, places) in shared {
+                let scorer = Scorer::new(policy, &prompt.roles)?;
+                let scores = sequence.scores(&scorer)?;
+                for &place in places {
+                    let plan = scorer.decide(self.cells.all[place].fraction, &scores);
+                    caches[place] = Some(sequence.with_cache(sequence.evicted(policy, &plan.kept, pass.grid)));
+                    told(place, plan);
+                }
+            }
+        }
+        for (policy, places) in alone {
             for &place in places {
-                let plan = scorer.decide(self.cells.all[place].fraction, &scores);
-                caches[place] = Some(sequence.with_cache(sequence.evicted(policy, &plan.kept, pass.grid)));
-                told(place, plan);
+                let retain = self.cells.all[place].fraction;
+                let sequence = generate::prefill(self.model, &mut pass, prompt, &[policy.at(retain)])?;
+                told(place, sequence.plan(policy, retain)?);
+                caches[place] = Some(sequence);
             }
         }
         let mut caches: Vec<_> = caches.into_iter().flatten().collect();

@@ -48,7 +48,7 @@ impl Batch<'_> {
         let prepared = |&(i, item): &(usize, &Item)| {
             let prepare = || {
                 let prompt = item.prepare(self.processor)?;
-                let policy = self.policy.with_tail(self.processor.tail(&prompt, &item.question));
+                let policy = self.policy.at(self.retain).with_tail(self.processor.tail(&prompt, &item.question));
                 Scorer::new(&policy, &prompt.roles)?;
                 Ok((prompt, policy))
             };

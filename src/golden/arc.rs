@@ -8,37 +8,56 @@ use crate::error::Result;
 use crate::input::{Positions, Prepared};
 use crate::model::Model;
 use crate::stage::{Site, Stage};
+use ndarray::Axis;
 
-/// The name of the tensor that has the half lengths of the arcs of a stage's rows; none if no row is rotated.
-fn name(stage: Stage) -> Option<String> {
+/// The names of the tensors that may have the half lengths of the arcs of a stage's rows, the first that exists counts;
+/// none if no row is rotated. A layer after a cut (D9.9) has a tensor of its own.
+fn names(stage: Stage) -> Vec<String> {
     match stage.site {
-        Site::Query | Site::Key => Some("noise.angles".into()),
-        Site::StepQuery | Site::StepKey => Some(format!("noise.step.{:04}.angles", stage.step)),
-        _ => None,
+        Site::Query | Site::Key => vec![of_layer(stage.layer), "noise.angles".into()],
+        Site::StepQuery | Site::StepKey => vec![of_step(stage.step)],
+        _ => vec![],
     }
+}
+
+fn of_layer(layer: usize) -> String {
+    format!("noise.{layer:02}.angles")
+}
+
+fn of_step(step: usize) -> String {
+    format!("noise.step.{step:04}.angles")
 }
 
 /// The frequencies of a head's pairs, and the axis of the position that each is multiplied with: F64 [2, d_h/2]. For
 /// words alone. Spec: D11.6
 pub(super) const FREQUENCIES: &str = "noise.frequencies";
 
-/// Writes the half lengths of the arcs: [n, d_h/2] for the prompt, \[d_h/2\] for each step, in radians.
+/// Writes the half lengths of the arcs: [n, d_h/2] for the prompt, \[d_h/2\] for each step, in radians. left: the rows of
+/// each layer, if not all layers have all rows.
 ///
 /// # Errors
 /// As the writer.
-pub(super) fn put(model: &Model, prompt: &Prepared, steps: usize, out: &mut BundleWriter) -> Result<()> {
+pub(super) fn put(
+    model: &Model,
+    prompt: &Prepared,
+    (steps, left): (usize, &[Vec<usize>]),
+    out: &mut BundleWriter,
+) -> Result<()> {
     let (n, decoder) = (prompt.ids.len(), &model.decoder);
     let length = prompt.positions.next_of(0..n);
-    let mut write = |name: Option<String>, shape: &[usize], slack: ndarray::Array2<f64>| {
+    let mut write = |name: &str, shape: &[usize], slack: ndarray::Array2<f64>| {
         let flat: Vec<f32> = slack.iter().map(|&v| v as f32).collect();
-        name.map_or(Ok(()), |name| out.put_f32(&name, shape, &flat))
+        out.put_f32(name, shape, &flat)
     };
     let slack = decoder.angle_slack(n, &prompt.positions, length);
-    write(name(Stage::layer(Site::Query, 0)), &[n, slack.ncols()], slack)?;
+    for (l, rows) in left.iter().enumerate().filter(|(_, rows)| rows.len() < n) {
+        write(&of_layer(l), &[rows.len(), slack.ncols()], slack.select(Axis(0), rows))?;
+    }
+    write("noise.angles", &[n, slack.ncols()], slack)?;
     for t in 0..steps {
         let at = length + t as i64;
         let slack = decoder.angle_slack(1, &Positions::Linear(vec![at]), at + 1);
-        write(name(Stage::of_step(Site::StepQuery, t, 0)), &[slack.ncols()], slack)?;
+        write(&of_step(t), &[slack.ncols()], slack)?;
     }
     let pairs = decoder.frequencies(length);
     let flat: Vec<f64> = pairs.iter().map(|p| p.0).chain(pairs.iter().map(|p| p.1 as f64)).collect();
@@ -48,7 +67,7 @@ pub(super) fn put(model: &Model, prompt: &Prepared, steps: usize, out: &mut Bund
 /// The half lengths of the arcs of a stage's rows, [rows, d_h/2] row-major; none if the stage is not rotated, or if the
 /// golden does not tell. chosen: the rows that the golden kept, if it did not keep all.
 pub(super) fn of(golden: &Bundle, stage: &str, layout: Layout, chosen: Option<&[usize]>) -> Option<Vec<f64>> {
-    let name = name(Stage::parse(stage)?)?;
+    let name = names(Stage::parse(stage)?).into_iter().find(|name| golden.get(name).is_some())?;
     let slack = golden.get(&name).and_then(|_| golden.flat(&name).ok())?;
     fit(slack, layout, chosen)
 }
@@ -58,7 +77,8 @@ pub(super) fn of(golden: &Bundle, stage: &str, layout: Layout, chosen: Option<&[
 /// # Errors
 /// As the writer.
 pub(super) fn waiting(out: &mut BundleWriter, stage: &str, whole: Layout, kept: Layout) -> Result<Option<Vec<f64>>> {
-    let Some(name) = Stage::parse(stage).and_then(name) else { return Ok(None) };
+    let names = Stage::parse(stage).map_or(vec![], names);
+    let Some(name) = names.into_iter().find(|name| out.shape(name).is_some()) else { return Ok(None) };
     let chosen = (kept.rows < whole.rows).then(|| rows::chosen(whole.rows, kept.rows));
     Ok(out.numbers(&name)?.and_then(|slack| fit(slack, kept, chosen.as_deref())))
 }

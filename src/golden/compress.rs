@@ -31,6 +31,8 @@ use std::collections::BTreeSet;
 /// # Ok(()) }
 /// ```
 pub fn compress<T: Real>(bundle: &Bundle, policy: &Policy, retain: Retain) -> Result<Plan> {
+    let why = "a policy that decides after prefill: queries and keys alone do not say what later layers would compute";
+    ensure!(!policy.prunes(), "policy: prune", why, policy, "use record or run, which compute the model");
     let roles = roles(bundle)?;
     let layers = layers(bundle)?;
     let within = |e: Error| e.within(bundle.label());

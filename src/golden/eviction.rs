@@ -60,6 +60,9 @@ impl Case<'_> {
 
     /// The rows that a bundle's own kept sets or cache show.
     fn rows_of(&self, bundle: &Bundle, l: usize) -> Option<Rows> {
+        if self.prunes() {
+            return Some(vec![self.left_in(bundle, l)?]);
+        }
         let sets = self.sets(l).map_or(1, |(_, sets)| sets);
         let named = self.scorer.as_ref().and_then(|scorer| recorded(bundle, scorer, l, sets));
         named.or_else(|| shown(bundle, l, self.positions().as_ref()))
@@ -91,6 +94,7 @@ impl Case<'_> {
     /// Whether nothing is evicted, whatever the numbers are.
     fn keeps_all(&self) -> bool {
         match &self.policy {
+            Some((policy, _)) if policy.prunes() => false,
             Some((policy, retain)) => policy.budget == Budget::Full || *retain == Retain::ALL,
             None => {
                 let decides = |name: &str| Stage::parse(name).is_some_and(|at| at.row().part == "policy");
@@ -115,6 +119,9 @@ impl Case<'_> {
 
     /// The rows that are held if no honest noise could change the eviction.
     fn decided(&self, l: usize) -> Result<Rows, &'static str> {
+        if self.prunes() {
+            return Ok(vec![self.left(l)?]);
+        }
         if self.keeps_all() {
             return self.rows().map(|n| vec![(0..n).collect()]).ok_or("the number of prompt rows is not known");
         }

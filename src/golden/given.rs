@@ -2,7 +2,7 @@
 //! value that does not fit counts as missing.
 
 use super::Bundle;
-use super::held::{Rows, recorded, shown};
+use super::held::{Rows, left, recorded, shown};
 use super::parsed::{importance, per_set, vector, window};
 use crate::num::{Grid, Random, Real};
 use crate::pass::Source;
@@ -10,8 +10,28 @@ use crate::policy::{Plan, Policy, Scorer};
 use crate::stage::{Phase, Site, Stage};
 use ndarray::{Array2, ArrayD};
 
+/// The rows that layers have, where they are known: the first list of each layer.
+pub(super) type Chosen = [Option<Rows>];
+
+/// The rows that a bundle chose inside prefill.
+fn chosen(rows: &Chosen, at: Stage) -> Option<Vec<usize>> {
+    rows.get(at.layer)?.as_ref()?.first().cloned()
+}
+
+/// The rows that were chosen inside prefill, and no other values. Spec: C9.9c
+pub(super) struct Alone<'a>(pub &'a Chosen);
+
+impl<T: Real> Source<T> for Alone<'_> {
+    fn given(&self, _: Stage, _: &[usize]) -> Option<ArrayD<T>> {
+        None
+    }
+    fn rows(&self, at: Stage) -> Option<Vec<usize>> {
+        chosen(self.0, at)
+    }
+}
+
 /// A bundle's values, in the requested shapes. Spec: D10.7
-pub(super) struct Values<'a>(pub &'a Bundle);
+pub(super) struct Values<'a>(pub &'a Bundle, pub &'a Chosen);
 
 impl<T: Real> Source<T> for Values<'_> {
     fn given(&self, at: Stage, shape: &[usize]) -> Option<ArrayD<T>> {
@@ -19,6 +39,9 @@ impl<T: Real> Source<T> for Values<'_> {
         self.0.get(&name).filter(|t| t.shape == shape)?;
         let values = self.0.flat(&name).ok()?.into_iter().map(T::of).collect();
         ArrayD::from_shape_vec(shape, values).ok()
+    }
+    fn rows(&self, at: Stage) -> Option<Vec<usize>> {
+        chosen(self.1, at)
     }
 }
 
@@ -36,6 +59,9 @@ impl<T: Real> Source<T> for Unrounded<'_> {
             }
         }
         Some(values)
+    }
+    fn rows(&self, at: Stage) -> Option<Vec<usize>> {
+        chosen(self.0.1, at)
     }
 }
 
@@ -110,6 +136,7 @@ impl Decided {
         let Sizes { layers, kv_heads, rows: n, vocab, longest } = sizes;
         let sets = if policy.per_head() { kv_heads } else { 1 };
         let candidates = scorer.map_or(0, |s| s.candidates().len());
+        let cuts = policy.prune.cuts(layers, candidates).unwrap_or_default();
         let a_layer = |name: &str| {
             let fits = bundle.get(name).is_some_and(|t| t.shape == [layers]);
             vector(bundle, name).filter(|_| fits)
@@ -131,6 +158,9 @@ impl Decided {
             budget: budget.filter(|b| b.iter().all(|&b| b <= candidates)),
             rows: (0..layers)
                 .map(|l| {
+                    if policy.prunes() {
+                        return Some(vec![left(bundle, scorer?, &cuts, l, Some(positions))?]);
+                    }
                     let rows = scorer.and_then(|scorer| recorded(bundle, scorer, l, sets));
                     let rows = rows.or_else(|| shown(bundle, l, Some(positions)));
                     rows.filter(|rows| matches!(rows.len(), 1) || rows.len() == kv_heads)

@@ -36,6 +36,7 @@ impl Ground<'_> {
         let Some(origins) = self.facts.origins(stage) else { return false };
         let reached = origins.iter().all(|&origin| match origin.site {
             Site::Kept => decided(origin.layer),
+            Site::Rows => (self.has)(origin) || decided(origin.layer),
             Site::OutputIds => (self.has)(origin),
             _ => (self.has)(origin) || self.reaches(origin, decided),
         });

@@ -3,7 +3,7 @@
 
 use super::Bundle;
 use super::parsed::kept;
-use crate::policy::Scorer;
+use crate::policy::{Cut, Scorer};
 use crate::stage::{Site, Stage};
 use ndarray::{ArrayD, Axis};
 
@@ -15,6 +15,34 @@ pub(super) fn recorded(bundle: &Bundle, scorer: &Scorer, l: usize, sets: usize) 
     let sets = kept(bundle, &Stage::layer(Site::Kept, l).name(), sets, scorer.candidates().len())?;
     let heads = sets.len();
     (heads > 0).then(|| scorer.rows_kept(&sets, heads))
+}
+
+/// Ascending rows of a stage.
+pub(super) fn list(bundle: &Bundle, name: &str) -> Option<Vec<usize>> {
+    let values = bundle.get(name).and_then(|_| bundle.i64(name).ok())?;
+    let rows: Vec<usize> = values.iter().map(|&row| usize::try_from(row).ok()).collect::<Option<_>>()?;
+    (values.ndim() == 1 && rows.windows(2).all(|r| r[0] < r[1])).then_some(rows)
+}
+
+/// The rows that a layer has after the last cut before it: recorded at the cut, or shown by the kept sets or the cache
+/// of a layer before the next cut. Spec: C9.9b
+pub(super) fn left(
+    bundle: &Bundle,
+    scorer: &Scorer,
+    cuts: &[Cut],
+    l: usize,
+    positions: Option<&ArrayD<i64>>,
+) -> Option<Vec<usize>> {
+    let cut = cuts.iter().rev().find(|cut| cut.layer <= l)?;
+    let next = cuts.iter().map(|cut| cut.layer).find(|&layer| layer > l);
+    let recorded_rows = list(bundle, &Stage::layer(Site::Rows, cut.layer).name());
+    recorded_rows.or_else(|| {
+        let most = bundle.names().filter_map(Stage::parse).map(|at| at.layer + 1).max().unwrap_or(0);
+        (cut.layer..next.unwrap_or(most).min(most)).find_map(|layer| {
+            let placed = || by_positions(bundle, layer, positions?);
+            recorded(bundle, scorer, layer, 1).or_else(placed)?.into_iter().next()
+        })
+    })
 }
 
 /// The rows that the entries of a layer's cache show. positions: those of the prompt's rows, [n] or [3, n].

@@ -2,7 +2,7 @@
 //! itself. Not here: the limits of an error.
 
 use crate::num::Real;
-use crate::stage::Stage;
+use crate::stage::{Site, Stage};
 use ndarray::ArrayViewD;
 
 /// A stage seen as [lead, rows, width]: heads (or 1), rows of the prompt, numbers per row. Spec: D10.2
@@ -32,7 +32,7 @@ impl Layout {
             [] => (1, 1),
         };
         let rows = shape.iter().product::<usize>() / (lead * width).max(1);
-        let shared = Stage::parse(name).is_some_and(|at| at.row().part == "policy");
+        let shared = Stage::parse(name).is_some_and(|at| at.row().part == "policy" || at.site == Site::Votes);
         Layout { lead, rows, width, shared }
     }
 

@@ -5,7 +5,7 @@
 //! kernel                   one kernel by itself, from a file of arrays, without a model
 //! causes                   what a program that fails may have computed instead, in words
 //! kinds                    how a stage is judged: numbers, integers, windows, kept sets, copies, tokens
-//! case, eviction           what is compared; the eviction that cache and steps follow from
+//! case, eviction, left     what is compared; the eviction that cache and steps follow from; the rows that layers have
 //! ground, held             which stages a bundle's own values reach; which rows its cache shows
 //! rulers, drift, fit, alike   how far honest computations may be off; errors that follow a direction
 //! arc                      rotary angles that are honest and still differ
@@ -41,6 +41,7 @@ mod judge;
 mod kernel;
 mod kinds;
 mod layouts;
+mod left;
 mod lossy;
 mod map;
 mod measure;

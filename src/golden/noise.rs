@@ -168,7 +168,11 @@ pub(super) fn measure_all(
     decided: (&Plan, &[u32]),
     truth: &mut BundleWriter,
 ) -> Result<u64> {
-    arc::put(model, prompt, decided.1.len().saturating_sub(1), truth)?;
+    let left: Vec<Vec<usize>> = match how.0.prunes() {
+        true => decided.0.kept.iter().flat_map(|heads| heads.first().cloned()).collect(),
+        false => vec![],
+    };
+    arc::put(model, prompt, (decided.1.len().saturating_sub(1), &left), truth)?;
     let decided = Decided::by_plan(decided.0, decided.1);
     let mut bytes = 0;
     for precision in TYPES {

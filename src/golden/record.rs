@@ -109,6 +109,9 @@ pub fn record(
 
 /// The attention from which elites are chosen: one stage for each layer.
 fn attention<T: Real>(sequence: &Sequence<T>, policy: &Policy) -> Result<Vec<(Stage, Values)>> {
+    if policy.prunes() {
+        return Ok(vec![]);
+    }
     let scorer = Scorer::new(policy, &sequence.roles)?;
     let layers = sequence.observed(false, |l, seen| Ok((l, scorer.text_attention(l, seen)?)))?;
     let stage =
@@ -141,14 +144,14 @@ fn flow<T: Real>(
     how.stages.check(&possible(model, how.until.max_new_tokens))?;
     let mut sampler = Sampler::new(how.sampling)?;
     let mut out = Recorder::new(out, how.precision, how.stages.clone());
-    let grid = how.precision.grid();
+    let (grid, policy) = (how.precision.grid(), how.policy.at(how.retain));
 
     inputs(&mut out, &*model.config, prompt)?;
     let mut pass = Pass::<T>::watched(grid, &mut out).by(how.way).with_kv(how.kv);
-    let mut sequence = generate::prefill(model, &mut pass, prompt, &[how.policy])?;
+    let mut sequence = generate::prefill(model, &mut pass, prompt, &[policy])?;
     out.check()?;
-    let plan = sequence.plan(&how.policy, how.retain)?;
-    for (at, values) in attention(&sequence, &how.policy)?.into_iter().chain(plan.tensors()) {
+    let plan = sequence.plan(&policy, how.retain)?;
+    for (at, values) in attention(&sequence, &policy)?.into_iter().chain(plan.tensors()) {
         out.values(&at.name(), &values)?;
     }
     if let Some(d) = plan.decisions.as_ref().filter(|_| how.noise && how.policy.budget.reads_rows()) {
@@ -167,7 +170,7 @@ fn flow<T: Real>(
     let mut metadata = metadata(original, prompt, how);
     let mut noise = 0;
     if how.noise && how.precision == Precision::Truth {
-        noise = super::noise::measure_all(model, prompt, (how.policy, how.retain), (&plan, &tokens), out.writer()?)?;
+        noise = super::noise::measure_all(model, prompt, (policy, how.retain), (&plan, &tokens), out.writer()?)?;
         metadata.push(("noise", "1".into()));
     }
     let (stages, bytes) = out.finish(metadata)?;

@@ -10,7 +10,7 @@ use crate::pass::{Precision, Tap};
 use crate::policy::Values;
 use crate::stage::Stage;
 use half::{bf16, f16};
-use ndarray::ArrayViewD;
+use ndarray::{Array1, ArrayViewD};
 
 /// Writes the stages that it receives in the type of a precision. A [`Tap`] cannot fail, so the recorder keeps the
 /// first error.
@@ -148,5 +148,10 @@ impl<T: Real> Tap<T> for Recorder {
 
     fn see(&mut self, at: Stage, value: ArrayViewD<'_, T>) {
         self.failed = self.numbers(&at.to_string(), value.shape(), flat(&value).into_iter()).err();
+    }
+
+    fn rows(&mut self, at: Stage, rows: &[usize]) {
+        let rows: Array1<i64> = rows.iter().map(|&row| row as i64).collect();
+        self.failed = self.values(&at.to_string(), &Values::I64(rows.into_dyn())).err();
     }
 }

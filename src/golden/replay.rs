@@ -28,6 +28,8 @@ struct Truth<'a> {
     out: Recorder,
     positions: &'a Positions,
     per_head: bool,
+    /// The rows of each layer, where the policy drops rows inside prefill.
+    left: Vec<Vec<usize>>,
     undecided: Option<String>,
 }
 
@@ -38,6 +40,9 @@ impl<T: Real> Tap<T> for Truth<'_> {
     fn see(&mut self, at: Stage, value: ArrayViewD<'_, T>) {
         self.out.see(at, value);
     }
+    fn rows(&mut self, at: Stage, rows: &[usize]) {
+        Tap::<T>::rows(&mut self.out, at, rows);
+    }
 }
 
 impl<T: Real> Sink<T> for Truth<'_> {
@@ -45,6 +50,7 @@ impl<T: Real> Sink<T> for Truth<'_> {
         self.out.values(name, values)
     }
     fn cache(&mut self, cache: &Cache<T>) -> Result<()> {
+        self.left = cache.layers.iter().flat_map(|heads| Some(heads.first()?.rows().to_vec())).collect();
         stages::cache(&mut self.out, cache, self.positions, self.per_head)
     }
     fn undecided(&mut self, why: &Error) {
@@ -102,7 +108,7 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
     let at = format!("{}: output.ids", candidate.label());
     let want = format!("at most max_position_embeddings = {longest} tokens");
     ensure!(decided.fed.len() <= longest, at, want, format!("{} or more", decided.fed.len()));
-    let given = Given(candidate);
+    let given = Given(candidate, &decided.rows);
 
     let evicts = |name: &str| Stage::parse(name).is_some_and(|at| at.row().part == "policy");
     let unnamed = policy.is_none() && candidate.names().any(evicts);
@@ -113,14 +119,16 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
     let run = Rerun { model, prompt: read, policy: rule, retain, decided: &decided, given: Some(&given) };
     let (weights, kept) = weights::nearest(&run, candidate, precision.grid())?;
     let (weights, run) = (&*weights, Rerun { model: &weights, ..run });
-    let mut truth = Truth { out, positions: &read.positions, per_head: run.per_head(), undecided: unnamed };
+    let mut truth =
+        Truth { out, positions: &read.positions, per_head: run.per_head(), left: vec![], undecided: unnamed };
     stages::prompt(&mut truth.out, &*model.config, asked, prompt.is_some())?;
     if let Some(lossy) = &asked.lossy {
         lossy::put(truth.out.writer()?, model.config.profile().pixels, lossy)?;
     }
     run.run::<f64, _>(Grid::Native, Way::default(), Grid::Native, &mut truth)?;
-    let Truth { mut out, undecided, .. } = truth;
-    arc::put(weights, read, decided.fed.len(), out.writer()?)?;
+    let Truth { mut out, left, undecided, .. } = truth;
+    let left = if rule.prunes() { &left[..] } else { &[] };
+    arc::put(weights, read, (decided.fed.len(), left), out.writer()?)?;
     let kind = if precision == Precision::Truth { Precision::Fast } else { precision };
     for kind in types.all() {
         let kind = if kind == Precision::Truth { Precision::Fast } else { kind };
@@ -144,7 +152,10 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
         let outside = outside && !unfit.contains(&at.site);
         outside || candidate.get(&at.name()).is_some_and(|tensor| fits(at, tensor.shape))
     };
+    let cuts = rule.prune.cuts(config.layers, read.roles.visual().len())?;
+    let cuts: Vec<usize> = cuts.iter().map(|cut| cut.layer).collect();
     let facts = Facts {
+        cuts: &cuts,
         layers: config.layers,
         vision_layers: model.config.profile().tower.used,
         deepstack: model.config.deepstack(),

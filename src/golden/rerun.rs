@@ -2,7 +2,7 @@
 //! measured this way, and a replay is such a run. If a decision is given, later stages use the given decision; the
 //! run's own decision is shown first.
 
-use super::given::{Decided, Unrounded, Values as Given};
+use super::given::{Alone, Decided, Unrounded, Values as Given};
 use crate::decoder::Sequence;
 use crate::error::{Error, Result};
 use crate::generate;
@@ -96,11 +96,17 @@ impl Rerun<'_> {
             true => unrounded.as_ref().map(|given| given as &dyn Source<T>),
             false => self.given.map(|given| given as &dyn Source<T>),
         };
+        let alone = Alone(&decided.rows);
+        let source = source.or(policy.prunes().then_some(&alone as &dyn Source<T>));
         let mut sequence = {
             let mut pass = watched(grid, way, source, sink);
             generate::prefill(model, &mut pass, prompt, &[*policy])?
         };
-        if !prompt.roles.visual().is_empty() {
+        if policy.prunes() {
+            for (at, values) in sequence.plan(policy, self.retain)?.tensors() {
+                sink.take(&at.name(), &values)?;
+            }
+        } else if !prompt.roles.visual().is_empty() {
             let scorer = Scorer::new(policy, &prompt.roles)?.storing(policy_grid);
             // Queries and keys that are not finite give no decision.
             match self.decide(&sequence, &scorer, sink) {

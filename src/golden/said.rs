@@ -143,7 +143,7 @@ pub(super) fn policy(bundle: &Bundle) -> Result<Option<(Policy, Retain)>> {
         }
         None => retain.parse().map_err(|e: Error| e.within(bundle.label()))?,
     };
-    Ok(Some((policy, retain)))
+    Ok(Some((policy.at(retain), retain)))
 }
 
 /// Whether tokens were drawn at random, or given, instead of chosen as the greatest logits. Spec: T1.3

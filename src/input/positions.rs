@@ -27,6 +27,11 @@ impl Positions {
         }
     }
 
+    /// The positions of some rows.
+    pub fn picked(&self, rows: &[usize]) -> Positions {
+        Positions::joined(rows.iter().map(|&row| (self, row..row + 1)))
+    }
+
     /// The position of `row` on an axis: 0 time, 1 height, 2 width. If rows have one position, all axes return the same
     /// value.
     pub fn at(&self, row: usize, axis: usize) -> i64 {

@@ -23,12 +23,18 @@ pub trait Tap<T> {
     fn wants(&self, at: Stage) -> bool;
     /// Receives the value of a stage, in the shape that the stage has in a bundle.
     fn see(&mut self, at: Stage, value: ArrayViewD<'_, T>);
+    /// Receives rows that the pass chose; most taps do not look at them. Spec: E9.20
+    fn rows(&mut self, _at: Stage, _rows: &[usize]) {}
 }
 
 /// Values of stages from another program. A replay continues with these values instead of its own. Spec: D10.7
 pub trait Source<T> {
     /// The value of the stage, if the source has it in the shape that the stage has in a bundle.
     fn given(&self, at: Stage, shape: &[usize]) -> Option<ArrayD<T>>;
+    /// The rows that the source chose at a stage of rows. Spec: E9.20
+    fn rows(&self, _at: Stage) -> Option<Vec<usize>> {
+        None
+    }
 }
 
 /// One run of the model: its rounding and its observer.
@@ -147,6 +153,14 @@ impl<'t, T: Real> Pass<'t, T> {
                 None => x,
             }
         })
+    }
+
+    /// Shows rows that the pass chose; returns the source's choice, if it has one. Spec: E9.20
+    pub fn rows(&mut self, at: Stage, own: &[usize]) -> Option<Vec<usize>> {
+        if let Some(tap) = self.tap.as_deref_mut().filter(|tap| tap.wants(at)) {
+            tap.rows(at, own);
+        }
+        self.source?.rows(at)
     }
 
     /// Shows a stage, and asks the source for its value of it.

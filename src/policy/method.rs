@@ -1,6 +1,6 @@
 //! A policy: a method of eviction as a struct of parts.
 
-use super::{Budget, Evict, Heads, Keep, Keys, Mask, Scope, Score, Split, Text, Window};
+use super::{Budget, Evict, Heads, Keep, Keys, Mask, Prune, Retain, Scope, Score, Split, Text, Window};
 use crate::error::{Result, ensure};
 use crate::roles::Roles;
 
@@ -33,6 +33,8 @@ pub struct Policy {
     pub split: Split,
     /// What becomes of an evicted entry (D9.8).
     pub evict: Evict,
+    /// Where prefill drops visual rows (D9.9).
+    pub prune: Prune,
     /// The keys over which votes are normalised (A8.4).
     pub keys: Keys,
     /// Whether votes see later keys (A8.3).
@@ -51,6 +53,7 @@ impl Policy {
         heads: Heads::Mean,
         split: Split::Even,
         evict: Evict::Drop,
+        prune: Prune::NONE,
         keys: Keys::Elite,
         mask: Mask::None,
     };
@@ -106,6 +109,16 @@ impl Policy {
             ensure!(floor.numerator() <= floor.denominator(), at, "a floor of at most 1", floor);
             ensure!(self.per_head(), at, "heads=kv or heads=kv-max", self.heads);
         }
+        if self.prunes() {
+            ensure!(
+                self.budget == Budget::Full,
+                at("prune"),
+                "budget=full: nothing is evicted after prefill",
+                self.budget
+            );
+            ensure!(self.evict == Evict::Drop, at("prune"), "evict=drop: nothing is evicted after prefill", self.evict);
+            ensure!(self.scope == Scope::Visual, at("prune"), "scope=visual: text is never dropped", self.scope);
+        }
         if self.keep.on_top {
             ensure!(r.numerator() == 0, at("keep=top+on-top"), "no share of the budget beside it", self.keep);
             let varies = self.keep.window && matches!(self.window, Window::Elite { .. });
@@ -132,6 +145,16 @@ impl Policy {
             self.text = Text::Question { tail: Some(tail) };
         }
         self
+    }
+
+    /// Whether rows are dropped inside prefill. Spec: D9.9
+    pub fn prunes(&self) -> bool {
+        self.prune != Prune::NONE
+    }
+
+    /// The policy at a retention, which says how much a cut without a share of its own keeps. Spec: D9.9, A9.8
+    pub fn at(self, retain: Retain) -> Policy {
+        Policy { prune: self.prune.at(retain), ..self }
     }
 
     /// Whether importances come from attention.

@@ -61,6 +61,13 @@ pub enum Values {
     F64(ArrayD<f64>),
 }
 
+impl LayerScores {
+    /// Importances, [1, N_c], that no window and no statistic stand behind.
+    pub(crate) fn of(importance: Array2<f64>, kv_heads: usize) -> Self {
+        LayerScores { kv_heads, window: vec![vec![]], importance, strength: 0.0, skewness: 0.0, spread: 1.0 }
+    }
+}
+
 impl Plan {
     /// The plan that evicts nothing.
     pub fn full(roles: &Roles, layers: usize, kv_heads: usize) -> Self {

@@ -1,44 +1,11 @@
 //! The known methods, by name: one table. The command `policies` prints the table, and the tests go through it.
 
-use super::{Budget, Decimal, Evict, Heads, Keep, Keys, Policy, Scope, Score, Split, Window};
+use super::preset::{OURS, Preset, table};
+use super::{Budget, Decimal, Evict, Heads, Keep, Keys, Policy, Prune, Retain, Scope, Score, Split, Window};
 use crate::cache::Merge;
 use crate::error::{Error, Result};
 
-/// A method with a name. Spec: T9.1
-#[derive(Debug, Clone, PartialEq)]
-pub struct Preset {
-    /// The name that `--policy` takes.
-    pub name: &'static str,
-    /// The parts.
-    pub policy: Policy,
-    /// A description of the method, in one line.
-    pub line: &'static str,
-    /// The source of the method.
-    pub source: &'static str,
-    /// How this library, the paper and public implementations differ; empty if no difference is known.
-    pub notes: &'static str,
-}
-
-impl Preset {
-    /// The groups in which the command `policies` lists the methods.
-    pub const GROUPS: [&'static str; 3] = [
-        "drops entries after prefill",
-        "merges entries after prefill",
-        "AirCache with one other part (the paper's ablations)",
-    ];
-
-    /// The group of the method.
-    pub fn group(&self) -> &'static str {
-        match self.policy.evict {
-            Evict::Merge(_) => Self::GROUPS[1],
-            Evict::Drop if self.source == OURS && self.policy != AIRCACHE => Self::GROUPS[2],
-            Evict::Drop => Self::GROUPS[0],
-        }
-    }
-}
-
 const AIRCACHE: Policy = Policy::AIRCACHE;
-const OURS: &str = "AirCache, arXiv 2503.23956";
 /// The model's own attention; all older methods use it.
 const CAUSAL: Policy = Policy { keys: Keys::Causal, budget: Budget::Uniform, ..AIRCACHE };
 /// Spec: A9.1, A9.2
@@ -55,14 +22,12 @@ const RECEIVED: Policy = Policy { window: Window::AllQueries, score: Score::Sum,
 const UNATTENDED: Policy =
     Policy { window: Window::Nobody, score: Score::Position, budget: Budget::Uniform, ..AIRCACHE };
 
-const fn table(
-    name: &'static str,
-    policy: Policy,
-    line: &'static str,
-    source: &'static str,
-    notes: &'static str,
-) -> Preset {
-    Preset { name, policy, line, source, notes }
+/// Nothing is evicted after prefill.
+const WHOLE: Policy = Policy { budget: Budget::Full, ..UNATTENDED };
+
+/// A share of the visual rows.
+const fn share(digits: u64, places: u32) -> Retain {
+    Retain::Fraction(Decimal::new(digits, places))
 }
 
 /// A row of the paper's ablations: AirCache with one part exchanged.
@@ -70,8 +35,8 @@ const fn ablation(name: &'static str, policy: Policy, line: &'static str) -> Pre
     table(name, policy, line, OURS, "")
 }
 
-static PRESETS: [Preset; 35] = [
-    table("full", Policy { budget: Budget::Full, ..UNATTENDED }, "the whole cache: nothing is evicted", "", ""),
+static PRESETS: [Preset; 37] = [
+    table("full", WHOLE, "the whole cache: nothing is evicted", "", ""),
     table(
         "aircache",
         AIRCACHE,
@@ -223,6 +188,23 @@ static PRESETS: [Preset; 35] = [
         "TGV-KV, arXiv 2606.03075",
         "its code keeps the first 4 and the last rows of the prompt and all text, and takes budgets over the whole \
          prompt; it rounds each layer alone and clips without giving the rest to other layers (A9.5)",
+    ),
+    table(
+        "fastv-prune",
+        Policy { prune: Prune::once(2), ..WHOLE },
+        "before layer 2, the visual rows that the last row looks at least are dropped; as many stay as the retention says",
+        "FastV, arXiv 2403.06764",
+        "its R is the share of rows that are dropped, here the retention is the share that stays (A9.8); the paper's K = 2 \
+         and R = 50 % are fastv-prune at a retention of 0.5; its code takes the attention of the layer before as that \
+         layer returns it, as here",
+    ),
+    table(
+        "pyramiddrop",
+        Policy { prune: Prune::stages([(25, share(5, 1)), (50, share(25, 2)), (75, share(125, 3))]), ..WHOLE },
+        "after each quarter of the layers, half of the visual rows that are left are dropped",
+        "PyramidDrop, arXiv 2410.17247",
+        "its code ranks by queries and keys that the layer after the cut makes of the rows, here by those of the layer \
+         before it, as FastV does (A9.9); its retention is not an option: the shares are those of the paper",
     ),
     ablation("last16", Policy { window: Window::LastText(16), ..AIRCACHE }, "AirCache, the last 16 text rows vote"),
     ablation("last32", Policy { window: Window::LastText(32), ..AIRCACHE }, "AirCache, the last 32 text rows vote"),

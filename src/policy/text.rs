@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 impl Policy {
     /// The parts by name, as they are written, in the order of the struct.
-    pub fn parts(&self) -> [(&'static str, String); 11] {
+    pub fn parts(&self) -> [(&'static str, String); 12] {
         [
             ("window", self.window.to_string()),
             ("score", self.score.to_string()),
@@ -18,6 +18,7 @@ impl Policy {
             ("heads", self.heads.to_string()),
             ("split", self.split.to_string()),
             ("evict", self.evict.to_string()),
+            ("prune", self.prune.to_string()),
             ("keys", self.keys.to_string()),
             ("mask", self.mask.to_string()),
         ]
@@ -39,6 +40,7 @@ impl Policy {
             "heads" => self.heads = value.parse()?,
             "split" => self.split = value.parse()?,
             "evict" => self.evict = value.parse()?,
+            "prune" => self.prune = value.parse()?,
             "keys" => self.keys = value.parse()?,
             "mask" => self.mask = value.parse()?,
             _ => {

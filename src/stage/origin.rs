@@ -19,6 +19,8 @@ impl From {
             From::Tapped(site) => format!("{} of one layer", name(site)),
             From::Added(site) => format!("{} of the layer before (DeepStack)", name(site)),
             From::Valued(site) => format!("{} (scores of values)", name(site)),
+            From::Chosen(site) => format!("{} of this or an earlier layer (`prune`)", name(site)),
+            From::ChosenBefore(site) => format!("{} of an earlier layer (`prune`)", name(site)),
             From::Lie => "`input.sizes` or `input.grid`".into(),
         }
     }
@@ -33,6 +35,8 @@ pub struct Facts<'a> {
     pub vision_layers: usize,
     /// The tower layers whose features DeepStack adds after the first decoder layers, in order.
     pub deepstack: &'a [usize],
+    /// The layers before which rows are dropped, ascending (D9.9).
+    pub cuts: &'a [usize],
     /// The stage that gives the arrangement of pixels.
     pub lie: Site,
     /// Whether images decide the positions of rows (M-RoPE).
@@ -54,6 +58,11 @@ impl Facts<'_> {
             Place::VisionLayer => Some(self.vision_layers),
             Place::Layer | Place::StepLayer => Some(self.layers),
         }
+    }
+
+    /// The last of the layers below `end` before which rows are dropped.
+    fn cut(&self, end: usize) -> Option<usize> {
+        self.cuts.iter().copied().rfind(|&layer| layer < end)
     }
 
     /// The stages that a stage is computed from; none if the stage is an input, or if the model does not have its
@@ -88,6 +97,8 @@ impl Facts<'_> {
             From::Visual(site) if self.visual => vec![at(site, 0)],
             From::Valued(site) if self.values => vec![at(site, stage.layer)],
             From::Placed(_) | From::Visual(_) | From::Valued(_) => vec![],
+            From::Chosen(site) => self.cut(stage.layer + 1).map(|layer| at(site, layer)).into_iter().collect(),
+            From::ChosenBefore(site) => self.cut(stage.layer).map(|layer| at(site, layer)).into_iter().collect(),
             From::Tapped(site) => vec![at(site, self.deepstack[stage.layer])],
             From::Added(site) => {
                 let layers = if row.place == Place::Once { self.layers } else { stage.layer };
@@ -114,6 +125,7 @@ mod tests {
             layers: 2,
             vision_layers: 1,
             deepstack: &[],
+            cuts: &[],
             lie: Site::Grid,
             placed: true,
             visual: true,

@@ -15,6 +15,8 @@ pub enum Site {
     Projected,
     Deepstack,
     Embed,
+    Votes,
+    Rows,
     Query,
     Key,
     Value,
@@ -101,6 +103,10 @@ pub enum From {
     Added(Site),
     /// The stage, if the policy's score reads values.
     Valued(Site),
+    /// The stage of the last layer, up to this one, before which rows are dropped (D9.9).
+    Chosen(Site),
+    /// The same, before this layer.
+    ChosenBefore(Site),
     /// The stage that gives the arrangement of pixels: sizes, or grids.
     Lie,
 }

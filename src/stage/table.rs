@@ -1,6 +1,8 @@
 //! The table of stages, in causal order: one line for each row. Spec: T1.2
 
-use super::row::From::{Added, Before, Earlier, Every, Here, Last, Lie, Placed, Tapped, Valued, Visual};
+use super::row::From::{
+    Added, Before, Chosen, ChosenBefore, Earlier, Every, Here, Last, Lie, Placed, Tapped, Valued, Visual,
+};
 use super::row::Kind::{Integers, Numbers, Set};
 use super::row::Place::{Layer, Once, Step, StepLayer, VisionLayer};
 use super::row::{From, Place, Row, Site, Site as S};
@@ -19,7 +21,7 @@ const fn numbers(
 
 /// Every stage. The index of a row is the number of its site (tested).
 #[rustfmt::skip]
-pub const TABLE: [Row; 35] = [
+pub const TABLE: [Row; 37] = [
     numbers(S::Sizes, ("input", "sizes"), Once, "[images, 2]", &[], "height and width of each image as decoded").stored("I64", Integers),
     numbers(S::Grid, ("input", "grid"), Once, "[images, 3]", &[], "t, h, w in patches, in families that read images of any size").stored("I64", Integers),
     numbers(S::Pixels, ("input", "pixels"), Once, "as the family's processor gives them", &[], "normalised pixels").stored("F32", Numbers),
@@ -31,11 +33,13 @@ pub const TABLE: [Row; 35] = [
     numbers(S::Projected, ("projector", "out"), Once, "[n_v, d]", &[Here(S::Features), Lie], "visual rows in prompt order").sampled(),
     numbers(S::Deepstack, ("projector", "deepstack"), Layer, "[n_v, d]", &[Tapped(S::VisionOut)], "what DeepStack adds to the visual rows after the decoder layer").sampled().since("0.2"),
     numbers(S::Embed, ("decoder", "embed"), Once, "[n, d]", &[Here(S::Ids), Visual(S::Projected)], "merged embeddings").sampled(),
-    numbers(S::Query, ("decoder", "query"), Layer, "[H, n, d_h]", &[Before(S::Out, S::Embed), Added(S::Deepstack), Placed(S::Positions)], "after rotary").sampled(),
-    numbers(S::Key, ("decoder", "key"), Layer, "[G, n, d_h]", &[Before(S::Out, S::Embed), Added(S::Deepstack), Placed(S::Positions)], "after rotary, as prefill caches it").sampled(),
-    numbers(S::Value, ("decoder", "value"), Layer, "[G, n, d_h]", &[Before(S::Out, S::Embed), Added(S::Deepstack)], "as prefill caches it").sampled(),
+    numbers(S::Votes, ("decoder", "votes"), Layer, "[visual rows that are left]", &[Before(S::Query, S::Embed), Before(S::Key, S::Embed), ChosenBefore(S::Rows)], "where `prune` drops rows before the layer: what the last row gives the visual rows (E9.19)").since("0.3"),
+    numbers(S::Rows, ("decoder", "rows"), Layer, "[n′]", &[Here(S::Votes), ChosenBefore(S::Rows)], "where `prune` drops rows before the layer: the prompt rows that are left, ascending; later stages have n′ rows").stored("I64", Set).since("0.3"),
+    numbers(S::Query, ("decoder", "query"), Layer, "[H, n, d_h]", &[Before(S::Out, S::Embed), Added(S::Deepstack), Placed(S::Positions), Chosen(S::Rows)], "after rotary").sampled(),
+    numbers(S::Key, ("decoder", "key"), Layer, "[G, n, d_h]", &[Before(S::Out, S::Embed), Added(S::Deepstack), Placed(S::Positions), Chosen(S::Rows)], "after rotary, as prefill caches it").sampled(),
+    numbers(S::Value, ("decoder", "value"), Layer, "[G, n, d_h]", &[Before(S::Out, S::Embed), Added(S::Deepstack), Chosen(S::Rows)], "as prefill caches it").sampled(),
     numbers(S::Mix, ("decoder", "mix"), Layer, "[n, H·d_h]", &[Here(S::Query), Here(S::Key), Here(S::Value)], "attention output before the output projection").sampled(),
-    numbers(S::Out, ("decoder", "out"), Layer, "[n, d]", &[Before(S::Out, S::Embed), Added(S::Deepstack), Here(S::Mix)], "residual stream after the layer, before DeepStack adds to it").sampled(),
+    numbers(S::Out, ("decoder", "out"), Layer, "[n, d]", &[Before(S::Out, S::Embed), Added(S::Deepstack), Here(S::Mix), Chosen(S::Rows)], "residual stream after the layer, before DeepStack adds to it").sampled(),
     numbers(S::Norm, ("decoder", "norm"), Once, "[n, d]", &[Last(S::Out, S::Embed), Added(S::Deepstack)], "after the final norm").sampled(),
     numbers(S::Logits, ("decoder", "logits"), Once, "[V]", &[Here(S::Norm)], "logits of the last prompt token"),
     numbers(S::Attention, ("policy", "attention"), Layer, "[1, text rows], [H, …] (`heads=union`) or [G, …] (`heads=kv`)", &[Here(S::Query), Here(S::Key)], "where `window=elite`: what the last text row gives the text rows (E8.1)").stored("F64", Numbers),

@@ -166,7 +166,9 @@ pub fn answers_records_and_checks(cli: &Cli, ask: &[&str], family: &str, visual:
         assert_eq!(got, (Some(family), Some(visual as u64), Some(4)), "{precision}");
     }
     for preset in aircache::policy::presets() {
-        with(&["run", "--policy", preset.name, "--retain", "0.5"], &short);
+        // A toy may have two layers.
+        let name = if preset.policy.prunes() { "full,prune=50%" } else { preset.name };
+        with(&["run", "--policy", name, "--retain", "0.5"], &short);
     }
     let record = ["--max-new-tokens", "3", "--retain", "0.3", "--out"];
     with(&["record"], &[&record[..], &["golden"]].concat());
@@ -175,6 +177,12 @@ pub fn answers_records_and_checks(cli: &Cli, ask: &[&str], family: &str, visual:
     let shape = |name: &str| b.stage(name).unwrap().shape.to_vec();
     assert_eq!((shape("input.sizes"), shape("projector.out")[0]), (vec![1, 2], visual));
     cli.ok(&["check", "golden", "candidate"]);
+    cli.ok(&["check", "--model", "model", "candidate"]);
+    with(&["check"], &["candidate"]);
+    let prunes = ["--max-new-tokens", "3", "--policy", "full,prune=50%", "--retain", "0.5", "--out"];
+    with(&["record"], &[&prunes[..], &["pruned"]].concat());
+    with(&["record", "--precision", "bf16"], &[&prunes[..], &["candidate"]].concat());
+    cli.ok(&["check", "pruned", "candidate"]);
     cli.ok(&["check", "--model", "model", "candidate"]);
     with(&["check"], &["candidate"]);
     cli.ok(&["compress", "golden", "--policy", "aircache", "--retain", "0.3", "--quiet", "--out", "plan"]);

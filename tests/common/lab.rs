@@ -52,6 +52,10 @@ impl Tap<f32> for Dump {
     fn see(&mut self, at: Stage, value: ArrayViewD<'_, f32>) {
         self.numbers.insert(at.to_string(), value.mapv(f64::from));
     }
+    fn rows(&mut self, at: Stage, rows: &[usize]) {
+        let rows: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
+        self.integers.insert(at.to_string(), ndarray::Array1::from(rows).into_dyn());
+    }
 }
 
 /// Replaces computed stages by the stages of a dump; later stages continue from the replaced stages.
@@ -62,6 +66,9 @@ impl Source<f32> for Instead {
         let value = self.0.numbers.get(&at.to_string())?;
         assert_eq!(value.shape(), shape, "{at}");
         Some(value.mapv(|v| v as f32))
+    }
+    fn rows(&self, at: Stage) -> Option<Vec<usize>> {
+        Some(self.0.integers.get(&at.to_string())?.iter().map(|&row| row as usize).collect())
     }
 }
 
@@ -149,10 +156,13 @@ impl Lab {
             generate::prefill(model, &mut pass, prompt, &[how.policy]).unwrap()
         };
         dump.numbers.extend(how.instead.numbers.clone());
+        dump.integers.extend(how.instead.integers.clone());
         let scorer = Scorer::new(&how.policy, &prompt.roles).unwrap();
-        for (l, a) in
-            prefilled.observed(false, |l, seen| scorer.text_attention(l, seen)).unwrap().into_iter().enumerate()
-        {
+        let elites = match how.policy.prunes() {
+            true => vec![],
+            false => prefilled.observed(false, |l, seen| scorer.text_attention(l, seen)).unwrap(),
+        };
+        for (l, a) in elites.into_iter().enumerate() {
             if let Some(a) = a {
                 dump.numbers.insert(format!("policy.{l:02}.attention"), a.into_dyn());
             }
@@ -183,7 +193,9 @@ impl Lab {
             .insert("input.sizes".into(), ArrayD::from_shape_vec(vec![1, 2], vec![h as i64, w as i64]).unwrap());
 
         let mut full = prefilled.cache.clone();
-        prefilled.cache.compact(&plan.kept);
+        if !how.policy.prunes() {
+            prefilled.cache.compact(&plan.kept);
+        }
         for (l, heads) in prefilled.cache.layers.iter().enumerate() {
             let (len, d) = heads[0].keys().dim();
             let mut put = |site: &str, of: &dyn Fn(usize) -> ndarray::Array2<f32>| {

@@ -258,7 +258,8 @@ fn the_table_of_methods_is_the_codes() {
     let row = |p: &aircache::policy::Preset| {
         let all = parts(&p.policy);
         let of = |part: &str| all[part].clone();
-        let differs = ["scope", "text", "mask", "split", "evict"].into_iter().filter(|part| all[part] != own[part]);
+        let differs =
+            ["scope", "text", "mask", "split", "evict", "prune"].into_iter().filter(|part| all[part] != own[part]);
         let other = differs.map(|part| format!("`{part}={}`", of(part))).collect::<Vec<_>>().join(" ");
         let or_dash = |text: &str| if text.is_empty() { "–".to_string() } else { text.to_string() };
         format!(

@@ -67,7 +67,9 @@ fn d9_4_what_is_kept_by_importance_alone() {
 #[test]
 fn d9_5_c9_5a_c9_5b_scope_all() {
     let p = uniform("TVVT");
-    for (preset, written) in presets().iter().map(|p| (p.name, p.policy)).filter(|(name, _)| *name != "full") {
+    for (preset, written) in
+        presets().iter().map(|p| (p.name, p.policy)).filter(|(_, policy)| policy.budget != Budget::Full)
+    {
         let plan = p.plan(&Policy { scope: Scope::All, ..written }, retain("0.25")).unwrap();
         assert_eq!(plan.kept, [[[3]]], "{preset}");
         let decisions = plan.decisions.unwrap();
@@ -100,6 +102,12 @@ fn d9_6_worked_example() {
 fn c9_6b_parts_that_do_not_go_together() {
     for (bad, says) in [
         ("window=none", "score"),
+        ("prune=2:0.5", "budget=full"),
+        ("full,prune=2:0.5,scope=all", "scope=visual"),
+        ("full,prune=2:0.5,evict=merge:pivot", "evict=drop"),
+        ("full,prune=0:0.5", "at least 1"),
+        ("full,prune=2:0", "above 0"),
+        ("full,prune=1+2+3+4+5", "up to 4"),
         ("score=pool:4", "odd"),
         ("score=pool:0", "odd"),
         ("budget=pyramid:0.5", "beta"),
@@ -410,6 +418,8 @@ fn t9_1_presets_are_what_the_table_says() {
         ("mixkv", "window=last-text:32,score=mix:5,budget=uniform,keep=top+window,heads=kv,keys=causal"),
         ("meda", "window=all-queries,score=sum,budget=entropy,keep=top+recent:0.5,keys=causal"),
         ("tgv-kv", "window=all-text,score=text-weighted,budget=votes,keys=causal"),
+        ("fastv-prune", "full,prune=2"),
+        ("pyramiddrop", "full,prune=25%:0.5+50%:0.25+75%:0.125"),
         ("last16", "window=last-text:16"),
         ("last32", "window=last-text:32"),
         ("all-text", "window=all-text"),
@@ -531,18 +541,20 @@ fn policies() -> impl Strategy<Value = Policy> {
         prop::sample::select(vec![Mask::None, Mask::Causal]),
         prop_oneof![Just(Split::Even), share().prop_map(|floor| Split::Ada { floor })],
         prop::sample::select(vec!["drop", "merge:nearest", "merge:pivot"]),
+        prop::sample::select(vec!["none", "none", "2", "1:0.5+75%:0.125"]),
     );
     (window, score, budget, keep, open)
-        .prop_map(|(window, score, budget, keep, (scope, text, heads, keys, mask, split, evict))| Policy {
+        .prop_map(|(window, score, budget, keep, (scope, text, heads, keys, mask, split, evict, prune))| Policy {
             window,
             score,
-            budget,
+            budget: if prune == "none" { budget } else { Budget::Full },
             keep,
-            scope,
+            scope: if prune == "none" { scope } else { Scope::Visual },
             text,
             heads,
             split,
-            evict: evict.parse().unwrap(),
+            evict: if prune == "none" { evict.parse().unwrap() } else { Evict::Drop },
+            prune: prune.parse().unwrap(),
             keys,
             mask,
         })

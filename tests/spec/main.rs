@@ -13,6 +13,8 @@ mod ch07_cache;
 mod ch08_aircache;
 mod ch09_policies;
 #[cfg(feature = "input")]
+mod ch09_pruning;
+#[cfg(feature = "input")]
 mod ch10_attacks;
 mod ch10_kernels;
 #[cfg(feature = "input")]

@@ -2,8 +2,9 @@
 
 use super::machine::Machine;
 use aircache::Result;
+use aircache::cache::HeadCache;
 use aircache::config::DecoderConfig;
-use aircache::decoder::{AT_ONCE, Observer, Sequence};
+use aircache::decoder::{AT_ONCE, Observer, Pruning, Sequence};
 use aircache::eval::Cell;
 use aircache::family::{Outline, Profile};
 use aircache::input::{GivenImage, PixelLayout, Positions, Prepared};
@@ -66,12 +67,16 @@ impl<'m> Prompts<'m> {
     }
 
     /// Prefills the prompt as `policy` observes it.
+    ///
+    /// # Errors
+    /// The policy does not fit the prompt or the model.
     pub fn prefill<T: Real>(&self, policy: &Policy, mut pass: Pass<'_, T>) -> Result<Timed<'_, T>> {
         let (decoder, n) = (&self.model.decoder, self.ids.len());
         let scorer = Scorer::new(policy, &self.roles)?;
         let cache = decoder.cache_in(pass.stored_in_cache());
         let observer = Observer::new(scorer.rows().to_vec(), policy.needs_received());
-        let mut sequence = Sequence { observer, roles: self.roles.clone(), ..Sequence::new(cache) };
+        let pruning = Pruning::of(&[*policy], decoder.config.layers, &self.roles)?;
+        let mut sequence = Sequence { observer, pruning, roles: self.roles.clone(), ..Sequence::new(cache) };
 
         let start = Instant::now();
         let prompt = (decoder.embed(&self.ids), &Positions::in_order(n));
@@ -93,10 +98,12 @@ impl<T: Real> Timed<'_, T> {
         let (decoder, n) = (&self.model.decoder, self.sequence.roles.len());
         let mut sequence = self.sequence.clone();
         let start = Instant::now();
-        let plan = self.sequence.plan(&wanted.policy, wanted.fraction)?;
+        let plan = self.sequence.plan(&wanted.policy.at(wanted.fraction), wanted.fraction)?;
         sequence.evict(&plan, pass.grid);
         let compress_s = start.elapsed().as_secs_f64();
 
+        let heads = self.sequence.cache.layers.iter();
+        let rows: Vec<usize> = heads.map(|heads| heads.first().map_or(0, HeadCache::len)).collect();
         // One sequence for each place in the batch; each sequence has its own cache.
         let mut sequences = vec![sequence.with_cache(sequence.cache.clone()); batch];
         let tokens = random(batch, self.model.config.text().vocab);
@@ -115,7 +122,7 @@ impl<T: Real> Timed<'_, T> {
             prompt: n,
             batch,
             prefill_s: self.prefill_s,
-            multiply_adds: multiply_adds(&decoder.config, n),
+            multiply_adds: multiply_adds(&decoder.config, &rows),
             compress_s,
             decode_ms: times[times.len() / 2],
             step_weight_bytes: decoder.step_bytes(),
@@ -145,13 +152,13 @@ pub fn vision<T: Real>(model: &Model, pass: &mut Pass<'_, T>) -> Result<f64> {
     Ok(start.elapsed().as_secs_f64())
 }
 
-/// Multiply-adds of linear layers and attention in a prefill of `n` rows.
-fn multiply_adds(c: &DecoderConfig, n: usize) -> f64 {
+/// Multiply-adds of linear layers and attention in a prefill; rows: of each layer.
+fn multiply_adds(c: &DecoderConfig, rows: &[usize]) -> f64 {
     let (d, q, kv) = (c.hidden as f64, (c.heads * c.head_dim) as f64, (c.kv_heads * c.head_dim) as f64);
     let row = d * (2.0 * q + 2.0 * kv) + 3.0 * d * c.intermediate as f64;
-    let n = n as f64;
     // A row sees itself and the rows before it; scores and mix take as many multiply-adds.
-    c.layers as f64 * (n * row + n * (n + 1.0) / 2.0 * 2.0 * q) + d * c.vocab as f64
+    let layer = |n: f64| n * row + n * (n + 1.0) / 2.0 * 2.0 * q;
+    rows.iter().map(|&n| layer(n as f64)).sum::<f64>() + d * c.vocab as f64
 }
 
 /// `n` random tokens of a vocabulary; the same `n` gives the same tokens.

@@ -51,6 +51,9 @@ impl<T: Real> Source<T> for Instead<'_> {
             _ => self.0.given(at, shape),
         }
     }
+    fn rows(&self, at: Stage) -> Option<Vec<usize>> {
+        Source::<T>::rows(self.0, at)
+    }
 }
 
 impl<'a> Replayed<'a> {

@@ -9,7 +9,7 @@ pub(super) fn of(case: &Case<'_>, at: Stage) -> Option<String> {
     let of = |name: &str| case.candidate.f64(name).ok()?.into_dimensionality::<Ix3>().ok();
     let source = Stage::layer(if at.site == Site::CacheKey { Site::Key } else { Site::Value }, at.layer);
     let (got, whole) = (of(&at.name())?, of(&source.name())?);
-    let rows = case.held(at.layer).ok()?;
+    let rows = case.sources(&case.held(at.layer).ok()?);
     let (heads, n) = (whole.shape()[0], whole.shape()[1]);
     let len = got.shape()[1];
     if got.shape()[0] != heads || got.shape()[2] != whole.shape()[2] || rows.iter().any(|r| r.len() != len) {
@@ -56,7 +56,9 @@ fn reordered(got: &Array3<f64>, whole: &Array3<f64>, rows: &[Vec<usize>]) -> Opt
     for (g, head) in got.outer_iter().enumerate() {
         let mut left = rows[g % rows.len()].clone();
         for entry in head.outer_iter() {
-            let at = left.iter().position(|&row| whole.index_axis(Axis(0), g).row(row) == entry)?;
+            let at = left
+                .iter()
+                .position(|&row| row < whole.shape()[1] && whole.index_axis(Axis(0), g).row(row) == entry)?;
             left.swap_remove(at);
         }
     }

@@ -147,8 +147,12 @@ fn rotation(case: &Case<'_>, at: Stage, numbers: &Numbers<'_>) -> Option<Rotatio
     let (axes, flat) = (positions.len() / n.max(1), positions.into_iter().collect::<Vec<i64>>());
     let axis = |pair: usize| (table[[1, pair]] as usize).min(axes.saturating_sub(1));
     let of: Vec<i64> = match at.site {
-        Site::Query | Site::Key if layout.rows == n => {
-            (0..n * pairs).map(|i| flat[axis(i % pairs) * n + i / pairs]).collect()
+        Site::Query | Site::Key => {
+            let rows = if case.prunes() { case.left(at.layer).ok()? } else { (0..n).collect() };
+            if layout.rows != rows.len() {
+                return None;
+            }
+            (0..rows.len() * pairs).map(|i| flat[axis(i % pairs) * n + rows[i / pairs]]).collect()
         }
         Site::StepQuery | Site::StepKey => vec![flat.iter().max()? + 1 + at.step as i64; pairs],
         _ => return None,

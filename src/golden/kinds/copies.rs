@@ -3,7 +3,7 @@
 
 use super::integers::not_integers;
 use super::numbers::times;
-use super::{kept, merges};
+use super::{kept, merges, pruned};
 use crate::golden::case::Case;
 use crate::golden::formats;
 use crate::golden::ground::Ground;
@@ -27,7 +27,7 @@ pub(in crate::golden) fn judge(case: &Case<'_>, at: Stage, name: &str) -> StageV
         Site::CachePositions => positions(case, name, &rows),
         _ => match case.policy.as_ref().map(|(policy, _)| policy.evict) {
             Some(Evict::Merge(how)) => merges::judge(case, at, name, &rows, how),
-            _ => entries(case, at, name, &rows),
+            _ => entries(case, at, name, &case.sources(&rows)),
         },
     };
     if copies.outcome == Outcome::Fail {
@@ -48,6 +48,9 @@ fn decision(case: &Case<'_>, at: Stage, rows: &Rows) -> Option<StageVerdict> {
         return None;
     }
     let name = at.name();
+    if case.prunes() {
+        return pruned::shown(case, &name, at.layer);
+    }
     let n = case.rows()?;
     let all = rows.iter().all(|rows| rows.len() == n);
     let Some(scorer) = &case.scorer else {

@@ -12,6 +12,7 @@ pub(super) mod kept;
 mod merges;
 pub(super) mod numbers;
 mod place;
+pub(super) mod pruned;
 pub(super) mod scores;
 pub(super) mod shares;
 pub(super) mod tokens;

@@ -162,7 +162,7 @@ pub(in crate::golden) fn importances(case: &Case<'_>, l: usize) -> Result<(Array
 
 /// How far each number may have been rounded when it was stored, in the type that the numbers show; importances that
 /// show f32 count as exact to its roundoff. Spec: A10.2
-fn hidden_by_a_store(case: &Case<'_>, own: &Array2<f64>) -> Array2<f64> {
+pub(super) fn hidden_by_a_store(case: &Case<'_>, own: &Array2<f64>) -> Array2<f64> {
     let shown = shown(case.precision, own.as_slice().unwrap_or_default());
     let (u, tiny) = (roundoff(shown), if shown == Precision::F16 { (-25f64).exp2() } else { 0.0 });
     own.mapv(|v| (2.0 * u * v.abs()).max(tiny)) // half a step of the type at its largest

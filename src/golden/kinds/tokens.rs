@@ -100,7 +100,8 @@ fn known(case: &Case<'_>, t: usize) -> Option<Logits> {
     }
     let comparable = match &case.ground {
         Some(_) => case.reaches(stage),
-        None => t == 0 || other_prefix(case, stage).is_none(),
+        None if t == 0 => case.other_rows(stage).is_none(),
+        None => other_prefix(case, stage).is_none(),
     };
     let all = numbers(case.golden).filter(|_| comparable)?;
     let whose = if case.ground.is_some() { "of the logits that its own values give" } else { "of the truth's logits" };

@@ -1,0 +1,52 @@
+//! A known method: its name, its parts and its source. Not here: which methods there are.
+
+use super::{Evict, Policy};
+
+/// A method with a name. Spec: T9.1
+#[derive(Debug, Clone, PartialEq)]
+pub struct Preset {
+    /// The name that `--policy` takes.
+    pub name: &'static str,
+    /// The parts.
+    pub policy: Policy,
+    /// A description of the method, in one line.
+    pub line: &'static str,
+    /// The source of the method.
+    pub source: &'static str,
+    /// How this library, the paper and public implementations differ; empty if no difference is known.
+    pub notes: &'static str,
+}
+
+impl Preset {
+    /// The groups in which the command `policies` lists the methods.
+    pub const GROUPS: [&'static str; 4] = [
+        "drops entries after prefill",
+        "merges entries after prefill",
+        "drops visual rows inside prefill",
+        "AirCache with one other part (the paper's ablations)",
+    ];
+
+    /// The group of the method.
+    pub fn group(&self) -> &'static str {
+        match self.policy.evict {
+            Evict::Merge(_) => Self::GROUPS[1],
+            Evict::Drop if self.policy.prunes() => Self::GROUPS[2],
+            Evict::Drop if self.source == OURS && self.policy != Policy::AIRCACHE => Self::GROUPS[3],
+            Evict::Drop => Self::GROUPS[0],
+        }
+    }
+}
+
+/// The source of AirCache.
+pub(super) const OURS: &str = "AirCache, arXiv 2503.23956";
+
+/// A row of the table of methods.
+pub(super) const fn table(
+    name: &'static str,
+    policy: Policy,
+    line: &'static str,
+    source: &'static str,
+    notes: &'static str,
+) -> Preset {
+    Preset { name, policy, line, source, notes }
+}
