@@ -195,8 +195,9 @@ static PRESETS: [Preset; 37] = [
         "before layer 2, the visual rows that the last row looks at least are dropped; as many stay as the retention says",
         "FastV, arXiv 2403.06764",
         "its R is the share of rows that are dropped, here the retention is the share that stays (A9.8); the paper's K = 2 \
-         and R = 50 % are fastv-prune at a retention of 0.5; its code takes the attention of the layer before as that \
-         layer returns it, as here",
+         and R = 50 % are fastv-prune at a retention of 0.5; its code ranks by the last row's attention in the layer \
+         before, as here, its paper by that of all rows, as EffiVLM-Bench does unless origin is set; its original code \
+         chooses rows again for every new token, its later code chooses once, as here (A9.9)",
     ),
     table(
         "pyramiddrop",
@@ -204,7 +205,9 @@ static PRESETS: [Preset; 37] = [
         "after each quarter of the layers, half of the visual rows that are left are dropped",
         "PyramidDrop, arXiv 2410.17247",
         "its code ranks by queries and keys that the layer after the cut makes of the rows, here by those of the layer \
-         before it, as FastV does (A9.9); its retention is not an option: the shares are those of the paper",
+         before it, as FastV does; its code counts positions anew from 0 after a cut, here rows keep their positions; its \
+         scripts cut after layers 8, 16 and 24 of every model, here after each quarter of the layers (A9.9); its code \
+         rounds the number of rows down (A9.8); the shares are those of its scripts, and the retention does not change them",
     ),
     ablation("last16", Policy { window: Window::LastText(16), ..AIRCACHE }, "AirCache, the last 16 text rows vote"),
     ablation("last32", Policy { window: Window::LastText(32), ..AIRCACHE }, "AirCache, the last 32 text rows vote"),
