@@ -201,7 +201,8 @@ impl Shape {
             });
         } else {
             let rows = match self.stores.tiles {
-                true => (128 / self.group).max(4 * ROWS),
+                // Enough rows that packing keys and values is little work, and a task for each thread.
+                true => (128 / self.group).min(self.rows.div_ceil(rayon::current_num_threads())).max(4 * ROWS),
                 false => (6 * TILE / self.group).max(1).next_multiple_of(TILE),
             };
             mix.par_chunks_mut(rows * width).enumerate().for_each(|(block, mix)| {

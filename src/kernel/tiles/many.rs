@@ -22,6 +22,8 @@ const BOTH: usize = 2 * SIDE;
 const ROWS: usize = 512;
 /// The most outputs of a task, and the fewest if that leaves threads without a task.
 const OUTPUTS: [usize; 2] = [256, 128];
+/// Rows whose products take as long as packing the weights.
+const PACKING: usize = 40;
 /// The most blocks of 32 inputs in a part.
 const PART: usize = 16;
 
@@ -44,8 +46,7 @@ pub(super) fn linear(x: ArrayView2<'_, f32>, w: &[u16], end: End<'_>, mut y: Arr
     let (tiles, threads) = (&*tiles, rayon::current_num_threads());
     let tasks = n.div_ceil(OUTPUTS[0]).next_multiple_of(threads);
     let outputs = n.div_ceil(tasks).max(OUTPUTS[1]).next_multiple_of(BOTH);
-    // Threads without outputs take rows.
-    let rows = m.div_ceil((threads / n.div_ceil(outputs)).max(1)).next_multiple_of(BOTH);
+    let rows = rows_at_once(m, n.div_ceil(outputs), threads);
     y.axis_chunks_iter_mut(Axis(0), rows).into_par_iter().enumerate().for_each(|(i, mut y)| {
         let x = &tiles[i * rows / SIDE * blocks..];
         y.axis_chunks_iter_mut(Axis(1), outputs).into_par_iter().enumerate().for_each(|(o, y)| {
@@ -58,6 +59,14 @@ pub(super) fn linear(x: ArrayView2<'_, f32>, w: &[u16], end: End<'_>, mut y: Arr
         });
     });
     true
+}
+
+/// Rows of a task, such that the busiest thread has the fewest rows, its packed weights counted as rows. columns: tasks for
+/// the same rows.
+fn rows_at_once(m: usize, columns: usize, threads: usize) -> usize {
+    let rows = |parts: usize| m.div_ceil(parts).next_multiple_of(BOTH);
+    let busiest = |parts: &usize| (m.div_ceil(rows(*parts)) * columns).div_ceil(threads) * (rows(*parts) + PACKING);
+    rows((1..=threads).min_by_key(busiest).unwrap_or(1))
 }
 
 /// Packs up to 32 rows of x into tiles, [groups of rows, blocks], each \[rows, inputs\]. Returns whether every number is a
