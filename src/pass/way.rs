@@ -11,7 +11,7 @@ pub struct Way {
     pub fused: bool,
     /// Linear layers add their products one by one, from the first input to the last: the longest chain there is.
     pub in_order: bool,
-    /// In bf16, linear layers add 16 pairs of products at a time, as a matrix unit does (E3.16).
+    /// In bf16, linear layers and attention add 16 pairs of products at a time, as a matrix unit does (E3.16, E3.17).
     pub tiles: bool,
     /// Linear layers and norms add their terms one by one, from the last to the first; attention adds entries one by one.
     pub backwards: bool,

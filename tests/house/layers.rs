@@ -182,7 +182,7 @@ const WORLD: [World; 5] = [
         &[
             ("src/demo/questions.rs", "a bundled file, read once"),
             ("src/foreign.rs", "whether a panic on this thread becomes an error, for a panic hook"),
-            ("src/kernel/amx.rs", "what processor and system say of the matrix unit, asked once"),
+            ("src/kernel/tiles/amx.rs", "what processor and system say of the matrix unit, asked once"),
             ("src/kernel/isa.rs", "the instruction set, the one setting of the process"),
             ("src/kernel/pairs.rs", "what the processor says of itself, asked once"),
             ("src/kernel/scratch.rs", "memory of a thread that is used again"),

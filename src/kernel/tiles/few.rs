@@ -4,8 +4,8 @@
 //! columns are rows of x. The sums come as \[outputs, rows\], and are transposed before they are stored. Spec: E3.16
 
 use super::amx::{Unit, transpose};
+use super::end::put;
 use super::tile::{PAIRS, SIDE, Strip, Sums, Tile};
-use super::{FEW, put};
 use crate::kernel::matrix::End;
 use crate::kernel::scratch::Scratch;
 use crate::kernel::simd::vectorize;
@@ -13,6 +13,9 @@ use crate::num::BLOCK;
 use ndarray::parallel::prelude::*;
 use ndarray::{ArrayView2, ArrayViewMut2, Axis};
 use std::ops::Range;
+
+/// The most rows for which weights are read in place.
+pub(super) const FEW: usize = 2 * SIDE;
 
 /// x: [m, k], w: [n, k], y: [m, n], with m ≤ 32; false, and nothing done, if x holds numbers that are no bf16.
 pub(super) fn linear(x: ArrayView2<'_, f32>, w: &[u16], end: End<'_>, mut y: ArrayViewMut2<'_, f32>) -> bool {

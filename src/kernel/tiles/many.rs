@@ -6,7 +6,7 @@
 //! Spec: E3.16
 
 use super::amx::{Unit, transpose};
-use super::put;
+use super::end::put;
 use super::tile::{PAIRS, SIDE, Strip, Sums, Tile};
 use crate::kernel::matrix::End;
 use crate::kernel::scratch::Scratch;

@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! mod       chooses, and computes the same bits by plain code where there is no unit
-//! attention the two products of attention
+//! attention the two products of attention, by plain code where there is no unit
+//! products  the same on the unit
 //! few       few rows on the unit: it reads the weights where the checkpoint has them
 //! many      many rows on the unit: weights are packed, and stay in the cache while rows stream past
+//! end       what happens to sums at their end
 //! amx       the instructions of the unit, in assembly
 //! tile      what the unit reads at once
 //! ```
@@ -16,9 +18,13 @@
 mod amx;
 pub(in crate::kernel) mod attention;
 #[cfg(target_arch = "x86_64")]
+mod end;
+#[cfg(target_arch = "x86_64")]
 mod few;
 #[cfg(target_arch = "x86_64")]
 mod many;
+#[cfg(target_arch = "x86_64")]
+mod products;
 mod tile;
 
 use super::matrix::{Elements, End, MatrixView};
@@ -31,13 +37,7 @@ use half::slice::HalfFloatSliceExt;
 use ndarray::parallel::prelude::*;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
 use std::any::TypeId;
-#[cfg(target_arch = "x86_64")]
-use std::ops::Range;
 use tile::{PAIRS, SIDE};
-
-/// The most rows for which weights are read in place.
-#[cfg(target_arch = "x86_64")]
-const FEW: usize = 2 * SIDE;
 
 /// Whether this machine has the unit and lets this process use it.
 pub fn available() -> bool {
@@ -77,7 +77,7 @@ fn of_f32(x: &[f32], w: MatrixView<'_>, b: Option<&[f32]>, grid: Grid, y: &mut [
         && available()
     {
         let done = match x.nrows() {
-            ..=FEW => few::linear(x, numbers.reinterpret_cast(), (b, grid), y.view_mut()),
+            ..=few::FEW => few::linear(x, numbers.reinterpret_cast(), (b, grid), y.view_mut()),
             _ => many::linear(x, numbers.reinterpret_cast(), (b, grid), y.view_mut()),
         };
         if done {
@@ -140,19 +140,4 @@ fn sums_of(mut sums: [f32; SIDE], x: &[f32], w: &[[f32; SIDE]]) -> [f32; SIDE] {
         }
     }
     sums
-}
-
-/// Adds the bias to the sums of up to 16 outputs, and stores them in their places of a row y.
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-fn put(mut sums: [f32; SIDE], (b, grid): End<'_>, outputs: &Range<usize>, y: &mut [f32]) {
-    if let Some(b) = b {
-        sums.iter_mut().zip(&b[outputs.clone()]).for_each(|(sum, b)| *sum += b);
-    }
-    grid.round_all(&mut sums);
-    let y = &mut y[outputs.clone()];
-    match y.first_chunk_mut::<SIDE>() {
-        Some(y) => *y = sums,
-        None => y.copy_from_slice(&sums[..y.len()]),
-    }
 }
