@@ -7,6 +7,7 @@
 
 use super::amx::{Unit, transpose};
 use super::end::put;
+use super::rows::{BOTH, pack_rows};
 use super::tile::{PAIRS, SIDE, Strip, Sums, Tile};
 use crate::kernel::matrix::End;
 use crate::kernel::scratch::Scratch;
@@ -16,8 +17,6 @@ use ndarray::parallel::prelude::*;
 use ndarray::{ArrayView2, ArrayViewMut2, Axis};
 use rayon::prelude::ParallelSliceMut;
 
-/// Rows or outputs that are summed together: two groups.
-const BOTH: usize = 2 * SIDE;
 /// The most rows of a block.
 const ROWS: usize = 512;
 /// The most outputs of a task, and the fewest if that leaves threads without a task.
@@ -73,31 +72,11 @@ fn rows_at_once(m: usize, columns: usize, threads: usize) -> usize {
 /// bf16.
 #[inline(always)]
 fn pack(rows: ArrayView2<'_, f32>, blocks: usize, tiles: &mut [Tile]) -> bool {
-    let mut lower = 0;
-    for (group, tiles) in tiles.chunks_exact_mut(blocks).enumerate() {
-        for at in 0..SIDE {
-            let row = (group * SIDE + at < rows.nrows()).then(|| rows.row(group * SIDE + at));
-            let row =
-                row.map_or(&[][..], |row| row.to_slice().unwrap_or_else(|| unreachable!("E3.16: x is row-major")));
-            for (s, tile) in tiles.iter_mut().enumerate() {
-                let to = &mut bytemuck::cast_slice_mut::<_, u16>(tile)[at * BLOCK..][..BLOCK];
-                let from = &row[row.len().min(s * BLOCK)..row.len().min((s + 1) * BLOCK)];
-                let mut block = [0f32; BLOCK];
-                let from = match from.first_chunk::<BLOCK>() {
-                    Some(whole) => whole,
-                    None => {
-                        block[..from.len()].copy_from_slice(from);
-                        &block
-                    }
-                };
-                for (to, from) in to.iter_mut().zip(from) {
-                    lower |= from.to_bits();
-                    *to = (from.to_bits() >> 16) as u16;
-                }
-            }
-        }
+    let mut all = [&[][..]; BOTH];
+    for (to, row) in all.iter_mut().zip(rows.outer_iter()) {
+        *to = row.to_slice().unwrap_or_else(|| unreachable!("E3.16: x is row-major"));
     }
-    lower & 0xffff == 0
+    pack_rows(&all, blocks, tiles) & 0xffff == 0
 }
 
 /// One task. x: the tiles of its rows, w: the weights of its outputs, y: [rows, outputs].

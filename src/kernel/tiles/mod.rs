@@ -6,6 +6,7 @@
 //! products  the same on the unit
 //! few       few rows on the unit: it reads the weights where the checkpoint has them
 //! many      many rows on the unit: weights are packed, and stay in the cache while rows stream past
+//! rows      rows of numbers as the unit reads them
 //! end       what happens to sums at their end
 //! amx       the instructions of the unit, in assembly
 //! tile      what the unit reads at once
@@ -25,6 +26,8 @@ mod few;
 mod many;
 #[cfg(target_arch = "x86_64")]
 mod products;
+#[cfg(target_arch = "x86_64")]
+mod rows;
 mod tile;
 
 use super::matrix::{Elements, End, MatrixView};

@@ -3,13 +3,11 @@
 #![allow(clippy::needless_range_loop)] // loops over lanes read as the equations do, by index
 
 use super::amx::Unit;
+use super::rows::{BOTH, all, pack_rows};
 use super::tile::{PAIRS, SIDE, Strip, Sums, Tile};
 use crate::kernel::scratch::Scratch;
 use crate::kernel::vector::CacheElement;
 use crate::num::{BLOCK, LANES, Real};
-
-/// Rows or columns that are summed together: two groups.
-const BOTH: usize = 2 * SIDE;
 
 /// False if the unit cannot read the numbers: they are no bf16.
 #[inline(always)]
@@ -103,36 +101,6 @@ fn two(tiles: &[Tile]) -> [Strip<'_>; 2] {
     [Strip::packed(first), Strip::packed(second)]
 }
 
-/// Packs 32 rows into tiles of [rows, inputs]: [2 groups, inputs]; numbers after the end of a row are 0. Returns the
-/// bits of all numbers, or-ed: the lower half is 0 if every number is a bf16.
-#[inline(always)]
-fn pack_rows<T: Real>(rows: &[&[T]; BOTH], inputs: usize, tiles: &mut [Tile]) -> u32 {
-    let mut bits = [0; BLOCK];
-    for at in 0..BOTH {
-        let (row, tiles) = (rows[at], &mut tiles[at / SIDE * inputs..][..inputs]);
-        for s in 0..inputs {
-            let to = &mut bytemuck::cast_slice_mut::<_, u16>(&mut tiles[s])[at % SIDE * BLOCK..][..BLOCK];
-            let mut some = [T::ZERO; BLOCK];
-            let left = row.len().saturating_sub(s * BLOCK);
-            let from = match left >= BLOCK {
-                true => &row[s * BLOCK..][..BLOCK],
-                false => {
-                    for i in 0..left {
-                        some[i] = row[s * BLOCK + i];
-                    }
-                    &some[..]
-                }
-            };
-            for i in 0..BLOCK {
-                let from = from[i].to_f32().to_bits();
-                bits[i] |= from;
-                to[i] = (from >> 16) as u16;
-            }
-        }
-    }
-    all(&bits)
-}
-
 /// Packs a block of 16 keys, [d_h, 16] or none, into tiles of [pairs, keys]. Returns the bits of all numbers, or-ed.
 #[inline(always)]
 fn pack_keys<T: Real, S: CacheElement<T>>(keys: &[S], tiles: &mut [Tile]) -> u32 {
@@ -208,13 +176,4 @@ fn join(low: [u32; SIDE], high: [u32; SIDE], pair: &mut [u32; SIDE], bits: &mut 
     for lane in 0..SIDE {
         bits[lane] |= low[lane] | high[lane];
     }
-}
-
-#[inline(always)]
-fn all<const N: usize>(bits: &[u32; N]) -> u32 {
-    let mut all = 0;
-    for i in 0..N {
-        all |= bits[i];
-    }
-    all
 }
