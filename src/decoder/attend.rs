@@ -4,12 +4,13 @@
 use super::{Member, Sequence};
 use crate::cache::HeadCache;
 use crate::config::DecoderConfig;
-use crate::kernel::{array, recycle};
+use crate::kernel::{array, recycle, share};
 use crate::num::Real;
 use crate::pass::{Pass, by_head};
 use crate::stage::LayerStages;
 use ndarray::{Array2, Axis, s};
-use rayon::prelude::*;
+
+const FLAT: &str = "E6.4: rows lie side by side";
 
 /// q: [rows, H·d_h], k, v: [rows, G·d_h] → mix: [rows, H·d_h]. The rows of all members are concatenated.
 /// Spec: E6.4, C6.4a, C6.4b
@@ -24,7 +25,7 @@ pub(super) fn attend<T: Real>(
     let mut end = 0;
     let ends: Vec<usize> = members.iter().map(|(_, rows)| (end += rows, end).1).collect();
     // Sequences are independent of each other.
-    members.par_iter_mut().zip(&ends).for_each(|((sequence, rows), end)| {
+    share(members.iter_mut().zip(&ends), |((sequence, rows), end)| {
         let own = end - *rows..*end;
         if prefill {
             let seen = by_head(&q, c.heads).slice_move(s![.., own.clone(), ..]);
@@ -40,15 +41,16 @@ pub(super) fn attend<T: Real>(
                 head.reserve(*rows);
             }
             for (i, row) in own.clone().enumerate() {
-                let of_head = s![row, g * c.head_dim..(g + 1) * c.head_dim];
+                let [key, value] = [&k, &v].map(|x| x.row(row).to_slice().unwrap_or_else(|| unreachable!("{FLAT}")));
+                let own = g * c.head_dim..(g + 1) * c.head_dim;
                 let at = if prefill { pruning.row(cached + i) } else { cached + i };
-                head.push(at, k.slice(of_head).into_iter().copied(), v.slice(of_head).into_iter().copied());
+                head.push(at, key[own.clone()].iter().copied(), value[own].iter().copied());
             }
         };
         let heads = &mut cache.layers[layer];
         match *rows {
             1 => heads.iter_mut().enumerate().for_each(push), // a single entry is not worth a task
-            _ => heads.par_iter_mut().enumerate().for_each(push),
+            _ => share(heads.iter_mut().enumerate(), push),
         }
     });
     let mix = pass.put_rows(at.mix, q.dim(), |pass| {
@@ -62,10 +64,8 @@ pub(super) fn attend<T: Real>(
             rest = others;
         }
         let attention = pass.attention();
-        tasks.into_par_iter().for_each(|(q, cache, received, mut own)| {
-            let (Some(q), Some(own)) = (q.as_slice(), own.as_slice_mut()) else {
-                unreachable!("E6.4: rows lie side by side")
-            };
+        share(tasks.into_iter(), |(q, cache, received, mut own)| {
+            let (Some(q), Some(own)) = (q.as_slice(), own.as_slice_mut()) else { unreachable!("{FLAT}") };
             attention.causal(q, (c.heads, c.head_dim), &cache.heads(layer), received, own);
         });
         pass.store(mix)

@@ -4,7 +4,7 @@ use super::Member;
 use super::attend::attend;
 use crate::config::{DecoderConfig, NormKind, Projections};
 use crate::error::Result;
-use crate::kernel::Angles;
+use crate::kernel::{Angles, awake};
 use crate::layer::{GatedMlp, Linear, Norm, Qkv};
 use crate::num::Real;
 use crate::pass::{Branch, Pass};
@@ -83,6 +83,7 @@ impl Block {
         angles: &Angles<T>,
         members: &mut [Member<'_, T>],
     ) -> Array2<T> {
+        awake();
         // ANCHOR: layer
         let heads = [(at.query, c.heads), (at.key, c.kv_heads), (at.value, c.kv_heads)];
         let [q, k, v] = pass.put_heads(heads, (x.nrows(), c.head_dim), |pass| {

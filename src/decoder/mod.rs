@@ -25,7 +25,7 @@ use crate::error::Result;
 use crate::input::Positions;
 use crate::layer::Norm;
 use crate::num::{Grid, Real};
-use crate::pass::{Pass, Stored};
+use crate::pass::{Pass, Stored, Weights};
 use crate::stage::Phase;
 use crate::weights::{Matrix, Names};
 use block::Block;
@@ -165,7 +165,7 @@ impl Decoder {
 
     /// Logits of rows after the final norm. x: [n, d] → [n, V]. Spec: E6.7, R6.7, C6.7a
     pub fn logits<T: Real>(&self, pass: &Pass<'_, T>, x: ArrayView2<'_, T>) -> Array2<T> {
-        pass.linear(x, self.head.view(), None, Stored::Once)
+        pass.linear(x, Weights { w: self.head.view(), b: None, stored: Stored::Once })
     }
 
     /// Decode step t of several sequences. Each sequence takes one token, appends it to its cache and then holds the

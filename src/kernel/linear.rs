@@ -13,10 +13,11 @@ use super::panel::{Panels, numbers, pack, run};
 use super::scratch::{self, LINE, Scratch};
 use super::simd::{Isa, Registers};
 use super::stream;
+use super::tasks::{Layer, Task, outputs_at_once, tasks};
+use super::team::share;
 use super::vector::{Kernel, Vector};
 use crate::num::{BLOCK, Grid, LANES, Lanes, Real};
-use ndarray::parallel::prelude::*;
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
+use ndarray::{Array2, ArrayView2, Axis};
 use std::any::TypeId;
 use std::ops::Range;
 
@@ -47,27 +48,42 @@ pub fn linear<T: Real>(x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Option<&[f32]
 /// # Panics
 /// As [`linear`].
 pub fn linear_stored<T: Real>(x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Option<&[f32]>, grid: Grid) -> Array2<T> {
-    assert_eq!(x.ncols(), w.cols, "C3.3a: x has as many columns as w");
-    assert!(b.is_none_or(|b| b.len() == w.rows), "C3.3a: one bias for each output");
-    if w.cols == 0 {
-        // An empty sum is 0; the bias is added to it.
-        let mut y = Array2::from_elem((x.nrows(), w.rows), T::ZERO);
-        if let Some(b) = b {
-            b.iter().zip(y.columns_mut()).for_each(|(&b, mut y)| y.fill(grid.round(T::of_f32(b))));
-        }
-        return y;
+    linears(x, &[(w, (b, grid))]).pop().unwrap_or_else(|| unreachable!("one layer has one result"))
+}
+
+/// Several layers of the same rows, as [`linear_stored`]: the rows are packed once, and the threads share the outputs of
+/// all layers. Returns the result of each layer.
+///
+/// # Panics
+/// As [`linear`].
+pub fn linears<T: Real>(x: ArrayView2<'_, T>, layers: &[Layer<'_>]) -> Vec<Array2<T>> {
+    for (w, (b, _)) in layers {
+        assert_eq!(x.ncols(), w.cols, "C3.3a: x has as many columns as w");
+        assert!(b.is_none_or(|b| b.len() == w.rows), "C3.3a: one bias for each output");
     }
-    let mut y = match x.nrows() {
+    let empty = |&(w, _): &Layer<'_>| match x.nrows() {
         ..=SMALL => Array2::from_elem((x.nrows(), w.rows), T::ZERO),
         many => scratch::array(many, w.rows),
     };
+    let mut y: Vec<Array2<T>> = layers.iter().map(empty).collect();
+    if x.ncols() == 0 {
+        // An empty sum is 0; the bias is added to it.
+        for (y, (_, (b, grid))) in y.iter_mut().zip(layers) {
+            y.fill(T::ZERO);
+            let columns = b.iter().copied().flatten().zip(y.columns_mut());
+            columns.for_each(|(&b, mut y)| y.fill(grid.round(T::of_f32(b))));
+        }
+        return y;
+    }
     let rows = x.as_standard_layout();
-    let (Some(x), Some(to)) = (rows.as_slice(), y.as_slice_mut()) else { unreachable!("E3.3: x and y are row-major") };
+    let flat = "E3.3: x and y are row-major";
+    let x = rows.as_slice().unwrap_or_else(|| unreachable!("{flat}"));
+    let to = y.iter_mut().map(|y| y.as_slice_mut().unwrap_or_else(|| unreachable!("{flat}")));
     // Functions that are not generic are compiled once, here; generic functions are compiled again for every caller.
     if TypeId::of::<T>() == TypeId::of::<f32>() {
-        of_f32(bytemuck::cast_slice(x), w, (b, grid), bytemuck::cast_slice_mut(to));
+        of_f32(bytemuck::cast_slice(x), layers, to.map(bytemuck::cast_slice_mut).collect());
     } else {
-        of_f64(bytemuck::cast_slice(x), w, (b, grid), bytemuck::cast_slice_mut(to));
+        of_f64(bytemuck::cast_slice(x), layers, to.map(bytemuck::cast_slice_mut).collect());
     }
     y
 }
@@ -78,42 +94,32 @@ fn few() -> usize {
     if Isa::current() == Isa::Avx512 { 24 } else { 8 }
 }
 
-fn of_f32(x: &[f32], w: MatrixView<'_>, end: End<'_>, y: &mut [f32]) {
-    match y.len() / w.rows.max(1) {
-        rows if (1..=few()).contains(&rows) => stream::few(x, w, end, y),
-        _ => many(x, w, end, y, matches!(w.values, Elements::Bf16(_)) && pairs::serve() && pairs::hold(x)),
+fn of_f32(x: &[f32], layers: &[Layer<'_>], y: Vec<&mut [f32]>) {
+    let k = layers.first().map_or(1, |(w, _)| w.cols);
+    let in_pairs =
+        || layers.iter().all(|(w, _)| matches!(w.values, Elements::Bf16(_))) && pairs::serve() && pairs::hold(x);
+    match x.len() / k {
+        rows if (1..=few()).contains(&rows) => stream::few(x, k, layers, y),
+        _ => many(x, k, layers, y, in_pairs()),
     }
 }
 
-fn of_f64(x: &[f64], w: MatrixView<'_>, end: End<'_>, y: &mut [f64]) {
-    many(x, w, end, y, false);
+fn of_f64(x: &[f64], layers: &[Layer<'_>], y: Vec<&mut [f64]>) {
+    many(x, layers.first().map_or(1, |(w, _)| w.cols), layers, y, false);
 }
 
-/// x: [m, k], y: [m, n]; paired: x and w are bf16 (D3.3).
-fn many<T: Registers>(x: &[T], w: MatrixView<'_>, end: End<'_>, y: &mut [T], paired: bool) {
-    let (n, k) = (w.rows, w.cols);
-    let m = y.len() / n.max(1);
-    let mut y = ArrayViewMut2::from_shape((m, n), y).unwrap_or_else(|_| unreachable!("E3.3: y is [m, n]"));
-    let depths: Vec<_> = depths(k).collect();
-    let block = outputs_at_once::<T>(n, numbers(&(0..k), paired));
-    for first in (0..m).step_by(GROUP) {
-        let rows = first..m.min(first + GROUP);
-        let x = Panels::new(&x[rows.start * k..rows.end * k], rows.len(), k, &depths, paired);
-        let mut y = y.slice_mut(s![rows, ..]);
-        y.axis_chunks_iter_mut(Axis(1), block).into_par_iter().enumerate().for_each(|(i, y)| {
-            run(Block { x: &x, w, end, first: i * block, y }, paired);
-        });
+/// x: [m, k], y: [m, n] of each layer; paired: x and all weights are bf16 (D3.3).
+fn many<T: Registers>(x: &[T], k: usize, layers: &[Layer<'_>], mut y: Vec<&mut [T]>, paired: bool) {
+    let (depths, (_, o)) = (depths(k).collect::<Vec<_>>(), T::tile());
+    // Few enough outputs that their packed weights stay in the cache.
+    let most = (CACHED / (numbers(&(0..k), paired) * size_of::<T>())).clamp(o, 96);
+    let outputs = outputs_at_once(layers, most, o);
+    for x in x.chunks(GROUP * k) {
+        let (rows, panels) = (x.len() / k, Panels::new(x, x.len() / k, k, &depths, paired));
+        let here = y.iter_mut().zip(layers).map(|(y, (w, _))| y.split_off_mut(..rows * w.rows).unwrap_or_default());
+        let tasks = tasks(layers, here.collect(), outputs).into_iter();
+        share(tasks, |task| run(Block { x: &panels, task }, paired));
     }
-}
-
-/// Outputs of a task: few enough that their packed weights, `row` numbers each, stay in the cache, and such that all
-/// threads have the same number of tasks.
-fn outputs_at_once<T: Registers>(n: usize, row: usize) -> usize {
-    let (_, o) = T::tile();
-    let most = (CACHED / (row * size_of::<T>())).clamp(o, 96);
-    let threads = rayon::current_num_threads();
-    let tasks = n.div_ceil(most).next_multiple_of(threads);
-    n.div_ceil(tasks.max(1)).next_multiple_of(o)
 }
 
 /// The k inputs, k > 0, as ranges of whole blocks of 32, about equally long.
@@ -123,32 +129,27 @@ fn depths(k: usize) -> impl Iterator<Item = Range<usize>> {
     (0..parts).map(move |i| (i * step).min(k)..((i + 1) * step).min(k))
 }
 
-/// One task: the outputs from `first` on, for every row; y: [rows, outputs].
+/// One task, for every row.
 struct Block<'a, T> {
     x: &'a Panels<T>,
-    w: MatrixView<'a>,
-    end: End<'a>,
-    first: usize,
-    y: ArrayViewMut2<'a, T>,
+    task: Task<'a, 'a, T>,
 }
 
 impl<T: Registers> Kernel<T> for Block<'_, T> {
     #[inline(always)]
-    fn run<V: Vector<Number = T>, const R: usize, const O: usize>(mut self) {
-        let (outputs, k) = (self.y.ncols(), self.w.cols);
-        let tiles = outputs.div_ceil(O);
+    fn run<V: Vector<Number = T>, const R: usize, const O: usize>(self) {
+        let Task { w, end, mut y } = self.task;
+        let (tiles, k) = (w.rows.div_ceil(O), w.cols);
         let mut packed = Scratch::new(tiles * O * numbers(&(0..k), V::PAIRED));
-        let range = self.first * k..(self.first + outputs) * k;
-        match self.w.values {
-            Elements::F32(w) => pack::<V, _, O>(&w[range], k, &self.x.depths, tiles, packed.get_mut()),
-            Elements::Bf16(w) => pack::<V, _, O>(&w[range], k, &self.x.depths, tiles, packed.get_mut()),
-            Elements::F16(w) => pack::<V, _, O>(&w[range], k, &self.x.depths, tiles, packed.get_mut()),
+        match w.values {
+            Elements::F32(w) => pack::<V, _, O>(w, k, &self.x.depths, tiles, packed.get_mut()),
+            Elements::Bf16(w) => pack::<V, _, O>(w, k, &self.x.depths, tiles, packed.get_mut()),
+            Elements::F16(w) => pack::<V, _, O>(w, k, &self.x.depths, tiles, packed.get_mut()),
         }
         let least = if V::PAIRED { pairs::exponent(packed.get()) } else { 0 };
         let mut lanes = Scratch::new(tiles * R * O * LANES);
         let lanes = lanes.get_mut().as_chunks_mut::<LANES>().0;
-        let end = (self.end.0.map(|b| &b[self.first..]), self.end.1);
-        for (i, mut y) in self.y.axis_chunks_iter_mut(Axis(0), R).enumerate() {
+        for (i, mut y) in y.axis_chunks_iter_mut(Axis(0), R).enumerate() {
             let mut rows: [&mut [T]; R] = std::array::from_fn(|_| &mut [][..]);
             for (to, row) in rows.iter_mut().zip(y.rows_mut()) {
                 let Some(row) = row.into_slice() else { unreachable!("E3.3: y is row-major") };

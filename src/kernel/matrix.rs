@@ -2,6 +2,7 @@
 
 use crate::num::{Grid, Real};
 use half::{bf16, f16};
+use std::ops::Range;
 
 /// The elements of a matrix as they are stored.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +37,20 @@ impl<'a> MatrixView<'a> {
     pub fn f32(values: &'a [f32], rows: usize, cols: usize) -> Self {
         assert_eq!(values.len(), rows * cols, "D3.2: a matrix holds rows · cols numbers");
         MatrixView { values: Elements::F32(values), rows, cols }
+    }
+
+    /// Some of the rows, in place.
+    ///
+    /// # Panics
+    /// A row is out of range.
+    pub fn some(&self, rows: Range<usize>) -> Self {
+        let range = rows.start * self.cols..rows.end * self.cols;
+        let values = match self.values {
+            Elements::F32(v) => Elements::F32(&v[range]),
+            Elements::Bf16(v) => Elements::Bf16(&v[range]),
+            Elements::F16(v) => Elements::F16(&v[range]),
+        };
+        MatrixView { values, rows: rows.len(), cols: self.cols }
     }
 
     /// Row `i`, widened exactly; out: \[cols\].

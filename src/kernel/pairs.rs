@@ -5,10 +5,11 @@
 //! no number, product or sum can be subnormal: the bits are always those of E2.4. Spec: D3.3
 
 use super::simd::{Isa, Registers, is_amd, vectorize};
+use super::team::share;
 use super::vector::{Kernel, Vector};
 use crate::num::{LANES, Random, Real};
-use rayon::prelude::*;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// Whether linear layers use the instruction: AVX-512 is in use, the CPU has the instruction, AMD made the CPU, and the
 /// instruction's results equal the definition.
@@ -25,7 +26,11 @@ pub fn serve() -> bool {
 
 /// Whether every number is a bf16. In a pass in bf16 all stored numbers are.
 pub fn hold(x: &[f32]) -> bool {
-    x.par_chunks(1 << 14).all(|x| x.iter().fold(0, |bits, v| bits | v.to_bits()) & 0xffff == 0)
+    let all = AtomicU32::new(0);
+    share(x.chunks(1 << 16), |x| {
+        all.fetch_or(x.iter().fold(0, |bits, v| bits | v.to_bits()), Relaxed);
+    });
+    all.into_inner() & 0xffff == 0
 }
 
 /// The smallest biased exponent in a panel of pairs, without zeros; 0 if a number is subnormal, infinite or NaN.

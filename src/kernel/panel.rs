@@ -8,9 +8,9 @@
 use super::pairs;
 use super::scratch::Scratch;
 use super::simd::Registers;
+use super::team::share;
 use super::vector::{Element, Kernel, Vector};
 use crate::num::{BLOCK, LANES};
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// All rows of x in panels; a panel has the rows of a tile.
@@ -31,13 +31,10 @@ impl<T: Registers> Panels<T> {
         let row = numbers(&(0..k), paired);
         let panel = rows * row;
         let mut packed = Scratch::new(m.div_ceil(rows) * panel);
-        let from = x.par_chunks(8 * rows * k);
-        let to = packed.get_mut().par_chunks_mut(8 * panel);
-        to.zip(from).for_each(|(to, rows)| run(Pack { rows, k, depths, to }, paired));
-        let exponents = match paired {
-            true => packed.get().par_chunks(panel).map(pairs::exponent).collect(),
-            false => Vec::new(),
-        };
+        let to = packed.get_mut().chunks_mut(8 * panel);
+        share(to.zip(x.chunks(8 * rows * k)), |(to, rows)| run(Pack { rows, k, depths, to }, paired));
+        let mut exponents = vec![0; if paired { m.div_ceil(rows) } else { 0 }];
+        share(exponents.iter_mut().zip(packed.get().chunks(panel)), |(least, panel)| *least = pairs::exponent(panel));
         Panels { depths: depths.to_vec(), numbers: packed, row, exponents }
     }
 

@@ -3,13 +3,18 @@
 
 use super::scratch::recycle;
 use super::simd::vectorize;
+use super::team::share;
 use crate::config::Activation;
 use crate::num::{Grid, Real, gelu_erf, gelu_tanh, quick_gelu, silu};
 use ndarray::Array2;
-use rayon::prelude::*;
 
-/// Numbers in one task.
+/// Numbers that stay in the first-level cache for all sweeps over them.
 const AT_ONCE: usize = 4096;
+
+/// Numbers in one task: enough that a task takes longer than its beginning, and several tasks for each thread.
+fn in_task(all: usize) -> usize {
+    (all / (4 * rayon::current_num_threads())).next_multiple_of(AT_ONCE).max(4 * AT_ONCE)
+}
 
 /// Stores every element, in place. Spec: R2.8
 pub fn store<T: Real>(x: &mut [T], grid: Grid) {
@@ -69,8 +74,8 @@ pub fn add<T: Real>(mut x: Array2<T>, mut y: Array2<T>, grid: Grid) -> Array2<T>
 
 /// ⟨x ⊙ scale⟩, every row times the same numbers. x: [n, d], scale: \[d\]. Spec: E5.12, R5.12
 pub fn scale_columns<T: Real>(mut x: Array2<T>, scale: &[f32], grid: Grid) -> Array2<T> {
-    let rows = (AT_ONCE / scale.len().max(1)).max(1);
-    numbers(&mut x).par_chunks_mut(rows * scale.len().max(1)).for_each(|rows| {
+    let rows = (in_task(x.len()) / scale.len().max(1)).max(1);
+    share(numbers(&mut x).chunks_mut(rows * scale.len().max(1)), |rows| {
         vectorize(
             #[inline(always)]
             || {
@@ -94,10 +99,14 @@ fn numbers<T: Real>(x: &mut Array2<T>) -> &mut [T] {
 
 /// Applies `f` to every part of x, on all threads.
 fn sweep<T: Real>(x: &mut [T], f: impl Fn(&mut [T]) + Sync) {
-    x.par_chunks_mut(AT_ONCE).for_each(|x| {
+    share(x.chunks_mut(in_task(x.len())), |x| {
         vectorize(
             #[inline(always)]
-            || f(x),
+            || {
+                for x in x.chunks_mut(AT_ONCE) {
+                    f(x);
+                }
+            },
         )
     });
 }
@@ -105,10 +114,15 @@ fn sweep<T: Real>(x: &mut [T], f: impl Fn(&mut [T]) + Sync) {
 /// Applies `f` to every part of x and the same part of y, on all threads.
 fn sweep_both<T: Real>(x: &mut [T], y: &mut [T], f: impl Fn(&mut [T], &[T]) + Sync) {
     assert_eq!(x.len(), y.len(), "E6.6: two arrays of one shape");
-    x.par_chunks_mut(AT_ONCE).zip(y.par_chunks(AT_ONCE)).for_each(|(x, y)| {
+    let task = in_task(x.len());
+    share(x.chunks_mut(task).zip(y.chunks(task)), |(x, y)| {
         vectorize(
             #[inline(always)]
-            || f(x, y),
+            || {
+                for (x, y) in x.chunks_mut(AT_ONCE).zip(y.chunks(AT_ONCE)) {
+                    f(x, y);
+                }
+            },
         )
     });
 }

@@ -4,8 +4,10 @@
 //! the model; so does every precision but the truth (A3.12). Cosine and sine are computed in f64, the rotation in the
 //! container.
 
+use super::simd::vectorize;
+use super::team::share;
 use crate::num::{Grid, Real};
-use ndarray::{Array2, ArrayViewMut2, Zip};
+use ndarray::{Array2, ArrayViewMut2, Axis};
 
 /// cos and sin of every row's angles, both [n, d_h/2]. Spec: E3.12
 #[derive(Debug, Clone)]
@@ -133,18 +135,35 @@ impl<T: Real> Angles<T> {
     /// x: [n, heads · d_h]. The four products are stored before they are added (R3.13). Spec: E3.13
     pub fn rotate(&self, mut x: ArrayViewMut2<'_, T>, head_dim: usize, grid: Grid) {
         let half = head_dim / 2;
-        Zip::from(x.rows_mut()).and(self.cos.rows()).and(self.sin.rows()).par_for_each(|mut row, cos, sin| {
-            let Some(row) = row.as_slice_mut() else { unreachable!("E3.13: rows are contiguous") };
-            for head in row.chunks_exact_mut(head_dim) {
-                let (a, b) = head.split_at_mut(half);
-                for i in 0..half {
-                    let (c, s) = (cos[i], sin[i]);
-                    let (ac, bs) = (grid.round(a[i] * c), grid.round(b[i] * s));
-                    let (bc, as_) = (grid.round(b[i] * c), grid.round(a[i] * s));
-                    a[i] = grid.round(ac - bs);
-                    b[i] = grid.round(bc + as_);
-                }
-            }
+        let rows = x.nrows().div_ceil(4 * rayon::current_num_threads()).max(1);
+        let tables = self.cos.axis_chunks_iter(Axis(0), rows).zip(self.sin.axis_chunks_iter(Axis(0), rows));
+        share(x.axis_chunks_iter_mut(Axis(0), rows).zip(tables), |(mut x, (cos, sin))| {
+            vectorize(
+                #[inline(always)]
+                || {
+                    for ((mut row, cos), sin) in x.outer_iter_mut().zip(cos.outer_iter()).zip(sin.outer_iter()) {
+                        let (Some(row), Some(cos), Some(sin)) = (row.as_slice_mut(), cos.to_slice(), sin.to_slice())
+                        else {
+                            unreachable!("E3.13: rows are contiguous")
+                        };
+                        for head in row.chunks_exact_mut(head_dim) {
+                            let (a, b) = head.split_at_mut(half);
+                            turn(a, b, cos, sin, grid);
+                        }
+                    }
+                },
+            )
         });
+    }
+}
+
+/// Rotates the two halves of a head. a, b, cos, sin: \[d_h/2\]. Spec: E3.13, R3.13
+#[inline(always)]
+fn turn<T: Real>(a: &mut [T], b: &mut [T], cos: &[T], sin: &[T], grid: Grid) {
+    for ((a, b), (&c, &s)) in a.iter_mut().zip(b).zip(cos.iter().zip(sin)) {
+        let (ac, bs) = (grid.round(*a * c), grid.round(*b * s));
+        let (bc, as_) = (grid.round(*b * c), grid.round(*a * s));
+        *a = grid.round(ac - bs);
+        *b = grid.round(bc + as_);
     }
 }

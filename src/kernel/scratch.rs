@@ -13,7 +13,7 @@ use std::marker::PhantomData;
 pub const LINE: usize = 64;
 
 /// The most arrays that a thread keeps.
-const ARRAYS: usize = 8;
+const ARRAYS: usize = 16;
 
 thread_local! {
     static KEPT: RefCell<Vec<Vec<f64>>> = const { RefCell::new(Vec::new()) };
@@ -22,11 +22,13 @@ thread_local! {
 }
 
 /// An array of any numbers, [rows, cols], to be written before it is read. It reuses memory that was [`recycle`]d, if
-/// some is large enough. The system clears new memory page by page, which takes longer than writing the result.
+/// some has about this size. The system clears new memory page by page, which takes longer than writing the result.
 pub fn array<T: Real>(rows: usize, cols: usize) -> Array2<T> {
     let mut numbers = Vec::new();
     RECYCLED.with_borrow_mut(|all| {
-        let fits = |size: usize, a: &dyn Any| size >= rows * cols * size_of::<T>() && a.is::<Vec<T>>();
+        // Much larger memory is left for the arrays that it fits: they would have to clear it again.
+        let size = rows * cols * size_of::<T>();
+        let fits = |kept: usize, a: &dyn Any| (size..=2 * size).contains(&kept) && a.is::<Vec<T>>();
         let fitting = all.iter().enumerate().filter(|(_, (size, a))| fits(*size, &**a));
         if let Some((i, _)) = fitting.min_by_key(|(_, (size, _))| *size)
             && let Ok(recycled) = all.swap_remove(i).1.downcast::<Vec<T>>()

@@ -6,16 +6,16 @@
 
 #![allow(clippy::needless_range_loop)] // loops over registers read as the equations do, by index
 
-use super::matrix::{Elements, End, MatrixView};
+use super::matrix::Elements;
 use super::scratch::{LINE, Scratch};
 use super::simd::{Registers, vectorize};
+use super::tasks::{Layer, Task, outputs_at_once, tasks};
+use super::team::share;
 use super::vector::{Element, Kernel, Vector};
 use crate::num::{BLOCK, LANES, pack};
-use ndarray::parallel::prelude::*;
-use ndarray::{ArrayViewMut2, Axis};
 use std::ops::Range;
 
-/// Bytes of weights that one task reads.
+/// The fewest bytes of weights that one task reads.
 const TASK: usize = 256 << 10;
 /// Bytes between the weights in use and the weights that are prefetched.
 const AHEAD: usize = 16 << 10;
@@ -25,10 +25,9 @@ const NEAR: [usize; 2] = [128 << 10, 32 << 10];
 /// The outputs of a task are a multiple of this number, which is a multiple of every tile's outputs.
 const OUTPUTS: usize = 12;
 
-/// y = x · wᵀ + b, stored. x: [m, k], w: [n, k], y: [m, n]. Spec: E3.3, R3.3
-pub fn few(x: &[f32], w: MatrixView<'_>, end: End<'_>, y: &mut [f32]) {
-    let (n, k) = (w.rows, w.cols);
-    let m = y.len() / n.max(1);
+/// y = x · wᵀ + b of each layer, stored. x: [m, k], w: [n, k], y: [m, n]. Spec: E3.3, R3.3
+pub fn few(x: &[f32], k: usize, layers: &[Layer<'_>], y: Vec<&mut [f32]>) {
+    let m = x.len() / k;
     let rows = m.next_power_of_two().min(m.next_multiple_of(8)); // whole tiles
     let mut packed = Scratch::new(rows * k.next_multiple_of(BLOCK));
     let packed = packed.get_mut();
@@ -36,17 +35,13 @@ pub fn few(x: &[f32], w: MatrixView<'_>, end: End<'_>, y: &mut [f32]) {
         #[inline(always)]
         || pack_rows(x, k, rows, packed),
     );
-    let bytes = match w.values {
-        Elements::F32(_) => 4,
-        _ => 2,
-    };
-    let threads = rayon::current_num_threads();
-    let tasks = (n * k * bytes).div_ceil(TASK).next_multiple_of(threads);
-    let outputs = n.div_ceil(tasks.max(1)).next_multiple_of(OUTPUTS);
-    let mut y = ArrayViewMut2::from_shape((m, n), y).unwrap_or_else(|_| unreachable!("E3.3: y is [m, n]"));
-    y.axis_chunks_iter_mut(Axis(1), outputs).into_par_iter().enumerate().for_each(|(i, y)| {
-        f32::run(Few { x: packed, rows, w, end, first: i * outputs, y });
-    });
+    let bytes = |(w, _): &Layer<'_>| if let Elements::F32(_) = w.values { 4 } else { 2 };
+    let row = k * layers.iter().map(bytes).max().unwrap_or(4);
+    let outputs: usize = layers.iter().map(|(w, _)| w.rows).sum();
+    // Some tasks for each thread; a task reads its weights as one stream, and the longer, the better.
+    let most = (TASK / row).max(outputs / (4 * rayon::current_num_threads()));
+    let outputs = outputs_at_once(layers, most, OUTPUTS);
+    share(tasks(layers, y, outputs).into_iter(), |task| f32::run(Few { x: packed, rows, task }));
 }
 
 /// Packs the rows of x, block after block: [blocks, rows, 32]. Rows beyond those of x are 0.
@@ -61,20 +56,17 @@ fn pack_rows(x: &[f32], k: usize, rows: usize, packed: &mut [f32]) {
     }
 }
 
-/// One task: the outputs from `first` on, for every row; x: [blocks, rows, 32] packed (D2.3), y: [m, outputs].
+/// One task, for every row; x: [blocks, rows, 32] packed (D2.3).
 struct Few<'a> {
     x: &'a [f32],
     rows: usize,
-    w: MatrixView<'a>,
-    end: End<'a>,
-    first: usize,
-    y: ArrayViewMut2<'a, f32>,
+    task: Task<'a, 'a, f32>,
 }
 
 impl Kernel<f32> for Few<'_> {
     #[inline(always)]
     fn run<V: Vector<Number = f32>, const R: usize, const O: usize>(self) {
-        match self.w.values {
+        match self.task.w.values {
             Elements::F32(w) => self.outputs::<V, _>(w),
             Elements::Bf16(w) => self.outputs::<V, _>(w),
             Elements::F16(w) => self.outputs::<V, _>(w),
@@ -96,7 +88,7 @@ impl Few<'_> {
     /// bound by memory bandwidth, so one sum at a time is enough.
     #[inline(always)]
     fn shaped<V: Vector<Number = f32>, S: Element, const H: usize>(&mut self, w: &[S]) {
-        match self.y.nrows() {
+        match self.task.y.nrows() {
             1 => self.tiles::<V, S, 1, 1, H>(w),
             2 if H == 1 => self.tiles::<V, S, 2, 4, H>(w),
             2 => self.tiles::<V, S, 2, 2, H>(w),
@@ -108,7 +100,7 @@ impl Few<'_> {
 
     #[inline(always)]
     fn tiles<V: Vector<Number = f32>, S: Element, const R: usize, const O: usize, const H: usize>(&mut self, w: &[S]) {
-        let ((m, n), k) = (self.y.dim(), self.w.cols);
+        let ((m, n), k) = (self.task.y.dim(), self.task.w.cols);
         let parts = if m <= 2 { 1 } else { size_of_val(self.x).div_ceil(NEAR[H - 1]) };
         let depth = k.div_ceil(parts).next_multiple_of(BLOCK);
         let aside = if parts > 1 { n.next_multiple_of(O) * m.next_multiple_of(R) } else { 0 };
@@ -148,19 +140,19 @@ impl Few<'_> {
         depth: &Range<usize>,
         lanes: &[f32],
     ) -> [[[V; H]; O]; R] {
-        let (n, k) = (self.y.ncols(), self.w.cols);
+        let (n, k) = (self.task.w.rows, self.task.w.cols);
         let whole = depth.len() / BLOCK * BLOCK;
         let (mut ws, mut rest) = ([&w[..0]; O], [[S::default(); BLOCK]; O]);
         for o in 0..O {
-            ws[o] = &w[(self.first + (output + o).min(n - 1)) * k..][depth.clone()];
+            ws[o] = &w[(output + o).min(n - 1) * k..][depth.clone()];
             // Copied before the sums exist: the call would move the sums out of their registers.
             rest[o][..depth.len() - whole].copy_from_slice(&ws[o][whole..]);
         }
         // The weights to prefetch: the next weights in memory, or the same inputs of the next outputs.
         let straight = depth.len() == k;
         let (next, ahead) = match straight {
-            true => (&w[(self.first + output) * k..], AHEAD / size_of::<S>()),
-            false => (&w[(self.first + output.min(n - 1)) * k + depth.start..], O * k),
+            true => (&w[output * k..], AHEAD / size_of::<S>()),
+            false => (&w[output.min(n - 1) * k + depth.start..], O * k),
         };
         let mut sums = [[[V::zero(); H]; O]; R];
         if depth.start > 0 {
@@ -197,7 +189,8 @@ impl Few<'_> {
         row: usize,
         output: usize,
     ) {
-        let (m, n) = self.y.dim();
+        let Task { end: (b, grid), y, .. } = &mut self.task;
+        let (m, n) = y.dim();
         // `fold4` takes the last register of a sum as it is; the lanes of the others go to memory.
         let (mut lanes, mut last) = ([[[0.0; LANES]; O]; R], [[V::zero(); O]; R]);
         for r in 0..R {
@@ -218,8 +211,8 @@ impl Few<'_> {
         }
         for r in 0..R.min(m - row) {
             for o in 0..O.min(n - output) {
-                let b = self.end.0.map(|b| b[self.first + output + o]);
-                self.y[[row + r, output + o]] = self.end.1.round(b.map_or(folded[r][o], |b| folded[r][o] + b));
+                let sum = b.map_or(folded[r][o], |b| folded[r][o] + b[output + o]);
+                y[[row + r, output + o]] = grid.round(sum);
             }
         }
     }

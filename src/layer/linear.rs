@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::num::Real;
-use crate::pass::{Pass, Stored};
+use crate::pass::{Pass, Stored, Weights};
 use crate::weights::{Matrix, Names};
 use ndarray::{Array2, ArrayView2};
 
@@ -59,8 +59,22 @@ impl Linear {
         self.weight.bytes() + self.bias.as_ref().map_or(0, |b| 4 * b.len())
     }
 
+    /// The weights, and how often the result is stored.
+    fn weights(&self) -> Weights<'_> {
+        Weights { w: self.weight.view(), b: self.bias.as_deref(), stored: self.stored }
+    }
+
     /// x: [n, inputs] → [n, outputs], stored.
     pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, x: ArrayView2<'_, T>) -> Array2<T> {
-        pass.linear(x, self.weight.view(), self.bias.as_deref(), self.stored)
+        pass.linear(x, self.weights())
+    }
+
+    /// Several layers of the same rows. x: [n, inputs] → [n, outputs] of each layer, stored.
+    pub fn together<'a, T: Real>(
+        layers: impl IntoIterator<Item = &'a Linear>,
+        pass: &Pass<'_, T>,
+        x: ArrayView2<'_, T>,
+    ) -> Vec<Array2<T>> {
+        pass.linears(x, &layers.into_iter().map(Linear::weights).collect::<Vec<_>>())
     }
 }

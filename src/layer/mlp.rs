@@ -45,8 +45,9 @@ pub struct GatedMlp {
 impl GatedMlp {
     /// x: [n, d] → [n, d].
     pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, x: Array2<T>) -> Array2<T> {
-        let (gate, up) = (self.gate.forward(pass, x.view()), self.up.forward(pass, x.view()));
+        let both = Linear::together([&self.gate, &self.up], pass, x.view());
         recycle(x);
+        let [gate, up] = both.try_into().unwrap_or_else(|_| unreachable!("one result for each layer"));
         let product = pass.gate(gate, up, self.activation);
         let y = self.down.forward(pass, product.view());
         recycle(product);

@@ -47,7 +47,7 @@ impl Qkv {
 
     /// h: [n, d] → queries [n, H·d_h], keys [n, G·d_h] and values [n, G·d_h], stored. Spec: E5.2, E6.2, E6.13, C6.13a
     pub fn forward<T: Real>(&self, pass: &Pass<'_, T>, h: Array2<T>) -> [Array2<T>; 3] {
-        let mut products: Vec<Array2<T>> = self.matrices.iter().map(|m| m.forward(pass, h.view())).collect();
+        let mut products = Linear::together(&self.matrices, pass, h.view());
         recycle(h);
         [0, 1, 2].map(|i| match &self.theirs[i][..] {
             [(matrix, all)] if all.len() == products[*matrix].ncols() => std::mem::take(&mut products[*matrix]),

@@ -9,7 +9,7 @@ mod ops;
 mod precision;
 mod way;
 
-pub use ops::{Attention, Stored};
+pub use ops::{Attention, Stored, Weights};
 pub use precision::{Precision, Work};
 pub use way::{Aside, Branch, Rotation, Way};
 

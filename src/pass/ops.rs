@@ -5,8 +5,8 @@ use super::{Aside, Branch, Pass, Rotation, Way};
 use crate::config::Activation;
 use crate::kernel::{
     Angles, Frequencies, HeadView, HeadViews, MatrixView, Start, Stores, Turn, Visible, activate, add, attention_over,
-    gate, layer_norm, layer_norm_in_order, linear_in_order, linear_stored, rms_norm, rms_norm_in_order, scale_columns,
-    store, tiles::linear_in_tiles,
+    gate, layer_norm, layer_norm_in_order, linear_in_order, linear_stored, linears, rms_norm, rms_norm_in_order,
+    scale_columns, store, tiles::linears_in_tiles,
 };
 use crate::num::{Grid, Real};
 use ndarray::{Array, Array2, ArrayView, ArrayView2, Dimension, Ix1};
@@ -24,6 +24,17 @@ pub enum Stored {
     /// As `Once`, by the last layer of a branch, whose result is added to the residual stream; not at all if the way
     /// adds it in the same kernel.
     AsBranch,
+}
+
+/// A linear layer's weights, and how often its result is stored.
+#[derive(Debug, Clone, Copy)]
+pub struct Weights<'a> {
+    /// w: [outputs, inputs].
+    pub w: MatrixView<'a>,
+    /// b: \[outputs\].
+    pub b: Option<&'a [f32]>,
+    /// How often the result is stored.
+    pub stored: Stored,
 }
 
 impl<T: Real> Pass<'_, T> {
@@ -55,25 +66,48 @@ impl<T: Real> Pass<'_, T> {
     }
 
     /// y = x · wᵀ + b, stored. x: [n, inputs], w: [outputs, inputs] → [n, outputs]. Spec: E3.3, R3.3, R10.2, R10.6
-    pub fn linear(&self, x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Option<&[f32]>, stored: Stored) -> Array2<T> {
-        if matches!(self.way.aside, Some(Aside::Narrow { all }) if all || stored == Stored::AsConvolution) {
-            return self.narrow(x, w, b);
+    pub fn linear(&self, x: ArrayView2<'_, T>, layer: Weights<'_>) -> Array2<T> {
+        self.linears(x, &[layer]).pop().unwrap_or_else(|| unreachable!("one result for each layer"))
+    }
+
+    /// y = x · wᵀ + b of each layer, stored. x: [n, inputs], w: [outputs, inputs] → [n, outputs] of each layer.
+    /// Spec: E3.3, R3.3, R10.2, R10.6
+    pub fn linears(&self, x: ArrayView2<'_, T>, layers: &[Weights<'_>]) -> Vec<Array2<T>> {
+        if let Some(Aside::Narrow { all }) = self.way.aside
+            && layers.iter().all(|layer| all || layer.stored == Stored::AsConvolution)
+        {
+            return layers.iter().map(|layer| self.narrow(x, layer.w, layer.b)).collect();
         }
-        let product = |b, grid| match self.order() {
-            Some(from) => self.store_in(linear_in_order(x, w, b, from), grid),
-            None if self.way.tiles && self.grid == Grid::Bf16 => linear_in_tiles(x, w, b, grid),
-            None => linear_stored(x, w, b, grid),
+        let later: Vec<Option<&[f32]>> = layers.iter().map(|layer| layer.b.filter(|_| self.twice(layer))).collect();
+        let ends = layers.iter().zip(&later).map(|(layer, later)| {
+            let unstored = layer.stored == Stored::AsBranch && self.way.epilogue;
+            let b = if later.is_some() { None } else { layer.b };
+            (layer.w, (b, if unstored { Grid::Native } else { self.grid }))
+        });
+        let ends: Vec<_> = ends.collect();
+        let y = match self.order() {
+            Some(from) => {
+                ends.iter().map(|&(w, (b, grid))| self.store_in(linear_in_order(x, w, b, from), grid)).collect()
+            }
+            None if self.way.tiles && self.grid == Grid::Bf16 => linears_in_tiles(x, &ends),
+            None => linears(x, &ends),
         };
-        let twice = match stored {
-            Stored::AsBranch if self.way.epilogue => return product(b, Grid::Native),
+        let biased = |(mut y, bias): (Array2<T>, Option<&[f32]>)| {
+            let Some(bias) = bias else { return y };
+            y.outer_iter_mut().for_each(|mut y| y.iter_mut().zip(bias).for_each(|(y, &b)| *y += T::of_f32(b)));
+            self.store(y)
+        };
+        y.into_iter().zip(later).map(biased).collect()
+    }
+
+    /// Whether a layer is stored before its bias is added, and again after it. Spec: R3.3, R10.2, R10.6
+    fn twice(&self, layer: &Weights<'_>) -> bool {
+        match layer.stored {
+            Stored::AsBranch if self.way.epilogue => false,
             Stored::Once | Stored::AsBranch => self.way.bias_apart,
             Stored::Twice => true,
             Stored::AsConvolution => !self.way.bias_fused,
-        };
-        let Some(bias) = b.filter(|_| twice) else { return product(b, self.grid) };
-        let mut y = product(None, self.grid);
-        y.outer_iter_mut().for_each(|mut y| y.iter_mut().zip(bias).for_each(|(y, &b)| *y += T::of_f32(b)));
-        self.store(y)
+        }
     }
 
     /// x · wᵀ + b of numbers with 10 bits of mantissa. Spec: D11.9

@@ -1,10 +1,9 @@
 //! Attention of a vision tower: a row attends to all rows of its own tile, image or frame, and to no other rows.
 
-use crate::kernel::{HeadView, array, push_key, recycle};
+use crate::kernel::{HeadView, array, push_key, recycle, share};
 use crate::num::{LANES, Real};
 use crate::pass::Pass;
 use ndarray::{Array2, s};
-use rayon::prelude::*;
 
 /// Attention within each segment of rows. q, k, v: [rows, d_v]; lengths: the length of each segment, with the sum
 /// `rows` → [rows, d_v]. Spec: E5.3, C5.3a
@@ -21,16 +20,14 @@ pub fn attention_within<T: Real>(
     let mut rest = to;
     for &length in lengths {
         let of = |x: &Array2<T>, h: usize| x.slice(s![first..first + length, h * d..(h + 1) * d]).to_owned();
-        let stored: Vec<(Vec<T>, Array2<T>)> = (0..heads)
-            .into_par_iter()
-            .map(|h| {
-                let mut keys = Vec::with_capacity(length.next_multiple_of(LANES) * d);
-                for (i, key) in of(&k, h).outer_iter().enumerate() {
-                    push_key(&mut keys, i, key.iter().copied());
-                }
-                (keys, of(&v, h))
-            })
-            .collect();
+        let mut stored: Vec<(Vec<T>, Array2<T>)> = vec![Default::default(); heads];
+        share(stored.iter_mut().enumerate(), |(h, (keys, values))| {
+            keys.reserve_exact(length.next_multiple_of(LANES) * d);
+            for (i, key) in of(&k, h).outer_iter().enumerate() {
+                push_key(keys, i, key.iter().copied());
+            }
+            *values = of(&v, h);
+        });
         let views: Vec<HeadView<'_, T>> = stored.iter().map(|(keys, v)| HeadView { keys, values: flat(v) }).collect();
         let (own, others) = rest.split_at_mut(length * width);
         pass.attention().all(&flat(&q)[first * width..][..length * width], (heads, d), views, own);

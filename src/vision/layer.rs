@@ -1,7 +1,7 @@
 //! A layer of a vision transformer: norm, attention, residual; norm, MLP, residual. All towers use this layer.
 
 use super::attention::attention_within;
-use crate::kernel::Angles;
+use crate::kernel::{Angles, awake};
 use crate::layer::{AnyMlp, Linear, Norm, Qkv};
 use crate::num::Real;
 use crate::pass::{Branch, Pass};
@@ -41,6 +41,7 @@ impl VitLayer {
         lengths: &[usize],
         angles: Option<&Angles<T>>,
     ) -> Array2<T> {
+        awake();
         let h = self.norm1.forward(pass, x.view()); // E5.2
         let [mut q, mut k, v] = self.qkv.forward(pass, h);
         if let Some([of_q, of_k]) = &self.qk_norm {

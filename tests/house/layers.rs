@@ -186,6 +186,7 @@ const WORLD: [World; 5] = [
             ("src/kernel/isa.rs", "the instruction set, the one setting of the process"),
             ("src/kernel/pairs.rs", "what the processor says of itself, asked once"),
             ("src/kernel/scratch.rs", "memory of a thread that is used again"),
+            ("src/kernel/team.rs", "which threads of a pool wait for work without sleeping"),
         ],
     ),
     ("signals", &["libc::", "signal_hook", "ctrlc::"], &[]),

@@ -5,15 +5,16 @@ use crate::common::numbers::{Rng, bits, cases, exp_error, gamma, threads, unit, 
 use aircache::config::Activation;
 use aircache::kernel::naive;
 use aircache::kernel::simd::Isa;
-use aircache::kernel::tiles::linear_in_tiles;
+use aircache::kernel::tiles::linears_in_tiles;
 use aircache::kernel::{
     Angles, Elements, Frequencies, HeadView, MatrixView, Turn, Visible, activate, attention, inverse_frequencies,
-    key_at, layer_norm, linear, patches, push_key, rms_norm, scale, softmax,
+    key_at, layer_norm, linear, linears, patches, push_key, rms_norm, scale, softmax,
 };
 use aircache::num::{BLOCK, Grid, LANES, Real};
 use half::{bf16, f16};
-use ndarray::{Array2, Array4, Axis, array, s};
+use ndarray::{Array2, Array4, Axis, array, concatenate, s};
 use proptest::prelude::*;
+use std::ops::Range;
 
 const GRIDS: [Grid; 3] = [Grid::Native, Grid::Bf16, Grid::F16];
 
@@ -43,7 +44,7 @@ mod linear_layer {
         }
     }
 
-    /// The shapes of C3.3a; E3.3 equals its twin; C3.3b, C3.3c.
+    /// The shapes of C3.3a; E3.3 equals its twin; C3.3b, C3.3c, C3.3f.
     fn holds<T: Real>(m: usize, k: usize, n: usize, seed: u64) {
         let c = case::<T>(m, k, n, seed);
         let (y, w) = (c.run(&c.x), Array2::from_shape_fn((n, k), |(o, i)| T::of_f32(c.w[o * k + i])));
@@ -54,6 +55,9 @@ mod linear_layer {
             let alone = c.run(&c.x.slice(s![row..row + 1, ..]).to_owned());
             assert_eq!(bits(&alone), bits(y.row(row)), "C3.3b: row {row} of {m}, {k} {n}");
         }
+        let layer = |o: Range<usize>| (MatrixView::f32(&c.w, n, k).some(o.clone()), (Some(&c.b[o]), Grid::Native));
+        let parts = linears(c.x.view(), &[layer(0..n / 3), layer(n / 3..n / 2), layer(n / 2..n)]);
+        assert_eq!(bits(&concatenate![Axis(1), parts[0], parts[1], parts[2]]), bits(&y), "C3.3f: {m} {k} {n}");
         let (x, w) = (widen(&c.x), widen(&w));
         let (exact, size) = (x.dot(&w.t()), x.mapv(f64::abs).dot(&w.mapv(f64::abs).t()));
         for ((i, o), &y) in y.indexed_iter() {
@@ -176,7 +180,14 @@ mod linear_layer {
     /// A layer in the order of a matrix unit; w: [n, k] in bf16.
     fn in_tiles(x: &Array2<f32>, w: &[bf16], b: Option<&[f32]>) -> Array2<f32> {
         let w = MatrixView { values: Elements::Bf16(w), rows: w.len() / x.ncols(), cols: x.ncols() };
-        linear_in_tiles(x.view(), w, b, Grid::Native)
+        together(x, &w, b, Grid::Native)
+    }
+
+    /// Two layers of the same rows in the order of a matrix unit: the first half of the outputs, and the second.
+    fn together(x: &Array2<f32>, w: &MatrixView<'_>, b: Option<&[f32]>, grid: Grid) -> Array2<f32> {
+        let layer = |rows: Range<usize>| (w.some(rows.clone()), (b.map(|b| &b[rows]), grid));
+        let parts = linears_in_tiles(x.view(), &[layer(0..w.rows / 2), layer(w.rows / 2..w.rows)]);
+        concatenate![Axis(1), parts[0], parts[1]]
     }
 
     #[test]
@@ -202,7 +213,7 @@ mod linear_layer {
         assert_eq!(of(-two(-70)), 0.0);
     }
 
-    /// C3.16a: on this machine, by its unit or by plain code; numbers of any size.
+    /// C3.16a, C3.3f: on this machine, by its unit or by plain code; numbers of any size.
     #[test]
     fn c3_16a_tiles_equal_their_twin() {
         let mut rng = Rng(13);
@@ -237,7 +248,7 @@ mod linear_layer {
         }
         assert_eq!(bits(&threads(1, || in_tiles(&x, &w, None))), bits(&y));
         let view = MatrixView { values: Elements::Bf16(&w), rows: n, cols: k };
-        assert_eq!(bits(&linear_in_tiles(x.view(), view, None, Grid::Bf16)), bits(&y.mapv(|v| Grid::Bf16.round(v))));
+        assert_eq!(bits(&together(&x, &view, None, Grid::Bf16)), bits(&y.mapv(|v| Grid::Bf16.round(v))));
     }
 
     /// R3.3: a layer stores its output once, after the bias.

@@ -5,7 +5,7 @@ use crate::error::{Error, Result, ensure};
 use crate::golden::causes::{Fitted, Lineup, Rotation};
 use crate::kernel::{Frequencies, MatrixView, Turn, weights};
 use crate::num::{Grid, Real};
-use crate::pass::{Pass, Stored};
+use crate::pass::{Pass, Stored, Weights};
 use crate::stage::Site;
 use ndarray::Array2;
 
@@ -110,7 +110,7 @@ impl Kernel for Linear {
     fn run<T: Real>(&self, pass: &Pass<'_, T>) -> Vec<T> {
         let x: Array2<T> = matrix(&self.x, self.rows, self.inputs);
         let w = MatrixView::f32(&self.weight, self.outputs, self.inputs);
-        pass.linear(x.view(), w, self.bias.as_deref(), Stored::Once).into_iter().collect()
+        pass.linear(x.view(), Weights { w, b: self.bias.as_deref(), stored: Stored::Once }).into_iter().collect()
     }
     fn suspects(&self, lineup: &mut Lineup<'_>) {
         if self.bias.is_some() {

@@ -6,10 +6,10 @@ use super::stores::{Stores, scale};
 use crate::kernel::cached::HeadView;
 use crate::kernel::scratch::Scratch;
 use crate::kernel::simd::{Registers, vectorize};
+use crate::kernel::team::share;
 use crate::kernel::tiles::attention as tiles;
 use crate::kernel::vector::{CacheElement, Kernel, Vector};
 use crate::num::LANES;
-use rayon::prelude::*;
 
 /// Entries of one task.
 pub(super) const ENTRIES: usize = 8 * CHUNK;
@@ -34,8 +34,8 @@ pub(super) fn over_entries<T: Registers, S: CacheElement<T>>(
     let (mut all, mut parts) = (Scratch::new(count * stride), Scratch::new(count * stride));
     // First [parts, queries, entries], then a row for each query.
     let (p, parts) = (all.get_mut(), parts.get_mut());
-    let keys = head.keys[..stride * d].par_chunks(ENTRIES * d);
-    parts.par_chunks_mut(ENTRIES * count).zip(keys).for_each(|(scores, keys)| {
+    let keys = head.keys[..stride * d].chunks(ENTRIES * d);
+    share(parts.chunks_mut(ENTRIES * count).zip(keys), |(scores, keys)| {
         T::run(Scores { q, d, keys, stores, scores });
     });
     for (part, scores) in parts.chunks(ENTRIES * count).enumerate() {
@@ -43,18 +43,16 @@ pub(super) fn over_entries<T: Registers, S: CacheElement<T>>(
             row[part * ENTRIES..][..from.len()].copy_from_slice(from);
         }
     }
-    let totals: Vec<T> = p
-        .par_chunks_mut(stride)
-        .map(|row| {
-            vectorize(
-                #[inline(always)]
-                || stores.weights(&mut row[..seen], scale(d)),
-            )
-        })
-        .collect();
+    let mut totals = vec![T::ZERO; count];
+    share(p.chunks_mut(stride).zip(&mut totals), |(row, total)| {
+        *total = vectorize(
+            #[inline(always)]
+            || stores.weights(&mut row[..seen], scale(d)),
+        );
+    });
     let (p, mut mixes) = (&*p, Scratch::new(seen.div_ceil(CHUNK) * count * d));
-    let values = head.values[..seen * d].par_chunks(CHUNK * d);
-    mixes.get_mut().par_chunks_mut(count * d).zip(values).enumerate().for_each(|(chunk, (parts, values))| {
+    let values = head.values[..seen * d].chunks(CHUNK * d);
+    share(mixes.get_mut().chunks_mut(count * d).zip(values).enumerate(), |(chunk, (parts, values))| {
         T::run(Mix { p: &p[chunk * CHUNK..], stride, d, values, tiles: stores.tiles, parts });
     });
     mix.fill(T::ZERO);

@@ -24,6 +24,7 @@ pub use stores::{Stores, scale, tf32};
 
 use super::cached::{HeadView, HeadViews};
 use super::simd::Registers;
+use super::team::share;
 use super::vector::CacheElement;
 use crate::num::{LANES, Real};
 use entries::{ENTRIES, over_entries};
@@ -189,7 +190,7 @@ impl Shape {
             let entries = heads.iter().map(|h| h.values.len() / self.head_dim).fold(0, usize::max);
             let Stores { grid, tiles, .. } = self.stores;
             let split = self.stores == (Stores { tiles, ..Stores::from(grid) }) && entries >= 2 * ENTRIES;
-            mix.par_chunks_mut(self.group * self.head_dim).enumerate().for_each(|(i, mix)| {
+            share(mix.chunks_mut(self.group * self.head_dim).enumerate(), |(i, mix)| {
                 let (row, g) = (i / heads.len(), i % heads.len());
                 let narrow = Shape { width: mix.len(), rows: 1, ..*self };
                 let seen = self.seen(row, heads[g].values.len() / self.head_dim);
@@ -205,7 +206,8 @@ impl Shape {
                 true => (128 / self.group).min(self.rows.div_ceil(rayon::current_num_threads())).max(4 * ROWS),
                 false => (6 * TILE / self.group).max(1).next_multiple_of(TILE),
             };
-            mix.par_chunks_mut(rows * width).enumerate().for_each(|(block, mix)| {
+            // Later rows see more entries, so their tasks come first.
+            share(mix.chunks_mut(rows * width).enumerate().rev(), |(block, mix)| {
                 for (g, head) in heads.iter().enumerate() {
                     self.block(q, block * rows, g, *head, mix, None);
                 }

@@ -5,41 +5,38 @@
 
 use super::amx::{Unit, transpose};
 use super::end::put;
-use super::tile::{PAIRS, SIDE, Strip, Sums, Tile};
-use crate::kernel::matrix::End;
+use super::tile::{PAIRS, SIDE, Strip, Sums, Tile, bits};
 use crate::kernel::scratch::Scratch;
 use crate::kernel::simd::vectorize;
+use crate::kernel::tasks::{Layer, Task, outputs_at_once, tasks};
+use crate::kernel::team::share;
 use crate::num::BLOCK;
-use ndarray::parallel::prelude::*;
-use ndarray::{ArrayView2, ArrayViewMut2, Axis};
+use ndarray::{ArrayView2, Axis};
 use std::ops::Range;
 
 /// The most rows for which weights are read in place.
 pub(super) const FEW: usize = 2 * SIDE;
 
-/// x: [m, k], w: [n, k], y: [m, n], with m ≤ 32; false, and nothing done, if x holds numbers that are no bf16.
-pub(super) fn linear(x: ArrayView2<'_, f32>, w: &[u16], end: End<'_>, mut y: ArrayViewMut2<'_, f32>) -> bool {
-    let (k, n) = (x.ncols(), y.ncols());
-    let per_group = k.div_ceil(BLOCK);
-    let mut packed = Scratch::<f32>::new(FEW / SIDE * per_group * PAIRS * SIDE);
+/// At most 32 rows x as the unit reads them: [groups of 16, inputs], tiles of [pairs, rows]. x: [m, k]. None if x holds a
+/// number that is no bf16.
+pub(super) fn packed(x: ArrayView2<'_, f32>) -> Option<Scratch<f32>> {
+    let per_group = x.ncols().div_ceil(BLOCK);
+    let mut packed = Scratch::new(x.nrows().div_ceil(SIDE) * per_group * PAIRS * SIDE);
     let tiles: &mut [Tile] = bytemuck::cast_slice_mut(packed.get_mut());
-    tiles.as_flattened_mut().fill(0);
     let mut groups = tiles.chunks_mut(per_group).zip(x.axis_chunks_iter(Axis(0), SIDE));
-    if !groups.all(|(tiles, rows)| pack(rows, tiles)) {
-        return false;
-    }
-    let tiles = &*tiles;
-    // A task reads its weights once and as one stream.
-    let outputs = n.div_ceil(rayon::current_num_threads()).next_multiple_of(2 * SIDE);
-    y.axis_chunks_iter_mut(Axis(1), outputs).into_par_iter().enumerate().for_each(|(o, y)| {
-        let first = o * outputs;
-        let end = (end.0.map(|b| &b[first..]), end.1);
+    groups.all(|(tiles, rows)| pack(rows, tiles)).then_some(packed)
+}
+
+/// Layers of packed rows. y: [m, n] of each layer.
+pub(super) fn linears(x: &Scratch<f32>, layers: &[Layer<'_>], y: Vec<&mut [f32]>) {
+    let x = bytemuck::cast_slice(x.get());
+    let outputs = outputs_at_once(layers, usize::MAX, 2 * SIDE); // a task reads its weights once and as one stream
+    share(tasks(layers, y, outputs).into_iter(), |task| {
         vectorize(
             #[inline(always)]
-            || task(tiles, &w[first * k..], k, end, y),
+            || of_task(x, task),
         );
     });
-    true
 }
 
 /// Packs up to 16 rows of x into one tile of \[pairs, rows\] for each 32 inputs. Returns whether every number is a bf16.
@@ -47,6 +44,7 @@ fn pack(rows: ArrayView2<'_, f32>, tiles: &mut [Tile]) -> bool {
     let mut lower = 0;
     for (s, tile) in tiles.iter_mut().enumerate() {
         let pairs: &mut [[f32; PAIRS]; SIDE] = bytemuck::cast_mut(tile);
+        pairs[rows.nrows()..].fill([0.0; PAIRS]);
         for (row, pairs) in rows.outer_iter().zip(&mut *pairs) {
             let Some(row) = row.to_slice() else { unreachable!("E3.16: x is row-major") };
             let mut block = [0f32; BLOCK];
@@ -63,13 +61,14 @@ fn pack(rows: ArrayView2<'_, f32>, tiles: &mut [Tile]) -> bool {
     lower & 0xffff == 0
 }
 
-/// One task. x: the tiles of the two groups of rows, w: the weights of its outputs, y: [m, outputs].
+/// One task. x: the tiles of the groups of rows.
 #[inline(always)]
-fn task(x: &[Tile], w: &[u16], k: usize, end: End<'_>, mut y: ArrayViewMut2<'_, f32>) {
+fn of_task(x: &[Tile], Task { w, end, mut y }: Task<'_, '_, f32>) {
     let Some(unit) = Unit::take() else { unreachable!("E3.16: the unit was there") };
-    let ((m, n), blocks) = (y.dim(), k / BLOCK);
-    let columns = x.chunks_exact(k.div_ceil(BLOCK));
-    let columns = std::array::from_fn(|i| columns.clone().nth(i).unwrap_or_else(|| unreachable!("two groups")));
+    let ((m, n), k) = (y.dim(), w.cols);
+    let (w, blocks) = (bits(w), k / BLOCK);
+    // The unit multiplies two groups at once; a single group is multiplied twice.
+    let columns = [0, 1].map(|i| x.chunks_exact(k.div_ceil(BLOCK)).nth(i).unwrap_or(x));
     let mut sums = Sums::default();
     for first in (0..n).step_by(2 * SIDE) {
         let groups = [first, first + SIDE].map(|first| Group::new(w, k, first.min(n)..n.min(first + SIDE)));

@@ -8,14 +8,15 @@
 use super::amx::{Unit, transpose};
 use super::end::put;
 use super::rows::{BOTH, pack_rows};
-use super::tile::{PAIRS, SIDE, Strip, Sums, Tile};
+use super::tile::{PAIRS, SIDE, Strip, Sums, Tile, bits};
 use crate::kernel::matrix::End;
 use crate::kernel::scratch::Scratch;
 use crate::kernel::simd::vectorize;
+use crate::kernel::tasks::{Layer, Task, tasks};
+use crate::kernel::team::share;
 use crate::num::BLOCK;
-use ndarray::parallel::prelude::*;
-use ndarray::{ArrayView2, ArrayViewMut2, Axis};
-use rayon::prelude::ParallelSliceMut;
+use ndarray::{ArrayView2, Axis};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// The most rows of a block.
 const ROWS: usize = 512;
@@ -26,38 +27,47 @@ const PACKING: usize = 40;
 /// The most blocks of 32 inputs in a part.
 const PART: usize = 16;
 
-/// x: [m, k], w: [n, k], y: [m, n]; false, and nothing done, if x holds numbers that are no bf16.
-pub(super) fn linear(x: ArrayView2<'_, f32>, w: &[u16], end: End<'_>, mut y: ArrayViewMut2<'_, f32>) -> bool {
-    let ((m, k), n) = (x.dim(), y.ncols());
-    let blocks = k.div_ceil(BLOCK);
-    let mut packed = Scratch::<f32>::new(m.div_ceil(BOTH) * 2 * blocks * PAIRS * SIDE);
+/// Rows x as the unit reads them: for each 32 rows [2 groups, inputs], tiles of [rows, inputs]. x: [m, k]. None if x
+/// holds a number that is no bf16.
+pub(super) fn packed(x: ArrayView2<'_, f32>) -> Option<Scratch<f32>> {
+    let blocks = x.ncols().div_ceil(BLOCK);
+    let mut packed = Scratch::new(x.nrows().div_ceil(BOTH) * 2 * blocks * PAIRS * SIDE);
     let tiles: &mut [Tile] = bytemuck::cast_slice_mut(packed.get_mut());
-    let both = tiles.par_chunks_mut(2 * blocks).zip(x.axis_chunks_iter(Axis(0), BOTH));
-    let packs = |(tiles, rows): (&mut [Tile], ArrayView2<'_, f32>)| {
-        vectorize(
+    let narrow = AtomicBool::new(true);
+    share(tiles.chunks_mut(2 * blocks).zip(x.axis_chunks_iter(Axis(0), BOTH)), |(tiles, rows)| {
+        let all = vectorize(
             #[inline(always)]
             || pack(rows, blocks, tiles),
-        )
-    };
-    if !both.map(packs).reduce(|| true, |a, b| a && b) {
-        return false;
-    }
-    let (tiles, threads) = (&*tiles, rayon::current_num_threads());
-    let tasks = n.div_ceil(OUTPUTS[0]).next_multiple_of(threads);
-    let outputs = n.div_ceil(tasks).max(OUTPUTS[1]).next_multiple_of(BOTH);
-    let rows = rows_at_once(m, n.div_ceil(outputs), threads);
-    y.axis_chunks_iter_mut(Axis(0), rows).into_par_iter().enumerate().for_each(|(i, mut y)| {
-        let x = &tiles[i * rows / SIDE * blocks..];
-        y.axis_chunks_iter_mut(Axis(1), outputs).into_par_iter().enumerate().for_each(|(o, y)| {
-            let first = o * outputs;
-            let end = (end.0.map(|b| &b[first..]), end.1);
-            vectorize(
-                #[inline(always)]
-                || task(x, &w[first * k..], k, end, y),
-            );
-        });
+        );
+        narrow.fetch_and(all, Relaxed);
     });
-    true
+    narrow.into_inner().then_some(packed)
+}
+
+/// Layers of m packed rows. y: [m, n] of each layer.
+pub(super) fn linears(x: &Scratch<f32>, m: usize, layers: &[Layer<'_>], mut y: Vec<&mut [f32]>) {
+    let x: &[Tile] = bytemuck::cast_slice(x.get());
+    let threads = rayon::current_num_threads();
+    let all: usize = layers.iter().map(|(w, _)| w.rows).sum();
+    let columns = all.div_ceil(OUTPUTS[0]).next_multiple_of(threads);
+    let outputs = all.div_ceil(columns).max(OUTPUTS[1]).next_multiple_of(BOTH);
+    let columns = layers.iter().map(|(w, _)| w.rows.div_ceil(outputs)).sum();
+    let rows = rows_at_once(m, columns, threads);
+    let mut all = Vec::with_capacity(m.div_ceil(rows) * columns);
+    let blocks = layers.first().map_or(1, |(w, _)| w.cols.div_ceil(BLOCK));
+    for x in x.chunks(rows / SIDE * blocks) {
+        let here = y.iter_mut().zip(layers).map(|(y, (w, _))| {
+            let numbers = y.len().min(rows * w.rows);
+            y.split_off_mut(..numbers).unwrap_or_default()
+        });
+        all.extend(tasks(layers, here.collect(), outputs).into_iter().map(|task| (x, task)));
+    }
+    share(all.into_iter(), |(x, task)| {
+        vectorize(
+            #[inline(always)]
+            || of_task(x, task),
+        );
+    });
 }
 
 /// Rows of a task, such that the busiest thread has the fewest rows, its packed weights counted as rows. columns: tasks for
@@ -79,10 +89,11 @@ fn pack(rows: ArrayView2<'_, f32>, blocks: usize, tiles: &mut [Tile]) -> bool {
     pack_rows(&all, blocks, tiles) & 0xffff == 0
 }
 
-/// One task. x: the tiles of its rows, w: the weights of its outputs, y: [rows, outputs].
+/// One task. x: the tiles of its rows.
 #[inline(always)]
-fn task(x: &[Tile], w: &[u16], k: usize, end: End<'_>, mut y: ArrayViewMut2<'_, f32>) {
-    let (n, blocks) = (y.ncols(), k.div_ceil(BLOCK));
+fn of_task(x: &[Tile], Task { w, end, mut y }: Task<'_, '_, f32>) {
+    let (k, n, w) = (w.cols, w.rows, bits(w));
+    let blocks = k.div_ceil(BLOCK);
     let mut packed = Scratch::<f32>::new(n.div_ceil(BOTH) * 2 * blocks * PAIRS * SIDE);
     let packed: &mut [Tile] = bytemuck::cast_slice_mut(packed.get_mut());
     for (i, tiles) in packed.chunks_exact_mut(blocks).enumerate() {

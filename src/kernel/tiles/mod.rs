@@ -30,15 +30,15 @@ mod products;
 mod rows;
 mod tile;
 
-use super::matrix::{Elements, End, MatrixView};
+#[cfg(target_arch = "x86_64")]
+use super::matrix::Elements;
 use super::naive;
 use super::scratch;
 use super::simd::vectorize;
-use crate::num::{BLOCK, Grid, Real};
-#[cfg(target_arch = "x86_64")]
-use half::slice::HalfFloatSliceExt;
-use ndarray::parallel::prelude::*;
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
+use super::tasks::{Layer, Task, tasks};
+use super::team::share;
+use crate::num::{BLOCK, Real};
+use ndarray::{Array2, ArrayView2};
 use std::any::TypeId;
 use tile::{PAIRS, SIDE};
 
@@ -52,66 +52,63 @@ pub fn available() -> bool {
     false
 }
 
-/// y\[m, n\] = Σ_k x\[m, k\] · w\[n, k\] + b\[n\], stored, with the sum in the order of E3.16.
+/// y\[m, n\] = Σ_k x\[m, k\] · w\[n, k\] + b\[n\] of each layer, stored, with the sums in the order of E3.16.
 ///
-/// x: [m, k], w: [n, k], b: \[n\] → y: [m, n]. Spec: E3.16, C3.16b, R3.3
+/// x: [m, k], w: [n, k], b: \[n\] → y: [m, n] of each layer. Spec: E3.16, C3.16b, R3.3
 ///
 /// # Panics
 /// The shapes disagree; only a bug of this library can cause that (C3.3a).
-pub fn linear_in_tiles<T: Real>(x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Option<&[f32]>, grid: Grid) -> Array2<T> {
-    assert_eq!(x.ncols(), w.cols, "C3.3a: x has as many columns as w");
-    assert!(b.is_none_or(|b| b.len() == w.rows), "C3.3a: one bias for each output");
+pub fn linears_in_tiles<T: Real>(x: ArrayView2<'_, T>, layers: &[Layer<'_>]) -> Vec<Array2<T>> {
+    for (w, (b, _)) in layers {
+        assert_eq!(x.ncols(), w.cols, "C3.3a: x has as many columns as w");
+        assert!(b.is_none_or(|b| b.len() == w.rows), "C3.3a: one bias for each output");
+    }
     assert!(TypeId::of::<T>() == TypeId::of::<f32>(), "E3.16: tiles add in f32");
-    let (rows, mut y) = (x.as_standard_layout(), scratch::array(x.nrows(), w.rows));
-    let (Some(from), Some(to)) = (rows.as_slice(), y.as_slice_mut()) else { unreachable!("E3.16: row-major") };
-    of_f32(bytemuck::cast_slice(from), w, b, grid, bytemuck::cast_slice_mut(to));
+    let rows = x.as_standard_layout();
+    let mut y: Vec<Array2<T>> = layers.iter().map(|(w, _)| scratch::array(x.nrows(), w.rows)).collect();
+    let flat = "E3.16: x and y are row-major";
+    let from = rows.as_slice().unwrap_or_else(|| unreachable!("{flat}"));
+    let to = y.iter_mut().map(|y| y.as_slice_mut().unwrap_or_else(|| unreachable!("{flat}")));
+    of_f32(bytemuck::cast_slice(from), x.dim(), layers, to.map(bytemuck::cast_slice_mut).collect());
     y
 }
 
-/// As [`linear_in_tiles`]. x: [m, k], y: [m, n].
-fn of_f32(x: &[f32], w: MatrixView<'_>, b: Option<&[f32]>, grid: Grid, y: &mut [f32]) {
-    let whole = "E3.16: whole rows";
-    let m = y.len() / w.rows.max(1);
-    let x = ArrayView2::from_shape((m, w.cols), x).unwrap_or_else(|_| unreachable!("{whole}"));
-    let mut y = ArrayViewMut2::from_shape((m, w.rows), y).unwrap_or_else(|_| unreachable!("{whole}"));
+/// As [`linears_in_tiles`]. x: [m, k], y: [m, n].
+fn of_f32(x: &[f32], (m, k): (usize, usize), layers: &[Layer<'_>], y: Vec<&mut [f32]>) {
+    let x = ArrayView2::from_shape((m, k), x).unwrap_or_else(|_| unreachable!("E3.16: whole rows"));
     #[cfg(target_arch = "x86_64")]
-    if let Elements::Bf16(numbers) = w.values
-        && w.cols > 0
-        && available()
-    {
-        let done = match x.nrows() {
-            ..=few::FEW => few::linear(x, numbers.reinterpret_cast(), (b, grid), y.view_mut()),
-            _ => many::linear(x, numbers.reinterpret_cast(), (b, grid), y.view_mut()),
-        };
-        if done {
-            return;
+    if k > 0 && layers.iter().all(|(w, _)| matches!(w.values, Elements::Bf16(_))) && available() {
+        if m <= few::FEW {
+            if let Some(rows) = few::packed(x) {
+                return few::linears(&rows, layers, y);
+            }
+        } else if let Some(rows) = many::packed(x) {
+            return many::linears(&rows, m, layers, y);
         }
     }
-    in_code(x, w, (b, grid), y);
+    share(tasks(layers, y, SIDE).into_iter(), |task| in_code(x, task));
 }
 
-/// The sums by plain code: 16 outputs side by side.
-fn in_code(x: ArrayView2<'_, f32>, w: MatrixView<'_>, (b, grid): End<'_>, mut y: ArrayViewMut2<'_, f32>) {
+/// The sums of 16 outputs side by side, by plain code.
+fn in_code(x: ArrayView2<'_, f32>, Task { w, end: (b, grid), mut y }: Task<'_, '_, f32>) {
     let blocks = w.cols.div_ceil(BLOCK);
-    y.axis_chunks_iter_mut(Axis(1), SIDE).into_par_iter().enumerate().for_each(|(group, mut y)| {
-        let mut columns = vec![[0f32; SIDE]; blocks * BLOCK]; // [inputs, outputs]
-        let mut row = vec![0f32; w.cols];
-        for output in 0..y.ncols() {
-            w.row_into(group * SIDE + output, &mut row);
-            columns.iter_mut().zip(&row).for_each(|(c, &w)| c[output] = w);
+    let mut columns = vec![[0f32; SIDE]; blocks * BLOCK]; // [inputs, outputs]
+    let mut row = vec![0f32; w.cols];
+    for output in 0..w.rows {
+        w.row_into(output, &mut row);
+        columns.iter_mut().zip(&row).for_each(|(c, &w)| c[output] = w);
+    }
+    let mut inputs = vec![0f32; blocks * BLOCK];
+    for (x, mut y) in x.outer_iter().zip(y.outer_iter_mut()) {
+        inputs.iter_mut().zip(x).for_each(|(to, &x)| *to = x);
+        let sums = vectorize(
+            #[inline(always)]
+            || sums_of([0.0; SIDE], &inputs, &columns),
+        );
+        for (lane, (y, sum)) in y.iter_mut().zip(sums).enumerate() {
+            *y = grid.round(b.map_or(sum, |b| sum + b[lane]));
         }
-        let mut inputs = vec![0f32; blocks * BLOCK];
-        for (x, mut y) in x.outer_iter().zip(y.outer_iter_mut()) {
-            inputs.iter_mut().zip(x).for_each(|(to, &x)| *to = x);
-            let sums = vectorize(
-                #[inline(always)]
-                || sums_of([0.0; SIDE], &inputs, &columns),
-            );
-            for (lane, (y, sum)) in y.iter_mut().zip(sums).enumerate() {
-                *y = grid.round(b.map_or(sum, |b| sum + b[group * SIDE + lane]));
-            }
-        }
-    });
+    }
 }
 
 /// Continues the sums of one row and 16 outputs. x: \[k\], w: [k, 16]; k is a multiple of 32. Spec: E3.16

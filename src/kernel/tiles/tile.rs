@@ -2,7 +2,9 @@
 
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // only the unit reads strips
 
+use crate::kernel::matrix::{Elements, MatrixView};
 use crate::num::BLOCK;
+use half::slice::HalfFloatSliceExt;
 
 /// Rows of a tile of sums, and its columns.
 pub const SIDE: usize = 16;
@@ -41,5 +43,13 @@ impl<'a> Strip<'a> {
     /// Whether it has this number of tiles.
     pub fn has(&self, tiles: usize) -> bool {
         tiles == 0 || self.numbers.len() >= (tiles - 1) * self.step + (SIDE - 1) * self.stride + BLOCK
+    }
+}
+
+/// The bits of weights in bf16.
+pub fn bits(w: MatrixView<'_>) -> &[u16] {
+    match w.values {
+        Elements::Bf16(numbers) => numbers.reinterpret_cast(),
+        _ => unreachable!("E3.16: the unit reads bf16"),
     }
 }
