@@ -138,8 +138,8 @@ static PRESETS: [Preset; 37] = [
         },
         "attention from all queries, for each KV head; evicted entries are merged into the kept ones with the likest keys",
         "LOOK-M, arXiv 2406.18139",
-        "its code keeps text by a large bonus, here text always stays; it also has merges by mean and by weight; in \
-         EffiVLM-Bench's merge_kv keys stand in another order than values, so that values go into other entries",
+        "its code keeps text because it lowers the scores of an image by 65516, which leaves nothing of them in float16; here \
+         text always stays; it also has merges by mean and by weight; in EffiVLM-Bench's merge_kv keys stand in another order than values, so that values go into other entries",
     ),
     table(
         "elastic-cache",

@@ -64,6 +64,27 @@ impl<T: Real> Prompt<T> {
     }
 }
 
+impl Prompt {
+    /// The queries, keys and values of a seed, as the scripts that drive public code have them: multiples of 1/64, exact in
+    /// every type. sizes: H, G, d_h; queries: a factor of the queries.
+    pub fn seeded(seed: u64, roles: Roles, layers: usize, [heads, kv_heads, dim]: [usize; 3], queries: f64) -> Self {
+        let (mut state, n) = (seed, roles.len());
+        let mut take = |heads: usize, scale: f64| {
+            Array3::from_shape_simple_fn((heads, n, dim), || {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (((state >> 40) % 385) as f64 - 192.0) / 64.0 * scale
+            })
+        };
+        let mut prompt = Prompt { roles, q: vec![], k: vec![], v: vec![] };
+        for l in 0..layers {
+            prompt.q.push(take(heads, (1 + l) as f64 / 2.0 * queries));
+            prompt.k.push(take(kv_heads, 1.0));
+            prompt.v.push(take(kv_heads, 1.0));
+        }
+        prompt
+    }
+}
+
 /// Example scores of a layer: these importances, one kept set, an empty window.
 pub fn said(importance: &[f64]) -> LayerScores {
     LayerScores {

@@ -24,6 +24,7 @@ mod methods;
 #[cfg(feature = "input")]
 mod patches;
 mod policy;
+mod pruning;
 #[cfg(feature = "input")]
 mod qwen2_vl;
 #[cfg(feature = "input")]

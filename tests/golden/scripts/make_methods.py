@@ -6,6 +6,7 @@ REPOSITORIES holds a checkout of each repository of `PINNED` under its own name.
 is a seed and sizes, from which queries, keys and values follow, the policy that should give the same answer, and the
 answer (kept rows, scores, what budgets follow from). Made with torch 2.15.0 and transformers 5.24.0.
 """
+import __future__
 import ast
 import importlib.util
 import json
@@ -39,12 +40,11 @@ def numbers(seed):
         yield ((state >> 40) % 385 - 192) / 64
 
 
-def arrays(seed, layers, n, dim=DIM):
+def arrays(seed, layers, n, dim=DIM, kv_heads=KV_HEADS):
     """q [L, H, n, d], k and v [L, G, n, d], in float32; layer l's queries are (1 + l) / 2 as large."""
     stream = numbers(seed)
-    DIM = dim
     take = lambda *shape: torch.tensor([next(stream) for _ in range(math.prod(shape))]).reshape(shape)
-    each = [(take(HEADS, n, DIM) * (1 + l) / 2, take(KV_HEADS, n, DIM), take(KV_HEADS, n, DIM)) for l in range(layers)]
+    each = [(take(HEADS, n, dim) * (1 + l) / 2, take(kv_heads, n, dim), take(kv_heads, n, dim)) for l in range(layers)]
     return [torch.stack(x) for x in zip(*each)]
 
 
@@ -59,19 +59,22 @@ def module(name, *path, stubs=()):
     return loaded
 
 
-def method(path, name):
-    """One method of a file whose imports are of another time."""
+def method(path, name, owner=None, **names):
+    """One method of a file whose imports are of another time. owner: its class; names: what it calls besides torch."""
     tree = ast.parse(REPOSITORIES.joinpath(path).read_text())
-    found = [f for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) and f.name == name]
-    space = {"torch": torch, "math": math}
-    exec(compile(ast.Module([found[0]], []), path, "exec"), space)
+    owners = [c for c in ast.walk(tree) if isinstance(c, ast.ClassDef) and c.name == owner] or [tree]
+    found = [f for f in ast.walk(owners[0]) if isinstance(f, ast.FunctionDef) and f.name == name]
+    found[0].decorator_list = []
+    space = {"torch": torch, "math": math, "nn": torch.nn, **names}
+    lazy = __future__.annotations.compiler_flag
+    exec(compile(ast.Module([found[0]], []), path, "exec", flags=lazy, dont_inherit=True), space)
     return space[name]
 
 
 def causal(q, k):
     """The model's own attention, [H, n, n]."""
     n = q.shape[1]
-    scores = q @ k.repeat_interleave(GROUP, 0).transpose(1, 2) / math.sqrt(DIM)
+    scores = q @ k.repeat_interleave(len(q) // len(k), 0).transpose(1, 2) / math.sqrt(q.shape[2])
     return scores.masked_fill(torch.ones(n, n).triu(1).bool(), float("-inf")).softmax(-1)
 
 
