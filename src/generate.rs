@@ -10,7 +10,7 @@ use crate::input::{Positions, Prepared};
 use crate::model::Model;
 use crate::num::{Grid, Real};
 use crate::pass::Pass;
-use crate::policy::{Decisions, Evict, LayerScores, Observed, Plan, Policy, Retain, Scorer};
+use crate::policy::{Decisions, LayerScores, Observed, Plan, Policy, Retain, Scorer};
 use crate::sample::Sampler;
 use ndarray::{Array2, Array3};
 use std::ops::ControlFlow;
@@ -160,18 +160,18 @@ impl<T: Real> Sequence<T> {
     /// Spec: E7.2, E7.5, C9.8b
     pub fn evict(&mut self, plan: &Plan, grid: Grid) {
         let policy = plan.decisions.as_ref().map_or(Policy::AIRCACHE, |d| d.policy);
-        match policy.evict {
+        match policy.merge() {
             _ if plan.is_full() || policy.prunes() => {} // rows that were dropped never had entries
-            Evict::Drop => self.cache.compact(&plan.kept),
-            Evict::Merge(_) => self.cache = self.evicted(&policy, &plan.kept, grid),
+            None => self.cache.compact(&plan.kept),
+            Some(_) => self.cache = self.evicted(&policy, &plan.kept, grid),
         }
     }
 
     /// The cache after an eviction that keeps these rows, \[L\]\[G\]; this cache does not change. Spec: C7.2e, E7.5
     pub fn evicted(&self, policy: &Policy, kept: &[Vec<Vec<usize>>], grid: Grid) -> Cache<T> {
-        match policy.evict {
-            Evict::Drop => self.cache.picked(kept),
-            Evict::Merge(how) => self.cache.merged(kept, &policy.candidates(&self.roles), how, grid),
+        match policy.merge() {
+            None => self.cache.picked(kept),
+            Some(how) => self.cache.merged(kept, &policy.candidates(&self.roles), how, grid),
         }
     }
 

@@ -10,6 +10,14 @@ pub enum Merge {
     Nearest,
     /// Into the kept entry whose key is most alike; the kept entry has the greater weight.
     Pivot,
+    /// As `Nearest`, but in place of each evicted candidate goes the one that stands `first` places before it, and the
+    /// first and the last candidates take none. Spec: E9.21
+    Shifted {
+        /// How many candidates at the beginning always stay.
+        first: usize,
+        /// How many candidates at the end always stay.
+        last: usize,
+    },
 }
 
 impl<T: Real> Cache<T> {
@@ -29,16 +37,19 @@ impl<T: Real> Cache<T> {
 }
 
 impl<T: Real> HeadCache<T> {
-    /// For each evicted candidate: its entry, and the place in `keep` of the entry that it goes into. An entry that has
-    /// no entry to go into is left out. Spec: E7.6
+    /// For each evicted candidate: the entry that is merged, and the place in `keep` of the entry that it goes into. An
+    /// entry that has no entry to go into is left out. Spec: E7.6, E9.21
     pub fn targets(&self, keep: &[usize], candidates: &[usize], how: Merge) -> Vec<(usize, usize)> {
-        let evicted = candidates.iter().copied().filter(|entry| keep.binary_search(entry).is_err());
+        let goes = |entry: &usize| keep.binary_search(entry).is_err();
+        let evicted = candidates.iter().copied().filter(goes);
         match how {
-            Merge::Nearest => {
-                let stay = |place: &usize| candidates.binary_search(&keep[*place]).is_ok();
-                let places: Vec<usize> = (0..keep.len()).filter(stay).collect();
-                let nearest = |entry: usize| places.iter().copied().min_by_key(|&place| keep[place].abs_diff(entry));
-                evicted.filter_map(|entry| Some((entry, nearest(entry)?))).collect()
+            Merge::Nearest => nearest(keep, candidates, evicted),
+            Merge::Shifted { first, last } => {
+                let among = first.min(candidates.len())..candidates.len().saturating_sub(last).max(first);
+                let sorted = candidates.get(among).unwrap_or(&[]);
+                let earlier =
+                    sorted.iter().zip(candidates).filter(|(entry, _)| goes(entry)).map(|(_, &earlier)| earlier);
+                nearest(keep, sorted, earlier)
             }
             Merge::Pivot => {
                 let directions: Vec<Vec<T>> = keep.iter().map(|&entry| self.direction(entry)).collect();
@@ -86,12 +97,21 @@ impl<T: Real> HeadCache<T> {
     }
 }
 
+/// Each of these entries with the place in `keep` of the nearest of the candidates that stay; ties go to the lower.
+/// Spec: E7.6
+fn nearest(keep: &[usize], candidates: &[usize], entries: impl Iterator<Item = usize>) -> Vec<(usize, usize)> {
+    let stays = |place: &usize| candidates.binary_search(&keep[*place]).is_ok();
+    let places: Vec<usize> = (0..keep.len()).filter(stays).collect();
+    let nearest = |entry: usize| places.iter().copied().min_by_key(|&place| keep[place].abs_diff(entry));
+    entries.filter_map(|entry| Some((entry, nearest(entry)?))).collect()
+}
+
 /// The mean of an entry's number and those of the m entries that go into it; under pivot each of these is first
 /// averaged with the entry's own. Spec: E7.5
 fn mean<T: Real>(own: T, others: &mut dyn Iterator<Item = T>, m: usize, how: Merge) -> T {
     let half = T::of(0.5);
     let all = others.fold(own, |sum, other| match how {
-        Merge::Nearest => sum + other,
+        Merge::Nearest | Merge::Shifted { .. } => sum + other,
         Merge::Pivot => sum + half * (other + own),
     });
     all / T::of((m + 1) as f64)

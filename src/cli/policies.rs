@@ -17,7 +17,7 @@ Parts can be combined; missing parts are AirCache's:
   score=mean|sum|received-mean|text-weighted|pool:KERNEL|max-pool:KERNEL|mix:KERNEL|keydiff|knorm|value-norm|position|random:SEED
   budget=uniform|pyramid:BETA|prefix|sparsity:P|entropy|votes|strength|skewness|both|full
   keep=top[+first:N][+last:N][+window][+recent:SHARE][+on-top]  scope=visual|all  text=after|all|question
-  heads=mean|union|kv|kv-max  split=even|ada:FLOOR  evict=drop|merge:nearest|merge:pivot
+  heads=mean|union|kv|kv-max  split=even|ada:FLOOR  evict=drop|merge:nearest|merge:pivot|merge:elastic-code
   keys=elite|all|causal  mask=none|causal")]
 pub struct Args {}
 

@@ -16,6 +16,19 @@ pub fn ranking(importance: &[f64]) -> Vec<usize> {
 }
 // ANCHOR_END: ranking
 
+/// The numbers by which Elastic Cache's code ranks: of candidate i, which candidate has the i-th smallest importance. The
+/// `first` and the `last` candidates are not sorted. importance: \[N_c\] → \[N_c\]. Spec: E9.21
+pub(super) fn slipped(keep: &Keep, importance: &[f64]) -> Vec<f64> {
+    let n = importance.len();
+    let first = keep.first.min(n);
+    let mut order: Vec<usize> = (first..n.saturating_sub(keep.last).max(first)).collect();
+    // The sort is stable, so equal importances stay in index order; + 0 makes −0 and 0 equal.
+    order.sort_by(|&a, &b| (importance[a] + 0.0).total_cmp(&(importance[b] + 0.0)));
+    let mut slipped = vec![0.0; n];
+    slipped[first..].iter_mut().zip(order).for_each(|(slipped, place)| *slipped = place as f64);
+    slipped
+}
+
 /// The number of candidates that are kept in addition to a layer's budget. window: candidates that are rows of the
 /// window; n: N_c. Spec: C9.4b
 pub(super) fn on_top(keep: &Keep, window: &[usize], n: usize) -> usize {

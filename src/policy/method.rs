@@ -1,6 +1,7 @@
 //! A policy: a method of eviction as a struct of parts.
 
 use super::{Budget, Evict, Heads, Keep, Keys, Mask, Prune, Retain, Scope, Score, Split, Text, Window};
+use crate::cache::Merge;
 use crate::error::{Result, ensure};
 use crate::roles::Roles;
 
@@ -119,6 +120,10 @@ impl Policy {
             ensure!(self.evict == Evict::Drop, at("prune"), "evict=drop: nothing is evicted after prefill", self.evict);
             ensure!(self.scope == Scope::Visual, at("prune"), "scope=visual: text is never dropped", self.scope);
         }
+        if self.evict == Evict::ElasticCode {
+            let at = at("evict=merge:elastic-code");
+            ensure!(self.split == Split::Even, at, "split=even: its ranking cannot compare heads", self.split);
+        }
         if self.keep.on_top {
             ensure!(r.numerator() == 0, at("keep=top+on-top"), "no share of the budget beside it", self.keep);
             let varies = self.keep.window && matches!(self.window, Window::Elite { .. });
@@ -145,6 +150,16 @@ impl Policy {
             self.text = Text::Question { tail: Some(tail) };
         }
         self
+    }
+
+    /// How evicted entries are merged; none if they are dropped. Spec: D9.8
+    pub fn merge(&self) -> Option<Merge> {
+        match self.evict {
+            Evict::Drop => None,
+            Evict::Nearest => Some(Merge::Nearest),
+            Evict::Pivot => Some(Merge::Pivot),
+            Evict::ElasticCode => Some(Merge::Shifted { first: self.keep.first, last: self.keep.last }),
+        }
     }
 
     /// Whether rows are dropped inside prefill. Spec: D9.9

@@ -3,7 +3,6 @@
 //! is written.
 
 use super::Decimal;
-use crate::cache::Merge;
 
 /// Which rows judge the candidates. Spec: D8.3, D9.1
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -168,8 +167,13 @@ pub enum Split {
 pub enum Evict {
     /// It is gone.
     Drop,
-    /// It is merged into an entry that stays.
-    Merge(Merge),
+    /// It is merged into the kept candidate that stands nearest. Spec: E7.5
+    Nearest,
+    /// It is merged into the kept entry whose key is most alike. Spec: E7.5
+    Pivot,
+    /// As Elastic Cache's public code does it, with the slips of that code: other entries stay, and other entries are
+    /// merged. Spec: E9.21
+    ElasticCode,
 }
 
 /// The keys over which votes are normalised. Spec: A8.4

@@ -29,7 +29,7 @@ impl Preset {
     /// The group of the method.
     pub fn group(&self) -> &'static str {
         match self.policy.evict {
-            Evict::Merge(_) => Self::GROUPS[1],
+            Evict::Nearest | Evict::Pivot | Evict::ElasticCode => Self::GROUPS[1],
             Evict::Drop if self.policy.prunes() => Self::GROUPS[2],
             Evict::Drop if self.source == OURS && self.policy != Policy::AIRCACHE => Self::GROUPS[3],
             Evict::Drop => Self::GROUPS[0],

@@ -2,7 +2,6 @@
 
 use super::preset::{OURS, Preset, table};
 use super::{Budget, Decimal, Evict, Heads, Keep, Keys, Policy, Prune, Retain, Scope, Score, Split, Window};
-use crate::cache::Merge;
 use crate::error::{Error, Result};
 
 const AIRCACHE: Policy = Policy::AIRCACHE;
@@ -35,7 +34,7 @@ const fn ablation(name: &'static str, policy: Policy, line: &'static str) -> Pre
     table(name, policy, line, OURS, "")
 }
 
-static PRESETS: [Preset; 37] = [
+static PRESETS: [Preset; 38] = [
     table("full", WHOLE, "the whole cache: nothing is evicted", "", ""),
     table(
         "aircache",
@@ -133,7 +132,7 @@ static PRESETS: [Preset; 37] = [
         Policy {
             heads: Heads::Kv,
             keep: Keep { recent: Decimal::new(1, 1), ..Keep::TOP },
-            evict: Evict::Merge(Merge::Pivot),
+            evict: Evict::Pivot,
             ..RECEIVED
         },
         "attention from all queries, for each KV head; evicted entries are merged into the kept ones with the likest keys",
@@ -143,11 +142,20 @@ static PRESETS: [Preset; 37] = [
     ),
     table(
         "elastic-cache",
-        Policy { keep: Keep { first: 4, last: 1, ..Keep::TOP }, evict: Evict::Merge(Merge::Nearest), ..RECEIVED },
+        Policy { keep: Keep { first: 4, last: 1, ..Keep::TOP }, evict: Evict::Nearest, ..RECEIVED },
         "attention from all queries; evicted entries are merged into the nearest kept ones; equal layers",
         "Elastic Cache, arXiv 2407.18121",
         "its code keeps the rows where the permutation of a sort, not the rank, exceeds the number to evict, and counts \
-         evicted rows without the first rows that it protects, so that other rows are merged; here both follow the paper",
+         evicted rows without the first rows that it protects, so that other rows are merged; here both follow the paper; \
+         elastic-code does as the code",
+    ),
+    table(
+        "elastic-code",
+        Policy { keep: Keep { first: 4, last: 1, ..Keep::TOP }, evict: Evict::ElasticCode, ..RECEIVED },
+        "Elastic Cache with the two slips of its public code: other entries stay, and other entries are merged",
+        "Elastic Cache, arXiv 2407.18121",
+        "the same kept entries and merges as the code (E9.21); its code keeps one entry less than its share says, here the \
+         budget counts, and it evicts again while it decodes",
     ),
     table(
         "keydiff",

@@ -1,12 +1,16 @@
 //! How the KV heads of a layer share its budget.
 
-use super::keep::{Order, order};
-use super::{LayerScores, Policy, Split};
+use super::keep::{Order, order, slipped};
+use super::{Evict, LayerScores, Policy, Split};
 
 /// The candidates that each kept set of a layer keeps, ascending: [S][·]; `b` in each set, or S·b in all of them.
-/// window: [S][·], candidates that are rows of the window. Spec: D9.7, E9.8, E9.18
+/// window: [S][·], candidates that are rows of the window. Spec: D9.7, E9.8, E9.18, E9.21
 pub(super) fn kept(policy: &Policy, layer: &LayerScores, window: &[Vec<usize>], b: usize) -> Vec<Vec<usize>> {
-    let of = |s: usize| order(&policy.keep, policy.scope, &layer.importance.row(s).to_vec(), &window[s], b);
+    let ranked = |importance: Vec<f64>| match policy.evict {
+        Evict::Drop | Evict::Nearest | Evict::Pivot => importance,
+        Evict::ElasticCode => slipped(&policy.keep, &importance),
+    };
+    let of = |s: usize| order(&policy.keep, policy.scope, &ranked(layer.importance.row(s).to_vec()), &window[s], b);
     let orders: Vec<Order> = (0..window.len()).map(of).collect();
     let b = b.min(layer.importance.ncols());
     let counts = match policy.split {

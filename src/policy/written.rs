@@ -1,7 +1,6 @@
 //! How the parts of a policy are written: `FromStr` and `Display` of each. Spec: D9.6
 
 use super::{Budget, Decimal, Evict, Heads, Keep, Keys, Mask, Scope, Score, Split, Text, Window};
-use crate::cache::Merge;
 use crate::error::{Error, Result, ensure};
 use std::fmt;
 use std::str::FromStr;
@@ -179,10 +178,13 @@ impl fmt::Display for Split {
     }
 }
 
-written!(Evict, "evict", "drop, merge:nearest or merge:pivot", |word, argument| match (word, argument) {
+written!(Evict, "evict", "drop, merge:nearest, merge:pivot or merge:elastic-code", |word, argument| match (
+    word, argument
+) {
     ("drop", None) => Some(Evict::Drop),
-    ("merge", Some("nearest")) => Some(Evict::Merge(Merge::Nearest)),
-    ("merge", Some("pivot")) => Some(Evict::Merge(Merge::Pivot)),
+    ("merge", Some("nearest")) => Some(Evict::Nearest),
+    ("merge", Some("pivot")) => Some(Evict::Pivot),
+    ("merge", Some("elastic-code")) => Some(Evict::ElasticCode),
     _ => None,
 });
 
@@ -190,8 +192,9 @@ impl fmt::Display for Evict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Evict::Drop => "drop",
-            Evict::Merge(Merge::Nearest) => "merge:nearest",
-            Evict::Merge(Merge::Pivot) => "merge:pivot",
+            Evict::Nearest => "merge:nearest",
+            Evict::Pivot => "merge:pivot",
+            Evict::ElasticCode => "merge:elastic-code",
         })
     }
 }

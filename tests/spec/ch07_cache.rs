@@ -255,6 +255,16 @@ fn e7_5_e7_6_worked_examples() {
     assert_eq!(merged.keys(), array![[9.0], [3.0], [19.0 / 3.0]]);
     assert_eq!(merged.values(), array![[-9.0], [-3.0], [-19.0 / 3.0]]);
     assert_eq!(merged.rows(), [0, 1, 4]);
+    // E9.21: rows 2 and 3 are merged in place of 3 and 4, both into 2; without candidates between, nothing is merged.
+    let slips = |first, last| Merge::Shifted { first, last };
+    assert_eq!(head.targets(&[0, 1, 2, 5], &candidates, slips(1, 0)), [(2, 2), (3, 2)]);
+    assert_eq!(head.targets(&[0, 1, 2, 5], &candidates, slips(1, 1)), [(2, 2), (3, 2)]);
+    assert!(head.targets(&[0, 1, 5], &candidates, slips(4, 3)).is_empty());
+    assert!(head.targets(&[0, 1, 5], &candidates, slips(9, 0)).is_empty());
+    assert_eq!(
+        head.merged(&[0, 1, 2, 5], &candidates, slips(1, 0), Grid::Native).keys().column(0).to_vec(),
+        [9.0, 2.0, (4.0 + 4.0 + 6.0) / 3.0, 5.0]
+    );
     // Pivot: all keys of one sign are alike, and the first kept entry gets all; (2 + 3 + 4) / 3 as in the example.
     let mut head = HeadCache::new(2);
     for (row, key) in [[0.0, 7.0], [2.0, 0.0], [4.0, 0.0], [6.0, 0.0]].into_iter().enumerate() {

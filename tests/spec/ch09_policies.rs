@@ -105,6 +105,7 @@ fn c9_6b_parts_that_do_not_go_together() {
         ("prune=2:0.5", "budget=full"),
         ("full,prune=2:0.5,scope=all", "scope=visual"),
         ("full,prune=2:0.5,evict=merge:pivot", "evict=drop"),
+        ("adakv,evict=merge:elastic-code", "split=even"),
         ("full,prune=0:0.5", "at least 1"),
         ("full,prune=2:0", "above 0"),
         ("full,prune=1+2+3+4+5", "up to 4"),
@@ -386,6 +387,19 @@ fn d9_7_e9_18_worked_example() {
     assert!("aircache,split=ada".parse::<Policy>().is_err(), "one kept set for all heads");
 }
 
+/// E9.21: a permutation of a sort is taken for a rank. The first and the last candidates are not sorted.
+#[test]
+fn e9_21_worked_example() {
+    let of = |written: &str, scores: &[f64]| kept(&decide(written, "0.5", &[said(scores)]));
+    assert_eq!(of("elastic-cache,keep=top", &[0.9, 0.2, 0.1, 0.3]), [0, 3]);
+    assert_eq!(of("elastic-code,keep=top", &[0.9, 0.2, 0.1, 0.3]), [0, 2]);
+    let shut = [0.0, 0.9, 0.2, 0.1, 0.3, 0.0];
+    let ends = "elastic-code,keep=top+first:1+last:1";
+    assert_eq!(kept(&decide(ends, "0.7", &[said(&shut)])), [0, 1, 3, 5]);
+    // Equal importances: the lower index comes first, so that the permutation ascends.
+    assert_eq!(of("elastic-code,keep=top", &[0.5; 4]), [2, 3]);
+}
+
 // Presets and choices
 
 #[test]
@@ -412,6 +426,10 @@ fn t9_1_presets_are_what_the_table_says() {
         (
             "elastic-cache",
             "window=all-queries,score=sum,budget=uniform,keep=top+first:4+last:1,keys=causal,evict=merge:nearest",
+        ),
+        (
+            "elastic-code",
+            "window=all-queries,score=sum,budget=uniform,keep=top+first:4+last:1,keys=causal,evict=merge:elastic-code",
         ),
         ("keydiff", "window=none,score=keydiff,budget=uniform,heads=kv"),
         ("knorm", "window=none,score=knorm,budget=uniform,heads=kv"),
@@ -540,7 +558,7 @@ fn policies() -> impl Strategy<Value = Policy> {
         prop::sample::select(vec![Keys::Elite, Keys::All, Keys::Causal]),
         prop::sample::select(vec![Mask::None, Mask::Causal]),
         prop_oneof![Just(Split::Even), share().prop_map(|floor| Split::Ada { floor })],
-        prop::sample::select(vec!["drop", "merge:nearest", "merge:pivot"]),
+        prop::sample::select(vec!["drop", "merge:nearest", "merge:pivot", "merge:elastic-code"]),
         prop::sample::select(vec!["none", "none", "2", "1:0.5+75%:0.125"]),
     );
     (window, score, budget, keep, open)
@@ -601,9 +619,11 @@ proptest! {
     #[test]
     fn c9_3a_any_mixture_fills_its_budgets(policy in policies(), p in prompts(), r in retentions()) {
         let plan = p.plan(&policy, r).unwrap();
-        // D9.8, C9.8b: what becomes of evicted entries changes no decision.
-        let dropped = Policy { evict: Evict::Drop, ..policy };
-        prop_assert_eq!(&p.plan(&dropped, r).unwrap().kept, &plan.kept);
+        // D9.8, C9.8b: what becomes of evicted entries changes no budget, and no kept set except by E9.21.
+        let dropped = p.plan(&Policy { evict: Evict::Drop, ..policy }, r).unwrap();
+        let counts = |plan: &Plan| plan.kept.iter().flatten().map(Vec::len).collect::<Vec<_>>();
+        prop_assert_eq!(counts(&dropped), counts(&plan));
+        prop_assert!(policy.evict == Evict::ElasticCode || dropped.kept == plan.kept);
         let n_c = if policy.scope == Scope::All { p.roles.len() } else { p.roles.visual().len() };
         let decisions = plan.decisions.as_ref().unwrap();
         let total = if policy.budget == Budget::Full { n_c * p.q.len() } else { r.total(n_c, p.q.len()) };

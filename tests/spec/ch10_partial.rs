@@ -5,7 +5,7 @@ use crate::common::lab::Lab;
 use crate::common::numbers::Rng;
 use crate::common::toys::toys;
 use aircache::generate::Until;
-use aircache::golden::{Bundle, BundleWriter, Recording, Selection, Verdict, check, record, replay};
+use aircache::golden::{Bundle, BundleWriter, Outcome, Recording, Selection, Verdict, check, record, replay};
 use aircache::input::Prepared;
 use aircache::model::Model;
 use aircache::pass::Precision;
@@ -230,7 +230,7 @@ fn edited(from: &Bundle, to: &Path, stage: &str, edit: impl Fn(&mut Vec<u8>)) ->
 /// Merged entries are the means of the candidate's own rows: entries that were dropped instead, or scaled, fail.
 #[test]
 fn c9_8c_merged_entries_are_judged() {
-    for policy in ["look-m", "elastic-cache"] {
+    for policy in ["look-m", "elastic-cache", "elastic-code"] {
         let honest = demo(47, (policy, "0.2"), &TYPES[..1]);
         let (_, candidate) = &honest.candidates[0];
         let judged = |bundle: &Bundle| {
@@ -254,6 +254,25 @@ fn c9_8c_merged_entries_are_judged() {
         });
         assert!(judged(&scaled).iter().all(|v| told(v).starts_with("cache.02.key")), "{policy}");
     }
+}
+
+/// E9.21: a kept set that follows from the order of all importances is judged by the candidate's own importances only.
+#[test]
+fn e9_21_an_order_that_noise_could_change_is_not_judged() {
+    let honest = demo(47, ("elastic-code", "0.2"), &TYPES[..1]);
+    let other = demo(47, ("elastic-cache", "0.2"), &TYPES[..1]);
+    let stage = "policy.02.kept";
+    let theirs = other.candidates[0].1.get(stage).unwrap().data;
+    let wrong = edited(&honest.candidates[0].1, &honest.path("wrong"), stage, |bytes| *bytes = theirs.to_vec());
+    let of = |bundle: &Bundle| {
+        let verdict = check(&honest.golden, bundle).unwrap();
+        let judged = verdict.stages.iter().find(|s| s.stage == stage).unwrap();
+        (judged.outcome, judged.words.clone())
+    };
+    assert_eq!(of(&wrong).0, Outcome::Fail);
+    let unsaid = without(&wrong, &honest.path("unsaid"), |name| name.ends_with("importance"), &[]);
+    let words = "honest noise could change the order of the importances";
+    assert_eq!(of(&unsaid), (Outcome::NotJudged, words.to_string()));
 }
 
 /// The heads of a layer share its budget by their importances: other shares fail.

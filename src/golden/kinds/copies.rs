@@ -12,7 +12,6 @@ use crate::golden::measure::Layout;
 use crate::golden::noise;
 use crate::golden::rulers::roundoff;
 use crate::golden::verdict::{Outcome, StageVerdict};
-use crate::policy::Evict;
 use crate::stage::{Site, Stage};
 use crate::weights::Dtype;
 use ndarray::ArrayD;
@@ -25,9 +24,9 @@ pub(in crate::golden) fn judge(case: &Case<'_>, at: Stage, name: &str) -> StageV
     };
     let copies = match at.site {
         Site::CachePositions => positions(case, name, &rows),
-        _ => match case.policy.as_ref().map(|(policy, _)| policy.evict) {
-            Some(Evict::Merge(how)) => merges::judge(case, at, name, &rows, how),
-            _ => entries(case, at, name, &case.sources(&rows)),
+        _ => match case.policy.as_ref().and_then(|(policy, _)| policy.merge()) {
+            Some(how) => merges::judge(case, at, name, &rows, how),
+            None => entries(case, at, name, &case.sources(&rows)),
         },
     };
     if copies.outcome == Outcome::Fail {

@@ -7,9 +7,9 @@ use super::shares;
 use crate::golden::case::{Case, Counts};
 use crate::golden::parsed::{importance, kept, mean};
 use crate::golden::verdict::{Outcome, StageVerdict};
-use crate::policy::Split;
+use crate::policy::{Evict, Split, ranking};
 use crate::stage::{Site, Stage};
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView1};
 
 /// Judges a recorded kept set. Spec: E10.6
 pub(in crate::golden) fn judge(case: &Case<'_>, name: &str, l: usize) -> StageVerdict {
@@ -18,6 +18,16 @@ pub(in crate::golden) fn judge(case: &Case<'_>, name: &str, l: usize) -> StageVe
         Some(got) => judge_sets(case, name, l, &got),
         None => not_integers(case, name),
     }
+}
+
+/// Whether a kept set depends on the order of all importances, and honest noise could change this order. Spec: E9.21
+fn order_is_open(case: &Case<'_>, importance: &Array2<f64>, margin: &Array2<f64>) -> bool {
+    let slips = case.policy.is_some_and(|(policy, _)| policy.evict == Evict::ElasticCode);
+    let close = |(row, margin): (ArrayView1<'_, f64>, ArrayView1<'_, f64>)| {
+        let order = ranking(&row.to_vec());
+        order.windows(2).any(|pair| row[pair[0]] - row[pair[1]] <= margin[pair[0]] + margin[pair[1]])
+    };
+    slips && importance.outer_iter().zip(margin.outer_iter()).any(close)
 }
 
 /// What the rule keeps of a layer of `b` entries.
@@ -45,6 +55,9 @@ pub(in crate::golden) fn firm(case: &Case<'_>, l: usize) -> Result<Vec<Vec<usize
     };
     let (importance, margin) = scores::importances(case, l)?;
     let ours = decide(case, l, b, &importance).ok_or(unknown)?;
+    if order_is_open(case, &importance, &margin) {
+        return Err(unknown);
+    }
     let mut moved = importance;
     for (set, kept) in ours.iter().enumerate() {
         for i in 0..moved.ncols() {
@@ -100,6 +113,9 @@ pub(in crate::golden) fn judge_sets(case: &Case<'_>, name: &str, l: usize, got: 
     if ours == got {
         let outcome = if admissible.is_empty() { Outcome::Pass } else { Outcome::Admissible };
         return plain(outcome, admissible);
+    }
+    if order_is_open(case, &importance, &margin) {
+        return plain(Outcome::NotJudged, "honest noise could change the order of the importances".into());
     }
     let mut moved = importance.clone();
     // Tokens compete within their set, or with those of all heads (D9.7).

@@ -19,6 +19,7 @@ PINNED = {
     "KVCache-Factory": "c97f9d706d63d1b56e980f8b81b2a924c21162b3",
     "SparseMM": "f52655b624d2c2114c59d9e48a1cb545feaea0dd",
     "LOOK-M": "ecf0f51a9c416c2d85e47faf2638502f01a6d748",
+    "ElasticCache": "3138e03fc8894231d98a2e5353f27a59af854cc3",
     "kvpress": "8bb29b9c3078452a86d692f29123fa6c793e2b05",
 }
 N, LAYERS = len(ROLES), 4
@@ -152,9 +153,24 @@ def lookm():
     yield case("look-m text", "look-m,keep=top+last:50", 105, 25, kept=[kept], **scaled, **shape)
 
 
+def elastic():
+    """With the first 4 rows protected, as its code is called: rows are kept and merged with its slips (E9.21)."""
+    torch.Tensor.cuda = lambda x: x
+    code = module("elastic", "ElasticCache", "kv_cache.py")
+    q, k, v = arrays(26, 1, N)
+    for ratio in (0.5, 0.75):
+        cache = code.ElasticCache(start_size=4, recent_size=N, ratio=ratio, layer_num=1)
+        (keys, values), = cache([(k[0][None], v[0][None])], N, [causal(q[0], k[0])[None]])
+        order = torch.argsort(cache.score_sum[0, 4 : N - 1])
+        kept = [*range(4), *(torch.where(order > int(N * ratio))[0] + 4).tolist(), N - 1]
+        assert len(kept) == keys.shape[2] == N - int(N * ratio) - 1
+        merged = {"keys": start(keys[0]), "values": start(values[0]), "stored": "f32"}
+        yield case(f"elastic-code {ratio}", "elastic-code,scope=all", len(kept), 26, kept=[[kept] * KV_HEADS], **merged)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    cases = [c for make in (factory, sparsemm, kvpress, lookm) for c in make()]
+    cases = [c for make in (factory, sparsemm, kvpress, lookm, elastic) for c in make()]
     target = Path(__file__).parents[1] / "methods" / "factory.json"
     answers = {"pinned": PINNED, "heads": HEADS, "kv_heads": KV_HEADS, "dim": DIM, "roles": ROLES}
     lines = ",\n".join(json.dumps(c) for c in cases)
