@@ -85,8 +85,10 @@ pub fn encode_batch<'p, T: Real>(
 ) -> Result<Encoded<'p, T>> {
     let (mut merged, mut sequences) = (Vec::with_capacity(prompts.len()), Vec::with_capacity(prompts.len()));
     for (prompt, policies) in prompts {
+        let config = &model.decoder.config;
+        policies.iter().try_for_each(|policy| policy.fit(config.layers, config.kv_heads))?;
         let observer = observer(prompt, policies)?;
-        let pruning = Pruning::of(policies, model.decoder.config.layers, &prompt.roles)?;
+        let pruning = Pruning::of(policies, config.layers, &prompt.roles)?;
         let visual = model.encode(pass, prompt); // E5.1–E5.15
         merged.push((model.merge(pass, prompt, visual.rows)?, &prompt.positions)); // E6.1
         let (roles, deepstack) = (prompt.roles.clone(), visual.deepstack);
@@ -152,14 +154,14 @@ impl<T: Real> Sequence<T> {
         let (layers, sets): (Vec<_>, Vec<_>) = told.into_iter().unzip();
         let budget = sets.iter().map(Vec::len).collect();
         let decisions =
-            Decisions { policy: *policy, layers, budget, kept: sets.into_iter().map(|set| vec![set]).collect() };
+            Decisions { policy: policy.clone(), layers, budget, kept: sets.into_iter().map(|set| vec![set]).collect() };
         Plan { kept, rows: n, decisions: Some(decisions) }
     }
 
     /// Evicts the entries that a plan does not keep, or merges them. grid: the type in which merged numbers are stored.
     /// Spec: E7.2, E7.5, C9.8b
     pub fn evict(&mut self, plan: &Plan, grid: Grid) {
-        let policy = plan.decisions.as_ref().map_or(Policy::AIRCACHE, |d| d.policy);
+        let policy = plan.decisions.as_ref().map_or(Policy::AIRCACHE, |d| d.policy.clone());
         match policy.merge() {
             _ if plan.is_full() || policy.prunes() => {} // rows that were dropped never had entries
             None => self.cache.compact(&plan.kept),

@@ -161,7 +161,8 @@ impl Work for Runs<'_> {
             .map(|(policy, retain)| Ok((policy.parse::<Policy>()?.with_tail(tail), retain.parse()?)))
             .collect::<Result<_>>()?;
         let mut pass = Pass::<T>::new(precision.grid()).by(way);
-        let prefilled = generate::prefill(model, &mut pass, prompt, &policies.iter().map(|p| p.0).collect::<Vec<_>>())?;
+        let prefilled =
+            generate::prefill(model, &mut pass, prompt, &policies.iter().map(|p| p.0.clone()).collect::<Vec<_>>())?;
 
         let input = hash(|h| {
             prompt.ids.iter().for_each(|id| h.update(id.to_le_bytes()));

@@ -8,6 +8,7 @@ use super::answer::tokens;
 use super::ask::Ask;
 use super::common::PrecisionName;
 use super::compute::{Compute, Computing};
+use super::heads;
 use super::out::{Stdout, bytes};
 use super::{Common, Verdict, memory};
 use aircache::Result;
@@ -83,7 +84,7 @@ impl Args {
 
 /// The command.
 pub fn run(args: Args, common: &Common) -> Result<Verdict> {
-    let cells = Cells::parse(&args.policies, &args.retain)?;
+    let cells = Cells::parse(&heads::read("--policies", &args.policies)?, &args.retain)?;
     let (name, weights, model, computing) = load(&args, &cells)?;
     let model = &*memory::rounded(&model, computing.precision)?; // R10.4
     let machine = Machine::measured();

@@ -1,5 +1,6 @@
 //! Options of the eviction: `--policy`, `--retain`, `--retain-tokens`, `--alpha`.
 
+use super::heads;
 use super::out::Messages;
 use aircache::Result;
 use aircache::policy::{Policy, Retain, preset};
@@ -40,9 +41,9 @@ impl Eviction {
             (None, None) => None,
         };
         let mut policy: Policy = match (&self.policy, retain) {
-            (Some(text), _) => text.parse().map_err(|e| option("--policy", e))?,
+            (Some(text), _) => heads::read("--policy", text)?.parse().map_err(|e| option("--policy", e))?,
             (None, Some(_)) => Policy::AIRCACHE,
-            (None, None) => preset("full")?.policy,
+            (None, None) => preset("full")?.policy.clone(),
         };
         if let Some(alpha) = &self.alpha {
             let expected = "a number A with 0 <= A <= 1";

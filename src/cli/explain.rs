@@ -2,6 +2,7 @@
 
 use super::answer::tokens;
 use super::ask::Ask;
+use super::heads;
 use super::out::{Stdout, bytes};
 use super::{Common, Verdict, output};
 use aircache::eval::{Cells, Examiner};
@@ -68,7 +69,7 @@ enum Format {
 /// The command.
 pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     let messages = common.messages();
-    let cells = Cells::parse(&args.policies, &args.retain)?;
+    let cells = Cells::parse(&heads::read("--policies", &args.policies)?, &args.retain)?;
     if args.retain.contains(',') {
         return Err(Error::new("--retain", "one retention", format!("{:?}", args.retain)));
     }

@@ -29,6 +29,7 @@ pub mod compute;
 pub mod eval;
 pub mod eviction;
 pub mod explain;
+mod heads;
 pub mod import;
 pub mod inspect;
 mod inspect_bundle;

@@ -141,7 +141,7 @@ impl Work for Flow<'_> {
         messages.notes();
         let start = Instant::now();
         let busy = messages.busy(&format!("reading {} tokens", prompt.ids.len()));
-        let encoded = generate::encode_batch(model, &mut pass, &[(prompt, &[policy])])?;
+        let encoded = generate::encode_batch(model, &mut pass, &[(prompt, std::slice::from_ref(&policy))])?;
         let vision = start.elapsed();
         let start = Instant::now();
         let mut sequences = encoded.prefill(model, &mut pass, AT_ONCE);

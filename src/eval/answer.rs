@@ -54,7 +54,7 @@ impl Examiner<'_> {
         let mut pass = Pass::<T>::new(self.precision.grid());
         let mut caches = vec![None; self.cells.all.len()];
         if !shared.is_empty() {
-            let policies: Vec<Policy> = shared.iter().map(|(policy, _)| *policy).collect();
+            let policies: Vec<Policy> = shared.iter().map(|(policy, _)| policy.clone()).collect();
             let sequence = generate::prefill(self.model, &mut pass, prompt, &policies)?;
             for (policy, places) in shared {
                 let scorer = Scorer::new(policy, &prompt.roles)?;

@@ -48,14 +48,14 @@ impl Cells {
         let most = format!("at most {MOST} pairs of policy and retention");
         ensure!(many.saturating_mul(names.len()) <= MOST, "--policies, --retain", most, names.len() * many);
         let mut all: Vec<Cell> = Vec::new();
-        let full = crate::policy::preset("full")?.policy;
+        let full = &crate::policy::preset("full")?.policy;
         for name in names {
             let policy: Policy = name.parse().map_err(|e: Error| e.within("--policies"))?;
-            let retains = if policy == full { &["1"][..] } else { &retains[..] };
+            let retains = if policy == *full { &["1"][..] } else { &retains[..] };
             for &retain in retains {
                 let fraction = retain.parse().map_err(|e: Error| e.within("--retain"))?;
-                let cell = Cell { name: name.clone(), policy, retain: retain.to_string(), fraction };
-                let twice = all.iter().any(|c| (c.policy, c.fraction) == (policy, fraction));
+                let cell = Cell { name: name.clone(), policy: policy.clone(), retain: retain.to_string(), fraction };
+                let twice = all.iter().any(|c| c.fraction == fraction && c.policy == policy);
                 ensure!(
                     !twice,
                     "--policies, --retain",
@@ -75,7 +75,7 @@ impl Cells {
         for (i, cell) in self.all.iter().enumerate() {
             match policies.iter_mut().find(|(p, _)| *p == cell.policy) {
                 Some((_, places)) => places.push(i),
-                None => policies.push((cell.policy, vec![i])),
+                None => policies.push((cell.policy.clone(), vec![i])),
             }
         }
         policies

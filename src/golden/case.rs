@@ -98,7 +98,7 @@ impl<'a> Case<'a> {
 impl Case<'_> {
     /// The policy, and the number of kept sets of a layer.
     pub fn sets(&self, l: usize) -> Option<(Policy, usize)> {
-        let policy = self.policy?.0;
+        let policy = self.policy.as_ref()?.0.clone();
         let importance = self.golden.get(&Stage::layer(Site::Importance, l).name());
         let sets = match policy.heads {
             Heads::Kv | Heads::KvMax => self.kv_heads().or(importance.map(|i| i.shape[0]))?,

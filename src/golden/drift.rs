@@ -259,7 +259,7 @@ pub(super) fn drifts(
         }
         let way = Way { aside, ..Way::default() };
         let mut pass = Pass::<f32>::watched(Grid::Native, &mut sink).by(way).replaying(given);
-        generate::prefill(run.model, &mut pass, run.prompt, &[run.policy])?;
+        generate::prefill(run.model, &mut pass, run.prompt, std::slice::from_ref(run.policy))?;
         sink.failed.map_or(Ok(()), Err)
     };
     for aside in ASIDES.into_iter().map(Some).chain([None]) {

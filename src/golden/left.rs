@@ -18,7 +18,7 @@ impl Case<'_> {
 
     /// Whether the policy drops rows inside prefill.
     pub fn prunes(&self) -> bool {
-        self.policy.is_some_and(|(policy, _)| policy.prunes())
+        self.policy.as_ref().is_some_and(|(policy, _)| policy.prunes())
     }
 
     /// The rows that a bundle says a layer has.

@@ -177,7 +177,7 @@ pub(super) fn measure_all(
     let mut bytes = 0;
     for precision in TYPES {
         let rounded = &*model.rounded(precision.grid())?; // R10.4
-        let run = Rerun { model: rounded, prompt, policy: how.0, retain: how.1, decided: &decided, given: None };
+        let run = Rerun { model: rounded, prompt, policy: &how.0, retain: how.1, decided: &decided, given: None };
         let vectors = model.rounded_matrices(precision.grid())?;
         bytes += measure(Some(&vectors).filter(|v| v.is_copy()).map(|v| &**v), &run, precision, truth)?;
     }

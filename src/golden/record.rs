@@ -148,7 +148,7 @@ fn flow<T: Real>(
 
     inputs(&mut out, &*model.config, prompt)?;
     let mut pass = Pass::<T>::watched(grid, &mut out).by(how.way).with_kv(how.kv);
-    let mut sequence = generate::prefill(model, &mut pass, prompt, &[policy])?;
+    let mut sequence = generate::prefill(model, &mut pass, prompt, std::slice::from_ref(&policy))?;
     out.check()?;
     let plan = sequence.plan(&policy, how.retain)?;
     for (at, values) in attention(&sequence, &policy)?.into_iter().chain(plan.tensors()) {
@@ -170,7 +170,8 @@ fn flow<T: Real>(
     let mut metadata = metadata(original, prompt, how);
     let mut noise = 0;
     if how.noise && how.precision == Precision::Truth {
-        noise = super::noise::measure_all(model, prompt, (policy, how.retain), (&plan, &tokens), out.writer()?)?;
+        noise =
+            super::noise::measure_all(model, prompt, (policy.clone(), how.retain), (&plan, &tokens), out.writer()?)?;
         metadata.push(("noise", "1".into()));
     }
     let (stages, bytes) = out.finish(metadata)?;

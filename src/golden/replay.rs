@@ -95,9 +95,9 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
     let (read, unfit) = images::own(&*model.config, asked, candidate);
     let read = &read;
     let policy = policy(candidate)?;
-    let (rule, retain) = match policy {
-        Some(named) => named,
-        None => (preset("full")?.policy, Retain::ALL),
+    let (rule, retain) = match &policy {
+        Some(named) => named.clone(),
+        None => (preset("full")?.policy.clone(), Retain::ALL),
     };
     let config = &model.decoder.config;
     let longest = model.config.text().longest();
@@ -116,7 +116,7 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
         unnamed.then(|| "the metadata policy and retain are missing, so the expected value is unknown".into());
 
     let out = Recorder::new(truth, Precision::Truth, Selection::default());
-    let run = Rerun { model, prompt: read, policy: rule, retain, decided: &decided, given: Some(&given) };
+    let run = Rerun { model, prompt: read, policy: &rule, retain, decided: &decided, given: Some(&given) };
     let (weights, kept) = weights::nearest(&run, candidate, precision.grid())?;
     let (weights, run) = (&*weights, Rerun { model: &weights, ..run });
     let mut truth =
@@ -162,9 +162,10 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
         lie: images::shape(&*model.config),
         placed: model.config.text().mrope.is_some(),
         visual: !read.roles.visual().is_empty(),
-        values: policy.is_some_and(|(policy, _)| policy.needs_values()),
+        values: policy.as_ref().is_some_and(|(policy, _)| policy.needs_values()),
         tiles: arranged == Some(Known::Tiles),
     };
+    let unnamed_policy = policy.is_none();
     let unplaced = arranged == Some(Known::Rows) && facts.placed;
     let ground = Ground { has: &known, facts, known: Default::default() };
     let case = Case::new(&golden, candidate, types, policy);
@@ -174,7 +175,7 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
     let mut verdict = case.verdict("replay")?;
     verdict.notes.splice(0..0, notes);
     let steps = candidate.names().any(|name| Stage::parse(name).is_some_and(Stage::is_step));
-    if policy.is_none() && steps && (0..config.layers).all(|l| decided.rows[l].is_none()) {
+    if unnamed_policy && steps && (0..config.layers).all(|l| decided.rows[l].is_none()) {
         let note = "the metadata policy and retain are missing, so steps are replayed with the full cache";
         verdict.notes.push(note.into());
     }

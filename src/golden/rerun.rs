@@ -42,7 +42,7 @@ pub(super) struct Rerun<'a> {
     /// The prompt that the model reads.
     pub prompt: &'a Prepared,
     /// The eviction policy.
-    pub policy: Policy,
+    pub policy: &'a Policy,
     /// How many candidates stay: a fraction, or a mean number for each layer.
     pub retain: Retain,
     /// Decisions that later stages use.
@@ -100,7 +100,7 @@ impl Rerun<'_> {
         let source = source.or(policy.prunes().then_some(&alone as &dyn Source<T>));
         let mut sequence = {
             let mut pass = watched(grid, way, source, sink);
-            generate::prefill(model, &mut pass, prompt, &[*policy])?
+            generate::prefill(model, &mut pass, prompt, std::slice::from_ref(policy))?
         };
         if policy.prunes() {
             for (at, values) in sequence.plan(policy, self.retain)?.tensors() {

@@ -52,7 +52,7 @@ fn distance(run: &Rerun<'_>, model: &crate::model::Model, candidate: &Bundle, gr
     let mut apart = Apart { candidate, sum: 0.0 };
     let Some(given) = run.given else { return Ok(0.0) };
     let mut pass = Pass::<f32>::watched(grid, &mut apart).by(Way::default()).replaying(given);
-    generate::prefill(model, &mut pass, run.prompt, &[run.policy])?;
+    generate::prefill(model, &mut pass, run.prompt, std::slice::from_ref(run.policy))?;
     Ok(apart.sum)
 }
 

@@ -18,6 +18,10 @@ pub(super) fn budgets(rule: Budget, retain: Retain, layers: &[LayerScores], cand
         Budget::Sparsity { .. } | Budget::Entropy | Budget::Votes => {
             apportion(&layers.iter().map(|l| l.spread).collect::<Vec<_>>(), retain, candidates)
         }
+        Budget::Heads => {
+            let sum = |l: &LayerScores| l.weights.iter().sum::<f64>();
+            apportion(&layers.iter().map(sum).collect::<Vec<_>>(), retain, candidates)
+        }
         Budget::Strength => apportion(&strengths(), retain, candidates),
         Budget::Skewness => apportion(&skewnesses(), retain, candidates),
         Budget::Both => {

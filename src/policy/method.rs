@@ -14,7 +14,7 @@ use crate::roles::Roles;
 /// assert_eq!(p, Policy { window: Window::LastText(32), budget: Budget::Uniform, ..Policy::AIRCACHE });
 /// # Ok::<(), aircache::Error>(())
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
     /// Which rows vote.
     pub window: Window,
@@ -105,11 +105,14 @@ impl Policy {
         }
         let r = self.keep.recent;
         ensure!(r.numerator() <= r.denominator(), at("keep=top+recent"), "a share of at most 1", r);
-        if let Split::Ada { floor } = self.split {
-            let at = at("split=ada");
+        if let Some((name, floor)) = self.split.floor() {
+            let at = at(name);
             ensure!(floor.numerator() <= floor.denominator(), at, "a floor of at most 1", floor);
             ensure!(self.per_head(), at, "heads=kv or heads=kv-max", self.heads);
         }
+        let scored = matches!(self.split, Split::Heads { .. });
+        let scores = "scores of heads, as in split=file:PATH";
+        ensure!(self.budget != Budget::Heads || scored, at("budget=heads"), scores, &self.split);
         if self.prunes() {
             ensure!(
                 self.budget == Budget::Full,
@@ -122,7 +125,7 @@ impl Policy {
         }
         if self.evict == Evict::ElasticCode {
             let at = at("evict=merge:elastic-code");
-            ensure!(self.split == Split::Even, at, "split=even: its ranking cannot compare heads", self.split);
+            ensure!(self.split == Split::Even, at, "split=even: its ranking cannot compare heads", &self.split);
         }
         if self.keep.on_top {
             ensure!(r.numerator() == 0, at("keep=top+on-top"), "no share of the budget beside it", self.keep);
@@ -168,8 +171,19 @@ impl Policy {
     }
 
     /// The policy at a retention, which says how much a cut without a share of its own keeps. Spec: D9.9, A9.8
-    pub fn at(self, retain: Retain) -> Policy {
-        Policy { prune: self.prune.at(retain), ..self }
+    pub fn at(&self, retain: Retain) -> Policy {
+        Policy { prune: self.prune.at(retain), ..self.clone() }
+    }
+
+    /// Whether the policy fits a model of `layers` layers of `kv_heads` KV heads. Spec: E9.22
+    ///
+    /// # Errors
+    /// It has the scores of the heads of another model.
+    pub fn fit(&self, layers: usize, kv_heads: usize) -> Result<()> {
+        match &self.split {
+            Split::Even | Split::Ada { .. } => Ok(()),
+            Split::Heads { scores, .. } => scores.fit(layers, kv_heads),
+        }
     }
 
     /// Whether importances come from attention.

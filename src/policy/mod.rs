@@ -13,6 +13,7 @@ mod apportion;
 mod attend;
 mod budget;
 mod decimal;
+mod heads;
 mod keep;
 mod method;
 mod observed;
@@ -34,6 +35,7 @@ mod written;
 
 pub use apportion::apportion;
 pub use decimal::Decimal;
+pub use heads::HeadScores;
 pub use keep::ranking;
 pub use method::Policy;
 pub use observed::{Observed, received};

@@ -2,7 +2,7 @@
 //! and the readings that the paper leaves open. Plain data: each part has its own file, and text.rs defines how a part
 //! is written.
 
-use super::Decimal;
+use super::{Decimal, HeadScores};
 
 /// Which rows judge the candidates. Spec: D8.3, D9.1
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -78,6 +78,8 @@ pub enum Budget {
     Entropy,
     /// In proportion to the attention that the window gives to the candidates. Spec: E9.17
     Votes,
+    /// In proportion to the scores of a layer's heads, which `split` has. Spec: E9.22
+    Heads,
     /// In proportion to strength.
     Strength,
     /// In proportion to skewness.
@@ -151,7 +153,7 @@ pub enum Heads {
 }
 
 /// How the KV heads of a layer share its budget. Spec: D9.7
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Split {
     /// Every kept set of a layer has the layer's budget.
     Even,
@@ -159,6 +161,13 @@ pub enum Split {
     Ada {
         /// In 0 … 1.
         floor: Decimal,
+    },
+    /// Heads share by scores that are known before the prompt. Spec: E9.22
+    Heads {
+        /// In 0 … 1: this share of the budget is shared evenly.
+        floor: Decimal,
+        /// The scores of all heads of the model.
+        scores: HeadScores,
     },
 }
 

@@ -48,6 +48,8 @@ pub struct LayerScores {
     /// What the budget rule reads off the attention rows: the density (E9.7), e to their entropy (E9.16) or the votes
     /// (E9.17); 1 under any other rule.
     pub spread: f64,
+    /// The weights by which kept sets share the layer's budget: \[S\], 1 in the mean over the model. Spec: E9.22
+    pub weights: Vec<f64>,
 }
 
 /// Values of a bundle tensor.
@@ -64,7 +66,15 @@ pub enum Values {
 impl LayerScores {
     /// Importances, [1, N_c], that no window and no statistic stand behind.
     pub(crate) fn of(importance: Array2<f64>, kv_heads: usize) -> Self {
-        LayerScores { kv_heads, window: vec![vec![]], importance, strength: 0.0, skewness: 0.0, spread: 1.0 }
+        LayerScores {
+            kv_heads,
+            window: vec![vec![]],
+            importance,
+            strength: 0.0,
+            skewness: 0.0,
+            spread: 1.0,
+            weights: vec![1.0],
+        }
     }
 }
 
@@ -117,8 +127,10 @@ impl Plan {
         out.push((Stage::once(Site::Budget), d.budgets()));
         for (l, sets) in d.kept.iter().enumerate() {
             let list = || Array2::from_shape_fn((sets.len(), sets[0].len()), |(g, i)| sets[g][i] as i64).into_dyn();
-            let kept = match (d.policy.split, per_head) {
-                (Split::Ada { .. }, _) => Values::U8(mask(sets, d.layers[l].importance.ncols()).into_dyn()),
+            let kept = match (&d.policy.split, per_head) {
+                (Split::Ada { .. } | Split::Heads { .. }, _) => {
+                    Values::U8(mask(sets, d.layers[l].importance.ncols()).into_dyn())
+                }
                 (Split::Even, true) => Values::I64(list()),
                 (Split::Even, false) => Values::I64(whole(&sets[0])),
             };
@@ -133,7 +145,7 @@ impl Decisions {
     pub(crate) fn budgets(&self) -> Values {
         match self.policy.split {
             Split::Even => Values::I64(whole(&self.budget)),
-            Split::Ada { .. } => {
+            Split::Ada { .. } | Split::Heads { .. } => {
                 let heads = self.kept.first().map_or(0, Vec::len);
                 let of = |(l, g): (usize, usize)| self.kept[l][g].len() as i64;
                 Values::I64(Array2::from_shape_fn((self.kept.len(), heads), of).into_dyn())

@@ -77,7 +77,8 @@ pub(super) fn score<T: Real>(
     }
     let of = |statistic| stats::over_sets(&importance, statistic);
     let (strength, skewness) = (of(stats::strength), of(stats::skewness));
-    Ok(LayerScores { kv_heads, window, importance, strength, skewness, spread })
+    let weights = policy.split.weights(layer, sets)?;
+    Ok(LayerScores { kv_heads, window, importance, strength, skewness, spread, weights })
 }
 
 /// The importance of every prompt row, [S][n], and what the budget rule reads. Spec: E8.4, C8.4d, E9.1, E9.9, E9.11

@@ -26,7 +26,7 @@ impl Sight {
     pub fn new(policy: &Policy, roles: &Roles) -> Result<Self> {
         let visual = roles.visual();
         let n = roles.len();
-        let mut sight = Sight { policy: *policy, grid: Grid::Native, n, candidates: vec![], rows: vec![] };
+        let mut sight = Sight { policy: policy.clone(), grid: Grid::Native, n, candidates: vec![], rows: vec![] };
         if visual.is_empty() {
             return Ok(sight);
         }

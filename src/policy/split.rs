@@ -1,7 +1,35 @@
 //! How the KV heads of a layer share its budget.
 
 use super::keep::{Order, order, slipped};
-use super::{Evict, LayerScores, Policy, Split};
+use super::{Decimal, Evict, LayerScores, Policy, Retain, Split, apportion};
+use crate::error::{Result, ensure};
+
+impl Split {
+    /// The part as it is written, and the share of the budget that is shared evenly, or that each head has at least.
+    pub(super) fn floor(&self) -> Option<(&'static str, Decimal)> {
+        match self {
+            Split::Even => None,
+            Split::Ada { floor } => Some(("split=ada", *floor)),
+            Split::Heads { floor, .. } => Some(("split=heads", *floor)),
+        }
+    }
+
+    /// The weights of the kept sets of a layer: \[S\], all 1 unless heads have scores. Spec: E9.22
+    ///
+    /// # Errors
+    /// The scores are those of another model.
+    pub(crate) fn weights(&self, layer: usize, sets: usize) -> Result<Vec<f64>> {
+        let Split::Heads { floor, scores } = self else { return Ok(vec![1.0; sets]) };
+        let weights = scores.weights(layer, sets, floor.to_f64());
+        ensure!(
+            weights.is_some(),
+            "policy: split=heads",
+            format!("scores of layer {layer} and its {sets} KV heads"),
+            scores
+        );
+        Ok(weights.unwrap_or_default())
+    }
+}
 
 /// The candidates that each kept set of a layer keeps, ascending: [S][·]; `b` in each set, or S·b in all of them.
 /// window: [S][·], candidates that are rows of the window. Spec: D9.7, E9.8, E9.18, E9.21
@@ -13,12 +41,14 @@ pub(super) fn kept(policy: &Policy, layer: &LayerScores, window: &[Vec<usize>], 
     let of = |s: usize| order(&policy.keep, policy.scope, &ranked(layer.importance.row(s).to_vec()), &window[s], b);
     let orders: Vec<Order> = (0..window.len()).map(of).collect();
     let b = b.min(layer.importance.ncols());
-    let counts = match policy.split {
+    let counts = match &policy.split {
         Split::Even => vec![b; orders.len()],
         Split::Ada { floor } => {
             let floor = (b as u128 * floor.numerator() / floor.denominator()) as usize;
             best_pairs(layer, &orders, floor, b)
         }
+        Split::Heads { .. } if b == 0 => vec![0; orders.len()],
+        Split::Heads { .. } => apportion(&layer.weights, Retain::Tokens(b), layer.importance.ncols()), // E9.22
     };
     let ascending = |(order, count): (Order, usize)| {
         let mut kept = order.candidates;

@@ -67,7 +67,7 @@ impl FromStr for Policy {
         for (i, word) in text.split(',').map(str::trim).enumerate() {
             match word.split_once('=') {
                 Some((part, value)) => policy.set(part.trim(), value.trim())?,
-                None if i == 0 => policy = preset(word)?.policy,
+                None if i == 0 => policy = preset(word)?.policy.clone(),
                 None => return Err(Error::new("policy", "part=value after the first word", format!("{word:?}"))),
             }
         }
@@ -102,7 +102,7 @@ struct Form {
 
 impl serde::Serialize for Policy {
     fn serialize<S: serde::Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
-        Form::from(*self).serialize(to)
+        Form::from(self.clone()).serialize(to)
     }
 }
 
@@ -126,7 +126,7 @@ impl TryFrom<Form> for Policy {
     fn try_from(form: Form) -> Result<Self> {
         let mut policy = match form.name.as_deref() {
             None | Some("custom") => Policy::AIRCACHE,
-            Some(name) => preset(name)?.policy,
+            Some(name) => preset(name)?.policy.clone(),
         };
         for (part, _) in Policy::AIRCACHE.parts() {
             match form.parts.get(part) {
@@ -136,6 +136,9 @@ impl TryFrom<Form> for Policy {
             }
         }
         policy.check()?;
-        form.alpha.map_or(Ok(policy), |alpha| policy.with_alpha(alpha))
+        match form.alpha {
+            Some(alpha) => policy.with_alpha(alpha),
+            None => Ok(policy),
+        }
     }
 }

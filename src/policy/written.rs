@@ -129,7 +129,7 @@ impl fmt::Display for Score {
 written!(
     Budget,
     "budget",
-    "uniform, pyramid:BETA, prefix, sparsity:P, entropy, votes, strength, skewness, both or full",
+    "uniform, pyramid:BETA, prefix, sparsity:P, entropy, votes, heads, strength, skewness, both or full",
     |word, argument| match word {
         "pyramid" => number(argument, Some(Decimal::new(20, 0))).map(|beta| Budget::Pyramid { beta }),
         "sparsity" => number(argument, Some(0.01)).map(|p| Budget::Sparsity { p }),
@@ -139,6 +139,7 @@ written!(
         "prefix" => Some(Budget::Prefix),
         "entropy" => Some(Budget::Entropy),
         "votes" => Some(Budget::Votes),
+        "heads" => Some(Budget::Heads),
         "strength" => Some(Budget::Strength),
         "skewness" => Some(Budget::Skewness),
         "both" => Some(Budget::Both),
@@ -156,6 +157,7 @@ impl fmt::Display for Budget {
             Budget::Sparsity { p } => write!(f, "sparsity:{p}"),
             Budget::Entropy => f.write_str("entropy"),
             Budget::Votes => f.write_str("votes"),
+            Budget::Heads => f.write_str("heads"),
             Budget::Strength => f.write_str("strength"),
             Budget::Skewness => f.write_str("skewness"),
             Budget::Both => f.write_str("both"),
@@ -163,17 +165,34 @@ impl fmt::Display for Budget {
     }
 }
 
-written!(Split, "split", "even or ada:FLOOR", |word, argument| match word {
-    "even" if argument.is_none() => Some(Split::Even),
-    "ada" => number(argument, Some(Decimal::new(2, 1))).map(|floor| Split::Ada { floor }),
-    _ => None,
-});
+impl FromStr for Split {
+    type Err = Error;
+
+    /// `file:PATH` is no form of a policy itself: a program that reads the file puts its scores in place of it.
+    fn from_str(text: &str) -> Result<Self> {
+        let bad = || {
+            let accepted = "even, ada:FLOOR or heads:FLOOR:SCORES; a command also takes file:PATH or file:FLOOR:PATH";
+            Error::new("policy: split", accepted, format!("{text:?}"))
+        };
+        let (word, argument) = split(text);
+        match (word, argument) {
+            ("even", None) => Ok(Split::Even),
+            ("ada", floor) => Ok(Split::Ada { floor: number(floor, Some(Decimal::new(2, 1))).ok_or_else(bad)? }),
+            ("heads", Some(told)) => {
+                let (floor, scores) = told.split_once(':').ok_or_else(bad)?;
+                Ok(Split::Heads { floor: floor.parse().map_err(|_| bad())?, scores: scores.parse()? })
+            }
+            _ => Err(bad()),
+        }
+    }
+}
 
 impl fmt::Display for Split {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Split::Even => f.write_str("even"),
             Split::Ada { floor } => write!(f, "ada:{floor}"),
+            Split::Heads { floor, scores } => write!(f, "heads:{floor}:{scores}"),
         }
     }
 }

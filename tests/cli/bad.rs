@@ -387,6 +387,26 @@ fn names_from_elsewhere_write_no_lines() {
     assert!(report.contains("93 more") && report.lines().all(|line| !line.starts_with("first divergence")), "{report}");
 }
 
+/// E9.22: files of head scores that cannot be read, and scores of another model.
+#[test]
+fn files_of_head_scores_that_do_not_fit() {
+    let cli = Cli::new();
+    let run = |file: &str| ["run", "--quiet", "--retain", "0.1", "--policy", file].map(String::from);
+    let fails = |file: &str, words: &[&str]| fails(&cli, &run(file).each_ref().map(String::as_str), words);
+    fails("snapkv,split=file:nowhere.json", &["--policy", "nowhere.json", "a JSON of head scores"]);
+    std::fs::write(cli.path("text.json"), "no json").unwrap();
+    fails("snapkv,split=file:text.json", &["--policy", "text.json", "LAYER-HEAD"]);
+    std::fs::write(cli.path("hole.json"), r#"{"0-0": [1], "0-2": [1]}"#).unwrap();
+    fails("snapkv,split=file:0.5:hole.json", &["hole.json", "the head \"0-1\"", "found \"0-2\""]);
+    std::fs::write(cli.path("small.json"), r#"{"0-0": [1], "0-1": [1]}"#).unwrap();
+    fails("snapkv,split=file:small.json", &["scores of 6 layers, as the model has", "found 1"]);
+    fails("snapkv,split=file:7:small.json", &["--policy: split=heads", "at most 1"]);
+    fails("aircache,split=file:small.json", &["heads=kv"]);
+    std::fs::write(cli.path("d"), r#"{"question": "x", "answer": "y"}"#).unwrap();
+    let eval = ["eval", "--quiet", "--data", "d", "--policies", "full;snapkv,split=file:hole.json;h2o"];
+    crate::common::cli::fails(&cli, &eval, &["--policies", "hole.json"]);
+}
+
 /// A journal is begun before the first answer, and is gone where there comes none.
 #[test]
 fn a_journal_without_answers_is_not_kept() {

@@ -179,6 +179,25 @@ fn a_recording_holds_the_contract() {
     }
 }
 
+/// C9.7b: a recording has the scores of heads, and does not depend on the path of their file.
+#[test]
+fn a_recording_holds_the_scores_of_heads() {
+    let cli = Cli::new();
+    let heads = (0..12).map(|i| format!("\"{}-{}\": [{}, 1]", i / 2, i % 2, i % 5)).collect::<Vec<_>>().join(", ");
+    std::fs::create_dir(cli.path("folder")).unwrap();
+    let bytes = ["one.json", "folder/two.json"].map(|file| {
+        std::fs::write(cli.path(file), format!("{{{heads}}}")).unwrap();
+        let policy = format!("snapkv,budget=heads,split=file:0.2:{file}");
+        let what = ["--stages", "input.*,policy.*", "--max-new-tokens", "1", "--out", "b"];
+        cli.ok(&[&["record", "--quiet", "--sample", "00", "--retain", "0.3", "--policy", &policy], &what[..]].concat());
+        let bundle = Bundle::open(&cli.path("b")).unwrap();
+        assert_eq!(bundle.get("policy.budget").unwrap().shape, [6, 2]);
+        assert!(bundle.metadata("policy").unwrap().contains("heads:0.2:0.5/1|1.5/2|2.5/0.5|"));
+        std::fs::read(cli.path("b")).unwrap()
+    });
+    assert!(bytes[0] == bytes[1]);
+}
+
 #[test]
 fn recordings_of_other_kinds() {
     let cli = Cli::new();

@@ -417,15 +417,15 @@ pub fn all() -> Vec<Bug> {
     // Policy.
     bugs.extend([
         bug("elite: α 0.5 for 0.9", "policy.*.window", |lab, p| {
-            let policy = aircache::policy::Policy { window: Window::Elite { alpha: 0.5 }, ..lab.policy };
+            let policy = aircache::policy::Policy { window: Window::Elite { alpha: 0.5 }, ..lab.policy.clone() };
             lab.run(&lab.model, &lab.prompt, p, &Backend { policy, ..lab.backend() })
         }),
         bug("elite: all the text votes", "policy.00.window", |lab, p| {
-            let policy = aircache::policy::Policy { window: Window::AllText, ..lab.policy };
+            let policy = aircache::policy::Policy { window: Window::AllText, ..lab.policy.clone() };
             lab.run(&lab.model, &lab.prompt, p, &Backend { policy, ..lab.backend() })
         }),
         bug("importance: over all keys", "policy.00.importance", |lab, p| {
-            let policy = aircache::policy::Policy { keys: aircache::policy::Keys::All, ..lab.policy };
+            let policy = aircache::policy::Policy { keys: aircache::policy::Keys::All, ..lab.policy.clone() };
             lab.run(&lab.model, &lab.prompt, p, &Backend { policy, ..lab.backend() })
         }),
         after("importance: a head left out", "policy.02.importance", |_, d| {
@@ -454,7 +454,7 @@ pub fn all() -> Vec<Bug> {
         }),
         bug("kept: half of them recent", "policy.00.kept", |lab, p| {
             let keep = aircache::policy::Keep { recent: Decimal::new(5, 1), ..lab.policy.keep };
-            let policy = aircache::policy::Policy { keep, ..lab.policy };
+            let policy = aircache::policy::Policy { keep, ..lab.policy.clone() };
             lab.run(&lab.model, &lab.prompt, p, &Backend { policy, ..lab.backend() })
         }),
         after("roles: newline rows called text", "input.roles", |lab, d| {

@@ -62,9 +62,9 @@ pub fn equal_the_twin(model: &Model, prompt: &Prepared, golden: Bundle, until: &
         let policy: Policy = name.parse().unwrap();
         (name, policy.with_tail(tail), true)
     });
-    let methods = twin.names("methods").into_iter().map(|name| (name.clone(), preset(&name).unwrap().policy, false));
+    let methods = twin.names("methods").into_iter().map(|name| (name.clone(), preset(&name).unwrap().policy.clone(), false));
     let all: Vec<(String, Policy, bool)> = variants.chain(methods).collect();
-    let policies: Vec<Policy> = all.iter().map(|(_, p, _)| *p).collect();
+    let policies: Vec<Policy> = all.iter().map(|(_, p, _)| p.clone()).collect();
     let way = Way { turn: Some(Turn::Rounded), ..Way::default() }; // the angles of transformers, which made the golden
     let mut pass = Pass::<f64>::new(Grid::Native).by(way);
     let prefilled = generate::prefill(model, &mut pass, prompt, &policies).unwrap();
@@ -77,7 +77,7 @@ pub fn equal_the_twin(model: &Model, prompt: &Prepared, golden: Bundle, until: &
         let own = [String::from("own")];
         let rules = if *parts { &twin.rules[..] } else { &own[..] };
         for (b, rule) in rules.iter().enumerate() {
-            let policy = if *parts { Policy { budget: rule_of(rule), ..*policy } } else { *policy };
+            let policy = if *parts { Policy { budget: rule_of(rule), ..policy.clone() } } else { policy.clone() };
             let scorer = Scorer::new(&policy, &prompt.roles).unwrap();
             // Densities are counted only if the budget needs them.
             let layers = if rule == "sparsity" { &prefilled.scores(&scorer).unwrap() } else { &layers };

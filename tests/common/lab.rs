@@ -113,7 +113,7 @@ impl Lab {
 
     pub fn backend(&self) -> Backend {
         Backend {
-            policy: self.policy,
+            policy: self.policy.clone(),
             shift: 0,
             evicts: true,
             second: false,
@@ -134,7 +134,7 @@ impl Lab {
             precision: Precision::Truth,
             way: aircache::pass::Way::default(),
             kv: aircache::num::Grid::Native,
-            policy: self.policy,
+            policy: self.policy.clone(),
             retain: self.retain,
             sampling: Sampling::Greedy,
             until: generate::Until { stop: vec![], max_new_tokens: TOKENS },
@@ -153,7 +153,7 @@ impl Lab {
         let source = Instead(how.instead.clone());
         let mut prefilled = {
             let mut pass = Pass::<f32>::watched(grid, &mut dump).by(how.way).replaying(&source);
-            generate::prefill(model, &mut pass, prompt, &[how.policy]).unwrap()
+            generate::prefill(model, &mut pass, prompt, std::slice::from_ref(&how.policy)).unwrap()
         };
         dump.numbers.extend(how.instead.numbers.clone());
         dump.integers.extend(how.instead.integers.clone());

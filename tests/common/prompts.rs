@@ -94,6 +94,7 @@ pub fn said(importance: &[f64]) -> LayerScores {
         strength: strength(importance),
         skewness: skewness(importance),
         spread: 1.0,
+        weights: vec![1.0],
     }
 }
 

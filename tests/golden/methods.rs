@@ -5,7 +5,7 @@
 use crate::common::prompts::{Prompt, policy, roles};
 use aircache::cache::HeadCache;
 use aircache::num::Grid;
-use aircache::policy::{LayerScores, Policy, Retain, Scorer, Split};
+use aircache::policy::{Budget, LayerScores, Policy, Retain, Scorer, Split};
 use ndarray::Array3;
 use serde::Deserialize;
 
@@ -34,6 +34,8 @@ struct Case {
     /// \[G\] of the rows that each KV head keeps where the heads' own counts are mixed with a floor, and the floor.
     kept_of_counts: Option<Vec<Vec<usize>>>,
     floor: Option<f64>,
+    /// [L][G] of the rows that each KV head keeps where each head's share of the budget is rounded alone.
+    kept_of_heads: Option<Vec<Vec<Vec<usize>>>>,
     /// [L][S] of the scores of the candidates.
     scores: Option<Vec<Vec<Vec<f64>>>>,
     /// \[L\]: what budgets follow from.
@@ -78,7 +80,7 @@ fn methods_answer_as_their_public_code() {
         answers.cases.iter().for_each(|case| compare(case, &answers.prompt(case)));
         answers.cases.len()
     });
-    assert_eq!(counts, [24, 27]);
+    assert_eq!(counts, [24, 29]);
 }
 
 fn compare(case: &Case, prompt: &Prompt) {
@@ -111,6 +113,9 @@ fn compare(case: &Case, prompt: &Prompt) {
     if let (Some(kept), Some(floor)) = (&case.kept_of_counts, case.floor) {
         mixed(case, &policy, prompt, &layers, [kept, &plan.kept[0]], floor);
     }
+    if let Some(kept) = &case.kept_of_heads {
+        rounded_alone(case, &policy, prompt, &layers, kept, &plan.kept);
+    }
     if let (Some(keys), Some(values)) = (&case.keys, &case.values) {
         merged(case, &policy, prompt, &plan.kept[0], keys, values);
     }
@@ -123,7 +128,7 @@ fn mixed(case: &Case, policy: &Policy, prompt: &Prompt, layers: &[LayerScores], 
     let [theirs, best] = kept;
     let window = layers[0].window[0].len();
     let least = ((case.tokens - window) as f64 * floor).floor();
-    let even = Scorer::new(&Policy { split: Split::Even, ..*policy }, &prompt.roles).unwrap();
+    let even = Scorer::new(&Policy { split: Split::Even, ..policy.clone() }, &prompt.roles).unwrap();
     for (g, theirs) in theirs.iter().enumerate() {
         let count = ((best[g].len() - window) as f64 * (1.0 - floor) + least).round_ties_even() as usize;
         let ours = &even.keep(vec![count + window], layers).kept[0][g];
@@ -135,6 +140,29 @@ fn mixed(case: &Case, policy: &Policy, prompt: &Prompt, layers: &[LayerScores], 
             ties
         };
         assert_eq!(only(ours, theirs), only(theirs, ours), "{}, head {g}: {ours:?}, {theirs:?}", case.name);
+    }
+}
+
+/// Shares by head scores (E9.22): a head's count differs by one at most, because it is rounded alone, or by what its layer's
+/// whole budget rounds. Of its own count a head keeps the same rows.
+fn rounded_alone(
+    case: &Case,
+    policy: &Policy,
+    prompt: &Prompt,
+    layers: &[LayerScores],
+    theirs: &[Vec<Vec<usize>>],
+    ours: &[Vec<Vec<usize>>],
+) {
+    let even = Policy { split: Split::Even, budget: Budget::Uniform, ..policy.clone() };
+    let even = Scorer::new(&even, &prompt.roles).unwrap();
+    let text = prompt.roles.text().len();
+    for (l, layer) in layers.iter().enumerate() {
+        for (g, rows) in theirs[l].iter().enumerate() {
+            let what = format!("{}, layer {l}, head {g}: {} and {}", case.name, ours[l][g].len(), rows.len());
+            assert!(ours[l][g].len().abs_diff(rows.len()) <= 1, "{what}");
+            let same = even.keep(vec![rows.len() - text], std::slice::from_ref(layer));
+            assert_eq!(&same.kept[0][g], rows, "{what}");
+        }
     }
 }
 

@@ -157,7 +157,7 @@ fn case(name: &str) {
         let (_, kept) = expected.tensor(&format!("{name}/kept")).unwrap();
         let mut budgets = budgets.chunks(layers);
         for rule in &expected.rules {
-            let policy = Policy { budget: rule.parse().unwrap(), ..policy };
+            let policy = Policy { budget: rule.parse().unwrap(), ..policy.clone() };
             let (scorer, scores) = case.observe(&policy).unwrap();
             scores_agree(&case, &expected, name, &scores);
             for (r, retain) in expected.retain.iter().enumerate() {
@@ -170,7 +170,7 @@ fn case(name: &str) {
                 if policy.budget == Budget::Strength && alike(&scores) {
                     // The strengths are equal except for rounding. Our budgets follow the tie; the twin's budgets
                     // follow its rounding.
-                    let uniform = Policy { budget: Budget::Uniform, ..policy };
+                    let uniform = Policy { budget: Budget::Uniform, ..policy.clone() };
                     let uniform = Scorer::new(&uniform, &case.roles).unwrap().decide(retain.parse().unwrap(), &scores);
                     assert_eq!(plan.kept, uniform.kept, "{what}");
                     continue;

@@ -54,7 +54,7 @@ fn rows_that_are_left_are_those_of_public_code() {
         let sizes = [answers.heads, case.kv_heads.unwrap_or(answers.kv_heads), answers.dim];
         let prompt = Prompt::seeded(case.seed, roles(&pattern), case.layers, sizes, 1.0);
         let policy = policy(&case.policy);
-        let policy = case.tokens.map_or(policy, |tokens| policy.at(Retain::tokens(tokens).unwrap()));
+        let policy = case.tokens.map_or(policy.clone(), |tokens| policy.at(Retain::tokens(tokens).unwrap()));
         let ours = policy.prune.cuts(case.layers, case.visual).unwrap();
         assert_eq!(ours.len(), case.cuts.len(), "{}", case.name);
         let mut left: Vec<usize> = (0..pattern.len()).collect();

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 /// Every preset: the properties run over this table.
 fn every() -> impl Iterator<Item = (&'static str, Policy)> {
-    presets().iter().map(|p| (p.name, p.policy)).filter(|(_, policy)| !policy.prunes())
+    presets().iter().map(|p| (p.name, p.policy.clone())).filter(|(_, policy)| !policy.prunes())
 }
 
 fn ln(x: f64) -> f64 {

@@ -68,7 +68,7 @@ fn d9_4_what_is_kept_by_importance_alone() {
 fn d9_5_c9_5a_c9_5b_scope_all() {
     let p = uniform("TVVT");
     for (preset, written) in
-        presets().iter().map(|p| (p.name, p.policy)).filter(|(_, policy)| policy.budget != Budget::Full)
+        presets().iter().map(|p| (p.name, p.policy.clone())).filter(|(_, policy)| policy.budget != Budget::Full)
     {
         let plan = p.plan(&Policy { scope: Scope::All, ..written }, retain("0.25")).unwrap();
         assert_eq!(plan.kept, [[[3]]], "{preset}");
@@ -82,13 +82,13 @@ fn d9_5_c9_5a_c9_5b_scope_all() {
 fn d9_6_worked_example() {
     let parts = Policy { window: Window::LastText(32), budget: Budget::Uniform, ..Policy::AIRCACHE };
     assert_eq!(policy("window=last-text:32,budget=uniform"), parts);
-    assert_eq!(policy("snapkv,heads=mean"), Policy { heads: Heads::Mean, ..preset("snapkv").unwrap().policy });
+    assert_eq!(policy("snapkv,heads=mean"), Policy { heads: Heads::Mean, ..preset("snapkv").unwrap().policy.clone() });
     assert_eq!(policy("snapkv,heads=mean").name(), None);
     assert_eq!(policy("keep=top+recent").keep.recent, "0.5".parse().unwrap());
     let json = |text: &str| serde_json::from_str::<Policy>(text).map_err(|e| e.to_string());
     assert_eq!(json(r#"{"name": "aircache"}"#), Ok(Policy::AIRCACHE));
     let elite = Policy { window: Window::Elite { alpha: 0.5 }, ..Policy::AIRCACHE };
-    assert_eq!(json(r#"{"name": "aircache", "window": "elite", "alpha": 0.5}"#), Ok(elite));
+    assert_eq!(json(r#"{"name": "aircache", "window": "elite", "alpha": 0.5}"#), Ok(elite.clone()));
     assert_eq!(json(r#"{"window": "elite:0.5", "note": [1]}"#), Ok(elite));
     assert_eq!(json(r#"{"name": "custom", "heads": "kv", "mask": null}"#), Ok(policy("heads=kv")));
     for bad in
@@ -106,6 +106,11 @@ fn c9_6b_parts_that_do_not_go_together() {
         ("full,prune=2:0.5,scope=all", "scope=visual"),
         ("full,prune=2:0.5,evict=merge:pivot", "evict=drop"),
         ("adakv,evict=merge:elastic-code", "split=even"),
+        ("h2o,split=heads:0:1/1", "heads=kv"),
+        ("snapkv,split=heads:2:1/1", "at most 1"),
+        ("snapkv,split=heads:0:1/x", "numbers joined by /"),
+        ("snapkv,split=file:a.json", "a command also takes file:PATH"),
+        ("snapkv,budget=heads", "scores of heads"),
         ("full,prune=0:0.5", "at least 1"),
         ("full,prune=2:0", "above 0"),
         ("full,prune=1+2+3+4+5", "up to 4"),
@@ -387,6 +392,87 @@ fn d9_7_e9_18_worked_example() {
     assert!("aircache,split=ada".parse::<Policy>().is_err(), "one kept set for all heads");
 }
 
+/// E9.22: scores of two layers of two heads, 4 entries a layer in the mean. Query heads are summed into KV heads.
+#[test]
+fn e9_22_worked_example() {
+    let of = |written: &str, heads: usize| {
+        let policy = policy(&format!("knorm,{written}"));
+        let roles = roles(&["V".repeat(10), "T".into()].concat());
+        let scorer = Scorer::new(&policy, &roles).unwrap();
+        let k = Array3::from_shape_fn((2, 11, 1), |(g, j, _)| (1 + (3 * j + g) % 11) as f64);
+        let q = Array3::zeros((heads, 0, 1));
+        let seen = Observed { q: q.view(), rows: &[], k: k.view(), received: None, v: None };
+        let layers: Vec<LayerScores> = (0..2).map(|l| scorer.observe(l, &seen).unwrap()).collect();
+        let plan = scorer.decide(retain("0.4"), &layers);
+        let decisions = plan.decisions.clone().unwrap();
+        let sizes = decisions.kept.iter().map(|sets| sets.iter().map(Vec::len).collect()).collect::<Vec<Vec<usize>>>();
+        let ranked = policy_of_even(&policy);
+        let even = Scorer::new(&ranked, &roles).unwrap();
+        for (l, sets) in decisions.kept.iter().enumerate() {
+            for (g, set) in sets.iter().enumerate() {
+                assert_eq!(&even.keep(vec![set.len()], &layers[l..=l]).decisions.unwrap().kept[0][g], set);
+            }
+        }
+        (layers[0].weights.clone(), layers[1].weights.clone(), sizes, plan.tensors())
+    };
+    let (first, second, sizes, tensors) = of("budget=heads,split=heads:0:0.4/0.1|0/0.3", 2);
+    let near = |a: &[f64], b: [f64; 2]| a.iter().zip(b).for_each(|(&a, b)| close(a + 1.0, b + 1.0));
+    near(&first, [2.0, 0.5]);
+    near(&second, [0.0, 1.5]);
+    assert_eq!(sizes, [vec![8, 2], vec![1, 5]]);
+    let budget = tensors.iter().find(|(at, _)| at.site == aircache::stage::Site::Budget).unwrap();
+    assert_eq!(budget.1, Values::I64(ndarray::array![[8, 2], [1, 5]].into_dyn()));
+    // Four query heads of two groups; the layers share evenly without budget=heads, and a floor of 1 is even.
+    assert_eq!(of("budget=heads,split=heads:0:0.1/0.3/0.1/0|0/0/0.2/0.1", 4).2, sizes);
+    assert_eq!(of("split=heads:0:0.4/0.1|0/0.3", 2).2, [vec![6, 2], vec![1, 7]]);
+    assert_eq!(of("budget=heads,split=heads:1:0.4/0.1|0/0.3", 2).2, [vec![4, 4], vec![4, 4]]);
+    assert_eq!(of("budget=heads,split=heads:0.5:0.4/0.1|0/0.3", 2).0, [1.5, 0.75]);
+}
+
+fn policy_of_even(policy: &Policy) -> Policy {
+    Policy { split: Split::Even, budget: Budget::Uniform, ..policy.clone() }
+}
+
+/// C9.22a, C9.22b, C9.6b: what a file may hold, and which model it fits.
+#[test]
+fn c9_22a_c9_22b_files_of_head_scores() {
+    let read = HeadScores::from_json;
+    let two = r#"{"1-1": [0.3, 0.3], "0-0": [0.5, 0.3], "0-1": [0.1], "1-0": [0]}"#;
+    assert_eq!(read(two).unwrap().to_string(), "0.4/0.1|0/0.3");
+    assert_eq!(read(r#"{"0-0": [0.00012345678]}"#).unwrap().to_string(), "0.000123457");
+    let ten: Vec<String> = (0..11).map(|h| format!("\"0-{h}\": [{h}]")).collect();
+    assert_eq!(read(&format!("{{{}}}", ten.join(","))).unwrap().to_string(), "0/1/2/3/4/5/6/7/8/9/10");
+    for (text, says) in [
+        ("[]", "LAYER-HEAD"),
+        ("", "LAYER-HEAD"),
+        (r#"{"0": [1]}"#, "the key \"0\""),
+        (r#"{"0-0": 1}"#, "\"0-0\": expected a list"),
+        (r#"{"0-0": []}"#, "\"0-0\": expected a list"),
+        (r#"{"0-0": ["1"]}"#, "\"0-0\": expected a list"),
+        (r#"{"0-0": [-1]}"#, "layer 0: expected scores of at least 0"),
+        (r#"{"0-0": [0]}"#, "a head with a score above 0"),
+        ("{}", "a head with a score above 0"),
+        (r#"{"0-0": [1], "0-2": [1]}"#, "the head \"0-1\""),
+        (r#"{"0-1": [1]}"#, "the head \"0-0\""),
+        (r#"{"0-0": [1], "2-0": [1]}"#, "the head"),
+        (r#"{"0-0": [1], "0-1": [1], "1-0": [1]}"#, "layer 1: expected 2 heads"),
+    ] {
+        let error = read(text).unwrap_err().to_string();
+        assert!(error.contains(says), "{text}: {error}");
+    }
+    let fits = |layers, heads| policy("snapkv,split=heads:0:0.4/0.1|0/0.3").fit(layers, heads);
+    assert!(fits(2, 2).is_ok() && fits(2, 1).is_ok());
+    assert!(fits(3, 2).unwrap_err().to_string().contains("scores of 3 layers"));
+    assert!(fits(2, 4).unwrap_err().to_string().contains("the 4 KV heads"));
+    let prompt: Prompt = Prompt::one("TVVT", &[0.0; 4], &[0.0; 4]);
+    let three = prompt.observe(&policy("knorm,split=heads:0:1/1/1")).unwrap();
+    assert_eq!(three[0].weights, [1.0], "three query heads of one KV head");
+    let of_one = Scorer::new(&policy("knorm,split=heads:0:1"), &prompt.roles).unwrap();
+    let (q, k) = (Array3::zeros((1, 0, 1)), &prompt.k[0]);
+    let seen = Observed { q: q.view(), rows: &[], k: k.view(), received: None, v: None };
+    assert!(of_one.observe(1, &seen).unwrap_err().to_string().contains("scores of layer 1"));
+}
+
 /// E9.21: a permutation of a sort is taken for a rank. The first and the last candidates are not sorted.
 #[test]
 fn e9_21_worked_example() {
@@ -458,7 +544,7 @@ fn t9_1_presets_are_what_the_table_says() {
     ];
     assert_eq!(presets().len(), rows.len());
     for (preset, (name, parts)) in presets().iter().zip(rows) {
-        assert_eq!((preset.name, preset.policy), (name, policy(parts)));
+        assert_eq!((preset.name, &preset.policy), (name, &policy(parts)));
         assert_eq!(preset.policy.name(), Some(name), "no two presets are the same");
         assert!(!preset.line.is_empty());
     }
@@ -544,6 +630,7 @@ fn policies() -> impl Strategy<Value = Policy> {
         (0.0..=1.0f64).prop_map(|p| Budget::Sparsity { p }),
         Just(Budget::Entropy),
         Just(Budget::Votes),
+        Just(Budget::Heads),
         Just(Budget::Strength),
         Just(Budget::Skewness),
         Just(Budget::Both),
@@ -557,7 +644,14 @@ fn policies() -> impl Strategy<Value = Policy> {
         prop::sample::select(vec![Heads::Mean, Heads::Union, Heads::Kv, Heads::KvMax]),
         prop::sample::select(vec![Keys::Elite, Keys::All, Keys::Causal]),
         prop::sample::select(vec![Mask::None, Mask::Causal]),
-        prop_oneof![Just(Split::Even), share().prop_map(|floor| Split::Ada { floor })],
+        prop_oneof![
+            Just(Split::Even),
+            share().prop_map(|floor| Split::Ada { floor }),
+            share().prop_map(|floor| Split::Heads {
+                floor,
+                scores: "1/0.25/0/3/0.5/2|0/0/0/0/0/0|2/2/2/2/2/0.001|1/1/1/1/1/1".parse().unwrap()
+            }),
+        ],
         prop::sample::select(vec!["drop", "merge:nearest", "merge:pivot", "merge:elastic-code"]),
         prop::sample::select(vec!["none", "none", "2", "1:0.5+75%:0.125"]),
     );
@@ -599,13 +693,13 @@ proptest! {
 
     #[test]
     fn c9_6a_what_is_written_reads_back(p in policies()) {
-        prop_assert_eq!(p.to_string().parse::<Policy>().unwrap(), p);
-        prop_assert_eq!(serde_json::from_str::<Policy>(&serde_json::to_string(&p).unwrap()).unwrap(), p);
+        prop_assert_eq!(&p.to_string().parse::<Policy>().unwrap(), &p);
+        prop_assert_eq!(&serde_json::from_str::<Policy>(&serde_json::to_string(&p).unwrap()).unwrap(), &p);
         let every: Vec<String> = p.parts().iter().map(|(part, value)| format!("{part}={value}")).collect();
-        prop_assert_eq!(every.join(",").parse::<Policy>().unwrap(), p);
+        prop_assert_eq!(&every.join(",").parse::<Policy>().unwrap(), &p);
         #[cfg(feature = "input")]
         if p != preset("h2o").unwrap().policy {
-            prop_assert_eq!(aircache::eval::Cells::parse(&format!("h2o;{p}"), "0.5").unwrap().all[1].policy, p);
+            prop_assert_eq!(&aircache::eval::Cells::parse(&format!("h2o;{p}"), "0.5").unwrap().all[1].policy, &p);
         }
     }
 
@@ -620,7 +714,7 @@ proptest! {
     fn c9_3a_any_mixture_fills_its_budgets(policy in policies(), p in prompts(), r in retentions()) {
         let plan = p.plan(&policy, r).unwrap();
         // D9.8, C9.8b: what becomes of evicted entries changes no budget, and no kept set except by E9.21.
-        let dropped = p.plan(&Policy { evict: Evict::Drop, ..policy }, r).unwrap();
+        let dropped = p.plan(&Policy { evict: Evict::Drop, ..policy.clone() }, r).unwrap();
         let counts = |plan: &Plan| plan.kept.iter().flatten().map(Vec::len).collect::<Vec<_>>();
         prop_assert_eq!(counts(&dropped), counts(&plan));
         prop_assert!(policy.evict == Evict::ElasticCode || dropped.kept == plan.kept);
@@ -629,7 +723,7 @@ proptest! {
         let total = if policy.budget == Budget::Full { n_c * p.q.len() } else { r.total(n_c, p.q.len()) };
         if policy.keep.on_top {
             // C9.4b: every layer keeps the same number more than without it, as far as there are candidates.
-            let inside = Policy { keep: Keep { on_top: false, ..policy.keep }, ..policy };
+            let inside = Policy { keep: Keep { on_top: false, ..policy.keep }, ..policy.clone() };
             let inside = p.plan(&inside, r).unwrap().decisions.unwrap().budget;
             let more = decisions.budget.iter().zip(&inside).map(|(b, inside)| b - inside).max().unwrap_or(0);
             let due: Vec<usize> = inside.iter().map(|b| (b + more).min(n_c)).collect();

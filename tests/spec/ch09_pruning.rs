@@ -193,10 +193,10 @@ fn c9_9b_equals_its_naive_twin() {
     let model = &*DEMO;
     let prompt = prompt(0);
     let (n, visual) = (prompt.ids.len(), prompt.roles.visual());
-    for policy in [policy("2:0.1"), preset("pyramiddrop").unwrap().policy] {
+    for policy in [policy("2:0.1"), preset("pyramiddrop").unwrap().policy.clone()] {
         let mut seen = Seen::default();
         let mut pass = Pass::<f64>::watched(Grid::Native, &mut seen);
-        let sequence = generate::prefill(model, &mut pass, &prompt, &[policy]).unwrap();
+        let sequence = generate::prefill(model, &mut pass, &prompt, std::slice::from_ref(&policy)).unwrap();
         let cuts = policy.prune.cuts(6, visual.len()).unwrap();
         let d = model.decoder.config.hidden;
         let mut x: Vec<Vec<f64>> = seen.numbers["decoder.embed"].chunks(d).map(<[f64]>::to_vec).collect();
@@ -260,7 +260,8 @@ fn state(s: &Sequence<f32>) -> State {
 fn c9_9b_chunks_batches_and_threads_change_no_bit() {
     let model = &*DEMO;
     let (long, short) = (prompt(0), prompt(3));
-    let (dropping, staged, whole) = ([policy("2:0.1")], [policy("1:0.5+3:0.2")], [preset("full").unwrap().policy]);
+    let (dropping, staged, whole) =
+        ([policy("2:0.1")], [policy("1:0.5+3:0.2")], [preset("full").unwrap().policy.clone()]);
     let run = |prompts: &[(&Prepared, &[Policy])], at_once: usize| {
         let mut pass = Pass::<f32>::new(Grid::Native);
         let all = generate::prefill_batch(model, &mut pass, prompts, at_once).unwrap();
@@ -279,7 +280,7 @@ fn c9_9b_chunks_batches_and_threads_change_no_bit() {
     let mut pass = Pass::<f32>::watched(Grid::Native, &mut nobody);
     let watched = generate::prefill(model, &mut pass, &long, &dropping).unwrap();
     assert!(state(&watched) == alone[0], "watched");
-    let error = generate::prefill(model, &mut Pass::<f32>::new(Grid::Native), &long, &[dropping[0], whole[0]]);
+    let error = generate::prefill(model, &mut Pass::<f32>::new(Grid::Native), &long, &[dropping, whole].concat());
     assert!(error.unwrap_err().to_string().contains("a prefill of its own"));
     // A cut that keeps everything is no cut.
     let all = run(&[(&short, &[policy("2").at(Retain::ALL)])], 4096);
@@ -447,7 +448,7 @@ fn c9_9d_errors_are_found_at_their_stage() {
         }
     }
     // A backend that drops no row: its kept sets show its rows.
-    let whole = Lab { policy: preset("full").unwrap().policy, ..Lab::new(0) }.honest(Precision::Fast);
+    let whole = Lab { policy: preset("full").unwrap().policy.clone(), ..Lab::new(0) }.honest(Precision::Fast);
     let verdict = lab.by_replay(&whole, Precision::Fast);
     let first = verdict.first_divergence().unwrap();
     assert!(
@@ -471,7 +472,7 @@ fn a9_8_retention_of_fastv() {
 #[test]
 fn a9_9_the_layer_before_ranks() {
     let (model, prompt) = (&*DEMO, prompt(0));
-    for (policy, layer) in [(policy("2:0.1"), 2), (preset("pyramiddrop").unwrap().policy, 1)] {
+    for (policy, layer) in [(policy("2:0.1"), 2), (preset("pyramiddrop").unwrap().policy.clone(), 1)] {
         let mut seen = Seen::default();
         let mut pass = Pass::<f64>::watched(Grid::Native, &mut seen);
         generate::prefill(model, &mut pass, &prompt, &[policy]).unwrap();

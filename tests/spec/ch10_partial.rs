@@ -172,6 +172,13 @@ fn d10_7_subsets_of_split_and_merged_recordings_pass() {
         let honest = Honest::new(&case.name, case.model, case.prompt, how, &TYPES);
         failures.extend(trials(&honest, seed, 60, 6));
     }
+    let case = toys("qwen2_vl", 3).remove(1);
+    let (layers, heads) = (case.model.decoder.config.layers, case.model.decoder.config.kv_heads);
+    let row = |l: usize| (0..heads).map(|g| ((3 * l + 5 * g + 1) % 7).to_string()).collect::<Vec<_>>().join("/");
+    let scores = (0..layers).map(row).collect::<Vec<_>>().join("|");
+    let how = format!("snapkv,budget=heads,split=heads:0.25:{scores}");
+    let honest = Honest::new(&case.name, case.model, case.prompt, (&how, "0.4"), &TYPES);
+    failures.extend(trials(&honest, 6, 60, 6));
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
@@ -293,6 +300,30 @@ fn c9_7a_budgets_of_heads_are_judged() {
     let without_kept =
         without(&wrong, &honest.path("alone"), |name| name.ends_with(".kept") || name.starts_with("cache"), &[]);
     for bundle in [&wrong, &without_kept] {
+        let verdict = replay(&honest.model, None, bundle, scratch()).unwrap();
+        assert!(told(&verdict).starts_with("policy.budget"), "{}", told(&verdict));
+    }
+}
+
+/// C9.7b, E9.22: a bundle has the scores by which heads share their budget; other shares fail.
+#[test]
+fn e9_22_shares_by_head_scores_are_judged() {
+    let scores = "0/1/0/2/1/0|1/1/1/0/0/0|0/0/1/5/0/0|1/1/1/1/1/1|2/0/1/0/0/0|1/0/0/0/0/1";
+    let honest = demo(33, (&format!("snapkv,budget=heads,split=heads:0.25:{scores}"), "0.1"), &TYPES[..1]);
+    let (_, candidate) = &honest.candidates[0];
+    assert!(candidate.metadata("policy").unwrap().contains(&format!("heads:0.25:{scores}")));
+    let judged = |bundle: &Bundle| {
+        let by_replay = replay(&honest.model, None, bundle, scratch()).unwrap();
+        [check(&honest.golden, bundle).unwrap(), by_replay]
+    };
+    judged(candidate).iter().for_each(|v| assert!(v.passes(), "{}", told(v)));
+    let wrong = edited(candidate, &honest.path("moved"), "policy.budget", |bytes| {
+        let at = |g: usize| i64::from_le_bytes(bytes[8 * g..8 * g + 8].try_into().unwrap());
+        let new = [at(0) - 1, at(1) + 1];
+        new.iter().enumerate().for_each(|(g, b)| bytes[8 * g..8 * g + 8].copy_from_slice(&b.to_le_bytes()));
+    });
+    let shown = |name: &str| name.ends_with(".kept") || name.starts_with("cache");
+    for bundle in [&wrong, &without(&wrong, &honest.path("alone"), shown, &[])] {
         let verdict = replay(&honest.model, None, bundle, scratch()).unwrap();
         assert!(told(&verdict).starts_with("policy.budget"), "{}", told(&verdict));
     }

@@ -165,7 +165,7 @@ fn e10_6_a_sampled_run_passes_and_its_tokens_have_to_be_possible() {
             precision,
             way: aircache::pass::Way::default(),
             kv: aircache::num::Grid::Native,
-            policy: lab.policy,
+            policy: lab.policy.clone(),
             retain: lab.retain,
             sampling: Sampling::Draw { temperature: 40.0, top_k: 0, top_p: 1.0, seed: 3 },
             until: Until { stop: vec![], max_new_tokens: 4 },

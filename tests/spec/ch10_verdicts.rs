@@ -726,7 +726,7 @@ fn r10_5_a_policy_computed_in_the_type_is_honest() {
     let mut dump = Dump::default();
     let prefilled = {
         let mut pass = aircache::pass::Pass::<f32>::watched(Grid::Bf16, &mut dump);
-        aircache::generate::prefill(&lab.model, &mut pass, &lab.prompt, &[lab.policy]).unwrap()
+        aircache::generate::prefill(&lab.model, &mut pass, &lab.prompt, std::slice::from_ref(&lab.policy)).unwrap()
     };
     let scorer = Scorer::new(&lab.policy, &lab.prompt.roles).unwrap().storing(Grid::Bf16);
     let scores = prefilled.scores(&scorer).unwrap();

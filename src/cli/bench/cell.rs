@@ -75,7 +75,7 @@ impl<'m> Prompts<'m> {
         let scorer = Scorer::new(policy, &self.roles)?;
         let cache = decoder.cache_in(pass.stored_in_cache());
         let observer = Observer::new(scorer.rows().to_vec(), policy.needs_received());
-        let pruning = Pruning::of(&[*policy], decoder.config.layers, &self.roles)?;
+        let pruning = Pruning::of(std::slice::from_ref(policy), decoder.config.layers, &self.roles)?;
         let mut sequence = Sequence { observer, pruning, roles: self.roles.clone(), ..Sequence::new(cache) };
 
         let start = Instant::now();

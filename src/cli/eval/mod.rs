@@ -13,6 +13,7 @@ mod recipe;
 use super::answer::tokens;
 use super::ask::Ask;
 use super::common::PrecisionName;
+use super::heads;
 use super::out::{Messages, Stdout};
 use super::places::Read;
 use super::seeing::Seeing;
@@ -144,7 +145,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         let read = Read::new().model(args.model.as_ref()).files([&args.data]).files(&shards).questions(&questions);
         read.apart(&[("--out", out), ("--out", &plot), ("--out", &journal)])?;
     }
-    let cells = Cells::parse(&args.policies, &args.retain)?;
+    let cells = Cells::parse(&heads::read("--policies", &args.policies)?, &args.retain)?;
     let (files, name) = Ask::files(args.model.as_ref());
     let model = {
         let _busy = messages.busy(&format!("loading {name}"));

@@ -83,7 +83,7 @@ impl<'a> Replayed<'a> {
         let mut one = One { at, value: None };
         let source = Instead(self.given, other);
         let mut pass = Pass::<T>::watched(grid, &mut one).by(way).replaying(&source);
-        generate::prefill(model, &mut pass, &self.prompt(at), &[self.run.policy]).ok()?;
+        generate::prefill(model, &mut pass, &self.prompt(at), std::slice::from_ref(self.run.policy)).ok()?;
         one.value
     }
 

@@ -88,11 +88,12 @@ fn union(all: &[f64], width: usize, text: &[usize], got: &[Vec<usize>], alpha: f
 pub(super) fn importances(lineup: &mut Lineup<'_>, case: &Case<'_>, l: usize) {
     let Some(((policy, sets), roles)) = case.sets(l).zip(case.roles()) else { return };
     let roles = crate::roles::Roles(roles);
+    let with = |keys, heads| Policy { keys, heads, ..policy.clone() };
     let others: [(&str, Policy); 4] = [
-        ("weights are of a softmax over all entries, not over the visual ones", Policy { keys: Keys::All, ..policy }),
-        ("weights are of a softmax over the entries that a row sees", Policy { keys: Keys::Causal, ..policy }),
-        ("weights are of a softmax over the entries of the policy's own rows", Policy { keys: Keys::Elite, ..policy }),
-        ("heads are taken one by one, not as their mean", Policy { heads: Heads::Union, ..policy }),
+        ("weights are of a softmax over all entries, not over the visual ones", with(Keys::All, policy.heads)),
+        ("weights are of a softmax over the entries that a row sees", with(Keys::Causal, policy.heads)),
+        ("weights are of a softmax over the entries of the policy's own rows", with(Keys::Elite, policy.heads)),
+        ("heads are taken one by one, not as their mean", with(policy.keys, Heads::Union)),
     ];
     let Some(n) = case.rows() else { return };
     let name = Stage::layer(Site::Window, l).name();
@@ -146,7 +147,7 @@ fn budget(case: &Case<'_>) -> Option<String> {
     if got.len() != ours.len() {
         return None; // budgets of heads
     }
-    let (policy, _) = case.policy?;
+    let (policy, _) = case.policy.as_ref()?;
     let total: i64 = ours.iter().sum();
     let (least, most) = (got.iter().min()?, got.iter().max()?);
     if most - least <= 1 && policy.budget != Budget::Uniform {

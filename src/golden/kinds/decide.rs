@@ -19,6 +19,7 @@ pub(super) fn decide(case: &Case<'_>, l: usize, b: usize, importance: &Array2<f6
         strength: 0.0,
         skewness: 0.0,
         spread: 1.0,
+        weights: scorer.policy().split.weights(l, sets).ok()?,
     };
     scorer.keep(vec![b], &[layer]).decisions.map(|d| d.kept[0].clone())
 }

@@ -22,7 +22,7 @@ pub(in crate::golden) fn judge(case: &Case<'_>, name: &str, l: usize) -> StageVe
 
 /// Whether a kept set depends on the order of all importances, and honest noise could change this order. Spec: E9.21
 fn order_is_open(case: &Case<'_>, importance: &Array2<f64>, margin: &Array2<f64>) -> bool {
-    let slips = case.policy.is_some_and(|(policy, _)| policy.evict == Evict::ElasticCode);
+    let slips = case.policy.as_ref().is_some_and(|(policy, _)| policy.evict == Evict::ElasticCode);
     let close = |(row, margin): (ArrayView1<'_, f64>, ArrayView1<'_, f64>)| {
         let order = ranking(&row.to_vec());
         order.windows(2).any(|pair| row[pair[0]] - row[pair[1]] <= margin[pair[0]] + margin[pair[1]])
@@ -119,7 +119,7 @@ pub(in crate::golden) fn judge_sets(case: &Case<'_>, name: &str, l: usize, got: 
     }
     let mut moved = importance.clone();
     // Tokens compete within their set, or with those of all heads (D9.7).
-    let together = case.sets(l).is_some_and(|(policy, _)| policy.split != Split::Even);
+    let together = case.sets(l).is_some_and(|(policy, _)| matches!(policy.split, Split::Ada { .. }));
     let mut places: Vec<[Vec<[usize; 2]>; 2]> = vec![];
     for (set, (ours, got)) in ours.iter().zip(got).enumerate() {
         let only = |a: &[usize], b: &[usize]| -> Vec<[usize; 2]> {

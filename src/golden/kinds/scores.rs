@@ -248,6 +248,7 @@ pub(super) fn layer(case: &Case<'_>, l: usize, recorded: [Option<&[f64]>; 2]) ->
         strength: s.0,
         skewness: k.0,
         spread: 1.0,
+        weights: vec![1.0; sets],
     };
     Ok(Layer { scores, importance: margin, share: STATISTIC * share(s).max(share(k)) })
 }

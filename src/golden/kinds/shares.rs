@@ -53,6 +53,7 @@ fn layers(case: &Case<'_>, rule: Budget, count: usize) -> Result<Vec<Layer>, Unk
             strength: 1.0,
             skewness: 1.0,
             spread: 1.0,
+            weights: vec![1.0],
         },
         importance: Array2::zeros((1, 0)),
         share: 0.0,
@@ -60,6 +61,15 @@ fn layers(case: &Case<'_>, rule: Budget, count: usize) -> Result<Vec<Layer>, Unk
     let one = vec![1.0; count];
     match rule {
         Budget::Full | Budget::Uniform | Budget::Pyramid { .. } => Ok((0..count).map(|_| empty()).collect()),
+        Budget::Heads => {
+            let why = "the policy or the roles are not known";
+            let of = |l: usize| {
+                let ((policy, sets), empty) = (case.sets(l).ok_or(why)?, empty());
+                let weights = policy.split.weights(l, sets).map_err(|_| "the scores of heads are of another model")?;
+                Ok(Layer { scores: LayerScores { weights, ..empty.scores }, ..empty })
+            };
+            (0..count).map(of).collect()
+        }
         Budget::Sparsity { .. } | Budget::Entropy | Budget::Votes => {
             let all = scores::spreads(case, count)?.into_iter().map(|(spread, margin)| {
                 let empty = empty();
@@ -158,13 +168,13 @@ pub(in crate::golden) fn counts(case: &Case<'_>, got: &[Option<usize>]) -> Count
 /// The numbers of entries that the rule gives, if no honest noise could change them.
 pub(in crate::golden) fn firm(case: &Case<'_>) -> Result<Vec<usize>, Unknown> {
     let unknown = "the policy or the roles are not known";
-    let (scorer, (policy, retain)) = case.scorer.as_ref().zip(case.policy).ok_or(unknown)?;
+    let (scorer, (policy, retain)) = case.scorer.as_ref().zip(case.policy.as_ref()).ok_or(unknown)?;
     let count = case.layers().ok_or(unknown)?;
     let layers = layers(case, policy.budget, count)?;
     let budget = |by: &dyn Fn(usize) -> f64, kept: &[usize]| {
         let each: Vec<LayerScores> =
             layers.iter().zip(kept).enumerate().map(|(l, (s, &k))| moved(s, policy.budget, by(l), k)).collect();
-        scorer.budget(retain, &each)
+        scorer.budget(*retain, &each)
     };
     let ours = budget(&|_| 0.0, &vec![0; count]);
     let moves = layers.iter().any(|l| l.share > 0.0 || l.importance.iter().any(|m| *m > 0.0));
@@ -216,17 +226,17 @@ fn heads(case: &Case<'_>, name: &str, stored: &ArrayD<i64>) -> Option<StageVerdi
 
 /// The numbers of entries that the rule gives.
 pub(in crate::golden) fn due(case: &Case<'_>) -> Option<Vec<usize>> {
-    let (scorer, (policy, retain)) = case.scorer.as_ref().zip(case.policy)?;
+    let (scorer, (policy, retain)) = case.scorer.as_ref().zip(case.policy.as_ref())?;
     let layers = layers(case, policy.budget, case.layers()?).ok()?;
     let scores: Vec<LayerScores> = layers.iter().map(|layer| moved(layer, policy.budget, 0.0, 0)).collect();
-    Some(scorer.budget(retain, &scores))
+    Some(scorer.budget(*retain, &scores))
 }
 
 /// Judges budgets: the rule applied to the strengths and skewnesses. Spec: E10.6
 pub(in crate::golden) fn budget(case: &Case<'_>, name: &str) -> StageVerdict {
     let Ok(stored) = case.candidate.i64(name) else { return not_integers(case, name) };
     // Without a policy, or if nothing shows the number of heads, the heads are those of the golden or of the candidate.
-    let split = case.policy.is_none_or(|(policy, _)| policy.split != Split::Even);
+    let split = case.policy.as_ref().is_none_or(|(policy, _)| policy.split != Split::Even);
     let told = || case.golden.get(name).map_or(stored.shape(), |ours| ours.shape).get(1).copied();
     let heads_of = |l: usize| case.sets(l).map(|(_, heads)| heads).or_else(told);
     let heads_due = if case.policy.is_some() { heads_of(0) } else { told() }.filter(|_| split);

@@ -97,6 +97,33 @@ def sparsemm():
         yield case(f"sparsemm adakv {func}", f"adakv,window=last:6,scope=all,split=ada:0,heads={of}", 16, 22, kept=[kept])
 
 
+def head_scores():
+    """SparseMM's and HeadKV's shares by head scores: every head's count is rounded alone (E9.22)."""
+    roles, window, base = "V" * 24 + "T" * 8, 8, 8
+    scores = {f"{l}-{h}": [((7 * l + 5 * h) % 11) / 11, ((3 * l + 4 * h) % 7) / 7] for l in range(LAYERS) for h in range(HEADS)}
+    means = torch.tensor([sum(both) / 2 for both in scores.values()]).reshape(LAYERS, HEADS)
+    written = "|".join("/".join(f"{x:.6g}" for x in row) for row in means.tolist())
+    q, k, v = arrays(27, LAYERS, N)
+    code = module("sparsemm", "SparseMM", "sparsemm", "sparsemm_utils.py")
+    code.load_head_score = lambda _: scores
+    found, ratio = [], 0.25
+    for l in range(LAYERS):
+        cluster = code.SparseMM(window, 5, "avgpool", base + window, ratio, None, l, LAYERS, "visual", HEADS, GROUP, "mean")
+        found.append(rows(heads(cluster.update_kv(k[l][None], q[l][None], v[l][None])[0], cluster.head_lens), k[l]))
+    policy = f"snapkv,window=all-text,budget=heads,split=heads:{ratio}:{written}"
+    yield case("sparsemm heads", policy, base, 27, LAYERS, roles=roles, kept_of_heads=found)
+
+    # HeadKV's rule with beta = 2, as KVCache-Factory's main program has it: a half of the budget is shared evenly.
+    code = module("factory", "KVCache-Factory", "pyramidkv", "pyramidkv_utils.py")
+    capacity = torch.round(means / means.sum() * (base // 2) * LAYERS * HEADS + base - base // 2).int()
+    found = []
+    for l in range(LAYERS):
+        cluster = code.HeadKVCluster(window, 5, "avgpool", base + window, l, LAYERS, capacity)
+        found.append(rows(heads(cluster.update_kv(k[l][None], q[l][None], v[l][None])[0], cluster.head_lens), k[l]))
+    policy = f"snapkv,window=all-text,budget=heads,split=heads:0.5:{written}"
+    yield case("factory headkv", policy, base, 27, LAYERS, roles=roles, kept_of_heads=found)
+
+
 def kvpress():
     folder = REPOSITORIES / "kvpress" / "kvpress"
     for name, path in (("kvpress", folder), ("kvpress.presses", folder / "presses")):
@@ -170,7 +197,7 @@ def elastic():
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    cases = [c for make in (factory, sparsemm, kvpress, lookm, elastic) for c in make()]
+    cases = [c for make in (factory, sparsemm, head_scores, kvpress, lookm, elastic) for c in make()]
     target = Path(__file__).parents[1] / "methods" / "factory.json"
     answers = {"pinned": PINNED, "heads": HEADS, "kv_heads": KV_HEADS, "dim": DIM, "roles": ROLES}
     lines = ",\n".join(json.dumps(c) for c in cases)

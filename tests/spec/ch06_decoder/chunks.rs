@@ -29,7 +29,7 @@ fn prompt(before: usize, after: usize, seed: u64) -> Prepared {
 }
 
 fn policies() -> Vec<Policy> {
-    ["aircache", "snapkv", "h2o"].iter().map(|name| preset(name).unwrap().policy).collect()
+    ["aircache", "snapkv", "h2o"].iter().map(|name| preset(name).unwrap().policy.clone()).collect()
 }
 
 /// A hash of the whole state after a prefill.
@@ -100,7 +100,7 @@ fn c6_11a_c6_11b_chunks_and_packs_change_no_bit() {
 #[test]
 fn c6_11b_queries_of_a_window_alone_are_kept() {
     let p = prompt(5, 40, 4);
-    let snapkv = preset("snapkv").unwrap().policy;
+    let snapkv = preset("snapkv").unwrap().policy.clone();
     let prefilled = generate::prefill(&DEMO, &mut Pass::<f32>::new(Grid::Native), &p, &[snapkv]).unwrap();
     let (c, window) = (config(), prefilled.observer.rows.len());
     assert!(window > 0 && window <= 32 && p.ids.len() > 100, "{window} of {}", p.ids.len());
@@ -115,13 +115,13 @@ fn c6_11b_queries_of_a_window_alone_are_kept() {
 #[test]
 fn c6_1a_decoding_side_by_side_is_decoding_one_by_one() {
     let prompts = [prompt(3, 30, 1), prompt(20, 9, 2), prompt(1, 61, 3), prompt(2, 17, 5)];
-    let policy = preset("aircache").unwrap().policy;
+    let policy = &preset("aircache").unwrap().policy;
     let evicted: Vec<Sequence<f32>> = prompts
         .iter()
         .zip(["1", "0.3", "0.05", "0.6"])
         .map(|(p, r)| {
-            let prefilled = generate::prefill(&DEMO, &mut Pass::new(Grid::Native), p, &[policy]).unwrap();
-            let plan = prefilled.plan(&policy, r.parse().unwrap()).unwrap();
+            let prefilled = generate::prefill(&DEMO, &mut Pass::new(Grid::Native), p, std::slice::from_ref(policy)).unwrap();
+            let plan = prefilled.plan(policy, r.parse().unwrap()).unwrap();
             prefilled.with_cache(prefilled.cache.picked(&plan.kept))
         })
         .collect();
