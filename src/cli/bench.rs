@@ -31,7 +31,7 @@ Examples:
   aircache bench --shape llava-ov-0.5b --vocab 32000 --weights bf16 --prompt-len 1024,4096 --batch 1,8 \\
                  --policies full,aircache --retain 0.1 --json
 
-A prompt has random tokens; 90 % of them are visual. prefill_s is the time of one prompt, without vision and
+A prompt has random tokens; 90 % of them are visual. kind says what a policy does and when, as `aircache policies` groups them. prefill_s is the time of one prompt, without vision and
 compression; it is measured once for all retentions and batches of a policy. vision_s is the time of one image, decode_ms
 that of the median step of the whole batch. The first share is that of the multiply-adds per second that the processor reaches in
 registers, in the type of the precision (bf16: pairs, if kernels use them). roofline_decode_ms is the time to read step_weight_bytes and the kv_bytes of the
@@ -101,7 +101,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         let of = |c: &Measured| {
             json!({
                 "model": name, "weights": weights, "precision": computing.precision.bundle_name(),
-                "isa": computing.isa(), "kv": kv_name(computing), "policy": c.policy, "retain": number(&c.retain),
+                "isa": computing.isa(), "kv": kv_name(computing), "policy": c.policy, "kind": c.kind, "retain": number(&c.retain),
                 "batch": c.batch, "prompt": c.prompt, "vision_s": vision_s, "prefill_s": c.prefill_s,
                 "prefill_tokens_s": c.prompt as f64 / c.prefill_s, "prefill_gflops": c.prefill_gflops(), "compress_s": c.compress_s,
                 "decode_ms": c.decode_ms, "tokens_s": c.tokens_s(), "weight_bytes": model.checkpoint.bytes(),

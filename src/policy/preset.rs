@@ -28,11 +28,19 @@ impl Preset {
 
     /// The group of the method.
     pub fn group(&self) -> &'static str {
-        match self.policy.evict {
-            Evict::Nearest | Evict::Pivot | Evict::ElasticCode => Self::GROUPS[1],
-            Evict::Drop if self.policy.prunes() => Self::GROUPS[2],
-            Evict::Drop if self.source == OURS && self.policy != Policy::AIRCACHE => Self::GROUPS[3],
-            Evict::Drop => Self::GROUPS[0],
+        let kind = self.policy.kind();
+        let ablation = self.source == OURS && self.policy != Policy::AIRCACHE;
+        if ablation && kind == Self::GROUPS[0] { Self::GROUPS[3] } else { kind }
+    }
+}
+
+impl Policy {
+    /// What the policy does, and when: one of [`Preset::GROUPS`].
+    pub fn kind(&self) -> &'static str {
+        match self.evict {
+            Evict::Nearest | Evict::Pivot | Evict::ElasticCode => Preset::GROUPS[1],
+            Evict::Drop if self.prunes() => Preset::GROUPS[2],
+            Evict::Drop => Preset::GROUPS[0],
         }
     }
 }

@@ -17,11 +17,13 @@ use ndarray::ArrayD;
 use std::time::Instant;
 
 /// Of every `TEXT` rows of a prompt, one is a text row before the visual rows, and one is a text row after them.
-const TEXT: usize = 20;
+pub const TEXT: usize = 20;
 
 /// The measurements of one cell.
 pub struct Measured {
     pub policy: String,
+    /// The kind of the method, as the command `policies` groups them.
+    pub kind: &'static str,
     pub retain: String,
     pub prompt: usize,
     pub batch: usize,
@@ -118,6 +120,7 @@ impl<T: Real> Timed<'_, T> {
         times.sort_by(f64::total_cmp);
         Ok(Measured {
             policy: wanted.name.clone(),
+            kind: wanted.policy.kind(),
             retain: wanted.retain.clone(),
             prompt: n,
             batch,
