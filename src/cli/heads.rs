@@ -1,5 +1,5 @@
 //! Files of head scores: `split=file:PATH` in a policy becomes `split=heads:FLOOR:SCORES`, so that nothing that is written
-//! depends on the path. Not here: what the scores mean.
+//! depends on the path. Not here: what the scores mean. Spec: C9.7b
 
 use aircache::policy::{Decimal, HeadScores};
 use aircache::{Error, Result, files};

@@ -11,7 +11,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeadScores(Arc<[Vec<f64>]>);
 
-/// A head of a file that says nothing else of its place.
+/// What a file holds, in messages.
 const KEY: &str = "an object of \"LAYER-HEAD\": [numbers], as SparseMM and HeadKV write it";
 
 impl HeadScores {
@@ -19,7 +19,7 @@ impl HeadScores {
     /// numbers.
     ///
     /// # Errors
-    /// The text is no such object; a head is missing or has no score. The error names the head.
+    /// The text is no such object; a head is missing or has no score. The error names the head. Spec: C9.22a
     ///
     /// ```
     /// use aircache::policy::HeadScores;
@@ -79,13 +79,20 @@ impl HeadScores {
     /// Whether the scores are those of a model of `layers` layers of `kv_heads` KV heads.
     ///
     /// # Errors
-    /// Another number of layers; a number of heads that is no multiple of the KV heads.
+    /// Another number of layers; a number of heads that is no multiple of the KV heads. Spec: C9.22b
     pub(super) fn fit(&self, layers: usize, kv_heads: usize) -> Result<()> {
         let at = "policy: split=heads";
-        ensure!(self.0.len() == layers, at, format!("scores of {layers} layers, as the model has"), self.0.len());
+        let remedy = "take scores that were measured with this model";
+        ensure!(
+            self.0.len() == layers,
+            at,
+            format!("scores of {layers} layers, as the model has"),
+            self.0.len(),
+            remedy
+        );
         let heads = self.0.first().map_or(0, Vec::len);
         let want = format!("scores of the query heads or of the {kv_heads} KV heads of a layer");
-        ensure!(heads > 0 && heads.is_multiple_of(kv_heads.max(1)), at, want, format!("{heads} heads"));
+        ensure!(heads > 0 && heads.is_multiple_of(kv_heads.max(1)), at, want, format!("{heads} heads"), remedy);
         Ok(())
     }
 
