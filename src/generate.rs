@@ -88,8 +88,11 @@ pub fn encode_batch<'p, T: Real>(
         let config = &model.decoder.config;
         policies.iter().try_for_each(|policy| policy.fit(config.layers, config.kv_heads))?;
         let observer = observer(prompt, policies)?;
-        let pruning = Pruning::of(policies, config.layers, &prompt.roles)?;
-        let visual = model.encode(pass, prompt); // E5.1–E5.15
+        let mut pruning = Pruning::of(policies, config.layers, &prompt.roles)?;
+        let rater = pruning.rater();
+        rater.map_or(Ok(()), |by| model.rates(by))?;
+        let visual = model.encode(pass, prompt, rater); // E5.1–E5.15, E9.30, E9.31
+        pruning.rate(pass, visual.votes, visual.rows.view()); // E9.32
         merged.push((model.merge(pass, prompt, visual.rows)?, &prompt.positions)); // E6.1
         let (roles, deepstack) = (prompt.roles.clone(), visual.deepstack);
         let cache = model.decoder.cache_in(pass.stored_in_cache());

@@ -102,7 +102,7 @@
 //! | 1 | `kernel` | arithmetic on arrays, independent of models |
 //! | 2 | `stage` `pass` `weights` `input` | stages; rounding and watching; mapped checkpoints; pixels, ids, roles |
 //! | 3 | `layer` | weights joined to kernels |
-//! | 4 | `vision` `cache` `policy` `sample` | parts of the flow that are independent of each other |
+//! | 4 | `cache` `policy` `vision` `sample` | parts of the flow that are independent of each other |
 //! | 5 | `decoder` `family` | the language model; model families, one folder for each |
 //! | 6 | `processor` `model` | preparation of prompts; the model |
 //! | 7 | `generate` | the whole flow |

@@ -66,7 +66,8 @@ pub fn run(
     }
     let model = &*memory::rounded(&model, computing.precision)?; // R10.4
     let Computing { precision, way, kv, .. } = computing;
-    let batch = Batch { model, processor: &processor, policy: policy.clone(), retain, precision, way, kv, sampling, until };
+    let batch =
+        Batch { model, processor: &processor, policy: policy.clone(), retain, precision, way, kv, sampling, until };
     messages.notes();
     let bar = messages.bar("questions", open.len());
     let (start, mut printed, mut stdout) = (Instant::now(), 0, Stdout::new());

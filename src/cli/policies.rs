@@ -19,7 +19,8 @@ Parts can be combined; missing parts are AirCache's:
   keep=top[+first:N][+last:N][+window][+recent:SHARE][+on-top]  scope=visual|all  text=after|all|question
   heads=mean|union|kv|kv-max  split=even|ada:FLOOR|file:[FLOOR:]PATH
   evict=drop|merge:nearest|merge:pivot|merge:elastic-code
-  keys=elite|all|causal  mask=none|causal  prune=none|LAYER[:SHARE]|PERCENT%[:SHARE][+...]")]
+  keys=elite|all|causal  mask=none|causal
+  prune=none|LAYER[:SHARE]|PERCENT%[:SHARE]|class[:SHARE]|received[:SHARE]|dominant[:SHARE]|diverse[:SHARE][+...]")]
 pub struct Args {}
 
 /// The command.

@@ -151,8 +151,11 @@ impl Work for Flow<'_> {
         let start = Instant::now();
         let plan = sequence.plan(&policy, job.retain)?;
         let full = match (policy.prunes(), sequence.cache.layers.first()) {
-            // Later layers of a policy that drops rows inside prefill never had all entries; the first layer has.
-            (true, Some(heads)) => heads.iter().map(HeadCache::bytes).sum::<usize>() * sequence.cache.layers.len(),
+            // A policy that drops rows before the decoder or inside prefill never had all entries.
+            (true, Some(heads)) => {
+                let entry = |head: &HeadCache<T>| head.bytes() / head.len().max(1);
+                heads.iter().map(entry).sum::<usize>() * prompt.ids.len() * sequence.cache.layers.len()
+            }
             _ => sequence.cache.bytes(),
         };
         sequence.evict(&plan, pass.grid);

@@ -55,8 +55,12 @@ impl Decoder {
             let rows = self.between(pass, first..end, &left, sequences, at_once);
             held = rows.into_iter().zip(left.iter().map(|(_, positions)| (*positions).clone())).collect();
             for (sequence, (x, positions)) in sequences.iter_mut().zip(&mut held) {
-                let Sequence { cache, pruning, roles, .. } = sequence;
-                if let Some(kept) = pruning.cut(pass, (cache, roles), end, self.config.head_dim) {
+                let Sequence { cache, pruning, roles, next_position, .. } = sequence;
+                if let Some(kept) = pruning.cut(pass, (cache, roles), (end, x.nrows()), self.config.head_dim) {
+                    if end == 0 {
+                        *positions = positions.closed(&kept); // C9.10a
+                        *next_position = positions.next();
+                    }
                     (*x, *positions) = (x.select(Axis(0), &kept), positions.picked(&kept));
                 }
                 cache.rows = 0; // of the layers from `end` on

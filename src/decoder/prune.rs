@@ -1,16 +1,17 @@
-//! Pruning inside prefill: the rows of a prompt that are left, and the step between two layers that drops others. Not
-//! here: how votes are computed and which rows win them.
+//! Pruning before the decoder and inside prefill: the rows of a prompt that are left, and the step before a layer that
+//! drops others. Not here: how votes are computed and which rows win them.
 
 use crate::cache::{Cache, HeadCache};
 use crate::error::Result;
 use crate::num::{Grid, Real};
 use crate::pass::Pass;
-use crate::policy::{Cut, Policy, best, votes};
+use crate::policy::{Cut, Policy, Rater, best, spread, votes};
 use crate::roles::Roles;
 use crate::stage::{Site, Stage};
-use ndarray::{Array1, Array2, Array3, ArrayView1};
+use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2};
 
-/// What a policy drops from a prompt inside prefill, and what was dropped so far. Spec: D9.9
+/// What a policy drops from a prompt before the decoder and inside prefill, and what was dropped so far. Spec: D9.9,
+/// D9.10
 #[derive(Debug, Clone)]
 pub struct Pruning<T> {
     /// The cuts, layers ascending.
@@ -19,6 +20,17 @@ pub struct Pruning<T> {
     pub made: Vec<Made>,
     /// The query of the prompt's last row in the layer before the next cut: \[H·d_h\].
     query: Vec<T>,
+    /// How the visual rows were rated before the decoder.
+    rated: Option<Rated<T>>,
+}
+
+/// The rating of visual rows before the decoder.
+#[derive(Debug, Clone)]
+struct Rated<T> {
+    /// One number for each visual row. Spec: E9.30, E9.31, E9.32
+    votes: Vec<T>,
+    /// The visual rows that stay, if the largest votes do not decide. Spec: E9.32
+    chosen: Option<Vec<usize>>,
 }
 
 /// A cut that was made.
@@ -26,7 +38,7 @@ pub struct Pruning<T> {
 pub struct Made {
     /// K: the first layer that does not see the dropped rows.
     pub layer: usize,
-    /// The visual rows before the cut, and what the last row gave to each of them. Spec: E9.19
+    /// The visual rows before the cut, and the vote of each of them. Spec: E9.19, E9.30–E9.32
     pub votes: Vec<(usize, f64)>,
     /// The prompt rows that are left, ascending. Spec: E9.20
     pub rows: Vec<usize>,
@@ -34,7 +46,7 @@ pub struct Made {
 
 impl<T: Real> Pruning<T> {
     /// No cuts.
-    pub const NONE: Self = Pruning { cuts: Vec::new(), made: Vec::new(), query: Vec::new() };
+    pub const NONE: Self = Pruning { cuts: Vec::new(), made: Vec::new(), query: Vec::new(), rated: None };
 
     /// What the policies drop from a prompt in a decoder of `layers` layers.
     ///
@@ -49,6 +61,24 @@ impl<T: Real> Pruning<T> {
             format!("{} policies", policies.len())
         );
         Ok(Pruning { cuts: policy.prune.cuts(layers, roles.visual().len())?, ..Self::NONE })
+    }
+
+    /// Who rates the visual rows before the decoder, if some are dropped there.
+    pub fn rater(&self) -> Option<Rater> {
+        self.cuts.first().filter(|cut| cut.layer == 0).map(|cut| cut.by)
+    }
+
+    /// Takes the rating of visual rows before the decoder: the votes of the vision tower's rows, or distances of the
+    /// rows, [n_v, d]. Spec: E9.30, E9.31, E9.32, R9.32
+    pub fn rate(&mut self, pass: &Pass<'_, T>, votes: Vec<T>, rows: ArrayView2<'_, T>) {
+        let Some(cut) = self.cuts.first().filter(|cut| cut.layer == 0) else { return };
+        self.rated = Some(match cut.by {
+            Rater::Diverse => {
+                let (votes, chosen) = spread(rows, cut.keep, pass.grid);
+                Rated { votes, chosen: Some(chosen) }
+            }
+            _ => Rated { votes, chosen: None },
+        });
     }
 
     /// The prompt rows that layer `layer` sees; none if it sees all. Spec: C9.9b
@@ -75,30 +105,40 @@ impl<T: Real> Pruning<T> {
         }
     }
 
-    /// Makes the cut before a layer, if there is one: returns the indices, among the rows that were left before, of the
-    /// rows that are left now. Spec: E9.19, E9.20, C9.9a, R9.19
+    /// What the last row gives to each row in the layer before a cut. Spec: E9.19, R9.19
+    fn asked(&self, pass: &Pass<'_, T>, cache: &Cache<T>, layer: usize, head_dim: usize) -> Vec<T> {
+        let keys: Vec<Array2<T>> = cache.layers[layer - 1].iter().map(HeadCache::keys).collect();
+        let k = Array3::from_shape_fn((keys.len(), keys[0].nrows(), head_dim), |(g, i, j)| keys[g][[i, j]]);
+        let q = Array2::from_shape_fn((self.query.len() / head_dim, head_dim), |(h, j)| self.query[h * head_dim + j]);
+        // An implementation that does not store its attention does not store votes either.
+        let grid = if pass.way.fused { Grid::Native } else { pass.grid };
+        votes(q.view(), k.view(), grid)
+    }
+
+    /// Makes the cut before a layer, if there is one: returns the indices, among the `left` rows that were left before,
+    /// of the rows that are left now. Spec: E9.19, E9.20, C9.9a
     pub(super) fn cut(
         &mut self,
         pass: &mut Pass<'_, T>,
         (cache, roles): (&Cache<T>, &Roles),
-        layer: usize,
+        (layer, left): (usize, usize),
         head_dim: usize,
     ) -> Option<Vec<usize>> {
         let cut = *self.cuts.get(self.made.len()).filter(|cut| cut.layer == layer)?;
-        let keys: Vec<Array2<T>> = cache.layers[layer - 1].iter().map(HeadCache::keys).collect();
-        let left = keys[0].nrows();
-        let k = Array3::from_shape_fn((keys.len(), left, head_dim), |(g, i, j)| keys[g][[i, j]]);
-        let q = Array2::from_shape_fn((self.query.len() / head_dim, head_dim), |(h, j)| self.query[h * head_dim + j]);
-        // An implementation that does not store its attention does not store votes either.
-        let grid = if pass.way.fused { Grid::Native } else { pass.grid };
-        let all = votes(q.view(), k.view(), grid); // E9.19
         let is_visual = |i: &usize| roles.0[self.row(*i)] == crate::Role::Visual;
         let visual: Vec<usize> = (0..left).filter(is_visual).collect();
-        let of_visual: Array1<T> = visual.iter().map(|&i| all[i]).collect();
+        let (of_visual, chosen): (Array1<T>, _) = match self.rated.take() {
+            Some(rated) => (rated.votes.into(), rated.chosen), // E9.30–E9.32
+            None if layer == 0 => unreachable!("D9.10: visual rows are rated before the decoder"),
+            None => {
+                let all = self.asked(pass, cache, layer, head_dim); // E9.19
+                (visual.iter().map(|&i| all[i]).collect(), None)
+            }
+        };
         let of_visual = pass.show(Stage::layer(Site::Votes, layer), of_visual);
         let of_visual: Vec<f64> = of_visual.iter().map(|v| v.to_f64()).collect();
 
-        let kept = best(&of_visual, cut.keep); // E9.20
+        let kept = chosen.unwrap_or_else(|| best(&of_visual, cut.keep)); // E9.20
         let mut stays = vec![true; left];
         visual.iter().for_each(|&i| stays[i] = false);
         kept.iter().for_each(|&v| stays[visual[v]] = true);

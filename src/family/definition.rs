@@ -169,6 +169,8 @@ pub struct Tower {
     pub intermediate: usize,
     /// p: side of a patch in pixels.
     pub patch: usize,
+    /// Whether each tile has a class token.
+    pub class: bool,
 }
 
 /// The known data of an image or a video without its pixels.

@@ -122,7 +122,7 @@ impl<O: Own> Family for PatchModel<O> {
         Profile {
             name: O::NAME,
             text: &self.text,
-            tower: Tower { layers, used: layers, hidden, heads, intermediate, patch },
+            tower: Tower { layers, used: layers, hidden, heads, intermediate, patch, class: false },
             image_token: self.image_token,
             video_token: self.video_token,
             names: visual,

@@ -1,13 +1,14 @@
 //! The encoder of families that cut images into tiles for a SigLIP or CLIP tower: tower, two-layer projector, packing with
 //! newline rows. Source: transformers `modeling_{llava,llava_next,llava_onevision}.py`.
 
-use super::encoder::Encode;
+use super::encoder::{Encode, with_votes};
 use crate::config::{Activation, SiglipConfig};
 use crate::error::Result;
 use crate::input::{Prepared, PreparedImage};
 use crate::layer::{Linear, Mlp};
 use crate::num::Real;
 use crate::pass::{Pass, Stored};
+use crate::policy::Rater;
 use crate::stage::{Site, Stage};
 use crate::vision::{Siglip, pack};
 use crate::weights::Names;
@@ -76,24 +77,29 @@ impl TileEncoder {
 }
 
 impl Encode for TileEncoder {
-    /// Spec: E5.1, E5.5, C5.5a, E5.6, E5.16
-    fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared) -> Array2<T> {
-        let d = self.newline.len();
+    /// Spec: E5.1, E5.5, C5.5a, E5.6, E5.16, E9.30
+    fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared, rate: Option<Rater>) -> Array2<T> {
         let pixels: Array4<f32> = PreparedImage::joined(&prompt.images);
-        let features = self.tower.features(pass, pixels.view(), &self.feature_layers); // E5.1
-        let features = features.slice_move(s![.., usize::from(self.drop_first).., ..]);
+        let (features, votes) = self.tower.rated_features(pass, pixels.view(), &self.feature_layers, rate); // E5.1
+        let (first, tokens) = (usize::from(self.drop_first), features.dim().1);
+        let votes: Vec<T> = votes.chunks(tokens).flat_map(|tile| tile[first..].to_vec()).collect();
+        let features = features.slice_move(s![.., first.., ..]);
         let features = pass.show(Stage::once(Site::Features), features);
 
         let (tiles, tokens, width) = features.dim();
         let features = features.to_shape((tiles * tokens, width)).unwrap_or_else(|_| unreachable!("E5.5: whole tiles"));
         let projected = self.projector.forward(pass, features.into_owned()); // E5.5
-        let projected = projected.to_shape((tiles, tokens, d)).unwrap_or_else(|_| unreachable!("E5.5: whole tiles"));
+        let projected = with_votes(projected, &votes);
+        let width = projected.ncols();
+        let shaped = projected.to_shape((tiles, tokens, width));
+        let projected = shaped.unwrap_or_else(|_| unreachable!("E5.5: whole tiles"));
+        let newline: Vec<f32> = self.newline.iter().copied().chain([0.0]).take(width).collect(); // nothing looks at it
 
         let mut first = 0;
         let mut packed = Vec::with_capacity(prompt.images.len());
         for image in &prompt.images {
             let tiles = first..first + image.packing.tiles;
-            packed.push(pack(projected.slice(s![tiles.clone(), .., ..]), &image.packing, &self.newline)); // E5.6
+            packed.push(pack(projected.slice(s![tiles.clone(), .., ..]), &image.packing, &newline)); // E5.6
             first = tiles.end;
         }
         let views: Vec<_> = packed.iter().map(|p| p.view()).collect();

@@ -44,12 +44,13 @@ pub(super) fn put(
     out: &mut BundleWriter,
 ) -> Result<()> {
     let (n, decoder) = (prompt.ids.len(), &model.decoder);
-    let length = prompt.positions.next_of(0..n);
+    let positions = left.first().map_or_else(|| prompt.positions.clone(), |rows| prompt.positions.closed(rows)); // C9.10a
+    let length = positions.next();
     let mut write = |name: &str, shape: &[usize], slack: ndarray::Array2<f64>| {
         let flat: Vec<f32> = slack.iter().map(|&v| v as f32).collect();
         out.put_f32(name, shape, &flat)
     };
-    let slack = decoder.angle_slack(n, &prompt.positions, length);
+    let slack = decoder.angle_slack(n, &positions, length);
     for (l, rows) in left.iter().enumerate().filter(|(_, rows)| rows.len() < n) {
         write(&of_layer(l), &[rows.len(), slack.ncols()], slack.select(Axis(0), rows))?;
     }

@@ -25,7 +25,7 @@ pub(super) fn list(bundle: &Bundle, name: &str) -> Option<Vec<usize>> {
 }
 
 /// The rows that a layer has after the last cut before it: recorded at the cut, or shown by the kept sets or the cache
-/// of a layer before the next cut. Spec: C9.9b
+/// of a layer before the next cut. Positions that are counted anew show no rows. Spec: C9.9b, C9.10a
 pub(super) fn left(
     bundle: &Bundle,
     scorer: &Scorer,
@@ -34,6 +34,7 @@ pub(super) fn left(
     positions: Option<&ArrayD<i64>>,
 ) -> Option<Vec<usize>> {
     let cut = cuts.iter().rev().find(|cut| cut.layer <= l)?;
+    let positions = positions.filter(|all| all.ndim() > 1 || cuts.iter().all(|cut| cut.layer > 0));
     let next = cuts.iter().map(|cut| cut.layer).find(|&layer| layer > l);
     let recorded_rows = list(bundle, &Stage::layer(Site::Rows, cut.layer).name());
     recorded_rows.or_else(|| {

@@ -1,12 +1,26 @@
-//! The rows that a candidate's layers have, where a policy drops rows inside prefill: what the candidate recorded, what
+//! The rows that a candidate's layers have, where a policy drops rows before the decoder or inside prefill: what the candidate recorded, what
 //! its kept sets or its cache show, or what no honest noise could change. Not here: whether these are the right rows.
 
 use super::Bundle;
 use super::case::Case;
 use super::held::{Rows, left, list};
 use super::kinds::pruned::firm;
-use crate::policy::Cut;
+use crate::family::Tower;
+use crate::input::Positions;
+use crate::policy::{Cut, Policy};
 use crate::stage::{Site, Stage};
+use ndarray::ArrayD;
+
+/// The stages that a policy's votes before layer 0 are computed from; lie: the stage that gives the arrangement of
+/// pixels. Spec: D9.10
+pub(super) fn rated(policy: &Policy, tower: Tower, lie: Site) -> Vec<Stage> {
+    let Some(by) = policy.prune.rater() else { return vec![] };
+    match (by.in_tower(tower.class), tower.used.checked_sub(2)) {
+        (None, _) => vec![Stage::once(Site::Projected)],
+        (Some(_), Some(layer)) => vec![Stage::layer(Site::VisionOut, layer), Stage::once(lie)],
+        (Some(_), None) => vec![Stage::once(Site::Pixels), Stage::once(lie)],
+    }
+}
 
 impl Case<'_> {
     /// The cuts of the policy; none if the policy or the prompt is not known.
@@ -40,6 +54,28 @@ impl Case<'_> {
         }
         let cut = self.cuts().into_iter().rev().find(|cut| cut.layer <= l);
         firm(self, cut.ok_or("the number of prompt rows is not known")?)
+    }
+
+    /// The rows that the layer before a cut has; all rows before the decoder.
+    ///
+    /// # Errors
+    /// As [`left`](Self::left).
+    pub fn before(&self, cut: Cut) -> Result<Vec<usize>, &'static str> {
+        match cut.layer {
+            0 => self.rows().map(|n| (0..n).collect()).ok_or("the number of prompt rows is not known"),
+            layer => self.left(layer - 1),
+        }
+    }
+
+    /// The positions of the prompt rows in the decoder: counted anew where rows are dropped before it. Spec: C9.10a
+    pub fn placed(&self) -> Option<ArrayD<i64>> {
+        let mut all = self.positions()?;
+        if all.ndim() == 1 && self.cuts().first().is_some_and(|cut| cut.layer == 0) {
+            let left = self.left(0).ok()?;
+            let rows = Positions::in_order(all.len()).closed(&left);
+            all.iter_mut().enumerate().for_each(|(row, position)| *position = rows.at(row, 0));
+        }
+        Some(all)
     }
 
     /// Where the rows that a cache holds stand among the rows of the layer's keys: after a cut, keys were computed only for

@@ -159,7 +159,7 @@ fn flow<T: Real>(
         out.writer()?.put_f64(DENSITY, &[densities.len()], &densities)?;
     }
     sequence.evict(&plan, grid);
-    cache(&mut out, &sequence.cache, &prompt.positions, how.policy.per_head())?;
+    cache(&mut out, &sequence.cache, &prompt.positions, &how.policy)?;
     let mut pass = Pass::<T>::watched(grid, &mut out).by(how.way).with_kv(how.kv);
     let tokens = generate::decode(model, &mut pass, &mut sequence, &mut sampler, &how.until, each)?;
     out.values(

@@ -6,6 +6,7 @@ use super::case::Case;
 use super::causes::{Again, Replayed};
 use super::given::{Decided, Sizes, Values as Given};
 use super::ground::Ground;
+use super::left::rated;
 use super::recorder::Recorder;
 use super::rerun::{Rerun, Sink};
 use super::said::{Types, policy};
@@ -19,7 +20,7 @@ use crate::input::{Positions, Prepared, PreparedImage};
 use crate::model::Model;
 use crate::num::{Grid, Real};
 use crate::pass::{Precision, Tap, Way};
-use crate::policy::{Retain, Scorer, Values, preset};
+use crate::policy::{Policy, Retain, Scorer, Values, preset};
 use crate::stage::{Facts, Site, Stage};
 use ndarray::ArrayViewD;
 
@@ -27,7 +28,7 @@ use ndarray::ArrayViewD;
 struct Truth<'a> {
     out: Recorder,
     positions: &'a Positions,
-    per_head: bool,
+    policy: Policy,
     /// The rows of each layer, where the policy drops rows inside prefill.
     left: Vec<Vec<usize>>,
     undecided: Option<String>,
@@ -51,7 +52,7 @@ impl<T: Real> Sink<T> for Truth<'_> {
     }
     fn cache(&mut self, cache: &Cache<T>) -> Result<()> {
         self.left = cache.layers.iter().flat_map(|heads| Some(heads.first()?.rows().to_vec())).collect();
-        stages::cache(&mut self.out, cache, self.positions, self.per_head)
+        stages::cache(&mut self.out, cache, self.positions, &self.policy)
     }
     fn undecided(&mut self, why: &Error) {
         self.undecided = Some(format!("the policy fails on the bundle's own values: {why}"));
@@ -119,8 +120,7 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
     let run = Rerun { model, prompt: read, policy: &rule, retain, decided: &decided, given: Some(&given) };
     let (weights, kept) = weights::nearest(&run, candidate, precision.grid())?;
     let (weights, run) = (&*weights, Rerun { model: &weights, ..run });
-    let mut truth =
-        Truth { out, positions: &read.positions, per_head: run.per_head(), left: vec![], undecided: unnamed };
+    let mut truth = Truth { out, positions: &read.positions, policy: rule.clone(), left: vec![], undecided: unnamed };
     stages::prompt(&mut truth.out, &*model.config, asked, prompt.is_some())?;
     if let Some(lossy) = &asked.lossy {
         lossy::put(truth.out.writer()?, model.config.profile().pixels, lossy)?;
@@ -154,12 +154,15 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
     };
     let cuts = rule.prune.cuts(config.layers, read.roles.visual().len())?;
     let cuts: Vec<usize> = cuts.iter().map(|cut| cut.layer).collect();
+    let lie = images::shape(&*model.config);
+    let rated = rated(&rule, model.config.profile().tower, lie);
     let facts = Facts {
         cuts: &cuts,
+        rated: &rated,
         layers: config.layers,
         vision_layers: model.config.profile().tower.used,
         deepstack: model.config.deepstack(),
-        lie: images::shape(&*model.config),
+        lie,
         placed: model.config.text().mrope.is_some(),
         visual: !read.roles.visual().is_empty(),
         values: policy.as_ref().is_some_and(|(policy, _)| policy.needs_values()),

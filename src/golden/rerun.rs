@@ -191,11 +191,6 @@ impl Rerun<'_> {
         });
         Ok(rows.collect())
     }
-
-    /// Whether each KV head has a kept set of its own.
-    pub fn per_head(&self) -> bool {
-        self.policy.per_head()
-    }
 }
 
 /// A pass that the sink watches. In a replay the pass continues with the values of the source.

@@ -9,7 +9,7 @@ use crate::family::Family;
 use crate::input::{Positions, Prepared};
 use crate::model::Model;
 use crate::num::Real;
-use crate::policy::Values;
+use crate::policy::{Policy, Values};
 use crate::stage::{Place, Site, Stage, TABLE};
 use ndarray::{Array1, ArrayD};
 
@@ -38,8 +38,11 @@ pub(super) fn inputs(out: &mut Recorder, family: &dyn Family, prompt: &Prepared)
 
 /// Everything under `cache.`: keys and values [G, len, d_h], positions \[len\], or [G, len] if each KV head keeps its
 /// own rows; positions of M-RoPE have one more axis of 3 in front. A head that keeps fewer rows than another ends with
-/// zeros at the positions −1 (D9.7).
-pub(super) fn cache<T: Real>(out: &mut Recorder, cache: &Cache<T>, at: &Positions, per_head: bool) -> Result<()> {
+/// zeros at the positions −1 (D9.7). Where rows were dropped before the decoder, positions are counted anew (C9.10a).
+pub(super) fn cache<T: Real>(out: &mut Recorder, cache: &Cache<T>, at: &Positions, policy: &Policy) -> Result<()> {
+    let (per_head, early) = (policy.per_head(), policy.prune.rater().is_some());
+    let first = cache.layers.first().and_then(|heads| heads.first()).filter(|_| early);
+    let at = &first.map_or_else(|| at.clone(), |head| at.closed(head.rows()));
     for (l, heads) in cache.layers.iter().enumerate() {
         let Some(first) = heads.first() else { continue };
         let (longest, d) = (heads.iter().map(HeadCache::len).max().unwrap_or(0), first.keys().ncols());

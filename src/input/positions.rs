@@ -32,6 +32,23 @@ impl Positions {
         Positions::joined(rows.iter().map(|&row| (self, row..row + 1)))
     }
 
+    /// The positions of all rows, where only the rows `left`, ascending, enter the decoder: these are counted from 0, and
+    /// a row that was dropped has the position of the row before it. M-RoPE: unchanged. Spec: C9.10a
+    ///
+    /// ```
+    /// use aircache::input::Positions;
+    /// assert_eq!(Positions::in_order(4).closed(&[0, 2]), Positions::Linear(vec![0, 0, 1, 1]));
+    /// ```
+    pub fn closed(&self, left: &[usize]) -> Positions {
+        match self {
+            Positions::Linear(all) => {
+                let rank = |row: usize| left.partition_point(|&l| l <= row).saturating_sub(1) as i64;
+                Positions::Linear((0..all.len()).map(rank).collect())
+            }
+            Positions::Mrope(_) => self.clone(),
+        }
+    }
+
     /// The position of `row` on an axis: 0 time, 1 height, 2 width. If rows have one position, all axes return the same
     /// value.
     pub fn at(&self, row: usize, axis: usize) -> i64 {

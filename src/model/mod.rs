@@ -14,6 +14,7 @@ use crate::files::Files;
 use crate::input::Prepared;
 use crate::num::{Grid, Real};
 use crate::pass::Pass;
+use crate::policy::Rater;
 use crate::stage::{Site, Stage};
 use crate::vision;
 use crate::weights::{Checkpoint, Names};
@@ -27,6 +28,8 @@ pub struct Visual<T> {
     pub rows: Array2<T>,
     /// The rows that are added after the first decoder layers: entry l, [n_v, d], after layer l. Spec: E6.18
     pub deepstack: Vec<Array2<T>>,
+    /// What rows of the vision tower give to each visual row: [n_v]; empty if none rate. Spec: E9.30, E9.31
+    pub votes: Vec<T>,
 }
 
 /// A loaded model. Its weights stay in place: in the mapped files or in the binary.
@@ -127,23 +130,45 @@ impl Model {
         self.checkpoint.bytes() + 4 * (rows as u64 * (cache + layer) as u64 + 8 * pixels as u64 + tower)
     }
 
-    /// The visual rows of the prompt's images, and the rows that DeepStack adds to them, in prompt order.
-    /// Spec: E5.1–E5.20
-    pub fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared) -> Visual<T> {
+    /// Whether the vision tower can rate visual rows in this way. Spec: D9.10, C9.10c
+    ///
+    /// # Errors
+    /// The tower has no class token, or no layer.
+    pub fn rates(&self, by: Rater) -> Result<()> {
+        let (tower, name) = (self.config.profile().tower, self.config.name());
+        let at = format!("policy: prune={}", by.word());
+        let none = format!("the vision tower of {name}, which has none");
+        let remedy = "use prune=dominant, which takes the attention that each row receives (E9.31)";
+        ensure!(tower.class || by != Rater::Class, at, "a vision tower with a class token", none, remedy);
+        let rated = by.in_tower(tower.class).is_some();
+        ensure!(tower.used > 0 || !rated, at, "a vision tower with a layer", format!("features of {name} before it"));
+        Ok(())
+    }
+
+    /// The visual rows of the prompt's images, the rows that DeepStack adds to them, and what rows of the tower give to
+    /// them if the rater reads the tower, in prompt order. Spec: E5.1–E5.20, E9.30, E9.31, R9.30
+    pub fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared, by: Option<Rater>) -> Visual<T> {
         let (d, deepstack) = (self.config.text().hidden, self.config.deepstack().len());
+        let rate = by.and_then(|by| by.in_tower(self.config.profile().tower.class));
         let all = match prompt.images.is_empty() {
-            false => self.encoder.encode(pass, prompt),
+            false => self.encoder.encode(pass, prompt, rate),
             // A prompt without pixels has no visual rows. The exception is a replay that knows only the visual rows.
-            true => Array2::from_elem((prompt.roles.visual().len(), d * (1 + deepstack)), T::ZERO),
+            true => Array2::from_elem(
+                (prompt.roles.visual().len(), d * (1 + deepstack) + usize::from(rate.is_some())),
+                T::ZERO,
+            ),
         };
+        let (all, votes) = all.view().split_at(Axis(1), d * (1 + deepstack));
         let mut parts = all.axis_chunks_iter(Axis(1), d).map(|part| part.to_owned());
         let rows = parts.next().unwrap_or_default();
         if rows.is_empty() {
-            return Visual { rows, deepstack: vec![] };
+            return Visual { rows, deepstack: vec![], votes: vec![] };
         }
+        let grid = if pass.way.fused { Grid::Native } else { pass.grid };
+        let votes = votes.iter().map(|&vote| grid.round(vote)).collect();
         let rows = pass.put(Stage::once(Site::Projected), rows);
         let put = |(layer, rows)| pass.put(Stage::layer(Site::Deepstack, layer), rows);
-        Visual { rows, deepstack: parts.enumerate().map(put).collect() }
+        Visual { rows, deepstack: parts.enumerate().map(put).collect(), votes }
     }
 
     /// The prompt's embeddings, with the visual rows at the visual positions. ids: \[n\], visual: [n_v, d] → [n, d].

@@ -30,6 +30,19 @@ impl<T: Real> PackedKeys<T> {
         PackedKeys { cols, packed, d, scale: scale(d), grid }
     }
 
+    /// Packs all rows of x, [n, d], for products without a scale.
+    pub fn unscaled(x: ArrayView2<'_, T>, grid: Grid) -> Self {
+        PackedKeys { scale: T::ONE, ..PackedKeys::new(x, (0..x.nrows()).collect(), grid) }
+    }
+
+    /// The products of q with the columns. q: \[d\], s: [C].
+    pub fn products(&self, q: &[T], s: &mut [T]) {
+        vectorize(
+            #[inline(always)]
+            || self.scores(q, s),
+        )
+    }
+
     /// The number of columns that a query at prompt row `row` sees under a causal mask. Spec: A8.3
     pub fn causal(&self, row: usize) -> usize {
         self.cols.partition_point(|&c| c <= row)

@@ -22,6 +22,8 @@ mod plan;
 mod preset;
 mod presets;
 mod prune;
+mod pruning;
+mod rater;
 mod retain;
 mod score;
 mod scorer;
@@ -30,6 +32,7 @@ mod split;
 mod stats;
 mod stored;
 mod text;
+mod unit;
 mod window;
 mod written;
 
@@ -43,7 +46,8 @@ pub use parts::{Budget, Evict, Heads, Keep, Keys, Mask, Scope, Score, Split, Tex
 pub use plan::{Decisions, LayerScores, Plan, Values};
 pub use preset::Preset;
 pub use presets::{preset, presets};
-pub use prune::{Cut, Prune, best, votes};
+pub use prune::{Cut, Prune, best};
+pub use rater::{Directions, Farthest, Rater, spread, votes, votes_of_rows};
 pub use retain::Retain;
 pub use scorer::Scorer;
 pub(crate) use stats::over_sets;

@@ -19,10 +19,11 @@ pub struct Preset {
 
 impl Preset {
     /// The groups in which the command `policies` lists the methods.
-    pub const GROUPS: [&'static str; 4] = [
+    pub const GROUPS: [&'static str; 5] = [
         "drops entries after prefill",
         "merges entries after prefill",
         "drops visual rows inside prefill",
+        "drops visual rows before the decoder",
         "AirCache with one other part (the paper's ablations)",
     ];
 
@@ -30,7 +31,7 @@ impl Preset {
     pub fn group(&self) -> &'static str {
         let kind = self.policy.kind();
         let ablation = self.source == OURS && self.policy != Policy::AIRCACHE;
-        if ablation && kind == Self::GROUPS[0] { Self::GROUPS[3] } else { kind }
+        if ablation && kind == Self::GROUPS[0] { Self::GROUPS[4] } else { kind }
     }
 }
 
@@ -39,6 +40,7 @@ impl Policy {
     pub fn kind(&self) -> &'static str {
         match self.evict {
             Evict::Nearest | Evict::Pivot | Evict::ElasticCode => Preset::GROUPS[1],
+            Evict::Drop if self.prune.rater().is_some() => Preset::GROUPS[3],
             Evict::Drop if self.prunes() => Preset::GROUPS[2],
             Evict::Drop => Preset::GROUPS[0],
         }

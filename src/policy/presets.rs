@@ -1,7 +1,8 @@
 //! The known methods, by name: one table. The command `policies` prints the table, and the tests go through it.
 
 use super::preset::{OURS, Preset, table};
-use super::{Budget, Decimal, Evict, Heads, Keep, Keys, Policy, Prune, Retain, Scope, Score, Split, Window};
+use super::pruning::{DIVPRUNE, FASTERVLM, FASTV_PRUNE, PYRAMIDDROP, VISIONZIP, WHOLE};
+use super::{Budget, Decimal, Evict, Heads, Keep, Keys, Policy, Scope, Score, Split, Window};
 use crate::error::{Error, Result};
 
 const AIRCACHE: Policy = Policy::AIRCACHE;
@@ -21,20 +22,12 @@ const RECEIVED: Policy = Policy { window: Window::AllQueries, score: Score::Sum,
 const UNATTENDED: Policy =
     Policy { window: Window::Nobody, score: Score::Position, budget: Budget::Uniform, ..AIRCACHE };
 
-/// Nothing is evicted after prefill.
-const WHOLE: Policy = Policy { budget: Budget::Full, ..UNATTENDED };
-
-/// A share of the visual rows.
-const fn share(digits: u64, places: u32) -> Retain {
-    Retain::Fraction(Decimal::new(digits, places))
-}
-
 /// A row of the paper's ablations: AirCache with one part exchanged.
 const fn ablation(name: &'static str, policy: Policy, line: &'static str) -> Preset {
     table(name, policy, line, OURS, "")
 }
 
-static PRESETS: [Preset; 38] = [
+static PRESETS: [Preset; 41] = [
     table("full", WHOLE, "the whole cache: nothing is evicted", "", ""),
     table(
         "aircache",
@@ -197,26 +190,11 @@ static PRESETS: [Preset; 38] = [
         "its code keeps the first 4 and the last rows of the prompt and all text, and takes budgets over the whole \
          prompt; it rounds each layer alone and clips without giving the rest to other layers (A9.5)",
     ),
-    table(
-        "fastv-prune",
-        Policy { prune: Prune::once(2), ..WHOLE },
-        "before layer 2, the visual rows that the last row looks at least are dropped; as many stay as the retention says",
-        "FastV, arXiv 2403.06764",
-        "its R is the share of rows that are dropped, here the retention is the share that stays (A9.8); the paper's K = 2 \
-         and R = 50 % are fastv-prune at a retention of 0.5; its code ranks by the last row's attention in the layer \
-         before, as here, its paper by that of all rows, as EffiVLM-Bench does unless origin is set; its original code \
-         chooses rows again for every new token, its later code chooses once, as here (A9.9)",
-    ),
-    table(
-        "pyramiddrop",
-        Policy { prune: Prune::stages([(25, share(5, 1)), (50, share(25, 2)), (75, share(125, 3))]), ..WHOLE },
-        "after each quarter of the layers, half of the visual rows that are left are dropped",
-        "PyramidDrop, arXiv 2410.17247",
-        "its code ranks by queries and keys that the layer after the cut makes of the rows, here by those of the layer \
-         before it, as FastV does; its code counts positions anew from 0 after a cut, here rows keep their positions; its \
-         scripts cut after layers 8, 16 and 24 of every model, here after each quarter of the layers (A9.9); its code \
-         rounds the number of rows down (A9.8); the shares are those of its scripts, and the retention does not change them",
-    ),
+    FASTV_PRUNE,
+    PYRAMIDDROP,
+    FASTERVLM,
+    VISIONZIP,
+    DIVPRUNE,
     ablation("last16", Policy { window: Window::LastText(16), ..AIRCACHE }, "AirCache, the last 16 text rows vote"),
     ablation("last32", Policy { window: Window::LastText(32), ..AIRCACHE }, "AirCache, the last 32 text rows vote"),
     ablation("all-text", Policy { window: Window::AllText, ..AIRCACHE }, "AirCache, all text after the image votes"),

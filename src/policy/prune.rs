@@ -1,18 +1,16 @@
-//! Pruning inside prefill: after some layers, the visual rows that the last row looks at least are dropped, and later
-//! layers do not see them. Not here: how a decoder goes on with fewer rows.
+//! Pruning before the decoder and inside prefill: before some layers, visual rows are dropped, and later layers do not
+//! see them. Not here: who rates the rows (rater.rs), and how a decoder goes on with fewer rows.
 
-use super::attend::PackedKeys;
-use super::{Retain, ranking};
+use super::{Rater, Retain, ranking};
 use crate::error::{Error, Result, ensure};
-use crate::num::{Grid, Real};
-use ndarray::{ArrayView2, ArrayView3, s};
 use std::fmt;
 use std::str::FromStr;
 
 /// The largest number of cuts of a policy.
 const MOST: usize = 4;
 
-/// Where prefill drops visual rows. Written `none`, or cuts joined by `+`: `2:0.5`, `25%:0.5+50%:0.25`. Spec: D9.9
+/// Where visual rows are dropped. Written `none`, or cuts joined by `+`: `2:0.5`, `25%:0.5+50%:0.25`, `class:0.1`.
+/// Spec: D9.9, D9.10
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Prune {
     cuts: [Option<(At, Option<Retain>)>; MOST],
@@ -21,6 +19,8 @@ pub struct Prune {
 /// The layer before which rows are dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
+    /// Before layer 0, by this rater.
+    Decoder(Rater),
     /// This layer.
     Layer(usize),
     /// This share of the layers, in percent, rounded down; at least layer 1.
@@ -30,8 +30,10 @@ enum At {
 /// A cut of a model and a prompt: before layer `layer`, all visual rows but `keep` are dropped. Spec: D9.9
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cut {
-    /// K: the first layer that does not see the dropped rows; at least 1.
+    /// K: the first layer that does not see the dropped rows.
     pub layer: usize,
+    /// Who rates the rows; the last row of the prompt, if K is at least 1.
+    pub by: Rater,
     /// The number of visual rows that stay.
     pub keep: usize,
 }
@@ -43,6 +45,19 @@ impl Prune {
     /// One cut before layer K; as many rows stay as the retention says.
     pub(super) const fn once(layer: usize) -> Prune {
         Prune { cuts: [Some((At::Layer(layer), None)), None, None, None] }
+    }
+
+    /// One cut before the decoder; as many rows stay as the retention says.
+    pub(super) const fn before_decoder(by: Rater) -> Prune {
+        Prune { cuts: [Some((At::Decoder(by), None)), None, None, None] }
+    }
+
+    /// Who rates the visual rows before the decoder, if rows are dropped there. Spec: D9.10
+    pub fn rater(&self) -> Option<Rater> {
+        match self.cuts[0] {
+            Some((At::Decoder(by), _)) => Some(by),
+            _ => None,
+        }
     }
 
     /// Cuts at shares of the layers in percent; each with the share of the visual rows that stay.
@@ -72,9 +87,10 @@ impl Prune {
     pub fn cuts(&self, layers: usize, visual: usize) -> Result<Vec<Cut>> {
         let mut cuts: Vec<Cut> = Vec::new();
         for &(at, keep) in self.cuts.iter().flatten() {
-            let layer = match at {
-                At::Layer(layer) => layer,
-                At::Percent(share) => (share * layers / 100).max(1),
+            let (layer, by) = match at {
+                At::Decoder(by) => (0, by),
+                At::Layer(layer) => (layer, Rater::LastRow),
+                At::Percent(share) => ((share * layers / 100).max(1), Rater::LastRow),
             };
             if matches!(at, At::Percent(_)) && layer >= layers {
                 continue; // a model of one layer
@@ -91,38 +107,14 @@ impl Prune {
                     let want = format!("a layer after layer {}, where the cut before it is", last.layer);
                     ensure!(layer > last.layer, "policy: prune", want, layer, "write the layers in ascending order");
                     let keep = keep.min(last.keep);
-                    cuts.push(Cut { layer, keep });
+                    cuts.push(Cut { layer, by, keep });
                 }
-                None => cuts.push(Cut { layer, keep }),
+                None => cuts.push(Cut { layer, by, keep }),
             }
         }
         cuts.retain(|cut| cut.keep < visual);
         Ok(cuts)
     }
-}
-
-/// What the last row gives to each row, averaged over query heads: \[n\]. q: [H, d_h], the query of the last row; k:
-/// [G, n, d_h], the keys that it sees, its own included. Spec: E9.19
-///
-/// ```
-/// use aircache::{num::Grid, policy::votes};
-/// use ndarray::{array, aview2};
-/// let k = array![[[0.0], [0.0]]]; // one KV head, two rows
-/// assert_eq!(votes(aview2(&[[1.0], [2.0]]), k.view(), Grid::Native), [0.5, 0.5]);
-/// ```
-pub fn votes<T: Real>(q: ArrayView2<'_, T>, k: ArrayView3<'_, T>, grid: Grid) -> Vec<T> {
-    let (heads, n) = (q.nrows(), k.shape()[1]);
-    let group = (heads / k.shape()[0].max(1)).max(1);
-    let (mut sum, mut p) = (vec![T::ZERO; n], vec![T::ZERO; n]);
-    for (g, k) in k.outer_iter().enumerate() {
-        let keys = PackedKeys::new(k, (0..n).collect(), grid);
-        for h in g * group..(g + 1) * group {
-            keys.attend(&q.slice(s![h, ..]).to_vec(), n, &mut p);
-            sum.iter_mut().zip(&p).for_each(|(sum, &p)| *sum += p);
-        }
-    }
-    let count = T::of(heads as f64);
-    sum.into_iter().map(|sum| grid.round(sum / count)).collect()
 }
 
 /// The `keep` largest of these votes, as ascending indices; of equal votes, the lower index stays. Spec: E9.20
@@ -138,7 +130,8 @@ impl FromStr for Prune {
 
     fn from_str(text: &str) -> Result<Self> {
         let accepted = "none, or up to 4 cuts LAYER:SHARE or PERCENT%:SHARE joined by +, as in 2:0.5; the layer is at \
-                        least 1, the share above 0 and at most 1";
+                        least 1, the share above 0 and at most 1; the first cut may be class, received, dominant or \
+                        diverse, as in class:0.1";
         let bad = || Error::new("policy: prune", accepted, format!("{text:?}"));
         let mut prune = Prune::NONE;
         if text == "none" {
@@ -146,13 +139,15 @@ impl FromStr for Prune {
         }
         let words: Vec<&str> = text.split('+').collect();
         ensure!(words.len() <= MOST, bad().at, bad().expected, bad().got);
-        for (cut, word) in prune.cuts.iter_mut().zip(words) {
+        for (i, (cut, word)) in prune.cuts.iter_mut().zip(words).enumerate() {
             let (at, keep) = word.split_once(':').map_or((word, None), |(at, keep)| (at, Some(keep)));
-            let at = match at.strip_suffix('%') {
-                Some(share) => {
+            let rater = Rater::before_decoder(at).filter(|_| i == 0);
+            let at = match (rater, at.strip_suffix('%')) {
+                (Some(rater), _) => At::Decoder(rater),
+                (None, Some(share)) => {
                     At::Percent(share.parse().ok().filter(|share| (1..100).contains(share)).ok_or_else(bad)?)
                 }
-                None => At::Layer(at.parse().ok().filter(|&layer| layer > 0).ok_or_else(bad)?),
+                (None, None) => At::Layer(at.parse().ok().filter(|&layer| layer > 0).ok_or_else(bad)?),
             };
             *cut = Some((at, keep.map(str::parse).transpose().map_err(|_| bad())?));
         }
@@ -170,6 +165,7 @@ impl fmt::Display for Prune {
             match at {
                 At::Layer(layer) => write!(f, "{layer}")?,
                 At::Percent(share) => write!(f, "{share}%")?,
+                At::Decoder(by) => f.write_str(by.word())?,
             }
             if let Some(keep) = keep {
                 write!(f, ":{keep}")?;

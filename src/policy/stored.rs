@@ -1,6 +1,7 @@
 //! Scores of what the cache stores: keys and values, without or beside attention. Not here: attention (score.rs).
 
 use super::sight::Sight;
+use super::unit::{norms, units};
 use super::{Observed, Score};
 use crate::error::Result;
 use crate::num::{Grid, Real, sum};
@@ -28,18 +29,10 @@ pub(super) fn scores<T: Real>(sight: &Sight, layer: usize, seen: &Observed<'_, T
     Ok(rows)
 }
 
-/// ‖x_j‖ of each row. x: [n, d_h] → \[n\]. Spec: E9.13, E9.14
-fn norms<T: Real>(x: ArrayView2<'_, T>, grid: Grid) -> Vec<T> {
-    let norm = |row: ndarray::ArrayView1<'_, T>| sum(&row.iter().map(|&v| v * v).collect::<Vec<_>>()).sqrt();
-    x.outer_iter().map(|row| grid.round(norm(row))).collect()
-}
-
 /// The rows divided by their norms, and the mean of these over all rows. A row of zeros stays zero.
 /// k: [n, d_h] → [n, d_h], \[d_h\]. Spec: E9.12
 fn directions<T: Real>(k: ArrayView2<'_, T>, grid: Grid) -> (Array2<T>, Vec<T>) {
-    let norms = norms(k, grid);
-    let unit = |norm: T| if norm > T::ZERO { norm } else { T::ONE };
-    let rows = Array2::from_shape_fn(k.dim(), |(j, i)| grid.round(k[[j, i]] / unit(norms[j])));
+    let rows = units(k, grid);
     let mean = |column: ndarray::ArrayView1<'_, T>| grid.round(sum(&column.to_vec()) / T::of(column.len() as f64));
     let mean = rows.columns().into_iter().map(mean).collect();
     (rows, mean)

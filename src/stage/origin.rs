@@ -21,6 +21,8 @@ impl From {
             From::Valued(site) => format!("{} (scores of values)", name(site)),
             From::Chosen(site) => format!("{} of this or an earlier layer (`prune`)", name(site)),
             From::ChosenBefore(site) => format!("{} of an earlier layer (`prune`)", name(site)),
+            From::Asked(site) => format!("{} of the layer before", name(site)),
+            From::Rated => "what rates rows before layer 0 (`prune`)".into(),
             From::Lie => "`input.sizes` or `input.grid`".into(),
         }
     }
@@ -37,6 +39,8 @@ pub struct Facts<'a> {
     pub deepstack: &'a [usize],
     /// The layers before which rows are dropped, ascending (D9.9).
     pub cuts: &'a [usize],
+    /// The stages that the votes before layer 0 are computed from; empty if nobody votes there (D9.10).
+    pub rated: &'a [Stage],
     /// The stage that gives the arrangement of pixels.
     pub lie: Site,
     /// Whether images decide the positions of rows (M-RoPE).
@@ -97,6 +101,9 @@ impl Facts<'_> {
             From::Visual(site) if self.visual => vec![at(site, 0)],
             From::Valued(site) if self.values => vec![at(site, stage.layer)],
             From::Placed(_) | From::Visual(_) | From::Valued(_) => vec![],
+            From::Asked(site) => stage.layer.checked_sub(1).map(|layer| at(site, layer)).into_iter().collect(),
+            From::Rated if stage.layer > 0 => vec![],
+            From::Rated => self.rated.to_vec(),
             From::Chosen(site) => self.cut(stage.layer + 1).map(|layer| at(site, layer)).into_iter().collect(),
             From::ChosenBefore(site) => self.cut(stage.layer).map(|layer| at(site, layer)).into_iter().collect(),
             From::Tapped(site) => vec![at(site, self.deepstack[stage.layer])],
@@ -126,6 +133,7 @@ mod tests {
             vision_layers: 1,
             deepstack: &[],
             cuts: &[],
+            rated: &[],
             lie: Site::Grid,
             placed: true,
             visual: true,
@@ -145,6 +153,10 @@ mod tests {
         assert_eq!(of(facts, "step.0003.00.query").unwrap(), "output.ids input.positions");
         let mix = of(facts, "step.0001.00.mix").unwrap();
         assert!(mix.ends_with("step.0000.00.key step.0000.00.value"), "{mix}");
+        let rated = Facts { cuts: &[0, 1], rated: &[Stage::once(Site::Projected)], ..facts };
+        assert_eq!(of(rated, "decoder.00.votes").unwrap(), "projector.out");
+        assert_eq!(of(rated, "decoder.01.votes").unwrap(), "decoder.00.query decoder.00.key decoder.00.rows");
+        assert_eq!(of(rated, "decoder.00.out").unwrap(), "decoder.embed decoder.00.mix decoder.00.rows");
         let deep = Facts { vision_layers: 3, deepstack: &[0, 2], ..facts };
         assert_eq!(of(deep, "projector.01.deepstack").unwrap(), "vision.02.out");
         assert_eq!(of(deep, "decoder.01.value").unwrap(), "decoder.00.out projector.00.deepstack");

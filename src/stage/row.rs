@@ -107,6 +107,10 @@ pub enum From {
     Chosen(Site),
     /// The same, before this layer.
     ChosenBefore(Site),
+    /// The stage of the layer before, if there is one.
+    Asked(Site),
+    /// In the first layer: what a rater before the decoder reads (D9.10).
+    Rated,
     /// The stage that gives the arrangement of pixels: sizes, or grids.
     Lie,
 }

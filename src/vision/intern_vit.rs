@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::layer::{Linear, Mlp, Norm, Qkv};
 use crate::num::Real;
 use crate::pass::{Pass, Stored};
+use crate::policy::Rater;
 use crate::weights::{Matrix, Names};
 use ndarray::{Array2, Array3, ArrayView4};
 
@@ -83,7 +84,24 @@ impl InternVit {
     ///
     /// pixels: [tiles, 3, S, S] → [tiles, 1 + patches, d_v]. Spec: E5.11–E5.13, C5.11a
     pub fn features<T: Real>(&self, pass: &mut Pass<'_, T>, pixels: ArrayView4<'_, f32>) -> Array3<T> {
-        in_groups(pass, pixels, (self.tokens(), self.config.hidden), |pass, pixels| self.tiles(pass, pixels))
+        self.rated_features(pass, pixels, None).0
+    }
+
+    /// As [`features`](Self::features), and what the raters of the last layer give to each token: [tiles · (1 + patches)].
+    /// Spec: E9.30, E9.31
+    pub fn rated_features<T: Real>(
+        &self,
+        pass: &mut Pass<'_, T>,
+        pixels: ArrayView4<'_, f32>,
+        rate: Option<Rater>,
+    ) -> (Array3<T>, Vec<T>) {
+        let mut votes = Vec::new();
+        let features = in_groups(pass, pixels, (self.tokens(), self.config.hidden), |pass, pixels| {
+            let (x, of_group) = self.tiles(pass, pixels, rate);
+            votes.extend(of_group);
+            x
+        });
+        (features, votes)
     }
 
     /// Tokens of a tile, including the class token.
@@ -91,16 +109,22 @@ impl InternVit {
         1 + self.config.side() * self.config.side()
     }
 
-    fn tiles<T: Real>(&self, pass: &mut Pass<'_, T>, pixels: ArrayView4<'_, f32>) -> Array2<T> {
-        let mut x = self.embedded(pass, pixels);
+    fn tiles<T: Real>(
+        &self,
+        pass: &mut Pass<'_, T>,
+        pixels: ArrayView4<'_, f32>,
+        rate: Option<Rater>,
+    ) -> (Array2<T>, Vec<T>) {
+        let (mut x, mut votes) = (self.embedded(pass, pixels), Vec::new());
         let lengths = vec![self.tokens(); pixels.dim().0];
         for (i, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(pass, x, &lengths, None);
+            let rate = rate.filter(|_| i + 1 == self.layers.len());
+            (x, votes) = layer.forward(pass, x, &lengths, None, rate);
             x = shown(pass, i, x, self.tokens());
         }
         match &self.last {
-            Some(norm) => norm.forward(pass, x.view()),
-            None => x,
+            Some(norm) => (norm.forward(pass, x.view()), votes),
+            None => (x, votes),
         }
     }
 

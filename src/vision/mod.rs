@@ -8,6 +8,7 @@ mod pack;
 mod patch_vit;
 mod places;
 mod projector;
+mod rated;
 mod shuffle;
 mod siglip;
 mod tiles;

@@ -9,6 +9,7 @@ use crate::kernel::Frequencies;
 use crate::layer::{AnyMlp, GatedMlp, Linear, Mlp, Norm, Qkv};
 use crate::num::Real;
 use crate::pass::{Pass, Stored};
+use crate::policy::Rater;
 use crate::stage::{Site, Stage};
 use crate::weights::Names;
 use ndarray::{Array2, ArrayView2};
@@ -88,7 +89,7 @@ impl PatchVit {
         self.patch_embedding.forward(pass, patches.view())
     }
 
-    /// The stream after the last layer: [n, d_v].
+    /// The stream after the last layer, [n, d_v], and what the raters of that layer give to each patch, \[n\].
     ///
     /// x: the embedded patches; at: row and column of each patch; lengths: the lengths of the segments within which the
     /// rows of a layer attend; after: is shown what each layer gives. Spec: E5.8, E5.9
@@ -99,14 +100,16 @@ impl PatchVit {
         at: &[[i64; 2]],
         lengths: impl Fn(usize) -> &'a [usize],
         mut after: impl FnMut(&Pass<'_, T>, usize, &Array2<T>),
-    ) -> Array2<T> {
-        let angles = angles(pass, &self.frequencies, at);
+        rate: Option<Rater>,
+    ) -> (Array2<T>, Vec<T>) {
+        let (angles, mut votes) = (angles(pass, &self.frequencies, at), Vec::new());
         for (i, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(pass, x, lengths(i), Some(&angles)); // E5.8, E5.9, C5.9a
+            let rate = rate.filter(|_| i + 1 == self.layers.len());
+            (x, votes) = layer.forward(pass, x, lengths(i), Some(&angles), rate); // E5.8, E5.9, C5.9a
             x = pass.show(Stage::layer(Site::VisionOut, i), x);
             after(pass, i, &x);
         }
-        pass.show(Stage::once(Site::Features), x)
+        (pass.show(Stage::once(Site::Features), x), votes)
     }
 }
 

@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::layer::{Linear, Mlp, Norm, Qkv};
 use crate::num::Real;
 use crate::pass::{Pass, Stored};
+use crate::policy::Rater;
 use crate::weights::{Matrix, Names};
 use ndarray::{Array2, Array3, ArrayView2, ArrayView4, Axis, concatenate};
 
@@ -83,12 +84,36 @@ impl Siglip {
         pixels: ArrayView4<'_, f32>,
         wanted: &[usize],
     ) -> Array3<T> {
-        let tokens = self.config.tokens();
-        let width = self.config.hidden * wanted.len();
-        in_groups(pass, pixels, (tokens, width), |pass, pixels| self.tiles(pass, pixels, wanted))
+        self.rated_features(pass, pixels, wanted, None).0
     }
 
-    fn tiles<T: Real>(&self, pass: &mut Pass<'_, T>, pixels: ArrayView4<'_, f32>, wanted: &[usize]) -> Array2<T> {
+    /// As [`features`](Self::features), and what the raters of the last layer give to each token: [tiles · tokens].
+    /// Spec: E9.30, E9.31
+    pub fn rated_features<T: Real>(
+        &self,
+        pass: &mut Pass<'_, T>,
+        pixels: ArrayView4<'_, f32>,
+        wanted: &[usize],
+        rate: Option<Rater>,
+    ) -> (Array3<T>, Vec<T>) {
+        let tokens = self.config.tokens();
+        let width = self.config.hidden * wanted.len();
+        let mut votes = Vec::new();
+        let features = in_groups(pass, pixels, (tokens, width), |pass, pixels| {
+            let (x, of_group) = self.tiles(pass, pixels, wanted, rate);
+            votes.extend(of_group);
+            x
+        });
+        (features, votes)
+    }
+
+    fn tiles<T: Real>(
+        &self,
+        pass: &mut Pass<'_, T>,
+        pixels: ArrayView4<'_, f32>,
+        wanted: &[usize],
+        rate: Option<Rater>,
+    ) -> (Array2<T>, Vec<T>) {
         let (c, tokens) = (&self.config, self.config.tokens());
         let mut x = embedded(pass, &self.patch_embedding, pixels, c.patch);
         if let Some((class, _)) = &self.class {
@@ -113,9 +138,10 @@ impl Siglip {
             }
         };
         keep(0, &x, &mut states);
-        let lengths = vec![tokens; pixels.dim().0];
+        let (lengths, mut votes) = (vec![tokens; pixels.dim().0], Vec::new());
         for (i, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(pass, x, &lengths, None);
+            let rate = rate.filter(|_| i + 1 == self.layers.len());
+            (x, votes) = layer.forward(pass, x, &lengths, None, rate);
             x = shown(pass, i, x, tokens);
             keep(i + 1, &x, &mut states);
         }
@@ -124,7 +150,7 @@ impl Siglip {
             None => unreachable!("E5.1: the layers needed are loaded"),
         };
         let all: Vec<ArrayView2<'_, T>> = wanted.iter().map(of).collect();
-        concatenate(Axis(1), &all).unwrap_or_else(|_| unreachable!("E5.1: equal rows"))
+        (concatenate(Axis(1), &all).unwrap_or_else(|_| unreachable!("E5.1: equal rows")), votes)
     }
 }
 

@@ -28,6 +28,11 @@ fn bad_options() {
     run(&["--policy", "windw=all-text"], &["windw", "window"]);
     run(&["--policy", "window=last-text:0"], &["window", "at least 1"]);
     run(&["--policy", "budget=pyramid:0.5"], &["pyramid", "0.5"]);
+    run(
+        &["--policy", "fastervlm", "--retain", "0.1"],
+        &["prune=class", "a class token", "llava_onevision", "prune=dominant"],
+    );
+    run(&["--policy", "full,prune=2:0.5+class:0.1"], &["prune", "2:0.5+class:0.1", "the first cut may be class"]);
     run(&["--precision", "f8"], &["--precision", "f8", "bf16"]);
     run(&["--resampler", "nearest"], &["--resampler", "nearest", "pillow"]);
     run(&["--temperature", "-1"], &["--temperature", "-1"]);

@@ -30,7 +30,8 @@ fn bytes(text: &serde_json::Value) -> Vec<u8> {
 #[test]
 fn the_page_loads_nothing_and_holds_the_answers() {
     let dir = tempfile::tempdir().unwrap();
-    let (result, page) = explained(dir.path(), &["--policies", "aircache,snapkv", "--retain", "0.1"], "page.html");
+    let (result, page) =
+        explained(dir.path(), &["--policies", "aircache,snapkv,divprune", "--retain", "0.1"], "page.html");
     let page = String::from_utf8(page).unwrap();
     assert!(page.len() < 3 << 20, "{} bytes", page.len());
     for outside in ["http://", "https://", "//cdn", "@import", "src=\"/", "url("] {

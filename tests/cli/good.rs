@@ -92,6 +92,10 @@ fn listings() {
     assert!(cli.ok(&["stages"]).contains("decoder.LL.query        [H, n, d_h]: after rotary"));
     let policies = cli.json(&["policies", "--json"]);
     assert!(policies.as_array().unwrap().iter().any(|p| p["name"] == "vl-cache" && p["parts"]["window"] == "all-text"));
+    let before = "drops visual rows before the decoder";
+    let early =
+        policies.as_array().unwrap().iter().filter(|p| p["group"] == before).map(|p| p["name"].as_str().unwrap());
+    assert_eq!(early.collect::<Vec<_>>(), ["fastervlm", "visionzip", "divprune"]);
     let samples = cli.json(&["run", "--list-samples", "--json"]);
     assert_eq!(samples.as_array().unwrap().len(), 40);
     let questions: usize = samples.as_array().unwrap().iter().map(|s| s["questions"].as_array().unwrap().len()).sum();
@@ -319,4 +323,16 @@ fn draws_repeat_with_their_seed() {
     assert_ne!(draw("5"), draw("6"));
     let greedy = cli.json(&["run", "--json", "--quiet", "--temperature", "0"]);
     assert_eq!(greedy["ids"], cli.json(&["run", "--json", "--quiet"])["ids"]);
+}
+
+/// D9.10: pruning before the decoder shortens prefill and cache, in the bench too.
+#[test]
+fn bench_measures_rows_that_are_dropped_early() {
+    let cli = Cli::new();
+    let sizes = ["--prompt-len", "200", "--max-new-tokens", "2", "--retain", "0.1"];
+    let cells = cli.json(&[&["bench", "--json", "--policies", "full,visionzip,divprune"][..], &sizes].concat());
+    let cells = cells["cells"].as_array().unwrap();
+    let bytes: Vec<u64> = cells.iter().map(|cell| cell["kv_bytes"].as_u64().unwrap()).collect();
+    // Of 180 visual rows 18 stay, beside 20 of text and 3 steps.
+    assert_eq!((bytes.len(), bytes[1] * 203, bytes[2]), (3, bytes[0] * 41, bytes[1]), "{bytes:?}");
 }

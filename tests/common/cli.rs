@@ -166,8 +166,12 @@ pub fn answers_records_and_checks(cli: &Cli, ask: &[&str], family: &str, visual:
         assert_eq!(got, (Some(family), Some(visual as u64), Some(4)), "{precision}");
     }
     for preset in aircache::policy::presets() {
-        // A toy may have two layers.
-        let name = if preset.policy.prunes() { "full,prune=50%" } else { preset.name };
+        // A toy may have two layers, and no class token.
+        let name = match preset.policy.prune.rater() {
+            Some(aircache::policy::Rater::Class) => "full,prune=received",
+            None if preset.policy.prunes() => "full,prune=50%",
+            _ => preset.name,
+        };
         with(&["run", "--policy", name, "--retain", "0.5"], &short);
     }
     let record = ["--max-new-tokens", "3", "--retain", "0.3", "--out"];
@@ -179,12 +183,14 @@ pub fn answers_records_and_checks(cli: &Cli, ask: &[&str], family: &str, visual:
     cli.ok(&["check", "golden", "candidate"]);
     cli.ok(&["check", "--model", "model", "candidate"]);
     with(&["check"], &["candidate"]);
-    let prunes = ["--max-new-tokens", "3", "--policy", "full,prune=50%", "--retain", "0.5", "--out"];
-    with(&["record"], &[&prunes[..], &["pruned"]].concat());
-    with(&["record", "--precision", "bf16"], &[&prunes[..], &["candidate"]].concat());
-    cli.ok(&["check", "pruned", "candidate"]);
-    cli.ok(&["check", "--model", "model", "candidate"]);
-    with(&["check"], &["candidate"]);
+    for policy in ["full,prune=50%", "visionzip", "divprune"] {
+        let prunes = ["--max-new-tokens", "3", "--policy", policy, "--retain", "0.5", "--out"];
+        with(&["record"], &[&prunes[..], &["pruned"]].concat());
+        with(&["record", "--precision", "bf16"], &[&prunes[..], &["candidate"]].concat());
+        cli.ok(&["check", "pruned", "candidate"]);
+        cli.ok(&["check", "--model", "model", "candidate"]);
+        with(&["check"], &["candidate"]);
+    }
     cli.ok(&["compress", "golden", "--policy", "aircache", "--retain", "0.3", "--quiet", "--out", "plan"]);
     let plan = Bundle::open(&cli.path("plan")).unwrap();
     assert_eq!(plan.stage("policy.00.kept").unwrap().data, b.stage("policy.00.kept").unwrap().data);

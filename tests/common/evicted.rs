@@ -62,7 +62,8 @@ pub fn equal_the_twin(model: &Model, prompt: &Prepared, golden: Bundle, until: &
         let policy: Policy = name.parse().unwrap();
         (name, policy.with_tail(tail), true)
     });
-    let methods = twin.names("methods").into_iter().map(|name| (name.clone(), preset(&name).unwrap().policy.clone(), false));
+    let methods =
+        twin.names("methods").into_iter().map(|name| (name.clone(), preset(&name).unwrap().policy.clone(), false));
     let all: Vec<(String, Policy, bool)> = variants.chain(methods).collect();
     let policies: Vec<Policy> = all.iter().map(|(_, p, _)| p.clone()).collect();
     let way = Way { turn: Some(Turn::Rounded), ..Way::default() }; // the angles of transformers, which made the golden

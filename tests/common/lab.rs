@@ -196,6 +196,9 @@ impl Lab {
         if !how.policy.prunes() {
             prefilled.cache.compact(&plan.kept);
         }
+        let left =
+            prefilled.pruning.rows(0).map_or_else(|| whole.iter().map(|&r| r as usize).collect(), <[usize]>::to_vec);
+        let placed = prompt.positions.closed(&left);
         for (l, heads) in prefilled.cache.layers.iter().enumerate() {
             let (len, d) = heads[0].keys().dim();
             let mut put = |site: &str, of: &dyn Fn(usize) -> ndarray::Array2<f32>| {
@@ -206,7 +209,7 @@ impl Lab {
             };
             put("key", &|g| heads[g].keys());
             put("value", &|g| heads[g].values());
-            let at = heads[0].rows().iter().map(|&r| positions[r]).collect();
+            let at = heads[0].rows().iter().map(|&r| placed.at(r, 0)).collect();
             dump.integers.insert(format!("cache.{l:02}.positions"), vector(at));
         }
         let cache = if how.evicts { &mut prefilled.cache } else { &mut full };

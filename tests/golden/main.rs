@@ -11,6 +11,8 @@ mod decoders;
 #[cfg(feature = "input")]
 mod demo;
 #[cfg(feature = "input")]
+mod early;
+#[cfg(feature = "input")]
 mod held_out;
 #[cfg(feature = "input")]
 mod internvl;

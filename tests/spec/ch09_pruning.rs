@@ -10,7 +10,7 @@ use aircache::input::Prepared;
 use aircache::model::Model;
 use aircache::num::{Grid, Real};
 use aircache::pass::{Pass, Precision, Tap};
-use aircache::policy::{Cut, Policy, Prune, Retain, best, preset, votes};
+use aircache::policy::{Cut, Policy, Prune, Rater, Retain, best, preset, votes};
 use aircache::stage::Stage;
 use aircache::{Role, Roles};
 use ndarray::{Array3, ArrayViewD, Axis, array, aview2};
@@ -35,9 +35,9 @@ fn d9_9_worked_example() {
     assert_eq!(cuts("25%:0.5+50%:0.25+75%:0.125", 32, 576), [(8, 288), (16, 144), (24, 72)]);
     assert_eq!(cuts("none", 6, 10), []);
     let at = |retain: Retain| policy("2").at(retain).prune.cuts(6, 10).unwrap();
-    assert_eq!(at("0.3".parse().unwrap()), [Cut { layer: 2, keep: 3 }]);
-    assert_eq!(at(Retain::tokens(4).unwrap()), [Cut { layer: 2, keep: 4 }]);
-    assert_eq!(at("0.01".parse().unwrap()), [Cut { layer: 2, keep: 1 }]);
+    assert_eq!(at("0.3".parse().unwrap()), [Cut { layer: 2, by: Rater::LastRow, keep: 3 }]);
+    assert_eq!(at(Retain::tokens(4).unwrap()), [Cut { layer: 2, by: Rater::LastRow, keep: 4 }]);
+    assert_eq!(at("0.01".parse().unwrap()), [Cut { layer: 2, by: Rater::LastRow, keep: 1 }]);
     for written in ["none", "2", "2:0.5", "25%:0.5+50%", "1:0.5+75%:0.125"] {
         assert_eq!(prune(written).to_string(), written);
     }
@@ -463,7 +463,7 @@ fn c9_9d_errors_are_found_at_their_stage() {
 #[test]
 fn a9_8_retention_of_fastv() {
     let cuts = preset("fastv-prune").unwrap().policy.at("0.1".parse().unwrap()).prune.cuts(28, 1000).unwrap();
-    assert_eq!(cuts, [Cut { layer: 2, keep: 100 }]);
+    assert_eq!(cuts, [Cut { layer: 2, by: Rater::LastRow, keep: 100 }]);
     let entries = 2 * 1000 + 26 * cuts[0].keep;
     assert_eq!((1000.0 * entries as f64 / 28_000.0).round(), 164.0);
 }

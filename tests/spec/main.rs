@@ -11,6 +11,8 @@ mod ch05_vision;
 mod ch06_decoder;
 mod ch07_cache;
 mod ch08_aircache;
+#[cfg(feature = "input")]
+mod ch09_early;
 mod ch09_policies;
 #[cfg(feature = "input")]
 mod ch09_pruning;

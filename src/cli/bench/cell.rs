@@ -13,7 +13,7 @@ use aircache::num::{Random, Real};
 use aircache::pass::Pass;
 use aircache::policy::{Policy, Scorer};
 use aircache::{Role, Roles};
-use ndarray::ArrayD;
+use ndarray::{ArrayD, Axis};
 use std::time::Instant;
 
 /// Of every `TEXT` rows of a prompt, one is a text row before the visual rows, and one is a text row after them.
@@ -77,13 +77,21 @@ impl<'m> Prompts<'m> {
         let scorer = Scorer::new(policy, &self.roles)?;
         let cache = decoder.cache_in(pass.stored_in_cache());
         let observer = Observer::new(scorer.rows().to_vec(), policy.needs_received());
-        let pruning = Pruning::of(std::slice::from_ref(policy), decoder.config.layers, &self.roles)?;
+        let mut pruning = Pruning::of(std::slice::from_ref(policy), decoder.config.layers, &self.roles)?;
+        let (x, visual) = (decoder.embed(&self.ids), self.roles.visual());
+        let start = Instant::now();
+        if let Some(by) = pruning.rater() {
+            self.model.rates(by)?;
+            // No tower reads these tokens: it would give its votes beside the features.
+            pruning.rate(&pass, vec![T::ZERO; visual.len()], x.select(Axis(0), &visual).view());
+        }
+        let rate_s = start.elapsed().as_secs_f64();
         let mut sequence = Sequence { observer, pruning, roles: self.roles.clone(), ..Sequence::new(cache) };
 
         let start = Instant::now();
-        let prompt = (decoder.embed(&self.ids), &Positions::in_order(n));
+        let prompt = (x, &Positions::in_order(n));
         decoder.prefill(&mut pass, &[prompt], std::slice::from_mut(&mut sequence), AT_ONCE);
-        Ok(Timed { model: self.model, sequence, prefill_s: start.elapsed().as_secs_f64() })
+        Ok(Timed { model: self.model, sequence, rate_s, prefill_s: start.elapsed().as_secs_f64() })
     }
 }
 
@@ -91,6 +99,8 @@ impl<'m> Prompts<'m> {
 pub struct Timed<'m, T> {
     model: &'m Model,
     sequence: Sequence<T>,
+    /// The time in which distances of visual rows choose those that enter the decoder.
+    rate_s: f64,
     prefill_s: f64,
 }
 
@@ -102,7 +112,7 @@ impl<T: Real> Timed<'_, T> {
         let start = Instant::now();
         let plan = self.sequence.plan(&wanted.policy.at(wanted.fraction), wanted.fraction)?;
         sequence.evict(&plan, pass.grid);
-        let compress_s = start.elapsed().as_secs_f64();
+        let compress_s = self.rate_s + start.elapsed().as_secs_f64();
 
         let heads = self.sequence.cache.layers.iter();
         let rows: Vec<usize> = heads.map(|heads| heads.first().map_or(0, HeadCache::len)).collect();
@@ -151,7 +161,7 @@ pub fn vision<T: Real>(model: &Model, pass: &mut Pass<'_, T>) -> Result<f64> {
     let image = GivenImage { pixels, size: outline.size, grid };
     let prompt = Prepared::from_ids(family, &[image_token], vec![image])?;
     let start = Instant::now();
-    model.encode(pass, &prompt);
+    model.encode(pass, &prompt, None);
     Ok(start.elapsed().as_secs_f64())
 }
 

@@ -54,7 +54,7 @@ impl Family for InternVlConfig {
         Profile {
             name: if self.template.is_some() { "internvl_chat" } else { "internvl" },
             text: &self.text,
-            tower: Tower { layers, used: self.feature_layer, hidden, heads, intermediate, patch },
+            tower: Tower { layers, used: self.feature_layer, hidden, heads, intermediate, patch, class: true },
             image_token: self.image_token,
             video_token: None,
             names: match (&self.template, self.text.projections) {

@@ -40,12 +40,12 @@ fn of_shape(shape: &Shape, vocab: usize) -> Value {
 
 impl Family for LlavaConfig {
     fn profile(&self) -> Profile<'_> {
-        let SiglipConfig { layers, hidden, heads, intermediate, patch, image, .. } = self.vision;
+        let SiglipConfig { layers, hidden, heads, intermediate, patch, image, class, .. } = self.vision;
         let tiles = self.pinpoints.is_some();
         Profile {
             name: if tiles { "llava_next" } else { "llava" },
             text: &self.text,
-            tower: Tower { layers, used: self.parts().used_layers(), hidden, heads, intermediate, patch },
+            tower: Tower { layers, used: self.parts().used_layers(), hidden, heads, intermediate, patch, class },
             image_token: self.image_token,
             video_token: None,
             names,

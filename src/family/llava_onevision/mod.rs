@@ -41,11 +41,11 @@ fn of_shape(shape: &Shape, vocab: usize) -> Value {
 
 impl Family for LlavaOnevisionConfig {
     fn profile(&self) -> Profile<'_> {
-        let SiglipConfig { layers, hidden, heads, intermediate, patch, image, .. } = self.vision;
+        let SiglipConfig { layers, hidden, heads, intermediate, patch, image, class, .. } = self.vision;
         Profile {
             name: "llava_onevision",
             text: &self.text,
-            tower: Tower { layers, used: self.parts().used_layers(), hidden, heads, intermediate, patch },
+            tower: Tower { layers, used: self.parts().used_layers(), hidden, heads, intermediate, patch, class },
             image_token: self.image_token,
             video_token: self.video_token,
             names,

@@ -142,7 +142,7 @@ fn rotation(case: &Case<'_>, at: Stage, numbers: &Numbers<'_>) -> Option<Rotatio
     if table.shape() != [2, pairs] {
         return None;
     }
-    let positions = case.positions()?;
+    let positions = case.placed()?;
     let n = *positions.shape().last()?;
     let (axes, flat) = (positions.len() / n.max(1), positions.into_iter().collect::<Vec<i64>>());
     let axis = |pair: usize| (table[[1, pair]] as usize).min(axes.saturating_sub(1));

@@ -223,7 +223,7 @@ fn looks_like(whole: &ndarray::ArrayD<f64>, got: &ndarray::ArrayD<f64>, g: usize
 
 fn positions(case: &Case<'_>, name: &str, rows: &Rows) -> StageVerdict {
     let Ok(got) = case.candidate.i64(name) else { return not_integers(case, name) };
-    let Some(all) = case.positions() else {
+    let Some(all) = case.placed() else {
         return StageVerdict::plain(name, Outcome::NotJudged, "input.positions is not in the bundle");
     };
     let of_images = Stage::once(Site::Positions);

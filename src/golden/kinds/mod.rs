@@ -15,5 +15,6 @@ mod place;
 pub(super) mod pruned;
 pub(super) mod scores;
 pub(super) mod shares;
+mod spread;
 pub(super) mod tokens;
 pub(super) mod windows;

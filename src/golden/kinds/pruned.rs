@@ -1,8 +1,10 @@
-//! Judges what a policy drops inside prefill: the rows that are left have to be the text and the visual rows that got
-//! the largest votes, within the margin. Not here: which rows a candidate's layers have.
+//! Judges what a policy drops before the decoder or inside prefill: the rows that are left have to be the text and the
+//! visual rows that got the largest votes, within the margin. Not here: which rows a candidate's layers have, and the
+//! choice by distances (spread.rs).
 
 use super::integers::not_integers;
 use super::scores::{Unknown, hidden_by_a_store};
+use super::spread;
 use crate::golden::case::Case;
 use crate::golden::held::list;
 use crate::golden::measure::Layout;
@@ -10,7 +12,7 @@ use crate::golden::noise;
 use crate::golden::parsed::{kept, vector};
 use crate::golden::rulers::margins;
 use crate::golden::verdict::{Outcome, StageVerdict};
-use crate::policy::{Cut, best};
+use crate::policy::{Cut, Rater, best};
 use crate::stage::{Site, Stage};
 use ndarray::Array2;
 
@@ -46,7 +48,10 @@ fn split(case: &Case<'_>, rows: &[usize]) -> Result<[Vec<usize>; 2], Unknown> {
 
 /// The rows that are left after a cut, if no honest noise could change them.
 pub(in crate::golden) fn firm(case: &Case<'_>, cut: Cut) -> Result<Vec<usize>, Unknown> {
-    let [visual, mut rows] = split(case, &case.left(cut.layer - 1)?)?;
+    if cut.by == Rater::Diverse {
+        return Err("the rows that are left are not recorded, and distances decide them");
+    }
+    let [visual, mut rows] = split(case, &case.before(cut)?)?;
     let (votes, margin) = votes(case, cut, visual.len())?;
     let ours = best(&votes, cut.keep);
     let sign = |i: usize| if ours.binary_search(&i).is_ok() { -1.0 } else { 1.0 };
@@ -80,7 +85,7 @@ pub(in crate::golden) fn judge(case: &Case<'_>, name: &str, cut: Cut, got: &[usi
     if case.golden_has(name, &got.iter().map(|&row| row as i64).collect::<Vec<_>>()) {
         return plain(Outcome::Pass, String::new());
     }
-    let before = match case.left(cut.layer - 1) {
+    let before = match case.before(cut) {
         Ok(before) => before,
         Err(why) => return plain(Outcome::NotJudged, why.into()),
     };
@@ -95,6 +100,9 @@ pub(in crate::golden) fn judge(case: &Case<'_>, name: &str, cut: Cut, got: &[usi
     }
     if kept.len() != cut.keep {
         return plain(Outcome::Fail, format!("{} visual rows are left, {} are due", kept.len(), cut.keep));
+    }
+    if cut.by == Rater::Diverse {
+        return spread::judge(case, name, &visual, &kept);
     }
     let (votes, margin) = match votes(case, cut, visual.len()) {
         Ok(known) => known,

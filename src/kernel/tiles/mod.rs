@@ -77,7 +77,7 @@ pub fn linears_in_tiles<T: Real>(x: ArrayView2<'_, T>, layers: &[Layer<'_>]) -> 
 fn of_f32(x: &[f32], (m, k): (usize, usize), layers: &[Layer<'_>], y: Vec<&mut [f32]>) {
     let x = ArrayView2::from_shape((m, k), x).unwrap_or_else(|_| unreachable!("E3.16: whole rows"));
     #[cfg(target_arch = "x86_64")]
-    if k > 0 && layers.iter().all(|(w, _)| matches!(w.values, Elements::Bf16(_))) && available() {
+    if m > 0 && k > 0 && layers.iter().all(|(w, _)| matches!(w.values, Elements::Bf16(_))) && available() {
         if m <= few::FEW {
             if let Some(rows) = few::packed(x) {
                 return few::linears(&rows, layers, y);

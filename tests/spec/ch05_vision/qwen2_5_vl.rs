@@ -32,7 +32,7 @@ fn e5_18_rows_have_the_order_of_the_squares() {
     let mut rng = Rng(7);
     let patches = Array2::from_shape_fn((6 * unit, c.vision.numbers()), |_| rng.below(7) as f32 - 3.0);
     let grid = [1, 2 * c.vision.merge, 3 * c.vision.merge];
-    let rows = |tower: &Qwen25VlTower| tower.rows(&mut Pass::<f64>::new(Grid::Native), patches.view(), &[grid]);
+    let rows = |tower: &Qwen25VlTower| tower.rows(&mut Pass::<f64>::new(Grid::Native), patches.view(), &[grid], None);
     let want = rows(&alone);
     // In one window of all squares, the rows see each other.
     c.own.window = 3;
@@ -42,7 +42,7 @@ fn e5_18_rows_have_the_order_of_the_squares() {
     for square in 0..6 {
         let mut other = patches.clone();
         other.slice_mut(s![square * unit..(square + 1) * unit, ..]).fill(0.25);
-        let got = alone.rows(&mut Pass::<f64>::new(Grid::Native), other.view(), &[grid]);
+        let got = alone.rows(&mut Pass::<f64>::new(Grid::Native), other.view(), &[grid], None);
         let changed: Vec<usize> = (0..6).filter(|&row| got.row(row) != want.row(row)).collect();
         assert_eq!(changed, [square]);
     }
@@ -57,7 +57,7 @@ fn c5_17a_r5_17_images_do_not_see_each_other() {
     let patches = Array2::from_shape_fn((68, c.vision.numbers()), |_| rng.below(9) as f32 / 4.0 - 1.0);
     fn check<T: Real>(tower: &Qwen25VlTower, patches: &Array2<f32>, grids: &[[usize; 3]; 2], grid: Grid) {
         let rows = |of: std::ops::Range<usize>, grids: &[[usize; 3]]| {
-            tower.rows(&mut Pass::<T>::new(grid), patches.slice(s![of, ..]), grids)
+            tower.rows(&mut Pass::<T>::new(grid), patches.slice(s![of, ..]), grids, None)
         };
         let (first, second) = (rows(0..60, &grids[..1]), rows(60..68, &grids[1..]));
         let alone = concatenate(Axis(0), &[first.view(), second.view()]).unwrap();

@@ -65,7 +65,7 @@ fn e5_7_e5_8_e5_9_worked_examples() {
     let (x, mut pass) = (array![[1.0f32, 0.0, 0.0], [0.0, 1.0, 0.0]], Pass::<f64>::new(Grid::Native));
     let (embedded, grid) = (tower.embedded(&pass, x.view()), [1, 1, 2]);
     let (at, lengths) = (places(grid, 1).collect::<Vec<_>>(), frames(&[grid]));
-    let y = tower.features(&mut pass, embedded, &at, |_| &lengths, |_, _, _| ());
+    let (y, _) = tower.features(&mut pass, embedded, &at, |_| &lengths, |_, _, _| (), None);
     assert_eq!(y, array![[2.0, 2.0, 3.0, 5.0], [1.0, 3.0, 3.0, 5.0]]);
     // E5.8: a head of 4 has one frequency, 1, for the row, and the same frequency for the column.
     let quarter = Frequencies::new(1e4, 2);
@@ -85,7 +85,7 @@ fn c5_8a_r5_7_r5_8_r5_10_tower_and_merger_equal_their_twins() {
         let grids = [[1, 2 * m, 3 * m], [2, m, 2 * m]];
         let patches = patches(10 * m * m, c.vision.numbers());
         let mut pass = Pass::<T>::new(grid);
-        let [features, rows] = encoder.rows(&mut pass, patches.view(), &grids);
+        let [features, rows] = encoder.rows(&mut pass, patches.view(), &grids, None);
         let twin = Twin { names, grid };
         let want = twin.qwen2_vl::<T>(&c.vision, patches.view(), &grids);
         assert_eq!(bits(&features), bits(want.last().unwrap()), "{case}, {} on {grid:?}", T::NAME);
@@ -106,7 +106,7 @@ fn c5_7a_c5_9a_images_and_frames_do_not_see_each_other() {
     let encoder = Qwen2VlEncoder::load(&Names::new(&checkpoint, names), &c.vision, c.text.hidden).unwrap();
     let patches = patches(8 + 2 * 16, c.vision.numbers());
     let run = |rows: std::ops::Range<usize>, grids: &[[usize; 3]]| {
-        let [features, _] = encoder.rows(&mut Pass::<f32>::new(Grid::Native), patches.slice(s![rows, ..]), grids);
+        let [features, _] = encoder.rows(&mut Pass::<f32>::new(Grid::Native), patches.slice(s![rows, ..]), grids, None);
         features
     };
     let all = run(0..40, &[[1, 2, 4], [2, 4, 4]]);

@@ -67,7 +67,7 @@ fn c5_19a_r5_19_images_do_not_see_each_other() {
     let (grids, patches) = ([[1, 6, 10], [1, 4, 2]], random(68, &c, &mut Rng(9)));
     fn check<T: Real>(tower: &Qwen3VlTower, patches: &Array2<f32>, grids: &[[usize; 3]; 2], grid: Grid) {
         let rows = |of: std::ops::Range<usize>, grids: &[[usize; 3]]| {
-            tower.rows(&mut Pass::<T>::new(grid), patches.slice(s![of, ..]), grids)
+            tower.rows(&mut Pass::<T>::new(grid), patches.slice(s![of, ..]), grids, None)
         };
         let (first, second) = (rows(0..60, &grids[..1]), rows(60..68, &grids[1..]));
         let alone = concatenate(Axis(0), &[first.view(), second.view()]).unwrap();
@@ -92,7 +92,7 @@ fn e5_20_worked_example() {
     let mut rows = |tapped: &[usize], layers: &[usize]| {
         (c.own.tapped, c.own.deepstack) = (tapped.to_vec(), layers.to_vec());
         let tower = Qwen3VlTower::load(&Names::new(&checkpoint, visual), &c).unwrap();
-        tower.rows(&mut Pass::<f64>::new(Grid::Native), patches.view(), &[[1, 4, 4]])
+        tower.rows(&mut Pass::<f64>::new(Grid::Native), patches.view(), &[[1, 4, 4]], None)
     };
     let both = rows(&[2, 0, 2, 9], &[0, 2]);
     assert_eq!(both.dim(), (4, 3 * d));

@@ -120,7 +120,8 @@ fn c6_1a_decoding_side_by_side_is_decoding_one_by_one() {
         .iter()
         .zip(["1", "0.3", "0.05", "0.6"])
         .map(|(p, r)| {
-            let prefilled = generate::prefill(&DEMO, &mut Pass::new(Grid::Native), p, std::slice::from_ref(policy)).unwrap();
+            let prefilled =
+                generate::prefill(&DEMO, &mut Pass::new(Grid::Native), p, std::slice::from_ref(policy)).unwrap();
             let plan = prefilled.plan(policy, r.parse().unwrap()).unwrap();
             prefilled.with_cache(prefilled.cache.picked(&plan.kept))
         })
