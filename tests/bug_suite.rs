@@ -11,7 +11,7 @@ mod common;
 
 use aircache::golden::{Bundle, Verdict};
 use aircache::kernel::Turn;
-use aircache::pass::Precision::{self, Bf16, F16, Fast};
+use aircache::pass::Precision::{self, Bf16, F16, Fast, Tf32};
 use aircache::pass::{Rotation, Way};
 use common::lab::{Backend, Dump, Lab};
 use common::{bugs, causes};
@@ -53,9 +53,15 @@ fn t10_3_suite_of_bugs() {
     ];
     table.push("|---|---|---|---|---|---|---|".into());
     let mut short = vec![];
-    for (precision, mode) in
-        [(Fast, "golden"), (Fast, "replay"), (Bf16, "golden"), (Bf16, "replay"), (F16, "golden"), (F16, "replay")]
-    {
+    for (precision, mode) in [
+        (Fast, "golden"),
+        (Fast, "replay"),
+        (Tf32, "replay"),
+        (Bf16, "golden"),
+        (Bf16, "replay"),
+        (F16, "golden"),
+        (F16, "replay"),
+    ] {
         let planted: Vec<_> = bugs.par_iter().filter(|bug| !bug.is_honest(precision)).collect();
         let found: Vec<[bool; 4]> = planted
             .par_iter()

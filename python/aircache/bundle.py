@@ -15,7 +15,7 @@ from .errors import Error, LayoutError, message
 
 PRECISIONS = {
     "f64": "f64", "float64": "f64", "f32": "f32", "float32": "f32", "bf16": "bf16", "bfloat16": "bf16",
-    "f16": "f16", "float16": "f16",
+    "f16": "f16", "float16": "f16", "tf32": "tf32",
 }  # fmt: skip
 OF_TYPE = {"F64": "f64", "F32": "f32", "BF16": "bf16", "F16": "f16"}
 

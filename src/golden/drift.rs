@@ -5,7 +5,7 @@
 
 use super::fit::{Drift, Fit, Groups, Products, errors, together, without_means};
 use super::measure::{Errors, Layout, flat};
-use super::rulers::{DRIFT, roundoff};
+use super::rulers::{DRIFT, constant, reads_alike};
 use super::{Bundle, BundleWriter, alike, noise};
 use crate::error::{Error, Result};
 use crate::generate;
@@ -108,14 +108,15 @@ impl Aslant<'_> {
         let products = |got: &[f64]| Products::new(layout, groups, &apart(errors(got, from)), &direction);
         let sums = products(&got);
         if let Some(habits) = self.habits.as_deref_mut().and_then(|habits| habits.get_mut(stage)) {
-            let others = others(self.truth, stage, nearest, |other| products(other).all(&noise.scale))?;
+            let others =
+                others((self.truth, self.precision), stage, nearest, |other| products(other).all(&noise.scale))?;
             habits.resize_with(others.len(), Vec::new);
             habits.iter_mut().zip(others).for_each(|(fits, fit)| fits.extend(fit));
             return Ok(());
         }
         if let Some(Aside::Activation(at)) = self.aside {
             if let Some(fit) = sums.all(&noise.scale) {
-                let is_large = large(&fit, roundoff(self.precision) / 16.0, LEAST[0], t.len() as f64);
+                let is_large = large(&fit, constant(self.precision) / 16.0, LEAST[0], t.len() as f64);
                 let words = format!("a change of the activation near {at}: is it another function?");
                 self.hats.entry(stage.to_string()).or_default().push((is_large, words, fit));
             }
@@ -127,7 +128,7 @@ impl Aslant<'_> {
         let Some(mut drift) = strongest(&sums, &[]) else { return Ok(()) };
         if drift.ratio() > DRIFT {
             // If other honest ways drift along the same direction, the drift is no finding.
-            let others = others(self.truth, stage, nearest, products)?;
+            let others = others((self.truth, self.precision), stage, nearest, products)?;
             let Some(beyond) = strongest(&sums, &others) else { return Ok(()) };
             let habit = others.iter().filter_map(|other| Some(strongest(other, &[])?.ratio())).fold(0.0, f64::max);
             drift = beyond;
@@ -167,13 +168,13 @@ fn large(fit: &Fit, least: f64, share: f64, numbers: f64) -> bool {
 
 /// A measure of every honest way of a stage but one.
 fn others<R>(
-    truth: &mut BundleWriter,
+    (truth, precision): (&mut BundleWriter, Precision),
     stage: &str,
     but: Option<usize>,
     measure: impl Fn(&[f64]) -> R,
 ) -> Result<Vec<R>> {
     let mut all = Vec::new();
-    for way in (0..).filter(|&way| Some(way) != but) {
+    for way in (0..).filter(|&way| Some(way) != but && reads_alike(precision, way, but)) {
         let Some(other) = truth.numbers(&noise::way(way, stage))? else { break };
         all.push(measure(&other));
     }
@@ -190,7 +191,7 @@ fn strongest(
     sums: &Products<'_>,
     others: &[Products<'_>],
 ) -> Option<Drift> {
-    let u = roundoff(precision);
+    let u = constant(precision);
     let (name, least) = match aside {
         None => ("the truth", u),
         Some(Aside::Branch(Branch::Attention)) => ("the output of attention", u),

@@ -48,6 +48,13 @@ pub fn check(golden: &Bundle, candidate: &Bundle) -> Result<Verdict> {
         remedy
     );
     let types = Types::of(candidate)?;
+    ensure!(
+        !types.all().contains(&Precision::Tf32),
+        format!("{}: metadata precision", candidate.label()),
+        "f64, f32, bf16 or f16: a golden has no noise of tf32",
+        "tf32",
+        "replay it: give --model in place of the golden"
+    );
     same(golden, candidate)?;
     types.all().into_iter().try_for_each(|precision| noise::check(golden, precision))?;
     let vocab = golden.get(&Stage::once(Site::Logits).name()).and_then(|t| t.shape.first().copied());

@@ -4,12 +4,13 @@
 use super::given::Decided;
 use super::measure::{Errors, Layout, flat};
 use super::rerun::{Rerun, Sink, ways};
+use super::rulers::drifts;
 use super::{Bundle, BundleWriter, arc, rows};
 use crate::cache::Cache;
 use crate::error::{Error, Result, ensure};
 use crate::input::Prepared;
 use crate::model::Model;
-use crate::num::{Grid, Real};
+use crate::num::Real;
 use crate::pass::{Precision, Tap};
 use crate::policy::{Plan, Policy, Retain, Values};
 use crate::stage::Stage;
@@ -79,11 +80,14 @@ impl Comparison<'_> {
             arc::nearest(layout, &slack, &mut truth, &values);
         }
         if let Some(k) = self.kept.filter(|_| Stage::parse(stage).is_some_and(|at| at.row().part != "policy")) {
-            // The values are already rounded to the type: two bytes hold each value.
+            // The values are already rounded to the type.
             let (name, bf16) = (way(k, stage), |&v: &f64| half::bf16::from_f64(v));
             match self.precision {
                 // Of a candidate of several types, the ways of the first are kept.
                 _ if self.truth.shape(&name).is_some() => {}
+                Precision::Tf32 => {
+                    self.truth.put_f32(&name, shape, &values.iter().map(|&v| v as f32).collect::<Vec<_>>())?;
+                }
                 Precision::Bf16 => self.truth.put_bf16(&name, shape, &values.iter().map(bf16).collect::<Vec<_>>())?,
                 _ => {
                     let f16 = |&v: &f64| half::f16::from_f64(v);
@@ -141,7 +145,7 @@ pub(super) fn measure(
 ) -> Result<u64> {
     let mut noise = BTreeMap::new();
     for (k, honest) in ways(precision).into_iter().enumerate() {
-        let kept = run.given.map(|_| k).filter(|_| precision.grid() != Grid::Native);
+        let kept = run.given.map(|_| k).filter(|_| drifts(precision));
         let mut sink = Comparison { truth, precision, noise: &mut noise, kept, failed: None };
         let model = vectors.filter(|_| honest.wide_vectors).unwrap_or(run.model);
         let run = Rerun { model, ..*run };

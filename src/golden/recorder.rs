@@ -60,12 +60,12 @@ impl Recorder {
         let precision = self.precision;
         let width = match precision {
             Precision::Truth => 8,
-            Precision::Fast => 4,
+            Precision::Fast | Precision::Tf32 => 4,
             Precision::Bf16 | Precision::F16 => 2,
         };
         self.with(name, shape.iter().product::<usize>() * width, |w| match precision {
             Precision::Truth => w.put_f64(name, shape, &values.map(Real::to_f64).collect::<Vec<_>>()),
-            Precision::Fast => w.put_f32(name, shape, &values.map(Real::to_f32).collect::<Vec<_>>()),
+            Precision::Fast | Precision::Tf32 => w.put_f32(name, shape, &values.map(Real::to_f32).collect::<Vec<_>>()),
             Precision::Bf16 => w.put_bf16(name, shape, &values.map(|v| bf16::from_f32(v.to_f32())).collect::<Vec<_>>()),
             Precision::F16 => w.put_f16(name, shape, &values.map(|v| f16::from_f32(v.to_f32())).collect::<Vec<_>>()),
         })

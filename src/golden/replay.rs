@@ -11,7 +11,9 @@ use super::recorder::Recorder;
 use super::rerun::{Rerun, Sink};
 use super::said::{Types, policy};
 use super::verdict::Verdict;
-use super::{Bundle, BundleWriter, Selection, arc, arranged, drift, images, layouts, lossy, noise, stages, weights};
+use super::{
+    Bundle, BundleWriter, Selection, arc, arranged, drift, images, layouts, lossy, noise, rulers, stages, weights,
+};
 use crate::cache::Cache;
 use crate::error::{Error, Result, ensure};
 use crate::family::Family;
@@ -134,8 +136,8 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
         let kind = if kind == Precision::Truth { Precision::Fast } else { kind };
         noise::measure(None, &run, kind, out.writer()?)?;
     }
-    let half = kind.grid() != Grid::Native;
-    let drifts = if half { drift::drifts(&run, candidate, kind, out.writer()?)? } else { Default::default() };
+    let drifts =
+        if rulers::drifts(kind) { drift::drifts(&run, candidate, kind, out.writer()?)? } else { Default::default() };
     let golden = out.read(vec![("precision", "f64".into())])?;
 
     // A value in another layout counts as missing: its own stage fails.

@@ -7,11 +7,11 @@ use crate::decoder::Sequence;
 use crate::error::{Error, Result};
 use crate::generate;
 use crate::input::Prepared;
-use crate::kernel::Turn;
+use crate::kernel::{Operands, Turn};
 use crate::model::Model;
 use crate::num::{Grid, Real};
 use crate::pass::{Pass, Precision, Rotation, Source, Tap, Way};
-use crate::policy::{LayerScores, Plan, Policy, Retain, Scorer, Values, over_sets, skewness, strength};
+use crate::policy::{LayerScores, Observed, Plan, Policy, Retain, Scorer, Values, over_sets, skewness, strength};
 use crate::stage::{Site, Stage};
 use ndarray::{Array1, ArrayD};
 
@@ -60,6 +60,9 @@ pub(super) struct Honest {
     pub wide_vectors: bool,
 }
 
+/// What products of TF32 read: one half of the type's ways each, in this order. Spec: D10.1, R10.14
+pub(super) const NARROWED: [Operands; 2] = [Operands::Nearest, Operands::TowardZero];
+
 /// The honest ways of a type. Each difference between honest programs stands in one of them at least. Spec: D10.1
 pub(super) fn ways(precision: Precision) -> Vec<Honest> {
     let grid = precision.grid();
@@ -69,7 +72,12 @@ pub(super) fn ways(precision: Precision) -> Vec<Honest> {
     let of = |way, policy_grid| Honest { way, policy_grid, wide_vectors: false };
     if grid == Grid::Native {
         let backwards = Way { backwards: true, turn: Some(Turn::Exact), ..canonical };
-        return [canonical, fused, in_order, backwards].map(|way| of(way, grid)).into();
+        let read: &[Operands] = match precision {
+            Precision::Tf32 => &NARROWED,
+            _ => &[Operands::Whole],
+        };
+        let ways = |&operands| [canonical, fused, in_order, backwards].map(|way| of(Way { operands, ..way }, grid));
+        return read.iter().flat_map(ways).collect();
     }
     let once = Way { bias_fused: true, rotation: Rotation::Once, gate_once: true, epilogue: true, ..canonical };
     let engine = Way { fused: true, norm_once: true, turn: Some(Turn::Exact), ..once };
@@ -109,7 +117,7 @@ impl Rerun<'_> {
         } else if !prompt.roles.visual().is_empty() {
             let scorer = Scorer::new(policy, &prompt.roles)?.storing(policy_grid);
             // Queries and keys that are not finite give no decision.
-            match self.decide(&sequence, &scorer, sink) {
+            match self.decide(&sequence, &scorer, way.operands, sink) {
                 Ok(kept) => sequence.cache = sequence.evicted(policy, &kept, grid),
                 Err(why) => {
                     sink.undecided(&why);
@@ -136,11 +144,14 @@ impl Rerun<'_> {
         &self,
         sequence: &Sequence<T>,
         scorer: &Scorer,
+        operands: Operands,
         sink: &mut S,
     ) -> Result<Vec<Vec<Vec<usize>>>> {
         let d = self.decided;
         // A layer's scores through the run's own window, and through the given window.
         let layers = sequence.observed(scorer.policy().needs_values(), |l, seen| {
+            let [q, k] = [seen.q, seen.k].map(|x| x.mapv(|x| operands.read(x)));
+            let seen = &Observed { q: q.view(), k: k.view(), ..*seen };
             let (attention, own) = (scorer.text_attention(l, seen)?, scorer.observe(l, seen)?);
             let given = d.window.get(l).cloned().flatten();
             let through = given.and_then(|window| scorer.observe_through(l, seen, window).ok());

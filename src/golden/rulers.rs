@@ -2,7 +2,7 @@
 
 use super::alike::Cells;
 use super::measure::{Errors, Layout, ROWS_FOR_COLUMNS};
-use super::rerun::ways;
+use super::rerun::{NARROWED, ways};
 use crate::num::Grid;
 use crate::pass::Precision;
 use std::collections::BTreeMap;
@@ -21,10 +21,27 @@ pub(super) const DRIFT: f64 = 8.0;
 /// Unit roundoff of a type. Spec: T10.1
 pub(super) fn roundoff(precision: Precision) -> f64 {
     match precision {
-        Precision::Truth | Precision::Fast => (-24f64).exp2(),
+        Precision::Truth | Precision::Fast | Precision::Tf32 => (-24f64).exp2(),
         Precision::Bf16 => (-9f64).exp2(),
         Precision::F16 => (-12f64).exp2(),
     }
+}
+
+/// Whether errors of a type come from roundings that many numbers share, so that drifts are judged. Spec: E10.10
+pub(super) fn drifts(precision: Precision) -> bool {
+    !matches!(precision, Precision::Truth | Precision::Fast)
+}
+
+/// Whether two ways read the same numbers: those of TF32 that read others drift on purpose. Spec: E10.10
+pub(super) fn reads_alike(precision: Precision, way: usize, other: Option<usize>) -> bool {
+    let ways = ways(precision);
+    let read = |way: usize| ways.get(way).map(|honest| honest.way.operands);
+    read(way) == read(other.unwrap_or(0)) || read(way).is_none()
+}
+
+/// What the type's constants may be off by: u, in TF32 that of the numbers that products read. Spec: E10.10
+pub(super) fn constant(precision: Precision) -> f64 {
+    if precision == Precision::Tf32 { (-11f64).exp2() } else { roundoff(precision) }
 }
 
 /// The type that the numbers themselves show: the bundle's type, unless that type cannot store some number. Spec: A10.2
@@ -150,7 +167,12 @@ const FACTOR_OF_ROW: f64 = 4.0 / 3.0 / 16_777_216.0;
 /// another way is three rulers off with a probability of 10⁻⁹ only. Of the two numbers of a rotated pair, one is on the
 /// arc. Spec: E10.3
 fn few_numbers(d: usize, precision: Precision) -> f64 {
-    10f64.powf(9.0 / (ways(precision).len() * (d / 2).max(1)) as f64) / LOCAL
+    let draws = match precision {
+        // Ways that read the same numbers have the same errors.
+        Precision::Tf32 => NARROWED.len(),
+        _ => ways(precision).len(),
+    };
+    10f64.powf(9.0 / (draws * (d / 2).max(1)) as f64) / LOCAL
 }
 
 /// The quantile of the finite values: this share of them does not exceed the result; 0 if no value is finite.

@@ -35,11 +35,11 @@ impl Types {
     /// As [`precision`].
     pub fn of(candidate: &Bundle) -> Result<Types> {
         let at = || format!("{}: metadata precision", candidate.label());
-        let kinds = "f32, bf16, f16 or f64: it selects the ruler";
+        let kinds = "f32, tf32, bf16, f16 or f64: it selects the ruler";
         let word = candidate.required("precision").map_err(|e| e.remedy(kinds))?;
         let unknown = |word: &str| {
             let shown: String = word.chars().take(40).collect();
-            Error::new(at(), "f64, f32, bf16 or f16", format!("{shown:?}"))
+            Error::new(at(), "f64, f32, tf32, bf16 or f16", format!("{shown:?}"))
         };
         if !word.trim_start().starts_with('{') {
             let all = known(word).ok_or_else(|| unknown(word))?;
@@ -83,7 +83,7 @@ impl Types {
 fn known(word: &str) -> Option<Precision> {
     let torch = [("float64", "f64"), ("float32", "f32"), ("bfloat16", "bf16"), ("float16", "f16")];
     let word = torch.iter().find(|(theirs, _)| *theirs == word).map_or(word, |(_, ours)| ours);
-    Precision::ALL.into_iter().find(|p| p.bundle_name() == word)
+    Precision::ALL.into_iter().chain([Precision::Tf32]).find(|p| p.bundle_name() == word)
 }
 
 /// Checks that both bundles are of one model and one prompt, if both name them. Spec: C10.1c

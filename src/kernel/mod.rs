@@ -14,6 +14,7 @@ mod linear;
 mod matrix;
 pub mod naive;
 mod norm;
+mod operands;
 mod pairs;
 mod panel;
 mod patch;
@@ -35,6 +36,7 @@ pub use in_order::{Start, layer_norm_in_order, linear_in_order, rms_norm_in_orde
 pub use linear::{linear, linear_stored, linears};
 pub use matrix::{Elements, MatrixView};
 pub use norm::{layer_norm, rms_norm};
+pub use operands::Operands;
 pub use pairs::serve as has_pairs;
 pub use patch::patches;
 pub use pointwise::{activate, add, gate, scale_columns, store};

@@ -4,8 +4,8 @@
 use super::{Aside, Branch, Pass, Rotation, Way};
 use crate::config::Activation;
 use crate::kernel::{
-    Angles, Frequencies, HeadView, HeadViews, MatrixView, Start, Stores, Turn, Visible, activate, add, attention_over,
-    gate, layer_norm, layer_norm_in_order, linear_in_order, linear_stored, linears, rms_norm, rms_norm_in_order,
+    Angles, Frequencies, HeadView, HeadViews, MatrixView, Operands, Start, Stores, Turn, Visible, activate, add,
+    attention_over, gate, layer_norm, layer_norm_in_order, linear_in_order, linears, rms_norm, rms_norm_in_order,
     scale_columns, store, tiles::linears_in_tiles,
 };
 use crate::num::{Grid, Real};
@@ -73,10 +73,8 @@ impl<T: Real> Pass<'_, T> {
     /// y = x · wᵀ + b of each layer, stored. x: [n, inputs], w: [outputs, inputs] → [n, outputs] of each layer.
     /// Spec: E3.3, R3.3, R10.2, R10.6
     pub fn linears(&self, x: ArrayView2<'_, T>, layers: &[Weights<'_>]) -> Vec<Array2<T>> {
-        if let Some(Aside::Narrow { all }) = self.way.aside
-            && layers.iter().all(|layer| all || layer.stored == Stored::AsConvolution)
-        {
-            return layers.iter().map(|layer| self.narrow(x, layer.w, layer.b)).collect();
+        if layers.iter().any(|layer| self.operands(layer) != Operands::Whole) {
+            return layers.iter().map(|layer| self.narrow(x, *layer)).collect();
         }
         let later: Vec<Option<&[f32]>> = layers.iter().map(|layer| layer.b.filter(|_| self.twice(layer))).collect();
         let ends = layers.iter().zip(&later).map(|(layer, later)| {
@@ -100,6 +98,23 @@ impl<T: Real> Pass<'_, T> {
         y.into_iter().zip(later).map(biased).collect()
     }
 
+    /// How the products of a layer read their numbers. Spec: R10.14, D11.9
+    fn operands(&self, layer: &Weights<'_>) -> Operands {
+        match self.way.aside {
+            Some(Aside::Narrow { all }) if all || layer.stored == Stored::AsConvolution => Operands::Nearest,
+            _ => self.way.operands,
+        }
+    }
+
+    /// As [`linear`](Self::linear), with products that read fewer bits. Spec: R10.14
+    fn narrow(&self, x: ArrayView2<'_, T>, layer: Weights<'_>) -> Array2<T> {
+        let operands = self.operands(&layer);
+        let (x, all) = (x.mapv(|x| operands.read(x)), read(operands, layer.w));
+        let way = Way { operands: Operands::Whole, aside: None, ..self.way };
+        let w = MatrixView::f32(&all, layer.w.rows, layer.w.cols);
+        Pass::new(self.grid).by(way).linear(x.view(), Weights { w, ..layer })
+    }
+
     /// Whether a layer is stored before its bias is added, and again after it. Spec: R3.3, R10.2, R10.6
     fn twice(&self, layer: &Weights<'_>) -> bool {
         match layer.stored {
@@ -108,22 +123,6 @@ impl<T: Real> Pass<'_, T> {
             Stored::Twice => true,
             Stored::AsConvolution => !self.way.bias_fused,
         }
-    }
-
-    /// x · wᵀ + b of numbers with 10 bits of mantissa. Spec: D11.9
-    fn narrow(&self, x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Option<&[f32]>) -> Array2<T> {
-        let short = |v: f32| {
-            let bits = v.to_bits();
-            f32::from_bits(bits.wrapping_add(0x1000) & !0x1fff)
-        };
-        let mut row = vec![0f32; w.cols];
-        let mut all = Vec::with_capacity(w.rows * w.cols);
-        for i in 0..w.rows {
-            w.row_into(i, &mut row);
-            all.extend(row.iter().map(|&v| short(v)));
-        }
-        let x = x.mapv(|v| T::of_f32(short(v.to_f64() as f32)));
-        linear_stored(x.view(), MatrixView::f32(&all, w.rows, w.cols), b, self.grid)
     }
 
     /// f(x), stored. Spec: E3.7–E3.9, R3.6
@@ -192,7 +191,7 @@ impl<T: Real> Pass<'_, T> {
     pub fn attention(&self) -> Attention {
         let Way { fused, in_order: split, backwards: chain, scaled, .. } = self.way;
         let tiles = self.way.tiles && self.grid == Grid::Bf16;
-        Attention(Stores { grid: self.grid, fused, split, chain, scaled, tiles })
+        Attention(Stores { grid: self.grid, fused, split, chain, scaled, tiles, operands: self.way.operands })
     }
 
     /// The residual stream x plus a branch y, stored. Spec: R5.2, R6.5, R10.12
@@ -238,6 +237,16 @@ impl<T: Real> Pass<'_, T> {
         let size = |row: ArrayView<'_, T, Ix1>| row.iter().map(|v| v.to_f64().powi(2)).sum::<f64>() / row.len() as f64;
         eps + Aside::SHARE * x.rows().into_iter().map(size).fold(f64::INFINITY, f64::min)
     }
+}
+
+/// A weight as products read it: [outputs · inputs]. Spec: R10.14
+fn read(operands: Operands, w: MatrixView<'_>) -> Vec<f32> {
+    let mut row = vec![0f32; w.cols];
+    let rows = (0..w.rows).flat_map(|i| {
+        w.row_into(i, &mut row);
+        row.iter().map(|&w| operands.read(w)).collect::<Vec<f32>>()
+    });
+    rows.collect()
 }
 
 /// Attention as a pass computes it; threads can share it. Spec: E3.5, R3.5, R10.3

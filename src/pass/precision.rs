@@ -14,16 +14,19 @@ pub enum Precision {
     Bf16,
     /// As `Bf16`, in IEEE half precision.
     F16,
+    /// float32, whose products read numbers with 10 bits of mantissa. A candidate may declare it; no run computes so.
+    /// Spec: T10.1, R10.14
+    Tf32,
 }
 
 impl Precision {
-    /// Every precision, the truth first.
+    /// Every precision that a run can have, the truth first.
     pub const ALL: [Precision; 4] = [Precision::Truth, Precision::Fast, Precision::Bf16, Precision::F16];
 
     /// The grid that stores round to.
     pub fn grid(self) -> Grid {
         match self {
-            Precision::Truth | Precision::Fast => Grid::Native,
+            Precision::Truth | Precision::Fast | Precision::Tf32 => Grid::Native,
             Precision::Bf16 => Grid::Bf16,
             Precision::F16 => Grid::F16,
         }
@@ -36,6 +39,7 @@ impl Precision {
             Precision::Fast => "f32",
             Precision::Bf16 => "bf16",
             Precision::F16 => "f16",
+            Precision::Tf32 => "tf32",
         }
     }
 
@@ -43,7 +47,7 @@ impl Precision {
     pub fn run<W: Work>(self, work: W) -> W::Output {
         match self {
             Precision::Truth => work.run::<f64>(),
-            Precision::Fast | Precision::Bf16 | Precision::F16 => work.run::<f32>(),
+            Precision::Fast | Precision::Bf16 | Precision::F16 | Precision::Tf32 => work.run::<f32>(),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! a way are written in `ops.rs`, and nowhere else. Spec: D10.1
 
 use crate::config::Activation;
-use crate::kernel::Turn;
+use crate::kernel::{Operands, Turn};
 
 /// Which of several honest ways a pass computes. The default is the canonical one. Spec: D10.1
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -31,6 +31,8 @@ pub struct Way {
     pub epilogue: bool,
     /// The residual stream is not stored in the type (R10.12).
     pub wide: bool,
+    /// What all products read (R10.14).
+    pub operands: Operands,
     /// How rotary angles are computed; if none is named, as the container does (E3.12).
     pub turn: Option<Turn>,
     /// A part of the model is wrong on purpose: the direction that a mistake would take (D10.8), or a suspect (D11.9).

@@ -7,6 +7,7 @@ use aircache::files::Files;
 use aircache::generate;
 use aircache::golden::{Bundle, BundleWriter, Recording, Selection, Verdict, check, record, replay};
 use aircache::input::{Image, Prepared};
+use aircache::kernel::Operands;
 use aircache::model::Model;
 use aircache::num::Grid;
 use aircache::pass::{Pass, Precision, Source, Tap, Way};
@@ -146,13 +147,17 @@ impl Lab {
         Bundle::open(&path).unwrap()
     }
 
-    /// A run of a backend in f32, bf16 or f16.
+    /// A run of a backend in f32, tf32, bf16 or f16.
     pub fn run(&self, model: &Model, prompt: &Prepared, precision: Precision, how: &Backend) -> Dump {
         let grid = precision.grid();
+        let way = match precision {
+            Precision::Tf32 if how.way.operands == Operands::Whole => Way { operands: Operands::Nearest, ..how.way },
+            _ => how.way,
+        };
         let mut dump = Dump::default();
         let source = Instead(how.instead.clone());
         let mut prefilled = {
-            let mut pass = Pass::<f32>::watched(grid, &mut dump).by(how.way).replaying(&source);
+            let mut pass = Pass::<f32>::watched(grid, &mut dump).by(way).replaying(&source);
             generate::prefill(model, &mut pass, prompt, std::slice::from_ref(&how.policy)).unwrap()
         };
         dump.numbers.extend(how.instead.numbers.clone());
@@ -221,7 +226,7 @@ impl Lab {
         }
         let mut tokens = vec![greatest(&first)];
         for t in 0..TOKENS - 1 {
-            let mut pass = Pass::<f32>::watched(grid, &mut dump).by(how.way).replaying(&source);
+            let mut pass = Pass::<f32>::watched(grid, &mut dump).by(way).replaying(&source);
             let position = prefilled.next_position + t as i64 + how.shift;
             let at = (t, &tokens[t..], &[position][..]);
             let logits = decoding::step_at(

@@ -21,12 +21,12 @@ const BUGS: [(&str, &str, &str); 5] = [
     ("h100-f32-tf32-sdpa", "vision.00.out", "10 bits of mantissa"),
 ];
 
-fn golden(path: &str) -> PathBuf {
+pub fn golden(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(path)
 }
 
 /// The toy that all candidates ran, and the prompt that all candidates read.
-fn toy() -> (Model, Prepared) {
+pub fn toy() -> (Model, Prepared) {
     let files = Files::Folder(golden("llava/shrink-anyres-max-2/model"));
     let model = Model::load(&files).unwrap();
     let processor = Processor::load(&files, &model.config).unwrap();

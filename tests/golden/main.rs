@@ -32,4 +32,6 @@ mod qwen2_vl;
 #[cfg(feature = "input")]
 mod sentencepiece;
 #[cfg(feature = "input")]
+mod tf32;
+#[cfg(feature = "input")]
 mod video;

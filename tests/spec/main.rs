@@ -24,6 +24,8 @@ mod ch10_partial;
 #[cfg(feature = "input")]
 mod ch10_steps;
 #[cfg(feature = "input")]
+mod ch10_tf32;
+#[cfg(feature = "input")]
 mod ch10_verdicts;
 #[cfg(feature = "input")]
 mod ch11_words;

@@ -69,7 +69,7 @@ impl Machine {
     pub fn peak(&self, precision: Precision) -> f64 {
         match precision {
             Precision::Truth => self.fma_gflops / 2.0,
-            Precision::Fast | Precision::F16 => self.fma_gflops,
+            Precision::Fast | Precision::F16 | Precision::Tf32 => self.fma_gflops,
             Precision::Bf16 => self.pairs_gflops.unwrap_or(self.fma_gflops),
         }
     }

@@ -57,7 +57,7 @@ fn blocks(lineup: &mut Lineup<'_>) {
 pub(super) fn narrow(lineup: &mut Lineup<'_>) {
     let facts = lineup.facts;
     let n = facts.numbers.truth;
-    if facts.numbers.precision.grid() != Grid::Native {
+    if facts.numbers.precision.grid() != Grid::Native || facts.numbers.precision == Precision::Tf32 {
         return;
     }
     for (all, words) in [
@@ -83,7 +83,8 @@ pub(super) fn halves(lineup: &mut Lineup<'_>) {
             all.extend(values.map(|values| (kind, Errors::of(layout, n.truth, &values, None))));
         }
     }
-    for (precision, noise) in all {
+    let narrower = |kind: &Precision| n.precision != Precision::Tf32 || *kind == Precision::Bf16;
+    for (precision, noise) in all.into_iter().filter(|(kind, _)| narrower(kind)) {
         let errors = Errors::of(layout, n.truth, n.got, Some(&noise.scale));
         let about = errors.whole > ABOUT * noise.whole;
         let other = Numbers { noise: Some(noise), precision, drift: None, ..*n };

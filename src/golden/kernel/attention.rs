@@ -167,7 +167,8 @@ impl Kernel for Attention {
 
     fn run<T: Real>(&self, pass: &Pass<'_, T>) -> Vec<T> {
         let Attention { heads, groups, n, m, d, d_v, .. } = *self;
-        let (q, k, v): (Vec<T>, Vec<T>, Vec<T>) = (of(&self.q), of(&self.k), of(&self.v));
+        let read = |x: &[f64]| of::<T>(x).into_iter().map(|x| pass.way.operands.read(x)).collect::<Vec<T>>();
+        let (q, k, v): (Vec<T>, _, _) = (of(&self.q), read(&self.k), read(&self.v));
         let (mut out, row_of) =
             (vec![T::ZERO; heads * n * d_v], Row { scale: T::of(self.scale), grid: pass.grid, way: pass.way });
         let each = heads / groups;
@@ -198,7 +199,8 @@ impl<T: Real> Row<T> {
         let Row { scale, grid, way } = *self;
         let native = grid == Grid::Native;
         let scales_query = way.scaled || native && way.fused;
-        let q: Vec<T> = if scales_query { q.iter().map(|&q| grid.round(q * scale)).collect() } else { q.to_vec() };
+        let by = |q: T| if scales_query { grid.round(q * scale) } else { q };
+        let q: Vec<T> = q.iter().map(|&q| way.operands.read(by(q))).collect();
         let scale = if scales_query { T::ONE } else { scale };
         let mut p: Vec<T> = k.chunks_exact(q.len()).map(|k| self.dot(&q, k)).collect();
         let stored = |x: T| if way.fused { x } else { grid.round(x) };
@@ -213,7 +215,7 @@ impl<T: Real> Row<T> {
             true => grid.round_all(&mut p),
             false => p.iter_mut().for_each(|p| *p = grid.round(*p / total)),
         }
-        self.mix(&p, v, out);
+        self.mix(&way.operands.read_all(&p), v, out);
         if late {
             out.iter_mut().for_each(|o| *o = *o / total);
         }

@@ -130,7 +130,9 @@ fn judge<K: Kernel>(kernel: &K, arrays: &Arrays<'_>, precision: Precision) -> Re
             roles: None,
             again: None,
             halves: match kind {
-                Precision::Fast => [Precision::Bf16, Precision::F16].map(|kind| (kind, measured(kind))).into(),
+                Precision::Fast | Precision::Tf32 => {
+                    [Precision::Bf16, Precision::F16].map(|kind| (kind, measured(kind))).into()
+                }
                 _ => vec![],
             },
             drift: None,

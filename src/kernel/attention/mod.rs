@@ -23,6 +23,7 @@ pub use rows::truncated;
 pub use stores::{Stores, scale, tf32};
 
 use super::cached::{HeadView, HeadViews};
+use super::operands::Operands;
 use super::simd::Registers;
 use super::team::share;
 use super::vector::CacheElement;
@@ -97,6 +98,15 @@ pub fn attention_over<T: Real>(
         return;
     }
     let shape = Shape { rows, width, group, head_dim, visible, stores };
+    // Numbers of bf16 and f16 have at most 10 bits of mantissa.
+    let narrowed: Vec<_> = match heads {
+        HeadViews::Own(heads) if stores.operands != Operands::Whole => {
+            heads.iter().map(|head| [head.keys, head.values].map(|x| stores.operands.read_all(x))).collect()
+        }
+        _ => vec![],
+    };
+    let narrowed = HeadViews::Own(narrowed.iter().map(|[keys, values]| HeadView { keys, values }).collect());
+    let heads = if narrowed.is_empty() { heads } else { &narrowed };
     // Functions that are not generic are compiled once, here; generic functions are compiled again for every caller.
     let (q, to) = (bytemuck::cast_slice(q), bytemuck::cast_slice_mut(mix));
     match heads {

@@ -3,6 +3,7 @@
 use super::outer::{add_mix, fill_scores};
 use super::stores::{Stores, scale, tf32};
 use crate::kernel::cached::{HeadView, key_at};
+use crate::kernel::operands::Operands;
 use crate::kernel::scratch::Scratch;
 use crate::kernel::simd::Registers;
 use crate::kernel::softmax::weights;
@@ -24,9 +25,9 @@ impl<T: Registers, S: CacheElement<T>> Kernel<T> for Rows<'_, T, S> {
     /// Scores, weights, mix. Spec: E3.5
     #[inline(always)]
     fn run<V: Vector<Number = T>, const R: usize, const O: usize>(mut self) {
-        let native = self.stores.grid == Grid::Native;
+        let (native, operands) = (self.stores.grid == Grid::Native, self.stores.operands);
         if native && self.sums.is_some() {
-            self.stores = Stores::from(Grid::Native);
+            self.stores = Stores { operands, ..Stores::from(Grid::Native) };
         }
         let most = self.seen.iter().fold(0, |m, &s| m.max(s));
         let stride = most.next_multiple_of(LANES);
@@ -40,9 +41,13 @@ impl<T: Registers, S: CacheElement<T>> Kernel<T> for Rows<'_, T, S> {
         let mut q = self.q;
         if self.stores.scales_queries() {
             let (grid, by) = (self.stores.grid, self.stores.grid.round(scale));
-            scaled.extend(q.iter().flat_map(|q| q.iter().map(|&q| grid.round(q * by))));
-            q = scaled.chunks_exact(q[0].len()).collect();
+            scaled.extend(q.iter().flat_map(|q| q.iter().map(|&q| operands.read(grid.round(q * by)))));
             scale = T::ONE;
+        } else if operands != Operands::Whole {
+            scaled.extend(q.iter().flat_map(|q| q.iter().map(|&q| operands.read(q))));
+        }
+        if !scaled.is_empty() {
+            q = scaled.chunks_exact(q[0].len()).collect();
         }
         let at_once = self.stores.at_once(scale);
         match self.stores.tiles {
@@ -55,7 +60,7 @@ impl<T: Registers, S: CacheElement<T>> Kernel<T> for Rows<'_, T, S> {
         }
         if native && self.stores.chain {
             for (r, out) in self.outs.into_iter().enumerate() {
-                one_by_one(&scores[r * stride..][..self.seen[r]], totals[r], self.head.values, out);
+                one_by_one(&scores[r * stride..][..self.seen[r]], totals[r], self.head.values, operands, out);
             }
             return;
         }
@@ -71,10 +76,10 @@ impl<T: Registers, S: CacheElement<T>> Kernel<T> for Rows<'_, T, S> {
 }
 
 /// The mix of a row with divided weights, one entry after the other. Only the measurement of noise uses it. Spec: D10.1
-fn one_by_one<T: Real, S: CacheElement<T>>(p: &[T], total: T, values: &[S], out: &mut [T]) {
+fn one_by_one<T: Real, S: CacheElement<T>>(p: &[T], total: T, values: &[S], operands: Operands, out: &mut [T]) {
     out.fill(T::ZERO);
     for (&p, v) in p.iter().zip(values.chunks(out.len())) {
-        let p = p / total;
+        let p = operands.read(p / total);
         out.iter_mut().zip(v).for_each(|(o, v)| *o = p.mul_add(v.widen(), *o));
     }
 }
@@ -89,7 +94,8 @@ impl<T: Registers, S: CacheElement<T>> Rows<'_, T, S> {
     /// the measurement of noise uses it. Spec: R10.7
     fn split(self, scores: &mut [T], stride: usize) {
         let d = self.q[0].len();
-        let halves = |x: &[T]| x.iter().map(|&x| split(x)).collect::<Vec<_>>();
+        let operands = self.stores.operands;
+        let halves = |x: &[T]| x.iter().map(|&x| split(operands.read(x))).collect::<Vec<_>>();
         let kept = |x: &[S]| x.iter().map(|&x| split(x.widen())).collect::<Vec<_>>();
         let (keys, values) = (kept(self.head.keys), kept(self.head.values));
         for (r, out) in self.outs.into_iter().enumerate() {
@@ -102,6 +108,7 @@ impl<T: Registers, S: CacheElement<T>> Rows<'_, T, S> {
                 *p = T::of((0..d).step_by(AT_ONCE).fold(0.0, step)) * scale(d);
             }
             let total = weights(p);
+            p.iter_mut().for_each(|p| *p = operands.read(*p));
             out.fill(T::ZERO);
             for (p, v) in p.chunks(TILE).zip(values.chunks(TILE * d)) {
                 let mut tile = vec![0f64; d];

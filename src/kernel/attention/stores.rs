@@ -1,5 +1,6 @@
 //! Where attention rounds: after every operation, as eager programs do, or less often, as fused kernels do.
 
+use crate::kernel::operands::Operands;
 use crate::kernel::softmax::weights;
 use crate::num::{Grid, Real};
 
@@ -18,6 +19,8 @@ pub struct Stores {
     pub scaled: bool,
     /// In bf16 only: both products are summed in the order of a matrix unit (E3.17).
     pub tiles: bool,
+    /// In full width only: what both products read (R10.14).
+    pub operands: Operands,
 }
 
 impl From<Grid> for Stores {
@@ -73,8 +76,9 @@ impl Stores {
         }
         let total = divisor(weights(p));
         match (grid, self.fused) {
-            (Grid::Native, false) => {}
-            (Grid::Native, true) => p.iter_mut().for_each(|p| *p = *p / total),
+            (Grid::Native, false) if self.chain || self.operands == Operands::Whole => {}
+            (Grid::Native, false) => p.iter_mut().for_each(|p| *p = self.operands.read(*p)),
+            (Grid::Native, true) => p.iter_mut().for_each(|p| *p = self.operands.read(*p / total)),
             (_, true) => grid.round_all(p),
             (_, false) => p.iter_mut().for_each(|p| *p = grid.round(*p / total)),
         }

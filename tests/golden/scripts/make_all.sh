@@ -12,6 +12,7 @@ cd "$(dirname "$0")"
 "$python" make_anyres.py
 "$python" make_rotary.py
 "$python" make_candidates.py
+"$python" make_tf32.py
 "$python" make_llava.py "$demo"
 "$python" -W ignore make_qwen2_vl.py "$demo"
 "$python" -W ignore make_qwen2_input.py
