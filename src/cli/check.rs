@@ -31,7 +31,7 @@ Arrays of a kernel (`out` is what it computed; leading axes are free; numbers su
   softmax     x [n, m]
   topk        x [n, m], out [n, k]: the places of the largest
 
-A candidate is a safetensors file with the metadata `format` = aircache-bundle and `precision` (f32, bf16, f16), and any
+A candidate is a safetensors file with the metadata `format` = aircache-bundle and `precision` (f32, tf32, bf16, f16), and any
 of the stages that `record` writes. Exit code 1 means that the error of some stage is larger than that of an honest
 computation in this type.")]
 pub struct Args {

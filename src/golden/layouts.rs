@@ -191,6 +191,15 @@ pub(super) fn suggests(candidate: &Bundle, name: &str, got: &[usize], due: &[usi
             b => format!("; a batch of {b}: give the stages of one sequence"),
         };
     }
+    if let ([blocks, sides @ .., d], [heads, rows, width]) = (got, due)
+        && d == width
+        && sides.len() == 2
+        && sides.contains(heads)
+        && blocks * product(sides) >= heads * rows
+    {
+        return "; these are blocks of a paged cache: gather them by their table (`python -m aircache import paged`)"
+            .into();
+    }
     if sorted(got) == sorted(due) {
         return "; the sizes are in another order: is it transposed?".into();
     }

@@ -195,6 +195,9 @@ fn d11_12_layouts_that_do_not_fit_are_named() {
     says("decoder.01.query", vec![3, h, n, d], "a batch of 3");
     says("decoder.01.query", vec![h / 2, n, d], "1/2 of it: one rank");
     says("decoder.01.key", vec![h, n, d], "repeated for their query heads");
+    let [g, len, _] = dump.numbers["cache.01.key"].shape().try_into().unwrap();
+    says("cache.01.key", vec![len.div_ceil(16), 16, g, d], "blocks of a paged cache");
+    says("cache.01.key", vec![len, g, d], "[n, heads, d_h]");
     says("decoder.logits", vec![n, vocab], "give those of the prompt's last row");
     says("decoder.01.out", vec![h * d, n], "is it transposed?");
     // Rows of padding at the start.

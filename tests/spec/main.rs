@@ -27,5 +27,6 @@ mod ch10_steps;
 mod ch10_tf32;
 #[cfg(feature = "input")]
 mod ch10_verdicts;
+mod ch11_kernels;
 #[cfg(feature = "input")]
 mod ch11_words;

@@ -23,6 +23,20 @@ pub(in crate::golden) struct Attend<'a> {
     pub padding: Option<usize>,
     /// Whether weights are divided by their sum.
     pub divides: bool,
+    /// A tile of keys after which the sum of weights, and their mix, are not rescaled to a larger score.
+    pub stale: Option<(usize, [bool; 2])>,
+}
+
+/// The largest score so far, at the end of each entry's tile.
+fn tops(seen: &[usize], scores: &[f64], tile: usize) -> Vec<f64> {
+    let mut tops = scores.to_vec();
+    for e in 1..tops.len() {
+        tops[e] = tops[e].max(tops[e - 1]);
+    }
+    for e in (1..tops.len()).rev().filter(|&e| seen[e] / tile == seen[e - 1] / tile) {
+        tops[e - 1] = tops[e];
+    }
+    tops
 }
 
 impl Attend<'_> {
@@ -34,14 +48,17 @@ impl Attend<'_> {
         let seen: Vec<usize> = (0..k.nrows()).filter(|&j| (self.sees)(i, j)).collect();
         let scores: Vec<f64> = seen.iter().map(|&j| self.scale * q.dot(&k.row(j))).collect();
         let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let mut total: f64 = scores.iter().map(|s| (s - most).exp()).sum();
+        let (tile, stale) = self.stale.unwrap_or((usize::MAX, [false; 2]));
+        let tops = tops(&seen, &scores, tile);
+        let top = |e: usize, stale: bool| if stale { tops[e] } else { most };
+        let mut total: f64 = scores.iter().enumerate().map(|(e, s)| (s - top(e, stale[0])).exp()).sum();
         if let Some(tile) = self.padding {
             total += (seen.len().next_multiple_of(tile) - seen.len()) as f64 * (-most).exp();
         }
         let total = if self.divides { total } else { 1.0 };
         let mut mix = vec![0.0; v.ncols()];
-        for (&j, s) in seen.iter().zip(&scores) {
-            let p = (self.weight)((s - most).exp() / total);
+        for (e, (&j, s)) in seen.iter().zip(&scores).enumerate() {
+            let p = (self.weight)((s - top(e, stale[1])).exp() / total);
             mix.iter_mut().zip(v.row(j)).for_each(|(m, v)| *m += p * v);
         }
         mix
@@ -71,6 +88,7 @@ impl<'a> Attend<'a> {
             weight: self.weight,
             padding: self.padding,
             divides: self.divides,
+            stale: self.stale,
         };
         change(&mut other);
         other

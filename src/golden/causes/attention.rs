@@ -3,9 +3,12 @@
 
 use super::attend::{Attend, Sees, Trial, few};
 use super::factors::number;
-use super::formats::{TIES, e4m3, q8};
+use super::formats::{HALF, TIES, e4m3, q8};
 use super::lineup::{Fitted, Lineup};
+use super::pages;
+use crate::kernel::Operands;
 use crate::num::Grid;
+use crate::pass::Precision;
 use crate::roles::Role;
 use crate::stage::{Site, Stage};
 use ndarray::{Array3, ArrayD, Axis, Ix2, Ix3, concatenate};
@@ -35,6 +38,7 @@ pub(super) fn suspects(lineup: &mut Lineup<'_>) {
         weight: |p| p,
         padding: None,
         divides: true,
+        stale: None,
     };
     let by_head = facts.at.site == Site::Query; // a kernel by itself
     suspects_of(lineup, &right, by_head, facts.roles.as_deref());
@@ -170,6 +174,58 @@ pub(in crate::golden) fn suspects_of(
     let (k, v) = (right.k.mapv(e4m3), right.v.mapv(e4m3));
     let coarse = Attend { k: &k, v: &v, ..right.with(|_| {}) };
     trial.add(Fitted::No, &coarse, || "keys and values are read in fp8 (e4m3)".into());
+    for more in [narrow, neighbours, online] {
+        if !trial.lineup.is_solved() {
+            more(&mut trial, right);
+        }
+    }
+    if !trial.lineup.is_solved() {
+        pages::suspects(&mut trial, right, first);
+    }
+}
+
+/// Both products in TF32, if that is not the declared type.
+fn narrow(trial: &mut Trial<'_, '_>, right: &Attend<'_>) {
+    if !matches!(trial.lineup.facts.numbers.precision, Precision::Truth | Precision::Fast) {
+        return;
+    }
+    let ways: [(Operands, Rounded); 2] =
+        [(Operands::Nearest, |p| Operands::Nearest.read(p)), (Operands::TowardZero, |p| Operands::TowardZero.read(p))];
+    for (read, weight) in ways {
+        let [q, k, v] = [right.q, right.k, right.v].map(|x| x.mapv(|x| read.read(x)));
+        let short = Attend { q: &q, k: &k, v: &v, ..right.with(|a| a.weight = weight) };
+        trial.add_like(HALF, &short, || "attention reads numbers with 10 bits of mantissa: TF32 is on".into());
+    }
+}
+
+/// Keys, values or both of the KV head before or after.
+fn neighbours(trial: &mut Trial<'_, '_>, right: &Attend<'_>) {
+    let heads = right.k.shape()[0];
+    let turned = |x: &Array3<f64>, by: usize| {
+        let order: Vec<usize> = (0..heads).map(|g| (g + by) % heads).collect();
+        x.select(Axis(0), &order)
+    };
+    let sides = [(1, "after"), (heads - 1, "before")];
+    for (by, side) in sides.into_iter().take(heads - 1) {
+        let (k, v) = (turned(right.k, by), turned(right.v, by));
+        for (k, v, what) in [(right.k, &v, "values are"), (&k, right.v, "keys are"), (&k, &v, "keys and values are")] {
+            let other = Attend { k, v, ..right.with(|_| {}) };
+            trial.add(Fitted::No, &other, || format!("{what} those of the KV head {side} the right one"));
+        }
+    }
+}
+
+/// A softmax tile by tile whose sums are not rescaled.
+fn online(trial: &mut Trial<'_, '_>, right: &Attend<'_>) {
+    let m = right.k.shape()[1];
+    for tile in [16, 32, 64, 128].into_iter().filter(|&tile| tile < m) {
+        for (stale, what) in [([true, true], "sums"), ([true, false], "the sum of weights"), ([false, true], "the mix")]
+        {
+            trial.add(Fitted::No, &right.with(|a| a.stale = Some((tile, stale))), || {
+                format!("tiles of {tile} keys: {what} of earlier tiles not rescaled when a larger score comes")
+            });
+        }
+    }
 }
 
 /// The scale that leaves least, found between a quarter and four times the right one.

@@ -10,6 +10,7 @@ pub(super) fn suspects(lineup: &mut Lineup<'_>) {
     zeros(lineup);
     shifted(lineup);
     axes(lineup);
+    memory(lineup);
 }
 
 /// Another stage of the candidate that holds exactly these numbers.
@@ -38,7 +39,9 @@ fn zeros(lineup: &mut Lineup<'_>) {
     }
     let values = rows().flat_map(|(got, truth)| if is_zero(got) { got } else { truth }).copied().collect();
     lineup.add(Fitted::No, values, || {
-        let rows: Vec<usize> = bad.iter().map(|i| i % layout.rows).collect();
+        let mut rows: Vec<usize> = bad.iter().map(|i| i % layout.rows).collect();
+        rows.sort_unstable();
+        rows.dedup();
         format!("{} all zeros: never written", are(&rows))
     });
 }
@@ -86,6 +89,24 @@ fn shifted(lineup: &mut Lineup<'_>) {
             }
         });
     }
+}
+
+/// Heads and rows in the order of the other layout, under the right shape: a view was saved as it lies in memory.
+fn memory(lineup: &mut Lineup<'_>) {
+    let (layout, (heads, _)) = (lineup.facts.layout(), lineup.facts.heads());
+    let truth = lineup.facts.numbers.truth;
+    if heads < 2 || layout.rows < 2 || truth.len() != heads * layout.rows * (truth.len() / (heads * layout.rows)) {
+        return;
+    }
+    let (outer, inner, order) = match layout.lead {
+        1 => (heads, layout.rows, "[heads, n, d_h] under the shape [n, heads · d_h]"),
+        _ => (layout.rows, heads, "[n, heads, d_h] under the shape [heads, n, d_h]"),
+    };
+    let d = truth.len() / (outer * inner);
+    // Number i lies at (outer, inner); the truth has (inner, outer).
+    let at = |i: usize| ((i / d % inner) * outer + i / d / inner) * d + i % d;
+    let values = (0..truth.len()).map(|i| truth[at(i)]).collect();
+    lineup.add(Fitted::No, values, || format!("the numbers lie as {order}: a view that is not contiguous was saved"));
 }
 
 /// The largest axis whose order is tried.

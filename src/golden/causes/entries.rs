@@ -35,6 +35,17 @@ pub(super) fn of(case: &Case<'_>, at: Stage) -> Option<String> {
     if all(&|g, e| Some((g, n - len + e))) {
         return Some(format!("the last {len} rows are kept, not the chosen ones"));
     }
+    if let Some(other) =
+        of(&Stage::layer(if at.site == Site::CacheKey { Site::Value } else { Site::Key }, at.layer).name())
+        && other.dim() == whole.dim()
+        && got.indexed_iter().all(|((g, e, c), v)| due(g, e) < n && *v == other[[g, due(g, e), c]])
+    {
+        let (due, own) = if at.site == Site::CacheKey { ("keys", "values") } else { ("values", "keys") };
+        return Some(format!("the {due} of the cache are its {own}"));
+    }
+    if let Some(words) = page(len, &|e, from| (0..heads).all(|g| same(g, e, g, due(g, from)))) {
+        return Some(words);
+    }
     if heads > 1 {
         let other = |g: usize| (0..heads).find(|&head| head != g && (0..len).all(|e| same(g, e, head, due(g, e))));
         let from: Vec<usize> = (0..heads).map(|g| other(g).unwrap_or(g)).collect();
@@ -49,6 +60,24 @@ pub(super) fn of(case: &Case<'_>, at: Stage) -> Option<String> {
         }
     }
     reordered(&got, &whole, rows.as_slice())
+}
+
+/// Entries that hold what is due at others: all of them at the same distance. holds: whether an entry holds what is due at
+/// another one.
+fn page(len: usize, holds: &dyn Fn(usize, usize) -> bool) -> Option<String> {
+    let wrong: Vec<usize> = (0..len).filter(|&e| !holds(e, e)).collect();
+    let (&first, &last) = wrong.first().zip(wrong.last())?;
+    if last - first + 1 != wrong.len() || wrong.len() == len {
+        return None;
+    }
+    let from =
+        (0..len).find(|&from| from + wrong.len() <= len && (0..wrong.len()).all(|k| holds(first + k, from + k)))?;
+    let span = |first: usize| match wrong.len() {
+        1 => format!("entry {first}"),
+        count => format!("entries {first} to {}", first + count - 1),
+    };
+    let hold = if wrong.len() == 1 { "holds" } else { "hold" };
+    Some(format!("{} {hold} what is due at {}: the slot or page of others", span(first), span(from)))
 }
 
 /// Whether the entries are those that are due, in another order.

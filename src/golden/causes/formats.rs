@@ -104,7 +104,7 @@ pub(super) fn halves(lineup: &mut Lineup<'_>) {
 const ABOUT: f64 = 0.3;
 
 /// The share of the squared error that TF32 may leave: a GPU rounds in attention as well.
-const HALF: f64 = 0.5;
+pub(super) const HALF: f64 = 0.5;
 
 /// Numbers as integers of −most … most times a scale for each block of `size` numbers.
 fn in_blocks(values: &[f64], size: usize, most: f64) -> Vec<f64> {

@@ -7,7 +7,7 @@
 //! lineup       compares suspects with the candidate, names the one that explains it
 //! facts        what suspects are made of: plain numbers, and a layer that can be computed once more
 //! again        computes a replayed layer once more, with a change of the model
-//! factors, copies, constant, pixels, rotary, attend, attention, formats, layer   the suspects, by kind of mistake
+//! factors, copies, constant, pixels, rotary, attend, attention, pages, formats, layer   the suspects, by kind of mistake
 //! decisions, integers, entries   causes of failed decisions, integers and cache entries
 //! ```
 
@@ -24,6 +24,7 @@ mod formats;
 mod integers;
 mod layer;
 mod lineup;
+mod pages;
 mod pixels;
 mod rotary;
 #[cfg(test)]

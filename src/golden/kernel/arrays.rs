@@ -25,6 +25,10 @@ pub(super) trait Kernel {
     }
     /// What the kernel may have computed instead. Spec: D11.7, D11.11
     fn suspects(&self, _lineup: &mut Lineup<'_>) {}
+    /// Why numbers of this output are not finite. Spec: D11.11
+    fn not_finite(&self, _got: &[f64]) -> Option<String> {
+        None
+    }
     /// What was assumed, for the reader.
     fn notes(&self) -> Vec<String>;
     /// The candidate's output in the judged shape. shape: as it lies in the file.

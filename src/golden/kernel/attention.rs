@@ -127,7 +127,9 @@ impl Kernel for Attention {
     }
 
     fn suspects(&self, lineup: &mut Lineup<'_>) {
-        if self.mask.is_some() {
+        // A mask that hides, and is one for all heads, is no other than a causal one.
+        let hides = |mask: &Vec<f64>| mask.len() == self.n * self.m && mask.iter().all(|v| *v == 0.0 || *v < HIDDEN);
+        if self.mask.as_ref().is_some_and(|mask| !hides(mask)) {
             return self.masked(lineup);
         }
         let of = |x: &[f64], heads: usize, rows: usize, d: usize| Array3::from_shape_vec((heads, rows, d), x.to_vec());
@@ -142,13 +144,43 @@ impl Kernel for Attention {
             k: &k,
             v: &v,
             scale: self.scale,
-            sees: Box::new(|i, j| j < self.seen(i)),
+            sees: Box::new(|i, j| {
+                j < self.seen(i) && self.mask.as_ref().is_none_or(|mask| mask[i * self.m + j] == 0.0)
+            }),
             kv: Box::new(|h| h * self.groups / self.heads),
             weight: |p| p,
             padding: None,
             divides: true,
+            stale: None,
         };
         suspects_of(lineup, &right, true, None);
+    }
+
+    /// Rows that see nothing, and scores that are too large for exp.
+    fn not_finite(&self, got: &[f64]) -> Option<String> {
+        let row = |i: usize| {
+            let (h, row) = (i / self.n, i % self.n);
+            let q = &self.q[i * self.d..][..self.d];
+            let k = &self.k[h * self.groups / self.heads * self.m * self.d..];
+            let score = |j: usize| {
+                let dot: f64 = q.iter().zip(&k[j * self.d..][..self.d]).map(|(q, k)| q * k).sum();
+                let mask = self.mask.as_ref().map_or(0.0, |mask| mask[(h * self.n + row) * self.m % mask.len() + j]);
+                self.scale * dot + mask
+            };
+            let most = (0..self.seen(row)).map(score).fold(f64::NEG_INFINITY, f64::max);
+            (most, got[i * self.d_v..][..self.d_v].iter().any(|v| !v.is_finite()))
+        };
+        let rows: Vec<(f64, bool)> = (0..self.heads * self.n).into_par_iter().map(row).collect();
+        if rows.iter().all(|(most, bad)| *bad == (*most < HIDDEN)) {
+            return Some("rows that see no entry are not finite, as 0/0 is: they should be zeros".into());
+        }
+        let most = rows.iter().fold(0.0f64, |m, row| m.max(row.0));
+        let below = (self.m as f64).ln();
+        let fits = |limit: f64| rows.iter().all(|&(s, bad)| if bad { s > limit - below } else { s < limit + 0.1 });
+        let (limit, kind) = [(88.7, "f32"), (11.1, "f16")].into_iter().find(|(limit, _)| fits(*limit))?;
+        Some(format!(
+            "scores reach {most:.1}, and exp overflows {kind} from {limit} on: the largest score of a row is not subtracted"
+        ))
     }
 
     /// The output as [heads, n, d_v], also where it lies as [n, H·d_v].
@@ -185,6 +217,9 @@ impl Kernel for Attention {
         out
     }
 }
+
+/// A score below this one is hidden: programs add −∞, the least number of f16 or less, or −10⁴.
+const HIDDEN: f64 = -9e3;
 
 /// How a row is computed: where it is stored, and in which order sums are formed. Spec: R3.5, R10.3, R10.7, R10.11
 struct Row<T> {

@@ -119,6 +119,9 @@ fn judge<K: Kernel>(kernel: &K, arrays: &Arrays<'_>, precision: Precision) -> Re
         drift: None,
     };
     let mut verdict = numbers::judge(&numbers);
+    if verdict.outcome == Outcome::Fail && verdict.ratio.is_none() {
+        verdict.cause = kernel.not_finite(&got).unwrap_or_default();
+    }
     if verdict.outcome == Outcome::Fail && verdict.ratio.is_some() {
         let facts = Facts {
             at: Stage::layer(K::LIKE, 0),

@@ -3,9 +3,9 @@
 use super::arrays::{Arrays, Kernel, of};
 use crate::error::{Error, Result, ensure};
 use crate::golden::causes::{Fitted, Lineup, Rotation};
-use crate::kernel::{Frequencies, MatrixView, Turn, weights};
+use crate::kernel::{Frequencies, MatrixView, Operands, Turn, weights};
 use crate::num::{Grid, Real};
-use crate::pass::{Pass, Stored, Weights};
+use crate::pass::{Pass, Precision, Stored, Way, Weights};
 use crate::stage::Site;
 use ndarray::Array2;
 
@@ -59,7 +59,7 @@ impl Kernel for Norm {
         let mut tried = |other: Norm, words: String| {
             lineup.add(Fitted::No, exact(&other), || words);
         };
-        for eps in [0.0, 1e-12, 1e-6, 1e-5, 1e-3] {
+        for eps in [0.0, 1e-12, 1e-8, 1e-6, 1e-5, 1e-4, 1e-3] {
             if eps != self.eps {
                 tried(Norm { eps, ..self.clone() }, format!("ε is {eps:e}; {:e} is expected", self.eps));
             }
@@ -121,6 +121,13 @@ impl Kernel for Linear {
             let weight = (0..self.weight.len()).map(|i| self.weight[i % self.inputs * self.inputs + i / self.inputs]);
             let other = Linear { weight: weight.collect(), ..self.clone() };
             lineup.add(Fitted::No, exact(&other), || "the weight is transposed".into());
+        }
+        if matches!(lineup.facts.numbers.precision, Precision::Truth | Precision::Fast) {
+            for operands in [Operands::Nearest, Operands::TowardZero] {
+                let way = Way { operands, ..Way::default() };
+                let short = self.run(&Pass::<f64>::new(Grid::Native).by(way));
+                lineup.add(Fitted::No, short, || "x and weight are read with 10 bits of mantissa: TF32 is on".into());
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::golden::case::Case;
 use crate::golden::formats;
 use crate::golden::ground::Ground;
 use crate::golden::held::Rows;
+use crate::golden::layouts;
 use crate::golden::measure::Layout;
 use crate::golden::noise;
 use crate::golden::rulers::roundoff;
@@ -86,17 +87,22 @@ fn entries(case: &Case<'_>, at: Stage, name: &str, rows: &Rows) -> StageVerdict 
     let Ok(whole) = whole else {
         return plain(Outcome::NotJudged, format!("{source} is not known, or not stored as numbers"));
     };
+    let due = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let hint = || match *whole.shape() {
+        [heads, _, d] => layouts::suggests(case.candidate, name, got.shape(), &[heads, due, d]),
+        _ => String::new(),
+    };
     if whole.ndim() != 3 || got.ndim() != 3 || whole.shape()[0] != got.shape()[0] {
-        return plain(Outcome::Fail, format!("shape {:?} beside {source} {:?}", got.shape(), whole.shape()));
+        let words = format!("shape {:?} beside {source} {:?}{}", got.shape(), whole.shape(), hint());
+        return plain(Outcome::Fail, words);
     }
     let (heads, n, d) = (whole.shape()[0], whole.shape()[1], whole.shape()[2]);
-    let due = rows.iter().map(Vec::len).max().unwrap_or(0);
     if got.shape()[2] == d && got.shape()[1] < due && case.policy.is_none() {
         let words = "the metadata policy and retain are missing, so nobody can say which entries have to stay";
         return plain(Outcome::NotJudged, words.into());
     }
     if got.shape()[1] != due || got.shape()[2] != d {
-        return plain(Outcome::Fail, format!("shape {:?}, expected {:?}", got.shape(), [heads, due, d]));
+        return plain(Outcome::Fail, format!("shape {:?}, expected {:?}{}", got.shape(), [heads, due, d], hint()));
     }
     if rows.iter().flatten().any(|&row| row >= n) {
         return plain(Outcome::NotJudged, format!("kept rows beyond the rows of {source}"));

@@ -1,23 +1,75 @@
 //! The sentences of attention.
 
 use super::*;
+use crate::kernel::Operands;
 
 #[test]
-fn d11_7_attentions_are_named() {
+fn d11_7_tiles_and_pages_are_named() {
     let (h, g, n, d) = (4, 2, 40, 8);
     let of = |heads: usize, seed| Array3::from_shape_vec((heads, n, d), random(heads * n * d, seed)).unwrap();
     let (q, k, v) = (of(h, 11), of(g, 12), of(g, 13));
-    let right = Attend {
-        q: &q,
-        k: &k,
-        v: &v,
+    let right = causal(&q, &k, &v);
+    let all: Vec<usize> = (0..n).collect();
+    let mut mix = given(Site::Mix, 1, &[n, h * d]);
+    for (site, x) in [(Site::Query, &q), (Site::Key, &k), (Site::Value, &v)] {
+        mix.known.insert(Stage::layer(site, 1), x.clone().into_dyn());
+    }
+    mix.truth = right.rows(&all, false);
+    let sees = |f: Sees<'static>| right.with(|a| a.sees = f).rows(&all, false);
+    let last = "entries 32 to 39 are not read: the last tile is left out";
+    mix.says(last, sees(Box::new(|i, j| j <= i && j < 32)));
+    mix.says("entry 7 is not read", sees(Box::new(|i, j| j <= i && j != 7)));
+    let rest = "the entries after the last multiple of 16 that a row sees are not read";
+    mix.says(rest, sees(Box::new(|i, j| j < (i + 1) / 16 * 16)));
+    let edited = |f: &dyn Fn(&Array3<f64>) -> Array3<f64>, sees: Sees<'static>| {
+        let (k, v) = (f(&k), f(&v));
+        Attend { k: &k, v: &v, ..right.with(|a| a.sees = sees) }.rows(&all, false)
+    };
+    let twice =
+        |x: &Array3<f64>| ndarray::concatenate(Axis(1), &[x.view(), x.slice(ndarray::s![.., 16..24, ..])]).unwrap();
+    mix.says(
+        "entries 16 to 23 are read twice",
+        edited(&twice, Box::new(|i, j| if j < 40 { j <= i } else { j - 24 <= i })),
+    );
+    let put = |x: &Array3<f64>, to: std::ops::Range<usize>, from: Option<usize>| {
+        let mut x = x.clone();
+        let other = from.map(|from| x.slice(ndarray::s![.., from..from + to.len(), ..]).to_owned());
+        let mut own = x.slice_mut(ndarray::s![.., to, ..]);
+        if let Some(other) = other {
+            own.assign(&other)
+        } else {
+            own.fill(0.0)
+        }
+        x
+    };
+    let seen = || -> Sees<'static> { Box::new(|i, j| j <= i) };
+    mix.says("entry 9 is read as zeros: never written", edited(&|x| put(x, 9..10, None), seen()));
+    let page = "entries 16 to 23 are read from entries 0 to 7: the page of others";
+    mix.says(page, edited(&|x| put(x, 16..24, Some(0)), seen()));
+}
+
+/// A causal attention of 4 heads over 2, of size 8.
+fn causal<'a>(q: &'a Array3<f64>, k: &'a Array3<f64>, v: &'a Array3<f64>) -> Attend<'a> {
+    Attend {
+        q,
+        k,
+        v,
         scale: 8f64.powf(-0.5),
         sees: Box::new(|i, j| j <= i),
         kv: Box::new(|head| head / 2),
         weight: |p| p,
         padding: None,
         divides: true,
-    };
+        stale: None,
+    }
+}
+
+#[test]
+fn d11_7_attentions_are_named() {
+    let (h, g, n, d) = (4, 2, 40, 8);
+    let of = |heads: usize, seed| Array3::from_shape_vec((heads, n, d), random(heads * n * d, seed)).unwrap();
+    let (q, k, v) = (of(h, 11), of(g, 12), of(g, 13));
+    let right = causal(&q, &k, &v);
     let all: Vec<usize> = (0..n).collect();
     let mut mix = given(Site::Mix, 1, &[n, h * d]);
     for (site, x) in [(Site::Query, &q), (Site::Key, &k), (Site::Value, &v)] {
@@ -53,8 +105,26 @@ fn d11_7_attentions_are_named() {
     mix.says("keys and values are read in int8", Attend { k: &k8, v: &v8, ..right.with(|_| {}) }.rows(&all, false));
     let (k8, v8) = (k.mapv(e4m3), v.mapv(e4m3));
     mix.says("keys and values are read in fp8", Attend { k: &k8, v: &v8, ..right.with(|_| {}) }.rows(&all, false));
+    let short = |x: &Array3<f64>| x.mapv(|x| Operands::Nearest.read(x));
+    let (qs, ks, vs) = (short(&q), short(&k), short(&v));
+    let tf32 = Attend { q: &qs, k: &ks, v: &vs, ..right.with(|a| a.weight = |p| Operands::Nearest.read(p)) };
+    mix.says("attention reads numbers with 10 bits of mantissa: TF32 is on", tf32.rows(&all, false));
+    let other = v.select(Axis(0), &[1, 0]);
+    let turned = Attend { v: &other, ..right.with(|_| {}) };
+    mix.says("values are those of the KV head after the right one", turned.rows(&all, false));
+    let stale = |of: [bool; 2]| right.with(|a| a.stale = Some((16, of))).rows(&all, false);
+    mix.says("tiles of 16 keys: sums of earlier tiles not rescaled when a larger score comes", stale([true, true]));
+    mix.says("the mix of earlier tiles not rescaled", stale([false, true]));
     mix.truth = sees(Box::new(|_, _| true));
     mix.says("a causal mask", right.rows(&all, false));
+    // The last 30 queries over 40 entries.
+    let late = q.slice(ndarray::s![.., 10.., ..]).to_owned();
+    let of = |sees: Sees<'static>| Attend { q: &late, ..right.with(|a| a.sees = sees) }.rows(&all[..30], false);
+    let mut cached = given(Site::Mix, 1, &[30, h * d]);
+    cached.known.extend(mix.known.clone());
+    cached.known.insert(Stage::layer(Site::Query, 1), late.clone().into_dyn());
+    cached.truth = of(Box::new(|i, j| j <= i + 10));
+    cached.says("the causal mask is aligned at the first entry in place of the last", of(Box::new(|i, j| j <= i)));
     // A step after an eviction of all but 10 entries, and one token before its own.
     let step = |site: Site, t: usize, x: &Array3<f64>| {
         (Stage::of_step(site, t, 1), x.index_axis(Axis(1), 30 + t).to_owned().into_dyn())

@@ -90,6 +90,11 @@ fn d11_9_layers_are_named() {
     out.known.insert(Stage::layer(Site::Mix, 0), ArrayD::from_shape_vec(vec![24, 16], mix).unwrap());
     out.known.insert(Stage::layer(Site::Query, 0), ArrayD::zeros(vec![4, 24, 4]));
     out.says("the output projection does not read head 2", value());
+    let own = &out.known[&Stage::layer(Site::Mix, 0)];
+    let woven = ArrayD::from_shape_fn(vec![24, 16], |i| own[[i[0], i[1] % 4 * 4 + i[1] / 4]]);
+    let change = Change::Instead(Stage::layer(Site::Mix, 0), woven);
+    out.again = Some(Fake { change, value: value(), truth: out.truth.clone(), tensors: vec![] });
+    out.says("the output projection reads [n, d_h, H] in place of [n, H, d_h]", value());
     let norm = ArrayD::from_shape_vec(vec![5, 4], random(20, 32)).unwrap();
     let rolled = ArrayD::from_shape_fn(vec![5, 4], |i| norm[[(i[0] + 4) % 5, i[1]]]);
     let mut logits = Given { at: Stage::once(Site::Logits), ..given(Site::Out, 0, &[64]) };
@@ -102,6 +107,27 @@ fn d11_9_layers_are_named() {
     };
     logits.known.insert(Stage::once(Site::Norm), norm);
     Given { again: Some(fake), ..logits }.says("these are the logits of row 3; the prompt's last row is 4", other);
+}
+
+/// The near miss is another picture that is wrong.
+#[test]
+fn d11_14_grey_levels_are_told() {
+    let shape = [1, 3, 8, 8];
+    let truth: Vec<f64> = (0..192).map(|i| f64::from(i * 7 % 64)).collect();
+    let off =
+        |by: f64| truth.iter().enumerate().map(|(i, t)| if i % 4 == 0 { t + by } else { *t }).collect::<Vec<f64>>();
+    let border = |sides: usize| {
+        let inside = |i: usize| (1..9 - sides).contains(&(i % 64 / 8));
+        truth.iter().enumerate().map(|(i, t)| if inside(i) { *t } else { 5.0 }).collect::<Vec<f64>>()
+    };
+    let says = |words: &str, mistake: &[f64], near: &[f64]| {
+        let told = |got: &[f64]| super::super::levels(&shape, &truth, got).unwrap();
+        assert!(told(mistake).contains(words), "{}", told(mistake));
+        assert!(!told(near).contains(words), "near {words:?}: {}", told(near));
+    };
+    says("one grey level in 25 % of the values", &off(1.0), &off(2.0));
+    says("up to 3 grey levels, in 25 % of the values", &off(3.0), &off(1.0));
+    says("borders of one colour: padded in place of stretched?", &border(2), &border(1));
 }
 
 #[test]

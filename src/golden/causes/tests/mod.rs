@@ -145,7 +145,7 @@ fn d11_3_factors_are_named() {
     norm.says("the norm's weight is left out", rows);
     let key = given(Site::Key, 0, &[3, 24, 16]);
     key.says(
-        "head 2 is 1.0200",
+        "head 2 is 1.02000 times the truth",
         key.truth.iter().enumerate().map(|(i, t)| if i >= 2 * 24 * 16 { t * 1.02 } else { *t }).collect(),
     );
     let query = given(Site::Query, 0, &[3, 24, 16]);
@@ -153,7 +153,16 @@ fn d11_3_factors_are_named() {
     let mut importance = given(Site::Importance, 0, &[40]);
     importance.truth.iter_mut().for_each(|t| *t = t.abs());
     importance.known.insert(Stage::layer(Site::Query, 0), ArrayD::zeros(vec![6, 24, 16]));
-    importance.says("one of 6 heads is left out", importance.truth.iter().map(|t| t * 5.0 / 6.0).collect());
+    let times = |factor: f64| importance.truth.iter().map(|t| t * factor).collect::<Vec<f64>>();
+    importance.says("one of 6 heads is left out", times(5.0 / 6.0));
+    importance.says("a sum over 6 heads in place of the mean", times(6.0));
+    importance.says("divided by 6 heads once too often", times(1.0 / 6.0));
+    let log2e = std::f64::consts::LOG2_E;
+    query.says("queries are scaled by log₂e/√d_h", query.truth.iter().map(|t| t * log2e / 4.0).collect());
+    let mix = given(Site::Mix, 0, &[24, 16]);
+    let share = |i: usize| (i / 16 + 1) as f64 / (i / 16 + 1).next_multiple_of(16) as f64;
+    let padded = mix.truth.iter().enumerate().map(|(i, t)| t * share(i)).collect();
+    mix.says("every row is divided by too much: padding of the last tile of 16 keys", padded);
 }
 
 #[test]
@@ -173,6 +182,8 @@ fn d11_4_places_are_named() {
         |of: [usize; 3]| -> Vec<f64> { of.iter().flat_map(|h| key.truth[h * 384..(h + 1) * 384].to_vec()).collect() };
     key.says("heads 0 and 1 are exchanged", heads([1, 0, 2]));
     key.says("heads stand in another order: 0 holds 1, 1 holds 2, 2 holds 0", heads([1, 2, 0]));
+    let memory = (0..1152).map(|i| key.truth[(i / 16 % 3 * 24 + i / 48) * 16 + i % 16]).collect();
+    key.says("[n, heads, d_h] under the shape [heads, n, d_h]: a view that is not contiguous was saved", memory);
     let pixels = given(Site::Pixels, 0, &[1, 2, 3, 8, 8]);
     let bgr = (0..384).map(|i| pixels.truth[i / 192 * 192 + (2 - i / 64 % 3) * 64 + i % 64]).collect();
     pixels.says("blue, green, red", bgr);
@@ -258,6 +269,10 @@ fn d11_6_rotations_are_named() {
     let mut x = image.truth.clone();
     rotation.turn_by(layout, &mut x, |row, pair| row as f64 * rotation.frequencies[pair] - rotation.angle(row, pair));
     image.says("M-RoPE is left out", x);
+    let mut x = image.truth.clone();
+    rotation
+        .turn_by(layout, &mut x, |row, pair| (row / 5) as f64 * rotation.frequencies[pair] - rotation.angle(row, pair));
+    image.says("all pairs are rotated by the position of pair 0", x);
     let mut step = given(Site::StepQuery, 0, &[4, 16]);
     step.rotation =
         Some(Rotation { frequencies: key.rotation.as_ref().unwrap().frequencies.clone(), positions: vec![300; 8] });
