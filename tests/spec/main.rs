@@ -27,6 +27,8 @@ mod ch10_steps;
 mod ch10_tf32;
 #[cfg(feature = "input")]
 mod ch10_verdicts;
+#[cfg(feature = "input")]
+mod ch11_causes;
 mod ch11_kernels;
 #[cfg(feature = "input")]
 mod ch11_words;
