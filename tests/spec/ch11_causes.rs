@@ -76,7 +76,8 @@ fn d11_10_windows() {
 /// Importances of all layers by another policy, through the windows of a run.
 fn importances(lab: &Lab, policy: Policy, d: &mut Dump, share: f64) {
     let mut pass = Pass::<f32>::new(Grid::Native);
-    let sequence = generate::prefill(&lab.model, &mut pass, &lab.prompt, &[lab.policy, policy]).unwrap();
+    let sequence =
+        generate::prefill(&lab.model, &mut pass, &lab.prompt, &[lab.policy.clone(), policy.clone()]).unwrap();
     let scorer = Scorer::new(&policy, &lab.prompt.roles).unwrap();
     let name = |l: usize, what: &str| format!("policy.{l:02}.{what}");
     let windows: Vec<Vec<usize>> = (0..6)
@@ -98,13 +99,15 @@ fn importances(lab: &Lab, policy: Policy, d: &mut Dump, share: f64) {
 /// The near miss of another softmax lies half way to it.
 #[test]
 fn d11_10_importances() {
-    let policy = lab().0.policy;
-    let keys = |keys| Policy { keys, ..policy };
+    let policy = &lab().0.policy;
+    let keys = |keys| Policy { keys, ..policy.clone() };
     for (words, other) in [
         ("a softmax over all entries, not over the visual ones", keys(Keys::All)),
         ("a softmax over the entries that a row sees", keys(Keys::Causal)),
     ] {
-        says(words, &|d| importances(&lab().0, other, d, 1.0), &|d| importances(&lab().0, other, d, 0.5));
+        says(words, &|d| importances(&lab().0, other.clone(), d, 1.0), &|d| {
+            importances(&lab().0, other.clone(), d, 0.5)
+        });
     }
 }
 
