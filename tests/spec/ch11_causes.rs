@@ -111,6 +111,40 @@ fn d11_10_importances() {
     }
 }
 
+/// A policy whose softmax goes over all entries that a row sees, and a candidate with AirCache's.
+#[test]
+fn d11_10_importances_of_another_policy() {
+    let mut lab = Lab::new(20);
+    lab.policy = Policy { keys: Keys::Causal, ..Policy::AIRCACHE };
+    let (golden, honest) = (lab.golden(), lab.honest(Precision::Fast));
+    let judged = |share: f64| {
+        let mut dump = honest.clone();
+        importances(&lab, Policy::AIRCACHE, &mut dump, share);
+        lab.by_golden(&golden, &dump, Precision::Fast)
+    };
+    told("a softmax over the entries of the policy's own rows", &judged(1.0), &judged(0.5));
+}
+
+/// Few entries stay, so that a layer does not keep the first one, and all kept numbers can be too small.
+#[test]
+fn d11_10_kept_numbers_from_one() {
+    let mut lab = Lab::new(20);
+    lab.retain = "0.05".parse().unwrap();
+    let (golden, honest) = (lab.golden(), lab.honest(Precision::Fast));
+    let kept = |l: usize| honest.integers[&format!("policy.{l:02}.kept")].iter().map(|&i| i as usize).collect();
+    let sets: Vec<Vec<usize>> = (0..6).map(kept).collect();
+    let l = (0..6).find(|&l| sets[l].len() > 2 && !sets[l].contains(&0)).unwrap();
+    let judged = |set: Vec<usize>| {
+        let mut dump = honest.clone();
+        list(&mut dump, &format!("policy.{l:02}.kept"), set);
+        lab.by_golden(&golden, &dump, Precision::Fast)
+    };
+    let early: Vec<usize> = sets[l].iter().map(|i| i - 1).collect();
+    let mut near = early.clone();
+    near[1] = (0..).find(|i| !early.contains(i) && !sets[l].contains(i)).unwrap();
+    told("every kept number is 1 too small", &judged(early), &judged(near));
+}
+
 /// The near miss of another formula is right in half of the layers.
 #[test]
 fn d11_10_statistics() {

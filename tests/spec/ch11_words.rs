@@ -1,9 +1,9 @@
 //! Chapter 11: what a verdict says, and the forms in which dumps are read. The unit tests of `src/golden/causes` have
-//! each sentence that plain numbers give, and replayed layers (E11.1, E11.2, D11.9); `tests/bug_suite.rs` counts the causes
+//! each sentence that plain numbers give, and replayed layers (E11.1, E11.2, D11.9), `ch11_causes` those of decisions, `ch11_kernels`
+//! those of kernels; `tests/bug_suite.rs` counts the causes
 //! that are named.
 
 use crate::common::lab::{self, Dump, Lab};
-use crate::common::{bugs, causes};
 use aircache::golden::{Bundle, BundleWriter, Outcome, Verdict, check, replay};
 use aircache::pass::Precision;
 use aircache::weights::Dtype;
@@ -21,66 +21,6 @@ fn lab() -> &'static (Lab, Bundle) {
 
 fn told(v: &Verdict) -> String {
     v.told().join("; ")
-}
-
-/// D11.2, D11.10, T11.1: the causes of decisions, of the cache and of tokens, by a golden in f32.
-#[test]
-fn d11_10_causes_of_decisions_are_named() {
-    let (lab, golden) = lab();
-    let about = [
-        "elite",
-        "importance",
-        "strength",
-        "skewness",
-        "budget",
-        "kept",
-        "roles",
-        "positions",
-        "cache",
-        "decode: the second",
-    ];
-    let mut count = 0;
-    for bug in bugs::all().iter().filter(|bug| about.iter().any(|kind| bug.name.starts_with(kind))) {
-        let verdict = lab.by_golden(golden, &(bug.make)(lab, Precision::Fast), Precision::Fast);
-        let told = told(&verdict);
-        assert!(causes::of(bug.name).iter().any(|words| told.contains(words)), "{}: {told}", bug.name);
-        count += 1;
-    }
-    assert!(count >= 15, "{count}");
-    // Near misses: the same decisions with another error are no decision of a rule.
-    let mut dump = lab.honest(Precision::Fast);
-    let budget = dump.integers.get_mut("policy.budget").unwrap();
-    (budget[[0]], budget[[1]]) = (budget[[0]] - 7, budget[[1]] + 7);
-    let verdict = lab.by_golden(golden, &dump, Precision::Fast);
-    assert!(!told(&verdict).contains("cause"), "{}", told(&verdict));
-    let mut dump = lab.honest(Precision::Fast);
-    dump.numbers.get_mut("policy.strength").unwrap()[[3]] *= 1.5;
-    let verdict = lab.by_golden(golden, &dump, Precision::Fast);
-    assert!(!told(&verdict).contains("cause"), "{}", told(&verdict));
-}
-
-/// D11.11: a kernel by itself, another ε; and the same with one more wrong number, which nothing explains.
-#[test]
-fn d11_11_a_kernel_has_its_own_suspects() {
-    let mut random = aircache::num::Random::new(3);
-    let x: Vec<f32> = (0..30 * 16).map(|_| (random.unit() + random.unit() - 1.0) as f32).collect();
-    let norm = |row: &[f32]| -> Vec<f32> {
-        let mean = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / 16.0;
-        row.iter().map(|v| (f64::from(*v) / (mean + 1e-3).sqrt()) as f32).collect()
-    };
-    let mut out: Vec<f32> = x.chunks(16).flat_map(norm).collect();
-    let (lab, _) = lab();
-    let judged = |out: &[f32]| {
-        let put = |w: &mut BundleWriter| {
-            w.put_f32("x", &[30, 16], &x).unwrap();
-            w.put_f32("weight", &[16], &[1.0; 16]).unwrap();
-            w.put_f32("out", &[30, 16], out).unwrap();
-        };
-        aircache::golden::kernel("norm", &written(lab, put, &[("precision", "f32"), ("eps", "1e-6")])).unwrap()
-    };
-    assert_eq!(judged(&out).told()[1], "cause: ε is 1e-3; 1e-6 is expected");
-    out[37] += 0.5;
-    assert_eq!(judged(&out).told().len(), 1);
 }
 
 /// D11.1: the table has the statistic, its unit and what is allowed; the last line counts; missing stages are one line.

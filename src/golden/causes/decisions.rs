@@ -88,20 +88,16 @@ fn union(all: &[f64], width: usize, text: &[usize], got: &[Vec<usize>], alpha: f
 pub(super) fn importances(lineup: &mut Lineup<'_>, case: &Case<'_>, l: usize) {
     let Some(((policy, sets), roles)) = case.sets(l).zip(case.roles()) else { return };
     let roles = crate::roles::Roles(roles);
-    let with = |keys, heads| Policy { keys, heads, ..policy.clone() };
-    let others: [(&str, Policy); 4] = [
-        ("weights are of a softmax over all entries, not over the visual ones", with(Keys::All, policy.heads)),
-        ("weights are of a softmax over the entries that a row sees", with(Keys::Causal, policy.heads)),
-        ("weights are of a softmax over the entries of the policy's own rows", with(Keys::Elite, policy.heads)),
-        ("heads are taken one by one, not as their mean", with(policy.keys, Heads::Union)),
+    let others = [
+        ("weights are of a softmax over all entries, not over the visual ones", Keys::All),
+        ("weights are of a softmax over the entries that a row sees", Keys::Causal),
+        ("weights are of a softmax over the entries of the policy's own rows", Keys::Elite),
     ];
     let Some(n) = case.rows() else { return };
     let name = Stage::layer(Site::Window, l).name();
     let votes = window(case.candidate, &name, sets, n).or_else(|| window(case.golden, &name, sets, n));
-    for (words, other) in others {
-        if other == policy {
-            continue;
-        }
+    for (words, keys) in others.into_iter().filter(|(_, keys)| *keys != policy.keys) {
+        let other = Policy { keys, ..policy.clone() };
         let Ok(scorer) = Scorer::new(&other, &roles) else { continue };
         let found = votes.clone().and_then(|votes| scores::by(case, &scorer, l, votes));
         if let Some(found) = found {
