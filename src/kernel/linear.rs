@@ -52,7 +52,7 @@ pub fn linear_stored<T: Real>(x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Option
 }
 
 /// Several layers of the same rows, as [`linear_stored`]: the rows are packed once, and the threads share the outputs of
-/// all layers. Returns the result of each layer.
+/// all layers. Returns the result of each layer. Spec: C3.3f
 ///
 /// # Panics
 /// As [`linear`].
