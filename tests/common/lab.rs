@@ -201,9 +201,7 @@ impl Lab {
         if !how.policy.prunes() {
             prefilled.cache.compact(&plan.kept);
         }
-        let left =
-            prefilled.pruning.rows(0).map_or_else(|| whole.iter().map(|&r| r as usize).collect(), <[usize]>::to_vec);
-        let placed = prompt.positions.closed(&left);
+        let placed = prefilled.pruning.rows(0).map_or(prompt.positions.clone(), |left| prompt.positions.closed(left));
         for (l, heads) in prefilled.cache.layers.iter().enumerate() {
             let (len, d) = heads[0].keys().dim();
             let mut put = |site: &str, of: &dyn Fn(usize) -> ndarray::Array2<f32>| {

@@ -84,7 +84,8 @@ fn cause(x: &[f64], n: usize, out: &[i64], k: usize) -> Option<String> {
     };
     let from_one = |row: usize| first(row).into_iter().map(|i| i + 1).collect();
     let over_all = |row: usize| first(row).into_iter().map(|i| row * n + i).collect();
-    let rules: [(&str, &dyn Fn(usize) -> Vec<usize>); 6] = [
+    type Places<'a> = &'a dyn Fn(usize) -> Vec<usize>;
+    let rules: [(&str, Places<'_>); 6] = [
         ("the smallest numbers are taken", &|row| ranks(row)[n - k..].to_vec()),
         ("numbers are compared without their sign", &|row| ranking(&size(row))[..k].to_vec()),
         ("the largest number is left out: ranks are one late", &|row| ranks(row).into_iter().skip(1).take(k).collect()),
