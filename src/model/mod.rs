@@ -28,7 +28,7 @@ pub struct Visual<T> {
     pub rows: Array2<T>,
     /// The rows that are added after the first decoder layers: entry l, [n_v, d], after layer l. Spec: E6.18
     pub deepstack: Vec<Array2<T>>,
-    /// What rows of the vision tower give to each visual row: [n_v]; empty if none rate. Spec: E9.30, E9.31
+    /// What rows of the vision tower give to each visual row: \[n_v\]; empty if none rate. Spec: E9.30, E9.31
     pub votes: Vec<T>,
 }
 
