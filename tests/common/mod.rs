@@ -20,6 +20,8 @@ pub mod held;
 pub mod lab;
 pub mod numbers;
 pub mod prompts;
+#[cfg(feature = "input")]
+pub mod pruned;
 pub mod raw;
 #[cfg(feature = "input")]
 pub mod toys;

@@ -3,25 +3,21 @@
 
 use crate::common::demo::DEMO;
 use crate::common::lab::{Dump, Lab};
+use crate::common::pruned::{Seen, exchanged, honest_candidates_pass, lab, one_state, outcome, policy, prompt};
 use crate::common::toys::toys;
 use aircache::decoder::Sequence;
 use aircache::generate;
-use aircache::golden::{Outcome, Verdict};
+use aircache::golden::Outcome;
 use aircache::input::{PackedRow, Positions, Prepared};
 use aircache::model::Model;
-use aircache::num::{Grid, Real};
-use aircache::pass::{Pass, Precision, Source, Tap};
+use aircache::num::Grid;
+use aircache::pass::{Pass, Precision, Source};
 use aircache::policy::{Cut, Policy, Prune, Rater, Retain, preset, spread, votes, votes_of_rows};
 use aircache::stage::Stage;
-use ndarray::{Array2, ArrayD, ArrayViewD, Axis, array, aview2};
-use std::collections::BTreeMap;
+use ndarray::{Array2, ArrayD, Axis, array, aview2};
 
 /// The raters that every tower knows.
 const EVERYWHERE: [&str; 3] = ["received:0.1", "dominant:0.1", "diverse:0.1"];
-
-fn policy(written: &str) -> Policy {
-    format!("full,prune={written}").parse().unwrap()
-}
 
 fn cuts(written: &str, layers: usize, visual: usize) -> Vec<Cut> {
     written.parse::<Prune>().unwrap().cuts(layers, visual).unwrap()
@@ -115,29 +111,6 @@ fn e9_32_equals_its_naive_twin() {
     }
 }
 
-/// What a pass shows.
-#[derive(Default)]
-struct Seen {
-    numbers: BTreeMap<String, Vec<f64>>,
-    rows: BTreeMap<String, Vec<usize>>,
-}
-
-impl<T: Real> Tap<T> for Seen {
-    fn wants(&self, _: Stage) -> bool {
-        true
-    }
-    fn see(&mut self, at: Stage, value: ArrayViewD<'_, T>) {
-        self.numbers.insert(at.to_string(), value.iter().map(|v| v.to_f64()).collect());
-    }
-    fn rows(&mut self, at: Stage, rows: &[usize]) {
-        self.rows.insert(at.to_string(), rows.to_vec());
-    }
-}
-
-fn prompt(line: usize) -> Prepared {
-    Lab::new(line).prompt
-}
-
 fn seen(model: &Model, prompt: &Prepared, policy: Policy) -> Seen {
     let mut seen = Seen::default();
     let mut pass = Pass::<f64>::watched(Grid::Native, &mut seen);
@@ -206,25 +179,11 @@ fn c9_10a_chunks_batches_and_threads_change_no_bit() {
     let (long, short) = (prompt(0), prompt(3));
     let [received, both, diverse] = [[policy("received:0.1")], [policy("dominant:0.3+2:0.1")], [policy("diverse:0.2")]];
     let all = [(&long, &received[..]), (&short, &both[..]), (&short, &diverse[..]), (&long, &[])];
-    let run = |prompts: &[(&Prepared, &[Policy])], at_once: usize| {
-        let mut pass = Pass::<f32>::new(Grid::Native);
-        let all = generate::prefill_batch(model, &mut pass, prompts, at_once).unwrap();
-        all.iter().map(state).collect::<Vec<_>>()
-    };
-    let alone: Vec<_> = all.iter().map(|one| run(&[*one], 4096).remove(0)).collect();
-    for at_once in [8, 100, 4096] {
-        assert!(run(&all, at_once) == alone, "{at_once} rows at once");
-    }
-    let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-    assert!(one.install(|| run(&all, 100)) == alone, "one thread");
-    let mut nobody = Seen::default();
-    let mut pass = Pass::<f32>::watched(Grid::Native, &mut nobody);
-    let watched = generate::prefill(model, &mut pass, &long, &received).unwrap();
-    assert!(state(&watched) == alone[0], "watched");
+    let alone = one_state(model, &all, state);
     // A cut that keeps everything is no cut.
     for written in ["received", "dominant", "diverse"] {
         let whole = [policy(written).at(Retain::ALL)];
-        assert!(run(&[(&long, &whole)], 4096)[0] == alone[3], "{written}");
+        assert!(one_state(model, &[(&long, &whole)], state)[0] == alone[3], "{written}");
     }
 }
 
@@ -305,53 +264,16 @@ fn a9_13_dominant_tokens() {
     assert_eq!(rows(dominant), rows(received), "the demo model's tower has no class token");
 }
 
-fn lab(written: &str) -> Lab {
-    Lab { policy: policy(written), ..Lab::new(0) }
-}
-
 /// A laboratory with a tower that has a class token.
 fn clip() -> Lab {
     let toy = toys("llava_clip", 9).into_iter().find(|toy| toy.name == "next-mistral-bf16").unwrap();
     Lab { model: toy.model, processor: toy.processor, prompt: toy.prompt, ..lab("class:0.2") }
 }
 
-fn outcome<'a>(verdict: &'a Verdict, stage: &str) -> (Outcome, &'a str) {
-    let stage = verdict.stages.iter().find(|s| s.stage == stage).unwrap_or_else(|| panic!("{stage}"));
-    (stage.outcome, &stage.words)
-}
-
 #[test]
 fn c9_10b_honest_candidates_pass() {
     let labs = ["received:0.1", "diverse:0.1", "dominant:0.3+2:0.1"].map(lab);
-    for lab in labs.into_iter().chain([clip()]) {
-        let golden = lab.golden();
-        for precision in [Precision::Fast, Precision::Bf16, Precision::F16] {
-            let dump = lab.honest(precision);
-            for verdict in [lab.by_golden(&golden, &dump, precision), lab.by_replay(&dump, precision)] {
-                let failed = verdict.first_divergence().map(|s| (&s.stage, &s.words));
-                assert_eq!(failed, None, "{}, {precision:?}, {}", lab.policy, verdict.mode);
-            }
-            let replayed = lab.by_replay(&dump, precision);
-            let open = replayed.stages.iter().find(|s| s.outcome == Outcome::NotJudged).map(|s| (&s.stage, &s.words));
-            assert_eq!(open, None, "{}, {precision:?}", lab.policy);
-        }
-    }
-}
-
-/// The rows of a dump with one visual row exchanged: the row with the most votes for that with the fewest.
-fn exchanged(lab: &Lab, dump: &Dump) -> Vec<i64> {
-    let visual = lab.prompt.roles.visual();
-    let (votes, rows) = (&dump.numbers["decoder.00.votes"], &dump.integers["decoder.00.rows"]);
-    let of = |row: i64| votes[[visual.iter().position(|&v| v as i64 == row).unwrap()]];
-    let is_visual = |row: &i64| visual.contains(&(*row as usize));
-    let mut kept: Vec<i64> = rows.iter().copied().collect();
-    let most = kept.iter().copied().filter(is_visual).max_by(|&a, &b| of(a).total_cmp(&of(b))).unwrap();
-    let dropped = visual.iter().map(|&v| v as i64).filter(|v| !kept.contains(v));
-    let least = dropped.min_by(|&a, &b| of(a).total_cmp(&of(b))).unwrap();
-    kept.retain(|&row| row != most);
-    kept.push(least);
-    kept.sort_unstable();
-    kept
+    labs.iter().chain([&clip()]).for_each(honest_candidates_pass);
 }
 
 /// A swapped row, a lost row, a foreign row, a row of text and wrong votes are found, by a golden and by replay.
@@ -362,7 +284,7 @@ fn c9_10b_wrong_rows_and_votes_are_found() {
         let visual = lab.prompt.roles.visual();
         let name = lab.policy.to_string();
         let mut how = lab.backend();
-        let rows = ndarray::Array1::from(exchanged(&lab, &honest)).into_dyn();
+        let rows = ndarray::Array1::from(exchanged(&honest, &lab.prompt.roles.visual(), 0)).into_dyn();
         how.instead.integers.insert("decoder.00.rows".into(), rows);
         let wrong = lab.run(&lab.model, &lab.prompt, Precision::Fast, &how);
         assert_ne!(wrong.integers["decoder.00.rows"], honest.integers["decoder.00.rows"]);
@@ -412,7 +334,7 @@ fn c9_10a_rows_that_kept_sets_show() {
     let golden = lab.golden();
     let honest = lab.honest(Precision::Bf16);
     let mut how = lab.backend();
-    let rows = ndarray::Array1::from(exchanged(&lab, &lab.honest(Precision::Fast))).into_dyn();
+    let rows = ndarray::Array1::from(exchanged(&lab.honest(Precision::Fast), &lab.prompt.roles.visual(), 0)).into_dyn();
     how.instead.integers.insert("decoder.00.rows".into(), rows);
     let wrong = lab.run(&lab.model, &lab.prompt, Precision::Bf16, &how);
     let without = |dump: &Dump, parts: &[&str]| {

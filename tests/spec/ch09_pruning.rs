@@ -3,25 +3,20 @@
 
 use crate::common::demo::DEMO;
 use crate::common::lab::{Dump, Lab};
+use crate::common::pruned::{Seen, exchanged, honest_candidates_pass, lab, one_state, outcome, policy, prompt};
 use aircache::decoder::{Made, Sequence};
 use aircache::generate;
-use aircache::golden::{Outcome, Verdict};
+use aircache::golden::Outcome;
 use aircache::input::Prepared;
 use aircache::model::Model;
-use aircache::num::{Grid, Real};
-use aircache::pass::{Pass, Precision, Tap};
-use aircache::policy::{Cut, Policy, Prune, Rater, Retain, best, preset, votes};
-use aircache::stage::Stage;
+use aircache::num::Grid;
+use aircache::pass::{Pass, Precision};
+use aircache::policy::{Cut, Prune, Rater, Retain, best, preset, votes};
 use aircache::{Role, Roles};
-use ndarray::{Array3, ArrayViewD, Axis, array, aview2};
-use std::collections::BTreeMap;
+use ndarray::{Array3, Axis, array, aview2};
 
 fn prune(written: &str) -> Prune {
     written.parse().unwrap()
-}
-
-fn policy(written: &str) -> Policy {
-    format!("full,prune={written}").parse().unwrap()
 }
 
 fn cuts(written: &str, layers: usize, visual: usize) -> Vec<(usize, usize)> {
@@ -79,25 +74,6 @@ fn e9_20_worked_example() {
     assert_eq!(best(&[0.1, 0.3, 0.1, 0.2], 2), [1, 3]);
     assert_eq!(best(&[0.1, 0.3, 0.1, 0.2], 3), [0, 1, 3]);
     assert_eq!(best(&[0.1, 0.3], 5), [0, 1]);
-}
-
-/// What a pass shows.
-#[derive(Default)]
-struct Seen {
-    numbers: BTreeMap<String, Vec<f64>>,
-    rows: BTreeMap<String, Vec<usize>>,
-}
-
-impl<T: Real> Tap<T> for Seen {
-    fn wants(&self, _: Stage) -> bool {
-        true
-    }
-    fn see(&mut self, at: Stage, value: ArrayViewD<'_, T>) {
-        self.numbers.insert(at.to_string(), value.iter().map(|v| v.to_f64()).collect());
-    }
-    fn rows(&mut self, at: Stage, rows: &[usize]) {
-        self.rows.insert(at.to_string(), rows.to_vec());
-    }
 }
 
 /// The demo model's decoder as loops over its definition. Rows are not dropped: they are masked.
@@ -182,11 +158,6 @@ impl Naive<'_> {
     }
 }
 
-/// A prompt of the demo model.
-fn prompt(line: usize) -> Prepared {
-    Lab::new(line).prompt
-}
-
 /// C9.9b: what is left, and every number of it, equals a decoder that drops nothing and masks rows instead.
 #[test]
 fn c9_9b_equals_its_naive_twin() {
@@ -262,28 +233,11 @@ fn c9_9b_chunks_batches_and_threads_change_no_bit() {
     let (long, short) = (prompt(0), prompt(3));
     let (dropping, staged, whole) =
         ([policy("2:0.1")], [policy("1:0.5+3:0.2")], [preset("full").unwrap().policy.clone()]);
-    let run = |prompts: &[(&Prepared, &[Policy])], at_once: usize| {
-        let mut pass = Pass::<f32>::new(Grid::Native);
-        let all = generate::prefill_batch(model, &mut pass, prompts, at_once).unwrap();
-        all.iter().map(state).collect::<Vec<_>>()
-    };
-    let alone: Vec<_> = [(&long, &dropping), (&short, &whole), (&short, &staged)]
-        .map(|(prompt, policy)| run(&[(prompt, &policy[..])], 4096).remove(0))
-        .into();
-    let together = [(&long, &dropping[..]), (&short, &whole[..]), (&short, &staged[..])];
-    for at_once in [8, 100, 4096] {
-        assert!(run(&together, at_once) == alone, "{at_once} rows at once");
-    }
-    let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-    assert!(one.install(|| run(&together, 100)) == alone, "one thread");
-    let mut nobody = Seen::default();
-    let mut pass = Pass::<f32>::watched(Grid::Native, &mut nobody);
-    let watched = generate::prefill(model, &mut pass, &long, &dropping).unwrap();
-    assert!(state(&watched) == alone[0], "watched");
+    let alone = one_state(model, &[(&long, &dropping), (&short, &whole), (&short, &staged)], state);
     let error = generate::prefill(model, &mut Pass::<f32>::new(Grid::Native), &long, &[dropping, whole].concat());
     assert!(error.unwrap_err().to_string().contains("a prefill of its own"));
     // A cut that keeps everything is no cut.
-    let all = run(&[(&short, &[policy("2").at(Retain::ALL)])], 4096);
+    let all = one_state(model, &[(&short, &[policy("2").at(Retain::ALL)])], state);
     assert!(all[0] == alone[1]);
 }
 
@@ -299,46 +253,10 @@ fn c9_9b_text_alone_is_left_where_no_row_is_visual() {
     assert!(state(&dropped) == state(&whole));
 }
 
-fn outcome<'a>(verdict: &'a Verdict, stage: &str) -> (Outcome, &'a str) {
-    let stage = verdict.stages.iter().find(|s| s.stage == stage).unwrap_or_else(|| panic!("{stage}"));
-    (stage.outcome, &stage.words)
-}
-
-fn lab(written: &str) -> Lab {
-    Lab { policy: policy(written), ..Lab::new(0) }
-}
-
 /// C9.9c, C9.9d: honest candidates pass in every type, by a golden and by replay.
 #[test]
 fn c9_9d_honest_candidates_pass() {
-    for written in ["2:0.1", "25%:0.5+50%:0.25+75%:0.125"] {
-        let lab = lab(written);
-        let golden = lab.golden();
-        for precision in [Precision::Fast, Precision::Bf16, Precision::F16] {
-            let dump = lab.honest(precision);
-            for verdict in [lab.by_golden(&golden, &dump, precision), lab.by_replay(&dump, precision)] {
-                let failed = verdict.first_divergence().map(|s| (&s.stage, &s.words));
-                assert_eq!(failed, None, "{written}, {precision:?}, {}", verdict.mode);
-            }
-            let replayed = lab.by_replay(&dump, precision);
-            assert!(replayed.stages.iter().all(|s| s.outcome != Outcome::NotJudged), "{written}, {precision:?}");
-        }
-    }
-}
-
-/// The rows of the first cut of a dump, with one visual row exchanged: the most for the least wanted.
-fn exchanged(dump: &Dump, visual: &[usize]) -> Vec<i64> {
-    let (votes, rows) = (&dump.numbers["decoder.02.votes"], &dump.integers["decoder.02.rows"]);
-    let of = |row: i64| votes[[visual.iter().position(|&v| v as i64 == row).unwrap()]];
-    let is_visual = |row: &i64| visual.contains(&(*row as usize));
-    let mut kept: Vec<i64> = rows.iter().copied().collect();
-    let most = kept.iter().copied().filter(is_visual).max_by(|&a, &b| of(a).total_cmp(&of(b))).unwrap();
-    let dropped = visual.iter().map(|&v| v as i64).filter(|v| !kept.contains(v));
-    let least = dropped.min_by(|&a, &b| of(a).total_cmp(&of(b))).unwrap();
-    kept.retain(|&row| row != most);
-    kept.push(least);
-    kept.sort_unstable();
-    kept
+    ["2:0.1", "25%:0.5+50%:0.25+75%:0.125"].map(lab).iter().for_each(honest_candidates_pass);
 }
 
 /// C9.9c, C9.9d: wrong rows fail at their own stage, and what follows from them is judged in a replay only.
@@ -354,7 +272,7 @@ fn c9_9c_c9_9d_wrong_rows_are_found() {
         how.instead.integers.insert("decoder.02.rows".into(), ndarray::Array1::from(rows).into_dyn());
         lab.run(&lab.model, &lab.prompt, Precision::Fast, &how)
     };
-    let wrong = rows(exchanged(&honest, &visual));
+    let wrong = rows(exchanged(&honest, &visual, 2));
     assert_ne!(wrong.integers["decoder.02.rows"], honest.integers["decoder.02.rows"]);
     for verdict in [lab.by_golden(&golden, &wrong, Precision::Fast), lab.by_replay(&wrong, Precision::Fast)] {
         let first = verdict.first_divergence().unwrap();
@@ -401,7 +319,7 @@ fn c9_9c_rows_that_later_stages_show() {
     let visual = lab.prompt.roles.visual();
     let honest = lab.honest(Precision::Bf16);
     let mut how = lab.backend();
-    let rows = ndarray::Array1::from(exchanged(&honest, &visual)).into_dyn();
+    let rows = ndarray::Array1::from(exchanged(&honest, &visual, 2)).into_dyn();
     how.instead.integers.insert("decoder.02.rows".into(), rows);
     let wrong = lab.run(&lab.model, &lab.prompt, Precision::Bf16, &how);
     let without = |dump: &Dump, parts: &[&str]| {

@@ -5,15 +5,12 @@
 REPOSITORIES holds a checkout of each repository of `PINNED` under its own name. Nothing of their code is stored. Made with
 torch 2.15.0 and transformers 5.24.0.
 """
-import importlib
 import json
-import sys
-import types
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from make_methods import DIM, GROUP, HEADS, KV_HEADS, REPOSITORIES, ROLES, arrays, case, causal, method, module, rows, start
+from make_methods import DIM, GROUP, HEADS, KV_HEADS, REPOSITORIES, ROLES, arrays, case, causal, method, module, presses, rows, start
 
 PINNED = {
     "KVCache-Factory": "c97f9d706d63d1b56e980f8b81b2a924c21162b3",
@@ -125,12 +122,7 @@ def head_scores():
 
 
 def kvpress():
-    folder = REPOSITORIES / "kvpress" / "kvpress"
-    for name, path in (("kvpress", folder), ("kvpress.presses", folder / "presses")):
-        package = types.ModuleType(name)
-        package.__path__ = [str(path)]
-        sys.modules[name] = package
-    of = lambda name: importlib.import_module(f"kvpress.presses.{name}_press")
+    of = presses()
     q, k, v = arrays(23, LAYERS, N)
     told = SimpleNamespace(num_attention_heads=HEADS, num_key_value_heads=KV_HEADS, num_hidden_layers=LAYERS)
     hidden = torch.zeros(1, N, 1)

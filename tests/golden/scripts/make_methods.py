@@ -141,13 +141,18 @@ def effivlm():
     yield case("effivlm vl-cache", "vl-cache,scope=all", 9, 2, layers, spread=densities, scores=[rounded(s) for s in scores])
 
 
-def kvpress():
+def presses():
+    """Gives kvpress's modules by name, without what its package imports."""
     folder = REPOSITORIES / "kvpress" / "kvpress"
     for name, path in (("kvpress", folder), ("kvpress.presses", folder / "presses")):
         package = types.ModuleType(name)
         package.__path__ = [str(path)]
         sys.modules[name] = package
-    of = lambda name: importlib.import_module(f"kvpress.presses.{name}_press")
+    return lambda name: importlib.import_module(f"kvpress.presses.{name}_press")
+
+
+def kvpress():
+    of = presses()
     n = 32
     q, k, v = arrays(3, 1, n)
     score = lambda press, attention=None: press.score(SimpleNamespace(), None, k, v, attention, {})[0]

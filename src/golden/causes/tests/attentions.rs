@@ -3,18 +3,29 @@
 use super::*;
 use crate::kernel::Operands;
 
-#[test]
-fn d11_7_tiles_and_pages_are_named() {
-    let (h, g, n, d) = (4, 2, 40, 8);
-    let of = |heads: usize, seed| Array3::from_shape_vec((heads, n, d), random(heads * n * d, seed)).unwrap();
-    let (q, k, v) = (of(h, 11), of(g, 12), of(g, 13));
-    let right = causal(&q, &k, &v);
-    let all: Vec<usize> = (0..n).collect();
-    let mut mix = given(Site::Mix, 1, &[n, h * d]);
+/// Query heads, KV heads, rows, and numbers of a head.
+const H: usize = 4;
+const G: usize = 2;
+const N: usize = 40;
+const D: usize = 8;
+
+/// Queries, keys and values of a layer, and its mix, which causal attention gives.
+fn layer() -> ([Array3<f64>; 3], Given) {
+    let of = |heads: usize, seed| Array3::from_shape_vec((heads, N, D), random(heads * N * D, seed)).unwrap();
+    let [q, k, v] = [of(H, 11), of(G, 12), of(G, 13)];
+    let mut mix = given(Site::Mix, 1, &[N, H * D]);
     for (site, x) in [(Site::Query, &q), (Site::Key, &k), (Site::Value, &v)] {
         mix.known.insert(Stage::layer(site, 1), x.clone().into_dyn());
     }
-    mix.truth = right.rows(&all, false);
+    mix.truth = causal(&q, &k, &v).rows(&(0..N).collect::<Vec<_>>(), false);
+    ([q, k, v], mix)
+}
+
+#[test]
+fn d11_7_tiles_and_pages_are_named() {
+    let ([q, k, v], mix) = layer();
+    let right = causal(&q, &k, &v);
+    let all: Vec<usize> = (0..N).collect();
     let sees = |f: Sees<'static>| right.with(|a| a.sees = f).rows(&all, false);
     let last = "entries 32 to 39 are not read: the last tile is left out";
     mix.says(last, sees(Box::new(|i, j| j <= i && j < 32)));
@@ -66,16 +77,9 @@ fn causal<'a>(q: &'a Array3<f64>, k: &'a Array3<f64>, v: &'a Array3<f64>) -> Att
 
 #[test]
 fn d11_7_attentions_are_named() {
-    let (h, g, n, d) = (4, 2, 40, 8);
-    let of = |heads: usize, seed| Array3::from_shape_vec((heads, n, d), random(heads * n * d, seed)).unwrap();
-    let (q, k, v) = (of(h, 11), of(g, 12), of(g, 13));
+    let ([q, k, v], mut mix) = layer();
     let right = causal(&q, &k, &v);
-    let all: Vec<usize> = (0..n).collect();
-    let mut mix = given(Site::Mix, 1, &[n, h * d]);
-    for (site, x) in [(Site::Query, &q), (Site::Key, &k), (Site::Value, &v)] {
-        mix.known.insert(Stage::layer(site, 1), x.clone().into_dyn());
-    }
-    mix.truth = right.rows(&all, false);
+    let all: Vec<usize> = (0..N).collect();
     let scale = |scale: f64| right.with(|a| a.scale = scale).rows(&all, false);
     mix.says("scores are scaled by 1.000000 = 1; expected 0.353553", scale(1.0));
     mix.says("= 1/d_h", scale(1.0 / 8.0));
@@ -120,7 +124,7 @@ fn d11_7_attentions_are_named() {
     // The last 30 queries over 40 entries.
     let late = q.slice(ndarray::s![.., 10.., ..]).to_owned();
     let of = |sees: Sees<'static>| Attend { q: &late, ..right.with(|a| a.sees = sees) }.rows(&all[..30], false);
-    let mut cached = given(Site::Mix, 1, &[30, h * d]);
+    let mut cached = given(Site::Mix, 1, &[30, H * D]);
     cached.known.extend(mix.known.clone());
     cached.known.insert(Stage::layer(Site::Query, 1), late.clone().into_dyn());
     cached.truth = of(Box::new(|i, j| j <= i + 10));
@@ -135,7 +139,7 @@ fn d11_7_attentions_are_named() {
         ndarray::concatenate(Axis(1), &[first.view(), own]).unwrap()
     };
     let mut mix =
-        Given { at: Stage::of_step(Site::StepMix, 1, 1), shape: vec![h * d], ..given(Site::Mix, 1, &[h * d]) };
+        Given { at: Stage::of_step(Site::StepMix, 1, 1), shape: vec![H * D], ..given(Site::Mix, 1, &[H * D]) };
     for t in [0, 1] {
         mix.known.extend([step(Site::StepQuery, t, &q), step(Site::StepKey, t, &k), step(Site::StepValue, t, &v)]);
     }
