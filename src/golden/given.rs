@@ -158,12 +158,15 @@ impl Decided {
             budget: budget.filter(|b| b.iter().all(|&b| b <= candidates)),
             rows: (0..layers)
                 .map(|l| {
-                    if policy.prunes() {
-                        return Some(vec![left(bundle, scorer?, &cuts, l, Some(positions))?]);
-                    }
-                    let rows = scorer.and_then(|scorer| recorded(bundle, scorer, l, sets));
-                    let rows = rows.or_else(|| shown(bundle, l, Some(positions)));
-                    rows.filter(|rows| matches!(rows.len(), 1) || rows.len() == kv_heads)
+                    let rows = match policy.prunes() {
+                        true => Some(vec![left(bundle, scorer?, &cuts, l, Some(positions))?]),
+                        false => scorer
+                            .and_then(|scorer| recorded(bundle, scorer, l, sets))
+                            .or_else(|| shown(bundle, l, Some(positions)))
+                            .filter(|rows| matches!(rows.len(), 1) || rows.len() == kv_heads),
+                    };
+                    // The bundle of a longer prompt shows rows that this prompt does not have.
+                    rows.filter(|rows| rows.iter().flatten().all(|&row| row < n))
                 })
                 .collect(),
             fed: fed(bundle, vocab, longest.saturating_add(1)),

@@ -392,6 +392,17 @@ fn names_from_elsewhere_write_no_lines() {
     assert!(report.contains("93 more") && report.lines().all(|line| !line.starts_with("first divergence")), "{report}");
 }
 
+/// C10.7a: the bundle's cache shows rows that the prompt does not have.
+#[test]
+fn a_bundle_of_a_longer_prompt_fails() {
+    let cli = Cli::new();
+    cli.ok(&["record", "--quiet", "--max-new-tokens", "2", "--out", "b"]);
+    let output = cli.run(&["check", "--quiet", "--model", "demo", "--sample", "00", "b"]);
+    assert_eq!((output.status.code(), &*output.stderr), (Some(1), &b""[..]));
+    let report = String::from_utf8(output.stdout).unwrap();
+    assert!(report.contains("first divergence: input."), "{report}");
+}
+
 /// E9.22: files of head scores that cannot be read, and scores of another model.
 #[test]
 fn files_of_head_scores_that_do_not_fit() {
