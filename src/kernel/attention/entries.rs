@@ -6,13 +6,21 @@ use super::stores::{Stores, scale};
 use crate::kernel::cached::HeadView;
 use crate::kernel::scratch::Scratch;
 use crate::kernel::simd::{Registers, vectorize};
-use crate::kernel::team::share;
+use crate::kernel::team::{are_awake, share};
 use crate::kernel::tiles::attention as tiles;
 use crate::kernel::vector::{CacheElement, Kernel, Vector};
 use crate::num::LANES;
 
-/// Entries of one task.
-pub(super) const ENTRIES: usize = 8 * CHUNK;
+/// Entries of one task if the other threads sleep: it takes as long as waking them.
+const ENTRIES: usize = 8 * CHUNK;
+
+/// Entries of one task, of a cache with so many: whole chunks.
+pub(super) fn entries_at_once(all: usize) -> usize {
+    match are_awake() {
+        true => all.div_ceil(rayon::current_num_threads()).next_multiple_of(CHUNK).max(CHUNK),
+        false => ENTRIES,
+    }
+}
 
 /// The most heads of a group in one task. References to the heads are in arrays on the stack, so that a task requests
 /// no memory (C6.8c).
@@ -20,11 +28,12 @@ const HEADS: usize = 32;
 
 /// The attention of one row, for all query heads of a group. Every score is a separate sum, and so is the mix of a
 /// chunk of 256 entries (D3.5): no sum's order depends on the thread that computes it. q, mix: [heads of the group,
-/// d_h].
+/// d_h]; part: the entries of one task, whole chunks.
 pub(super) fn over_entries<T: Registers, S: CacheElement<T>>(
     q: &[T],
     d: usize,
     seen: usize,
+    part: usize,
     head: HeadView<'_, S>,
     stores: Stores,
     mix: &mut [T],
@@ -34,13 +43,13 @@ pub(super) fn over_entries<T: Registers, S: CacheElement<T>>(
     let (mut all, mut parts) = (Scratch::new(count * stride), Scratch::new(count * stride));
     // First [parts, queries, entries], then a row for each query.
     let (p, parts) = (all.get_mut(), parts.get_mut());
-    let keys = head.keys[..stride * d].chunks(ENTRIES * d);
-    share(parts.chunks_mut(ENTRIES * count).zip(keys), |(scores, keys)| {
+    let keys = head.keys[..stride * d].chunks(part * d);
+    share(parts.chunks_mut(part * count).zip(keys), |(scores, keys)| {
         T::run(Scores { q, d, keys, stores, scores });
     });
-    for (part, scores) in parts.chunks(ENTRIES * count).enumerate() {
+    for (i, scores) in parts.chunks(part * count).enumerate() {
         for (row, from) in p.chunks_exact_mut(stride).zip(scores.chunks_exact(scores.len() / count)) {
-            row[part * ENTRIES..][..from.len()].copy_from_slice(from);
+            row[i * part..][..from.len()].copy_from_slice(from);
         }
     }
     let mut totals = vec![T::ZERO; count];

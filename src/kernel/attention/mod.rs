@@ -28,7 +28,7 @@ use super::simd::Registers;
 use super::team::share;
 use super::vector::CacheElement;
 use crate::num::{LANES, Real};
-use entries::{ENTRIES, over_entries};
+use entries::{entries_at_once, over_entries};
 use half::{bf16, f16};
 pub(super) use outer::CHUNK;
 use outer::TILE;
@@ -41,6 +41,8 @@ use std::any::TypeId;
 const ROWS: usize = 8;
 /// The most scores in one task, unless a single head has more.
 const SCORES: usize = 128 << 10;
+/// Rows and scores of a task on the matrix unit, as multiples of the above: a task packs its keys and values first.
+const PACKS: usize = 2;
 
 /// The entries that a row of queries sees.
 #[derive(Debug, Clone, Copy)]
@@ -197,23 +199,29 @@ impl Shape {
                 }
             }
         } else if self.rows < 2 * ROWS {
+            let of_head = |i: usize| (i / heads.len(), i % heads.len());
+            let queries = |i: usize| &q[i * self.group * self.head_dim..][..self.group * self.head_dim];
+            let seen = |row, g: usize| self.seen(row, heads[g].values.len() / self.head_dim);
+            let all = mix.chunks_mut(self.group * self.head_dim).enumerate();
             let entries = heads.iter().map(|h| h.values.len() / self.head_dim).fold(0, usize::max);
+            let part = entries_at_once(entries);
             let Stores { grid, tiles, .. } = self.stores;
-            let split = self.stores == (Stores { tiles, ..Stores::from(grid) }) && entries >= 2 * ENTRIES;
-            share(mix.chunks_mut(self.group * self.head_dim).enumerate(), |(i, mix)| {
-                let (row, g) = (i / heads.len(), i % heads.len());
+            let plain = self.stores == (Stores { tiles, ..Stores::from(grid) });
+            if plain && entries >= 2 * part && self.rows * heads.len() < rayon::current_num_threads() {
+                return all.for_each(|(i, mix)| {
+                    let (row, g) = of_head(i);
+                    over_entries(queries(i), self.head_dim, seen(row, g), part, heads[g], self.stores, mix);
+                });
+            }
+            share(all, |(i, mix)| {
+                let (row, g) = of_head(i);
                 let narrow = Shape { width: mix.len(), rows: 1, ..*self };
-                let seen = self.seen(row, heads[g].values.len() / self.head_dim);
-                let q = &q[row * width + g * mix.len()..][..mix.len()];
-                if split {
-                    return over_entries(q, self.head_dim, seen, heads[g], self.stores, mix);
-                }
-                narrow.heads(q, &[seen], 0..self.group, 0, heads[g], mix, None);
+                narrow.heads(queries(i), &[seen(row, g)], 0..self.group, 0, heads[g], mix, None);
             });
         } else {
             let rows = match self.stores.tiles {
                 // Enough rows that packing keys and values is little work, and a task for each thread.
-                true => (128 / self.group).min(self.rows.div_ceil(rayon::current_num_threads())).max(4 * ROWS),
+                true => (PACKS * 128 / self.group).min(self.rows.div_ceil(rayon::current_num_threads())).max(4 * ROWS),
                 false => (6 * TILE / self.group).max(1).next_multiple_of(TILE),
             };
             // Later rows see more entries, so their tasks come first.
@@ -245,7 +253,8 @@ impl Shape {
         let (count, len) = (mix.len() / self.width, head.values.len() / self.head_dim);
         let seen: Vec<usize> = (first..first + count).map(|row| self.seen(row, len)).collect();
         let stride = seen[count - 1].next_multiple_of(LANES).max(1);
-        let at_once = (SCORES / (count * stride)).clamp(1, self.group);
+        let scores = if self.stores.tiles { PACKS * SCORES } else { SCORES };
+        let at_once = (scores / (count * stride)).clamp(1, self.group);
         let q = &q[first * self.width..][..mix.len()];
         for h in (0..self.group).step_by(at_once) {
             let some = h..self.group.min(h + at_once);
