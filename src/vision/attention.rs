@@ -3,7 +3,7 @@
 use crate::kernel::{HeadView, array, push_key, recycle, share};
 use crate::num::{LANES, Real};
 use crate::pass::Pass;
-use ndarray::{Array2, s};
+use ndarray::Array2;
 
 /// Attention within each segment of rows. q, k, v: [rows, d_v]; lengths: the length of each segment, with the sum
 /// `rows` → [rows, d_v]. Spec: E5.3, C5.3a
@@ -19,18 +19,19 @@ pub fn attention_within<T: Real>(
     let Some(to) = mix.as_slice_mut() else { unreachable!("E5.3: rows lie side by side") };
     let mut rest = to;
     for &length in lengths {
-        let of = |x: &Array2<T>, h: usize| x.slice(s![first..first + length, h * d..(h + 1) * d]).to_owned();
-        let mut stored: Vec<(Vec<T>, Array2<T>)> = vec![Default::default(); heads];
-        share(stored.iter_mut().enumerate(), |(h, (keys, values))| {
+        let [q, k, v] = [&q, &k, &v].map(|x| &flat(x)[first * width..][..length * width]);
+        let mut stored: Vec<[Vec<T>; 2]> = vec![Default::default(); heads];
+        share(stored.iter_mut().enumerate(), |(h, [keys, values])| {
             keys.reserve_exact(length.next_multiple_of(LANES) * d);
-            for (i, key) in of(&k, h).outer_iter().enumerate() {
-                push_key(keys, i, key.iter().copied());
+            values.reserve_exact(length * d);
+            for (i, (k, v)) in k.chunks_exact(width).zip(v.chunks_exact(width)).enumerate() {
+                push_key(keys, i, k[h * d..][..d].iter().copied());
+                values.extend_from_slice(&v[h * d..][..d]);
             }
-            *values = of(&v, h);
         });
-        let views: Vec<HeadView<'_, T>> = stored.iter().map(|(keys, v)| HeadView { keys, values: flat(v) }).collect();
+        let views: Vec<HeadView<'_, T>> = stored.iter().map(|[keys, values]| HeadView { keys, values }).collect();
         let (own, others) = rest.split_at_mut(length * width);
-        pass.attention().all(&flat(&q)[first * width..][..length * width], (heads, d), views, own);
+        pass.attention().all(q, (heads, d), views, own);
         (first, rest) = (first + length, others);
     }
     [q, k, v].into_iter().for_each(recycle);

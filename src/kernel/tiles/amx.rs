@@ -6,7 +6,6 @@
 #![allow(unsafe_code)]
 
 use super::tile::{SIDE, Strip, Sums};
-use crate::num::BLOCK;
 use std::arch::asm;
 use std::arch::x86_64::*;
 use std::sync::OnceLock;
@@ -55,6 +54,9 @@ struct Shapes {
     rows: [u8; 16],
 }
 
+/// Tiles from those that are multiplied to those that memory is asked for.
+const AHEAD: usize = 4;
+
 /// The unit, ready to be used on this thread. It is given back when this value is dropped.
 pub struct Unit(());
 
@@ -100,36 +102,61 @@ impl Unit {
     }
 
     /// Adds the products of `count` tiles, 32 inputs each. rows: tiles of \[rows, inputs\] for each group of rows;
-    /// columns: tiles of \[pairs of inputs, columns\] for each group of columns.
+    /// columns: tiles of \[pairs of inputs, columns\] for each group of columns, one or two.
     ///
-    /// next: rows that are needed next; if there are any, as many of them as are read now are prefetched.
+    /// next: how many numbers after these rows those stand that are read next, if memory is to be asked for them early.
     #[inline(always)]
-    pub fn add(&self, rows: [Strip<'_>; 2], columns: [Strip<'_>; 2], count: usize, next: &[u16]) {
+    pub fn add<const C: usize>(
+        &self,
+        rows: [Strip<'_>; 2],
+        columns: [Strip<'_>; C],
+        count: usize,
+        next: Option<usize>,
+    ) {
         assert!(rows.iter().chain(&columns).all(|strip| strip.has(count)), "E3.16: a tile for each block of inputs");
         let bytes = |strip: Strip<'_>| strip.stride * size_of::<u16>();
         for s in 0..count {
             // SAFETY: the unit is configured; as asserted, every tile is there. A prefetch never faults.
             unsafe {
                 let at = |strip: Strip<'_>| strip.numbers.as_ptr().add(s * strip.step);
-                asm!(
-                    "tileloadd tmm4, [{r0} + {rows0}]",
-                    "tileloadd tmm6, [{c0} + {columns0}]",
-                    "tileloadd tmm7, [{c1} + {columns1}]",
-                    "tdpbf16ps tmm0, tmm4, tmm6",
-                    "tileloadd tmm5, [{r1} + {rows1}]",
-                    "tdpbf16ps tmm1, tmm4, tmm7",
-                    "tdpbf16ps tmm2, tmm5, tmm6",
-                    "tdpbf16ps tmm3, tmm5, tmm7",
-                    r0 = in(reg) at(rows[0]), r1 = in(reg) at(rows[1]),
-                    c0 = in(reg) at(columns[0]), c1 = in(reg) at(columns[1]),
-                    rows0 = in(reg) bytes(rows[0]), rows1 = in(reg) bytes(rows[1]),
-                    columns0 = in(reg) bytes(columns[0]), columns1 = in(reg) bytes(columns[1]),
-                    options(nostack, readonly),
-                );
-                if !next.is_empty() {
-                    for line in 0..2 * SIDE {
-                        let at = next.as_ptr().wrapping_add((s * 2 * SIDE + line) * BLOCK);
-                        _mm_prefetch::<_MM_HINT_T1>(at.cast());
+                match columns[..] {
+                    [first] => asm!(
+                        "tileloadd tmm4, [{r0} + {rows0}]",
+                        "tileloadd tmm6, [{c0} + {columns0}]",
+                        "tileloadd tmm5, [{r1} + {rows1}]",
+                        "tdpbf16ps tmm0, tmm4, tmm6",
+                        "tdpbf16ps tmm2, tmm5, tmm6",
+                        r0 = in(reg) at(rows[0]), r1 = in(reg) at(rows[1]), c0 = in(reg) at(first),
+                        rows0 = in(reg) bytes(rows[0]), rows1 = in(reg) bytes(rows[1]), columns0 = in(reg) bytes(first),
+                        options(nostack, readonly),
+                    ),
+                    [first, second] => asm!(
+                        "tileloadd tmm4, [{r0} + {rows0}]",
+                        "tileloadd tmm6, [{c0} + {columns0}]",
+                        "tileloadd tmm7, [{c1} + {columns1}]",
+                        "tdpbf16ps tmm0, tmm4, tmm6",
+                        "tileloadd tmm5, [{r1} + {rows1}]",
+                        "tdpbf16ps tmm1, tmm4, tmm7",
+                        "tdpbf16ps tmm2, tmm5, tmm6",
+                        "tdpbf16ps tmm3, tmm5, tmm7",
+                        r0 = in(reg) at(rows[0]), r1 = in(reg) at(rows[1]),
+                        c0 = in(reg) at(first), c1 = in(reg) at(second),
+                        rows0 = in(reg) bytes(rows[0]), rows1 = in(reg) bytes(rows[1]),
+                        columns0 = in(reg) bytes(first), columns1 = in(reg) bytes(second),
+                        options(nostack, readonly),
+                    ),
+                    _ => unreachable!("E3.16: one or two groups of columns"),
+                }
+                if let Some(next) = next {
+                    for strip in rows {
+                        let soon = match s + AHEAD {
+                            later if later < count => later * strip.step,
+                            later => next + (later - count) * strip.step,
+                        };
+                        for row in 0..SIDE {
+                            let line = strip.numbers.as_ptr().wrapping_add(soon + row * strip.stride);
+                            _mm_prefetch::<_MM_HINT_T0>(line.cast());
+                        }
                     }
                 }
             }

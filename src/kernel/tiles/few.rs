@@ -5,6 +5,7 @@
 
 use super::amx::{Unit, transpose};
 use super::end::put;
+use super::rows::rows_of;
 use super::tile::{PAIRS, SIDE, Strip, Sums, Tile, bits};
 use crate::kernel::scratch::Scratch;
 use crate::kernel::simd::vectorize;
@@ -23,14 +24,25 @@ pub(super) fn packed(x: ArrayView2<'_, f32>) -> Option<Scratch<f32>> {
     let per_group = x.ncols().div_ceil(BLOCK);
     let mut packed = Scratch::new(x.nrows().div_ceil(SIDE) * per_group * PAIRS * SIDE);
     let tiles: &mut [Tile] = bytemuck::cast_slice_mut(packed.get_mut());
-    let mut groups = tiles.chunks_mut(per_group).zip(x.axis_chunks_iter(Axis(0), SIDE));
-    groups.all(|(tiles, rows)| pack(rows, tiles)).then_some(packed)
+    let mut narrow = true;
+    vectorize(
+        #[inline(always)]
+        || {
+            for (tiles, rows) in tiles.chunks_mut(per_group).zip(x.axis_chunks_iter(Axis(0), SIDE)) {
+                narrow &= pack(rows, tiles);
+            }
+        },
+    );
+    narrow.then_some(packed)
 }
 
 /// Layers of packed rows. y: [m, n] of each layer.
 pub(super) fn linears(x: &Scratch<f32>, layers: &[Layer<'_>], y: Vec<&mut [f32]>) {
     let x = bytemuck::cast_slice(x.get());
-    let outputs = outputs_at_once(layers, usize::MAX, 2 * SIDE); // a task reads its weights once and as one stream
+    let all: usize = layers.iter().map(|(w, _)| w.rows).sum();
+    // Some tasks for each thread: of those that share memory, some are faster than others.
+    let most = (all / (3 * rayon::current_num_threads())).max(4 * SIDE);
+    let outputs = outputs_at_once(layers, most, 2 * SIDE);
     share(tasks(layers, y, outputs).into_iter(), |task| {
         vectorize(
             #[inline(always)]
@@ -40,6 +52,7 @@ pub(super) fn linears(x: &Scratch<f32>, layers: &[Layer<'_>], y: Vec<&mut [f32]>
 }
 
 /// Packs up to 16 rows of x into one tile of \[pairs, rows\] for each 32 inputs. Returns whether every number is a bf16.
+#[inline(always)]
 fn pack(rows: ArrayView2<'_, f32>, tiles: &mut [Tile]) -> bool {
     let mut lower = 0;
     for (s, tile) in tiles.iter_mut().enumerate() {
@@ -61,32 +74,36 @@ fn pack(rows: ArrayView2<'_, f32>, tiles: &mut [Tile]) -> bool {
     lower & 0xffff == 0
 }
 
-/// One task. x: the tiles of the groups of rows.
+/// One task. x: the tiles of the groups of rows, one or two.
 #[inline(always)]
-fn of_task(x: &[Tile], Task { w, end, mut y }: Task<'_, '_, f32>) {
+fn of_task(x: &[Tile], task: Task<'_, '_, f32>) {
+    let (first, second) = x.split_at(task.w.cols.div_ceil(BLOCK));
+    match second.is_empty() {
+        true => of_groups([first], task),
+        false => of_groups([first, second], task),
+    }
+}
+
+/// One task. x: the tiles of each group of rows.
+#[inline(always)]
+fn of_groups<const C: usize>(x: [&[Tile]; C], Task { w, end, mut y }: Task<'_, '_, f32>) {
     let Some(unit) = Unit::take() else { unreachable!("E3.16: the unit was there") };
-    let ((m, n), k) = (y.dim(), w.cols);
-    let (w, blocks) = (bits(w), k / BLOCK);
-    // The unit multiplies two groups at once; a single group is multiplied twice.
-    let columns = [0, 1].map(|i| x.chunks_exact(k.div_ceil(BLOCK)).nth(i).unwrap_or(x));
+    let (n, k) = (w.rows, w.cols);
+    let (w, blocks, mut y) = (bits(w), k / BLOCK, rows_of(&mut y));
     let mut sums = Sums::default();
     for first in (0..n).step_by(2 * SIDE) {
         let groups = [first, first + SIDE].map(|first| Group::new(w, k, first.min(n)..n.min(first + SIDE)));
         unit.begin();
-        let next = &w[n.min(first + 2 * SIDE) * k..];
-        unit.add([0, 1].map(|i| groups[i].whole()), columns.map(Strip::packed), blocks, next);
+        unit.add([0, 1].map(|i| groups[i].whole()), x.map(Strip::packed), blocks, Some(2 * SIDE * k));
         if let [Some(rows), Some(others)] = [0, 1].map(|i| groups[i].last()) {
-            unit.add([rows, others], columns.map(|x| Strip::packed(&x[blocks..])), 1, &[]);
+            unit.add([rows, others], x.map(|x| Strip::packed(&x[blocks..])), 1, None);
         }
         unit.store(&mut sums);
         for (i, sums) in sums.iter_mut().enumerate() {
             let outputs = (first + i * SIDE).min(n)..n.min(first + (i + 1) * SIDE);
-            for (r, sums) in sums.iter_mut().enumerate() {
+            for (sums, y) in sums.iter_mut().zip(y.chunks_mut(SIDE)) {
                 transpose(sums); // from [outputs, rows] to [rows, outputs]
-                for (row, sums) in (r * SIDE..m).zip(sums) {
-                    let Some(y) = y.row_mut(row).into_slice() else { unreachable!("E3.16: y is row-major") };
-                    put(*sums, end, &outputs, y);
-                }
+                put(sums, end, &outputs, y);
             }
         }
     }

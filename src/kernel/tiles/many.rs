@@ -7,7 +7,7 @@
 
 use super::amx::{Unit, transpose};
 use super::end::put;
-use super::rows::{BOTH, pack_rows};
+use super::rows::{BOTH, pack_rows, rows_of};
 use super::tile::{PAIRS, SIDE, Strip, Sums, Tile, bits};
 use crate::kernel::matrix::End;
 use crate::kernel::scratch::Scratch;
@@ -16,10 +16,11 @@ use crate::kernel::tasks::{Layer, Task, tasks};
 use crate::kernel::team::share;
 use crate::num::BLOCK;
 use ndarray::{ArrayView2, Axis};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// The most rows of a block.
-const ROWS: usize = 512;
+const ROWS: usize = 256;
 /// The most outputs of a task, and the fewest if that leaves threads without a task.
 const OUTPUTS: [usize; 2] = [256, 128];
 /// Rows whose products take as long as packing the weights.
@@ -92,7 +93,7 @@ fn pack(rows: ArrayView2<'_, f32>, blocks: usize, tiles: &mut [Tile]) -> bool {
 /// One task. x: the tiles of its rows.
 #[inline(always)]
 fn of_task(x: &[Tile], Task { w, end, mut y }: Task<'_, '_, f32>) {
-    let (k, n, w) = (w.cols, w.rows, bits(w));
+    let (k, n, w, mut y) = (w.cols, w.rows, bits(w), rows_of(&mut y));
     let blocks = k.div_ceil(BLOCK);
     let mut packed = Scratch::<f32>::new(n.div_ceil(BOTH) * 2 * blocks * PAIRS * SIDE);
     let packed: &mut [Tile] = bytemuck::cast_slice_mut(packed.get_mut());
@@ -102,13 +103,10 @@ fn of_task(x: &[Tile], Task { w, end, mut y }: Task<'_, '_, f32>) {
     let Some(unit) = Unit::take() else { unreachable!("E3.16: the unit was there") };
     let parts = blocks.div_ceil(PART);
     let part = blocks.div_ceil(parts);
-    let waiting = if parts > 1 { y.nrows().min(ROWS).div_ceil(BOTH) * n.div_ceil(BOTH) } else { 1 };
+    let waiting = if parts > 1 { y.len().min(ROWS).div_ceil(BOTH) * n.div_ceil(BOTH) } else { 1 };
     let mut sums = Scratch::<f32>::new(waiting * BOTH * BOTH);
     let sums: &mut [Sums] = bytemuck::cast_slice_mut(sums.get_mut());
-    for (x, mut y) in x.chunks(ROWS / SIDE * blocks).zip(y.axis_chunks_iter_mut(Axis(0), ROWS)) {
-        let whole = "E3.16: y is row-major";
-        let mut y: Vec<&mut [f32]> =
-            y.outer_iter_mut().map(|y| y.into_slice().unwrap_or_else(|| unreachable!("{whole}"))).collect();
+    for (x, y) in x.chunks(ROWS / SIDE * blocks).zip(y.chunks_mut(ROWS)) {
         for start in (0..blocks).step_by(part) {
             let here = part.min(blocks - start);
             for (g, columns) in packed.chunks_exact(2 * blocks).enumerate() {
@@ -118,10 +116,11 @@ fn of_task(x: &[Tile], Task { w, end, mut y }: Task<'_, '_, f32>) {
                         0 => unit.begin(),
                         _ => unit.resume(sums),
                     }
-                    unit.add(part_of(x, blocks, start), part_of(columns, blocks, start), here, &[]);
+                    let [rows, columns] = [x, columns].map(|tiles| part_of(tiles, blocks, start));
+                    unit.add(rows, columns, here, Some(2 * blocks * SIDE * BLOCK));
                     unit.store(sums);
                     if start + here == blocks {
-                        put_all(sums, end, g * BOTH, y);
+                        put_all(sums, end, g * BOTH..n.min(g * BOTH + BOTH), y);
                     }
                 }
             }
@@ -135,14 +134,13 @@ fn part_of(tiles: &[Tile], blocks: usize, start: usize) -> [Strip<'_>; 2] {
     [Strip::packed(&tiles[start..blocks]), Strip::packed(&tiles[blocks + start..])]
 }
 
-/// Stores the sums of up to 32 rows y and up to 32 outputs, from output `first` on.
+/// Stores the sums of up to 32 rows y and of `outputs`, up to 32.
 #[inline(always)]
-fn put_all(sums: &Sums, end: End<'_>, first: usize, y: &mut [&mut [f32]]) {
+fn put_all(sums: &Sums, end: End<'_>, outputs: Range<usize>, y: &mut [&mut [f32]]) {
+    let middle = outputs.end.min(outputs.start + SIDE);
     for (sums, y) in sums.iter().zip(y.chunks_mut(SIDE)) {
-        for (sums, first) in sums.iter().zip([first, first + SIDE]) {
-            for (y, sums) in y.iter_mut().zip(sums) {
-                put(*sums, end, &(first.min(y.len())..y.len().min(first + SIDE)), y);
-            }
+        for (sums, outputs) in sums.iter().zip([outputs.start..middle, middle..outputs.end]) {
+            put(sums, end, &outputs, y);
         }
     }
 }

@@ -30,7 +30,7 @@ pub(super) fn scores<T: Real, S: CacheElement<T>>(q: &[&[T]], keys: &[S], scores
         }
         for (pair, rows) in rows.chunks_exact(2 * inputs).enumerate() {
             unit.begin();
-            unit.add(two(rows), two(columns), inputs, &[]);
+            unit.add(two(rows), two(columns), inputs, None);
             let (at, left) = (pair * BOTH * stride + first * LANES, q.len() - pair * BOTH);
             match first + 2 <= blocks && left >= BOTH {
                 true => unit.store_rows(&mut scores[at..], stride),
@@ -81,7 +81,7 @@ pub(super) fn mix<T: Real, S: CacheElement<T>>(
         pack_rows(&some, inputs_here, rows);
         for (both, columns) in columns.chunks_exact(2 * inputs).enumerate() {
             unit.begin();
-            unit.add(two(rows), two(columns), inputs_here, &[]);
+            unit.add(two(rows), two(columns), inputs_here, None);
             unit.store(&mut sums);
             for (row, out) in outs.iter_mut().enumerate() {
                 for (sums, first) in sums[row / SIDE].iter().zip([both * BOTH, both * BOTH + SIDE]) {
