@@ -6,8 +6,7 @@
 use super::fit::{Drift, Fit, Groups, Products, errors, together, without_means};
 use super::measure::{Errors, Layout, flat};
 use super::rulers::{self, DRIFT, constant, reads_alike};
-use super::said::Types;
-use super::{Bundle, BundleWriter, alike, noise};
+use super::{Bundle, BundleWriter, alike, noise, said::Types};
 use crate::error::{Error, Result};
 use crate::generate;
 use crate::num::{Grid, Real};
