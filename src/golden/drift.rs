@@ -5,8 +5,8 @@
 
 use super::fit::{Drift, Fit, Groups, Products, errors, together, without_means};
 use super::measure::{Errors, Layout, flat};
-use super::rulers::{DRIFT, constant, reads_alike};
-use super::{Bundle, BundleWriter, alike, noise};
+use super::rulers::{self, DRIFT, constant, reads_alike};
+use super::{Bundle, BundleWriter, alike, noise, said::Types};
 use crate::error::{Error, Result};
 use crate::generate;
 use crate::num::{Grid, Real};
@@ -59,7 +59,7 @@ struct Known {
 struct Aslant<'a> {
     truth: &'a mut BundleWriter,
     candidate: &'a Bundle,
-    precision: Precision,
+    types: &'a Types,
     aside: Option<Aside>,
     known: &'a mut BTreeMap<String, Known>,
     hats: &'a mut Hats,
@@ -71,8 +71,9 @@ struct Aslant<'a> {
 
 impl Aslant<'_> {
     fn see(&mut self, stage: &str, shape: &[usize], values: Option<Vec<f64>>) -> Result<()> {
-        let layout = Layout::of(stage, shape);
-        if !layout.columns() || self.candidate.get(stage).is_none_or(|t| t.shape != shape) {
+        let (layout, precision) = (Layout::of(stage, shape), self.types.at(stage));
+        if !rulers::drifts(precision) || !layout.columns() || self.candidate.get(stage).is_none_or(|t| t.shape != shape)
+        {
             return Ok(());
         }
         let Some(t) = self.truth.numbers(stage)? else { return Ok(()) };
@@ -86,7 +87,7 @@ impl Aslant<'_> {
             return Ok(()); // the mistake does not move this stage
         }
         let Ok(got) = self.candidate.flat(stage) else { return Ok(()) };
-        let Some(noise) = self.truth.numbers(&noise::name(self.precision, stage))? else { return Ok(()) };
+        let Some(noise) = self.truth.numbers(&noise::name(precision, stage))? else { return Ok(()) };
         let Some(noise) = Errors::unflatten(layout, &noise) else { return Ok(()) };
         if got.iter().any(|v| !v.is_finite()) {
             return Ok(());
@@ -94,7 +95,7 @@ impl Aslant<'_> {
         if !self.known.contains_key(stage) {
             let nearest = self.nearest(stage, &t, &got)?;
             let rows = alike::groups(layout, &t, &noise.scale);
-            let groups = Groups { rows, cells: alike::Cells::new(layout, &t, self.precision.grid()) };
+            let groups = Groups { rows, cells: alike::Cells::new(layout, &t, precision.grid()) };
             self.known.insert(stage.to_string(), Known { groups, nearest });
         }
         let Known { groups, nearest } = &self.known[stage];
@@ -108,27 +109,26 @@ impl Aslant<'_> {
         let products = |got: &[f64]| Products::new(layout, groups, &apart(errors(got, from)), &direction);
         let sums = products(&got);
         if let Some(habits) = self.habits.as_deref_mut().and_then(|habits| habits.get_mut(stage)) {
-            let others =
-                others((self.truth, self.precision), stage, nearest, |other| products(other).all(&noise.scale))?;
+            let others = others((self.truth, precision), stage, nearest, |other| products(other).all(&noise.scale))?;
             habits.resize_with(others.len(), Vec::new);
             habits.iter_mut().zip(others).for_each(|(fits, fit)| fits.extend(fit));
             return Ok(());
         }
         if let Some(Aside::Activation(at)) = self.aside {
             if let Some(fit) = sums.all(&noise.scale) {
-                let is_large = large(&fit, constant(self.precision) / 16.0, LEAST[0], t.len() as f64);
+                let is_large = large(&fit, constant(precision) / 16.0, LEAST[0], t.len() as f64);
                 let words = format!("a change of the activation near {at}: is it another function?");
                 self.hats.entry(stage.to_string()).or_default().push((is_large, words, fit));
             }
             return Ok(());
         }
         let strongest = |sums: &Products<'_>, others: &[Products<'_>]| {
-            strongest(self.aside, self.precision, layout, &noise, sums, others)
+            strongest(self.aside, precision, layout, &noise, sums, others)
         };
         let Some(mut drift) = strongest(&sums, &[]) else { return Ok(()) };
         if drift.ratio() > DRIFT {
             // If other honest ways drift along the same direction, the drift is no finding.
-            let others = others((self.truth, self.precision), stage, nearest, products)?;
+            let others = others((self.truth, precision), stage, nearest, products)?;
             let Some(beyond) = strongest(&sums, &others) else { return Ok(()) };
             let habit = others.iter().filter_map(|other| Some(strongest(other, &[])?.ratio())).fold(0.0, f64::max);
             drift = beyond;
@@ -232,21 +232,21 @@ impl<T: Real> Tap<T> for Aslant<'_> {
     }
 }
 
-/// The largest drift in each stage of a candidate in a replay. Spec: E10.10
+/// The largest drift in each stage of a candidate in a replay, by the noise of the stage's own type. Spec: E10.10, D11.13
 ///
 /// # Errors
 /// As the pass, and as the waiting file.
 pub(super) fn drifts(
     run: &super::rerun::Rerun<'_>,
     candidate: &Bundle,
-    precision: Precision,
+    types: &Types,
     truth: &mut BundleWriter,
 ) -> Result<BTreeMap<String, Drift>> {
     let (mut found, mut known, mut hats) = (BTreeMap::new(), BTreeMap::new(), Hats::new());
     let Some(given) = run.given else { return Ok(found) };
     let mut sink = |aside, hats: &mut Hats, habits: Option<&mut Habits>, truth: &mut BundleWriter| -> Result<()> {
         let (known, found) = (&mut known, &mut found);
-        let mut sink = Aslant { truth, candidate, precision, aside, known, hats, found, habits, failed: None };
+        let mut sink = Aslant { truth, candidate, types, aside, known, hats, found, habits, failed: None };
         if aside.is_none() {
             // The direction along the truth needs no run.
             let passes = |at: &Stage| matches!(at.row().part, "vision" | "projector" | "decoder");

@@ -5,6 +5,7 @@ use super::given::Decided;
 use super::measure::{Errors, Layout, flat};
 use super::rerun::{Rerun, Sink, ways};
 use super::rulers::drifts;
+use super::said::Types;
 use super::{Bundle, BundleWriter, arc, rows};
 use crate::cache::Cache;
 use crate::error::{Error, Result, ensure};
@@ -65,8 +66,8 @@ struct Comparison<'a> {
     truth: &'a mut BundleWriter,
     precision: Precision,
     noise: &'a mut BTreeMap<String, Errors>,
-    /// The number of the way, if its values are kept.
-    kept: Option<usize>,
+    /// The number of the way, and the types of the stages: the values of stages of this type are kept.
+    kept: Option<(usize, &'a Types)>,
     failed: Option<Error>,
 }
 
@@ -79,12 +80,12 @@ impl Comparison<'_> {
         if let Some(slack) = arc::waiting(self.truth, stage, whole, layout)? {
             arc::nearest(layout, &slack, &mut truth, &values);
         }
-        if let Some(k) = self.kept.filter(|_| Stage::parse(stage).is_some_and(|at| at.row().part != "policy")) {
+        let own = |types: &Types| types.at(stage) == self.precision;
+        let decides = || Stage::parse(stage).is_none_or(|at| at.row().part == "policy");
+        if let Some((k, _)) = self.kept.filter(|(_, types)| own(types) && !decides()) {
             // The values are already rounded to the type.
             let (name, bf16) = (way(k, stage), |&v: &f64| half::bf16::from_f64(v));
             match self.precision {
-                // Of a candidate of several types, the ways of the first are kept.
-                _ if self.truth.shape(&name).is_some() => {}
                 Precision::Tf32 => {
                     self.truth.put_f32(&name, shape, &values.iter().map(|&v| v as f32).collect::<Vec<_>>())?;
                 }
@@ -133,19 +134,19 @@ impl<T: Real> Sink<T> for Comparison<'_> {
 }
 
 /// Measures the noise of one type over its honest ways, and writes it beside the truth. vectors: the model of a way
-/// that keeps norms and biases as the checkpoint has them. Spec: E10.1
+/// that keeps norms and biases as the checkpoint has them. types: of the candidate of a replay. Spec: E10.1
 ///
 /// # Errors
 /// As the runs, and as the writer.
 pub(super) fn measure(
     vectors: Option<&Model>,
     run: &Rerun<'_>,
-    precision: Precision,
+    (precision, types): (Precision, Option<&Types>),
     truth: &mut BundleWriter,
 ) -> Result<u64> {
     let mut noise = BTreeMap::new();
     for (k, honest) in ways(precision).into_iter().enumerate() {
-        let kept = run.given.map(|_| k).filter(|_| drifts(precision));
+        let kept = types.map(|types| (k, types)).filter(|_| drifts(precision));
         let mut sink = Comparison { truth, precision, noise: &mut noise, kept, failed: None };
         let model = vectors.filter(|_| honest.wide_vectors).unwrap_or(run.model);
         let run = Rerun { model, ..*run };
@@ -183,7 +184,7 @@ pub(super) fn measure_all(
         let rounded = &*model.rounded(precision.grid())?; // R10.4
         let run = Rerun { model: rounded, prompt, policy: &how.0, retain: how.1, decided: &decided, given: None };
         let vectors = model.rounded_matrices(precision.grid())?;
-        bytes += measure(Some(&vectors).filter(|v| v.is_copy()).map(|v| &**v), &run, precision, truth)?;
+        bytes += measure(Some(&vectors).filter(|v| v.is_copy()).map(|v| &**v), &run, (precision, None), truth)?;
     }
     Ok(bytes)
 }

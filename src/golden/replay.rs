@@ -131,13 +131,14 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
     let Truth { mut out, left, undecided, .. } = truth;
     let left = if rule.prunes() { &left[..] } else { &[] };
     arc::put(weights, read, (decided.fed.len(), left), out.writer()?)?;
-    let kind = if precision == Precision::Truth { Precision::Fast } else { precision };
     for kind in types.all() {
         let kind = if kind == Precision::Truth { Precision::Fast } else { kind };
-        noise::measure(None, &run, kind, out.writer()?)?;
+        noise::measure(None, &run, (kind, Some(&types)), out.writer()?)?;
     }
-    let drifts =
-        if rulers::drifts(kind) { drift::drifts(&run, candidate, kind, out.writer()?)? } else { Default::default() };
+    let drifts = match types.all().into_iter().any(rulers::drifts) {
+        true => drift::drifts(&run, candidate, &types, out.writer()?)?,
+        false => Default::default(),
+    };
     let golden = out.read(vec![("precision", "f64".into())])?;
 
     // A value in another layout counts as missing: its own stage fails.

@@ -10,7 +10,7 @@ pub enum Operands {
     /// Not at all.
     #[default]
     Whole,
-    /// To the nearest number with 10 bits of mantissa, ties to even: cuBLAS converts so.
+    /// To the nearest number with 10 bits of mantissa, ties to even: cuBLAS converts so. [`tf32`](super::tf32) has ties away.
     Nearest,
     /// The lower 13 bits are dropped: a tensor core does so with numbers that nobody converted.
     TowardZero,

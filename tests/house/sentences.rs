@@ -4,10 +4,11 @@
 use std::path::{Path, PathBuf};
 
 /// Tests of sentences. They assert sentences by `says` or `told` alone, which demand the mistake and the near miss.
-const TESTS: [&str; 5] = [
+const TESTS: [&str; 6] = [
     "src/golden/causes/tests/mod.rs",
     "src/golden/causes/tests/attentions.rs",
     "src/golden/causes/tests/layers.rs",
+    "src/golden/causes/tests/places.rs",
     "tests/spec/ch11_causes.rs",
     "tests/spec/ch11_kernels.rs",
 ];

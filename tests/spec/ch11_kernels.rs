@@ -51,6 +51,11 @@ fn d11_11_norms() {
     says("the weight is left out", "norm", &about, &arrays(false, rms(&one, 1e-6)));
     says("the bias is left out", "norm", &about, &arrays(true, layer(&w, &vec![0.0; d])));
     says("an RMS norm in place of a layer norm", "norm", &about, &arrays(true, rms(&w, 1e-6)));
+    says("the mean is subtracted", "norm", &about, &arrays(false, layer(&w, &vec![0.0; d])));
+    // Rows of zeros behind the 16 numbers count.
+    let longer = |x: &[f32]| naive::rms_norm(&[x, &[0.0; 16]].concat(), &[&w[..], &w].concat(), 1e-6, Grid::Native);
+    let padded = x.chunks(d).flat_map(|x| longer(x)[..d].to_vec()).collect();
+    says("the sum of squares is divided by 32 in place of 16", "norm", &about, &arrays(false, padded));
 }
 
 /// The near miss takes one other place in one row.

@@ -230,3 +230,30 @@ fn d11_13_parts_have_types_of_their_own() {
         assert!(e.contains("metadata precision") && e.contains(says), "{e}");
     }
 }
+
+/// D11.13, E10.10: the type of the stage decides whether a drift is judged, and by which noise, not the type of all others.
+#[test]
+fn d11_13_a_drift_is_judged_in_the_type_of_its_stage() {
+    let (lab, _) = lab();
+    let tanh = "\"projector_hidden_act\": \"gelu_pytorch_tanh\"";
+    let model = lab::altered(&[("\"projector_hidden_act\": \"gelu\"", tanh)], "", |_, _| {});
+    let run = |model, kind| lab.run(model, &lab.prompt, kind, &lab.backend());
+    let judged = |dump: &Dump, precision: &str| {
+        let put = |w: &mut BundleWriter| {
+            for name in ["vision.features", "projector.out"] {
+                numbers(w, name, dump.numbers[name].shape(), &dump.numbers[name]);
+            }
+        };
+        let of = written(lab, put, &[("precision", precision)]);
+        let verdict = replay(&lab.model, Some(&lab.prompt), &of, lab::scratch()).unwrap();
+        verdict.first_divergence().map(|first| (first.stage.clone(), first.statistic))
+    };
+    let (bug, honest) = (run(&model, Precision::Bf16), lab.honest(Precision::Bf16));
+    let drift = Some(("projector.out".to_string(), "drift"));
+    let parts = |rest: &str| format!(r#"{{"vision": "bf16", "projector": "bf16", "*": "{rest}"}}"#);
+    for parts in ["bf16".to_string(), parts("f32"), parts("f16")] {
+        let parts = &parts[..];
+        assert_eq!(judged(&bug, parts), drift, "{parts}");
+        assert_eq!(judged(&honest, parts), None, "{parts}");
+    }
+}

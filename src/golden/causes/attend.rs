@@ -14,6 +14,8 @@ pub(in crate::golden) struct Attend<'a> {
     pub k: &'a Array3<f64>,
     pub v: &'a Array3<f64>,
     pub scale: f64,
+    /// Scores s are capped: c·tanh(s / c).
+    pub cap: Option<f64>,
     pub sees: Sees<'a>,
     /// The KV head of a query head.
     pub kv: Box<dyn Fn(usize) -> usize + Sync + 'a>,
@@ -46,7 +48,8 @@ impl Attend<'_> {
         let q = self.q.index_axis(Axis(0), head).index_axis_move(Axis(0), i);
         let (k, v) = (self.k.index_axis(Axis(0), g), self.v.index_axis(Axis(0), g));
         let seen: Vec<usize> = (0..k.nrows()).filter(|&j| (self.sees)(i, j)).collect();
-        let scores: Vec<f64> = seen.iter().map(|&j| self.scale * q.dot(&k.row(j))).collect();
+        let capped = |s: f64| self.cap.map_or(s, |c| c * (s / c).tanh());
+        let scores: Vec<f64> = seen.iter().map(|&j| capped(self.scale * q.dot(&k.row(j)))).collect();
         let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let (tile, stale) = self.stale.unwrap_or((usize::MAX, [false; 2]));
         let tops = tops(&seen, &scores, tile);
@@ -83,6 +86,7 @@ impl<'a> Attend<'a> {
             k: self.k,
             v: self.v,
             scale: self.scale,
+            cap: self.cap,
             sees: Box::new(|i, j| (self.sees)(i, j)),
             kv: Box::new(|h| (self.kv)(h)),
             weight: self.weight,
@@ -95,41 +99,82 @@ impl<'a> Attend<'a> {
     }
 }
 
-/// The most rows that a suspect is tried on first.
-const TRIED: usize = 32;
+/// The place of a head's row in the stage, [H, n, d] or [n, H·d].
+pub(super) fn place(by_head: bool, (heads, n, d): (usize, usize, usize), h: usize, i: usize) -> usize {
+    if by_head { (h * n + i) * d } else { (i * heads + h) * d }
+}
+
+/// The most rows that a suspect is tried on first, and the most rows of all heads together.
+const TRIED: (usize, usize) = (32, 128);
+/// The most rows that a number is fitted on.
+const FITTED: usize = 8;
 
 /// A suspect of attention is computed for a few rows, and for all rows if it explains these.
 pub(super) struct Trial<'l, 'a> {
     pub lineup: &'l mut Lineup<'a>,
+    /// Whether the stage is [H, rows, d], not [rows, H·d].
     pub by_head: bool,
     pub few: Vec<usize>,
 }
 
 impl Trial<'_, '_> {
-    fn pick(&self, of: &[f64], (heads, n, d): (usize, usize, usize)) -> Vec<f64> {
-        let at = |h: usize, i: usize| if self.by_head { (h * n + i) * d } else { (i * heads + h) * d };
+    fn pick(&self, few: &[usize], of: &[f64], (heads, n, d): (usize, usize, usize)) -> Vec<f64> {
+        let at = |h: usize, i: usize| place(self.by_head, (heads, n, d), h, i);
         let all: Vec<(usize, usize)> = match self.by_head {
-            true => (0..heads).flat_map(|h| self.few.iter().map(move |&i| (h, i))).collect(),
-            false => self.few.iter().flat_map(|&i| (0..heads).map(move |h| (h, i))).collect(),
+            true => (0..heads).flat_map(|h| few.iter().map(move |&i| (h, i))).collect(),
+            false => few.iter().flat_map(|&i| (0..heads).map(move |h| (h, i))).collect(),
         };
         all.into_iter().flat_map(|(h, i)| of[at(h, i)..at(h, i) + d].to_vec()).collect()
     }
 
     /// The share of the squared error of a few rows that a suspect leaves.
-    pub fn rest(&self, suspect: &Attend<'_>) -> f64 {
+    fn rest(&self, suspect: &Attend<'_>) -> f64 {
+        self.rest_of(&self.few, suspect)
+    }
+
+    fn rest_of(&self, few: &[usize], suspect: &Attend<'_>) -> f64 {
         let n = self.lineup.facts.numbers;
         let dim = (suspect.q.shape()[0], suspect.q.shape()[1], suspect.v.shape()[2]);
-        let (got, truth) = (self.pick(n.got, dim), self.pick(n.truth, dim));
-        let own = suspect.rows(&self.few, self.by_head);
+        let (got, truth) = (self.pick(few, n.got, dim), self.pick(few, n.truth, dim));
+        let own = suspect.rows(few, self.by_head);
         let apart = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
         apart(&got, &own) / apart(&got, &truth)
     }
 
-    /// Adds a suspect.
-    pub fn add(&mut self, fitted: Fitted, suspect: &Attend<'_>, words: impl FnOnce() -> String) {
-        if let Some(values) = self.all(suspect) {
-            self.lineup.add(fitted, values, words);
+    /// Adds a suspect. Returns whether it explains the candidate.
+    pub fn add(&mut self, fitted: Fitted, suspect: &Attend<'_>, words: impl FnOnce() -> String) -> bool {
+        self.all(suspect).is_some_and(|values| self.lineup.add(fitted, values, words))
+    }
+
+    /// The number whose suspect leaves least, between these powers of 2. Found on few of the rows.
+    pub fn best<'s>(&self, (low, high): (f64, f64), suspect: impl Fn(f64) -> Attend<'s>) -> f64 {
+        let few: Vec<usize> = self.few.iter().copied().step_by(self.few.len().div_ceil(FITTED)).collect();
+        let rest = |log: f64| self.rest_of(&few, &suspect(log.exp2()));
+        let grid: Vec<f64> = (0..=32).map(|i| low + (high - low) * f64::from(i) / 32.0).collect();
+        let best = grid.into_iter().map(|log| (log, rest(log))).min_by(|a, b| a.1.total_cmp(&b.1)).map_or(0.0, |b| b.0);
+        let step = (high - low) / 32.0;
+        let (mut low, mut high) = (best - step, best + step);
+        for _ in 0..48 {
+            let (a, b) = (high - (high - low) * 0.618_034, low + (high - low) * 0.618_034);
+            if rest(a) < rest(b) { high = b } else { low = a }
         }
+        ((low + high) / 2.0).exp2()
+    }
+
+    /// The squared distance of a suspect from the candidate in each query head, of few of the rows.
+    pub fn of_heads(&self, suspect: &Attend<'_>) -> Vec<f64> {
+        let (heads, n, d) = (suspect.q.shape()[0], suspect.q.shape()[1], suspect.v.shape()[2]);
+        let few: Vec<usize> = self.few.iter().copied().step_by(self.few.len().div_ceil(FITTED)).collect();
+        let (own, got) = (suspect.rows(&few, true), self.lineup.facts.numbers.got);
+        let apart = |h: usize| {
+            let rows = few.iter().zip(own[h * few.len() * d..].chunks(d));
+            let apart = |i: usize, row: &[f64]| {
+                let at = place(self.by_head, (heads, n, d), h, i);
+                row.iter().zip(&got[at..]).map(|(a, b)| (a - b).powi(2)).sum::<f64>()
+            };
+            rows.map(|(&i, row)| apart(i, row)).sum()
+        };
+        (0..heads).map(apart).collect()
     }
 
     /// Adds a suspect that rounds as the candidate does but for ties, which may leave this share.
@@ -149,7 +194,7 @@ impl Trial<'_, '_> {
 }
 
 /// Rows to try first: those with the largest errors, and some others that are wrong.
-pub(super) fn few(lineup: &Lineup<'_>, n: usize, by_head: bool) -> Vec<usize> {
+pub(super) fn few(lineup: &Lineup<'_>, (heads, n): (usize, usize), by_head: bool) -> Vec<usize> {
     let (x, width) = (lineup.facts.numbers, lineup.facts.layout().width);
     let mut error = vec![0.0; n];
     for (i, (t, c)) in x.truth.iter().zip(x.got).enumerate() {
@@ -158,8 +203,9 @@ pub(super) fn few(lineup: &Lineup<'_>, n: usize, by_head: bool) -> Vec<usize> {
     }
     let mut order: Vec<usize> = (0..n).filter(|&i| error[i] > 0.0).collect();
     order.sort_by(|&a, &b| error[b].total_cmp(&error[a]));
-    let step = (order.len() / TRIED).max(1);
-    let mut few: Vec<usize> = order.into_iter().step_by(step).take(TRIED).collect();
+    let most = (TRIED.1 / heads).clamp(4, TRIED.0);
+    let step = (order.len() / most).max(1);
+    let mut few: Vec<usize> = order.into_iter().step_by(step).take(most).collect();
     few.sort_unstable();
     few
 }
@@ -170,7 +216,7 @@ impl Trial<'_, '_> {
         let x = self.lineup.facts.numbers;
         let heads = x.truth.len() / (n * d).max(1);
         let row = |i: usize| -> f64 {
-            let at = |h: usize| if self.by_head { (h * n + i) * d } else { (i * heads + h) * d };
+            let at = |h: usize| place(self.by_head, (heads, n, d), h, i);
             (0..heads).flat_map(|h| at(h)..at(h) + d).map(|at| (x.got[at] - x.truth[at]).powi(2)).sum::<f64>().sqrt()
         };
         let most = (0..n).map(row).fold(0.0, f64::max);

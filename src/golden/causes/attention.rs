@@ -5,7 +5,8 @@ use super::attend::{Attend, Sees, Trial, few};
 use super::factors::number;
 use super::formats::{HALF, TIES, e4m3, q8};
 use super::lineup::{Fitted, Lineup};
-use super::pages;
+use super::look::looks;
+use super::{address, pages, scores, slot};
 use crate::kernel::Operands;
 use crate::num::Grid;
 use crate::pass::Precision;
@@ -33,6 +34,7 @@ pub(super) fn suspects(lineup: &mut Lineup<'_>) {
         k: &k,
         v: &v,
         scale: 1.0 / (d as f64).sqrt(),
+        cap: None,
         sees: Box::new(move |i, j| j <= before + i),
         kv: Box::new(move |head| head * g / h),
         weight: |p| p,
@@ -81,7 +83,7 @@ pub(in crate::golden) fn suspects_of(
 ) {
     let (h, g) = (right.q.shape()[0], right.k.shape()[0]);
     let (n, m, d) = (right.q.shape()[1], right.k.shape()[1], right.q.shape()[2]);
-    let few = few(lineup, n, by_head);
+    let few = few(lineup, (h, n), by_head);
     if few.is_empty() {
         return;
     }
@@ -108,7 +110,7 @@ pub(in crate::golden) fn suspects_of(
         }
     }
     if !trial.lineup.is_solved() {
-        let best = best_scale(&trial, right, own);
+        let best = trial.best((own.log2() - 2.0, own.log2() + 2.0), with);
         trial.add(Fitted::Few, &with(best), || {
             format!("scores are scaled by {}; expected {}, {} times", name(best), name(own), number(best / own))
         });
@@ -174,13 +176,21 @@ pub(in crate::golden) fn suspects_of(
     let (k, v) = (right.k.mapv(e4m3), right.v.mapv(e4m3));
     let coarse = Attend { k: &k, v: &v, ..right.with(|_| {}) };
     trial.add(Fitted::No, &coarse, || "keys and values are read in fp8 (e4m3)".into());
-    for more in [narrow, neighbours, online] {
+    for more in [narrow, neighbours, online, scores::suspects] {
         if !trial.lineup.is_solved() {
             more(&mut trial, right);
         }
     }
-    if !trial.lineup.is_solved() {
-        pages::suspects(&mut trial, right, first);
+    if trial.lineup.is_solved() {
+        return;
+    }
+    // The entry that the first wrong row sees, and no row before it.
+    let newest = |i: usize| (0..m).rev().find(|&j| (right.sees)(i, j));
+    let page = newest(first).filter(|&j| first > 0 && newest(first - 1) < Some(j));
+    let looks = looks(&trial, right);
+    if !pages::suspects(&mut trial, right, &looks, page) && !trial.lineup.is_named() {
+        address::suspects(&mut trial, right, &looks, page);
+        slot::suspects(&mut trial, right, &looks);
     }
 }
 
@@ -226,20 +236,6 @@ fn online(trial: &mut Trial<'_, '_>, right: &Attend<'_>) {
             });
         }
     }
-}
-
-/// The scale that leaves least, found between a quarter and four times the right one.
-fn best_scale(trial: &Trial<'_, '_>, right: &Attend<'_>, own: f64) -> f64 {
-    let rest = |log: f64| trial.rest(&right.with(|a| a.scale = own * log.exp2()));
-    let (mut low, mut high) = (-2.0, 2.0);
-    let grid: Vec<f64> = (0..=32).map(|i| low + (high - low) * f64::from(i) / 32.0).collect();
-    let best = grid.iter().copied().min_by(|a, b| rest(*a).total_cmp(&rest(*b))).unwrap_or(0.0);
-    (low, high) = (best - 0.125, best + 0.125);
-    for _ in 0..48 {
-        let (a, b) = (high - (high - low) * 0.618_034, low + (high - low) * 0.618_034);
-        if rest(a) < rest(b) { high = b } else { low = a }
-    }
-    own * ((low + high) / 2.0).exp2()
 }
 
 /// A step that reads other entries.

@@ -1,5 +1,5 @@
-//! Suspects: numbers that stand at another place. Rows that were not written, rows that are late, heads, channels or tiles
-//! in another order, the numbers of another stage. Spec: D11.4
+//! Suspects: numbers that were not written, or stand at another place. Rows and columns of zeros, heads, channels or tiles in
+//! another order, the numbers of another stage. Spec: D11.4
 
 use super::lineup::{Fitted, Lineup};
 use crate::golden::measure::Layout;
@@ -8,7 +8,6 @@ use crate::stage::Site;
 /// Adds the suspects.
 pub(super) fn suspects(lineup: &mut Lineup<'_>) {
     zeros(lineup);
-    shifted(lineup);
     axes(lineup);
     memory(lineup);
 }
@@ -27,67 +26,34 @@ pub(super) fn stage(lineup: &mut Lineup<'_>) {
     }
 }
 
-/// Rows of zeros.
+/// Fewer numbers of zero are no column.
+const LEAST: usize = 4;
+
+/// Rows, or columns, of zeros.
 fn zeros(lineup: &mut Lineup<'_>) {
-    let (n, layout) = (lineup.facts.numbers, lineup.facts.layout());
-    let is_zero = |row: &[f64]| row.iter().all(|v| *v == 0.0);
-    let rows = || n.got.chunks(layout.width).zip(n.truth.chunks(layout.width));
-    let bad: Vec<usize> =
-        rows().enumerate().filter(|(_, (got, truth))| is_zero(got) && !is_zero(truth)).map(|(i, _)| i).collect();
-    if bad.is_empty() {
-        return;
-    }
-    let values = rows().flat_map(|(got, truth)| if is_zero(got) { got } else { truth }).copied().collect();
-    lineup.add(Fitted::No, values, || {
-        let mut rows: Vec<usize> = bad.iter().map(|i| i % layout.rows).collect();
-        rows.sort_unstable();
-        rows.dedup();
-        format!("{} all zeros: never written", are(&rows))
-    });
-}
-
-/// The farthest that a row may come from.
-const FAR: isize = 8;
-
-/// Rows that hold other rows: all wrong rows are late, or early, by the same number.
-fn shifted(lineup: &mut Lineup<'_>) {
-    let (n, layout) = (lineup.facts.numbers, lineup.facts.layout());
-    let Layout { lead, rows, width, .. } = layout;
-    if rows < 4 {
-        return;
-    }
-    let row = |i: usize| i * width..(i + 1) * width;
-    let apart = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
-    // A row is wrong if some near row explains it much better than its own truth.
-    let wrong = |i: usize, by: isize| {
-        let (head, at) = (i / rows, (i % rows) as isize - by);
-        if !(0..rows as isize).contains(&at) {
-            return false;
-        }
-        let got = &n.got[row(i)];
-        let from = &n.truth[row(head * rows + at as usize)];
-        apart(got, from) < 0.1 * apart(got, &n.truth[row(i)])
-    };
-    for by in (-FAR..=FAR).filter(|by| *by != 0) {
-        let bad: Vec<usize> = (0..lead * rows).filter(|&i| wrong(i, by)).collect();
-        if bad.len() < 2 {
+    let (n, Layout { rows, width, .. }) = (lineup.facts.numbers, lineup.facts.layout());
+    // A row of a head, or a column of a head.
+    let row = |i: usize| i / width;
+    let column = |i: usize| i / (rows * width) * width + i % width;
+    let lines: [(&str, usize, &dyn Fn(usize) -> usize); 2] = [("row", rows, &row), ("column", width, &column)];
+    for (name, count, line) in lines {
+        let lines = n.got.len() / (rows * width) * count;
+        let (mut written, mut due) = (vec![false; lines], vec![false; lines]);
+        n.got.iter().enumerate().for_each(|(i, v)| written[line(i)] |= *v != 0.0);
+        n.truth.iter().enumerate().for_each(|(i, v)| due[line(i)] |= *v != 0.0);
+        let mut bad: Vec<usize> = (0..lines).filter(|&i| due[i] && !written[i]).map(|i| i % count).collect();
+        let together = bad.iter().max().zip(bad.iter().min()).is_some_and(|(last, first)| last - first < bad.len());
+        // A column of few rows is few numbers, which an activation may cut: then they have to stand side by side.
+        if bad.is_empty() || name == "column" && rows < LEAST && !(together && bad.len() >= LEAST) {
             continue;
         }
-        let mut values = n.truth.to_vec();
-        for &i in &bad {
-            let from = (i as isize - by) as usize;
-            values[row(i)].copy_from_slice(&n.truth[row(from)]);
+        let values = n.truth.iter().enumerate().map(|(i, t)| if written[line(i)] { *t } else { 0.0 }).collect();
+        bad.sort_unstable();
+        bad.dedup();
+        let are = if bad.len() == 1 { "is" } else { "are" };
+        if lineup.add(Fitted::No, values, || format!("{} {are} all zeros: never written", list(name, &bad))) {
+            return;
         }
-        lineup.add(Fitted::No, values, || {
-            let mut rows: Vec<usize> = bad.iter().map(|i| i % layout.rows).collect();
-            rows.sort_unstable();
-            rows.dedup();
-            let way = if by > 0 { "before" } else { "after" };
-            match by.abs() {
-                1 => format!("{} each the row {way}: one row {}", hold(&rows), if by > 0 { "late" } else { "early" }),
-                far => format!("{} each the row {far} places {way}", hold(&rows)),
-            }
-        });
     }
 }
 
@@ -175,20 +141,13 @@ fn order(lineup: &mut Lineup<'_>, outer: usize, side: usize, name: &str) {
     });
 }
 
-fn are(rows: &[usize]) -> String {
-    if rows.len() == 1 { format!("row {} is", rows[0]) } else { format!("{} are", list(rows)) }
-}
-
-fn hold(rows: &[usize]) -> String {
-    format!("{} hold", list(rows))
-}
-
-/// Rows in words.
-fn list(rows: &[usize]) -> String {
-    let (first, last) = (rows[0], rows[rows.len() - 1]);
-    match rows.len() {
-        n if last - first + 1 == n && n > 2 => format!("rows {first} to {last}"),
-        n if n > 4 => format!("{n} rows, from {first} to {last},"),
-        _ => format!("rows {}", rows.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")),
+/// Rows or columns in words.
+pub(super) fn list(name: &str, lines: &[usize]) -> String {
+    let (first, last) = (lines[0], lines[lines.len() - 1]);
+    match lines.len() {
+        1 => format!("{name} {first}"),
+        n if last - first + 1 == n && n > 2 => format!("{name}s {first} to {last}"),
+        n if n > 4 => format!("{n} {name}s, from {first} to {last},"),
+        _ => format!("{name}s {}", lines.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")),
     }
 }

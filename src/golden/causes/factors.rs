@@ -95,8 +95,11 @@ fn columns(lineup: &mut Lineup<'_>) {
     }
     let factor = |c: usize| fit(lineup, (c..n.truth.len()).step_by(layout.width)).map_or(1.0, |f| f.0);
     let factors: Vec<f64> = (0..layout.width).map(factor).collect();
-    if factors.iter().all(|a| (a / factors[0] - 1.0).abs() < 1e-3) {
-        return; // one factor for all
+    let most = factors.iter().map(|a| (a - 1.0).abs()).fold(0.0, f64::max);
+    let off: Vec<usize> = (0..layout.width).filter(|&c| (factors[c] - 1.0).abs() > 0.1 * most).collect();
+    if let [c] = off[..] {
+        let values = n.truth.iter().enumerate().map(|(i, t)| if i % layout.width == c { t * factors[c] } else { *t });
+        lineup.add(Fitted::Few, values.collect(), || format!("column {c} is {} times the truth", number(factors[c])));
     }
     let size = |row: &[f64]| row.iter().map(|v| v * v).sum::<f64>() / layout.width as f64;
     let normed = n.got.chunks(layout.width).all(|row| (size(row) - 1.0).abs() < 0.02);
@@ -134,13 +137,10 @@ fn rows(lineup: &mut Lineup<'_>) {
         .map(|row| fit(lineup, row * layout.width..(row + 1) * layout.width).map_or(1.0, |f| f.0));
     let factors: Vec<f64> = each.collect();
     let (least, most) = factors.iter().fold((f64::INFINITY, 0.0f64), |m, &a| (m.0.min(a), m.1.max(a)));
-    if most - least < 1e-3 * most {
-        return; // one factor for all
-    }
     let values = n.truth.iter().enumerate().map(|(i, t)| t * factors[i / layout.width]).collect();
     lineup.add(Fitted::Many, values, || {
         format!(
-            "every row has a factor of its own, from {} to {}: ε, or the sum of a softmax",
+            "every row has a factor of its own, from {} to {}: a norm or a softmax divides it by another number",
             number(least),
             number(most)
         )

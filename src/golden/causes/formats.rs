@@ -90,9 +90,9 @@ pub(super) fn halves(lineup: &mut Lineup<'_>) {
         let other = Numbers { noise: Some(noise), precision, drift: None, ..*n };
         if about && numbers::judge(&other).outcome == Outcome::Pass {
             let words = match precision {
-                Precision::Bf16 => "these are honest numbers of bf16: it was computed in bf16, not in f32",
+                Precision::Bf16 => "these are honest numbers of bf16, with errors of its size: is f32 the right type?",
                 _ => {
-                    "these are honest numbers of f16: it was computed with 10 bits of mantissa (f16 or TF32), not in f32"
+                    "these are honest numbers of f16, with errors of its size: is it f16 or TF32 (10 bits of mantissa), not f32?"
                 }
             };
             lineup.name(words);
@@ -102,7 +102,6 @@ pub(super) fn halves(lineup: &mut Lineup<'_>) {
 
 /// Errors are about as large as those of a half type, if they are at least this share of them.
 const ABOUT: f64 = 0.3;
-
 /// The share of the squared error that TF32 may leave: a GPU rounds in attention as well.
 pub(super) const HALF: f64 = 0.5;
 

@@ -145,6 +145,11 @@ impl<'a> Lineup<'a> {
         self.named.iter().any(|named| named.fitted == Fitted::No)
     }
 
+    /// Whether a suspect that is fitted by few numbers at most explains the candidate.
+    pub fn is_named(&self) -> bool {
+        self.named.iter().any(|named| named.fitted <= Fitted::Few)
+    }
+
     /// The words of the suspect that is fitted least and leaves least; of its rivals as well, if there is one or two.
     /// Spec: E11.2
     pub fn words(mut self) -> Option<String> {

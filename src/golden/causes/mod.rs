@@ -7,10 +7,12 @@
 //! lineup       compares suspects with the candidate, names the one that explains it
 //! facts        what suspects are made of: plain numbers, and a layer that can be computed once more
 //! again        computes a replayed layer once more, with a change of the model
-//! factors, copies, constant, pixels, rotary, attend, attention, pages, formats, layer   the suspects, by kind of mistake
+//! factors, copies, moved, constant, pixels, rotary, formats, layer   the suspects, by kind of mistake
+//! attend, attention, scores, look, pages, address, slot   those of attention
 //! decisions, integers, entries   causes of failed decisions, integers and cache entries
 //! ```
 
+mod address;
 mod again;
 mod attend;
 mod attention;
@@ -24,9 +26,13 @@ mod formats;
 mod integers;
 mod layer;
 mod lineup;
+mod look;
+mod moved;
 mod pages;
 mod pixels;
 mod rotary;
+mod scores;
+mod slot;
 #[cfg(test)]
 mod tests;
 
@@ -90,6 +96,7 @@ pub(super) fn named(facts: &Facts<'_>, more: impl FnOnce(&mut Lineup<'_>)) -> Op
     if facts.drift.is_none() {
         copies::stage(&mut lineup);
         copies::suspects(&mut lineup);
+        moved::suspects(&mut lineup);
         pixels::suspects(&mut lineup);
         formats::suspects(&mut lineup);
         constant::suspects(&mut lineup);

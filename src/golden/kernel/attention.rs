@@ -144,6 +144,7 @@ impl Kernel for Attention {
             k: &k,
             v: &v,
             scale: self.scale,
+            cap: None,
             sees: Box::new(|i, j| {
                 j < self.seen(i) && self.mask.as_ref().is_none_or(|mask| mask[i * self.m + j] == 0.0)
             }),

@@ -67,9 +67,22 @@ impl Kernel for Norm {
         let weight = self.weight.iter().map(|w| w + 1.0).collect();
         tried(Norm { weight, ..self.clone() }, "1 + weight in place of the weight".into());
         tried(Norm { weight: vec![1.0; self.width], ..self.clone() }, "the weight is left out".into());
-        if self.bias.is_some() {
-            tried(Norm { bias: Some(vec![0.0; self.width]), ..self.clone() }, "the bias is left out".into());
-            tried(Norm { bias: None, ..self.clone() }, "an RMS norm in place of a layer norm".into());
+        let d = self.width;
+        let padded = [16, 32, 64, 128, 256, 512, 1024].map(|side| d.next_multiple_of(side));
+        for count in [1, d - 1, d + 1].into_iter().chain(padded).filter(|&count| count != d && count > 0) {
+            // Squares that are divided by another count are `times` as large.
+            let times = d as f64 / count as f64;
+            let weight = self.weight.iter().map(|w| (f64::from(*w) / times.sqrt()) as f32).collect();
+            let other = Norm { weight, eps: self.eps / times, ..self.clone() };
+            tried(other, format!("the sum of squares is divided by {count} in place of {d}"));
+        }
+        let unbiased = Norm { bias: Some(vec![0.0; self.width]), ..self.clone() };
+        match self.bias {
+            Some(_) => {
+                tried(unbiased, "the bias is left out".into());
+                tried(Norm { bias: None, ..self.clone() }, "an RMS norm in place of a layer norm".into());
+            }
+            None => tried(unbiased, "the mean is subtracted: a layer norm in place of an RMS norm".into()),
         }
     }
 }

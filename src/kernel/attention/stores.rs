@@ -35,7 +35,8 @@ pub fn scale<T: Real>(head_dim: usize) -> T {
     T::of(1.0 / (head_dim as f64).sqrt())
 }
 
-/// The number with 10 bits after the leading bit, ties away from zero: tensor cores read an f32 this way.
+/// The number with 10 bits after the leading bit, ties away from zero, as the instruction `cvt.rna.tf32.f32` rounds:
+/// kernels that split an f32 in two use it (R10.7). [`Operands::Nearest`] has ties to even, as cuBLAS converts (R10.14).
 pub fn tf32(x: f32) -> f32 {
     if x.is_finite() { f32::from_bits((x.to_bits() + 0x1000) & !0x1FFF) } else { x }
 }

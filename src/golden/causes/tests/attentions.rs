@@ -66,6 +66,7 @@ fn causal<'a>(q: &'a Array3<f64>, k: &'a Array3<f64>, v: &'a Array3<f64>) -> Att
         k,
         v,
         scale: 8f64.powf(-0.5),
+        cap: None,
         sees: Box::new(|i, j| j <= i),
         kv: Box::new(|head| head / 2),
         weight: |p| p,
@@ -161,4 +162,97 @@ fn d11_7_attentions_are_named() {
     mix.says("reads the whole prompt", run(&kw, &vw, Box::new(|_, _| true)));
     mix.says("sees no generated token", run(&kc, &vc, Box::new(|_, j| j < 10)));
     mix.says("does not see the generated tokens before its own", run(&kc, &vc, Box::new(|_, j| j < 10 || j == 11)));
+}
+
+#[test]
+fn d11_7_scores_are_named() {
+    let ([q, k, v], mix) = layer();
+    let right = causal(&q, &k, &v);
+    let all: Vec<usize> = (0..N).collect();
+    let cap = |cap: f64| right.with(|a| a.cap = Some(cap)).rows(&all, false);
+    mix.says("scores s are capped: 5·tanh(s / 5)", cap(5.0));
+    mix.says("scores s are capped: 2.7000·tanh", cap(2.7));
+    let sees = |f: Sees<'static>| right.with(|a| a.sees = f).rows(&all, false);
+    let tile = "a row sees the later entries of its tile of 16";
+    mix.says(tile, sees(Box::new(|i, j| j < 40 && j / 16 <= i / 16)));
+    let zero = |x: &Array3<f64>| ndarray::concatenate(Axis(1), &[x.view(), Array3::zeros((G, 1, D)).view()]).unwrap();
+    let (k1, v1) = (zero(&k), zero(&v));
+    let more = right.with(|a| a.sees = Box::new(|i, j| j <= i || j == N));
+    let sink = Attend { k: &k1, v: &v1, ..more }.rows(&all, false);
+    mix.says("one more entry of score 0 counts in the sum of the softmax", sink);
+    let other = |rule: fn(usize) -> usize, keys: bool, values: bool| {
+        let from: Vec<usize> = (0..N).map(rule).collect();
+        let (ks, vs) = (k.select(Axis(1), &from), v.select(Axis(1), &from));
+        let (k, v) = (if keys { &ks } else { &k }, if values { &vs } else { &v });
+        Attend { k, v, ..right.with(|_| {}) }.rows(&all, false)
+    };
+    let late = "values of every entry are those of the entry before: one entry late";
+    mix.says(late, other(|j| j.saturating_sub(1), false, true));
+    mix.says(
+        "keys of every entry are those of the entry after: one entry early",
+        other(|j| (j + 1).min(N - 1), true, false),
+    );
+    let two = "keys and values of every entry are those of the neighbour: two and two are exchanged";
+    mix.says(two, other(|j| j ^ 1, true, true));
+    mix.says("values of every entry are those of the other end: in reverse order", other(|j| N - 1 - j, false, true));
+}
+
+/// Heads of 32 numbers, which are enough for a part of them.
+#[test]
+fn d11_7_parts_and_heads_are_named() {
+    let (h, g, n, d) = (6, 3, 40, 32);
+    let of = |heads: usize, seed| Array3::from_shape_vec((heads, n, d), random(heads * n * d, seed)).unwrap();
+    let [q, k, v] = [of(h, 21), of(g, 22), of(g, 23)];
+    let right = Attend { scale: 0.1, kv: Box::new(|head| head / 2), ..causal(&q, &k, &v) };
+    let mut mix = given(Site::Mix, 1, &[n, h * d]);
+    for (site, x) in [(Site::Query, &q), (Site::Key, &k), (Site::Value, &v)] {
+        mix.known.insert(Stage::layer(site, 1), x.clone().into_dyn());
+    }
+    let all: Vec<usize> = (0..n).collect();
+    let scaled = right.with(|a| a.scale = 32f64.powf(-0.5));
+    mix.truth = scaled.rows(&all, false);
+    let [qs, ks] = [&q, &k].map(|x| x.slice(ndarray::s![.., .., ..16]).to_owned());
+    let short = Attend { q: &qs, k: &ks, ..scaled.with(|_| {}) }.rows(&all, false);
+    mix.says("scores are formed from the first 16 of 32 numbers of a head", short);
+    let kv = |f: fn(usize) -> usize| scaled.with(|a| a.kv = Box::new(f)).rows(&all, false);
+    mix.says("KV heads are read in reverse order", kv(|head| 2 - head / 2));
+    mix.says("query heads read other KV heads: head 1 reads 2, head 4 reads 0", kv(|head| [0, 2, 1, 1, 0, 2][head]));
+}
+
+#[test]
+fn d11_7_slots_and_addresses_are_named() {
+    let ([q, k, v], mix) = layer();
+    let right = causal(&q, &k, &v);
+    let all: Vec<usize> = (0..N).collect();
+    let run = |k: &Array3<f64>, v: &Array3<f64>| Attend { k, v, ..right.with(|_| {}) }.rows(&all, false);
+    let set = |x: &Array3<f64>, from: Option<usize>| {
+        let own = from.map(|from| x.slice(ndarray::s![.., from, ..]).to_owned());
+        let mut other = x.clone();
+        let strange = ndarray::Array2::from_shape_vec((G, D), random(G * D, 41)).unwrap();
+        other.slice_mut(ndarray::s![.., 9, ..]).assign(&own.unwrap_or(strange));
+        other
+    };
+    mix.says("entry 9 is read with the key of entry 4: its slot is stale, or of others", run(&set(&k, Some(4)), &v));
+    mix.says("entry 9 is read with the value of entry 4: its slot is stale, or of others", run(&k, &set(&v, Some(4))));
+    mix.says("entry 9 is read with another key than its own", run(&set(&k, None), &v));
+    mix.says("entry 9 is read with another value than its own", run(&k, &set(&v, None)));
+    let both = "entry 9 is read with another key and value than its own: its slot was never written, or is of others";
+    mix.says(both, run(&set(&k, None), &set(&v, None)));
+    mix.says("entry 9 is read from entry 4: the page of others", run(&set(&k, Some(4)), &set(&v, Some(4))));
+    let sees = right.with(|a| a.sees = Box::new(|i, j| j <= i && j < 21)).rows(&all, false);
+    mix.says("the entries from 21 on are not read", sees);
+    // One KV head after the other in memory, and entry by entry.
+    for heads_apart in [true, false] {
+        let off = |x: &Array3<f64>| {
+            let order = if heads_apart { [0, 1, 2] } else { [1, 0, 2] };
+            let flat: Vec<f64> = x.view().permuted_axes(order).iter().copied().collect();
+            let mut other = x.clone();
+            for ((g, j, c), v) in other.indexed_iter_mut().filter(|((_, j, _), _)| (16..32).contains(j)) {
+                *v = flat[if heads_apart { (g * N + j) * D + c } else { (j * G + g) * D + c } - 4];
+            }
+            other
+        };
+        let words = "entries 16 to 31 are read from 4 numbers before their address: it is not aligned";
+        mix.says(words, run(&off(&k), &off(&v)));
+    }
 }

@@ -3,6 +3,7 @@
 
 mod attentions;
 mod layers;
+mod places;
 
 use super::attend::{Attend, Sees};
 use super::facts::{Again, Change, Edit, Facts, Rotation, Tensor};
