@@ -85,6 +85,7 @@ impl<'m> Prompts<'m> {
             // No tower reads these tokens: it would give its votes beside the features.
             pruning.rate(&pass, vec![T::ZERO; visual.len()], x.select(Axis(0), &visual).view());
         }
+        pruning.choose_raters(&mut pass, &self.roles, x.view());
         let rate_s = start.elapsed().as_secs_f64();
         let mut sequence = Sequence { observer, pruning, roles: self.roles.clone(), ..Sequence::new(cache) };
 
@@ -99,7 +100,7 @@ impl<'m> Prompts<'m> {
 pub struct Timed<'m, T> {
     model: &'m Model,
     sequence: Sequence<T>,
-    /// The time in which distances of visual rows choose those that enter the decoder.
+    /// The time in which distances of visual rows choose those that enter the decoder, or text rows are chosen that rate.
     rate_s: f64,
     prefill_s: f64,
 }
