@@ -24,6 +24,8 @@ pub struct Measured {
     pub policy: String,
     /// The kind of the method, as the command `policies` groups them.
     pub kind: &'static str,
+    /// The kind in a word.
+    pub when: &'static str,
     pub retain: String,
     pub prompt: usize,
     pub batch: usize,
@@ -132,6 +134,7 @@ impl<T: Real> Timed<'_, T> {
         Ok(Measured {
             policy: wanted.name.clone(),
             kind: wanted.policy.kind(),
+            when: wanted.policy.when(),
             retain: wanted.retain.clone(),
             prompt: n,
             batch,
