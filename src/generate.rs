@@ -10,7 +10,7 @@ use crate::input::{Positions, Prepared};
 use crate::model::Model;
 use crate::num::{Grid, Real};
 use crate::pass::Pass;
-use crate::policy::{Decisions, LayerScores, Observed, Plan, Policy, Retain, Scorer};
+use crate::policy::{Decisions, LayerScores, Observed, Plan, Policy, Rater, Retain, Scorer};
 use crate::sample::Sampler;
 use ndarray::{Array2, Array3};
 use std::ops::ControlFlow;
@@ -93,7 +93,9 @@ pub fn encode_batch<'p, T: Real>(
         rater.map_or(Ok(()), |by| model.rates(by))?;
         let visual = model.encode(pass, prompt, rater); // E5.1–E5.15, E9.30, E9.31
         pruning.rate(pass, visual.votes, visual.rows.view()); // E9.32
-        merged.push((model.merge(pass, prompt, visual.rows)?, &prompt.positions)); // E6.1
+        let x = model.merge(pass, prompt, visual.rows)?; // E6.1
+        pruning.choose_raters(pass, &prompt.roles, x.view()); // E9.33
+        merged.push((x, &prompt.positions));
         let (roles, deepstack) = (prompt.roles.clone(), visual.deepstack);
         let cache = model.decoder.cache_in(pass.stored_in_cache());
         sequences.push(Sequence { observer, pruning, roles, deepstack, ..Sequence::new(cache) });
@@ -137,7 +139,8 @@ impl<T: Real> Sequence<T> {
     }
 
     /// The plan that says what was dropped inside prefill: the rows that are left in each layer. The importance of a visual
-    /// row is what it got at the last cut before the layer; 0 for a row that is not there, 1 before the first cut.
+    /// row is what it got at the last cut before the layer; 0 for a row that is not there, 1 before the first cut. The
+    /// window of a layer is the raters of that cut, if text rows rate there.
     /// Spec: C9.9b
     fn pruned(&self, policy: &Policy) -> Plan {
         let (visual, n) = (self.roles.visual(), self.roles.len());
@@ -150,7 +153,11 @@ impl<T: Real> Sequence<T> {
                 importance[[0, visual.partition_point(|v| v < row)]] = *vote;
             }
             let heads = self.cache.layers[l].len();
-            let scores = LayerScores::of(importance, heads);
+            let mut scores = LayerScores::of(importance, heads);
+            let polled = |layer: usize| self.pruning.cuts.iter().any(|c| c.layer == layer && c.by == Rater::Text);
+            if made.is_some_and(|made| polled(made.layer)) {
+                scores.window = vec![self.pruning.raters.clone()];
+            }
             (vec![rows; heads], (scores, kept))
         };
         let (kept, told): (Vec<_>, Vec<_>) = (0..self.cache.layers.len()).map(of).unzip();

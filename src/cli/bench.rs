@@ -31,8 +31,9 @@ Examples:
   aircache bench --shape llava-ov-0.5b --vocab 32000 --weights bf16 --prompt-len 1024,4096 --batch 1,8 \\
                  --policies full,aircache --retain 0.1 --json
 
-A prompt has random tokens; 90 % of them are visual. kind says what a policy does and when, as `aircache policies` groups them. prefill_s is the time of one prompt, without vision and
-compression; it is measured once for all retentions and batches of a policy. vision_s is the time of one image, decode_ms
+A prompt has random tokens; 90 % of them are visual. kind says when a policy drops entries, as `aircache policies` groups
+them: after (prefill), inside (prefill) or before (the decoder); merge: it merges entries after prefill; none: it drops
+nothing. prefill_s is the time of one prompt, without vision and compression; it is measured once for all retentions and batches of a policy. vision_s is the time of one image, decode_ms
 that of the median step of the whole batch. The first share is that of the multiply-adds per second that the processor reaches in
 registers, in the type of the precision (bf16: pairs, if kernels use them). roofline_decode_ms is the time to read step_weight_bytes and the kv_bytes of the
 batch at read_gb_s, which is measured in the same run.")]
@@ -177,17 +178,17 @@ fn number(retain: &str) -> serde_json::Value {
     retain.parse::<f64>().map_or(serde_json::Value::Null, Into::into)
 }
 
-const HEAD: &str =
-    "prompt  batch  policy            retain  prefill tok/s  share  compress ms  decode ms  roofline ms  share      KV";
+const HEAD: &str = "prompt  batch  policy            kind     retain  prefill tok/s  share  compress ms  decode ms  roofline ms  share      KV";
 
 /// One line of the table.
 fn row(c: &Measured, machine: &Machine, precision: Precision) -> String {
     let roofline = c.roofline_ms(machine);
     format!(
-        "{:>6}  {:>5}  {:<16}  {:>6}  {:>13.0}  {:>5.2}  {:>11.1}  {:>9.2}  {:>11.2}  {:>5.2}  {:>8}",
+        "{:>6}  {:>5}  {:<16}  {:<7}  {:>6}  {:>13.0}  {:>5.2}  {:>11.1}  {:>9.2}  {:>11.2}  {:>5.2}  {:>8}",
         c.prompt,
         c.batch,
         c.policy,
+        c.when,
         c.retain,
         c.prompt as f64 / c.prefill_s,
         c.prefill_gflops() / machine.peak(precision),

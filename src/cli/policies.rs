@@ -20,7 +20,8 @@ Parts can be combined; missing parts are AirCache's:
   heads=mean|union|kv|kv-max  split=even|ada:FLOOR|file:[FLOOR:]PATH
   evict=drop|merge:nearest|merge:pivot|merge:elastic-code
   keys=elite|all|causal  mask=none|causal
-  prune=none|LAYER[:SHARE]|PERCENT%[:SHARE]|class[:SHARE]|received[:SHARE]|dominant[:SHARE]|diverse[:SHARE][+...]")]
+  prune=none|LAYER[:SHARE]|PERCENT%[:SHARE]|raters@LAYER[:SHARE]|raters@PERCENT%[:SHARE][+...]
+  prune=class[:SHARE]|received[:SHARE]|dominant[:SHARE]|diverse[:SHARE][+...]")]
 pub struct Args {}
 
 /// The command.

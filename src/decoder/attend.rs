@@ -30,9 +30,7 @@ pub(super) fn attend<T: Real>(
         if prefill {
             let seen = by_head(&q, c.heads).slice_move(s![.., own.clone(), ..]);
             sequence.observer.see(layer, sequence.cache.rows, seen, c.kv_heads);
-            if let Some(last) = end.checked_sub(1) {
-                sequence.pruning.see(layer, q.row(last));
-            }
+            sequence.pruning.see(layer, sequence.cache.rows, q.slice(s![own.clone(), ..]));
         }
         let Sequence { cache, pruning, .. } = &mut **sequence;
         let cached = cache.rows;

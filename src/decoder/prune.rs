@@ -5,10 +5,10 @@ use crate::cache::{Cache, HeadCache};
 use crate::error::Result;
 use crate::num::{Grid, Real};
 use crate::pass::Pass;
-use crate::policy::{Cut, Policy, Rater, best, spread, votes};
+use crate::policy::{Cut, Policy, Rater, above_mean, best, relevance, spread, votes_of_raters};
 use crate::roles::Roles;
 use crate::stage::{Site, Stage};
-use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2};
+use ndarray::{Array1, Array2, Array3, ArrayView2};
 
 /// What a policy drops from a prompt before the decoder and inside prefill, and what was dropped so far. Spec: D9.9,
 /// D9.10
@@ -18,8 +18,13 @@ pub struct Pruning<T> {
     pub cuts: Vec<Cut>,
     /// The cuts that were made.
     pub made: Vec<Made>,
-    /// The query of the prompt's last row in the layer before the next cut: \[H·d_h\].
-    query: Vec<T>,
+    /// The text rows that may rate, ascending; empty if none is asked to. Spec: E9.33
+    text: Vec<usize>,
+    /// The text rows that rate, ascending. Spec: E9.33
+    pub raters: Vec<usize>,
+    /// The rows that rate before the next cut: the place of each among the rows that are left, and its query in the layer
+    /// before the cut, \[H·d_h\].
+    asked: Vec<(usize, Vec<T>)>,
     /// How the visual rows were rated before the decoder.
     rated: Option<Rated<T>>,
 }
@@ -46,12 +51,19 @@ pub struct Made {
 
 impl<T: Real> Pruning<T> {
     /// No cuts.
-    pub const NONE: Self = Pruning { cuts: Vec::new(), made: Vec::new(), query: Vec::new(), rated: None };
+    pub const NONE: Self = Pruning {
+        cuts: Vec::new(),
+        made: Vec::new(),
+        text: Vec::new(),
+        raters: Vec::new(),
+        asked: Vec::new(),
+        rated: None,
+    };
 
     /// What the policies drop from a prompt in a decoder of `layers` layers.
     ///
     /// # Errors
-    /// A cut does not fit the layers; another policy shares the prefill with one that drops rows.
+    /// A cut does not fit the layers; no text row could rate; another policy shares the prefill with one that drops rows.
     pub fn of(policies: &[Policy], layers: usize, roles: &Roles) -> Result<Self> {
         let Some(policy) = policies.iter().find(|policy| policy.prunes()) else { return Ok(Self::NONE) };
         crate::error::ensure!(
@@ -60,7 +72,10 @@ impl<T: Real> Pruning<T> {
             "a prefill of its own: rows that it drops are missing for other policies",
             format!("{} policies", policies.len())
         );
-        Ok(Pruning { cuts: policy.prune.cuts(layers, roles.visual().len())?, ..Self::NONE })
+        let cuts = policy.prune.cuts(layers, roles.visual().len())?;
+        let asks = cuts.iter().any(|cut| cut.by == Rater::Text);
+        let text = if asks { policy.counted(roles)? } else { vec![] };
+        Ok(Pruning { cuts, text, ..Self::NONE })
     }
 
     /// Who rates the visual rows before the decoder, if some are dropped there.
@@ -81,6 +96,23 @@ impl<T: Real> Pruning<T> {
         });
     }
 
+    /// Chooses the text rows that rate, if some are asked to. x: [n, d], merged embeddings. Spec: C9.11a, E9.33, R9.33, A9.14
+    pub fn choose_raters(&mut self, pass: &mut Pass<'_, T>, roles: &Roles, x: ArrayView2<'_, T>) {
+        if self.text.is_empty() {
+            return;
+        }
+        let grid = if pass.way.fused { Grid::Native } else { pass.grid };
+        let found = relevance(x, &roles.visual(), &self.text, grid);
+        let found = pass.show(Stage::once(Site::Relevance), Array1::from(found));
+        let found: Vec<f64> = found.iter().map(|v| v.to_f64()).collect();
+        let own: Vec<usize> = above_mean(&found).into_iter().map(|i| self.text[i]).collect();
+        let fits = |rows: &Vec<usize>| {
+            let known = rows.iter().all(|row| self.text.binary_search(row).is_ok());
+            known && !rows.is_empty() && rows.windows(2).all(|r| r[0] < r[1])
+        };
+        self.raters = pass.rows(Stage::once(Site::Raters), &own).filter(fits).unwrap_or(own);
+    }
+
     /// The prompt rows that layer `layer` sees; none if it sees all. Spec: C9.9b
     pub fn rows(&self, layer: usize) -> Option<&[usize]> {
         let made = self.made.iter().rev().find(|made| made.layer <= layer)?;
@@ -98,21 +130,29 @@ impl<T: Real> Pruning<T> {
         self.made.last().map_or(i, |made| made.rows[i])
     }
 
-    /// Keeps the query of the last row so far, \[H·d_h\], where the next layer begins with a cut.
-    pub(super) fn see(&mut self, layer: usize, last: ArrayView1<'_, T>) {
-        if self.cuts.get(self.made.len()).is_some_and(|cut| cut.layer == layer + 1) {
-            self.query = last.to_vec();
-        }
+    /// Keeps the queries of the rows that rate, where the next layer begins with a cut. cached: the number of rows that came
+    /// before; q: [rows, H·d_h].
+    pub(super) fn see(&mut self, layer: usize, cached: usize, q: ArrayView2<'_, T>) {
+        let Some(cut) = self.cuts.get(self.made.len()).filter(|cut| cut.layer == layer + 1) else { return };
+        let rates = |i: usize| match cut.by {
+            Rater::Text => self.raters.binary_search(&self.row(cached + i)).is_ok(),
+            _ => i + 1 == q.nrows(),
+        };
+        let seen = (0..q.nrows()).filter(|&i| rates(i)).map(|i| (cached + i, q.row(i).to_vec())).collect();
+        if cut.by == Rater::Text && cached > 0 { self.asked.extend::<Vec<_>>(seen) } else { self.asked = seen }
     }
 
-    /// What the last row gives to each row in the layer before a cut. Spec: E9.19, R9.19
-    fn asked(&self, pass: &Pass<'_, T>, cache: &Cache<T>, layer: usize, head_dim: usize) -> Vec<T> {
+    /// What the rows that rate give to each row in the layer before a cut. Spec: E9.19, E9.34, R9.19, R9.34
+    fn votes(&self, pass: &Pass<'_, T>, cache: &Cache<T>, layer: usize, head_dim: usize) -> Vec<T> {
         let keys: Vec<Array2<T>> = cache.layers[layer - 1].iter().map(HeadCache::keys).collect();
         let k = Array3::from_shape_fn((keys.len(), keys[0].nrows(), head_dim), |(g, i, j)| keys[g][[i, j]]);
-        let q = Array2::from_shape_fn((self.query.len() / head_dim, head_dim), |(h, j)| self.query[h * head_dim + j]);
+        let heads = self.asked[0].1.len() / head_dim;
+        let query = |(h, i, j): (usize, usize, usize)| self.asked[i].1[h * head_dim + j];
+        let q = Array3::from_shape_fn((heads, self.asked.len(), head_dim), query);
+        let seen: Vec<usize> = self.asked.iter().map(|(place, _)| place + 1).collect();
         // An implementation that does not store its attention does not store votes either.
         let grid = if pass.way.fused { Grid::Native } else { pass.grid };
-        votes(q.view(), k.view(), grid)
+        votes_of_raters(q.view(), &seen, k.view(), grid)
     }
 
     /// Makes the cut before a layer, if there is one: returns the indices, among the `left` rows that were left before,
@@ -131,7 +171,7 @@ impl<T: Real> Pruning<T> {
             Some(rated) => (rated.votes.into(), rated.chosen), // E9.30–E9.32
             None if layer == 0 => unreachable!("D9.10: visual rows are rated before the decoder"),
             None => {
-                let all = self.asked(pass, cache, layer, head_dim); // E9.19
+                let all = self.votes(pass, cache, layer, head_dim); // E9.19, E9.34
                 (visual.iter().map(|&i| all[i]).collect(), None)
             }
         };

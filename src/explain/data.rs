@@ -94,7 +94,7 @@ impl Explained {
             "name": told.cell.name,
             "retain": told.cell.retain,
             "answer": told.answer,
-            "votes": decisions.is_some_and(|d| d.policy.votes()),
+            "votes": windows.iter().any(|rows| !rows.is_empty()),
             "measures": decisions.is_some_and(|d| d.policy.measures()),
             "layers": layers,
             "budget": decisions.map_or(vec![], |d| d.budget.clone()),

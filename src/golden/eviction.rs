@@ -5,7 +5,7 @@ use super::Bundle;
 use super::case::{Case, Counts};
 use super::held::{Rows, recorded, shown};
 use super::kinds::kept::firm;
-use super::kinds::shares;
+use super::kinds::{raters, shares};
 use super::parsed::{kept, mean, per_set};
 use crate::policy::{Budget, Retain};
 use crate::stage::{Place, Site, Stage};
@@ -27,7 +27,10 @@ impl Case<'_> {
 
     /// Whether a stage's truth is known: in a replay, whether the bundle's own values reach it.
     pub fn reaches(&self, at: Stage) -> bool {
-        let decided = |l: usize| self.held(l).is_ok();
+        let decided = |at: Stage| match at.site {
+            Site::Raters => raters::firm(self).is_ok(),
+            _ => self.held(at.layer).is_ok(),
+        };
         self.ground.as_ref().is_none_or(|ground| ground.reaches(at, &decided))
     }
 

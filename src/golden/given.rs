@@ -2,7 +2,7 @@
 //! value that does not fit counts as missing.
 
 use super::Bundle;
-use super::held::{Rows, left, recorded, shown};
+use super::held::{Rows, left, list, recorded, shown};
 use super::parsed::{importance, per_set, vector, window};
 use crate::num::{Grid, Random, Real};
 use crate::pass::Source;
@@ -10,16 +10,16 @@ use crate::policy::{Plan, Policy, Scorer};
 use crate::stage::{Phase, Site, Stage};
 use ndarray::{Array2, ArrayD};
 
-/// The rows that layers have, where they are known: the first list of each layer.
-pub(super) type Chosen = [Option<Rows>];
-
-/// The rows that a bundle chose inside prefill.
-fn chosen(rows: &Chosen, at: Stage) -> Option<Vec<usize>> {
-    rows.get(at.layer)?.as_ref()?.first().cloned()
+/// The rows that a bundle chose inside prefill, where they are known: those that rate, or the first list of a layer.
+fn chosen(decided: &Decided, at: Stage) -> Option<Vec<usize>> {
+    match at.site {
+        Site::Raters => decided.raters.clone(),
+        _ => decided.rows.get(at.layer)?.as_ref()?.first().cloned(),
+    }
 }
 
 /// The rows that were chosen inside prefill, and no other values. Spec: C9.9c
-pub(super) struct Alone<'a>(pub &'a Chosen);
+pub(super) struct Alone<'a>(pub &'a Decided);
 
 impl<T: Real> Source<T> for Alone<'_> {
     fn given(&self, _: Stage, _: &[usize]) -> Option<ArrayD<T>> {
@@ -31,7 +31,7 @@ impl<T: Real> Source<T> for Alone<'_> {
 }
 
 /// A bundle's values, in the requested shapes. Spec: D10.7
-pub(super) struct Values<'a>(pub &'a Bundle, pub &'a Chosen);
+pub(super) struct Values<'a>(pub &'a Bundle, pub &'a Decided);
 
 impl<T: Real> Source<T> for Values<'_> {
     fn given(&self, at: Stage, shape: &[usize]) -> Option<ArrayD<T>> {
@@ -79,6 +79,8 @@ fn unrounded(v: f64, column: usize, grid: Grid) -> f64 {
 /// Decisions that later stages use. Spec: D10.7
 #[derive(Debug, Clone, Default)]
 pub(super) struct Decided {
+    /// The text rows that rate. Spec: E9.33
+    pub raters: Option<Vec<usize>>,
     /// [L] of \[S\]\[w\].
     pub window: Vec<Option<Vec<Vec<usize>>>>,
     /// [L] of [S, N_c].
@@ -116,7 +118,9 @@ impl Decided {
         let fed = tokens[..tokens.len().saturating_sub(1)].iter().copied().map(Some).collect();
         let Some(d) = &plan.decisions else { return Decided { fed, ..Decided::default() } };
         let votes = d.layers.iter().all(|l| l.window.iter().all(|w| !w.is_empty()));
+        let mut windows = d.layers.iter().flat_map(|l| &l.window);
         Decided {
+            raters: windows.find(|w| d.policy.prunes() && !w.is_empty()).cloned(),
             window: d.layers.iter().map(|l| votes.then(|| l.window.clone())).collect(),
             budget: Some(d.budget.clone()),
             rows: plan.kept.iter().cloned().map(Some).collect(),
@@ -146,6 +150,7 @@ impl Decided {
             .and_then(|_| bundle.i64(&Stage::once(Site::Budget).name()).ok());
         let budget = budget.and_then(|b| per_set(&b, layers));
         Decided {
+            raters: list(bundle, &Stage::once(Site::Raters).name()),
             window: (0..layers).map(|l| window(bundle, &Stage::layer(Site::Window, l).name(), sets, n)).collect(),
             importance: (0..layers)
                 .map(|l| {

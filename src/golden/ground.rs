@@ -28,15 +28,15 @@ impl Ground<'_> {
     }
 
     /// Whether every stage that a stage is computed from is present, or can itself be computed. A kept set can be
-    /// computed where `decided` says that no honest noise could change it; a token is either present or unknown.
-    pub fn reaches(&self, stage: Stage, decided: &dyn Fn(usize) -> bool) -> bool {
+    /// computed where `decided` says that no honest noise could change it, and so can chosen rows; a token is either present or unknown.
+    pub fn reaches(&self, stage: Stage, decided: &dyn Fn(Stage) -> bool) -> bool {
         if let Some(&known) = self.known.borrow().get(&stage) {
             return known;
         }
         let Some(origins) = self.facts.origins(stage) else { return false };
         let reached = origins.iter().all(|&origin| match origin.site {
-            Site::Kept => decided(origin.layer),
-            Site::Rows => (self.has)(origin) || decided(origin.layer),
+            Site::Kept => decided(origin),
+            Site::Raters | Site::Rows => (self.has)(origin) || decided(origin),
             Site::OutputIds => (self.has)(origin),
             _ => (self.has)(origin) || self.reaches(origin, decided),
         });

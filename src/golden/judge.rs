@@ -3,7 +3,7 @@
 
 use super::case::Case;
 use super::formats::SCALE;
-use super::kinds::{copies, integers, kept, pruned, scores, shares, tokens, windows};
+use super::kinds::{copies, integers, kept, pruned, raters, scores, shares, tokens, windows};
 use super::map::{map, worst};
 use super::measure::{ROWS_FOR_COLUMNS, unravel};
 use super::said::{Types, is_given, policy, same};
@@ -175,8 +175,11 @@ impl Case<'_> {
             }
             // Decisions, the cache and tokens are judged by what they need, not by all that they may follow from.
             let alone = matches!(part, "input" | "cache" | "output");
-            let alone =
-                alone || matches!(at.site, Site::Rows | Site::Strength | Site::Skewness | Site::Budget | Site::Kept);
+            let alone = alone
+                || matches!(
+                    at.site,
+                    Site::Raters | Site::Rows | Site::Strength | Site::Skewness | Site::Budget | Site::Kept
+                );
             if !alone && !self.reaches(at) {
                 let words = "the stages that it is computed from are not in the bundle";
                 return StageVerdict::plain(name, Outcome::NotJudged, words);
@@ -219,6 +222,7 @@ impl Case<'_> {
             Site::Budget | Site::Kept if self.ground.is_some() && is_given(self.candidate) => {
                 StageVerdict::plain(name, Outcome::NotJudged, "the eviction was given, not decided")
             }
+            Site::Raters => raters::judge(self, name),
             Site::Rows => pruned::rows(self, name, l),
             Site::Budget if self.prunes() => pruned::budget(self, name),
             Site::Kept if self.prunes() => pruned::kept_tokens(self, name, l),

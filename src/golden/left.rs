@@ -5,9 +5,10 @@ use super::Bundle;
 use super::case::Case;
 use super::held::{Rows, left, list};
 use super::kinds::pruned::firm;
+use super::kinds::raters;
 use crate::family::Tower;
 use crate::input::Positions;
-use crate::policy::{Cut, Policy};
+use crate::policy::{Cut, Policy, Rater};
 use crate::stage::{Site, Stage};
 use ndarray::ArrayD;
 
@@ -86,7 +87,7 @@ impl Case<'_> {
 
     /// Why a stage of the prompt does not follow from the golden's own rows; none if it does. Spec: C9.9c
     pub fn other_rows(&self, at: Stage) -> Option<&'static str> {
-        let follows = at.row().part == "decoder" && at.site != Site::Embed;
+        let follows = at.row().part == "decoder" && !matches!(at.site, Site::Embed | Site::Relevance | Site::Raters);
         if self.ground.is_some() || !self.prunes() || !follows {
             return None;
         }
@@ -95,6 +96,16 @@ impl Case<'_> {
             Site::Votes | Site::Rows => at.layer,
             _ => at.layer + 1,
         };
+        let polled = |cut: &Cut| cut.layer == at.layer && cut.by == Rater::Text;
+        if at.site == Site::Votes && self.cuts().iter().any(polled) {
+            match raters::raters(self) {
+                Ok(got) if list(self.golden, &Stage::once(Site::Raters).name()).is_some_and(|ours| ours == got) => {}
+                Ok(_) => {
+                    return Some("the rows that rate differ from the golden's; a replay (--model) judges this stage");
+                }
+                Err(why) => return Some(why),
+            }
+        }
         self.cuts().into_iter().filter(|cut| cut.layer < end).find_map(|cut| {
             let Some(ours) = list(self.golden, &Stage::layer(Site::Rows, cut.layer).name()) else {
                 return Some("the golden does not say which rows are left");

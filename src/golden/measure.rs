@@ -32,7 +32,8 @@ impl Layout {
             [] => (1, 1),
         };
         let rows = shape.iter().product::<usize>() / (lead * width).max(1);
-        let shared = Stage::parse(name).is_some_and(|at| at.row().part == "policy" || at.site == Site::Votes);
+        let shared = Stage::parse(name)
+            .is_some_and(|at| at.row().part == "policy" || matches!(at.site, Site::Relevance | Site::Votes));
         Layout { lead, rows, width, shared }
     }
 

@@ -22,7 +22,7 @@ use crate::input::{Positions, Prepared, PreparedImage};
 use crate::model::Model;
 use crate::num::{Grid, Real};
 use crate::pass::{Precision, Tap, Way};
-use crate::policy::{Policy, Retain, Scorer, Values, preset};
+use crate::policy::{Policy, Rater, Retain, Scorer, Values, preset};
 use crate::stage::{Facts, Site, Stage};
 use ndarray::ArrayViewD;
 
@@ -111,7 +111,7 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
     let at = format!("{}: output.ids", candidate.label());
     let want = format!("at most max_position_embeddings = {longest} tokens");
     ensure!(decided.fed.len() <= longest, at, want, format!("{} or more", decided.fed.len()));
-    let given = Given(candidate, &decided.rows);
+    let given = Given(candidate, &decided);
 
     let evicts = |name: &str| Stage::parse(name).is_some_and(|at| at.row().part == "policy");
     let unnamed = policy.is_none() && candidate.names().any(evicts);
@@ -156,11 +156,13 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
         outside || candidate.get(&at.name()).is_some_and(|tensor| fits(at, tensor.shape))
     };
     let cuts = rule.prune.cuts(config.layers, read.roles.visual().len())?;
+    let polled: Vec<usize> = cuts.iter().filter(|cut| cut.by == Rater::Text).map(|cut| cut.layer).collect();
     let cuts: Vec<usize> = cuts.iter().map(|cut| cut.layer).collect();
     let lie = images::shape(&*model.config);
     let rated = rated(&rule, model.config.profile().tower, lie);
     let facts = Facts {
         cuts: &cuts,
+        polled: &polled,
         rated: &rated,
         layers: config.layers,
         vision_layers: model.config.profile().tower.used,

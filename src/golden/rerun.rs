@@ -104,7 +104,7 @@ impl Rerun<'_> {
             true => unrounded.as_ref().map(|given| given as &dyn Source<T>),
             false => self.given.map(|given| given as &dyn Source<T>),
         };
-        let alone = Alone(&decided.rows);
+        let alone = Alone(decided);
         let source = source.or(policy.prunes().then_some(&alone as &dyn Source<T>));
         let mut sequence = {
             let mut pass = watched(grid, way, source, sink);

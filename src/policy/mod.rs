@@ -46,8 +46,8 @@ pub use parts::{Budget, Evict, Heads, Keep, Keys, Mask, Scope, Score, Split, Tex
 pub use plan::{Decisions, LayerScores, Plan, Values};
 pub use preset::Preset;
 pub use presets::{preset, presets};
-pub use prune::{Cut, Prune, best};
-pub use rater::{Directions, Farthest, Rater, spread, votes, votes_of_rows};
+pub use prune::{Cut, Prune, above_mean, best};
+pub use rater::{Directions, Farthest, Rater, relevance, spread, votes, votes_of_raters, votes_of_rows};
 pub use retain::Retain;
 pub use scorer::Scorer;
 pub(crate) use stats::over_sets;

@@ -1,6 +1,6 @@
 //! A known method: its name, its parts and its source. Not here: which methods there are.
 
-use super::{Evict, Policy};
+use super::{Budget, Evict, Policy};
 
 /// A method with a name. Spec: T9.1
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +43,18 @@ impl Policy {
             Evict::Drop if self.prune.rater().is_some() => Preset::GROUPS[3],
             Evict::Drop if self.prunes() => Preset::GROUPS[2],
             Evict::Drop => Preset::GROUPS[0],
+        }
+    }
+
+    /// The kind in a word: `before` (the decoder), `inside` (prefill), `after` (prefill), `merge`, or `none` if the policy
+    /// drops nothing.
+    pub fn when(&self) -> &'static str {
+        let words = ["after", "merge", "inside", "before"];
+        let kind = Preset::GROUPS.iter().zip(words).find(|(group, _)| **group == self.kind());
+        match kind {
+            _ if self.budget == Budget::Full && !self.prunes() => "none",
+            Some((_, word)) => word,
+            None => unreachable!("T9.1: one of four kinds"),
         }
     }
 }

@@ -9,18 +9,31 @@ use std::str::FromStr;
 /// The largest number of cuts of a policy.
 const MOST: usize = 4;
 
-/// Where visual rows are dropped. Written `none`, or cuts joined by `+`: `2:0.5`, `25%:0.5+50%:0.25`, `class:0.1`.
-/// Spec: D9.9, D9.10
+/// What stands before a layer where text rows rate.
+const RATERS: &str = "raters@";
+
+/// Where visual rows are dropped. Written `none`, or cuts joined by `+`: `2:0.5`, `25%:0.5+50%:0.25`, `class:0.1`,
+/// `raters@3:0.5`. Spec: D9.9, D9.10, D9.11
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Prune {
-    cuts: [Option<(At, Option<Retain>)>; MOST],
+    cuts: [Option<Written>; MOST],
+}
+
+/// A cut as it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Written {
+    at: At,
+    /// Who rates the visual rows.
+    by: Rater,
+    /// How many visual rows stay; none: as many as the retention says.
+    keep: Option<Retain>,
 }
 
 /// The layer before which rows are dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
-    /// Before layer 0, by this rater.
-    Decoder(Rater),
+    /// Layer 0.
+    Decoder,
     /// This layer.
     Layer(usize),
     /// This share of the layers, in percent, rounded down; at least layer 1.
@@ -32,7 +45,7 @@ enum At {
 pub struct Cut {
     /// K: the first layer that does not see the dropped rows.
     pub layer: usize,
-    /// Who rates the rows; the last row of the prompt, if K is at least 1.
+    /// Who rates the rows; if K is at least 1, the last row of the prompt or the raters.
     pub by: Rater,
     /// The number of visual rows that stay.
     pub keep: usize,
@@ -44,38 +57,34 @@ impl Prune {
 
     /// One cut before layer K; as many rows stay as the retention says.
     pub(super) const fn once(layer: usize) -> Prune {
-        Prune { cuts: [Some((At::Layer(layer), None)), None, None, None] }
+        let cut = Written { at: At::Layer(layer), by: Rater::LastRow, keep: None };
+        Prune { cuts: [Some(cut), None, None, None] }
     }
 
     /// One cut before the decoder; as many rows stay as the retention says.
     pub(super) const fn before_decoder(by: Rater) -> Prune {
-        Prune { cuts: [Some((At::Decoder(by), None)), None, None, None] }
+        Prune { cuts: [Some(Written { at: At::Decoder, by, keep: None }), None, None, None] }
     }
 
     /// Who rates the visual rows before the decoder, if rows are dropped there. Spec: D9.10
     pub fn rater(&self) -> Option<Rater> {
         match self.cuts[0] {
-            Some((At::Decoder(by), _)) => Some(by),
+            Some(Written { at: At::Decoder, by, .. }) => Some(by),
             _ => None,
         }
     }
 
     /// Cuts at shares of the layers in percent; each with the share of the visual rows that stay.
-    pub(super) const fn stages(all: [(usize, Retain); 3]) -> Prune {
-        let [a, b, c] = all;
-        Prune {
-            cuts: [
-                Some((At::Percent(a.0), Some(a.1))),
-                Some((At::Percent(b.0), Some(b.1))),
-                Some((At::Percent(c.0), Some(c.1))),
-                None,
-            ],
+    pub(super) const fn stages(by: Rater, all: [(usize, Retain); 3]) -> Prune {
+        const fn cut(by: Rater, (share, keep): (usize, Retain)) -> Option<Written> {
+            Some(Written { at: At::Percent(share), by, keep: Some(keep) })
         }
+        Prune { cuts: [cut(by, all[0]), cut(by, all[1]), cut(by, all[2]), None] }
     }
 
     /// The same cuts at a retention: a cut that names no share keeps the share of the retention. Spec: D9.9, A9.8
     pub(super) fn at(mut self, retain: Retain) -> Prune {
-        self.cuts.iter_mut().flatten().for_each(|(_, keep)| *keep = keep.or(Some(retain)));
+        self.cuts.iter_mut().flatten().for_each(|cut| cut.keep = cut.keep.or(Some(retain)));
         self
     }
 
@@ -86,11 +95,11 @@ impl Prune {
     /// A cut has no layer after it, or stands before the cut that is written before it; a cut names no share.
     pub fn cuts(&self, layers: usize, visual: usize) -> Result<Vec<Cut>> {
         let mut cuts: Vec<Cut> = Vec::new();
-        for &(at, keep) in self.cuts.iter().flatten() {
-            let (layer, by) = match at {
-                At::Decoder(by) => (0, by),
-                At::Layer(layer) => (layer, Rater::LastRow),
-                At::Percent(share) => ((share * layers / 100).max(1), Rater::LastRow),
+        for &Written { at, by, keep } in self.cuts.iter().flatten() {
+            let layer = match at {
+                At::Decoder => 0,
+                At::Layer(layer) => layer,
+                At::Percent(share) => (share * layers / 100).max(1),
             };
             if matches!(at, At::Percent(_)) && layer >= layers {
                 continue; // a model of one layer
@@ -102,7 +111,7 @@ impl Prune {
             })?;
             let keep = share.total(visual, 1).max(1).min(visual);
             match cuts.last_mut() {
-                Some(last) if last.layer == layer => last.keep = last.keep.min(keep),
+                Some(last) if last.layer == layer => *last = Cut { layer, by, keep: keep.min(last.keep) },
                 Some(last) => {
                     let want = format!("a layer after layer {}, where the cut before it is", last.layer);
                     ensure!(layer > last.layer, "policy: prune", want, layer, "write the layers in ascending order");
@@ -115,6 +124,18 @@ impl Prune {
         cuts.retain(|cut| cut.keep < visual);
         Ok(cuts)
     }
+}
+
+/// The numbers that are above the mean, as ascending indices; all, if none is. Spec: E9.33
+///
+/// ```
+/// assert_eq!(aircache::policy::above_mean(&[0.5, 0.2, 0.3]), [0]);
+/// assert_eq!(aircache::policy::above_mean(&[0.5, 0.5]), [0, 1]);
+/// ```
+pub fn above_mean(numbers: &[f64]) -> Vec<usize> {
+    let mean = numbers.iter().sum::<f64>() / numbers.len() as f64;
+    let above: Vec<usize> = (0..numbers.len()).filter(|&i| numbers[i] > mean).collect();
+    if above.is_empty() { (0..numbers.len()).collect() } else { above }
 }
 
 /// The `keep` largest of these votes, as ascending indices; of equal votes, the lower index stays. Spec: E9.20
@@ -130,8 +151,8 @@ impl FromStr for Prune {
 
     fn from_str(text: &str) -> Result<Self> {
         let accepted = "none, or up to 4 cuts LAYER:SHARE or PERCENT%:SHARE joined by +, as in 2:0.5; the layer is at \
-                        least 1, the share above 0 and at most 1; the first cut may be class, received, dominant or \
-                        diverse, as in class:0.1";
+                        least 1, the share above 0 and at most 1; raters@ before a layer lets text rows rate, as in \
+                        raters@3:0.5; the first cut may be class, received, dominant or diverse, as in class:0.1";
         let bad = || Error::new("policy: prune", accepted, format!("{text:?}"));
         let mut prune = Prune::NONE;
         if text == "none" {
@@ -141,15 +162,21 @@ impl FromStr for Prune {
         ensure!(words.len() <= MOST, bad().at, bad().expected, bad().got);
         for (i, (cut, word)) in prune.cuts.iter_mut().zip(words).enumerate() {
             let (at, keep) = word.split_once(':').map_or((word, None), |(at, keep)| (at, Some(keep)));
-            let rater = Rater::before_decoder(at).filter(|_| i == 0);
-            let at = match (rater, at.strip_suffix('%')) {
-                (Some(rater), _) => At::Decoder(rater),
-                (None, Some(share)) => {
-                    At::Percent(share.parse().ok().filter(|share| (1..100).contains(share)).ok_or_else(bad)?)
-                }
-                (None, None) => At::Layer(at.parse().ok().filter(|&layer| layer > 0).ok_or_else(bad)?),
+            let (by, layer) = match at.strip_prefix(RATERS) {
+                Some(layer) => (Rater::Text, layer),
+                None => (Rater::LastRow, at),
             };
-            *cut = Some((at, keep.map(str::parse).transpose().map_err(|_| bad())?));
+            let number = |text: &str| text.parse::<usize>().ok();
+            let (at, by) = match (Rater::before_decoder(at).filter(|_| i == 0), layer.strip_suffix('%')) {
+                (Some(rater), _) => (At::Decoder, rater),
+                (None, Some(share)) => {
+                    let share = number(share).filter(|share| (1..100).contains(share));
+                    (At::Percent(share.ok_or_else(bad)?), by)
+                }
+                (None, None) => (At::Layer(number(layer).filter(|&layer| layer > 0).ok_or_else(bad)?), by),
+            };
+            let keep = keep.map(str::parse).transpose().map_err(|_| bad())?;
+            *cut = Some(Written { at, by, keep });
         }
         Ok(prune)
     }
@@ -160,12 +187,13 @@ impl fmt::Display for Prune {
         if *self == Prune::NONE {
             return f.write_str("none");
         }
-        for (i, (at, keep)) in self.cuts.iter().flatten().enumerate() {
+        for (i, Written { at, by, keep }) in self.cuts.iter().flatten().enumerate() {
             f.write_str(if i > 0 { "+" } else { "" })?;
+            f.write_str(if *by == Rater::Text { RATERS } else { "" })?;
             match at {
                 At::Layer(layer) => write!(f, "{layer}")?,
                 At::Percent(share) => write!(f, "{share}%")?,
-                At::Decoder(by) => f.write_str(by.word())?,
+                At::Decoder => f.write_str(by.word())?,
             }
             if let Some(keep) = keep {
                 write!(f, ":{keep}")?;

@@ -25,13 +25,31 @@ pub(super) const FASTV_PRUNE: Preset = table(
 
 pub(super) const PYRAMIDDROP: Preset = table(
     "pyramiddrop",
-    Policy { prune: Prune::stages([(25, share(5, 1)), (50, share(25, 2)), (75, share(125, 3))]), ..WHOLE },
+    Policy {
+        prune: Prune::stages(Rater::LastRow, [(25, share(5, 1)), (50, share(25, 2)), (75, share(125, 3))]),
+        ..WHOLE
+    },
     "after each quarter of the layers, half of the visual rows that are left are dropped",
     "PyramidDrop, arXiv 2410.17247",
     "its code ranks by queries and keys that the layer after the cut makes of the rows, here by those of the layer \
      before it, as FastV does; its code counts positions anew from 0 after a cut, here rows keep their positions; its \
      scripts cut after layers 8, 16 and 24 of every model, here after each quarter of the layers (A9.9); its code \
      rounds the number of rows down (A9.8); the shares are those of its scripts, and the retention does not change them",
+);
+
+pub(super) const SPARSEVLM: Preset = table(
+    "sparsevlm",
+    Policy {
+        prune: Prune::stages(Rater::Text, [(10, share(521, 3)), (22, share(347, 3)), (50, share(191, 3))]),
+        ..WHOLE
+    },
+    "three times, the visual rows that the raters look at least are dropped; raters are the text rows that the image is \
+     most like",
+    "SparseVLM, arXiv 2410.04417",
+    "its code also merges three tenths of the dropped rows into clusters, and counts positions anew; here dropped rows are \
+     gone and rows keep their positions, as in its version 2.0 (A9.15); that version also divides attention by the effect of \
+     rotary and lets 14 heads rank; its code cuts after layers 2, 6 and 15 of every model, here at the same shares of the \
+     layers; the shares are those of its table for 192 tokens, and the retention does not change them (A9.16)",
 );
 
 pub(super) const FASTERVLM: Preset = table(

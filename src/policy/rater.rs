@@ -1,16 +1,18 @@
-//! Who rates visual rows before they are dropped: the last row of the prompt, rows of the vision tower, or the distances
-//! of the rows from each other. Not here: where rows are dropped.
+//! Who rates visual rows before they are dropped: the last row of the prompt, other text rows, rows of the vision tower,
+//! or the distances of the rows from each other. Not here: where rows are dropped.
 
 use super::attend::PackedKeys;
 use crate::num::{Grid, Real};
-use ndarray::{Array1, ArrayView2, ArrayView3, Axis};
+use ndarray::{Array1, ArrayView1, ArrayView2, ArrayView3, Axis};
 use rayon::prelude::*;
 
-/// Who rates visual rows before a cut. Spec: E9.19, D9.10
+/// Who rates visual rows before a cut. Spec: E9.19, D9.10, D9.11
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rater {
     /// The last row of the prompt, in the layer before the cut.
     LastRow,
+    /// The text rows that the image looks at most, in the layer before the cut. Spec: E9.33, E9.34
+    Text,
     /// The class token of the vision tower, before the decoder. Spec: E9.30
     Class,
     /// All rows of the vision tower, before the decoder. Spec: E9.31
@@ -28,10 +30,11 @@ impl Rater {
         all.into_iter().find(|rater| rater.word() == word)
     }
 
-    /// How the rater is written before the decoder. The last row is not written.
+    /// The rater's word. The last row and the raters are not written alone.
     pub fn word(self) -> &'static str {
         match self {
             Rater::LastRow => "last-row",
+            Rater::Text => "raters",
             Rater::Class => "class",
             Rater::Received => "received",
             Rater::Dominant => "dominant",
@@ -46,7 +49,7 @@ impl Rater {
             Rater::Dominant if class => Some(Rater::Class),
             Rater::Dominant | Rater::Received => Some(Rater::Received),
             Rater::Class => Some(Rater::Class),
-            Rater::LastRow | Rater::Diverse => None,
+            Rater::LastRow | Rater::Text | Rater::Diverse => None,
         }
     }
 }
@@ -61,7 +64,52 @@ impl Rater {
 /// assert_eq!(votes(aview2(&[[1.0], [2.0]]), k.view(), Grid::Native), [0.5, 0.5]);
 /// ```
 pub fn votes<T: Real>(q: ArrayView2<'_, T>, k: ArrayView3<'_, T>, grid: Grid) -> Vec<T> {
-    votes_of_rows(q.insert_axis(Axis(1)), k, grid)
+    votes_of_raters(q.insert_axis(Axis(1)), &[k.shape()[1]], k, grid)
+}
+
+/// What several query rows give to each row, averaged over query heads and then over the query rows: \[n\].
+/// q: [H, rows, d_h]; seen: the number of keys that each query row sees; k: [G, n, d_h]. Spec: E9.34, R9.34
+pub fn votes_of_raters<T: Real>(q: ArrayView3<'_, T>, seen: &[usize], k: ArrayView3<'_, T>, grid: Grid) -> Vec<T> {
+    let (heads, n) = (q.shape()[0], k.shape()[1]);
+    let group = (heads / k.shape()[0].max(1)).max(1);
+    let of_head = |h: usize| -> Vec<T> {
+        let keys = PackedKeys::new(k.index_axis(Axis(0), h / group), (0..n).collect(), grid);
+        let of_row = |(query, &seen): (ArrayView1<'_, T>, &usize)| {
+            let mut p = vec![T::ZERO; n];
+            keys.attend(&query.to_vec(), seen, &mut p);
+            p
+        };
+        q.index_axis(Axis(0), h).outer_iter().zip(seen).flat_map(of_row).collect()
+    };
+    let all: Vec<Vec<T>> = (0..heads).into_par_iter().map(of_head).collect();
+    let mean = |rows: &mut dyn Iterator<Item = &[T]>, width: usize, count: usize| -> Vec<T> {
+        let mut sum = vec![T::ZERO; width];
+        rows.for_each(|row| sum.iter_mut().zip(row).for_each(|(sum, &p)| *sum += p));
+        sum.into_iter().map(|sum| grid.round(sum / T::of(count as f64))).collect()
+    };
+    let of_rows = mean(&mut all.iter().map(Vec::as_slice), n * seen.len(), heads);
+    mean(&mut of_rows.chunks(n.max(1)), n, seen.len())
+}
+
+/// What the visual rows give to each text row, averaged over the visual rows: [text rows]. x: [n, d], merged embeddings.
+/// Spec: E9.33, R9.33
+///
+/// ```
+/// use aircache::{num::Grid, policy::relevance};
+/// let x = ndarray::aview2(&[[1.0], [0.0], [0.0]]); // a visual row, two text rows
+/// assert_eq!(relevance(x, &[0], &[1, 2], Grid::Native), [0.5, 0.5]);
+/// ```
+pub fn relevance<T: Real>(x: ArrayView2<'_, T>, visual: &[usize], text: &[usize], grid: Grid) -> Vec<T> {
+    let text = PackedKeys::unscaled(x.select(Axis(0), text).view(), grid);
+    let of_row = |&row: &usize| {
+        let mut p = vec![T::ZERO; text.cols.len()];
+        text.attend(&x.row(row).to_vec(), p.len(), &mut p);
+        p
+    };
+    let all: Vec<Vec<T>> = visual.par_iter().map(of_row).collect();
+    let mut sum = vec![T::ZERO; text.cols.len()];
+    all.iter().for_each(|row| sum.iter_mut().zip(row).for_each(|(sum, &p)| *sum += p));
+    sum.into_iter().map(|sum| grid.round(sum / T::of(visual.len() as f64))).collect()
 }
 
 /// What several query rows give to each row, summed over the query rows and averaged over query heads: \[n\].

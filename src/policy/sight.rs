@@ -79,4 +79,12 @@ impl Policy {
     pub fn rows(&self, roles: &Roles) -> Result<Vec<usize>> {
         Ok(Sight::new(self, roles)?.rows)
     }
+
+    /// The text rows that count, ascending; at least one. Spec: A8.1
+    ///
+    /// # Errors
+    /// The prompt has no text that counts (A8.13).
+    pub fn counted(&self, roles: &Roles) -> Result<Vec<usize>> {
+        counted(self.text, roles)
+    }
 }

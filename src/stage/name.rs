@@ -1,6 +1,6 @@
 //! One stage and its name.
 
-use super::row::{Place, Row, Site};
+use super::row::{Kind, Place, Row, Site};
 use super::table::TABLE;
 use std::cmp::Ordering;
 use std::fmt;
@@ -112,7 +112,8 @@ impl Stage {
 
     /// Whether a pass computes the stage as numbers of one shape: a stage of tower, projector, decoder or decode step.
     pub fn is_computed(self) -> bool {
-        matches!(self.row().part, "vision" | "projector" | "decoder" | "step")
+        let Row { part, kind, .. } = self.row();
+        matches!(*part, "vision" | "projector" | "decoder" | "step") && *kind == Kind::Numbers
     }
 
     /// Whether the stage belongs to a decode step. The shape of such a stage has no axis for the prompt's rows.

@@ -22,6 +22,7 @@ impl From {
             From::Chosen(site) => format!("{} of this or an earlier layer (`prune`)", name(site)),
             From::ChosenBefore(site) => format!("{} of an earlier layer (`prune`)", name(site)),
             From::Asked(site) => format!("{} of the layer before", name(site)),
+            From::Polled(site) => format!("{} (`prune`)", name(site)),
             From::Rated => "what rates rows before layer 0 (`prune`)".into(),
             From::Lie => "`input.sizes` or `input.grid`".into(),
         }
@@ -39,6 +40,8 @@ pub struct Facts<'a> {
     pub deepstack: &'a [usize],
     /// The layers before which rows are dropped, ascending (D9.9).
     pub cuts: &'a [usize],
+    /// Those of them before which text rows rate (D9.11).
+    pub polled: &'a [usize],
     /// The stages that the votes before layer 0 are computed from; empty if nobody votes there (D9.10).
     pub rated: &'a [Stage],
     /// The stage that gives the arrangement of pixels.
@@ -102,6 +105,8 @@ impl Facts<'_> {
             From::Valued(site) if self.values => vec![at(site, stage.layer)],
             From::Placed(_) | From::Visual(_) | From::Valued(_) => vec![],
             From::Asked(site) => stage.layer.checked_sub(1).map(|layer| at(site, layer)).into_iter().collect(),
+            From::Polled(site) if self.polled.contains(&stage.layer) => vec![at(site, 0)],
+            From::Polled(_) => vec![],
             From::Rated if stage.layer > 0 => vec![],
             From::Rated => self.rated.to_vec(),
             From::Chosen(site) => self.cut(stage.layer + 1).map(|layer| at(site, layer)).into_iter().collect(),
@@ -133,6 +138,7 @@ mod tests {
             vision_layers: 1,
             deepstack: &[],
             cuts: &[],
+            polled: &[],
             rated: &[],
             lie: Site::Grid,
             placed: true,
@@ -157,6 +163,8 @@ mod tests {
         assert_eq!(of(rated, "decoder.00.votes").unwrap(), "projector.out");
         assert_eq!(of(rated, "decoder.01.votes").unwrap(), "decoder.00.query decoder.00.key decoder.00.rows");
         assert_eq!(of(rated, "decoder.00.out").unwrap(), "decoder.embed decoder.00.mix decoder.00.rows");
+        let polled = Facts { cuts: &[1], polled: &[1], ..facts };
+        assert_eq!(of(polled, "decoder.01.votes").unwrap(), "decoder.00.query decoder.00.key decoder.raters");
         let deep = Facts { vision_layers: 3, deepstack: &[0, 2], ..facts };
         assert_eq!(of(deep, "projector.01.deepstack").unwrap(), "vision.02.out");
         assert_eq!(of(deep, "decoder.01.value").unwrap(), "decoder.00.out projector.00.deepstack");

@@ -15,6 +15,8 @@ pub enum Site {
     Projected,
     Deepstack,
     Embed,
+    Relevance,
+    Raters,
     Votes,
     Rows,
     Query,
@@ -109,6 +111,8 @@ pub enum From {
     ChosenBefore(Site),
     /// The stage of the layer before, if there is one.
     Asked(Site),
+    /// The stage, if text rows rate before this layer (D9.11).
+    Polled(Site),
     /// In the first layer: what a rater before the decoder reads (D9.10).
     Rated,
     /// The stage that gives the arrangement of pixels: sizes, or grids.

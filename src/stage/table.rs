@@ -1,7 +1,8 @@
 //! The table of stages, in causal order: one line for each row. Spec: T1.2
 
 use super::row::From::{
-    Added, Asked, Before, Chosen, ChosenBefore, Earlier, Every, Here, Last, Lie, Placed, Rated, Tapped, Valued, Visual,
+    Added, Asked, Before, Chosen, ChosenBefore, Earlier, Every, Here, Last, Lie, Placed, Polled, Rated, Tapped, Valued,
+    Visual,
 };
 use super::row::Kind::{Integers, Numbers, Set};
 use super::row::Place::{Layer, Once, Step, StepLayer, VisionLayer};
@@ -21,7 +22,7 @@ const fn numbers(
 
 /// Every stage. The index of a row is the number of its site (tested).
 #[rustfmt::skip]
-pub const TABLE: [Row; 37] = [
+pub const TABLE: [Row; 39] = [
     numbers(S::Sizes, ("input", "sizes"), Once, "[images, 2]", &[], "height and width of each image as decoded").stored("I64", Integers),
     numbers(S::Grid, ("input", "grid"), Once, "[images, 3]", &[], "t, h, w in patches, in families that read images of any size").stored("I64", Integers),
     numbers(S::Pixels, ("input", "pixels"), Once, "as the family's processor gives them", &[], "normalised pixels").stored("F32", Numbers),
@@ -33,7 +34,9 @@ pub const TABLE: [Row; 37] = [
     numbers(S::Projected, ("projector", "out"), Once, "[n_v, d]", &[Here(S::Features), Lie], "visual rows in prompt order").sampled(),
     numbers(S::Deepstack, ("projector", "deepstack"), Layer, "[n_v, d]", &[Tapped(S::VisionOut)], "what DeepStack adds to the visual rows after the decoder layer").sampled().since("0.2"),
     numbers(S::Embed, ("decoder", "embed"), Once, "[n, d]", &[Here(S::Ids), Visual(S::Projected)], "merged embeddings").sampled(),
-    numbers(S::Votes, ("decoder", "votes"), Layer, "[visual rows that are left]", &[Asked(S::Query), Asked(S::Key), Rated, ChosenBefore(S::Rows)], "where `prune` drops rows before the layer: what the last row gives the visual rows (E9.19), or before layer 0 what the rater does (D9.10)").since("0.3"),
+    numbers(S::Relevance, ("decoder", "relevance"), Once, "[text rows that count]", &[Here(S::Embed)], "where `prune` has raters: what the visual rows give the text rows (E9.33)").since("0.3"),
+    numbers(S::Raters, ("decoder", "raters"), Once, "[w]", &[Here(S::Relevance)], "where `prune` has raters: the text rows that rate, ascending").stored("I64", Set).since("0.3"),
+    numbers(S::Votes, ("decoder", "votes"), Layer, "[visual rows that are left]", &[Asked(S::Query), Asked(S::Key), Polled(S::Raters), Rated, ChosenBefore(S::Rows)], "where `prune` drops rows before the layer: what the last row (E9.19) or the raters (E9.34) give the visual rows, or before layer 0 what the rater does (D9.10)").since("0.3"),
     numbers(S::Rows, ("decoder", "rows"), Layer, "[n′]", &[Here(S::Votes), ChosenBefore(S::Rows)], "where `prune` drops rows before the layer: the prompt rows that are left, ascending; later stages have n′ rows").stored("I64", Set).since("0.3"),
     numbers(S::Query, ("decoder", "query"), Layer, "[H, n, d_h]", &[Before(S::Out, S::Embed), Added(S::Deepstack), Placed(S::Positions), Chosen(S::Rows)], "after rotary").sampled(),
     numbers(S::Key, ("decoder", "key"), Layer, "[G, n, d_h]", &[Before(S::Out, S::Embed), Added(S::Deepstack), Placed(S::Positions), Chosen(S::Rows)], "after rotary, as prefill caches it").sampled(),

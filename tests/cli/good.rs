@@ -335,4 +335,8 @@ fn bench_measures_rows_that_are_dropped_early() {
     let bytes: Vec<u64> = cells.iter().map(|cell| cell["kv_bytes"].as_u64().unwrap()).collect();
     // Of 180 visual rows 18 stay, beside 20 of text and 3 steps.
     assert_eq!((bytes.len(), bytes[1] * 203, bytes[2]), (3, bytes[0] * 41, bytes[1]), "{bytes:?}");
+    let policies = "full,snapkv,look-m,fastv-prune,sparsevlm,divprune";
+    let text = cli.ok(&["bench", "--policies", policies, "--prompt-len", "200", "--max-new-tokens", "1"]);
+    let words: Vec<&str> = text.lines().skip(2).filter_map(|line| line.split_whitespace().nth(3)).collect();
+    assert_eq!(words[..6], ["none", "after", "merge", "inside", "inside", "before"], "{text}");
 }

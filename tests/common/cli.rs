@@ -183,7 +183,7 @@ pub fn answers_records_and_checks(cli: &Cli, ask: &[&str], family: &str, visual:
     cli.ok(&["check", "golden", "candidate"]);
     cli.ok(&["check", "--model", "model", "candidate"]);
     with(&["check"], &["candidate"]);
-    for policy in ["full,prune=50%", "visionzip", "divprune"] {
+    for policy in ["full,prune=50%", "sparsevlm", "visionzip", "divprune"] {
         let prunes = ["--max-new-tokens", "3", "--policy", policy, "--retain", "0.5", "--out"];
         with(&["record"], &[&prunes[..], &["pruned"]].concat());
         with(&["record", "--precision", "bf16"], &[&prunes[..], &["candidate"]].concat());

@@ -524,6 +524,7 @@ fn t9_1_presets_are_what_the_table_says() {
         ("tgv-kv", "window=all-text,score=text-weighted,budget=votes,keys=causal"),
         ("fastv-prune", "full,prune=2"),
         ("pyramiddrop", "full,prune=25%:0.5+50%:0.25+75%:0.125"),
+        ("sparsevlm", "full,prune=raters@10%:0.521+raters@22%:0.347+raters@50%:0.191"),
         ("fastervlm", "full,prune=class"),
         ("visionzip", "full,prune=dominant"),
         ("divprune", "full,prune=diverse"),

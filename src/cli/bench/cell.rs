@@ -24,6 +24,8 @@ pub struct Measured {
     pub policy: String,
     /// The kind of the method, as the command `policies` groups them.
     pub kind: &'static str,
+    /// The kind in a word.
+    pub when: &'static str,
     pub retain: String,
     pub prompt: usize,
     pub batch: usize,
@@ -85,6 +87,7 @@ impl<'m> Prompts<'m> {
             // No tower reads these tokens: it would give its votes beside the features.
             pruning.rate(&pass, vec![T::ZERO; visual.len()], x.select(Axis(0), &visual).view());
         }
+        pruning.choose_raters(&mut pass, &self.roles, x.view());
         let rate_s = start.elapsed().as_secs_f64();
         let mut sequence = Sequence { observer, pruning, roles: self.roles.clone(), ..Sequence::new(cache) };
 
@@ -99,7 +102,7 @@ impl<'m> Prompts<'m> {
 pub struct Timed<'m, T> {
     model: &'m Model,
     sequence: Sequence<T>,
-    /// The time in which distances of visual rows choose those that enter the decoder.
+    /// The time in which distances of visual rows choose those that enter the decoder, or text rows are chosen that rate.
     rate_s: f64,
     prefill_s: f64,
 }
@@ -131,6 +134,7 @@ impl<T: Real> Timed<'_, T> {
         Ok(Measured {
             policy: wanted.name.clone(),
             kind: wanted.policy.kind(),
+            when: wanted.policy.when(),
             retain: wanted.retain.clone(),
             prompt: n,
             batch,

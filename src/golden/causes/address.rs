@@ -32,7 +32,7 @@ pub(super) fn suspects(trial: &mut Trial<'_, '_>, right: &Attend<'_>, looks: &[L
     let sizes = SIZES.into_iter().filter(|&size| size > 1 && size < m);
     let of = |size: usize| (0..m).step_by(size).map(move |from| from..m.min(from + size));
     let known = |r: &Range<usize>| page.is_none_or(|page| r.start == page);
-    let pages: Vec<Range<usize>> = sizes.flat_map(of).filter(known).chain([0..m]).collect();
+    let pages: Vec<Range<usize>> = sizes.flat_map(of).filter(known).chain(std::iter::once(0..m)).collect();
     let orders = if groups > 1 { vec![true, false] } else { vec![true] };
     let mut best: Option<(f64, isize, bool, Range<usize>)> = None;
     for by in OFF.into_iter().filter(|&by| by < d as isize).flat_map(|by| [by, -by]) {

@@ -29,13 +29,16 @@ pub(super) fn stage(lineup: &mut Lineup<'_>) {
 /// Fewer numbers of zero are no column.
 const LEAST: usize = 4;
 
+/// What lines are called, how many there are in a head, and the line of each number.
+type Lines<'a> = (&'static str, usize, &'a dyn Fn(usize) -> usize);
+
 /// Rows, or columns, of zeros.
 fn zeros(lineup: &mut Lineup<'_>) {
     let (n, Layout { rows, width, .. }) = (lineup.facts.numbers, lineup.facts.layout());
     // A row of a head, or a column of a head.
     let row = |i: usize| i / width;
     let column = |i: usize| i / (rows * width) * width + i % width;
-    let lines: [(&str, usize, &dyn Fn(usize) -> usize); 2] = [("row", rows, &row), ("column", width, &column)];
+    let lines: [Lines<'_>; 2] = [("row", rows, &row), ("column", width, &column)];
     for (name, count, line) in lines {
         let lines = n.got.len() / (rows * width) * count;
         let (mut written, mut due) = (vec![false; lines], vec![false; lines]);

@@ -13,6 +13,7 @@ mod merges;
 pub(super) mod numbers;
 mod place;
 pub(super) mod pruned;
+pub(super) mod raters;
 pub(super) mod scores;
 pub(super) mod shares;
 mod spread;

@@ -16,10 +16,14 @@ use crate::policy::{Cut, Rater, best};
 use crate::stage::{Site, Stage};
 use ndarray::Array2;
 
-/// The votes of a cut, and the margin of each: the candidate's own with what a store may hide, or the truth's with their
-/// noise. Spec: C9.9d
+/// The votes of a cut, and the margin of each. Spec: C9.9d
 fn votes(case: &Case<'_>, cut: Cut, count: usize) -> Result<(Vec<f64>, Vec<f64>), Unknown> {
-    let at = Stage::layer(Site::Votes, cut.layer);
+    ratings(case, Stage::layer(Site::Votes, cut.layer), count)
+}
+
+/// The numbers by which rows are chosen, and the margin of each: the candidate's own with what a store may hide, or the
+/// truth's with their noise. Spec: C9.9d
+pub(super) fn ratings(case: &Case<'_>, at: Stage, count: usize) -> Result<(Vec<f64>, Vec<f64>), Unknown> {
     let name = at.name();
     if let Some(own) = vector(case.candidate, &name).filter(|own| own.len() == count) {
         let stored = hidden_by_a_store(case, &Array2::from_shape_fn((1, count), |(_, i)| own[i]));

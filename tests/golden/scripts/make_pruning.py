@@ -4,19 +4,21 @@
 
 REPOSITORIES holds a checkout of each repository of `PINNED` under its own name. Their forward passes run with layers that
 only record: a layer gives the attention of the case's queries and keys, and says which rows reached it. Nothing of their
-code is stored. Made with torch 2.15.0.
+code is stored. Made with torch 2.15.0 and einops 0.8.2.
 """
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from make_methods import DIM, HEADS, KV_HEADS, arrays, causal, method
+from make_methods import DIM, HEADS, KV_HEADS, arrays, causal, method, module
 
 PINNED = {
     "FastV": "d1659729b5bf1be225e99ee15783deeea80f63b1",
     "PyramidDrop": "6444f304aee4b7edcb022839fb9e8cd07859704a",
     "EffiVLM-Bench": "ab3ee1837a5539fe6ec5aac84456a43e7288200b",
+    "SparseVLMs": "26a5f48813c46cd1c7364160354e7fdd3febaa67",
 }
 LLAMA = "src/transformers/src/transformers/models/llama/modeling_llama.py"
 HF_LLAMA = "FastV/src/FastV/llava-hf/transformers/src/transformers/models/llama/modeling_llama.py"
@@ -150,9 +152,68 @@ def pyramiddrop():
         yield case(made, f"PyramidDrop, {count} rows", "pyramiddrop", count, 15, asked, kv_heads=HEADS, rounds=label)
 
 
+class Rated(Layer):
+    """As Layer, for rows of any embeddings: a row that is no row of the prompt is a merged row."""
+
+    def __init__(self, layer, q, k, x):
+        super().__init__(layer, q, k)
+        self.x, self.mlp = x, SimpleNamespace(up_proj=SimpleNamespace(out_features=1))
+        self.self_attn = SimpleNamespace(num_heads=len(self.q), head_dim=DIM, rotary_emb=lambda *_, **__: (None, None))
+
+    def __call__(self, hidden_states, position_ids=None, **_):
+        same = (hidden_states[0][:, None] == self.x[None]).all(-1)
+        known, rows = same.any(-1), same.float().argmax(-1)
+        self.positions_kept = bool((position_ids[0][: len(rows)] == rows)[known].all())
+        self.reached = rows[known]
+        return hidden_states, None, causal(self.q[:, rows], self.k[:, rows])[None]
+
+
+class Clock:
+    """What stands for an event of a GPU."""
+
+    record = elapsed_time = lambda self, *_: 0.0
+
+
+def sparsevlm():
+    """Its numbers of rows are fixed for 576 visual rows and for 14 heads. Version 1.0 merges dropped rows, so that only its
+    first cut can be compared."""
+    count, heads, layers, n = 576, 14, 17, BEFORE + 576 + AFTER
+    code = "SparseVLMs/llava/model/language_model"
+    utils = module("sparse_utils", *f"{code}/utils.py".split("/"))
+    for version, tokens, shares, seed in (
+        ("2_0", 192, "0.521 0.347 0.205", 16), ("2_0", 64, "0.115 0.059 0.035", 17),
+        ("1_0", 192, "0.521 0.347 0.191", 16), ("1_0", 128, "0.526 0.191 0.062", 18), ("1_0", 96, "0.413 0.083 0.045", 19),
+    ):  # fmt: skip
+        os.environ |= {"USE_VERSION": version, "RETAIN_TOKN": str(tokens)}
+        score = module("score", *f"{code}/score.py".split("/"))
+        rated = []
+
+        def ranks(attention, *rest):
+            rated.append(rest[3][1] + BEFORE + count)
+            return score.attn_postprocess_topk(attention, *rest)
+
+        shim = SimpleNamespace(**{**torch.__dict__, "cuda": SimpleNamespace(Event=lambda **_: Clock(), synchronize=lambda: None)})
+        forward = method(
+            f"{code}/modelling_sparse_llama.py", "forward", "LlamaDynamicvitModel", torch=shim, V2_0=score.V2_0,
+            batch_index_select=utils.batch_index_select, cluster_and_merge=utils.cluster_and_merge,
+            select_attn_head_by_sum=score.select_attn_head_by_sum, attn_postprocess_topk=ranks, prefix="",
+            loggerinfo=SimpleNamespace(info=lambda _: None), apply_rotary_pos_emb=lambda q, k, *_: (q, k))  # fmt: skip
+        q, k, _ = arrays(seed, layers, n, heads=heads)
+        x = arrays(seed + 100, 1, n, heads=1)[0][0, 0]
+        made, _ = model(1, n, seed, pruning_loc=[2, 6, 15], init_token_total_shape=n, generate_process_count=0, all_FLOPs=0,
+                        num_forward=0, num_token_pool=0, total_cuda_time=0, num_layers=layers, _use_sdpa=False,
+                        _use_flash_attention_2=True)  # fmt: skip
+        made.layers = [Rated(l, q, k, x) for l in range(layers)]
+        forward(made, inputs_embeds=x[None], image_shape=count, pre_prompt_length_list=[BEFORE])
+        cuts = [(3, 2), (7, 6), (16, 15)] if score.V2_0 else [(3, 2)]
+        policy = "full,prune=" + "+".join(f"raters@{cut}:{share}" for (cut, _), share in zip([(3, 2), (7, 6), (16, 15)], shares.split()))
+        yield case(made, f"SparseVLM {version}, {tokens}", policy, count, seed, cuts, heads=heads, raters=rated[0].tolist(),
+                   merges=None if score.V2_0 else "A9.15")  # fmt: skip
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    cases = [c for make in (fastv, fastv_of_576, effivlm, pyramiddrop) for c in make()]
+    cases = [c for make in (fastv, fastv_of_576, effivlm, pyramiddrop, sparsevlm) for c in make()]
     target = Path(__file__).parents[1] / "methods" / "pruning.json"
     answers = {"pinned": PINNED, "heads": HEADS, "kv_heads": KV_HEADS, "dim": DIM}
     lines = ",\n".join(json.dumps({k: v for k, v in c.items() if v is not None}) for c in cases)
