@@ -106,7 +106,8 @@ pub(super) fn suspects(trial: &mut Trial<'_, '_>, right: &Attend<'_>, looks: &[L
     let Some((one, rest)) = all.split_first() else { return false };
     let left = |k: usize| one[k].1 + rest.iter().map(|look| look[k].1).sum::<f64>();
     let mut all: Vec<(usize, f64)> = (0..one.len()).map(|k| (k, left(k))).collect();
-    all.retain(|mistake| mistake.1 < LEFT * error(looks));
+    let most = LEFT * error(looks);
+    all.retain(|mistake| mistake.1 < most);
     let best = all.iter().map(|mistake| mistake.1).fold(f64::INFINITY, f64::min);
     all.retain(|mistake| mistake.1 <= RIVAL * best);
     let again = |i: usize| all[..i].iter().any(|other| one[other.0].0 == one[all[i].0].0);
