@@ -58,16 +58,16 @@ impl Common {
     /// Sets up threads and kernels.
     pub fn apply(&self) -> Result<()> {
         force_kernels()?;
-        let (threads, want) = (self.threads(), "a number of threads that can be started");
-        // If memory ended while threads start, there could be none left to say so.
+        let threads = self.threads();
+        // If memory ended while threads start, there could be none left to say so. So all stacks are asked for at once first;
+        // the allocator says what is missing.
         let mut stacks = Vec::<u8>::new();
-        let room = stacks.try_reserve_exact(threads * STACK);
+        _ = stacks.try_reserve_exact(threads * STACK);
         drop(std::hint::black_box(stacks));
-        room.map_err(|_| Error::new("--threads", want, format!("no memory for the stacks of {threads}")))?;
         // The calling thread works in the pool too. Otherwise it would have to wake another thread for every kernel,
         // and the wake-up takes longer than a small kernel.
         let built = pool(threads).use_current_thread().build_global();
-        built.map_err(|e| Error::new("--threads", want, e))?;
+        built.map_err(|e| Error::new("--threads", "a number of threads that can be started", e))?;
         Ok(())
     }
 

@@ -230,7 +230,7 @@ pub(super) fn cases() -> Vec<Case> {
         surroundings(
             "256 threads where there is room for fewer",
             &format!("ulimit -v 400000; exec {EXEC} --threads 256"),
-            Want::Refused(&["--threads"]),
+            Want::Refused(&["memory", "ulimit -v"]),
         ),
         surroundings("RAYON_NUM_THREADS of junk", &format!("RAYON_NUM_THREADS=-1 exec {EXEC}"), Want::Runs),
         surroundings(
