@@ -16,6 +16,7 @@ mod ch09_early;
 mod ch09_policies;
 #[cfg(feature = "input")]
 mod ch09_pruning;
+#[cfg(feature = "input")]
 mod ch09_raters;
 #[cfg(feature = "input")]
 mod ch10_attacks;
