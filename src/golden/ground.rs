@@ -28,7 +28,8 @@ impl Ground<'_> {
     }
 
     /// Whether every stage that a stage is computed from is present, or can itself be computed. A kept set can be
-    /// computed where `decided` says that no honest noise could change it, and so can chosen rows; a token is either present or unknown.
+    /// computed where `decided` says that no honest noise could change it, and so can chosen rows; a token is either
+    /// present or unknown.
     pub fn reaches(&self, stage: Stage, decided: &dyn Fn(Stage) -> bool) -> bool {
         if let Some(&known) = self.known.borrow().get(&stage) {
             return known;

@@ -39,7 +39,6 @@ pub(super) fn suspects(trial: &mut Trial<'_, '_>, right: &Attend<'_>, looks: &[L
         for &heads_apart in &orders {
             let (k, v) = (off(right.k, by, heads_apart), off(right.v, by, heads_apart));
             let left = |look: &Look<'_>| -> Vec<f64> {
-                let whole = look.sum(0..m, false);
                 let mut other = Sum(0.0, vec![0.0; d]);
                 // Sums of all entries before each one, right and off.
                 let (mut own, mut sums) = (other.clone(), vec![(other.clone(), other.clone())]);
@@ -52,7 +51,7 @@ pub(super) fn suspects(trial: &mut Trial<'_, '_>, right: &Attend<'_>, looks: &[L
                 }
                 let page = |r: &Range<usize>| {
                     let (from, to) = (&sums[r.start], &sums[r.end]);
-                    let changed = whole.plus(-1.0, &to.0).plus(1.0, &from.0).plus(1.0, &to.1).plus(-1.0, &from.1);
+                    let changed = own.plus(-1.0, &to.0).plus(1.0, &from.0).plus(1.0, &to.1).plus(-1.0, &from.1);
                     look.apart(&changed)
                 };
                 pages.iter().map(page).collect()

@@ -99,6 +99,11 @@ impl<'a> Attend<'a> {
     }
 }
 
+/// The squared distance of numbers from others.
+pub(super) fn apart(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum()
+}
+
 /// The place of a head's row in the stage, [H, n, d] or [n, H·d].
 pub(super) fn place(by_head: bool, (heads, n, d): (usize, usize, usize), h: usize, i: usize) -> usize {
     if by_head { (h * n + i) * d } else { (i * heads + h) * d }
@@ -137,7 +142,6 @@ impl Trial<'_, '_> {
         let dim = (suspect.q.shape()[0], suspect.q.shape()[1], suspect.v.shape()[2]);
         let (got, truth) = (self.pick(few, n.got, dim), self.pick(few, n.truth, dim));
         let own = suspect.rows(few, self.by_head);
-        let apart = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
         apart(&got, &own) / apart(&got, &truth)
     }
 
@@ -146,9 +150,14 @@ impl Trial<'_, '_> {
         self.all(suspect).is_some_and(|values| self.lineup.add(fitted, values, words))
     }
 
+    /// Some of the few rows.
+    fn fewer(&self) -> Vec<usize> {
+        self.few.iter().copied().step_by(self.few.len().div_ceil(FITTED)).collect()
+    }
+
     /// The number whose suspect leaves least, between these powers of 2. Found on few of the rows.
     pub fn best<'s>(&self, (low, high): (f64, f64), suspect: impl Fn(f64) -> Attend<'s>) -> f64 {
-        let few: Vec<usize> = self.few.iter().copied().step_by(self.few.len().div_ceil(FITTED)).collect();
+        let few = self.fewer();
         let rest = |log: f64| self.rest_of(&few, &suspect(log.exp2()));
         let grid: Vec<f64> = (0..=32).map(|i| low + (high - low) * f64::from(i) / 32.0).collect();
         let best = grid.into_iter().map(|log| (log, rest(log))).min_by(|a, b| a.1.total_cmp(&b.1)).map_or(0.0, |b| b.0);
@@ -164,17 +173,13 @@ impl Trial<'_, '_> {
     /// The squared distance of a suspect from the candidate in each query head, of few of the rows.
     pub fn of_heads(&self, suspect: &Attend<'_>) -> Vec<f64> {
         let (heads, n, d) = (suspect.q.shape()[0], suspect.q.shape()[1], suspect.v.shape()[2]);
-        let few: Vec<usize> = self.few.iter().copied().step_by(self.few.len().div_ceil(FITTED)).collect();
+        let few = self.fewer();
         let (own, got) = (suspect.rows(&few, true), self.lineup.facts.numbers.got);
-        let apart = |h: usize| {
+        let left = |h: usize| {
             let rows = few.iter().zip(own[h * few.len() * d..].chunks(d));
-            let apart = |i: usize, row: &[f64]| {
-                let at = place(self.by_head, (heads, n, d), h, i);
-                row.iter().zip(&got[at..]).map(|(a, b)| (a - b).powi(2)).sum::<f64>()
-            };
-            rows.map(|(&i, row)| apart(i, row)).sum()
+            rows.map(|(&i, row)| apart(row, &got[place(self.by_head, (heads, n, d), h, i)..])).sum()
         };
-        (0..heads).map(apart).collect()
+        (0..heads).map(left).collect()
     }
 
     /// Adds a suspect that rounds as the candidate does but for ties, which may leave this share.

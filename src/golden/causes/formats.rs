@@ -102,6 +102,7 @@ pub(super) fn halves(lineup: &mut Lineup<'_>) {
 
 /// Errors are about as large as those of a half type, if they are at least this share of them.
 const ABOUT: f64 = 0.3;
+
 /// The share of the squared error that TF32 may leave: a GPU rounds in attention as well.
 pub(super) const HALF: f64 = 0.5;
 

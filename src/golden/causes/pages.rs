@@ -12,6 +12,7 @@ use std::ops::Range;
 const PAGES: usize = 128;
 /// One slot is compared with those that are no farther.
 const NEAR: usize = 16;
+
 /// What may have happened to some entries.
 #[derive(Debug, Clone, PartialEq)]
 enum Mistake {

@@ -1,7 +1,7 @@
 //! Suspects of attention: one entry has another key, another value, or both: its slot is stale, or was never written. What
 //! stands in the slot is fitted: a weight for each row, a value for each KV head. Spec: D11.7
 
-use super::attend::{Attend, Trial};
+use super::attend::{Attend, Trial, apart};
 use super::lineup::Fitted;
 use super::look::{LEFT, Look, Sum, error};
 use ndarray::{Array3, s};
@@ -163,7 +163,6 @@ fn meeting(rows: &[(&Part, f64)], start: &[f64]) -> Vec<f64> {
 pub(super) fn suspects(trial: &mut Trial<'_, '_>, right: &Attend<'_>, looks: &[Look<'_>]) {
     let (m, limit) = (right.k.shape()[1], LEFT * error(looks));
     let wholes: Vec<Sum> = looks.iter().map(|look| look.sum(0..m, false)).collect();
-    let apart = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
     let left = |wrong: Wrong, j: usize| -> f64 {
         let seen = looks.iter().zip(&wholes).filter(|(look, _)| !look.sees[j]);
         let hidden: f64 = seen.map(|(look, whole)| look.apart(whole)).sum();
@@ -174,7 +173,7 @@ pub(super) fn suspects(trial: &mut Trial<'_, '_>, right: &Attend<'_>, looks: &[L
         let all: Vec<f64> = (0..m).into_par_iter().map(|j| left(wrong, j)).collect();
         let best = (0..m).min_by(|&a, &b| all[a].total_cmp(&all[b]));
         let Some(j) = best.filter(|&j| all[j] < limit) else { continue };
-        if wrong != Wrong::Both && copied(trial, right, looks, wrong, j) {
+        if wrong != Wrong::Both && copied(trial, right, (looks, &wholes), wrong, j) {
             return;
         }
         let (heads, n) = (right.q.shape()[0], right.q.shape()[1]);
@@ -199,12 +198,17 @@ pub(super) fn suspects(trial: &mut Trial<'_, '_>, right: &Attend<'_>, looks: &[L
     }
 }
 
-/// Adds the key, or the value, of another entry if it is that.
-fn copied(trial: &mut Trial<'_, '_>, right: &Attend<'_>, looks: &[Look<'_>], wrong: Wrong, j: usize) -> bool {
+/// Adds the key, or the value, of another entry if it is that. wholes: the sum over all that each look sees.
+fn copied(
+    trial: &mut Trial<'_, '_>,
+    right: &Attend<'_>,
+    (looks, wholes): (&[Look<'_>], &[Sum]),
+    wrong: Wrong,
+    j: usize,
+) -> bool {
     let m = right.k.shape()[1];
-    let wholes: Vec<Sum> = looks.iter().map(|look| look.sum(0..m, false)).collect();
     let left = |from: usize| -> f64 {
-        let seen = looks.iter().zip(&wholes).filter(|(look, _)| look.sees[j]);
+        let seen = looks.iter().zip(wholes).filter(|(look, _)| look.sees[j]);
         let each = seen.map(|(look, whole)| {
             let others = whole.with(-look.e[j], look.values.row(j));
             let (key, value) = if wrong == Wrong::Key { (from, j) } else { (j, from) };
