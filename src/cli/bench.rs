@@ -33,8 +33,8 @@ Examples:
 
 A prompt has random tokens; 90 % of them are visual. kind says when a policy drops entries, as `aircache policies` groups
 them: after (prefill), inside (prefill) or before (the decoder); merge: it merges entries after prefill; none: it drops
-nothing. prefill_s is the time of one prompt, without vision and compression; it is measured once for all retentions and batches of a policy. vision_s is the time of one image, decode_ms
-that of the median step of the whole batch. The first share is that of the multiply-adds per second that the processor reaches in
+nothing. prefill_s is the time of one prompt, without vision and compression; it is measured once for all retentions and
+batches of a policy. vision_s is the time of one image, decode_ms that of the median step of the whole batch. The first share is that of the multiply-adds per second that the processor reaches in
 registers, in the type of the precision (bf16: pairs, if kernels use them). roofline_decode_ms is the time to read step_weight_bytes and the kv_bytes of the
 batch at read_gb_s, which is measured in the same run.")]
 pub struct Args {

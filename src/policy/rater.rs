@@ -82,13 +82,15 @@ pub fn votes_of_raters<T: Real>(q: ArrayView3<'_, T>, seen: &[usize], k: ArrayVi
         q.index_axis(Axis(0), h).outer_iter().zip(seen).flat_map(of_row).collect()
     };
     let all: Vec<Vec<T>> = (0..heads).into_par_iter().map(of_head).collect();
-    let mean = |rows: &mut dyn Iterator<Item = &[T]>, width: usize, count: usize| -> Vec<T> {
-        let mut sum = vec![T::ZERO; width];
-        rows.for_each(|row| sum.iter_mut().zip(row).for_each(|(sum, &p)| *sum += p));
-        sum.into_iter().map(|sum| grid.round(sum / T::of(count as f64))).collect()
-    };
-    let of_rows = mean(&mut all.iter().map(Vec::as_slice), n * seen.len(), heads);
-    mean(&mut of_rows.chunks(n.max(1)), n, seen.len())
+    let of_rows = mean(all.iter().map(Vec::as_slice), n * seen.len(), grid);
+    mean(of_rows.chunks(n.max(1)), n, grid)
+}
+
+/// The mean of rows of `width` numbers, added one after the other, and stored.
+fn mean<'a, T: Real>(rows: impl ExactSizeIterator<Item = &'a [T]>, width: usize, grid: Grid) -> Vec<T> {
+    let (mut sum, count) = (vec![T::ZERO; width], T::of(rows.len() as f64));
+    rows.for_each(|row| sum.iter_mut().zip(row).for_each(|(sum, &p)| *sum += p));
+    sum.into_iter().map(|sum| grid.round(sum / count)).collect()
 }
 
 /// What the visual rows give to each text row, averaged over the visual rows: [text rows]. x: [n, d], merged embeddings.
@@ -107,9 +109,7 @@ pub fn relevance<T: Real>(x: ArrayView2<'_, T>, visual: &[usize], text: &[usize]
         p
     };
     let all: Vec<Vec<T>> = visual.par_iter().map(of_row).collect();
-    let mut sum = vec![T::ZERO; text.cols.len()];
-    all.iter().for_each(|row| sum.iter_mut().zip(row).for_each(|(sum, &p)| *sum += p));
-    sum.into_iter().map(|sum| grid.round(sum / T::of(visual.len() as f64))).collect()
+    mean(all.iter().map(Vec::as_slice), text.cols.len(), grid)
 }
 
 /// What several query rows give to each row, summed over the query rows and averaged over query heads: \[n\].
@@ -127,10 +127,7 @@ pub fn votes_of_rows<T: Real>(q: ArrayView3<'_, T>, k: ArrayView3<'_, T>, grid: 
         sum
     };
     let all: Vec<Vec<T>> = (0..heads).into_par_iter().map(of_head).collect();
-    let mut sum = vec![T::ZERO; n];
-    all.iter().for_each(|head| sum.iter_mut().zip(head).for_each(|(sum, &p)| *sum += p));
-    let count = T::of(heads as f64);
-    sum.into_iter().map(|sum| grid.round(sum / count)).collect()
+    mean(all.iter().map(Vec::as_slice), n, grid)
 }
 
 /// Rows divided by their norms, for distances. Spec: E9.32

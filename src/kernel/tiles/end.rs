@@ -27,6 +27,7 @@ pub(super) fn put(sums: &[[f32; SIDE]], (b, grid): End<'_>, outputs: &Range<usiz
 fn each(sums: &[[f32; SIDE]], outputs: &Range<usize>, y: &mut [&mut [f32]], number: impl Fn(usize, f32) -> f32) {
     for (sums, y) in sums.iter().zip(y) {
         let y = &mut y[outputs.clone()];
+        // Sixteen numbers, a length that the compiler knows, are one register.
         match y.first_chunk_mut::<SIDE>() {
             Some(y) => y.iter_mut().zip(sums).enumerate().for_each(|(i, (y, &sum))| *y = number(i, sum)),
             None => y.iter_mut().zip(sums).enumerate().for_each(|(i, (y, &sum))| *y = number(i, sum)),
