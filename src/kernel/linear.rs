@@ -15,7 +15,7 @@ use super::simd::{Isa, Registers};
 use super::stream;
 use super::tasks::{Layer, Task, outputs_at_once, tasks};
 use super::team::share;
-use super::vector::{Kernel, Vector};
+use super::vector::{Apart, Kernel, Vector};
 use crate::num::{BLOCK, Grid, LANES, Lanes, Real};
 use ndarray::{Array2, ArrayView2, Axis};
 use std::any::TypeId;
@@ -158,8 +158,8 @@ impl<T: Registers> Kernel<T> for Block<'_, T> {
             let x = self.x.from::<R>(i);
             // Decided for all tiles of these rows at once: a loop with two kinds of tiles would run out of registers.
             match V::PAIRED && !pairs::are_normal(self.x.exponent(i), least) {
-                true => rows_of::<V, R, O, true>(x, packed.get(), &self.x.depths, end, lanes, &mut rows),
-                false => rows_of::<V, R, O, false>(x, packed.get(), &self.x.depths, end, lanes, &mut rows),
+                true => rows_of::<Apart<V>, R, O>(x, packed.get(), &self.x.depths, end, lanes, &mut rows),
+                false => rows_of::<V, R, O>(x, packed.get(), &self.x.depths, end, lanes, &mut rows),
             }
         }
     }
@@ -168,7 +168,7 @@ impl<T: Registers> Kernel<T> for Block<'_, T> {
 /// R rows of a task's outputs, sweep after sweep. xs, ws: packed rows, with further rows behind them; lanes: [tiles, R,
 /// O]; the sums wait in `lanes` between one range of inputs or sweep and the next.
 #[inline(always)]
-fn rows_of<V: Vector, const R: usize, const O: usize, const APART: bool>(
+fn rows_of<V: Vector, const R: usize, const O: usize>(
     mut xs: &[V::Number],
     mut ws: &[V::Number],
     depths: &[Range<usize>],
@@ -194,7 +194,7 @@ fn rows_of<V: Vector, const R: usize, const O: usize, const APART: bool>(
                 // R tiles together prefetch all of the next part of x. After the last part there is nothing to
                 // prefetch.
                 let next = xs.get(j % R * row..).unwrap_or_default();
-                tile::<V, R, O, APART>(x, w, next, &mut sums);
+                tile::<V, R, O>(x, w, next, &mut sums);
                 if last {
                     put(&sums, lanes, (b.map(|b| &b[j * O..]), grid), y, j * O);
                 } else {
@@ -238,10 +238,9 @@ fn put<V: Vector, const R: usize, const O: usize>(
 
 /// sum\[r, o\] ← fma(x_k, w_k, sum\[r, o\]) for the k of W lanes, in the order of E2.4.
 ///
-/// x: [steps, R, W], w: [steps, O, W], sums: [R, O, W]; `APART`: without the instruction for pairs. Each step
-/// prefetches W numbers of `next`. Spec: E2.4, D3.3
+/// x: [steps, R, W], w: [steps, O, W], sums: [R, O, W]. Each step prefetches W numbers of `next`. Spec: E2.4, D3.3
 #[inline(always)]
-fn tile<V: Vector, const R: usize, const O: usize, const APART: bool>(
+fn tile<V: Vector, const R: usize, const O: usize>(
     x: &[V::Number],
     w: &[V::Number],
     next: &[V::Number],
@@ -264,7 +263,7 @@ fn tile<V: Vector, const R: usize, const O: usize, const APART: bool>(
             for r in 0..R {
                 let x = V::load(&x[r * V::WIDTH..][..V::WIDTH]);
                 for o in 0..O {
-                    sums[r][o] = if APART { x.fma_apart(ws[o], sums[r][o]) } else { x.fma(ws[o], sums[r][o]) };
+                    sums[r][o] = x.fma(ws[o], sums[r][o]);
                 }
             }
         }

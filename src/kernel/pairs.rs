@@ -42,16 +42,24 @@ pub fn exponent<T: Real>(panel: &[T]) -> u32 {
     )
 }
 
+/// As [`exponent`], of the bits of bf16, for a caller that is compiled for the instruction set.
 #[inline(always)]
-fn smallest(panel: &[u16]) -> u32 {
+pub fn smallest(panel: &[u16]) -> u32 {
     const MAX: u16 = u16::MAX;
     let (mut least, mut most) = ([MAX; 2 * LANES], [0u16; 2 * LANES]);
-    for numbers in panel.as_chunks::<{ 2 * LANES }>().0 {
+    let (whole, rest) = panel.as_chunks::<{ 2 * LANES }>();
+    for numbers in whole {
         for j in 0..2 * LANES {
             let size = numbers[j] & 0x7fff;
             least[j] = least[j].min(size.wrapping_sub(1)); // 0 wraps to the largest, so that zeros do not count
             most[j] = most[j].max(size);
         }
+    }
+    // A separate loop: one loop over both would keep the lanes in memory.
+    for (j, number) in rest.iter().enumerate() {
+        let size = number & 0x7fff;
+        least[j] = least[j].min(size.wrapping_sub(1));
+        most[j] = most[j].max(size);
     }
     let (least, most) = (least.into_iter().fold(MAX, u16::min), most.into_iter().fold(0, u16::max));
     match (least, most) {
@@ -122,6 +130,7 @@ mod tests {
     fn d3_3_worked_example() {
         let (x, w) = (exponent(&panel(&[-(2f32.powi(-100)), 0.0, 3.0])), exponent(&panel(&[0.0, 1.0, 2f32.powi(-26)])));
         assert_eq!((x, w), (27, 101));
+        assert_eq!(smallest(&[0x4000, 0x0080, 0]), 1); // fewer numbers than a register has
         assert!(!are_normal(x, w) && are_normal(41, 101) && !are_normal(0, 254));
     }
 

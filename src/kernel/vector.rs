@@ -81,6 +81,48 @@ pub trait Vector: Copy {
     }
 }
 
+/// A register of pairs without the instruction for pairs.
+#[derive(Clone, Copy)]
+pub struct Apart<V>(V);
+
+impl<V: Vector> Vector for Apart<V> {
+    type Number = V::Number;
+    const WIDTH: usize = V::WIDTH;
+    const PAIRED: bool = V::PAIRED;
+    #[inline(always)]
+    fn zero() -> Self {
+        Apart(V::zero())
+    }
+    #[inline(always)]
+    fn splat(x: V::Number) -> Self {
+        Apart(V::splat(x))
+    }
+    #[inline(always)]
+    fn load(from: &[V::Number]) -> Self {
+        Apart(V::load(from))
+    }
+    #[inline(always)]
+    fn store(self, to: &mut [V::Number]) {
+        self.0.store(to);
+    }
+    #[inline(always)]
+    fn fma(self, x: Self, sum: Self) -> Self {
+        Apart(self.0.fma_apart(x.0, sum.0))
+    }
+    #[inline(always)]
+    fn prefetch<S>(from: &[S], at: usize) {
+        V::prefetch(from, at);
+    }
+    #[inline(always)]
+    fn prefetch_far<S>(from: &[S], at: usize) {
+        V::prefetch_far(from, at);
+    }
+    #[inline(always)]
+    fn fold4(last: &[Self; 4], lanes: &[Lanes<V::Number>; 4]) -> [V::Number; 4] {
+        V::fold4(&[last[0].0, last[1].0, last[2].0, last[3].0], lanes)
+    }
+}
+
 /// A kernel over registers. A tile of `R` rows and `O` outputs fills the registers of the instruction set in use. `run`
 /// must be `#[inline(always)]`.
 pub trait Kernel<T> {

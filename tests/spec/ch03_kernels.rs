@@ -23,6 +23,20 @@ fn head_dims() -> impl Strategy<Value = usize> {
     prop_oneof![Just(1usize), Just(2), Just(64), Just(72), Just(80), Just(128), 1usize..40]
 }
 
+/// A bf16 with a random significand and a size of one of several kinds; sometimes 0.
+fn any_bf16(rng: &mut Rng, kind: u64) -> bf16 {
+    let exponent = match (kind, rng.bits() % 16) {
+        (_, 0) => return bf16::from_f32(-0.0),
+        (0, _) => 120 + rng.bits() % 14, // sizes of real weights
+        (1, _) => 60 + rng.bits() % 14,  // products near the smallest normal number
+        (2, _) => rng.bits() % 3,        // subnormal or almost subnormal
+        (3, 1) => 255,                   // infinite or NaN
+        (5, _) => 16 + rng.bits() % 8,   // times 2⁻⁸, and with cancellation, subnormal
+        _ => rng.bits() % 255,
+    };
+    bf16::from_bits((rng.bits() % 128 + exponent * 128 + rng.bits() % 2 * 32768) as u16)
+}
+
 mod linear_layer {
     use super::*;
 
@@ -125,29 +139,19 @@ mod linear_layer {
         }
     }
 
-    /// A bf16 with a random significand and a size of one of several kinds; sometimes 0.
-    fn any_bf16(rng: &mut Rng, kind: u64) -> bf16 {
-        let exponent = match (kind, rng.bits() % 16) {
-            (_, 0) => return bf16::from_f32(-0.0),
-            (0, _) => 120 + rng.bits() % 14, // sizes of real weights
-            (1, _) => 60 + rng.bits() % 14,  // products near the smallest normal number
-            (2, _) => rng.bits() % 3,        // subnormal or almost subnormal
-            (3, 1) => 255,                   // infinite or NaN
-            _ => rng.bits() % 255,
-        };
-        bf16::from_bits((rng.bits() % 128 + exponent * 128 + rng.bits() % 2 * 32768) as u16)
-    }
-
-    /// D3.3, C3.3d: rows and weights in bf16 give the bits of the twin, for numbers of any size. The test has more rows
-    /// than the kernel accepts for weights read in place.
+    /// D3.3, C3.3d: rows and weights in bf16 give the bits of the twin, for numbers of any size. Half of the cases have so
+    /// few rows that the kernel reads weights in place, without pairs.
     #[test]
     fn c3_3d_pairs_of_bf16_give_the_same_bits() {
         let mut rng = Rng(11);
-        for case in 0..250u64 {
-            let (m, k, n) = (25 + case as usize % 9, 1 + rng.bits() as usize % 200, 1 + rng.bits() as usize % 40);
-            // Neighbouring rows have numbers of different sizes, so each panel chooses its own path. In every other
-            // case, outputs differ in size too, because a task chooses its path by its smallest output.
-            let x = Array2::from_shape_fn((m, k), |(i, _)| any_bf16(&mut rng, (case + i as u64 / 6) % 5).to_f32());
+        for case in 0..500u64 {
+            let many = case >= 250;
+            let m = if many { 25 + case as usize % 9 } else { 1 + case as usize % 24 };
+            let (k, n) = (1 + rng.bits() as usize % 200, 1 + rng.bits() as usize % 40);
+            // Of many rows, neighbours have numbers of different sizes, so each panel chooses its own path. In every other
+            // case, outputs differ in size too, because a task or a tile chooses its path by its smallest output.
+            let of_row = |i: usize| (case + if many { i as u64 / 6 } else { 0 }) % 5;
+            let x = Array2::from_shape_fn((m, k), |(i, _)| any_bf16(&mut rng, of_row(i)).to_f32());
             let w: Vec<bf16> =
                 (0..n * k).map(|i| any_bf16(&mut rng, (case / 5 + (i / k / 4) as u64 * (case % 2)) % 5)).collect();
             let wide: Vec<f32> = w.iter().map(|v| v.to_f32()).collect();
@@ -169,12 +173,14 @@ mod linear_layer {
     #[test]
     fn c3_3d_long_rows_of_pairs() {
         let mut rng = Rng(12);
-        let (m, k, n) = (27, 6001, 9);
-        let x = Array2::from_shape_fn((m, k), |_| any_bf16(&mut rng, 0).to_f32());
-        let w: Vec<bf16> = (0..n * k).map(|_| any_bf16(&mut rng, 0)).collect();
-        let wide = Array2::from_shape_fn((n, k), |(o, i)| w[o * k + i].to_f32());
-        let narrow = MatrixView { values: Elements::Bf16(&w), rows: n, cols: k };
-        assert_eq!(bits(&linear(x.view(), narrow, None)), bits(&naive::linear(x.view(), wide.view(), None)));
+        for (m, k, n) in [(27, 6001, 9), (24, 6001, 9), (7, 6001, 9), (3, 6016, 5)] {
+            let x = Array2::from_shape_fn((m, k), |_| any_bf16(&mut rng, 0).to_f32());
+            let w: Vec<bf16> = (0..n * k).map(|_| any_bf16(&mut rng, 0)).collect();
+            let wide = Array2::from_shape_fn((n, k), |(o, i)| w[o * k + i].to_f32());
+            let narrow = MatrixView { values: Elements::Bf16(&w), rows: n, cols: k };
+            let y = linear(x.view(), narrow, None);
+            assert_eq!(bits(&y), bits(&naive::linear(x.view(), wide.view(), None)), "{m} rows");
+        }
     }
 
     /// A layer in the order of a matrix unit; w: [n, k] in bf16.
@@ -588,6 +594,50 @@ mod attend {
         let values = Array2::from_shape_vec((3, 1), v.to_vec()).unwrap();
         let c = Case { q: array![[q]], heads: vec![(keys, values)], d: 1, causal: true };
         assert_eq!(c.run(&c.q, grid, None)[[0, 0]], mix);
+    }
+
+    /// C3.5d: in many rows of bf16, registers may hold pairs. The sizes of queries, keys and values let a task use pairs, use
+    /// them for a part of its products, or not at all.
+    #[test]
+    fn c3_5d_pairs_of_bf16_give_the_same_bits() {
+        let mut rng = Rng(98);
+        let shapes: [(usize, usize, usize, &[usize], bool); 7] = [
+            (40, 72, 1, &[61], false),
+            (50, 64, 7, &[301, 50], true),
+            (70, 40, 2, &[331], true),
+            (20, 16, 3, &[600], true),
+            (19, 18, 1, &[256, 257, 19], true),
+            (16, 33, 2, &[40], true), // odd head sizes and small ones have no pairs
+            (18, 14, 2, &[40], false),
+        ];
+        for (rows, d, group, lens, causal) in shapes {
+            let sizes =
+                [(0, 0, 0), (0, 0, 1), (0, 1, 0), (0, 1, 5), (1, 1, 0), (0, 0, 2), (0, 0, 3), (3, 0, 0), (0, 3, 0)];
+            for (of_query, of_key, of_value) in sizes {
+                let mut any = |rows, kind| Array2::from_shape_fn((rows, d), |_| any_bf16(&mut rng, kind).to_f32());
+                let heads: Vec<_> = lens.iter().map(|&len| (any(len, of_key), any(len, of_value))).collect();
+                let q = any(rows * group * lens.len(), of_query).into_shape_with_order((rows, d * group * lens.len()));
+                let c = Case { q: q.unwrap(), heads, d, causal };
+                let (want, _) = naive::attention(c.q.view(), &c.heads, causal, Grid::Bf16);
+                for (y, want) in c.run(&c.q, Grid::Bf16, None).iter().zip(&want) {
+                    let same = y.to_bits() == want.to_bits() || y.is_nan() && want.is_nan();
+                    assert!(same, "{rows} {d} {group} {lens:?} {of_query} {of_key} {of_value}: {y} {want}");
+                }
+            }
+        }
+    }
+
+    /// C3.5d: a value that is no number reaches only the rows that see it.
+    #[test]
+    fn c3_5d_unseen_values_have_no_part() {
+        let mut c = case::<f32>(20, 32, 1, &[40], true, 96);
+        c.q.mapv_inplace(|v| Grid::Bf16.round(v));
+        c.heads.iter_mut().for_each(|(k, v)| [k, v].into_iter().for_each(|a| a.mapv_inplace(|v| Grid::Bf16.round(v))));
+        let mix = c.run(&c.q, Grid::Bf16, None);
+        c.heads[0].1.row_mut(39).fill(f32::INFINITY);
+        let other = c.run(&c.q, Grid::Bf16, None);
+        assert_eq!(bits(other.slice(s![..19, ..])), bits(mix.slice(s![..19, ..])));
+        assert!(other.row(19).iter().all(|v| *v == f32::INFINITY));
     }
 
     /// More query heads for each KV head than a block has rows, as in multi-query models.

@@ -65,7 +65,7 @@ pub fn fill_scores<T: Registers, S: CacheElement<T>, V: Vector<Number = T>>(
 }
 
 /// Whether tiles of four rows leave fewer rows empty than tiles of six. Seven queries take two tiles of either size.
-fn by_fours(rows: usize) -> bool {
+pub(super) fn by_fours(rows: usize) -> bool {
     rows.next_multiple_of(4) < rows.next_multiple_of(TILE)
 }
 
@@ -172,35 +172,48 @@ fn mix_of<T: Registers, S: CacheElement<T>, V: Vector<Number = T>, const R: usiz
                 rows[r] = &p[row * stride..][start..end];
             }
             let values = &values[start * d..];
-            if d < V::WIDTH {
-                for r in 0..count {
-                    narrow(rows[r], values, outs[r]);
-                }
-                continue;
-            }
-            let most = if V::WIDTH == LANES { 4 } else { 2 };
-            let mut done = 0;
-            while done < d {
-                let registers = match (d - done) / V::WIDTH {
-                    4.. if most == 4 => 4,
-                    2.. => 2,
-                    _ => 1,
-                };
-                // The last registers may overlap elements that are already done: their values are the same and are not
-                // added again.
-                let at = done.min(d - registers * V::WIDTH);
-                // Prefetches as for keys: a chunk's values are read in several passes, some elements in each pass.
-                let passes = groups * d.div_ceil(most * V::WIDTH);
-                let pass = first / R * d.div_ceil(most * V::WIDTH) + done / (most * V::WIDTH);
-                let next = (CHUNK * d + CHUNK * d * pass / passes, (d / passes).max(1));
-                match registers {
-                    4 => mix_tile::<T, S, V, R, 4>(&rows, values, d, (at, done), next, outs),
-                    2 => mix_tile::<T, S, V, R, 2>(&rows, values, d, (at, done), next, outs),
-                    _ => mix_tile::<T, S, V, R, 1>(&rows, values, d, (at, done), next, outs),
-                }
-                done = at + registers * V::WIDTH;
-            }
+            mix_rows::<T, S, V, R>(&rows, values, d, (first / R, groups, CHUNK), outs);
         }
+    }
+}
+
+/// Adds a chunk's mix to the outputs of R rows. values: [chunk, d_h]; the rows are group `group` of `groups`, all of which
+/// read these values.
+#[inline(always)]
+pub(super) fn mix_rows<T: Registers, S: CacheElement<T>, V: Vector<Number = T>, const R: usize>(
+    rows: &[&[T]; R],
+    values: &[S],
+    d: usize,
+    (group, groups, chunk): (usize, usize, usize),
+    outs: &mut [&mut [T]],
+) {
+    if d < V::WIDTH {
+        for r in 0..outs.len() {
+            narrow(rows[r], values, outs[r]);
+        }
+        return;
+    }
+    let most = if V::WIDTH == LANES { 4 } else { 2 };
+    let mut done = 0;
+    while done < d {
+        let registers = match (d - done) / V::WIDTH {
+            4.. if most == 4 => 4,
+            2.. => 2,
+            _ => 1,
+        };
+        // The last registers may overlap elements that are already done: their values are the same and are not
+        // added again.
+        let at = done.min(d - registers * V::WIDTH);
+        // Prefetches as for keys: a chunk's values are read in several passes, some elements in each pass.
+        let passes = groups * d.div_ceil(most * V::WIDTH);
+        let pass = group * d.div_ceil(most * V::WIDTH) + done / (most * V::WIDTH);
+        let next = (chunk * d + chunk * d * pass / passes, (d / passes).max(1));
+        match registers {
+            4 => mix_tile::<T, S, V, R, 4>(rows, values, d, (at, done), next, outs),
+            2 => mix_tile::<T, S, V, R, 2>(rows, values, d, (at, done), next, outs),
+            _ => mix_tile::<T, S, V, R, 1>(rows, values, d, (at, done), next, outs),
+        }
+        done = at + registers * V::WIDTH;
     }
 }
 
