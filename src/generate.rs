@@ -92,7 +92,7 @@ pub fn encode_batch<'p, T: Real>(
         let rater = pruning.rater();
         rater.map_or(Ok(()), |by| model.rates(by))?;
         let visual = model.encode(pass, prompt, rater); // E5.1–E5.15, E9.30, E9.31
-        pruning.rate(pass, visual.votes, visual.rows.view()); // E9.32
+        pruning.rate(pass, &prompt.roles, visual.told(), |pass, into| model.contextual(pass, &visual, into)); // E9.32, E9.35
         let x = model.merge(pass, prompt, visual.rows)?; // E6.1
         pruning.choose_raters(pass, &prompt.roles, x.view()); // E9.33
         merged.push((x, &prompt.positions));
@@ -158,13 +158,13 @@ impl<T: Real> Sequence<T> {
             if made.is_some_and(|made| polled(made.layer)) {
                 scores.window = vec![self.pruning.raters.clone()];
             }
-            (vec![rows; heads], (scores, kept))
+            (vec![rows; heads], (scores, vec![kept]))
         };
         let (kept, told): (Vec<_>, Vec<_>) = (0..self.cache.layers.len()).map(of).unzip();
         let (layers, sets): (Vec<_>, Vec<_>) = told.into_iter().unzip();
-        let budget = sets.iter().map(Vec::len).collect();
-        let decisions =
-            Decisions { policy: policy.clone(), layers, budget, kept: sets.into_iter().map(|set| vec![set]).collect() };
+        let budget = sets.iter().map(|sets| sets[0].len()).collect();
+        let (policy, into) = (policy.clone(), self.pruning.into.clone());
+        let decisions = Decisions { policy, layers, budget, kept: sets, into };
         Plan { kept, rows: n, decisions: Some(decisions) }
     }
 

@@ -21,7 +21,7 @@ Parts can be combined; missing parts are AirCache's:
   evict=drop|merge:nearest|merge:pivot|merge:elastic-code
   keys=elite|all|causal  mask=none|causal
   prune=none|LAYER[:SHARE]|PERCENT%[:SHARE]|raters@LAYER[:SHARE]|raters@PERCENT%[:SHARE][+...]
-  prune=class[:SHARE]|received[:SHARE]|dominant[:SHARE]|diverse[:SHARE][+...]")]
+  prune=class[:SHARE]|received[:SHARE]|dominant[:SHARE]|diverse[:SHARE]|zip[:SHARE][+...]")]
 pub struct Args {}
 
 /// The command.

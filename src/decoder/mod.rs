@@ -16,7 +16,7 @@ mod sequence;
 
 pub use observe::{LayerObserved, Observer};
 pub use prefill::{AT_ONCE, packs};
-pub use prune::{Made, Pruning};
+pub use prune::{Made, Pruning, Told};
 pub use sequence::{Member, Sequence};
 
 use crate::cache::Cache;

@@ -62,6 +62,7 @@ impl Decoder {
                         *next_position = positions.next();
                     }
                     (*x, *positions) = (x.select(Axis(0), &kept), positions.picked(&kept));
+                    pruning.fill(x, &kept); // E9.36
                 }
                 cache.rows = 0; // of the layers from `end` on
             }

@@ -5,7 +5,9 @@ use crate::cache::{Cache, HeadCache};
 use crate::error::Result;
 use crate::num::{Grid, Real};
 use crate::pass::Pass;
-use crate::policy::{Cut, Policy, Rater, above_mean, best, relevance, spread, votes_of_raters};
+use crate::policy::{
+    Cut, NOWHERE, Policy, Rater, above_mean, best, keyed, relevance, spread, unmerged, votes_of_raters, zip,
+};
 use crate::roles::Roles;
 use crate::stage::{Site, Stage};
 use ndarray::{Array1, Array2, Array3, ArrayView2};
@@ -26,16 +28,30 @@ pub struct Pruning<T> {
     /// before the cut, \[H·d_h\].
     asked: Vec<(usize, Vec<T>)>,
     /// How the visual rows were rated before the decoder.
-    rated: Option<Rated<T>>,
+    rated: Option<Rated>,
+    /// The destination of each visual row before the decoder, \[n_v\]; empty if none are merged. Spec: E9.35
+    pub into: Vec<usize>,
+    /// The prompt rows that contextual rows take the place of, and these rows, [targets, d]. Spec: E9.36
+    contextual: Option<(Vec<usize>, Array2<T>)>,
 }
 
 /// The rating of visual rows before the decoder.
 #[derive(Debug, Clone)]
-struct Rated<T> {
+struct Rated {
     /// One number for each visual row. Spec: E9.30, E9.31, E9.32
-    votes: Vec<T>,
-    /// The visual rows that stay, if the largest votes do not decide. Spec: E9.32
-    chosen: Option<Vec<usize>>,
+    votes: Vec<f64>,
+    /// The visual rows that stay. Spec: E9.20, E9.32, E9.35
+    chosen: Vec<usize>,
+}
+
+/// What is known of the visual rows before the decoder.
+pub struct Told<'a, T> {
+    /// The visual rows: [n_v, d].
+    pub rows: ArrayView2<'a, T>,
+    /// What rows of the vision tower give to each of them: \[n_v\]; empty if none rate.
+    pub votes: &'a [T],
+    /// Their keys: [n_v, d_h]; no columns if nobody asks for them.
+    pub metric: ArrayView2<'a, T>,
 }
 
 /// A cut that was made.
@@ -58,6 +74,8 @@ impl<T: Real> Pruning<T> {
         raters: Vec::new(),
         asked: Vec::new(),
         rated: None,
+        into: Vec::new(),
+        contextual: None,
     };
 
     /// What the policies drop from a prompt in a decoder of `layers` layers.
@@ -83,17 +101,68 @@ impl<T: Real> Pruning<T> {
         self.cuts.first().filter(|cut| cut.layer == 0).map(|cut| cut.by)
     }
 
-    /// Takes the rating of visual rows before the decoder: the votes of the vision tower's rows, or distances of the
-    /// rows, [n_v, d]. Spec: E9.30, E9.31, E9.32, R9.32
-    pub fn rate(&mut self, pass: &Pass<'_, T>, votes: Vec<T>, rows: ArrayView2<'_, T>) {
-        let Some(cut) = self.cuts.first().filter(|cut| cut.layer == 0) else { return };
-        self.rated = Some(match cut.by {
+    /// Chooses the visual rows that enter the decoder, if some are dropped before it. merge: makes the contextual rows,
+    /// [targets, d], of the destination of each visual row. Spec: E9.30, E9.31, E9.32, E9.35, R9.32
+    pub fn rate(
+        &mut self,
+        pass: &mut Pass<'_, T>,
+        roles: &Roles,
+        told: Told<'_, T>,
+        merge: impl FnOnce(&Pass<'_, T>, &[usize]) -> Array2<T>,
+    ) {
+        let Some(cut) = self.cuts.first().copied().filter(|cut| cut.layer == 0) else { return };
+        let (votes, far) = match cut.by {
             Rater::Diverse => {
-                let (votes, chosen) = spread(rows, cut.keep, pass.grid);
-                Rated { votes, chosen: Some(chosen) }
+                let (votes, chosen) = spread(told.rows, cut.keep, pass.grid);
+                (votes, Some(chosen))
             }
-            _ => Rated { votes, chosen: None },
-        });
+            _ => (told.votes.to_vec(), None),
+        };
+        let votes = pass.show(Stage::layer(Site::Votes, 0), Array1::from(votes));
+        let votes: Vec<f64> = votes.iter().map(|v| v.to_f64()).collect();
+        let chosen = match cut.by {
+            Rater::Zip => self.zip(pass, roles, (&votes, told.metric), cut.keep, merge),
+            _ => far.unwrap_or_else(|| best(&votes, cut.keep)), // E9.20
+        };
+        self.rated = Some(Rated { votes, chosen });
+    }
+
+    /// Decides where each visual row goes, and makes the contextual rows; returns the visual rows that stay.
+    /// Spec: E9.35, E9.36, C9.12c
+    fn zip(
+        &mut self,
+        pass: &mut Pass<'_, T>,
+        roles: &Roles,
+        (votes, metric): (&[f64], ArrayView2<'_, T>),
+        keep: usize,
+        merge: impl FnOnce(&Pass<'_, T>, &[usize]) -> Array2<T>,
+    ) -> Vec<usize> {
+        let metric = pass.show(Stage::layer(Site::Metric, 0), metric.to_owned());
+        let own = zip(votes, metric.view(), keep, pass.grid); // E9.35
+        let keyed = keyed(metric.view());
+        let stay = |into: &[usize]| unmerged(votes, &keyed, into, keep);
+        let fits = |into: &Vec<usize>| {
+            let goes = |&v: &usize| into.get(v).is_some_and(|&target| into[target] == target);
+            let known = into.len() == votes.len() && into.iter().filter(|&&v| v != NOWHERE).all(goes);
+            known && stay(into).len() == keep
+        };
+        self.into = pass.rows(Stage::layer(Site::Into, 0), &own).filter(fits).unwrap_or(own);
+        let rows = pass.put(Stage::layer(Site::Merged, 0), merge(pass, &self.into)); // E9.36
+        let visual = roles.visual();
+        let targets = (0..visual.len()).filter(|&v| self.into[v] == v).map(|v| visual[v]).collect();
+        self.contextual = Some((targets, rows));
+        stay(&self.into)
+    }
+
+    /// Puts the contextual rows into their places. x: [n′, d], the rows that enter the decoder; left: their prompt rows.
+    /// Spec: E9.36, C9.12a, A9.13
+    pub(super) fn fill(&mut self, x: &mut Array2<T>, left: &[usize]) {
+        let Some((targets, rows)) = self.contextual.take() else { return };
+        for (target, row) in targets.iter().zip(rows.outer_iter()) {
+            if let Ok(i) = left.binary_search(target) {
+                x.row_mut(i).assign(&row);
+            }
+        }
     }
 
     /// Chooses the text rows that rate, if some are asked to. x: [n, d], merged embeddings. Spec: C9.11a, E9.33, R9.33, A9.14
@@ -167,18 +236,17 @@ impl<T: Real> Pruning<T> {
         let cut = *self.cuts.get(self.made.len()).filter(|cut| cut.layer == layer)?;
         let is_visual = |i: &usize| roles.0[self.row(*i)] == crate::Role::Visual;
         let visual: Vec<usize> = (0..left).filter(is_visual).collect();
-        let (of_visual, chosen): (Array1<T>, _) = match self.rated.take() {
-            Some(rated) => (rated.votes.into(), rated.chosen), // E9.30–E9.32
+        let Rated { votes: of_visual, chosen: kept } = match self.rated.take() {
+            Some(rated) => rated, // E9.30–E9.32, E9.35
             None if layer == 0 => unreachable!("D9.10: visual rows are rated before the decoder"),
             None => {
                 let all = self.votes(pass, cache, layer, head_dim); // E9.19, E9.34
-                (visual.iter().map(|&i| all[i]).collect(), None)
+                let votes: Array1<T> = visual.iter().map(|&i| all[i]).collect();
+                let votes = pass.show(Stage::layer(Site::Votes, layer), votes);
+                let votes: Vec<f64> = votes.iter().map(|v| v.to_f64()).collect();
+                Rated { chosen: best(&votes, cut.keep), votes } // E9.20
             }
         };
-        let of_visual = pass.show(Stage::layer(Site::Votes, layer), of_visual);
-        let of_visual: Vec<f64> = of_visual.iter().map(|v| v.to_f64()).collect();
-
-        let kept = chosen.unwrap_or_else(|| best(&of_visual, cut.keep)); // E9.20
         let mut stays = vec![true; left];
         visual.iter().for_each(|&i| stays[i] = false);
         kept.iter().for_each(|&v| stays[visual[v]] = true);

@@ -1,6 +1,7 @@
 //! The data of the page as JSON: small enough to embed, exact enough to read values.
 
 use super::{Explained, Told};
+use crate::policy::NOWHERE;
 use crate::roles::Role;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use ndarray::Array2;
@@ -101,6 +102,7 @@ impl Explained {
             "strength": of(|l| l.strength),
             "skewness": of(|l| l.skewness),
             "window": windows,
+            "into": decisions.map_or(vec![], |d| d.into.iter().map(|&v| if v == NOWHERE { -1 } else { v as i64 }).collect()),
             "peak": peaks,
             "importance": BASE64_STANDARD.encode(scaled.collect::<Vec<u8>>()),
             "kept": BASE64_STANDARD.encode(self.kept(told).iter().map(|x| (255.0 * x).round() as u8).collect::<Vec<u8>>()),

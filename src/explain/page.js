@@ -23,6 +23,8 @@ function heat(x) {
 
 /** Whether a token saw picture i: an image, or a frame of those that it saw together. */
 const saw = (token, i) => token[0] <= i && i < token[0] + token[6];
+/** Whether a token is merged into another one before the decoder. */
+const merged = (policy, v) => policy.into.length > 0 && policy.into[v] >= 0 && policy.into[v] !== v;
 const shown = (token) => token.length > 1 && (state.size === "both" || (state.size === "coarse") === (token[5] === 1));
 
 function draw() {
@@ -49,6 +51,16 @@ function draw() {
       each((x, y, w, h, v) => {
         if (kept[v] > 0) { pen.strokeStyle = `rgba(232,89,12,${0.25 + 0.6 * kept[v]})`; pen.strokeRect(x + 0.5, y + 0.5, w - 1, h - 1); }
       });
+      // A line from each merged patch to the patch whose place the sum takes.
+      pen.strokeStyle = "rgba(120,200,255,0.55)";
+      each((x, y, w, h, v) => {
+        const to = merged(policy, v) && data.tokens[policy.into[v]];
+        if (!to || !shown(to) || !saw(to, i)) return;
+        pen.beginPath();
+        pen.moveTo(x + w / 2, y + h / 2);
+        pen.lineTo(((to[2] + to[4]) / 2) * scale, ((to[1] + to[3]) / 2) * scale);
+        pen.stroke();
+      });
     } else {
       each((x, y, w, h, v) => {
         const strength = Math.sqrt(importance[v] / most), [r, g, b] = heat(strength);
@@ -62,6 +74,7 @@ function draw() {
   const of = state.layer < 0 ? "a layer (mean)" : "this layer";
   $("legend").textContent = (state.view === "kept"
     ? "Bright: the patches whose entries are kept. Over all layers, a patch is brighter if more layers keep it. "
+      + (policy.into.length ? "Lines: the patches that are merged, and the patches into which they go. " : "")
     : "Importance: the attention of the voting text to each patch (square root, relative to the largest). ")
     + (all ? `Not in the picture: ${hidden.toFixed(1).replace(/\.0$/, "")} of ${all} newline and padding rows are kept in ${of}.` : "");
 }
@@ -149,6 +162,8 @@ document.querySelectorAll(".image").forEach((figure) => {
       const in_layers = [...Array(p.layers).keys()].filter((l) => p.kept[l * count + v] > 0);
       let line = `visual token ${v}: kept in ${in_layers.length ? "layer " + in_layers.join(", ") : "no layer"}`;
       if (p.measures && state.layer >= 0) line += `; importance ${((p.importance[state.layer * count + v] / 255) * p.peak[state.layer]).toPrecision(2)}`;
+      if (merged(p, v)) line += `; merged into visual token ${p.into[v]}`;
+      else if (p.into.length && p.into[v] === v) line += `; ${p.into.filter((to) => to === v).length - 1} tokens are merged into it`;
       lines.push(line);
     });
     $("tip").hidden = lines.length === 0;

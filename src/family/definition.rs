@@ -23,6 +23,11 @@ pub trait Family: Any + Debug + Send + Sync {
     /// The part of the family that is plain data.
     fn profile(&self) -> Profile<'_>;
 
+    /// Whether visual rows reach the projector one by one, so that merged rows are sums of what it reads. Spec: E9.36
+    fn sums_features(&self) -> bool {
+        false
+    }
+
     /// The reader of images and videos, which does the same as the checkpoint's processor.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use crate::input::prepared::{Prepared, PreparedImage};
 use crate::num::{ByContainer, Real};
 use crate::pass::Pass;
-use crate::policy::Rater;
+use crate::policy::Rate;
 use ndarray::{Array2, ArrayView2, Axis, concatenate};
 use std::fmt::Debug;
 
@@ -11,35 +11,54 @@ use std::fmt::Debug;
 pub trait Encode: Debug + Send + Sync {
     /// The visual rows of the prompt's images, in prompt order: [n_v, d]. The prompt has at least one image. With
     /// DeepStack, the rows that it adds stand beside them: [n_v, d · (1 + |deepstack|)]. If rows of the tower rate, one
-    /// more column has what they give to each visual row. Spec: E9.30, E9.31
-    fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared, rate: Option<Rater>) -> Array2<T>;
+    /// more column has what they give to each visual row. If keys are asked for, the row's key follows, and then what the
+    /// projector reads of the row, if rows reach it one by one. Spec: E9.30, E9.31, E9.35, E9.36
+    fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared, rate: Option<Rate>) -> Array2<T>;
+
+    /// What the projector makes of sums of the rows that it reads: [n, width] → [n, d]. If rows do not reach it one by
+    /// one, sums are of visual rows already. Spec: E9.36
+    fn project<T: Real>(&self, _pass: &Pass<'_, T>, sums: Array2<T>) -> Array2<T> {
+        sums
+    }
 }
 
 /// [`Encode`] as a trait object, for a model whose family is not known at compile time. `encode` calls the method for
 /// its container.
 pub trait Encoder: Debug + Send + Sync {
     /// [`Encode::encode`] in f32.
-    fn encode_f32(&self, pass: &mut Pass<'_, f32>, prompt: &Prepared, rate: Option<Rater>) -> Array2<f32>;
+    fn encode_f32(&self, pass: &mut Pass<'_, f32>, prompt: &Prepared, rate: Option<Rate>) -> Array2<f32>;
     /// [`Encode::encode`] in f64.
-    fn encode_f64(&self, pass: &mut Pass<'_, f64>, prompt: &Prepared, rate: Option<Rater>) -> Array2<f64>;
+    fn encode_f64(&self, pass: &mut Pass<'_, f64>, prompt: &Prepared, rate: Option<Rate>) -> Array2<f64>;
+    /// [`Encode::project`] in f32.
+    fn project_f32(&self, pass: &Pass<'_, f32>, sums: Array2<f32>) -> Array2<f32>;
+    /// [`Encode::project`] in f64.
+    fn project_f64(&self, pass: &Pass<'_, f64>, sums: Array2<f64>) -> Array2<f64>;
 }
 
 impl<E: Encode> Encoder for E {
-    fn encode_f32(&self, pass: &mut Pass<'_, f32>, prompt: &Prepared, rate: Option<Rater>) -> Array2<f32> {
+    fn encode_f32(&self, pass: &mut Pass<'_, f32>, prompt: &Prepared, rate: Option<Rate>) -> Array2<f32> {
         self.encode(pass, prompt, rate)
     }
 
-    fn encode_f64(&self, pass: &mut Pass<'_, f64>, prompt: &Prepared, rate: Option<Rater>) -> Array2<f64> {
+    fn encode_f64(&self, pass: &mut Pass<'_, f64>, prompt: &Prepared, rate: Option<Rate>) -> Array2<f64> {
         self.encode(pass, prompt, rate)
+    }
+
+    fn project_f32(&self, pass: &Pass<'_, f32>, sums: Array2<f32>) -> Array2<f32> {
+        self.project(pass, sums)
+    }
+
+    fn project_f64(&self, pass: &Pass<'_, f64>, sums: Array2<f64>) -> Array2<f64> {
+        self.project(pass, sums)
     }
 }
 
 impl dyn Encoder {
     /// [`Encode::encode`] in the container T. Spec: E5.1–E5.20
-    pub fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared, rate: Option<Rater>) -> Array2<T> {
+    pub fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared, rate: Option<Rate>) -> Array2<T> {
         struct Method;
         impl ByContainer for Method {
-            type In<T: Real> = fn(&dyn Encoder, &mut Pass<'_, T>, &Prepared, Option<Rater>) -> Array2<T>;
+            type In<T: Real> = fn(&dyn Encoder, &mut Pass<'_, T>, &Prepared, Option<Rate>) -> Array2<T>;
         }
         let method = T::pick::<Method>(
             |e, pass, prompt, rate| e.encode_f32(pass, prompt, rate),
@@ -47,18 +66,32 @@ impl dyn Encoder {
         );
         method(self, pass, prompt, rate)
     }
+
+    /// [`Encode::project`] in the container T. Spec: E9.36
+    pub fn project<T: Real>(&self, pass: &Pass<'_, T>, sums: Array2<T>) -> Array2<T> {
+        struct Method;
+        impl ByContainer for Method {
+            type In<T: Real> = fn(&dyn Encoder, &Pass<'_, T>, Array2<T>) -> Array2<T>;
+        }
+        let method =
+            T::pick::<Method>(|e, pass, sums| e.project_f32(pass, sums), |e, pass, sums| e.project_f64(pass, sums));
+        method(self, pass, sums)
+    }
 }
 
-/// Rows with one more column: the mean of the votes of the patches that a row was made of, which are consecutive. No
-/// votes: no column. rows: [n, d]; votes: [n · patches of a row]. Spec: E9.30, E9.31
-pub(super) fn with_votes<T: Real>(rows: Array2<T>, votes: &[T]) -> Array2<T> {
-    if votes.is_empty() {
+/// Rows with more columns: the mean of the ratings of the patches that a row was made of, which are consecutive. No
+/// ratings: no column. rows: [n, d]; ratings: [n · patches of a row, columns]. Spec: E9.30, E9.31, E9.35
+pub(super) fn with_ratings<T: Real>(rows: Array2<T>, ratings: ArrayView2<'_, T>) -> Array2<T> {
+    if ratings.is_empty() {
         return rows;
     }
-    let patches = votes.len() / rows.nrows();
-    let mean = |votes: &[T]| votes.iter().fold(T::ZERO, |sum, &v| sum + v) / T::of(patches as f64);
-    let column: Array2<T> = votes.chunks(patches).map(|votes| [mean(votes)]).collect::<Vec<_>>().into();
-    concatenate(Axis(1), &[rows.view(), column.view()]).unwrap_or_else(|_| unreachable!("E9.30: a vote for each row"))
+    let patches = ratings.nrows() / rows.nrows();
+    let mean = Array2::from_shape_fn((rows.nrows(), ratings.ncols()), |(row, i)| {
+        let of_row = ratings.column(i);
+        let sum = (row * patches..(row + 1) * patches).fold(T::ZERO, |sum, patch| sum + of_row[patch]);
+        sum / T::of(patches as f64)
+    });
+    concatenate(Axis(1), &[rows.view(), mean.view()]).unwrap_or_else(|_| unreachable!("E9.30: ratings for each row"))
 }
 
 /// The visual rows of images of any size, which do not attend to each other. One image at a time bounds the memory; a

@@ -1,14 +1,14 @@
 //! The encoder of families that cut images into tiles for a SigLIP or CLIP tower: tower, two-layer projector, packing with
 //! newline rows. Source: transformers `modeling_{llava,llava_next,llava_onevision}.py`.
 
-use super::encoder::{Encode, with_votes};
+use super::encoder::{Encode, with_ratings};
 use crate::config::{Activation, SiglipConfig};
 use crate::error::Result;
 use crate::input::{Prepared, PreparedImage};
 use crate::layer::{Linear, Mlp};
 use crate::num::Real;
 use crate::pass::{Pass, Stored};
-use crate::policy::Rater;
+use crate::policy::Rate;
 use crate::stage::{Site, Stage};
 use crate::vision::{Siglip, pack};
 use crate::weights::Names;
@@ -77,23 +77,27 @@ impl TileEncoder {
 }
 
 impl Encode for TileEncoder {
-    /// Spec: E5.1, E5.5, C5.5a, E5.6, E5.16, E9.30
-    fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared, rate: Option<Rater>) -> Array2<T> {
+    /// Spec: E5.1, E5.5, C5.5a, E5.6, E5.16, E9.30, E9.36
+    fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared, rate: Option<Rate>) -> Array2<T> {
         let pixels: Array4<f32> = PreparedImage::joined(&prompt.images);
-        let (features, votes) = self.tower.rated_features(pass, pixels.view(), &self.feature_layers, rate); // E5.1
+        let (features, ratings) = self.tower.rated_features(pass, pixels.view(), &self.feature_layers, rate); // E5.1
         let (first, tokens) = (usize::from(self.drop_first), features.dim().1);
-        let votes: Vec<T> = votes.chunks(tokens).flat_map(|tile| tile[first..].to_vec()).collect();
+        let seen: Vec<usize> = (0..ratings.nrows()).filter(|row| row % tokens >= first).collect();
+        let ratings = ratings.select(Axis(0), &seen);
         let features = features.slice_move(s![.., first.., ..]);
         let features = pass.show(Stage::once(Site::Features), features);
 
         let (tiles, tokens, width) = features.dim();
         let features = features.to_shape((tiles * tokens, width)).unwrap_or_else(|_| unreachable!("E5.5: whole tiles"));
+        let read = if rate.is_some_and(|rate| rate.keys) { features.to_owned() } else { Array2::default((0, 0)) };
         let projected = self.projector.forward(pass, features.into_owned()); // E5.5
-        let projected = with_votes(projected, &votes);
+        let projected = with_ratings(projected, ratings.view());
+        let projected = with_ratings(projected, read.view());
         let width = projected.ncols();
         let shaped = projected.to_shape((tiles, tokens, width));
         let projected = shaped.unwrap_or_else(|_| unreachable!("E5.5: whole tiles"));
-        let newline: Vec<f32> = self.newline.iter().copied().chain([0.0]).take(width).collect(); // nothing looks at it
+        let mut newline = self.newline.clone();
+        newline.resize(width, 0.0); // nothing looks at it, and it has no key
 
         let mut first = 0;
         let mut packed = Vec::with_capacity(prompt.images.len());
@@ -104,5 +108,9 @@ impl Encode for TileEncoder {
         }
         let views: Vec<_> = packed.iter().map(|p| p.view()).collect();
         concatenate(Axis(0), &views).unwrap_or_else(|_| unreachable!("E5.6: rows of one width"))
+    }
+
+    fn project<T: Real>(&self, pass: &Pass<'_, T>, sums: Array2<T>) -> Array2<T> {
+        self.projector.forward(pass, sums)
     }
 }

@@ -29,6 +29,7 @@ impl Case<'_> {
     pub fn reaches(&self, at: Stage) -> bool {
         let decided = |at: Stage| match at.site {
             Site::Raters => raters::firm(self).is_ok(),
+            Site::Into => false,
             _ => self.held(at.layer).is_ok(),
         };
         self.ground.as_ref().is_none_or(|ground| ground.reaches(at, &decided))
@@ -154,6 +155,7 @@ impl Case<'_> {
         };
         let got = self.held(l)?;
         let same = (0..ours.len().max(got.len())).all(|g| ours[g % ours.len()] == got[g % got.len()]);
-        same.then_some(()).ok_or("the kept entries differ from the golden's; a replay (--model) judges this stage")
+        same.then_some(()).ok_or("the kept entries differ from the golden's; a replay (--model) judges this stage")?;
+        self.other_merges().map_or(Ok(()), Err)
     }
 }

@@ -3,17 +3,19 @@
 
 use super::Bundle;
 use super::held::{Rows, left, list, recorded, shown};
-use super::parsed::{importance, per_set, vector, window};
+use super::parsed::{importance, into, per_set, vector, window};
 use crate::num::{Grid, Random, Real};
 use crate::pass::Source;
 use crate::policy::{Plan, Policy, Scorer};
 use crate::stage::{Phase, Site, Stage};
 use ndarray::{Array2, ArrayD};
 
-/// The rows that a bundle chose inside prefill, where they are known: those that rate, or the first list of a layer.
+/// The rows that a bundle chose before or inside prefill, where they are known: those that rate, the destinations of
+/// visual rows, or the first list of a layer.
 fn chosen(decided: &Decided, at: Stage) -> Option<Vec<usize>> {
     match at.site {
         Site::Raters => decided.raters.clone(),
+        Site::Into => decided.into.clone(),
         _ => decided.rows.get(at.layer)?.as_ref()?.first().cloned(),
     }
 }
@@ -81,6 +83,8 @@ fn unrounded(v: f64, column: usize, grid: Grid) -> f64 {
 pub(super) struct Decided {
     /// The text rows that rate. Spec: E9.33
     pub raters: Option<Vec<usize>>,
+    /// The destination of each visual row before the decoder: [n_v]. Spec: E9.35
+    pub into: Option<Vec<usize>>,
     /// [L] of \[S\]\[w\].
     pub window: Vec<Option<Vec<Vec<usize>>>>,
     /// [L] of [S, N_c].
@@ -121,6 +125,7 @@ impl Decided {
         let mut windows = d.layers.iter().flat_map(|l| &l.window);
         Decided {
             raters: windows.find(|w| d.policy.prunes() && !w.is_empty()).cloned(),
+            into: Some(d.into.clone()).filter(|into| !into.is_empty()),
             window: d.layers.iter().map(|l| votes.then(|| l.window.clone())).collect(),
             budget: Some(d.budget.clone()),
             rows: plan.kept.iter().cloned().map(Some).collect(),
@@ -151,6 +156,7 @@ impl Decided {
         let budget = budget.and_then(|b| per_set(&b, layers));
         Decided {
             raters: list(bundle, &Stage::once(Site::Raters).name()),
+            into: into(bundle, candidates),
             window: (0..layers).map(|l| window(bundle, &Stage::layer(Site::Window, l).name(), sets, n)).collect(),
             importance: (0..layers)
                 .map(|l| {

@@ -37,7 +37,7 @@ impl Ground<'_> {
         let Some(origins) = self.facts.origins(stage) else { return false };
         let reached = origins.iter().all(|&origin| match origin.site {
             Site::Kept => decided(origin),
-            Site::Raters | Site::Rows => (self.has)(origin) || decided(origin),
+            Site::Raters | Site::Into | Site::Rows => (self.has)(origin) || decided(origin),
             Site::OutputIds => (self.has)(origin),
             _ => (self.has)(origin) || self.reaches(origin, decided),
         });

@@ -3,7 +3,7 @@
 
 use super::case::Case;
 use super::formats::SCALE;
-use super::kinds::{copies, integers, kept, pruned, raters, scores, shares, tokens, windows};
+use super::kinds::{copies, integers, kept, pruned, raters, scores, shares, tokens, windows, zip};
 use super::map::{map, worst};
 use super::measure::{ROWS_FOR_COLUMNS, unravel};
 use super::said::{Types, is_given, policy, same};
@@ -178,7 +178,13 @@ impl Case<'_> {
             let alone = alone
                 || matches!(
                     at.site,
-                    Site::Raters | Site::Rows | Site::Strength | Site::Skewness | Site::Budget | Site::Kept
+                    Site::Raters
+                        | Site::Into
+                        | Site::Rows
+                        | Site::Strength
+                        | Site::Skewness
+                        | Site::Budget
+                        | Site::Kept
                 );
             if !alone && !self.reaches(at) {
                 let words = "the stages that it is computed from are not in the bundle";
@@ -223,6 +229,7 @@ impl Case<'_> {
                 StageVerdict::plain(name, Outcome::NotJudged, "the eviction was given, not decided")
             }
             Site::Raters => raters::judge(self, name),
+            Site::Into => zip::judge(self, name),
             Site::Rows => pruned::rows(self, name, l),
             Site::Budget if self.prunes() => pruned::budget(self, name),
             Site::Kept if self.prunes() => pruned::kept_tokens(self, name, l),

@@ -5,12 +5,21 @@ use super::Bundle;
 use super::case::Case;
 use super::held::{Rows, left, list};
 use super::kinds::pruned::firm;
-use super::kinds::raters;
-use crate::family::Tower;
+use super::kinds::{raters, zip};
+use crate::family::{Family, Tower};
 use crate::input::Positions;
 use crate::policy::{Cut, Policy, Rater};
 use crate::stage::{Site, Stage};
 use ndarray::ArrayD;
+
+/// The stages that rows are summed from before the decoder, if the policy merges some. Spec: E9.36
+pub(super) fn summed(policy: &Policy, family: &dyn Family, lie: Site) -> Vec<Stage> {
+    match policy.prune.rater() {
+        Some(Rater::Zip) if family.sums_features() => vec![Stage::once(Site::Features), Stage::once(lie)],
+        Some(Rater::Zip) => vec![Stage::once(Site::Projected)],
+        _ => vec![],
+    }
+}
 
 /// The stages that a policy's votes before layer 0 are computed from; lie: the stage that gives the arrangement of
 /// pixels. Spec: D9.10
@@ -85,6 +94,20 @@ impl Case<'_> {
         if self.prunes() { held.iter().map(|rows| (0..rows.len()).collect()).collect() } else { held.clone() }
     }
 
+    /// Why rows that are merged before the decoder do not follow from the golden's own choice; none if they do. Spec: C9.12c
+    pub(super) fn other_merges(&self) -> Option<&'static str> {
+        let zips = self.cuts().first().is_some_and(|cut| cut.by == Rater::Zip);
+        if !zips || self.ground.is_some() {
+            return None;
+        }
+        match (zip::own(self, self.golden), zip::own(self, self.candidate)) {
+            (None, _) => Some("the golden does not say which rows are merged"),
+            (_, None) => Some("the bundle does not say which rows are merged"),
+            (ours, got) if ours == got => None,
+            _ => Some("the rows that are merged differ from the golden's; a replay (--model) judges this stage"),
+        }
+    }
+
     /// Why a stage of the prompt does not follow from the golden's own rows; none if it does. Spec: C9.9c
     pub fn other_rows(&self, at: Stage) -> Option<&'static str> {
         let follows = at.row().part == "decoder" && !matches!(at.site, Site::Embed | Site::Relevance | Site::Raters);
@@ -93,7 +116,7 @@ impl Case<'_> {
         }
         let end = match at.site {
             Site::Norm | Site::Logits => usize::MAX,
-            Site::Votes | Site::Rows => at.layer,
+            Site::Votes | Site::Metric | Site::Into | Site::Rows | Site::Merged => at.layer,
             _ => at.layer + 1,
         };
         let polled = |cut: &Cut| cut.layer == at.layer && cut.by == Rater::Text;
@@ -105,6 +128,10 @@ impl Case<'_> {
                 }
                 Err(why) => return Some(why),
             }
+        }
+        let before = matches!(at.site, Site::Votes | Site::Metric | Site::Into | Site::Rows) && at.layer == 0;
+        if let Some(why) = self.other_merges().filter(|_| !before) {
+            return Some(why);
         }
         self.cuts().into_iter().filter(|cut| cut.layer < end).find_map(|cut| {
             let Some(ours) = list(self.golden, &Stage::layer(Site::Rows, cut.layer).name()) else {

@@ -1,6 +1,7 @@
 //! Lists, sets and scores of a bundle. A bundle is not trusted: a value that does not fit counts as missing.
 
 use super::Bundle;
+use crate::policy::NOWHERE;
 use crate::stage::{Site, Stage};
 use ndarray::{Array2, ArrayD};
 use safetensors::Dtype;
@@ -18,6 +19,16 @@ pub(super) fn importance(bundle: &Bundle, l: usize, sets: usize) -> Option<Array
     let n = values.len() / sets.max(1);
     let values = values.into_shape_with_order((sets, n)).ok()?;
     values.iter().all(|v| v.is_finite()).then_some(values)
+}
+
+/// The destination of each visual row, [n_v]; none if the values are no rows, or if a row goes into one that is no
+/// target. Spec: E9.35
+pub(super) fn into(bundle: &Bundle, visual: usize) -> Option<Vec<usize>> {
+    let name = Stage::layer(Site::Into, 0).name();
+    let values = bundle.get(&name).filter(|t| t.shape == [visual]).and_then(|_| bundle.i64(&name).ok())?;
+    let row = |&v: &i64| if v == -1 { Some(NOWHERE) } else { usize::try_from(v).ok().filter(|&v| v < visual) };
+    let into: Vec<usize> = values.iter().map(row).collect::<Option<_>>()?;
+    into.iter().all(|&target| target == NOWHERE || into[target] == target).then_some(into)
 }
 
 /// Windows as sets of rows: \[S\]\[w\]; none if the values are no sets of prompt rows.

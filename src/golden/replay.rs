@@ -6,7 +6,7 @@ use super::case::Case;
 use super::causes::{Again, Replayed};
 use super::given::{Decided, Sizes, Values as Given};
 use super::ground::Ground;
-use super::left::rated;
+use super::left::{rated, summed};
 use super::recorder::Recorder;
 use super::rerun::{Rerun, Sink};
 use super::said::{Types, policy};
@@ -160,10 +160,12 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
     let cuts: Vec<usize> = cuts.iter().map(|cut| cut.layer).collect();
     let lie = images::shape(&*model.config);
     let rated = rated(&rule, model.config.profile().tower, lie);
+    let summed = summed(&rule, &*model.config, lie);
     let facts = Facts {
         cuts: &cuts,
         polled: &polled,
         rated: &rated,
+        summed: &summed,
         layers: config.layers,
         vision_layers: model.config.profile().tower.used,
         deepstack: model.config.deepstack(),

@@ -7,14 +7,14 @@ mod survey;
 pub use survey::Survey;
 
 use crate::config::GenerationConfig;
-use crate::decoder::Decoder;
+use crate::decoder::{Decoder, Told};
 use crate::error::{Result, ensure};
 use crate::family::{self, Encoder, Family};
 use crate::files::Files;
 use crate::input::Prepared;
 use crate::num::{Grid, Real};
 use crate::pass::Pass;
-use crate::policy::Rater;
+use crate::policy::{Rater, merged};
 use crate::stage::{Site, Stage};
 use crate::vision;
 use crate::weights::{Checkpoint, Names};
@@ -30,6 +30,17 @@ pub struct Visual<T> {
     pub deepstack: Vec<Array2<T>>,
     /// What rows of the vision tower give to each visual row: \[n_v\]; empty if none rate. Spec: E9.30, E9.31
     pub votes: Vec<T>,
+    /// The keys of the visual rows: [n_v, d_h]; no columns if nobody asks for them. Spec: E9.35
+    pub metric: Array2<T>,
+    /// What the projector reads of each visual row, [n_v, width], if sums of rows go through it. Spec: E9.36
+    pub read: Option<Array2<T>>,
+}
+
+impl<T: Real> Visual<T> {
+    /// What is known of the rows before the decoder.
+    pub fn told(&self) -> Told<'_, T> {
+        Told { rows: self.rows.view(), votes: &self.votes, metric: self.metric.view() }
+    }
 }
 
 /// A loaded model. Its weights stay in place: in the mapped files or in the binary.
@@ -146,29 +157,41 @@ impl Model {
     }
 
     /// The visual rows of the prompt's images, the rows that DeepStack adds to them, and what rows of the tower give to
-    /// them if the rater reads the tower, in prompt order. Spec: E5.1–E5.20, E9.30, E9.31, R9.30
+    /// them if the rater reads the tower, in prompt order. Spec: E5.1–E5.20, E9.30, E9.31, E9.35, R9.30
     pub fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared, by: Option<Rater>) -> Visual<T> {
-        let (d, deepstack) = (self.config.text().hidden, self.config.deepstack().len());
-        let rate = by.and_then(|by| by.in_tower(self.config.profile().tower.class));
+        let (d, deepstack, tower) =
+            (self.config.text().hidden, self.config.deepstack().len(), self.config.profile().tower);
+        let rate = by.and_then(|by| by.in_tower(tower.class));
+        let keys = if rate.is_some_and(|rate| rate.keys) { tower.hidden / tower.heads } else { 0 };
+        let columns = usize::from(rate.is_some()) + keys;
         let all = match prompt.images.is_empty() {
             false => self.encoder.encode(pass, prompt, rate),
             // A prompt without pixels has no visual rows. The exception is a replay that knows only the visual rows.
-            true => Array2::from_elem(
-                (prompt.roles.visual().len(), d * (1 + deepstack) + usize::from(rate.is_some())),
-                T::ZERO,
-            ),
+            true => Array2::from_elem((prompt.roles.visual().len(), d * (1 + deepstack) + columns), T::ZERO),
         };
-        let (all, votes) = all.view().split_at(Axis(1), d * (1 + deepstack));
+        let (all, beside) = all.view().split_at(Axis(1), d * (1 + deepstack));
+        let (ratings, read) = beside.split_at(Axis(1), columns);
+        let (votes, metric) = ratings.split_at(Axis(1), columns - keys);
         let mut parts = all.axis_chunks_iter(Axis(1), d).map(|part| part.to_owned());
         let rows = parts.next().unwrap_or_default();
         if rows.is_empty() {
-            return Visual { rows, deepstack: vec![], votes: vec![] };
+            return Visual { rows, deepstack: vec![], votes: vec![], metric: metric.to_owned(), read: None };
         }
         let grid = if pass.way.fused { Grid::Native } else { pass.grid };
         let votes = votes.iter().map(|&vote| grid.round(vote)).collect();
+        let metric = pass.store(metric.to_owned());
+        let read = (!read.is_empty()).then(|| pass.store(read.to_owned()));
         let rows = pass.put(Stage::once(Site::Projected), rows);
         let put = |(layer, rows)| pass.put(Stage::layer(Site::Deepstack, layer), rows);
-        Visual { rows, deepstack: parts.enumerate().map(put).collect(), votes }
+        Visual { rows, deepstack: parts.enumerate().map(put).collect(), votes, metric, read }
+    }
+
+    /// The contextual rows, [targets, d]. into: the destination of each visual row. Spec: E9.36, R9.36
+    pub fn contextual<T: Real>(&self, pass: &Pass<'_, T>, visual: &Visual<T>, into: &[usize]) -> Array2<T> {
+        match &visual.read {
+            Some(read) => self.encoder.project(pass, merged(read.view(), into, pass.grid)),
+            None => merged(visual.rows.view(), into, pass.grid), // A9.18
+        }
     }
 
     /// The prompt's embeddings, with the visual rows at the visual positions. ids: \[n\], visual: [n_v, d] → [n, d].

@@ -35,6 +35,7 @@ mod text;
 mod unit;
 mod window;
 mod written;
+mod zip;
 
 pub use apportion::apportion;
 pub use decimal::Decimal;
@@ -47,12 +48,13 @@ pub use plan::{Decisions, LayerScores, Plan, Values};
 pub use preset::Preset;
 pub use presets::{preset, presets};
 pub use prune::{Cut, Prune, above_mean, best};
-pub use rater::{Directions, Farthest, Rater, relevance, spread, votes, votes_of_raters, votes_of_rows};
+pub use rater::{Directions, Farthest, Rate, Rater, relevance, spread, votes, votes_of_raters, votes_of_rows};
 pub use retain::Retain;
 pub use scorer::Scorer;
 pub(crate) use stats::over_sets;
 pub use stats::{skewness, strength};
 pub use window::elite;
+pub use zip::{NOWHERE, contextual, destinations, keyed, merged, targets, unmerged, zip};
 
 use crate::error::Result;
 use crate::num::Real;

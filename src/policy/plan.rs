@@ -28,6 +28,8 @@ pub struct Decisions {
     pub budget: Vec<usize>,
     /// Layer, kept set: the candidates kept, ascending, counted 0 … N_c − 1.
     pub kept: Vec<Vec<Vec<usize>>>,
+    /// The destination of each visual row before the decoder, \[n_v\]; empty if none are merged there. Spec: E9.35
+    pub into: Vec<usize>,
 }
 
 /// The scores of one layer. They are small, so that queries and keys can be freed before the next layer.

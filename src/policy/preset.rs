@@ -19,7 +19,8 @@ pub struct Preset {
 
 impl Preset {
     /// The groups in which the command `policies` lists the methods.
-    pub const GROUPS: [&'static str; 5] = [
+    pub const GROUPS: [&'static str; 6] = [
+        "drops nothing",
         "drops entries after prefill",
         "merges entries after prefill",
         "drops visual rows inside prefill",
@@ -31,7 +32,7 @@ impl Preset {
     pub fn group(&self) -> &'static str {
         let kind = self.policy.kind();
         let ablation = self.source == OURS && self.policy != Policy::AIRCACHE;
-        if ablation && kind == Self::GROUPS[0] { Self::GROUPS[4] } else { kind }
+        if ablation && kind == Self::GROUPS[1] { Self::GROUPS[5] } else { kind }
     }
 }
 
@@ -39,22 +40,22 @@ impl Policy {
     /// What the policy does, and when: one of [`Preset::GROUPS`].
     pub fn kind(&self) -> &'static str {
         match self.evict {
-            Evict::Nearest | Evict::Pivot | Evict::ElasticCode => Preset::GROUPS[1],
-            Evict::Drop if self.prune.rater().is_some() => Preset::GROUPS[3],
-            Evict::Drop if self.prunes() => Preset::GROUPS[2],
-            Evict::Drop => Preset::GROUPS[0],
+            _ if self.budget == Budget::Full && !self.prunes() => Preset::GROUPS[0],
+            Evict::Nearest | Evict::Pivot | Evict::ElasticCode => Preset::GROUPS[2],
+            Evict::Drop if self.prune.rater().is_some() => Preset::GROUPS[4],
+            Evict::Drop if self.prunes() => Preset::GROUPS[3],
+            Evict::Drop => Preset::GROUPS[1],
         }
     }
 
     /// The kind in a word: `before` (the decoder), `inside` (prefill), `after` (prefill), `merge`, or `none` if the policy
     /// drops nothing.
     pub fn when(&self) -> &'static str {
-        let words = ["after", "merge", "inside", "before"];
+        let words = ["none", "after", "merge", "inside", "before"];
         let kind = Preset::GROUPS.iter().zip(words).find(|(group, _)| **group == self.kind());
         match kind {
-            _ if self.budget == Budget::Full && !self.prunes() => "none",
             Some((_, word)) => word,
-            None => unreachable!("T9.1: one of four kinds"),
+            None => unreachable!("T9.1: one of five kinds"),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The known methods, by name: one table. The command `policies` prints the table, and the tests go through it.
 
 use super::preset::{OURS, Preset, table};
-use super::pruning::{DIVPRUNE, FASTERVLM, FASTV_PRUNE, PYRAMIDDROP, SPARSEVLM, VISIONZIP, WHOLE};
+use super::pruning::{DIVPRUNE, DOMINANT, FASTERVLM, FASTV_PRUNE, PYRAMIDDROP, SPARSEVLM, VISIONZIP, WHOLE};
 use super::{Budget, Decimal, Evict, Heads, Keep, Keys, Policy, Scope, Score, Split, Window};
 use crate::error::{Error, Result};
 
@@ -27,7 +27,7 @@ const fn ablation(name: &'static str, policy: Policy, line: &'static str) -> Pre
     table(name, policy, line, OURS, "")
 }
 
-static PRESETS: [Preset; 42] = [
+static PRESETS: [Preset; 43] = [
     table("full", WHOLE, "the whole cache: nothing is evicted", "", ""),
     table(
         "aircache",
@@ -195,6 +195,7 @@ static PRESETS: [Preset; 42] = [
     SPARSEVLM,
     FASTERVLM,
     VISIONZIP,
+    DOMINANT,
     DIVPRUNE,
     ablation("last16", Policy { window: Window::LastText(16), ..AIRCACHE }, "AirCache, the last 16 text rows vote"),
     ablation("last32", Policy { window: Window::LastText(32), ..AIRCACHE }, "AirCache, the last 32 text rows vote"),

@@ -152,7 +152,7 @@ impl FromStr for Prune {
     fn from_str(text: &str) -> Result<Self> {
         let accepted = "none, or up to 4 cuts LAYER:SHARE or PERCENT%:SHARE joined by +, as in 2:0.5; the layer is at \
                         least 1, the share above 0 and at most 1; raters@ before a layer lets text rows rate, as in \
-                        raters@3:0.5; the first cut may be class, received, dominant or diverse, as in class:0.1";
+                        raters@3:0.5; the first cut may be class, received, dominant, diverse or zip, as in class:0.1";
         let bad = || Error::new("policy: prune", accepted, format!("{text:?}"));
         let mut prune = Prune::NONE;
         if text == "none" {

@@ -64,13 +64,23 @@ pub(super) const FASTERVLM: Preset = table(
 
 pub(super) const VISIONZIP: Preset = table(
     "visionzip",
+    Policy { prune: Prune::before_decoder(Rater::Zip), ..WHOLE },
+    "before the decoder, the visual rows that the vision tower looks at most stay, and the others are merged into a few rows \
+     by the likeness of their keys",
+    "VisionZip, arXiv 2412.04467",
+    "54 dominant rows to 10 contextual rows, as in its code (A9.17); the class token's own row is not computed, and contextual \
+     rows stand in the places of their targets (A9.13); its code keeps the same number of rows of each tile, here the rows of \
+     all tiles and images compete (A9.10); where rows do not reach the projector one by one, sums are of visual rows, as in \
+     EffiVLM-Bench (A9.18); EffiVLM-Bench reads the layer before the last of every tower, here the layer whose output the \
+     projector reads, and for InternViT it averages scores before the softmax (A9.11)",
+);
+
+pub(super) const DOMINANT: Preset = table(
+    "visionzip-dominant",
     Policy { prune: Prune::before_decoder(Rater::Dominant), ..WHOLE },
     "before the decoder, the visual rows that the vision tower looks at least are dropped: its class token, or all rows",
     "VisionZip, arXiv 2412.04467",
-    "these are its dominant tokens alone: its contextual tokens, sums of rows that were dropped, and the class token's own \
-     row are not computed (A9.13); its code keeps the same number of rows of each tile, here the rows of all tiles and \
-     images compete (A9.10); EffiVLM-Bench reads the layer before the last of every tower, here the layer whose output \
-     the projector reads, and for InternViT it averages scores before the softmax (A9.11)",
+    "the dominant tokens of VisionZip without contextual tokens (A9.13); otherwise as visionzip",
 );
 
 pub(super) const DIVPRUNE: Preset = table(

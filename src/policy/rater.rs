@@ -21,12 +21,23 @@ pub enum Rater {
     Dominant,
     /// The visual rows themselves, by their distances, before the decoder. Spec: E9.32
     Diverse,
+    /// As `Dominant`; other rows are merged into some of the rows that stay. Spec: D9.12
+    Zip,
+}
+
+/// What a vision tower says about its rows. Spec: E9.30, E9.31, E9.35
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// The rows that rate: `Class` or `Received`.
+    pub by: Rater,
+    /// Whether the rows' keys are asked for, too.
+    pub keys: bool,
 }
 
 impl Rater {
     /// The rater before the decoder that is written like this.
     pub(super) fn before_decoder(word: &str) -> Option<Rater> {
-        let all = [Rater::Class, Rater::Received, Rater::Dominant, Rater::Diverse];
+        let all = [Rater::Class, Rater::Received, Rater::Dominant, Rater::Diverse, Rater::Zip];
         all.into_iter().find(|rater| rater.word() == word)
     }
 
@@ -39,18 +50,20 @@ impl Rater {
             Rater::Received => "received",
             Rater::Dominant => "dominant",
             Rater::Diverse => "diverse",
+            Rater::Zip => "zip",
         }
     }
 
-    /// The rows of the vision tower that rate: `Class` or `Received`; none if no row of the tower rates. class: whether
-    /// the tower has a class token. Spec: D9.10
-    pub fn in_tower(self, class: bool) -> Option<Rater> {
-        match self {
-            Rater::Dominant if class => Some(Rater::Class),
-            Rater::Dominant | Rater::Received => Some(Rater::Received),
-            Rater::Class => Some(Rater::Class),
-            Rater::LastRow | Rater::Text | Rater::Diverse => None,
-        }
+    /// What the vision tower is asked for; none if no row of the tower rates. class: whether the tower has a class token.
+    /// Spec: D9.10, D9.12
+    pub fn in_tower(self, class: bool) -> Option<Rate> {
+        let by = match self {
+            Rater::Dominant | Rater::Zip if class => Rater::Class,
+            Rater::Dominant | Rater::Zip | Rater::Received => Rater::Received,
+            Rater::Class => Rater::Class,
+            Rater::LastRow | Rater::Text | Rater::Diverse => return None,
+        };
+        Some(Rate { by, keys: self == Rater::Zip })
     }
 }
 

@@ -116,7 +116,13 @@ impl Scorer {
         Plan {
             kept: layers.iter().zip(&kept).map(|(layer, sets)| self.rows_kept(sets, layer.kv_heads)).collect(),
             rows: self.sight.n,
-            decisions: Some(Decisions { policy: self.sight.policy.clone(), layers: layers.to_vec(), budget, kept }),
+            decisions: Some(Decisions {
+                policy: self.sight.policy.clone(),
+                layers: layers.to_vec(),
+                budget,
+                kept,
+                into: vec![],
+            }),
         }
     }
 }

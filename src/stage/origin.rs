@@ -24,6 +24,8 @@ impl From {
             From::Asked(site) => format!("{} of the layer before", name(site)),
             From::Polled(site) => format!("{} (`prune`)", name(site)),
             From::Rated => "what rates rows before layer 0 (`prune`)".into(),
+            From::Zipped(site) => format!("{} (`prune=zip`)", name(site)),
+            From::Summed => "`vision.features` or `projector.out`".into(),
             From::Lie => "`input.sizes` or `input.grid`".into(),
         }
     }
@@ -44,6 +46,8 @@ pub struct Facts<'a> {
     pub polled: &'a [usize],
     /// The stages that the votes before layer 0 are computed from; empty if nobody votes there (D9.10).
     pub rated: &'a [Stage],
+    /// The stages that merged rows are computed from; empty if none are merged before the decoder (D9.12).
+    pub summed: &'a [Stage],
     /// The stage that gives the arrangement of pixels.
     pub lie: Site,
     /// Whether images decide the positions of rows (M-RoPE).
@@ -107,8 +111,12 @@ impl Facts<'_> {
             From::Asked(site) => stage.layer.checked_sub(1).map(|layer| at(site, layer)).into_iter().collect(),
             From::Polled(site) if self.polled.contains(&stage.layer) => vec![at(site, 0)],
             From::Polled(_) => vec![],
-            From::Rated if stage.layer > 0 => vec![],
+            From::Rated | From::Summed | From::Zipped(_) if stage.layer > 0 => vec![],
             From::Rated => self.rated.to_vec(),
+            From::Summed => self.summed.to_vec(),
+            From::Zipped(Site::Merged) if !self.summed.is_empty() => vec![at(Site::Into, 0), at(Site::Merged, 0)],
+            From::Zipped(site) if !self.summed.is_empty() => vec![at(site, 0)],
+            From::Zipped(_) => vec![],
             From::Chosen(site) => self.cut(stage.layer + 1).map(|layer| at(site, layer)).into_iter().collect(),
             From::ChosenBefore(site) => self.cut(stage.layer).map(|layer| at(site, layer)).into_iter().collect(),
             From::Tapped(site) => vec![at(site, self.deepstack[stage.layer])],
@@ -140,6 +148,7 @@ mod tests {
             cuts: &[],
             polled: &[],
             rated: &[],
+            summed: &[],
             lie: Site::Grid,
             placed: true,
             visual: true,
@@ -163,6 +172,11 @@ mod tests {
         assert_eq!(of(rated, "decoder.00.votes").unwrap(), "projector.out");
         assert_eq!(of(rated, "decoder.01.votes").unwrap(), "decoder.00.query decoder.00.key decoder.00.rows");
         assert_eq!(of(rated, "decoder.00.out").unwrap(), "decoder.embed decoder.00.mix decoder.00.rows");
+        let zipped = Facts { summed: &[Stage::once(Site::Features)], ..rated };
+        assert_eq!(of(zipped, "decoder.00.merged").unwrap(), "decoder.00.into vision.features");
+        let value = of(zipped, "decoder.00.value").unwrap();
+        assert_eq!(value, "decoder.embed decoder.00.rows decoder.00.into decoder.00.merged");
+        assert_eq!(of(zipped, "decoder.01.value").unwrap(), "decoder.00.out decoder.01.rows");
         let polled = Facts { cuts: &[1], polled: &[1], ..facts };
         assert_eq!(of(polled, "decoder.01.votes").unwrap(), "decoder.00.query decoder.00.key decoder.raters");
         let deep = Facts { vision_layers: 3, deepstack: &[0, 2], ..facts };

@@ -18,7 +18,10 @@ pub enum Site {
     Relevance,
     Raters,
     Votes,
+    Metric,
+    Into,
     Rows,
+    Merged,
     Query,
     Key,
     Value,
@@ -115,6 +118,11 @@ pub enum From {
     Polled(Site),
     /// In the first layer: what a rater before the decoder reads (D9.10).
     Rated,
+    /// In the first layer: the stage, if rows are merged before the decoder (D9.12). Merged rows come with the places that
+    /// they take.
+    Zipped(Site),
+    /// In the first layer: the rows that are summed before the decoder (D9.12).
+    Summed,
     /// The stage that gives the arrangement of pixels: sizes, or grids.
     Lie,
 }

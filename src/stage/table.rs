@@ -1,8 +1,8 @@
 //! The table of stages, in causal order: one line for each row. Spec: T1.2
 
 use super::row::From::{
-    Added, Asked, Before, Chosen, ChosenBefore, Earlier, Every, Here, Last, Lie, Placed, Polled, Rated, Tapped, Valued,
-    Visual,
+    Added, Asked, Before, Chosen, ChosenBefore, Earlier, Every, Here, Last, Lie, Placed, Polled, Rated, Summed, Tapped,
+    Valued, Visual, Zipped,
 };
 use super::row::Kind::{Integers, Numbers, Set};
 use super::row::Place::{Layer, Once, Step, StepLayer, VisionLayer};
@@ -22,7 +22,7 @@ const fn numbers(
 
 /// Every stage. The index of a row is the number of its site (tested).
 #[rustfmt::skip]
-pub const TABLE: [Row; 39] = [
+pub const TABLE: [Row; 42] = [
     numbers(S::Sizes, ("input", "sizes"), Once, "[images, 2]", &[], "height and width of each image as decoded").stored("I64", Integers),
     numbers(S::Grid, ("input", "grid"), Once, "[images, 3]", &[], "t, h, w in patches, in families that read images of any size").stored("I64", Integers),
     numbers(S::Pixels, ("input", "pixels"), Once, "as the family's processor gives them", &[], "normalised pixels").stored("F32", Numbers),
@@ -37,12 +37,15 @@ pub const TABLE: [Row; 39] = [
     numbers(S::Relevance, ("decoder", "relevance"), Once, "[text rows that count]", &[Here(S::Embed)], "where `prune` has raters: what the visual rows give the text rows (E9.33)").since("0.3"),
     numbers(S::Raters, ("decoder", "raters"), Once, "[w]", &[Here(S::Relevance)], "where `prune` has raters: the text rows that rate, ascending").stored("I64", Set).since("0.3"),
     numbers(S::Votes, ("decoder", "votes"), Layer, "[visual rows that are left]", &[Asked(S::Query), Asked(S::Key), Polled(S::Raters), Rated, ChosenBefore(S::Rows)], "where `prune` drops rows before the layer: what the last row (E9.19) or the raters (E9.34) give the visual rows, or before layer 0 what the rater does (D9.10)").since("0.3"),
-    numbers(S::Rows, ("decoder", "rows"), Layer, "[n′]", &[Here(S::Votes), ChosenBefore(S::Rows)], "where `prune` drops rows before the layer: the prompt rows that are left, ascending; later stages have n′ rows").stored("I64", Set).since("0.3"),
-    numbers(S::Query, ("decoder", "query"), Layer, "[H, n, d_h]", &[Before(S::Out, S::Embed), Added(S::Deepstack), Placed(S::Positions), Chosen(S::Rows)], "after rotary").sampled(),
-    numbers(S::Key, ("decoder", "key"), Layer, "[G, n, d_h]", &[Before(S::Out, S::Embed), Added(S::Deepstack), Placed(S::Positions), Chosen(S::Rows)], "after rotary, as prefill caches it").sampled(),
-    numbers(S::Value, ("decoder", "value"), Layer, "[G, n, d_h]", &[Before(S::Out, S::Embed), Added(S::Deepstack), Chosen(S::Rows)], "as prefill caches it").sampled(),
+    numbers(S::Metric, ("decoder", "metric"), Layer, "[n_v, d_v / heads]", &[Rated], "where `prune=zip`, in layer 0: the mean of a visual row's keys over the tower's heads; zeros for a newline row (E9.35)").since("0.3"),
+    numbers(S::Into, ("decoder", "into"), Layer, "[n_v]", &[Here(S::Votes), Here(S::Metric)], "where `prune=zip`, in layer 0: the visual row into which each visual row is merged; a target's is its own, −1 if the row is not merged (E9.35)").stored("I64", Set).since("0.3"),
+    numbers(S::Rows, ("decoder", "rows"), Layer, "[n′]", &[Here(S::Votes), Zipped(S::Into), ChosenBefore(S::Rows)], "where `prune` drops rows before the layer: the prompt rows that are left, ascending; later stages have n′ rows").stored("I64", Set).since("0.3"),
+    numbers(S::Merged, ("decoder", "merged"), Layer, "[targets, d]", &[Here(S::Into), Summed], "where `prune=zip`, in layer 0: the contextual rows, which enter the decoder in the places of their targets (E9.36)").since("0.3"),
+    numbers(S::Query, ("decoder", "query"), Layer, "[H, n, d_h]", &[Before(S::Out, S::Embed), Added(S::Deepstack), Placed(S::Positions), Chosen(S::Rows), Zipped(S::Merged)], "after rotary").sampled(),
+    numbers(S::Key, ("decoder", "key"), Layer, "[G, n, d_h]", &[Before(S::Out, S::Embed), Added(S::Deepstack), Placed(S::Positions), Chosen(S::Rows), Zipped(S::Merged)], "after rotary, as prefill caches it").sampled(),
+    numbers(S::Value, ("decoder", "value"), Layer, "[G, n, d_h]", &[Before(S::Out, S::Embed), Added(S::Deepstack), Chosen(S::Rows), Zipped(S::Merged)], "as prefill caches it").sampled(),
     numbers(S::Mix, ("decoder", "mix"), Layer, "[n, H·d_h]", &[Here(S::Query), Here(S::Key), Here(S::Value)], "attention output before the output projection").sampled(),
-    numbers(S::Out, ("decoder", "out"), Layer, "[n, d]", &[Before(S::Out, S::Embed), Added(S::Deepstack), Here(S::Mix), Chosen(S::Rows)], "residual stream after the layer, before DeepStack adds to it").sampled(),
+    numbers(S::Out, ("decoder", "out"), Layer, "[n, d]", &[Before(S::Out, S::Embed), Added(S::Deepstack), Here(S::Mix), Chosen(S::Rows), Zipped(S::Merged)], "residual stream after the layer, before DeepStack adds to it").sampled(),
     numbers(S::Norm, ("decoder", "norm"), Once, "[n, d]", &[Last(S::Out, S::Embed), Added(S::Deepstack)], "after the final norm").sampled(),
     numbers(S::Logits, ("decoder", "logits"), Once, "[V]", &[Here(S::Norm)], "logits of the last prompt token"),
     numbers(S::Attention, ("policy", "attention"), Layer, "[1, text rows], [H, …] (`heads=union`) or [G, …] (`heads=kv`)", &[Here(S::Query), Here(S::Key)], "where `window=elite`: what the last text row gives the text rows (E8.1)").stored("F64", Numbers),

@@ -3,13 +3,14 @@
 //! Source: OpenGVLab's `modeling_intern_vit.py`; transformers `InternVLVisionModel`.
 
 use super::layer::VitLayer;
+use super::rated::{stacked, unrated};
 use super::tiles::{embedded, in_groups, shown};
 use crate::config::{InternVitConfig, NormKind};
 use crate::error::Result;
 use crate::layer::{Linear, Mlp, Norm, Qkv};
 use crate::num::Real;
 use crate::pass::{Pass, Stored};
-use crate::policy::Rater;
+use crate::policy::Rate;
 use crate::weights::{Matrix, Names};
 use ndarray::{Array2, Array3, ArrayView4};
 
@@ -87,21 +88,21 @@ impl InternVit {
         self.rated_features(pass, pixels, None).0
     }
 
-    /// As [`features`](Self::features), and what the raters of the last layer give to each token: [tiles · (1 + patches)].
-    /// Spec: E9.30, E9.31
+    /// As [`features`](Self::features), and the ratings of each token in the last layer: [tiles · (1 + patches), columns].
+    /// Spec: E9.30, E9.31, E9.35
     pub fn rated_features<T: Real>(
         &self,
         pass: &mut Pass<'_, T>,
         pixels: ArrayView4<'_, f32>,
-        rate: Option<Rater>,
-    ) -> (Array3<T>, Vec<T>) {
-        let mut votes = Vec::new();
+        rate: Option<Rate>,
+    ) -> (Array3<T>, Array2<T>) {
+        let mut groups = Vec::new();
         let features = in_groups(pass, pixels, (self.tokens(), self.config.hidden), |pass, pixels| {
             let (x, of_group) = self.tiles(pass, pixels, rate);
-            votes.extend(of_group);
+            groups.push(of_group);
             x
         });
-        (features, votes)
+        (features, stacked(&groups))
     }
 
     /// Tokens of a tile, including the class token.
@@ -113,18 +114,18 @@ impl InternVit {
         &self,
         pass: &mut Pass<'_, T>,
         pixels: ArrayView4<'_, f32>,
-        rate: Option<Rater>,
-    ) -> (Array2<T>, Vec<T>) {
-        let (mut x, mut votes) = (self.embedded(pass, pixels), Vec::new());
+        rate: Option<Rate>,
+    ) -> (Array2<T>, Array2<T>) {
+        let (mut x, mut ratings) = (self.embedded(pass, pixels), unrated());
         let lengths = vec![self.tokens(); pixels.dim().0];
         for (i, layer) in self.layers.iter().enumerate() {
             let rate = rate.filter(|_| i + 1 == self.layers.len());
-            (x, votes) = layer.forward(pass, x, &lengths, None, rate);
+            (x, ratings) = layer.forward(pass, x, &lengths, None, rate);
             x = shown(pass, i, x, self.tokens());
         }
         match &self.last {
-            Some(norm) => (norm.forward(pass, x.view()), votes),
-            None => (x, votes),
+            Some(norm) => (norm.forward(pass, x.view()), ratings),
+            None => (x, ratings),
         }
     }
 

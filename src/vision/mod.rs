@@ -20,6 +20,6 @@ pub use pack::pack;
 pub use patch_vit::{PATCH_VIT_EPS, PatchVit, PatchVitParts, frames};
 pub use places::{interpolated, places, windows};
 pub use projector::Projector;
-pub use shuffle::shuffled;
+pub use shuffle::{shuffled, shuffled_rows};
 pub use siglip::Siglip;
 pub(crate) use tiles::rows_at_once;

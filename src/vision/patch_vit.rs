@@ -3,13 +3,14 @@
 
 use super::layer::VitLayer;
 use super::places::angles;
+use super::rated::unrated;
 use crate::config::{NormKind, PatchVitConfig};
 use crate::error::Result;
 use crate::kernel::Frequencies;
 use crate::layer::{AnyMlp, GatedMlp, Linear, Mlp, Norm, Qkv};
 use crate::num::Real;
 use crate::pass::{Pass, Stored};
-use crate::policy::Rater;
+use crate::policy::Rate;
 use crate::stage::{Site, Stage};
 use crate::weights::Names;
 use ndarray::{Array2, ArrayView2};
@@ -89,7 +90,7 @@ impl PatchVit {
         self.patch_embedding.forward(pass, patches.view())
     }
 
-    /// The stream after the last layer, [n, d_v], and what the raters of that layer give to each patch, \[n\].
+    /// The stream after the last layer, [n, d_v], and the ratings of each patch in that layer, [n, columns].
     ///
     /// x: the embedded patches; at: row and column of each patch; lengths: the lengths of the segments within which the
     /// rows of a layer attend; after: is shown what each layer gives. Spec: E5.8, E5.9
@@ -100,16 +101,16 @@ impl PatchVit {
         at: &[[i64; 2]],
         lengths: impl Fn(usize) -> &'a [usize],
         mut after: impl FnMut(&Pass<'_, T>, usize, &Array2<T>),
-        rate: Option<Rater>,
-    ) -> (Array2<T>, Vec<T>) {
-        let (angles, mut votes) = (angles(pass, &self.frequencies, at), Vec::new());
+        rate: Option<Rate>,
+    ) -> (Array2<T>, Array2<T>) {
+        let (angles, mut ratings) = (angles(pass, &self.frequencies, at), unrated());
         for (i, layer) in self.layers.iter().enumerate() {
             let rate = rate.filter(|_| i + 1 == self.layers.len());
-            (x, votes) = layer.forward(pass, x, lengths(i), Some(&angles), rate); // E5.8, E5.9, C5.9a
+            (x, ratings) = layer.forward(pass, x, lengths(i), Some(&angles), rate); // E5.8, E5.9, C5.9a
             x = pass.show(Stage::layer(Site::VisionOut, i), x);
             after(pass, i, &x);
         }
-        (pass.show(Stage::once(Site::Features), x), votes)
+        (pass.show(Stage::once(Site::Features), x), ratings)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Pixel shuffle, which concatenates the patches of a square. Source: OpenGVLab's and transformers' `pixel_shuffle`.
 
 use crate::num::Real;
-use ndarray::{Array3, ArrayView3, s};
+use ndarray::{Array2, Array3, ArrayView3, s};
 
 /// Turns each square of m × m patches into one row and drops the class token.
 ///
@@ -20,4 +20,17 @@ pub fn shuffled<T: Real>(features: ArrayView3<'_, T>, m: usize, transposed: bool
         }
     }
     rows
+}
+
+/// The patches of the squares of each tile, one square after the other, as [`shuffled`] joins them; nothing of nothing.
+///
+/// rows: [tiles · (1 + side²), columns] → [tiles · side², columns].
+pub fn shuffled_rows<T: Real>(rows: Array2<T>, tiles: usize, m: usize, transposed: bool) -> Array2<T> {
+    if rows.is_empty() {
+        return rows;
+    }
+    let ((all, columns), whole) = (rows.dim(), "E5.14: whole tiles");
+    let tokens = rows.into_shape_with_order((tiles, all / tiles, columns)).unwrap_or_else(|_| unreachable!("{whole}"));
+    let squares = shuffled(tokens.view(), m, transposed);
+    squares.into_shape_with_order((all - tiles, columns)).unwrap_or_else(|_| unreachable!("{whole}"))
 }

@@ -4,13 +4,14 @@
 //! LLaVA reads the features before that norm (C5.1b).
 
 use super::layer::VitLayer;
+use super::rated::{stacked, unrated};
 use super::tiles::{embedded, in_groups, shown};
 use crate::config::{NormKind, SiglipConfig};
 use crate::error::Result;
 use crate::layer::{Linear, Mlp, Norm, Qkv};
 use crate::num::Real;
 use crate::pass::{Pass, Stored};
-use crate::policy::Rater;
+use crate::policy::Rate;
 use crate::weights::{Matrix, Names};
 use ndarray::{Array2, Array3, ArrayView2, ArrayView4, Axis, concatenate};
 
@@ -87,24 +88,24 @@ impl Siglip {
         self.rated_features(pass, pixels, wanted, None).0
     }
 
-    /// As [`features`](Self::features), and what the raters of the last layer give to each token: [tiles · tokens].
-    /// Spec: E9.30, E9.31
+    /// As [`features`](Self::features), and the ratings of each token in the last layer: [tiles · tokens, columns].
+    /// Spec: E9.30, E9.31, E9.35
     pub fn rated_features<T: Real>(
         &self,
         pass: &mut Pass<'_, T>,
         pixels: ArrayView4<'_, f32>,
         wanted: &[usize],
-        rate: Option<Rater>,
-    ) -> (Array3<T>, Vec<T>) {
+        rate: Option<Rate>,
+    ) -> (Array3<T>, Array2<T>) {
         let tokens = self.config.tokens();
         let width = self.config.hidden * wanted.len();
-        let mut votes = Vec::new();
+        let mut groups = Vec::new();
         let features = in_groups(pass, pixels, (tokens, width), |pass, pixels| {
             let (x, of_group) = self.tiles(pass, pixels, wanted, rate);
-            votes.extend(of_group);
+            groups.push(of_group);
             x
         });
-        (features, votes)
+        (features, stacked(&groups))
     }
 
     fn tiles<T: Real>(
@@ -112,8 +113,8 @@ impl Siglip {
         pass: &mut Pass<'_, T>,
         pixels: ArrayView4<'_, f32>,
         wanted: &[usize],
-        rate: Option<Rater>,
-    ) -> (Array2<T>, Vec<T>) {
+        rate: Option<Rate>,
+    ) -> (Array2<T>, Array2<T>) {
         let (c, tokens) = (&self.config, self.config.tokens());
         let mut x = embedded(pass, &self.patch_embedding, pixels, c.patch);
         if let Some((class, _)) = &self.class {
@@ -138,10 +139,10 @@ impl Siglip {
             }
         };
         keep(0, &x, &mut states);
-        let (lengths, mut votes) = (vec![tokens; pixels.dim().0], Vec::new());
+        let (lengths, mut ratings) = (vec![tokens; pixels.dim().0], unrated());
         for (i, layer) in self.layers.iter().enumerate() {
             let rate = rate.filter(|_| i + 1 == self.layers.len());
-            (x, votes) = layer.forward(pass, x, &lengths, None, rate);
+            (x, ratings) = layer.forward(pass, x, &lengths, None, rate);
             x = shown(pass, i, x, tokens);
             keep(i + 1, &x, &mut states);
         }
@@ -150,7 +151,7 @@ impl Siglip {
             None => unreachable!("E5.1: the layers needed are loaded"),
         };
         let all: Vec<ArrayView2<'_, T>> = wanted.iter().map(of).collect();
-        (concatenate(Axis(1), &all).unwrap_or_else(|_| unreachable!("E5.1: equal rows")), votes)
+        (concatenate(Axis(1), &all).unwrap_or_else(|_| unreachable!("E5.1: equal rows")), ratings)
     }
 }
 

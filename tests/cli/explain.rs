@@ -52,6 +52,21 @@ fn the_page_loads_nothing_and_holds_the_answers() {
     }
 }
 
+/// E9.35: the page has the place into which each visual row is merged.
+#[test]
+fn the_page_draws_merged_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, page) = explained(dir.path(), &["--policies", "aircache,visionzip", "--retain", "0.2"], "page.html");
+    let data = data(&String::from_utf8(page).unwrap());
+    assert_eq!(data["policies"][0]["into"].as_array().unwrap().len(), 0);
+    let into: Vec<i64> = data["policies"][1]["into"].as_array().unwrap().iter().map(|v| v.as_i64().unwrap()).collect();
+    assert_eq!(into.len(), data["tokens"].as_array().unwrap().len());
+    let targets = (0..into.len()).filter(|&v| into[v] == v as i64).count();
+    let merged = (0..into.len()).filter(|&v| into[v] >= 0 && into[v] != v as i64).count();
+    let keep = data["policies"][1]["budget"][0].as_u64().unwrap() as usize;
+    assert!(targets == (5 * keep + 16) / 32 && merged > 100, "{targets} targets, {merged} merged rows");
+}
+
 #[test]
 fn the_page_draws_what_record_recorded() {
     let dir = tempfile::tempdir().unwrap();

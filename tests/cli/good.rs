@@ -95,7 +95,7 @@ fn listings() {
     let before = "drops visual rows before the decoder";
     let early =
         policies.as_array().unwrap().iter().filter(|p| p["group"] == before).map(|p| p["name"].as_str().unwrap());
-    assert_eq!(early.collect::<Vec<_>>(), ["fastervlm", "visionzip", "divprune"]);
+    assert_eq!(early.collect::<Vec<_>>(), ["fastervlm", "visionzip", "visionzip-dominant", "divprune"]);
     let samples = cli.json(&["run", "--list-samples", "--json"]);
     assert_eq!(samples.as_array().unwrap().len(), 40);
     let questions: usize = samples.as_array().unwrap().iter().map(|s| s["questions"].as_array().unwrap().len()).sum();
@@ -333,6 +333,10 @@ fn bench_measures_rows_that_are_dropped_early() {
     let cells = cli.json(&[&["bench", "--json", "--policies", "full,visionzip,divprune"][..], &sizes].concat());
     let cells = cells["cells"].as_array().unwrap();
     let bytes: Vec<u64> = cells.iter().map(|cell| cell["kv_bytes"].as_u64().unwrap()).collect();
+    assert_eq!(
+        [0, 1].map(|i| cells[i]["kind"].as_str().unwrap()),
+        ["drops nothing", "drops visual rows before the decoder"]
+    );
     // Of 180 visual rows 18 stay, beside 20 of text and 3 steps.
     assert_eq!((bytes.len(), bytes[1] * 203, bytes[2]), (3, bytes[0] * 41, bytes[1]), "{bytes:?}");
     let policies = "full,snapkv,look-m,fastv-prune,sparsevlm,divprune";

@@ -7,10 +7,10 @@ use aircache::family::llava_onevision::LlavaOnevisionConfig;
 use aircache::generate;
 use aircache::num::Grid;
 use aircache::pass::Pass;
-use aircache::policy::{Policy, Rater, Retain, best, spread};
+use aircache::policy::{Policy, Rate, Rater, Retain, best, spread};
 use aircache::vision::Siglip;
 use aircache::weights::Names;
-use ndarray::{Array4, Ix2};
+use ndarray::{Array4, Axis, Ix2};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -36,7 +36,12 @@ fn answers() -> Vec<Answer> {
 
 /// The toys of these answers, by FAMILY/NAME.
 fn toys_of(answers: &[Answer]) -> BTreeMap<String, Case> {
-    let mut families: Vec<&str> = answers.iter().filter_map(|a| Some(a.toy.split_once('/')?.0)).collect();
+    cases_of(answers.iter().map(|a| &a.toy[..]))
+}
+
+/// The toys of these names.
+pub fn cases_of<'a>(names: impl Iterator<Item = &'a str>) -> BTreeMap<String, Case> {
+    let mut families: Vec<&str> = names.filter_map(|name| Some(name.split_once('/')?.0)).collect();
     families.sort_unstable();
     families.dedup();
     let each =
@@ -60,8 +65,10 @@ fn votes_of_tiles(case: &Case, by: Rater) -> Vec<Vec<f64>> {
     let tiles = pixels.len() / (3 * side * side);
     let pixels: Array4<f32> = pixels.into_shape_with_order((tiles, 3, side, side)).unwrap();
     let mut pass = Pass::<f64>::new(Grid::Native);
-    let (_, votes) = tower.rated_features(&mut pass, pixels.view(), &layers, Some(by));
-    votes.chunks(config.tokens()).map(|tile| tile[usize::from(config.class)..].to_vec()).collect()
+    let rate = Some(Rate { by, keys: false });
+    let (_, ratings) = tower.rated_features(&mut pass, pixels.view(), &layers, rate);
+    let tiles = ratings.axis_chunks_iter(Axis(0), config.tokens());
+    tiles.map(|tile| tile.iter().skip(usize::from(config.class)).copied().collect()).collect()
 }
 
 /// FasterVLM and VisionZip rank by the class token, EffiVLM-Bench by what each token receives.

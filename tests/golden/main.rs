@@ -35,3 +35,5 @@ mod sentencepiece;
 mod tf32;
 #[cfg(feature = "input")]
 mod video;
+#[cfg(feature = "input")]
+mod zip;

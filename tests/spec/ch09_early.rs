@@ -31,7 +31,8 @@ fn d9_10_worked_example() {
     let at = |name: &str| preset(name).unwrap().policy.at("0.3".parse().unwrap()).prune.cuts(6, 10).unwrap()[0];
     assert_eq!(at("fastervlm"), Cut { layer: 0, by: Rater::Class, keep: 3 });
     assert_eq!(at("divprune"), Cut { layer: 0, by: Rater::Diverse, keep: 3 });
-    assert_eq!([true, false].map(|class| Rater::Dominant.in_tower(class)), [Some(Rater::Class), Some(Rater::Received)]);
+    let asked = |class: bool| Rater::Dominant.in_tower(class).map(|rate| (rate.by, rate.keys));
+    assert_eq!([true, false].map(asked), [Some((Rater::Class, false)), Some((Rater::Received, false))]);
     assert_eq!(Rater::Diverse.in_tower(true), None);
     for written in ["class", "received:0.5", "dominant:0.1+25%:0.05", "diverse"] {
         assert_eq!(written.parse::<Prune>().unwrap().to_string(), written);
@@ -257,7 +258,7 @@ fn a9_12_positions() {
 /// A9.13: the dominant tokens alone.
 #[test]
 fn a9_13_dominant_tokens() {
-    let prune = preset("visionzip").unwrap().policy.prune;
+    let prune = preset("visionzip-dominant").unwrap().policy.prune;
     assert_eq!((prune.rater(), prune.to_string()), (Some(Rater::Dominant), "dominant".into()));
     let (dominant, received) = (policy("dominant:0.2"), policy("received:0.2"));
     let rows = |policy| seen(&DEMO, &prompt(0), policy).rows;

@@ -19,6 +19,8 @@ mod ch09_pruning;
 #[cfg(feature = "input")]
 mod ch09_raters;
 #[cfg(feature = "input")]
+mod ch09_zip;
+#[cfg(feature = "input")]
 mod ch10_attacks;
 mod ch10_kernels;
 #[cfg(feature = "input")]

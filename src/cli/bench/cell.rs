@@ -4,16 +4,16 @@ use super::machine::Machine;
 use aircache::Result;
 use aircache::cache::HeadCache;
 use aircache::config::DecoderConfig;
-use aircache::decoder::{AT_ONCE, Observer, Pruning, Sequence};
+use aircache::decoder::{AT_ONCE, Observer, Pruning, Sequence, Told};
 use aircache::eval::Cell;
 use aircache::family::{Outline, Profile};
 use aircache::input::{GivenImage, PixelLayout, Positions, Prepared};
 use aircache::model::Model;
 use aircache::num::{Random, Real};
 use aircache::pass::Pass;
-use aircache::policy::{Policy, Scorer};
+use aircache::policy::{Policy, Scorer, merged};
 use aircache::{Role, Roles};
-use ndarray::{ArrayD, Axis};
+use ndarray::{ArrayD, Axis, s};
 use std::time::Instant;
 
 /// Of every `TEXT` rows of a prompt, one is a text row before the visual rows, and one is a text row after them.
@@ -84,8 +84,11 @@ impl<'m> Prompts<'m> {
         let start = Instant::now();
         if let Some(by) = pruning.rater() {
             self.model.rates(by)?;
-            // No tower reads these tokens: it would give its votes beside the features.
-            pruning.rate(&pass, vec![T::ZERO; visual.len()], x.select(Axis(0), &visual).view());
+            // No tower reads these tokens: it would give its votes and keys beside the features.
+            let rows = x.select(Axis(0), &visual);
+            let metric = rows.slice(s![.., ..rows.ncols().min(64)]);
+            let told = Told { rows: rows.view(), votes: &vec![T::ZERO; visual.len()], metric };
+            pruning.rate(&mut pass, &self.roles, told, |pass, into| merged(rows.view(), into, pass.grid));
         }
         pruning.choose_raters(&mut pass, &self.roles, x.view());
         let rate_s = start.elapsed().as_secs_f64();

@@ -4,15 +4,15 @@
 use super::config::InternVlConfig;
 use crate::config::NormKind;
 use crate::error::Result;
-use crate::family::encoder::{Encode, with_votes};
+use crate::family::encoder::{Encode, with_ratings};
 use crate::input::{Prepared, PreparedImage};
 use crate::num::Real;
 use crate::pass::Pass;
-use crate::policy::Rater;
+use crate::policy::Rate;
 use crate::stage::{Site, Stage};
-use crate::vision::{InternVit, Projector, shuffled};
+use crate::vision::{InternVit, Projector, shuffled, shuffled_rows};
 use crate::weights::Names;
-use ndarray::{Array2, Array4, ArrayView3};
+use ndarray::{Array2, Array4};
 
 /// ε of the projector's layer norm; PyTorch's default.
 const EPS: f64 = 1e-5;
@@ -38,19 +38,13 @@ pub fn projector(names: &Names<'_>, config: &InternVlConfig) -> Result<Projector
 
 impl Encode for InternVl {
     /// Spec: E5.11–E5.15, E9.30
-    fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared, rate: Option<Rater>) -> Array2<T> {
+    fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared, rate: Option<Rate>) -> Array2<T> {
         let pixels: Array4<f32> = PreparedImage::joined(&prompt.images);
-        let (state, votes) = self.tower.rated_features(pass, pixels.view(), rate);
+        let (state, ratings) = self.tower.rated_features(pass, pixels.view(), rate);
         let features = shuffled(state.view(), self.merge, self.transposed); // E5.14
         let features = pass.show(Stage::once(Site::Features), features);
         let rows = self.projector.forward(pass, features.view()); // E5.15
-        if votes.is_empty() {
-            return rows;
-        }
-        let (tiles, tokens, _) = state.dim();
-        let votes = ArrayView3::from_shape((tiles, tokens, 1), &votes[..]);
-        let votes = votes.unwrap_or_else(|_| unreachable!("E9.30: a vote for each token"));
-        let of_squares = shuffled(votes, self.merge, self.transposed);
-        with_votes(rows, &of_squares.into_iter().collect::<Vec<_>>())
+        let ratings = shuffled_rows(ratings, state.dim().0, self.merge, self.transposed);
+        with_ratings(rows, ratings.view())
     }
 }

@@ -68,6 +68,10 @@ impl Family for LlavaConfig {
         Ok(Box::new(TileEncoder::load(names, self.parts())?))
     }
 
+    fn sums_features(&self) -> bool {
+        true
+    }
+
     fn vision_words(&self) -> String {
         let SiglipConfig { image, patch, .. } = self.vision;
         let grids = self.pinpoints.as_ref().map_or("one tile an image".into(), |p| format!("{} grids", p.len()));

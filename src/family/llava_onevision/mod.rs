@@ -72,6 +72,10 @@ impl Family for LlavaOnevisionConfig {
         Ok(Box::new(TileEncoder::load(names, self.parts())?))
     }
 
+    fn sums_features(&self) -> bool {
+        true
+    }
+
     fn vision_words(&self) -> String {
         let (SiglipConfig { image, patch, .. }, grids, most) = (&self.vision, self.pinpoints.len(), self.max_tiles);
         format!("tiles of {image} px, patches of {patch} px, {grids} grids, anyres_max_{most}")

@@ -4,12 +4,12 @@
 use super::config::Qwen25VlConfig;
 use crate::config::NormKind;
 use crate::error::Result;
-use crate::family::encoder::{Encode, image_by_image, with_votes};
+use crate::family::encoder::{Encode, image_by_image, with_ratings};
 use crate::family::patch_model::merger;
 use crate::input::Prepared;
 use crate::num::Real;
 use crate::pass::Pass;
-use crate::policy::Rater;
+use crate::policy::Rate;
 use crate::vision::{PatchVit, PatchVitParts, Projector, frames, places, windows};
 use crate::weights::Names;
 use ndarray::{Array2, ArrayView2, Axis};
@@ -42,7 +42,7 @@ impl Qwen25VlTower {
         })
     }
 
-    /// The visual rows of images: [n / m², d], in the order of the squares; one more column if rows of the tower rate.
+    /// The visual rows of images: [n / m², d], in the order of the squares; more columns if rows of the tower rate.
     ///
     /// patches: [n, 3 · temporal · p²], the patches of all images concatenated; grids: time, height and width of each
     /// image in patches. Spec: E5.17, E5.18, R5.17
@@ -51,7 +51,7 @@ impl Qwen25VlTower {
         pass: &mut Pass<'_, T>,
         patches: ArrayView2<'_, f32>,
         grids: &[[usize; 3]],
-        rate: Option<Rater>,
+        rate: Option<Rate>,
     ) -> Array2<T> {
         let m = self.merge;
         let unit = m * m;
@@ -67,8 +67,8 @@ impl Qwen25VlTower {
         let at: Vec<[i64; 2]> = grids.iter().flat_map(|&grid| places(grid, m)).collect();
         let at: Vec<[i64; 2]> = order.iter().map(|&patch| at[patch]).collect();
         let lengths = |layer: usize| if self.full.contains(&layer) { &in_frames[..] } else { &in_windows[..] };
-        let (features, votes) = self.tower.features(pass, x, &at, lengths, |_, _, _| (), rate); // E5.17
-        let merged = with_votes(self.merger.forward(pass, features.view()), &votes);
+        let (features, ratings) = self.tower.features(pass, x, &at, lengths, |_, _, _| (), rate); // E5.17
+        let merged = with_ratings(self.merger.forward(pass, features.view()), ratings.view());
         let mut rows = merged.clone();
         for (row, &square) in merged.outer_iter().zip(&squares) {
             rows.row_mut(square).assign(&row); // E5.18
@@ -79,7 +79,7 @@ impl Qwen25VlTower {
 
 impl Encode for Qwen25VlTower {
     /// Spec: E5.17, E5.18, C5.17a
-    fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared, rate: Option<Rater>) -> Array2<T> {
+    fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared, rate: Option<Rate>) -> Array2<T> {
         image_by_image(pass, prompt, |pass, patches, grids| self.rows(pass, patches, grids, rate))
     }
 }

@@ -3,12 +3,12 @@
 
 use crate::config::{NormKind, PatchVitConfig};
 use crate::error::Result;
-use crate::family::encoder::{Encode, image_by_image, with_votes};
+use crate::family::encoder::{Encode, image_by_image, with_ratings};
 use crate::family::patch_model::merger;
 use crate::input::Prepared;
 use crate::num::Real;
 use crate::pass::Pass;
-use crate::policy::Rater;
+use crate::policy::Rate;
 use crate::vision::{PatchVit, PatchVitParts, Projector, frames, places};
 use crate::weights::Names;
 use ndarray::{Array2, ArrayView2};
@@ -37,7 +37,7 @@ impl Qwen2VlEncoder {
         })
     }
 
-    /// The residual stream after the last layer, and the visual rows, with one more column if rows of the tower rate.
+    /// The residual stream after the last layer, and the visual rows, with more columns if rows of the tower rate.
     ///
     /// patches: [n, 3 · temporal · p²], the patches of all images concatenated; grids: time, height and width of each
     /// image in patches; all grids together have n patches → [n, d_v] and [n / m², d]. Spec: E5.7–E5.10, R5.7
@@ -46,20 +46,20 @@ impl Qwen2VlEncoder {
         pass: &mut Pass<'_, T>,
         patches: ArrayView2<'_, f32>,
         grids: &[[usize; 3]],
-        rate: Option<Rater>,
+        rate: Option<Rate>,
     ) -> [Array2<T>; 2] {
         let x = self.tower.embedded(pass, patches);
         let at: Vec<[i64; 2]> = grids.iter().flat_map(|&grid| places(grid, self.merge)).collect();
         let frames = frames(grids);
-        let (features, votes) = self.tower.features(pass, x, &at, |_| &frames, |_, _, _| (), rate);
+        let (features, ratings) = self.tower.features(pass, x, &at, |_| &frames, |_, _, _| (), rate);
         let rows = self.merger.forward(pass, features.view()); // E5.10
-        [features, with_votes(rows, &votes)]
+        [features, with_ratings(rows, ratings.view())]
     }
 }
 
 impl Encode for Qwen2VlEncoder {
     /// Spec: E5.7–E5.10, C5.7a
-    fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared, rate: Option<Rater>) -> Array2<T> {
+    fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared, rate: Option<Rate>) -> Array2<T> {
         image_by_image(pass, prompt, |pass, patches, grids| {
             let [_, rows] = self.rows(pass, patches, grids, rate);
             rows

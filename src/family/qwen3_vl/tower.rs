@@ -4,11 +4,11 @@
 use super::config::{Qwen3Vl, Qwen3VlConfig};
 use crate::config::{Activation, NormKind};
 use crate::error::Result;
-use crate::family::encoder::{Encode, image_by_image, with_votes};
+use crate::family::encoder::{Encode, image_by_image, with_ratings};
 use crate::input::Prepared;
 use crate::num::Real;
 use crate::pass::Pass;
-use crate::policy::Rater;
+use crate::policy::Rate;
 use crate::vision::{PATCH_VIT_EPS, PatchVit, PatchVitParts, Projector, frames, interpolated, places};
 use crate::weights::{Matrix, Names};
 use ndarray::{Array2, ArrayView2, Axis, concatenate};
@@ -55,8 +55,8 @@ impl Qwen3VlTower {
         })
     }
 
-    /// The visual rows of images, and beside them the rows of DeepStack: [n / m², d · (1 + |deepstack|)]; one more column
-    /// if rows of the tower rate.
+    /// The visual rows of images, and beside them the rows of DeepStack: [n / m², d · (1 + |deepstack|)]; more columns if
+    /// rows of the tower rate.
     ///
     /// patches: [n, 3 · temporal · p²], the patches of all images concatenated; grids: time, height and width of each
     /// image in patches. Spec: E5.19, E5.20, R5.19
@@ -65,7 +65,7 @@ impl Qwen3VlTower {
         pass: &mut Pass<'_, T>,
         patches: ArrayView2<'_, f32>,
         grids: &[[usize; 3]],
-        rate: Option<Rater>,
+        rate: Option<Rate>,
     ) -> Array2<T> {
         let x = self.tower.embedded(pass, patches);
         let side = self.position_embedding.rows().isqrt();
@@ -78,17 +78,17 @@ impl Qwen3VlTower {
             let merger = self.deepstack.iter().find(|(tapped, _)| *tapped == layer);
             deepstack.extend(merger.map(|(_, merger)| merger.forward(pass, x.view()))); // E5.20
         };
-        let (features, votes) = self.tower.features(pass, x, &at, |_| &frames, tap, rate);
+        let (features, ratings) = self.tower.features(pass, x, &at, |_| &frames, tap, rate);
         let rows = self.merger.forward(pass, features.view()); // E5.10
         let all: Vec<_> = std::iter::once(&rows).chain(&deepstack).map(|rows| rows.view()).collect();
         let all = concatenate(Axis(1), &all).unwrap_or_else(|_| unreachable!("E5.20: as many rows from each layer"));
-        with_votes(all, &votes)
+        with_ratings(all, ratings.view())
     }
 }
 
 impl Encode for Qwen3VlTower {
     /// Spec: E5.19, E5.20, C5.19a
-    fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared, rate: Option<Rater>) -> Array2<T> {
+    fn encode<T: Real>(&self, pass: &mut Pass<'_, T>, prompt: &Prepared, rate: Option<Rate>) -> Array2<T> {
         image_by_image(pass, prompt, |pass, patches, grids| self.rows(pass, patches, grids, rate))
     }
 }

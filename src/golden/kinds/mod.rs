@@ -19,3 +19,4 @@ pub(super) mod shares;
 mod spread;
 pub(super) mod tokens;
 pub(super) mod windows;
+pub(super) mod zip;

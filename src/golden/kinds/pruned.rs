@@ -1,10 +1,10 @@
 //! Judges what a policy drops before the decoder or inside prefill: the rows that are left have to be the text and the
 //! visual rows that got the largest votes, within the margin. Not here: which rows a candidate's layers have, and the
-//! choice by distances (spread.rs).
+//! choice by distances (spread.rs), and which rows are merged (zip.rs).
 
 use super::integers::not_integers;
 use super::scores::{Unknown, hidden_by_a_store};
-use super::spread;
+use super::{spread, zip};
 use crate::golden::case::Case;
 use crate::golden::held::list;
 use crate::golden::measure::Layout;
@@ -52,8 +52,10 @@ fn split(case: &Case<'_>, rows: &[usize]) -> Result<[Vec<usize>; 2], Unknown> {
 
 /// The rows that are left after a cut, if no honest noise could change them.
 pub(in crate::golden) fn firm(case: &Case<'_>, cut: Cut) -> Result<Vec<usize>, Unknown> {
-    if cut.by == Rater::Diverse {
-        return Err("the rows that are left are not recorded, and distances decide them");
+    match cut.by {
+        Rater::Diverse => return Err("the rows that are left are not recorded, and distances decide them"),
+        Rater::Zip => return Err("the rows that are left are not recorded, and the rows that are merged decide them"),
+        _ => {}
     }
     let [visual, mut rows] = split(case, &case.before(cut)?)?;
     let (votes, margin) = votes(case, cut, visual.len())?;
@@ -112,7 +114,14 @@ pub(in crate::golden) fn judge(case: &Case<'_>, name: &str, cut: Cut, got: &[usi
         Ok(known) => known,
         Err(why) => return plain(Outcome::NotJudged, why.into()),
     };
-    let got: Vec<usize> = kept.iter().filter_map(|row| visual.binary_search(row).ok()).collect();
+    let mut got: Vec<usize> = kept.iter().filter_map(|row| visual.binary_search(row).ok()).collect();
+    if cut.by == Rater::Zip {
+        got = match zip::dominant(case, &got, &visual) {
+            Ok(dominant) => dominant,
+            Err((outcome, why)) => return plain(outcome, why),
+        };
+    }
+    let cut = Cut { keep: got.len(), ..cut };
     let ours = best(&votes, cut.keep);
     let only = |a: &[usize], b: &[usize]| -> Vec<usize> {
         a.iter().copied().filter(|x| b.binary_search(x).is_err()).collect()

@@ -34,7 +34,7 @@ SIGLIP = ["one-pixel", "feature-layers-list"]
 SHARES = [0.5, 0.25, 0.1]
 
 
-def methods(path, *names):
+def methods(path, *names, torch=torch):
     """Methods of a file whose imports are of another time, by name."""
     tree = ast.parse(REPOSITORIES.joinpath(path).read_text())
     space = {"torch": torch, "nn": nn, "math": math, "F": nn.functional}
@@ -130,8 +130,8 @@ def effivlm():
             yield {"code": "EffiVLM-Bench", "toy": f"llava/{name}", "by": "received", "keep": indices.shape[1], "tiles": listed(indices)}
 
 
-def effivlm_qwen():
-    (forward,) = methods("EffiVLM-Bench/kv_cache_compression/qwen2vl_model.py", "qwen2vl_vision_tower_forward_visionzip")
+def qwen_towers():
+    """Each toy that EffiVLM-Bench's code for Qwen2-VL reads: its name, and attention weights, keys and rows of its last layer."""
     for folder in sorted((GOLDEN / "qwen2_vl").iterdir()):
         if not (folder / "model").is_dir() or "input.pixels" not in (shapes := load_file(folder / "expected.safetensors")):
             continue
@@ -152,17 +152,27 @@ def effivlm_qwen():
             model.model.visual(golden["input.pixels"].double(), grid_thw=golden["input.grid"])
         modeling_qwen2_vl.eager_attention_forward = plain
         weights, metric = seen[-1]
-        rows = golden["projector.out"].double()
+        yield folder.name, weights, metric, golden["projector.out"].double(), golden["input.grid"]
+
+
+def qwen_rows(forward, weights, metric, rows, grid, share):
+    """The rows that EffiVLM-Bench's code for Qwen2-VL keeps, and their indices."""
+    last = lambda x, **_: x
+    one = SimpleNamespace(attn=SimpleNamespace(attn_weights=weights, metric=metric.clone()))
+    one_block = type("Block", (), {"attn": one.attn, "__call__": lambda self, x, **_: x})()
+    own = SimpleNamespace(
+        patch_embed=last, rot_pos_emb=lambda grid: None, blocks=[one_block, last], merger=lambda x: rows,
+        gradient_checkpointing=False, training=False, budgets=share)
+    return forward(own, torch.zeros(weights.shape[-1], 1), grid)
+
+
+def effivlm_qwen():
+    (forward,) = methods("EffiVLM-Bench/kv_cache_compression/qwen2vl_model.py", "qwen2vl_vision_tower_forward_visionzip")
+    for name, weights, metric, rows, grid in qwen_towers():
         for share in SHARES:
-            last = lambda x, **_: x
-            one = SimpleNamespace(attn=SimpleNamespace(attn_weights=weights, metric=metric.clone()))
-            one_block = type("Block", (), {"attn": one.attn, "__call__": lambda self, x, **_: x})()
-            own = SimpleNamespace(
-                patch_embed=last, rot_pos_emb=lambda grid: None, blocks=[one_block, last], merger=lambda x: rows,
-                gradient_checkpointing=False, training=False, budgets=share)
-            saved, indices = forward(own, torch.zeros(weights.shape[-1], 1), golden["input.grid"])
+            saved, indices = qwen_rows(forward, weights, metric, rows, grid, share)
             kept = [int(i) for row, i in zip(saved, indices) if torch.equal(row, rows[i])]
-            yield {"code": "EffiVLM-Bench", "toy": f"qwen2_vl/{folder.name}", "by": "received", "keep": len(kept), "rows": kept}
+            yield {"code": "EffiVLM-Bench", "toy": f"qwen2_vl/{name}", "by": "received", "keep": len(kept), "rows": kept}
 
 
 def divprune():
@@ -183,8 +193,13 @@ def divprune():
                     yield {"code": "divprune", "toy": f"{family}/{folder.name}", "by": "diverse", "keep": len(chosen), "rows": kept}
 
 
-cases = [case for code in (fastervlm, visionzip, effivlm, effivlm_qwen, divprune) for case in code()]
-cases = [{key: value for key, value in case.items() if value is not None} for case in cases]
-lines = ",\n".join(json.dumps(case) for case in cases)
-(GOLDEN / "early" / "answers.json").write_text(f"[\n{lines}\n]\n")
-print(len(cases), "cases")
+def store(name, codes):
+    """Writes what the codes answer."""
+    cases = [{key: value for key, value in case.items() if value is not None} for code in codes for case in code()]
+    lines = ",\n".join(json.dumps(case) for case in cases)
+    (GOLDEN / "early" / name).write_text(f"[\n{lines}\n]\n")
+    print(len(cases), "cases")
+
+
+if __name__ == "__main__":
+    store("answers.json", (fastervlm, visionzip, effivlm, effivlm_qwen, divprune))
