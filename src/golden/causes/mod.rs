@@ -7,8 +7,9 @@
 //! lineup       compares suspects with the candidate, names the one that explains it
 //! facts        what suspects are made of: plain numbers, and a layer that can be computed once more
 //! again        computes a replayed layer once more, with a change of the model
+//! bits         numbers of fewer bits, with scales
 //! factors, copies, moved, constant, pixels, rotary, formats, layer   the suspects, by kind of mistake
-//! attend, attention, scores, look, pages, address, slot   those of attention
+//! attend, attention, reads, scores, look, pages, address, slot   those of attention
 //! decisions, integers, entries   causes of failed decisions, integers and cache entries
 //! ```
 
@@ -16,6 +17,7 @@ mod address;
 mod again;
 mod attend;
 mod attention;
+mod bits;
 mod constant;
 mod copies;
 mod decisions;
@@ -30,6 +32,7 @@ mod look;
 mod moved;
 mod pages;
 mod pixels;
+mod reads;
 mod rotary;
 mod scores;
 mod slot;
@@ -39,6 +42,7 @@ mod tests;
 pub(in crate::golden) use again::Replayed;
 pub(in crate::golden) use attend::Attend;
 pub(in crate::golden) use attention::suspects_of;
+pub(in crate::golden) use bits::{BITS, Sizes};
 pub(in crate::golden) use facts::{Again, Facts, Rotation};
 pub(in crate::golden) use lineup::{Fitted, Lineup};
 pub(in crate::golden) use pixels::levels;
@@ -68,6 +72,10 @@ pub(super) fn of(case: &Case<'_>, verdict: &StageVerdict) -> Option<String> {
     }
     case.with_numbers(&verdict.stage, |numbers| {
         let known = |stage: Stage| value(case, stage);
+        let honest = |kind: Precision, number: usize| {
+            let again = case.again.filter(|_| number == 0)?;
+            again.again(at, &facts::Change::Stored(kind.grid()))
+        };
         let facts = Facts {
             at,
             numbers,
@@ -78,6 +86,7 @@ pub(super) fn of(case: &Case<'_>, verdict: &StageVerdict) -> Option<String> {
             roles: case.roles(),
             again: case.again,
             halves: halves(case, numbers),
+            honest: &honest,
             drift: drifting(case, numbers, verdict),
         };
         named(&facts, |lineup| {

@@ -176,6 +176,7 @@ fn e11_2_rivals_are_named_together() {
         roles: None,
         again: Some(&two),
         halves: vec![],
+        honest: &|_, _| None,
         drift: None,
     };
     let told = named(&facts, |_| {}).unwrap();
