@@ -7,7 +7,7 @@
 //! kinds                    how a stage is judged: numbers, integers, windows, kept sets, copies, tokens
 //! case, eviction, left     what is compared; the eviction that cache and steps follow from; the rows that layers have
 //! ground, held             which stages a bundle's own values reach; which rows its cache shows
-//! rulers, drift, fit, alike   how far honest computations may be off; errors that follow a direction
+//! rulers, drift, aslant, along, fit, alike   how far honest computations may be off; errors that follow a direction
 //! arc                      rotary angles that are honest and still differ
 //! noise, rerun, given      how the rulers are measured: the flow once more, by other honest ways or from given values
 //! weights                  the type of the weights that a candidate read
@@ -22,8 +22,10 @@
 //! Spec: chapter 10
 
 mod alike;
+mod along;
 mod arc;
 mod arranged;
+mod aslant;
 mod bundle;
 mod bundle_write;
 mod case;
