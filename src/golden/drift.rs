@@ -27,6 +27,9 @@ const ASIDES: [Aside; 9] = [
     Aside::Branch(Branch::Mlp),
 ];
 
+/// The runs of the model.
+pub(super) const RUNS: usize = ASIDES.len();
+
 /// The drift of the other honest ways along the activations counts this many times. Spec: E10.10
 const BEND: f64 = 1.5;
 /// The activations together are judged from this many draws for each of them on. Spec: E10.10

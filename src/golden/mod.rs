@@ -16,6 +16,7 @@
 //! record, recorder, stages, images, arranged   the flow of `generate`, every stage written; the images of a bundle
 //! layouts, formats         layouts that programs dump stages in; quantised caches
 //! bundle, bundle_write, parsed, select, said   a file of named stages; its lists and sets; which stages; what it says of itself
+//! progress                 how far a check is, for a bar
 //! compress                 the algorithm alone on anybody's bundle
 //! ```
 //!
@@ -49,6 +50,7 @@ mod map;
 mod measure;
 mod noise;
 mod parsed;
+mod progress;
 mod record;
 mod recorder;
 mod replay;
@@ -66,11 +68,12 @@ pub use bundle_write::BundleWriter;
 pub use compress::compress;
 #[cfg(feature = "lapack")]
 pub(crate) use compress::roles;
-pub use judge::check;
+pub use judge::{check, check_told};
 pub use kernel::{KERNELS, kernel};
+pub use progress::Progress;
 pub use record::{Recorded, Recording, record};
 pub use recorder::Recorder;
-pub use replay::{replay, replayed_pixels};
+pub use replay::{replay, replay_told, replayed_pixels};
 pub use said::precision;
 pub use select::Selection;
 pub use verdict::{Map, Outcome, StageVerdict, Verdict, Whole};
