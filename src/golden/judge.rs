@@ -120,7 +120,7 @@ impl Case<'_> {
         if let Some(first) =
             stages.iter_mut().filter(|s| s.outcome == Outcome::Fail).min_by_key(|s| Stage::parse(&s.stage))
         {
-            first.cause = causes::of(self, first).unwrap_or_default();
+            causes::of(self, first).to(first);
         }
         let reason = stages.first().map_or(String::new(), |s| format!("; {}: {}", s.stage, s.words));
         ensure!(

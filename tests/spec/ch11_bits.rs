@@ -55,6 +55,8 @@ fn d11_21_linear_layers_of_one_row() {
         says("x and the weight are read in bf16", &half(&xd, Grid::Bf16), &half(&wd, Grid::Bf16));
         says("x is read in int8, a scale for each row", &whole(&xd, k, 127.0), &wd);
         says("x and the weight are read in int8, a scale for each row", &whole(&xd, k, 127.0), &whole(&wd, k, 127.0));
+        says("it would pass as bf16", &xd, &shifted(&wd, 64, 1023.0));
+        says("it would pass as f16", &xd, &shifted(&wd, 64, 8191.0));
     }
 }
 

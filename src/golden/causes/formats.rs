@@ -71,8 +71,8 @@ pub(super) fn narrow(lineup: &mut Lineup<'_>) {
     }
 }
 
-/// An f32 candidate that is an honest one in a half type, is off by about as much, and shows that it was computed in the
-/// type. Spec: D11.8, D11.20
+/// An f32 candidate that would pass in a half type and is off by about as much as honest programs of the type. It is named
+/// if it shows that it was computed in the type. Spec: D11.8, D11.20
 pub(super) fn halves(lineup: &mut Lineup<'_>) {
     let (facts, n) = (lineup.facts, lineup.facts.numbers);
     let layout = facts.layout();
@@ -88,15 +88,22 @@ pub(super) fn halves(lineup: &mut Lineup<'_>) {
         let errors = Errors::of(layout, n.truth, n.got, Some(&noise.scale));
         let about = errors.whole > ABOUT * noise.whole;
         let other = Numbers { noise: Some(noise), precision, drift: None, ..*n };
-        if about && numbers::judge(&other).outcome == Outcome::Pass && shows(lineup, precision) {
-            let words = match precision {
-                Precision::Bf16 => "these are honest numbers of bf16, with errors of its size: is f32 the right type?",
-                _ => {
-                    "these are honest numbers of f16, with errors of its size: is it f16 or TF32 (10 bits of mantissa), not f32?"
-                }
-            };
-            lineup.name(words);
+        if !about || numbers::judge(&other).outcome != Outcome::Pass {
+            continue;
         }
+        if !shows(lineup, precision) {
+            lineup.passes = lineup.passes.or(Some(match precision {
+                Precision::Bf16 => "it would pass as bf16",
+                _ => "it would pass as f16, which has the 10 bits of mantissa of TF32",
+            }));
+            continue;
+        }
+        lineup.name(match precision {
+            Precision::Bf16 => "these are honest numbers of bf16, with errors of its size: is f32 the right type?",
+            _ => {
+                "these are honest numbers of f16, with errors of its size: is it f16 or TF32 (10 bits of mantissa), not f32?"
+            }
+        });
     }
 }
 

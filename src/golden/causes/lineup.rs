@@ -51,6 +51,8 @@ pub(in crate::golden) struct Lineup<'a> {
     whole: f64,
     before: f64,
     named: Vec<Named>,
+    /// The type in which the stage would pass, in words.
+    pub passes: Option<&'static str>,
 }
 
 impl<'a> Lineup<'a> {
@@ -58,7 +60,7 @@ impl<'a> Lineup<'a> {
     pub fn new(facts: &'a Facts<'a>) -> Lineup<'a> {
         let (n, layout, noise) = (facts.numbers, facts.layout(), facts.noise());
         let whole = Rulers::of(layout, n.truth, &noise, n.precision).whole;
-        let mut lineup = Lineup { facts, noise, whole, before: 1.0, named: vec![] };
+        let mut lineup = Lineup { facts, noise, whole, before: 1.0, named: vec![], passes: None };
         lineup.before = lineup.squares(n.got, facts.drift.as_ref().map_or(n.truth, |d| &d.base));
         lineup
     }

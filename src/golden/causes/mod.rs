@@ -61,14 +61,33 @@ use crate::stage::{Kind, Site, Stage};
 use facts::Drifting;
 use ndarray::ArrayD;
 
-/// The cause of a failed stage, in words; none if no suspect explains it. Spec: D11.2
-pub(super) fn of(case: &Case<'_>, verdict: &StageVerdict) -> Option<String> {
-    let at = Stage::parse(&verdict.stage)?;
+/// What is said of a failed stage. Spec: D11.2
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// The cause; none if no suspect explains the stage.
+    pub cause: Option<String>,
+    /// Where there is no cause: the type in which the stage would pass.
+    pub passes: Option<&'static str>,
+}
+
+impl Told {
+    /// Adds it to the verdict.
+    pub fn to(self, verdict: &mut StageVerdict) {
+        if let (None, Some(passes)) = (&self.cause, self.passes) {
+            verdict.words = format!("{}; {passes}", verdict.words);
+        }
+        verdict.cause = self.cause.unwrap_or_default();
+    }
+}
+
+/// What is said of a failed stage. Spec: D11.2
+pub(super) fn of(case: &Case<'_>, verdict: &StageVerdict) -> Told {
+    let Some(at) = Stage::parse(&verdict.stage) else { return Told::default() };
     if let Some(words) = decisions::of(case, at, verdict) {
-        return Some(words);
+        return Told { cause: Some(words), passes: None };
     }
     if at.row().kind != Kind::Numbers || verdict.ratio.is_none() {
-        return None;
+        return Told::default();
     }
     case.with_numbers(&verdict.stage, |numbers| {
         let known = |stage: Stage| value(case, stage);
@@ -95,12 +114,11 @@ pub(super) fn of(case: &Case<'_>, verdict: &StageVerdict) -> Option<String> {
             }
         })
     })
-    .ok()
-    .flatten()
+    .unwrap_or_default()
 }
 
-/// The cause of a failed stage of numbers, from plain data. more: adds suspects of the stage's own kind. Spec: D11.2
-pub(super) fn named(facts: &Facts<'_>, more: impl FnOnce(&mut Lineup<'_>)) -> Option<String> {
+/// What is said of a failed stage of numbers, from plain data. more: adds suspects of the stage's own kind. Spec: D11.2
+pub(super) fn named(facts: &Facts<'_>, more: impl FnOnce(&mut Lineup<'_>)) -> Told {
     let mut lineup = Lineup::new(facts);
     if facts.drift.is_none() {
         copies::stage(&mut lineup);
@@ -121,7 +139,8 @@ pub(super) fn named(facts: &Facts<'_>, more: impl FnOnce(&mut Lineup<'_>)) -> Op
         formats::narrow(&mut lineup);
         formats::halves(&mut lineup);
     }
-    lineup.words()
+    let passes = lineup.passes;
+    Told { cause: lineup.words(), passes }
 }
 
 /// A stage of the candidate, or else of the golden, as numbers.

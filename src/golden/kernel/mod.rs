@@ -166,11 +166,11 @@ fn judge<K: Kernel>(kernel: &K, arrays: &Arrays<'_>, precision: Precision) -> Re
             honest: &|kind, number| honest(kernel, kind, number),
             drift: None,
         };
-        verdict.cause = causes::named(&facts, |lineup| {
+        let told = causes::named(&facts, |lineup| {
             kernel.suspects(lineup);
             narrow(kernel, lineup);
-        })
-        .unwrap_or_default();
+        });
+        told.to(&mut verdict);
     }
     verdict.stage = "out".into();
     // The place in the array as it lies in the file, if the order of its numbers is the judged one.

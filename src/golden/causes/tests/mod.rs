@@ -108,7 +108,7 @@ impl Given {
             honest: &|_, _| None,
             drift: None,
         };
-        named(&facts, |_| {}).unwrap_or_default()
+        named(&facts, |_| {}).cause.unwrap_or_default()
     }
 
     /// The sentence is said of this candidate, and not of the same with another error.
