@@ -3,7 +3,7 @@
 use super::ask::Ask;
 use super::out::Stdout;
 use super::{Common, Verdict, memory, output};
-use aircache::golden::{self, Bundle, BundleWriter, replay};
+use aircache::golden::{self, Bundle, BundleWriter, replay_told};
 use aircache::input::Prepared;
 use aircache::model::Model;
 use aircache::report::verdict_page;
@@ -57,7 +57,8 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
     if let Some(page) = &args.html {
         args.ask.read().files(&args.bundles).apart(&[("--html", page)])?;
     }
-    let busy = messages.busy("judging");
+    let bar = messages.bar("judging", 1);
+    let tell = |p: &golden::Progress| bar.set(p.done, p.all, &p.stage);
     let asked = !args.ask.image.is_empty()
         || !args.ask.video.is_empty()
         || args.ask.prompt.is_some()
@@ -81,16 +82,16 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
             // Each stage is widened to f64, and errors of the same size stand beside it.
             memory::check_stages(&golden, 3)?;
             memory::check_stages(&candidate, 6)?;
-            golden::check(&golden, &candidate)?
+            golden::check_told(&golden, &candidate, &tell)?
         }
         ([candidate], Some(dir)) => {
             let candidate = Bundle::open(candidate)?;
             if asked {
                 let asked = args.ask.load_with_decoders(messages)?;
-                replayed(&asked.model, Some(&asked.prompt), &candidate)?
+                replayed(&asked.model, Some(&asked.prompt), &candidate, &tell)?
             } else {
                 let (files, _) = Ask::files(Some(dir));
-                replayed(&memory::load(&files)?, None, &candidate)?
+                replayed(&memory::load(&files)?, None, &candidate, &tell)?
             }
         }
         ([_], None) => {
@@ -100,7 +101,7 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
         _ => return Err(Error::new("check", "--model DIR CANDIDATE, or GOLDEN CANDIDATE", "--model and two bundles")),
     };
     let verdict = golden::Verdict { strict: args.strict, ..verdict };
-    drop(busy);
+    drop(bar);
     messages.notes();
     if let Some(page) = &args.html {
         let candidate = args.bundles.last().map(|path| path.display().to_string()).unwrap_or_default();
@@ -117,7 +118,12 @@ pub fn run(args: Args, common: &Common) -> Result<Verdict> {
 }
 
 /// Computes the verdict by replay, after a check that there is enough memory.
-fn replayed(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> Result<golden::Verdict> {
+fn replayed(
+    model: &Model,
+    prompt: Option<&Prepared>,
+    candidate: &Bundle,
+    tell: &(dyn Fn(&golden::Progress) + Sync),
+) -> Result<golden::Verdict> {
     let weights = &model.checkpoint;
     memory::check(weights.label(), weights.rounded_bytes(golden::precision(candidate)?.grid()))?;
     memory::check_stages(candidate, 6)?;
@@ -126,5 +132,5 @@ fn replayed(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle) -> Res
     }
     let truth = BundleWriter::create_by(output::temporary, &std::env::temp_dir().join("aircache-replay.safetensors"))
         .map_err(|e| e.remedy("the replay writes a temporary file there: set TMPDIR to another folder"))?;
-    replay(model, prompt, candidate, truth)
+    replay_told(model, prompt, candidate, truth, tell)
 }

@@ -133,6 +133,15 @@ impl Bar {
         }
     }
 
+    /// Sets the steps that are done and all steps, and the text beside the bar.
+    pub fn set(&self, done: usize, all: usize, what: &str) {
+        if let Some(bar) = &self.0 {
+            bar.set_length(all as u64);
+            bar.set_position(done as u64);
+            bar.set_message(one_line(what));
+        }
+    }
+
     /// Changes the text beside the bar.
     pub fn tell(&self, what: &str) {
         if let Some(bar) = &self.0 {

@@ -9,6 +9,7 @@ use crate::input::{Positions, Prepared};
 use crate::model::Model;
 use crate::stage::{Site, Stage};
 use ndarray::Axis;
+use rayon::prelude::*;
 
 /// The names of the tensors that may have the half lengths of the arcs of a stage's rows, the first that exists counts;
 /// none if no row is rotated. A layer after a cut (D9.9) has a tensor of its own.
@@ -97,9 +98,9 @@ fn fit(slack: Vec<f64>, layout: Layout, chosen: Option<&[usize]>) -> Option<Vec<
 /// Turns every pair of the truth towards the same pair of `got`, by at most the slack of its angle. truth, got:
 /// row-major in the layout; slack: [rows, d_h/2]. Spec: D10.11
 pub(super) fn nearest(layout: Layout, slack: &[f64], truth: &mut [f64], got: &[f64]) {
-    let pairs = layout.width / 2;
-    let rows = truth.chunks_exact_mut(layout.width.max(1)).zip(got.chunks_exact(layout.width.max(1)));
-    for (row, (truth, got)) in rows.enumerate() {
+    let (pairs, width) = (layout.width / 2, layout.width.max(1));
+    let rows = truth.par_chunks_exact_mut(width).zip(got.par_chunks_exact(width)).with_min_len(ROWS);
+    rows.enumerate().for_each(|(row, (truth, got))| {
         let slack = &slack[row % layout.rows * pairs..][..pairs];
         for (i, &most) in slack.iter().enumerate() {
             let ((a, b), (x, y)) = ((truth[i], truth[i + pairs]), (got[i], got[i + pairs]));
@@ -109,5 +110,8 @@ pub(super) fn nearest(layout: Layout, slack: &[f64], truth: &mut [f64], got: &[f
                 (truth[i], truth[i + pairs]) = (a * cos - b * sin, b * cos + a * sin);
             }
         }
-    }
+    });
 }
+
+/// A thread turns at least this many rows.
+const ROWS: usize = 16;

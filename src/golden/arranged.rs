@@ -1,10 +1,11 @@
 //! Images whose sizes or grids a bundle does not hold: the grids that its positions show, and tiles whose order in the
 //! prompt is not known. Not here: images that a bundle describes.
 
-use super::Bundle;
 use super::images::shape;
+use super::{Bundle, stages};
 use crate::error::Result;
 use crate::family::{Family, Outline};
+use crate::input::mrope::{self, AfterVideo};
 use crate::input::{GivenImage, Packing, Positions, Prepared, PreparedImage};
 use crate::roles::{Role, Roles};
 use crate::stage::{Site, Stage};
@@ -136,4 +137,33 @@ fn tiles(family: &dyn Family, candidate: &Bundle, rows: usize) -> Option<Prepare
         packing: Packing::unordered(tiles, rows),
         sha256: String::new(),
     })
+}
+
+/// Takes the frames a second, and the reading of where the text after a video stands, that the candidate's positions
+/// have, if some video has these positions. Spec: A4.8, C10.7d
+pub(super) fn as_timed(family: &dyn Family, prompt: &mut Prepared, candidate: &Bundle) {
+    let name = Stage::once(Site::Positions).name();
+    let own = candidate.get(&name).and_then(|_| candidate.i64(&name).ok());
+    let (Some(own), Some(video)) = (own, prompt.roles.one_run()) else { return };
+    let Some([t, h, w]) = prompt.images.first().and_then(|image| image.grid) else { return };
+    if own.shape() != [3, prompt.ids.len()] || t == 0 || !video.len().is_multiple_of(t) {
+        return;
+    }
+    // Moment i is at trunc(i · interval): each of the times gives a least interval, and the largest of these serves all.
+    let time = |moment: usize| own[[0, video.start + moment * (video.len() / t)]] - own[[0, video.start]];
+    let interval = (1..t).map(|moment| time(moment) as f32 / moment as f32).fold(0.0, f32::max);
+    let merged = (t * h * w / video.len()).isqrt().max(1); // patches along a side of a row's square
+    let reads_time = family.interval(1.0) != family.interval(2.0);
+    let others = [interval, interval.next_up()].into_iter().filter(|_| reads_time);
+    for interval in std::iter::once(prompt.images[0].interval).chain(others) {
+        let images = vec![PreparedImage { interval, ..prompt.images[0].clone() }];
+        let mut positions = family.positions(&prompt.ids, &images);
+        for _ in [AfterVideo::Largest, AfterVideo::Side] {
+            if own == stages::table(&positions) {
+                prompt.positions = positions;
+                return;
+            }
+            mrope::after_side(&mut positions, video.clone(), h.max(w) / merged);
+        }
+    }
 }

@@ -8,6 +8,7 @@ use super::held::Rows;
 use super::kinds::numbers::{self, Numbers};
 use super::lossy::Hull;
 use super::measure::{Errors, Layout};
+use super::progress::Ticks;
 use super::rows::{self, Sample};
 use super::said::Types;
 use super::verdict::{Outcome, StageVerdict};
@@ -56,6 +57,8 @@ pub(super) struct Case<'a> {
     pub drifts: BTreeMap<String, Drift>,
     /// In a replay, a layer computed once more with a change, to find causes. Spec: D11.9
     pub again: Option<&'a dyn Again>,
+    /// Counts the stages that are judged.
+    pub ticks: Option<&'a Ticks<'a>>,
     /// The rows that each layer's cache holds, as far as they were asked for.
     pub held: Answers<Result<Rows, &'static str>>,
     /// Why each layer's cache, and each step's tokens, are not the golden's, as far as that was asked for.
@@ -85,6 +88,7 @@ impl<'a> Case<'a> {
             undecided: None,
             drifts: BTreeMap::new(),
             again: None,
+            ticks: None,
             held: RefCell::default(),
             evicted: RefCell::default(),
             fed: RefCell::default(),

@@ -113,14 +113,17 @@ impl<'a> Products<'a> {
             groups,
         };
         let ([along, size], [cell_along, cell_size]) = (&mut sums.rows, &mut sums.cells);
-        for (i, (e, d)) in error.iter().zip(direction).enumerate() {
-            let (row, column) = (i / layout.width, i % layout.width);
-            let at = groups.rows[row % layout.rows] * width + row / layout.rows * layout.width + column;
-            let cell = groups.cells.of[i] as usize;
-            along[at] += e * d;
-            size[at] += d * d;
-            cell_along[cell] += e * d;
-            cell_size[cell] += d * d;
+        let each = layout.width.max(1);
+        let rows = error.chunks_exact(each).zip(direction.chunks_exact(each)).zip(groups.cells.of.chunks_exact(each));
+        for (row, ((error, direction), cells)) in rows.enumerate() {
+            let at = groups.rows[row % layout.rows] * width + row / layout.rows * layout.width;
+            let (along, size) = (&mut along[at..at + each], &mut size[at..at + each]);
+            for (c, ((e, d), &cell)) in error.iter().zip(direction).zip(cells).enumerate() {
+                along[c] += e * d;
+                size[c] += d * d;
+                cell_along[cell as usize] += e * d;
+                cell_size[cell as usize] += d * d;
+            }
         }
         sums
     }
@@ -137,6 +140,20 @@ impl<'a> Products<'a> {
         };
         let cells = |sums: &Vec<f64>| (0..self.width).flat_map(|c| column(c, sums)).collect();
         Fit::new(self.rows.each_ref().map(rows), self.cells.each_ref().map(cells))
+    }
+
+    /// The coefficient of each column, and the product of the direction with itself: what [`column`](Self::column) finds,
+    /// for all columns at once. scale: of each column.
+    pub fn columns(&self, scale: &[f64]) -> Vec<(f64, f64)> {
+        let sums = |rows: &[f64]| {
+            let mut sums = vec![-0.0; self.width];
+            for row in rows.chunks_exact(self.width) {
+                sums.iter_mut().zip(row).zip(scale).for_each(|((sum, v), s)| *sum += v / (s * s));
+            }
+            sums
+        };
+        let [along, size] = self.rows.each_ref().map(|rows| sums(rows));
+        along.into_iter().zip(size).map(|(along, size)| (along / size, size)).collect()
     }
 
     /// The fit of one column.

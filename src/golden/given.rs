@@ -4,6 +4,7 @@
 use super::Bundle;
 use super::held::{Rows, left, list, recorded, shown};
 use super::parsed::{importance, into, per_set, vector, window};
+use super::progress::Ticks;
 use crate::num::{Grid, Random, Real};
 use crate::pass::Source;
 use crate::policy::{Plan, Policy, Scorer};
@@ -33,10 +34,11 @@ impl<T: Real> Source<T> for Alone<'_> {
 }
 
 /// A bundle's values, in the requested shapes. Spec: D10.7
-pub(super) struct Values<'a>(pub &'a Bundle, pub &'a Decided);
+pub(super) struct Values<'a>(pub &'a Bundle, pub &'a Decided, pub &'a Ticks<'a>);
 
 impl<T: Real> Source<T> for Values<'_> {
     fn given(&self, at: Stage, shape: &[usize]) -> Option<ArrayD<T>> {
+        self.2.see(at);
         let name = at.to_string();
         self.0.get(&name).filter(|t| t.shape == shape)?;
         let values = self.0.flat(&name).ok()?.into_iter().map(T::of).collect();

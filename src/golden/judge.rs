@@ -6,6 +6,7 @@ use super::formats::SCALE;
 use super::kinds::{copies, integers, kept, pruned, raters, scores, shares, tokens, windows, zip};
 use super::map::{map, worst};
 use super::measure::{ROWS_FOR_COLUMNS, unravel};
+use super::progress::{Progress, Ticks};
 use super::said::{Types, is_given, policy, same};
 use super::verdict::{Outcome, StageVerdict, Verdict};
 use super::{Bundle, causes, layouts, noise};
@@ -36,6 +37,14 @@ use crate::weights::file::shortened;
 /// # Ok(()) }
 /// ```
 pub fn check(golden: &Bundle, candidate: &Bundle) -> Result<Verdict> {
+    check_told(golden, candidate, &|_| ())
+}
+
+/// As [`check`]; `tell` is told how far it is.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_told(golden: &Bundle, candidate: &Bundle, tell: &(dyn Fn(&Progress) + Sync)) -> Result<Verdict> {
     let at = |what: &str| format!("{}: {what}", golden.label());
     let remedy = "record it at precision truth, without --no-noise, or replay with --model";
     let truth = golden.required("precision")?;
@@ -59,7 +68,9 @@ pub fn check(golden: &Bundle, candidate: &Bundle) -> Result<Verdict> {
     types.all().into_iter().try_for_each(|precision| noise::check(golden, precision))?;
     let vocab = golden.get(&Stage::once(Site::Logits).name()).and_then(|t| t.shape.first().copied());
     let (candidate, notes) = layouts::accepted(candidate, vocab);
-    let mut verdict = Case::new(golden, &candidate, types, policy(golden)?).verdict("golden")?;
+    let ticks = Ticks::new(tell, &candidate, 1);
+    let case = Case::new(golden, &candidate, types, policy(golden)?);
+    let mut verdict = Case { ticks: Some(&ticks), ..case }.verdict("golden")?;
     verdict.notes.splice(0..0, notes);
     Ok(verdict)
 }
@@ -109,7 +120,7 @@ impl Case<'_> {
         if let Some(first) =
             stages.iter_mut().filter(|s| s.outcome == Outcome::Fail).min_by_key(|s| Stage::parse(&s.stage))
         {
-            first.cause = causes::of(self, first).unwrap_or_default();
+            causes::of(self, first).to(first);
         }
         let reason = stages.first().map_or(String::new(), |s| format!("; {}: {}", s.stage, s.words));
         ensure!(
@@ -137,6 +148,7 @@ impl Case<'_> {
 
     /// Judges one stage. Spec: C10.2a
     fn stage(&self, at: Stage) -> StageVerdict {
+        self.ticks.iter().for_each(|ticks| ticks.see(at));
         let verdict = self.judged(at);
         match verdict.outcome {
             // What is not judged excuses nothing: later stages would stand on these numbers.

@@ -15,7 +15,9 @@ use crate::num::Real;
 use crate::pass::{Precision, Tap};
 use crate::policy::{Plan, Policy, Retain, Values};
 use crate::stage::Stage;
+use crate::weights::Dtype;
 use ndarray::ArrayViewD;
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 /// The types whose noise a golden stores. Spec: T10.1
@@ -61,53 +63,88 @@ pub(super) fn check(golden: &Bundle, precision: Precision) -> Result<()> {
     Ok(())
 }
 
-/// Compares the values of a run with the truth, which waits in a bundle being written.
+/// Compares the values of a run with the truth, which waits in a bundle being written. Stages wait until they are some,
+/// so that all threads compare.
 struct Comparison<'a> {
     truth: &'a mut BundleWriter,
     precision: Precision,
     noise: &'a mut BTreeMap<String, Errors>,
     /// The number of the way, and the types of the stages: the values of stages of this type are kept.
     kept: Option<(usize, &'a Types)>,
+    waiting: Vec<Compared>,
     failed: Option<Error>,
+}
+
+/// Stages are compared when they have this many numbers together.
+const TOGETHER: usize = 1 << 20;
+
+/// A stage to be compared with its truth.
+struct Compared {
+    stage: String,
+    shape: Vec<usize>,
+    layout: Layout,
+    truth: Vec<f64>,
+    slack: Option<Vec<f64>>,
+    values: Vec<f64>,
 }
 
 impl Comparison<'_> {
     fn compare(&mut self, stage: &str, shape: &[usize], values: Vec<f64>) -> Result<()> {
         let Some(kept) = self.truth.shape(stage).map(<[usize]>::to_vec) else { return Ok(()) };
         let Some(values) = rows::as_kept(stage, shape, &kept, values) else { return Ok(()) };
-        let (layout, whole, shape) = (Layout::of(stage, &kept), Layout::of(stage, shape), &kept[..]);
-        let Some(mut truth) = self.truth.numbers(stage)? else { return Ok(()) };
-        if let Some(slack) = arc::waiting(self.truth, stage, whole, layout)? {
-            arc::nearest(layout, &slack, &mut truth, &values);
+        let (layout, whole) = (Layout::of(stage, &kept), Layout::of(stage, shape));
+        let Some(truth) = self.truth.numbers(stage)? else { return Ok(()) };
+        let slack = arc::waiting(self.truth, stage, whole, layout)?;
+        self.waiting.push(Compared { stage: stage.into(), shape: kept, layout, truth, slack, values });
+        match self.waiting.iter().map(|stage| stage.values.len()).sum::<usize>() < TOGETHER {
+            true => Ok(()),
+            false => self.compare_all(),
         }
-        let own = |types: &Types| types.at(stage) == self.precision;
-        let decides = || Stage::parse(stage).is_none_or(|at| at.row().part == "policy");
-        if let Some((k, _)) = self.kept.filter(|(_, types)| own(types) && !decides()) {
-            // The values are already rounded to the type.
-            let (name, bf16) = (way(k, stage), |&v: &f64| half::bf16::from_f64(v));
-            match self.precision {
-                Precision::Tf32 => {
-                    self.truth.put_f32(&name, shape, &values.iter().map(|&v| v as f32).collect::<Vec<_>>())?;
-                }
-                Precision::Bf16 => self.truth.put_bf16(&name, shape, &values.iter().map(bf16).collect::<Vec<_>>())?,
-                _ => {
-                    let f16 = |&v: &f64| half::f16::from_f64(v);
-                    self.truth.put_f16(&name, shape, &values.iter().map(f16).collect::<Vec<_>>())?;
-                }
+    }
+
+    /// Compares the stages that wait.
+    fn compare_all(&mut self) -> Result<()> {
+        let waiting = std::mem::take(&mut self.waiting);
+        let (precision, noise, kept) = (self.precision, &*self.noise, self.kept);
+        let keeps = |stage: &str| {
+            let own = |types: &Types| types.at(stage) == precision;
+            let decides = || Stage::parse(stage).is_none_or(|at| at.row().part == "policy");
+            kept.filter(|(_, types)| own(types) && !decides()).map(|(k, _)| way(k, stage))
+        };
+        let compare = |mut stage: Compared| {
+            if let Some(slack) = &stage.slack {
+                arc::nearest(stage.layout, slack, &mut stage.truth, &stage.values);
             }
-        }
-        let name = name(self.precision, stage);
-        let first = self.noise.get(&name).map(|n| n.scale.as_slice());
-        let errors = Errors::of(layout, &truth, &values, first);
-        match self.noise.get_mut(&name) {
-            Some(noise) => noise.widen(&errors),
-            None => {
-                let mut noise = Errors { rows: vec![[0.0; 2]; errors.rows.len()], ..errors.clone() };
-                noise.widen(&errors);
-                self.noise.insert(name, noise);
+            let first = noise.get(&name(precision, &stage.stage)).map(|n| n.scale.as_slice());
+            let errors = Errors::of(stage.layout, &stage.truth, &stage.values, first);
+            let kept = keeps(&stage.stage).map(|name| (name, stage.shape, stored(precision, &stage.values)));
+            (stage.stage, errors, kept)
+        };
+        let compared: Vec<_> = waiting.into_par_iter().map(compare).collect();
+        for (stage, errors, kept) in compared {
+            if let Some((name, shape, (dtype, bytes))) = kept {
+                self.truth.put(&name, dtype, &shape, &bytes)?;
+            }
+            let name = name(self.precision, &stage);
+            match self.noise.get_mut(&name) {
+                Some(noise) => noise.widen(&errors),
+                None => {
+                    let mut noise = Errors { rows: vec![[0.0; 2]; errors.rows.len()], ..errors.clone() };
+                    noise.widen(&errors);
+                    self.noise.insert(name, noise);
+                }
             }
         }
         Ok(())
+    }
+}
+
+/// Values of a way as they are kept: they are already rounded to the type.
+fn stored(precision: Precision, values: &[f64]) -> (Dtype, Vec<u8>) {
+    match precision {
+        Precision::Tf32 => (Dtype::F32, values.iter().flat_map(|&v| (v as f32).to_le_bytes()).collect()),
+        Precision::Bf16 => (Dtype::BF16, values.iter().flat_map(|&v| half::bf16::from_f64(v).to_le_bytes()).collect()),
+        _ => (Dtype::F16, values.iter().flat_map(|&v| half::f16::from_f64(v).to_le_bytes()).collect()),
     }
 }
 
@@ -147,11 +184,12 @@ pub(super) fn measure(
     let mut noise = BTreeMap::new();
     for (k, honest) in ways(precision).into_iter().enumerate() {
         let kept = types.map(|types| (k, types)).filter(|_| drifts(precision));
-        let mut sink = Comparison { truth, precision, noise: &mut noise, kept, failed: None };
+        let mut sink = Comparison { truth, precision, noise: &mut noise, kept, waiting: vec![], failed: None };
         let model = vectors.filter(|_| honest.wide_vectors).unwrap_or(run.model);
         let run = Rerun { model, ..*run };
         run.run::<f32, _>(precision.grid(), honest.way, honest.policy_grid, &mut sink)?;
-        sink.failed.map_or(Ok(()), Err)?;
+        sink.failed.take().map_or(Ok(()), Err)?;
+        sink.compare_all()?;
     }
     let mut bytes = 0;
     for (name, errors) in noise {

@@ -7,8 +7,9 @@ use super::causes::{Again, Replayed};
 use super::given::{Decided, Sizes, Values as Given};
 use super::ground::Ground;
 use super::left::{rated, summed};
+use super::progress::{Progress, Ticks};
 use super::recorder::Recorder;
-use super::rerun::{Rerun, Sink};
+use super::rerun::{self, Rerun, Sink};
 use super::said::{Types, policy};
 use super::verdict::Verdict;
 use super::{
@@ -16,9 +17,7 @@ use super::{
 };
 use crate::cache::Cache;
 use crate::error::{Error, Result, ensure};
-use crate::family::Family;
-use crate::input::mrope::{self, AfterVideo};
-use crate::input::{Positions, Prepared, PreparedImage};
+use crate::input::{Positions, Prepared};
 use crate::model::Model;
 use crate::num::{Grid, Real};
 use crate::pass::{Precision, Tap, Way};
@@ -68,6 +67,20 @@ impl<T: Real> Sink<T> for Truth<'_> {
 /// The candidate is of another model, has no type or no stages, or its ids and sizes make no prompt; errors as of the
 /// flow.
 pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, truth: BundleWriter) -> Result<Verdict> {
+    replay_told(model, prompt, candidate, truth, &|_| ())
+}
+
+/// As [`replay`]; `tell` is told how far it is.
+///
+/// # Errors
+/// As [`replay`].
+pub fn replay_told(
+    model: &Model,
+    prompt: Option<&Prepared>,
+    candidate: &Bundle,
+    truth: BundleWriter,
+    tell: &(dyn Fn(&Progress) + Sync),
+) -> Result<Verdict> {
     let types = Types::of(candidate)?;
     let precision = types.all;
     let (candidate, notes) = layouts::accepted(candidate, Some(model.decoder.config.vocab));
@@ -111,7 +124,11 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
     let at = format!("{}: output.ids", candidate.label());
     let want = format!("at most max_position_embeddings = {longest} tokens");
     ensure!(decided.fed.len() <= longest, at, want, format!("{} or more", decided.fed.len()));
-    let given = Given(candidate, &decided);
+    let runs = types.all().into_iter().map(|kind| rerun::ways(kind).len()).sum::<usize>();
+    let drifting = types.all().into_iter().any(rulers::drifts);
+    let runs = 2 + runs + if drifting { drift::RUNS } else { 0 };
+    let ticks = Ticks::new(tell, candidate, runs);
+    let given = Given(candidate, &decided, &ticks);
 
     let evicts = |name: &str| Stage::parse(name).is_some_and(|at| at.row().part == "policy");
     let unnamed = policy.is_none() && candidate.names().any(evicts);
@@ -135,7 +152,7 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
         let kind = if kind == Precision::Truth { Precision::Fast } else { kind };
         noise::measure(None, &run, (kind, Some(&types)), out.writer()?)?;
     }
-    let drifts = match types.all().into_iter().any(rulers::drifts) {
+    let drifts = match drifting {
         true => drift::drifts(&run, candidate, &types, out.writer()?)?,
         false => Default::default(),
     };
@@ -181,7 +198,16 @@ pub fn replay(model: &Model, prompt: Option<&Prepared>, candidate: &Bundle, trut
     let case = Case::new(&golden, candidate, types, policy);
     let again = Replayed::new(&run);
     let again = again.as_ref().map(|again| again as &dyn Again);
-    let case = Case { ground: Some(ground), undecided, drifts, again, vocab: Some(config.vocab), unplaced, ..case };
+    let case = Case {
+        ground: Some(ground),
+        ticks: Some(&ticks),
+        undecided,
+        drifts,
+        again,
+        vocab: Some(config.vocab),
+        unplaced,
+        ..case
+    };
     let mut verdict = case.verdict("replay")?;
     verdict.notes.splice(0..0, notes);
     let steps = candidate.names().any(|name| Stage::parse(name).is_some_and(Stage::is_step));
@@ -209,35 +235,6 @@ pub fn replayed_pixels(model: &Model, candidate: &Bundle) -> Option<(Stage, u64)
     let film = image_token != model.config.image_token();
     let bytes = images::bytes(&*model.config, candidate, visual, film).ok()?;
     Some((Stage::once(images::shape(&*model.config)), bytes))
-}
-
-/// Takes the frames a second, and the reading of where the text after a video stands, that the candidate's positions
-/// have, if some video has these positions. Spec: A4.8, C10.7d
-fn as_timed(family: &dyn Family, prompt: &mut Prepared, candidate: &Bundle) {
-    let name = Stage::once(Site::Positions).name();
-    let own = candidate.get(&name).and_then(|_| candidate.i64(&name).ok());
-    let (Some(own), Some(video)) = (own, prompt.roles.one_run()) else { return };
-    let Some([t, h, w]) = prompt.images.first().and_then(|image| image.grid) else { return };
-    if own.shape() != [3, prompt.ids.len()] || t == 0 || !video.len().is_multiple_of(t) {
-        return;
-    }
-    // Moment i is at trunc(i · interval): each of the times gives a least interval, and the largest of these serves all.
-    let time = |moment: usize| own[[0, video.start + moment * (video.len() / t)]] - own[[0, video.start]];
-    let interval = (1..t).map(|moment| time(moment) as f32 / moment as f32).fold(0.0, f32::max);
-    let merged = (t * h * w / video.len()).isqrt().max(1); // patches along a side of a row's square
-    let reads_time = family.interval(1.0) != family.interval(2.0);
-    let others = [interval, interval.next_up()].into_iter().filter(|_| reads_time);
-    for interval in std::iter::once(prompt.images[0].interval).chain(others) {
-        let images = vec![PreparedImage { interval, ..prompt.images[0].clone() }];
-        let mut positions = family.positions(&prompt.ids, &images);
-        for _ in [AfterVideo::Largest, AfterVideo::Side] {
-            if own == stages::table(&positions) {
-                prompt.positions = positions;
-                return;
-            }
-            mrope::after_side(&mut positions, video.clone(), h.max(w) / merged);
-        }
-    }
 }
 
 /// The ids of a candidate's prompt.
@@ -272,7 +269,7 @@ fn prepared(model: &Model, candidate: &Bundle) -> Result<(Prepared, Option<Known
     let images = images::given(&*model.config, candidate, visual, film)?;
     let mut prompt = Prepared::from_ids(&*model.config, &ids, images).map_err(|e| e.within(candidate.label()))?;
     if film {
-        as_timed(&*model.config, &mut prompt, candidate);
+        arranged::as_timed(&*model.config, &mut prompt, candidate);
     }
     ensure!(
         prompt.ids.len() == ids.len(),

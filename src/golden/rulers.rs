@@ -1,6 +1,6 @@
 //! Rulers: the largest error of an honest computation, for each statistic, and the margins of a decision.
 
-use super::alike::Cells;
+use super::alike;
 use super::measure::{Errors, Layout, ROWS_FOR_COLUMNS};
 use super::rerun::{NARROWED, ways};
 use crate::num::Grid;
@@ -129,10 +129,9 @@ fn draws(layout: Layout, truth: &[f64], grid: Grid) -> f64 {
     if !layout.columns() || grid == Grid::Native {
         return layout.rows.max(1) as f64;
     }
-    let cells = Cells::new(layout, truth, grid);
-    let columns = layout.lead * layout.width;
-    let inverse = |c: usize| cells.sizes(c).map(|n| (n * n) as f64).sum::<f64>() / (layout.rows * layout.rows) as f64;
-    columns as f64 / (0..columns).map(inverse).sum::<f64>()
+    let all = (layout.rows * layout.rows) as f64;
+    let squares = alike::squares(layout, truth, grid);
+    squares.len() as f64 / squares.iter().map(|square| square / all).sum::<f64>()
 }
 
 /// The whole power of two below a size.

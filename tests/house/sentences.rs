@@ -4,13 +4,14 @@
 use std::path::{Path, PathBuf};
 
 /// Tests of sentences. They assert sentences by `says` or `told` alone, which demand the mistake and the near miss.
-const TESTS: [&str; 6] = [
+const TESTS: [&str; 7] = [
     "src/golden/causes/tests/mod.rs",
     "src/golden/causes/tests/attentions.rs",
     "src/golden/causes/tests/layers.rs",
     "src/golden/causes/tests/places.rs",
     "tests/spec/ch11_causes.rs",
     "tests/spec/ch11_kernels.rs",
+    "tests/spec/ch11_bits.rs",
 ];
 
 fn root() -> PathBuf {
@@ -63,10 +64,13 @@ fn code() -> Vec<String> {
     let files = folder.map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
     let causes = files.map(|path| std::fs::read_to_string(path).unwrap());
     let causes = causes.map(|source| source.split("#[cfg(test)]\nmod tests {").next().unwrap().to_string());
-    let kernels = ["rows", "attention", "topk"].map(|name| read(&format!("src/golden/kernel/{name}.rs")));
+    let kernels =
+        ["mod", "fewer", "rows", "attention", "topk"].map(|name| read(&format!("src/golden/kernel/{name}.rs")));
     let said = |source: &String| {
         let inside = ["    fn suspects(", "    fn masked(", "    fn not_finite("].map(|start| (start, "\n    }\n"));
-        let parts = inside.into_iter().chain([("\nfn cause(", "\n}\n")]);
+        let parts = inside
+            .into_iter()
+            .chain(["\nfn cause(", "\nfn narrow<", "\npub(super) fn suspects("].map(|start| (start, "\n}\n")));
         let parts = parts.flat_map(|(start, end)| source.split(start).skip(1).map(move |part| part.split(end)));
         parts.map(|mut part| part.next().unwrap().to_string()).collect::<Vec<String>>()
     };

@@ -31,6 +31,7 @@ mod ch10_steps;
 mod ch10_tf32;
 #[cfg(feature = "input")]
 mod ch10_verdicts;
+mod ch11_bits;
 #[cfg(feature = "input")]
 mod ch11_causes;
 mod ch11_kernels;

@@ -21,6 +21,8 @@ pub(in crate::golden) struct Attend<'a> {
     pub kv: Box<dyn Fn(usize) -> usize + Sync + 'a>,
     /// What a weight is stored as.
     pub weight: fn(f64) -> f64,
+    /// Whether weights are stored before they are divided by their sum.
+    pub undivided: bool,
     /// A tile of keys whose padding counts in the sum.
     pub padding: Option<usize>,
     /// Whether weights are divided by their sum.
@@ -61,7 +63,8 @@ impl Attend<'_> {
         let total = if self.divides { total } else { 1.0 };
         let mut mix = vec![0.0; v.ncols()];
         for (e, (&j, s)) in seen.iter().zip(&scores).enumerate() {
-            let p = (self.weight)((s - top(e, stale[1])).exp() / total);
+            let p = (s - top(e, stale[1])).exp();
+            let p = if self.undivided { (self.weight)(p) / total } else { (self.weight)(p / total) };
             mix.iter_mut().zip(v.row(j)).for_each(|(m, v)| *m += p * v);
         }
         mix
@@ -79,6 +82,25 @@ impl Attend<'_> {
 }
 
 impl<'a> Attend<'a> {
+    /// Attention without a mistake, in which every row sees every entry. q: [H, n, d]; k, v: [G, m, d].
+    pub fn new([q, k, v]: [&'a Array3<f64>; 3], scale: f64) -> Attend<'a> {
+        let (h, g) = (q.shape()[0], k.shape()[0]);
+        Attend {
+            q,
+            k,
+            v,
+            scale,
+            cap: None,
+            sees: Box::new(|_, _| true),
+            kv: Box::new(move |head| head * g / h),
+            weight: |p| p,
+            undivided: false,
+            padding: None,
+            divides: true,
+            stale: None,
+        }
+    }
+
     /// The same attention with one change. The mask and the KV heads are those of this one unless `change` sets them.
     pub fn with<'b>(&'b self, change: impl FnOnce(&mut Attend<'b>)) -> Attend<'b> {
         let mut other = Attend {
@@ -90,6 +112,7 @@ impl<'a> Attend<'a> {
             sees: Box::new(|i, j| (self.sees)(i, j)),
             kv: Box::new(|h| (self.kv)(h)),
             weight: self.weight,
+            undivided: self.undivided,
             padding: self.padding,
             divides: self.divides,
             stale: self.stale,

@@ -3,13 +3,11 @@
 
 use super::attend::{Attend, Sees, Trial, few};
 use super::factors::number;
-use super::formats::{HALF, TIES, e4m3, q8};
+use super::formats::{TIES, e4m3};
 use super::lineup::{Fitted, Lineup};
 use super::look::looks;
-use super::{address, pages, scores, slot};
-use crate::kernel::Operands;
+use super::{address, pages, reads, scores, slot};
 use crate::num::Grid;
-use crate::pass::Precision;
 use crate::roles::Role;
 use crate::stage::{Site, Stage};
 use ndarray::{Array3, ArrayD, Axis, Ix2, Ix3, concatenate};
@@ -29,19 +27,8 @@ pub(super) fn suspects(lineup: &mut Lineup<'_>) {
         return;
     }
     let before = entries - n;
-    let right = Attend {
-        q: &q,
-        k: &k,
-        v: &v,
-        scale: 1.0 / (d as f64).sqrt(),
-        cap: None,
-        sees: Box::new(move |i, j| j <= before + i),
-        kv: Box::new(move |head| head * g / h),
-        weight: |p| p,
-        padding: None,
-        divides: true,
-        stale: None,
-    };
+    let right =
+        Attend { sees: Box::new(move |i, j| j <= before + i), ..Attend::new([&q, &k, &v], 1.0 / (d as f64).sqrt()) };
     let by_head = facts.at.site == Site::Query; // a kernel by itself
     suspects_of(lineup, &right, by_head, facts.roles.as_deref());
     if facts.at.is_step() {
@@ -159,6 +146,7 @@ pub(in crate::golden) fn suspects_of(
         let values = right.with(|a| a.weight = weight);
         if trial.lineup.facts.numbers.precision.grid() == Grid::Native || words.contains('/') || words.contains("fp8") {
             trial.add_like(TIES, &values, || words.into());
+            trial.add_like(TIES, &values.with(|a| a.undivided = true), || words.into());
         }
     }
     for tile in [8, 16, 32, 64, 128] {
@@ -167,16 +155,7 @@ pub(in crate::golden) fn suspects_of(
         });
     }
     trial.add(Fitted::No, &right.with(|a| a.divides = false), || "weights are not divided by their sum".into());
-    for (name, coarse) in [("int8, a scale for 32 numbers", 32), ("int8, a scale for each row of a head", d)] {
-        let (k, v) = (q8(right.k, coarse), q8(right.v, coarse));
-        let coarse = right.with(|_| {});
-        let coarse = Attend { k: &k, v: &v, ..coarse };
-        trial.add(Fitted::No, &coarse, || format!("keys and values are read in {name}"));
-    }
-    let (k, v) = (right.k.mapv(e4m3), right.v.mapv(e4m3));
-    let coarse = Attend { k: &k, v: &v, ..right.with(|_| {}) };
-    trial.add(Fitted::No, &coarse, || "keys and values are read in fp8 (e4m3)".into());
-    for more in [narrow, neighbours, online, scores::suspects] {
+    for more in [reads::suspects, neighbours, online, scores::suspects] {
         if !trial.lineup.is_solved() {
             more(&mut trial, right);
         }
@@ -191,20 +170,6 @@ pub(in crate::golden) fn suspects_of(
     if !pages::suspects(&mut trial, right, &looks, page) && !trial.lineup.is_named() {
         address::suspects(&mut trial, right, &looks, page);
         slot::suspects(&mut trial, right, &looks);
-    }
-}
-
-/// Both products in TF32, if that is not the declared type.
-fn narrow(trial: &mut Trial<'_, '_>, right: &Attend<'_>) {
-    if !matches!(trial.lineup.facts.numbers.precision, Precision::Truth | Precision::Fast) {
-        return;
-    }
-    let ways: [(Operands, Rounded); 2] =
-        [(Operands::Nearest, |p| Operands::Nearest.read(p)), (Operands::TowardZero, |p| Operands::TowardZero.read(p))];
-    for (read, weight) in ways {
-        let [q, k, v] = [right.q, right.k, right.v].map(|x| x.mapv(|x| read.read(x)));
-        let short = Attend { q: &q, k: &k, v: &v, ..right.with(|a| a.weight = weight) };
-        trial.add_like(HALF, &short, || "attention reads numbers with 10 bits of mantissa: TF32 is on".into());
     }
 }
 

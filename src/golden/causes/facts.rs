@@ -29,6 +29,9 @@ pub(in crate::golden) struct Facts<'a> {
     pub again: Option<&'a dyn Again>,
     /// The noise of honest computations in half types, if that is known and the declared type is f32.
     pub halves: Vec<(Precision, Errors)>,
+    /// The stage as programs of a half type compute it, row-major, by their number; none if there is no program of this
+    /// number. Spec: D11.20
+    pub honest: &'a dyn Fn(Precision, usize) -> Option<Vec<f64>>,
     /// If each number is within the noise, and only a drift fails.
     pub drift: Option<Drifting>,
 }

@@ -8,7 +8,6 @@ use crate::golden::verdict::Outcome;
 use crate::num::Grid;
 use crate::pass::Precision;
 use crate::stage::Site;
-use ndarray::Array3;
 
 /// The share of the squared error that numbers of the same blocks may leave: a number near a tie rounds the other way.
 pub(super) const TIES: f64 = 0.1;
@@ -72,14 +71,15 @@ pub(super) fn narrow(lineup: &mut Lineup<'_>) {
     }
 }
 
-/// An f32 candidate that is an honest one in a half type, and is off by about as much. Spec: D11.8
+/// An f32 candidate that would pass in a half type and is off by about as much as honest programs of the type. It is named
+/// if it shows that it was computed in the type. Spec: D11.8, D11.20
 pub(super) fn halves(lineup: &mut Lineup<'_>) {
     let (facts, n) = (lineup.facts, lineup.facts.numbers);
     let layout = facts.layout();
     let mut all = facts.halves.clone();
-    if let Some(again) = facts.again.filter(|_| all.is_empty() && n.precision.grid() == Grid::Native) {
-        for (kind, grid) in [(Precision::Bf16, Grid::Bf16), (Precision::F16, Grid::F16)] {
-            let values = again.again(facts.at, &Change::Stored(grid));
+    if all.is_empty() && n.precision.grid() == Grid::Native {
+        for kind in [Precision::Bf16, Precision::F16] {
+            let values = (facts.honest)(kind, 0);
             all.extend(values.map(|values| (kind, Errors::of(layout, n.truth, &values, None))));
         }
     }
@@ -88,17 +88,44 @@ pub(super) fn halves(lineup: &mut Lineup<'_>) {
         let errors = Errors::of(layout, n.truth, n.got, Some(&noise.scale));
         let about = errors.whole > ABOUT * noise.whole;
         let other = Numbers { noise: Some(noise), precision, drift: None, ..*n };
-        if about && numbers::judge(&other).outcome == Outcome::Pass {
-            let words = match precision {
-                Precision::Bf16 => "these are honest numbers of bf16, with errors of its size: is f32 the right type?",
-                _ => {
-                    "these are honest numbers of f16, with errors of its size: is it f16 or TF32 (10 bits of mantissa), not f32?"
-                }
-            };
-            lineup.name(words);
+        if !about || numbers::judge(&other).outcome != Outcome::Pass {
+            continue;
         }
+        if !shows(lineup, precision) {
+            lineup.passes = lineup.passes.or(Some(match precision {
+                Precision::Bf16 => "it would pass as bf16",
+                _ => "it would pass as f16, which has the 10 bits of mantissa of TF32",
+            }));
+            continue;
+        }
+        lineup.name(match precision {
+            Precision::Bf16 => "these are honest numbers of bf16, with errors of its size: is f32 the right type?",
+            _ => {
+                "these are honest numbers of f16, with errors of its size: is it f16 or TF32 (10 bits of mantissa), not f32?"
+            }
+        });
     }
 }
+
+/// Whether a candidate shows that it was computed in a half type: every number is one of the type, or the errors follow
+/// those of a program of the type. The size of errors shows nothing: int8 weights and a short polynomial for exp have
+/// errors of this size as well. Spec: D11.20
+fn shows(lineup: &Lineup<'_>, precision: Precision) -> bool {
+    let (n, grid) = (lineup.facts.numbers, precision.grid());
+    let stored = |v: f64| grid.round(v) == v;
+    let rounded = || n.truth.iter().filter(|&&t| !stored(f64::from(t as f32))).count();
+    if n.got.iter().all(|&v| stored(v)) && rounded() >= ROUNDED {
+        return true;
+    }
+    let honest = |number: usize| (lineup.facts.honest)(precision, number);
+    // TF32 reads 10 bits of mantissa, as f16 has.
+    let tf32 = |all: bool| lineup.facts.again.and_then(|again| again.again(lineup.facts.at, &Change::Narrow { all }));
+    let tf32 = [true, false].into_iter().filter(|_| precision == Precision::F16).filter_map(tf32);
+    (0..).map_while(honest).chain(tf32).any(|values| lineup.follows(&values))
+}
+
+/// Numbers of a type show the type if the truth has this many numbers that the type does not have. Spec: D11.20
+const ROUNDED: usize = 4;
 
 /// Errors are about as large as those of a half type, if they are at least this share of them.
 const ABOUT: f64 = 0.3;
@@ -135,12 +162,6 @@ fn scaled_fp8(values: &[f64], size: usize) -> Vec<f64> {
         block.iter().map(|v| if scale > 0.0 { e4m3(v / scale) * scale } else { 0.0 }).collect()
     };
     values.chunks(size.max(1)).flat_map(block).collect()
-}
-
-/// Keys or values, [G, n, d_h], as int8 with a scale for each block of a row.
-pub(super) fn q8(x: &Array3<f64>, size: usize) -> Array3<f64> {
-    let values: Vec<f64> = x.iter().copied().collect();
-    Array3::from_shape_vec(x.dim(), in_blocks(&values, size, 127.0)).unwrap_or_else(|_| x.clone())
 }
 
 /// The nearest number with `bits` of mantissa and at least this exponent; ties to even.

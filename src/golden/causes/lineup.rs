@@ -29,6 +29,12 @@ const RIVAL: f64 = 1.2;
 /// A drift follows a suspect whose coefficient is 1 within this many standard errors, or within this share.
 const ONE: (f64, f64) = (3.0, 0.15);
 
+/// Errors follow those of a suspect if their product is this many standard errors, if the suspect shares this much of
+/// the squared error, and if one is at most this many times the other. Spec: D11.20
+const FOLLOWS: f64 = 6.0;
+const SHARED: f64 = 0.25;
+const TIMES: f64 = 2.0;
+
 /// A suspect that explains the candidate.
 struct Named {
     fitted: Fitted,
@@ -45,6 +51,8 @@ pub(in crate::golden) struct Lineup<'a> {
     whole: f64,
     before: f64,
     named: Vec<Named>,
+    /// The type in which the stage would pass, in words.
+    pub passes: Option<&'static str>,
 }
 
 impl<'a> Lineup<'a> {
@@ -52,7 +60,7 @@ impl<'a> Lineup<'a> {
     pub fn new(facts: &'a Facts<'a>) -> Lineup<'a> {
         let (n, layout, noise) = (facts.numbers, facts.layout(), facts.noise());
         let whole = Rulers::of(layout, n.truth, &noise, n.precision).whole;
-        let mut lineup = Lineup { facts, noise, whole, before: 1.0, named: vec![] };
+        let mut lineup = Lineup { facts, noise, whole, before: 1.0, named: vec![], passes: None };
         lineup.before = lineup.squares(n.got, facts.drift.as_ref().map_or(n.truth, |d| &d.base));
         lineup
     }
@@ -133,6 +141,25 @@ impl<'a> Lineup<'a> {
         let s = fit.ruler();
         let follows = (fit.a - 1.0).abs() <= (ONE.0 * s).max(ONE.1) && fit.a > DRIFT * s;
         follows.then(|| self.squares(&error, &direction) / self.before)
+    }
+
+    /// Whether the candidate's errors follow those of these numbers. Spec: D11.20
+    pub fn follows(&self, values: &[f64]) -> bool {
+        let (n, layout) = (self.facts.numbers, self.facts.layout());
+        if self.facts.drift.is_some() || values.len() != n.got.len() {
+            return false;
+        }
+        let (mut product, mut scatter, mut own, mut other) = (0.0, 0.0, 0.0, 0.0);
+        for (i, ((c, t), s)) in n.got.iter().zip(n.truth).zip(values).enumerate() {
+            let unit = self.noise.unit(layout, i);
+            let (e, d) = ((c - t) / unit, (s - t) / unit);
+            product += e * d;
+            scatter += (e * d).powi(2);
+            own += e * e;
+            other += d * d;
+        }
+        let (a, share) = (product / other, product * product / (own * other));
+        product > FOLLOWS * scatter.sqrt() && share >= SHARED && (1.0 / TIMES..=TIMES).contains(&a)
     }
 
     /// Names a cause that is not one of other numbers; it counts least.

@@ -7,8 +7,9 @@
 //! lineup       compares suspects with the candidate, names the one that explains it
 //! facts        what suspects are made of: plain numbers, and a layer that can be computed once more
 //! again        computes a replayed layer once more, with a change of the model
+//! bits         numbers of fewer bits, with scales
 //! factors, copies, moved, constant, pixels, rotary, formats, layer   the suspects, by kind of mistake
-//! attend, attention, scores, look, pages, address, slot   those of attention
+//! attend, attention, reads, scores, look, pages, address, slot   those of attention
 //! decisions, integers, entries   causes of failed decisions, integers and cache entries
 //! ```
 
@@ -16,6 +17,7 @@ mod address;
 mod again;
 mod attend;
 mod attention;
+mod bits;
 mod constant;
 mod copies;
 mod decisions;
@@ -30,6 +32,7 @@ mod look;
 mod moved;
 mod pages;
 mod pixels;
+mod reads;
 mod rotary;
 mod scores;
 mod slot;
@@ -39,6 +42,7 @@ mod tests;
 pub(in crate::golden) use again::Replayed;
 pub(in crate::golden) use attend::Attend;
 pub(in crate::golden) use attention::suspects_of;
+pub(in crate::golden) use bits::{BITS, Sizes};
 pub(in crate::golden) use facts::{Again, Facts, Rotation};
 pub(in crate::golden) use lineup::{Fitted, Lineup};
 pub(in crate::golden) use pixels::levels;
@@ -57,17 +61,40 @@ use crate::stage::{Kind, Site, Stage};
 use facts::Drifting;
 use ndarray::ArrayD;
 
-/// The cause of a failed stage, in words; none if no suspect explains it. Spec: D11.2
-pub(super) fn of(case: &Case<'_>, verdict: &StageVerdict) -> Option<String> {
-    let at = Stage::parse(&verdict.stage)?;
+/// What is said of a failed stage. Spec: D11.2
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// The cause; none if no suspect explains the stage.
+    pub cause: Option<String>,
+    /// Where there is no cause: the type in which the stage would pass.
+    pub passes: Option<&'static str>,
+}
+
+impl Told {
+    /// Adds it to the verdict.
+    pub fn to(self, verdict: &mut StageVerdict) {
+        if let (None, Some(passes)) = (&self.cause, self.passes) {
+            verdict.words = format!("{}; {passes}", verdict.words);
+        }
+        verdict.cause = self.cause.unwrap_or_default();
+    }
+}
+
+/// What is said of a failed stage. Spec: D11.2
+pub(super) fn of(case: &Case<'_>, verdict: &StageVerdict) -> Told {
+    let Some(at) = Stage::parse(&verdict.stage) else { return Told::default() };
     if let Some(words) = decisions::of(case, at, verdict) {
-        return Some(words);
+        return Told { cause: Some(words), passes: None };
     }
     if at.row().kind != Kind::Numbers || verdict.ratio.is_none() {
-        return None;
+        return Told::default();
     }
     case.with_numbers(&verdict.stage, |numbers| {
         let known = |stage: Stage| value(case, stage);
+        let honest = |kind: Precision, number: usize| {
+            let again = case.again.filter(|_| number == 0)?;
+            again.again(at, &facts::Change::Stored(kind.grid()))
+        };
         let facts = Facts {
             at,
             numbers,
@@ -78,6 +105,7 @@ pub(super) fn of(case: &Case<'_>, verdict: &StageVerdict) -> Option<String> {
             roles: case.roles(),
             again: case.again,
             halves: halves(case, numbers),
+            honest: &honest,
             drift: drifting(case, numbers, verdict),
         };
         named(&facts, |lineup| {
@@ -86,12 +114,11 @@ pub(super) fn of(case: &Case<'_>, verdict: &StageVerdict) -> Option<String> {
             }
         })
     })
-    .ok()
-    .flatten()
+    .unwrap_or_default()
 }
 
-/// The cause of a failed stage of numbers, from plain data. more: adds suspects of the stage's own kind. Spec: D11.2
-pub(super) fn named(facts: &Facts<'_>, more: impl FnOnce(&mut Lineup<'_>)) -> Option<String> {
+/// What is said of a failed stage of numbers, from plain data. more: adds suspects of the stage's own kind. Spec: D11.2
+pub(super) fn named(facts: &Facts<'_>, more: impl FnOnce(&mut Lineup<'_>)) -> Told {
     let mut lineup = Lineup::new(facts);
     if facts.drift.is_none() {
         copies::stage(&mut lineup);
@@ -112,7 +139,8 @@ pub(super) fn named(facts: &Facts<'_>, more: impl FnOnce(&mut Lineup<'_>)) -> Op
         formats::narrow(&mut lineup);
         formats::halves(&mut lineup);
     }
-    lineup.words()
+    let passes = lineup.passes;
+    Told { cause: lineup.words(), passes }
 }
 
 /// A stage of the candidate, or else of the golden, as numbers.

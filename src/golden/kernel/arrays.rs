@@ -8,13 +8,15 @@ use crate::pass::{Pass, Precision};
 use crate::stage::Site;
 
 /// A kernel with its inputs.
-pub(super) trait Kernel {
+pub(super) trait Kernel: Sized {
     /// A stage with the same kind of layout: heads in front, or rows alone.
     const LIKE: Site;
     /// The shape of the output as it is computed and judged: [heads, rows, width], or [rows, width].
     fn judged(&self) -> Vec<usize>;
     /// The output, row-major in that shape, as a pass computes it.
     fn run<T: Real>(&self, pass: &Pass<'_, T>) -> Vec<T>;
+    /// The kernel with its inputs in a type. Spec: D11.20
+    fn in_type(&self, grid: Grid) -> Self;
     /// How far honest angles of rotated pairs may be from the truth's, [rows, width/2], in radians. Spec: D10.11
     fn slack(&self) -> Option<Vec<f64>> {
         None

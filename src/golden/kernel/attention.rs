@@ -112,6 +112,11 @@ impl Attention {
 impl Kernel for Attention {
     const LIKE: Site = Site::Query;
 
+    fn in_type(&self, grid: Grid) -> Attention {
+        let [q, k, v] = [&self.q, &self.k, &self.v].map(|x| x.iter().map(|v| grid.round(*v)).collect());
+        Attention { q, k, v, ..self.clone() }
+    }
+
     fn judged(&self) -> Vec<usize> {
         vec![self.heads, self.n, self.d_v]
     }
@@ -140,19 +145,10 @@ impl Kernel for Attention {
         );
         let (Ok(q), Ok(k), Ok(v)) = arrays else { return };
         let right = Attend {
-            q: &q,
-            k: &k,
-            v: &v,
-            scale: self.scale,
-            cap: None,
             sees: Box::new(|i, j| {
                 j < self.seen(i) && self.mask.as_ref().is_none_or(|mask| mask[i * self.m + j] == 0.0)
             }),
-            kv: Box::new(|h| h * self.groups / self.heads),
-            weight: |p| p,
-            padding: None,
-            divides: true,
-            stale: None,
+            ..Attend::new([&q, &k, &v], self.scale)
         };
         suspects_of(lineup, &right, true, None);
     }

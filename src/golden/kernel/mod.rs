@@ -6,15 +6,17 @@
 //! arrays       what a kernel gives: its inputs, its output by every way
 //! attention    softmax(q·kᵀ·scale + mask)·v of query heads over their KV heads
 //! rows         norm, linear, softmax, rotary: kernels of independent rows
+//! fewer        a linear layer whose weights or inputs are read in fewer bits
 //! topk         the places of the largest numbers: judged exactly
 //! ```
 
 mod arrays;
 mod attention;
+mod fewer;
 mod rows;
 mod topk;
 
-use super::causes::{self, Facts};
+use super::causes::{self, Facts, Fitted, Lineup};
 use super::kinds::numbers::{self, Numbers};
 use super::map::map;
 use super::measure::{Errors, Layout, unravel};
@@ -68,10 +70,11 @@ struct Judged {
     notes: Vec<String>,
 }
 
-/// The noise of a kernel in a type. near: the truth, turned towards numbers as far as honest angles differ. Spec: E10.1
-fn measured<K: Kernel>(kernel: &K, kind: Precision, layout: Layout, near: &dyn Fn(&[f64]) -> Vec<f64>) -> Errors {
+/// The noise of a kernel, given once or with several inputs, in a type. near: the truth, turned towards numbers as far as
+/// honest angles differ. Spec: E10.1
+fn measured<K: Kernel>(kernels: &[&K], kind: Precision, layout: Layout, near: &dyn Fn(&[f64]) -> Vec<f64>) -> Errors {
     let mut noise: Option<Errors> = None;
-    for honest in ways(kind) {
+    for (kernel, honest) in kernels.iter().flat_map(|kernel| ways(kind).into_iter().map(move |way| (kernel, way))) {
         let pass = Pass::<f32>::new(kind.grid()).by(honest.way);
         let values: Vec<f64> = kernel.run(&pass).into_iter().map(Real::to_f64).collect();
         let errors = Errors::of(layout, &near(&values), &values, noise.as_ref().map(|n| &n.scale[..]));
@@ -85,6 +88,27 @@ fn measured<K: Kernel>(kernel: &K, kind: Precision, layout: Layout, near: &dyn F
         }
     }
     noise.unwrap_or_else(|| Errors::none(layout))
+}
+
+/// The output by a program of a half type: what it reads is rounded to the type and the rest is exact, or it takes one of
+/// the honest ways, with its inputs as they are or rounded. number: which of them. Spec: D11.20
+fn honest<K: Kernel>(kernel: &K, kind: Precision, number: usize) -> Option<Vec<f64>> {
+    let read = kernel.in_type(kind.grid());
+    let Some(number) = number.checked_sub(1) else { return Some(rows::exact(&read)) };
+    let way = ways(kind).into_iter().nth(number / 2)?.way;
+    let pass = Pass::<f32>::new(kind.grid()).by(way);
+    let values = if number.is_multiple_of(2) { kernel.run(&pass) } else { read.run(&pass) };
+    Some(values.into_iter().map(Real::to_f64).collect())
+}
+
+/// The kernel with its inputs in a half type. Spec: D11.21
+fn narrow<K: Kernel>(kernel: &K, lineup: &mut Lineup<'_>) {
+    if lineup.is_solved() || lineup.facts.numbers.precision.grid() != Grid::Native {
+        return;
+    }
+    for (grid, name) in [(Grid::Bf16, "bf16"), (Grid::F16, "f16 or TF32 (10 bits of mantissa)")] {
+        lineup.add(Fitted::No, rows::exact(&kernel.in_type(grid)), || format!("the inputs are read in {name}"));
+    }
 }
 
 /// Judges an output of numbers. Spec: E10.20
@@ -101,8 +125,8 @@ fn judge<K: Kernel>(kernel: &K, arrays: &Arrays<'_>, precision: Precision) -> Re
         truth
     };
     let kind = if precision == Precision::Truth { Precision::Fast } else { precision };
-    let measured = |kind: Precision| measured(kernel, kind, layout, &near);
-    let noise = Some(measured(kind));
+    let measured = |kernels: &[&K], kind: Precision| measured(kernels, kind, layout, &near);
+    let noise = Some(measured(&[kernel], kind));
     if truth.is_empty() {
         return Err(Error::new(arrays.at("out"), "at least one number", "none"));
     }
@@ -134,13 +158,19 @@ fn judge<K: Kernel>(kernel: &K, arrays: &Arrays<'_>, precision: Precision) -> Re
             again: None,
             halves: match kind {
                 Precision::Fast | Precision::Tf32 => {
-                    [Precision::Bf16, Precision::F16].map(|kind| (kind, measured(kind))).into()
+                    let half = |kind: Precision| (kind, measured(&[kernel, &kernel.in_type(kind.grid())], kind));
+                    [half(Precision::Bf16), half(Precision::F16)].into()
                 }
                 _ => vec![],
             },
+            honest: &|kind, number| honest(kernel, kind, number),
             drift: None,
         };
-        verdict.cause = causes::named(&facts, |lineup| kernel.suspects(lineup)).unwrap_or_default();
+        let told = causes::named(&facts, |lineup| {
+            kernel.suspects(lineup);
+            narrow(kernel, lineup);
+        });
+        told.to(&mut verdict);
     }
     verdict.stage = "out".into();
     // The place in the array as it lies in the file, if the order of its numbers is the judged one.

@@ -1,6 +1,7 @@
 //! Kernels of independent rows: norm, linear, softmax, rotary. Every axis but the last is joined. Spec: E10.20
 
 use super::arrays::{Arrays, Kernel, of};
+use super::fewer::{self, Layer};
 use crate::error::{Error, Result, ensure};
 use crate::golden::causes::{Fitted, Lineup, Rotation};
 use crate::kernel::{Frequencies, MatrixView, Operands, Turn, weights};
@@ -10,8 +11,18 @@ use crate::stage::Site;
 use ndarray::Array2;
 
 /// The output of a kernel in f64.
-fn exact<K: Kernel>(kernel: &K) -> Vec<f64> {
+pub(super) fn exact<K: Kernel>(kernel: &K) -> Vec<f64> {
     kernel.run(&Pass::<f64>::new(Grid::Native))
+}
+
+/// Numbers in a type.
+fn rounded(x: &[f64], grid: Grid) -> Vec<f64> {
+    x.iter().map(|v| grid.round(*v)).collect()
+}
+
+/// Weights in a type.
+fn narrow(w: &[f32], grid: Grid) -> Vec<f32> {
+    w.iter().map(|v| grid.round(*v)).collect()
 }
 
 /// Rows of a container.
@@ -44,6 +55,10 @@ impl Norm {
 
 impl Kernel for Norm {
     const LIKE: Site = Site::Norm;
+    fn in_type(&self, grid: Grid) -> Norm {
+        let bias = self.bias.as_ref().map(|bias| narrow(bias, grid));
+        Norm { x: rounded(&self.x, grid), weight: narrow(&self.weight, grid), bias, ..self.clone() }
+    }
     fn judged(&self) -> Vec<usize> {
         vec![self.rows, self.width]
     }
@@ -113,6 +128,9 @@ impl Linear {
 
 impl Kernel for Linear {
     const LIKE: Site = Site::Norm;
+    fn in_type(&self, grid: Grid) -> Linear {
+        Linear { x: rounded(&self.x, grid), weight: narrow(&self.weight, grid), ..self.clone() }
+    }
     fn judged(&self) -> Vec<usize> {
         vec![self.rows, self.outputs]
     }
@@ -142,10 +160,14 @@ impl Kernel for Linear {
                 lineup.add(Fitted::No, short, || "x and weight are read with 10 bits of mantissa: TF32 is on".into());
             }
         }
+        let wide = |w: &[f32]| w.iter().map(|w| f64::from(*w)).collect::<Vec<f64>>();
+        let (weight, bias) = (wide(&self.weight), self.bias.as_deref().map(wide));
+        fewer::suspects(&Layer { inputs: self.inputs, x: self.x.clone(), weight, bias }, lineup);
     }
 }
 
 /// `x` [..., n]: a softmax over the last axis. Spec: E3.2
+#[derive(Clone)]
 pub(super) struct Softmax {
     x: Vec<f64>,
     rows: usize,
@@ -161,6 +183,9 @@ impl Softmax {
 
 impl Kernel for Softmax {
     const LIKE: Site = Site::Norm;
+    fn in_type(&self, grid: Grid) -> Softmax {
+        Softmax { x: rounded(&self.x, grid), ..self.clone() }
+    }
     fn judged(&self) -> Vec<usize> {
         vec![self.rows, self.width]
     }
@@ -223,6 +248,9 @@ impl Rotary {
 
 impl Kernel for Rotary {
     const LIKE: Site = Site::Norm;
+    fn in_type(&self, grid: Grid) -> Rotary {
+        Rotary { x: rounded(&self.x, grid), ..self.clone() }
+    }
     fn judged(&self) -> Vec<usize> {
         vec![self.rows, self.width]
     }

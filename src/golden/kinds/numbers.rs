@@ -45,8 +45,10 @@ pub(in crate::golden) struct Worst {
 pub(in crate::golden) fn judge(n: &Numbers<'_>) -> StageVerdict {
     let layout = Layout::of(n.name, n.shape);
     let noise = n.noise.clone().unwrap_or_else(|| Errors::none(layout));
-    let errors = Errors::of(layout, n.truth, n.got, Some(&noise.scale));
-    let rulers = Rulers::of(layout, n.truth, &noise, n.precision);
+    let (errors, rulers) = rayon::join(
+        || Errors::of(layout, n.truth, n.got, Some(&noise.scale)),
+        || Rulers::of(layout, n.truth, &noise, n.precision),
+    );
     let index = |flat: usize| unravel(flat, n.shape);
 
     if let Some(i) = n.got.iter().position(|v| !v.is_finite()) {
@@ -135,7 +137,11 @@ fn ratio(i: usize, layout: Layout, n: &Numbers<'_>, noise: &Errors, rulers: &Rul
 /// The element with the largest error, in the rulers of its row.
 fn worst_element(layout: Layout, n: &Numbers<'_>, noise: &Errors, rulers: &Rulers) -> usize {
     let ratio = |i: usize| ratio(i, layout, n, noise, rulers);
-    (0..n.got.len()).fold(0, |best, i| if ratio(i) > ratio(best) { i } else { best })
+    let larger = |best: (usize, f64), i: usize| {
+        let own = ratio(i);
+        if own > best.1 { (i, own) } else { best }
+    };
+    (0..n.got.len()).fold((0, if n.got.is_empty() { 0.0 } else { ratio(0) }), larger).0
 }
 
 /// The appearance of a failure, in words. within: whether each number, row, column and head is within the noise.

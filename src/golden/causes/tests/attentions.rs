@@ -61,19 +61,34 @@ fn d11_7_tiles_and_pages_are_named() {
 
 /// A causal attention of 4 heads over 2, of size 8.
 fn causal<'a>(q: &'a Array3<f64>, k: &'a Array3<f64>, v: &'a Array3<f64>) -> Attend<'a> {
-    Attend {
-        q,
-        k,
-        v,
-        scale: 8f64.powf(-0.5),
-        cap: None,
-        sees: Box::new(|i, j| j <= i),
-        kv: Box::new(|head| head / 2),
-        weight: |p| p,
-        padding: None,
-        divides: true,
-        stale: None,
-    }
+    Attend { sees: Box::new(|i, j| j <= i), ..Attend::new([q, k, v], 8f64.powf(-0.5)) }
+}
+
+#[test]
+fn d11_21_what_attention_reads_in_fewer_bits() {
+    let ([q, k, v], mix) = layer();
+    let right = causal(&q, &k, &v);
+    let all: Vec<usize> = (0..N).collect();
+    let reads = |[q, k, v]: [&Array3<f64>; 3]| Attend { q, k, v, ..right.with(|_| {}) }.rows(&all, false);
+    let in_bits = |name: &str| [&q, &k, &v].map(|x| read(x, BITS.iter().position(|bits| bits.0 == name).unwrap()));
+    let [qb, kb, vb] = &in_bits("bf16");
+    mix.says("queries, keys and values are read in bf16", reads([qb, kb, vb]));
+    mix.says("queries are read in bf16", reads([qb, &k, &v]));
+    let stored = |undivided: bool| {
+        let change = |a: &mut Attend<'_>| (a.weight, a.undivided) = (|p| Grid::Bf16.round(p), undivided);
+        Attend { q: qb, k: kb, v: vb, ..right.with(change) }.rows(&all, false)
+    };
+    mix.says("queries, keys and values are read in bf16, and weights are stored in it", stored(false));
+    mix.says("queries, keys and values are read in bf16, and weights are stored in it", stored(true));
+    let undivided = right.with(|a| (a.weight, a.undivided) = (|p| Grid::Bf16.round(p), true));
+    mix.says("weights are stored in bf16", undivided.rows(&all, false));
+    let [q8, k8, v8] = &in_bits("int8, a scale for each row");
+    mix.says("keys and values are read in int8, a scale for each row of a head", reads([&q, k8, v8]));
+    mix.says("queries and keys are read in int8, a scale for each row of a head", reads([q8, k8, &v]));
+    mix.says("keys are read in int8, a scale for each row of a head", reads([&q, k8, &v]));
+    mix.says("values are read in int8, a scale for each row of a head", reads([&q, &k, v8]));
+    let [_, kf, vf] = &in_bits("fp8 (e4m3)");
+    mix.says("keys and values are read in fp8 (e4m3)", reads([&q, kf, vf]));
 }
 
 #[test]
@@ -106,10 +121,6 @@ fn d11_7_attentions_are_named() {
     mix.says("weights are stored in f16", weight(|p| Grid::F16.round(p)));
     mix.says("16 keys counts in the sum of the softmax", right.with(|a| a.padding = Some(16)).rows(&all, false));
     mix.says("weights are not divided by their sum", right.with(|a| a.divides = false).rows(&all, false));
-    let (k8, v8) = (q8(&k, 8), q8(&v, 8));
-    mix.says("keys and values are read in int8", Attend { k: &k8, v: &v8, ..right.with(|_| {}) }.rows(&all, false));
-    let (k8, v8) = (k.mapv(e4m3), v.mapv(e4m3));
-    mix.says("keys and values are read in fp8", Attend { k: &k8, v: &v8, ..right.with(|_| {}) }.rows(&all, false));
     let short = |x: &Array3<f64>| x.mapv(|x| Operands::Nearest.read(x));
     let (qs, ks, vs) = (short(&q), short(&k), short(&v));
     let tf32 = Attend { q: &qs, k: &ks, v: &vs, ..right.with(|a| a.weight = |p| Operands::Nearest.read(p)) };

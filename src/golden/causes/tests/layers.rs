@@ -176,8 +176,9 @@ fn e11_2_rivals_are_named_together() {
         roles: None,
         again: Some(&two),
         halves: vec![],
+        honest: &|_, _| None,
         drift: None,
     };
-    let told = named(&facts, |_| {}).unwrap();
+    let told = named(&facts, |_| {}).cause.unwrap();
     assert_eq!(told, "the activation is gelu (with the error function), or the activation is gelu_pytorch_tanh");
 }

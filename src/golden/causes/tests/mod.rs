@@ -6,9 +6,11 @@ mod layers;
 mod places;
 
 use super::attend::{Attend, Sees};
+use super::bits::BITS;
 use super::facts::{Again, Change, Edit, Facts, Rotation, Tensor};
-use super::formats::{e4m3, q8};
+use super::formats::e4m3;
 use super::named;
+use super::reads::read;
 use crate::config::Activation;
 use crate::golden::kinds::numbers::Numbers;
 use crate::golden::measure::{Errors, Layout};
@@ -103,9 +105,10 @@ impl Given {
             ),
             again: self.again.as_ref().map(|again| again as &dyn Again),
             halves: vec![],
+            honest: &|_, _| None,
             drift: None,
         };
-        named(&facts, |_| {}).unwrap_or_default()
+        named(&facts, |_| {}).cause.unwrap_or_default()
     }
 
     /// The sentence is said of this candidate, and not of the same with another error.

@@ -1,0 +1,264 @@
+//! A run with a mistake on purpose, compared with the candidate: how far the candidate's errors follow what the mistake
+//! moves. Stages wait until they are some, so that all threads fit them. Spec: D10.8, E10.10
+
+use super::along::{LEAST, large, strongest};
+use super::fit::{Drift, Fit, Groups, Products, errors, without_means};
+use super::measure::{Errors, Layout, flat};
+use super::rulers::{self, DRIFT, constant, reads_alike};
+use super::{Bundle, BundleWriter, alike, noise, said::Types};
+use crate::error::{Error, Result};
+use crate::num::Real;
+use crate::pass::{Aside, Precision, Tap};
+use crate::stage::{Site, Stage};
+use ndarray::ArrayViewD;
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+
+/// Stages are fitted when they have this many numbers together.
+const TOGETHER: usize = 1 << 20;
+/// Groups of this many numbers are kept for the other directions; those of later stages are found for each direction.
+const HELD: usize = 1 << 26;
+
+/// The drift of the other honest ways counts this many times. Spec: T10.3
+const HABIT: f64 = 2.0;
+
+/// For every stage, the fits of the activations: whether the fit is large enough, its words, the fit.
+pub(super) type Hats = BTreeMap<String, Vec<(bool, String, Fit)>>;
+/// For every stage that drifts along the activations, the fits of the activations for each other honest way.
+pub(super) type Habits = BTreeMap<String, Vec<Vec<Fit>>>;
+
+/// The part of a stage that is the same for every direction.
+pub(super) struct Known {
+    /// The numbers that are rounded alike.
+    groups: Groups,
+    /// The honest way that is nearest to the candidate; none if the truth is nearest.
+    nearest: Option<usize>,
+}
+
+/// A run with a mistake on purpose, compared with the candidate.
+pub(super) struct Aslant<'a> {
+    pub truth: &'a mut BundleWriter,
+    pub candidate: &'a Bundle,
+    pub types: &'a Types,
+    /// The mistake; none for the direction along the truth.
+    pub aside: Option<Aside>,
+    pub known: &'a mut BTreeMap<String, Known>,
+    pub hats: &'a mut Hats,
+    pub found: &'a mut BTreeMap<String, Drift>,
+    /// If present, only the other ways are fitted, and only in these stages.
+    pub habits: Option<&'a mut Habits>,
+    pub waiting: Vec<Waiting>,
+    pub failed: Option<Error>,
+}
+
+/// A stage that waits.
+pub(super) struct Waiting {
+    stage: String,
+    layout: Layout,
+    precision: Precision,
+    truth: Vec<f64>,
+    /// The run's values; none for the direction along the truth.
+    values: Option<Vec<f64>>,
+    got: Vec<f64>,
+    noise: Errors,
+    /// The honest way that is nearest to the candidate, and its numbers; none if the truth is nearest.
+    nearest: Option<(usize, Vec<f64>)>,
+}
+
+/// A stage's direction, and the candidate's errors along it.
+struct Fitted {
+    direction: Vec<f64>,
+    all: Option<Fit>,
+    drift: Option<Drift>,
+    /// What the stage shares with other directions, if it was not known.
+    groups: Option<Groups>,
+}
+
+impl Waiting {
+    fn errors(&self) -> Vec<f64> {
+        self.apart(errors(&self.got, self.nearest.as_ref().map_or(&self.truth, |(_, nearest)| nearest)))
+    }
+
+    /// All rows of a tower's layer attend to the same values, and share the errors of these values.
+    fn apart(&self, values: Vec<f64>) -> Vec<f64> {
+        let shared = Stage::parse(&self.stage).is_some_and(|at| at.site == Site::VisionOut);
+        if shared { without_means(self.layout, values) } else { values }
+    }
+
+    /// None if the mistake does not move this stage.
+    fn direction(&self) -> Option<Vec<f64>> {
+        let t = &self.truth;
+        let direction: Vec<f64> = match &self.values {
+            None => t.clone(),
+            Some(values) => values.iter().zip(t).map(|(v, t)| (v - t) / Aside::SHARE).collect(),
+        };
+        let (mut moved, mut size) = (0.0, 0.0);
+        direction.iter().zip(t).for_each(|(d, t)| (moved, size) = (moved + d * d, size + t * t));
+        (moved >= 1e-6 * size && moved.is_finite()).then(|| self.apart(direction))
+    }
+
+    fn groups(&self) -> Groups {
+        let rows = alike::groups(self.layout, &self.truth, &self.noise.scale);
+        Groups { rows, cells: alike::Cells::new(self.layout, &self.truth, self.precision.grid()) }
+    }
+
+    fn strongest(&self, aside: Option<Aside>, sums: &Products<'_>, others: &[Products<'_>]) -> Option<Drift> {
+        strongest(aside, self.precision, self.layout, &self.noise, sums, others)
+    }
+
+    /// Fits the direction to the candidate's errors. groups: if they are known.
+    fn fitted(&self, aside: Option<Aside>, is_habit: bool, groups: Option<&Groups>) -> Option<Fitted> {
+        let direction = self.direction()?;
+        let own = if groups.is_none() { Some(self.groups()) } else { None };
+        let groups = groups.or(own.as_ref())?;
+        let (mut all, mut drift) = (None, None);
+        if !is_habit {
+            let sums = Products::new(self.layout, groups, &self.errors(), &direction);
+            match aside {
+                Some(Aside::Activation(_)) => all = sums.all(&self.noise.scale),
+                _ => drift = self.strongest(aside, &sums, &[]),
+            }
+        }
+        Some(Fitted { direction, all, drift, groups: own })
+    }
+}
+
+impl Aslant<'_> {
+    /// Lets a stage wait. values: the run's; none for the direction along the truth.
+    pub fn see(&mut self, stage: &str, shape: &[usize], values: Option<Vec<f64>>) -> Result<()> {
+        let (layout, precision) = (Layout::of(stage, shape), self.types.at(stage));
+        if !rulers::drifts(precision) || !layout.columns() || self.candidate.get(stage).is_none_or(|t| t.shape != shape)
+        {
+            return Ok(());
+        }
+        let Some(truth) = self.truth.numbers(stage)? else { return Ok(()) };
+        let Ok(got) = self.candidate.flat(stage) else { return Ok(()) };
+        let Some(noise) = self.truth.numbers(&noise::name(precision, stage))? else { return Ok(()) };
+        let Some(noise) = Errors::unflatten(layout, &noise) else { return Ok(()) };
+        if got.iter().any(|v| !v.is_finite()) {
+            return Ok(());
+        }
+        let nearest = match self.known.get(stage) {
+            Some(known) => known.nearest,
+            None => self.nearest(stage, &truth, &got)?,
+        };
+        let numbers = nearest.map(|way| self.truth.numbers(&noise::way(way, stage))).transpose()?.flatten();
+        let nearest = nearest.zip(numbers);
+        let stage = stage.to_string();
+        self.waiting.push(Waiting { stage, layout, precision, truth, values, got, noise, nearest });
+        match self.waiting.iter().map(|stage| stage.got.len()).sum::<usize>() < TOGETHER {
+            true => Ok(()),
+            false => self.fit_all(),
+        }
+    }
+
+    /// Fits the stages that wait.
+    pub fn fit_all(&mut self) -> Result<()> {
+        let waiting = std::mem::take(&mut self.waiting);
+        let (aside, known, is_habit) = (self.aside, &*self.known, self.habits.is_some());
+        let fitted: Vec<Option<Fitted>> = waiting
+            .par_iter()
+            .map(|stage| stage.fitted(aside, is_habit, known.get(&stage.stage).map(|known| &known.groups)))
+            .collect();
+        for (stage, fitted) in waiting.into_iter().zip(fitted) {
+            let Some(fitted) = fitted else { continue };
+            self.take(&stage, fitted)?;
+        }
+        Ok(())
+    }
+
+    /// Takes what a stage's fit shows.
+    fn take(&mut self, stage: &Waiting, Fitted { direction, all, drift, groups }: Fitted) -> Result<()> {
+        let (name, noise) = (&stage.stage, &stage.noise);
+        let nearest = stage.nearest.as_ref().map(|(way, _)| *way);
+        let held = || self.known.values().map(|known| known.groups.cells.of.len()).sum::<usize>();
+        let groups = match groups {
+            Some(groups) if held() + stage.got.len() <= HELD => {
+                self.known.insert(name.clone(), Known { groups, nearest });
+                None
+            }
+            other => other,
+        };
+        let groups = groups.as_ref().unwrap_or_else(|| &self.known[name].groups);
+        let products = |got: &[f64]| {
+            let from = stage.nearest.as_ref().map_or(&stage.truth, |(_, nearest)| nearest);
+            Products::new(stage.layout, groups, &stage.apart(errors(got, from)), &direction)
+        };
+        let others = (&mut *self.truth, stage.precision);
+        if let Some(habits) = self.habits.as_deref_mut().and_then(|habits| habits.get_mut(name)) {
+            let others = others_of(others, name, nearest, |other| products(other).all(&noise.scale))?;
+            habits.resize_with(others.len(), Vec::new);
+            habits.iter_mut().zip(others).for_each(|(fits, fit)| fits.extend(fit));
+            return Ok(());
+        }
+        if let Some(Aside::Activation(at)) = self.aside {
+            if let Some(fit) = all {
+                let least = constant(stage.precision) / 16.0;
+                let is_large = large((fit.a, fit.size), least, LEAST[0], stage.truth.len() as f64);
+                let words = format!("a change of the activation near {at}: is it another function?");
+                self.hats.entry(name.clone()).or_default().push((is_large, words, fit));
+            }
+            return Ok(());
+        }
+        let Some(mut drift) = drift else { return Ok(()) };
+        if drift.ratio() > DRIFT {
+            // If other honest ways drift along the same direction, the drift is no finding.
+            let others = others_of(others, name, nearest, products)?;
+            let Some(beyond) = stage.strongest(self.aside, &products(&stage.got), &others) else { return Ok(()) };
+            let own = others.iter().filter_map(|other| Some(stage.strongest(self.aside, other, &[])?.ratio()));
+            drift = beyond;
+            drift.ruler *= (HABIT * own.fold(0.0, f64::max) / DRIFT).max(1.0);
+        }
+        // The largest drift of a stage is kept (E10.10).
+        if self.found.get(name).is_none_or(|known| drift.ratio() > known.ratio()) {
+            self.found.insert(name.clone(), drift);
+        }
+        Ok(())
+    }
+
+    /// The honest way that is nearest to the candidate: it rounds as the candidate does. None if the truth is nearest.
+    fn nearest(&mut self, stage: &str, truth: &[f64], got: &[f64]) -> Result<Option<usize>> {
+        let distance = |from: &[f64]| got.iter().zip(from).fold(0.0, |sum, (g, f)| sum + (g - f) * (g - f));
+        let mut best = (None, distance(truth));
+        for way in 0.. {
+            let Some(other) = self.truth.numbers(&noise::way(way, stage))? else { break };
+            let distance = distance(&other);
+            if distance < best.1 {
+                best = (Some(way), distance);
+            }
+        }
+        Ok(best.0)
+    }
+}
+
+/// A measure of every honest way of a stage but one.
+fn others_of<R>(
+    (truth, precision): (&mut BundleWriter, Precision),
+    stage: &str,
+    but: Option<usize>,
+    measure: impl Fn(&[f64]) -> R,
+) -> Result<Vec<R>> {
+    let mut all = Vec::new();
+    for way in (0..).filter(|&way| Some(way) != but && reads_alike(precision, way, but)) {
+        let Some(other) = truth.numbers(&noise::way(way, stage))? else { break };
+        all.push(measure(&other));
+    }
+    Ok(all)
+}
+
+impl<T: Real> Tap<T> for Aslant<'_> {
+    /// Whether the mistake can move the stage if the stage's inputs are given: other stages need not be computed.
+    fn wants(&self, at: Stage) -> bool {
+        if let Some(habits) = &self.habits {
+            return self.failed.is_none() && habits.contains_key(&at.to_string());
+        }
+        let moved = match self.aside {
+            Some(Aside::Epsilon) => at.site != Site::Mix,
+            _ => matches!(at.site, Site::VisionOut | Site::Projected | Site::Out),
+        };
+        moved && self.failed.is_none()
+    }
+    fn see(&mut self, at: Stage, value: ArrayViewD<'_, T>) {
+        self.failed = Aslant::see(self, &at.to_string(), value.shape(), Some(flat(&value))).err();
+    }
+}
