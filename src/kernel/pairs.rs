@@ -11,7 +11,7 @@ use crate::num::{LANES, Random, Real};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// Whether linear layers use the instruction: AVX-512 is in use, the CPU has the instruction, AMD made the CPU, and the
+/// Whether kernels use the instruction: AVX-512 is in use, the CPU has the instruction, AMD made the CPU, and the
 /// instruction's results equal the definition.
 ///
 /// On AMD's CPUs the instruction replaces two multiply-adds in the time of one (measured on Zen 4). On a Xeon with AMX

@@ -114,7 +114,8 @@ fn table(size: f64, between: bool) -> impl Fn(f64) -> f64 {
 /// An exp by a short polynomial or by a table has errors of the size of a half type: no cause names a type.
 #[test]
 fn d11_20_an_exp_of_low_order_is_no_half_type() {
-    let mut exps: Vec<(String, Box<dyn Fn(f64) -> f64>)> = vec![];
+    type Exp = Box<dyn Fn(f64) -> f64>;
+    let mut exps: Vec<(String, Exp)> = vec![];
     for order in 1..=4 {
         exps.push((format!("a polynomial of order {order}"), Box::new(polynomial(order, false))));
         exps.push((format!("a series of order {}", order + 1), Box::new(polynomial(order + 1, true))));

@@ -71,9 +71,11 @@ fn tf32(trial: &mut Trial<'_, '_>, right: &Attend<'_>) {
     if !matches!(trial.lineup.facts.numbers.precision, Precision::Truth | Precision::Fast) {
         return;
     }
-    let ways: [(Operands, fn(f64) -> f64); 2] =
-        [(Operands::Nearest, |p| Operands::Nearest.read(p)), (Operands::TowardZero, |p| Operands::TowardZero.read(p))];
-    for (read, weight) in ways {
+    for read in [Operands::Nearest, Operands::TowardZero] {
+        let weight = match read {
+            Operands::TowardZero => |p| Operands::TowardZero.read(p),
+            _ => |p| Operands::Nearest.read(p),
+        };
         let [q, k, v] = [right.q, right.k, right.v].map(|x| x.mapv(|x| read.read(x)));
         let short = Attend { q: &q, k: &k, v: &v, ..right.with(|a| a.weight = weight) };
         trial.add_like(HALF, &short, || "attention reads numbers with 10 bits of mantissa: TF32 is on".into());
