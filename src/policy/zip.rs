@@ -32,7 +32,7 @@ pub fn targets(others: &[usize], count: usize) -> Vec<usize> {
     others.iter().copied().step_by(step).take(count).collect()
 }
 
-/// The destination of each row, [N_v], if `others` are the rows with keys that are not dominant, ascending. `count` of
+/// The destination of each row, \[N_v\], if `others` are the rows with keys that are not dominant, ascending. `count` of
 /// them are targets. metric: [N_v, d_h]. Spec: E9.35, R9.35
 pub fn destinations<T: Real>(metric: ArrayView2<'_, T>, others: &[usize], count: usize, grid: Grid) -> Vec<usize> {
     let mut into = vec![NOWHERE; metric.nrows()];
@@ -48,7 +48,7 @@ pub fn destinations<T: Real>(metric: ArrayView2<'_, T>, others: &[usize], count:
     into
 }
 
-/// The destination of each visual row, [N_v], where `keep` rows stay. votes: \[N_v\]; metric: [N_v, d_h].
+/// The destination of each visual row, \[N_v\], where `keep` rows stay. votes: \[N_v\]; metric: [N_v, d_h].
 /// Spec: E9.35, R9.35
 ///
 /// ```
