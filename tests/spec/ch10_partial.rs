@@ -234,6 +234,36 @@ fn edited(from: &Bundle, to: &Path, stage: &str, edit: impl Fn(&mut Vec<u8>)) ->
     Bundle::open(to).unwrap()
 }
 
+/// D11.4: a stage that is a copy of the failed one by definition is no cause.
+#[test]
+fn d11_4_copies_by_definition_are_no_cause() {
+    let case = toys("qwen2_vl", 3).remove(1);
+    let honest = Honest::new(&case.name, case.model, case.prompt, ("full", "1"), &TYPES[..1]);
+    let candidate = &honest.candidates[0].1;
+    let larger = |bytes: &mut Vec<u8>| {
+        for number in bytes.chunks_exact_mut(4) {
+            let x = f32::from_le_bytes(number.try_into().unwrap()) * 1.01;
+            number.copy_from_slice(&x.to_le_bytes());
+        }
+    };
+    let copies = [
+        ("vision.00.out", "vision.features"),
+        ("decoder.00.key", "cache.00.key"),
+        ("decoder.00.value", "cache.00.value"),
+    ];
+    for (at, copy) in copies {
+        assert_eq!(candidate.get(at).unwrap().data, candidate.get(copy).unwrap().data, "{copy} is a copy of {at}");
+        let one = edited(candidate, &honest.path("one"), at, larger);
+        let both = edited(&one, &honest.path("both"), copy, larger);
+        let by_replay = replay(&honest.model, None, &both, scratch()).unwrap();
+        for verdict in [check(&honest.golden, &both).unwrap(), by_replay] {
+            let told = verdict.told().join("; ");
+            assert_eq!(verdict.first_divergence().map(|s| &s.stage[..]), Some(at), "{told}");
+            assert!(told.contains("1.01") && !told.contains("the numbers of"), "{told}");
+        }
+    }
+}
+
 /// Merged entries are the means of the candidate's own rows: entries that were dropped instead, or scaled, fail.
 #[test]
 fn c9_8c_merged_entries_are_judged() {

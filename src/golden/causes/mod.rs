@@ -160,11 +160,17 @@ fn halves(case: &Case<'_>, numbers: &Numbers<'_>) -> Vec<(Precision, Errors)> {
     }
 }
 
-/// The candidate's other stages of the same shape.
+/// The candidate's other stages of the same shape, without those that are copies of this one by definition: the cache of a
+/// run that evicts nothing, and the features that are the last layer's result. Spec: D11.4
 fn alike(case: &Case<'_>, at: Stage, numbers: &Numbers<'_>) -> Vec<Stage> {
     let fits = |stage: &Stage| case.candidate.get(&stage.name()).is_some_and(|t| t.shape == numbers.shape);
+    let copies = |other: &Stage| match (at.site, other.site) {
+        (Site::Key, Site::CacheKey) | (Site::Value, Site::CacheValue) => at.layer == other.layer,
+        (Site::VisionOut, Site::Features) => true,
+        _ => false,
+    };
     let all = Stage::sorted(case.candidate.names()).into_iter();
-    all.filter(|stage| *stage != at && stage.row().kind == Kind::Numbers && fits(stage)).collect()
+    all.filter(|stage| *stage != at && stage.row().kind == Kind::Numbers && fits(stage) && !copies(stage)).collect()
 }
 
 /// How the pairs of a rotated stage are turned, if the golden tells the frequencies.
