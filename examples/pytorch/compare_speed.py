@@ -72,7 +72,8 @@ class Prefill(torch.nn.Module):
         self.lm = lm
 
     def forward(self, ids):
-        return self.lm(ids, use_cache=False, logits_to_keep=1).logits
+        # Without a mask, transformers looks for packed sequences, which OpenVINO cannot convert.
+        return self.lm(ids, attention_mask=torch.ones_like(ids), use_cache=False, logits_to_keep=1).logits
 
 
 class OpenVino:
