@@ -1,21 +1,58 @@
 //! Policies that drop visual rows inside prefill or before the decoder: what their two chapters' tests share.
 
 use super::lab::{Dump, Lab};
+use aircache::Roles;
 use aircache::decoder::Sequence;
 use aircache::generate;
 use aircache::golden::{Outcome, Verdict};
-use aircache::input::Prepared;
+use aircache::input::{Positions, Prepared};
 use aircache::model::Model;
 use aircache::num::{Grid, Real};
 use aircache::pass::{Pass, Precision, Tap};
 use aircache::policy::Policy;
 use aircache::stage::Stage;
-use ndarray::ArrayViewD;
+use ndarray::{Array2, ArrayViewD, Axis};
 use std::collections::BTreeMap;
 
 /// A policy that drops rows as `written`, and evicts nothing after prefill.
 pub fn policy(written: &str) -> Policy {
     format!("full,prune={written}").parse().unwrap()
+}
+
+/// The bits of a prefill: logits, cache entries, the next position.
+pub fn state(s: &Sequence<f32>) -> (Vec<u32>, Vec<u32>, i64) {
+    let heads = || s.cache.layers.iter().flatten();
+    let bits = |v: &f32| v.to_bits();
+    let entries = heads().flat_map(|h| h.keys().iter().chain(&h.values()).map(bits).collect::<Vec<_>>());
+    (s.logits.iter().map(bits).collect(), entries.collect(), s.next_position)
+}
+
+/// The prefill of a prompt that never had rows other than `rows`. x: the merged embeddings of these rows; deepstack: what is
+/// added to all visual rows.
+pub fn shorter(
+    model: &Model,
+    pass: &mut Pass<'_, f32>,
+    prompt: &Prepared,
+    rows: &[usize],
+    x: Array2<f32>,
+    deepstack: &[Array2<f32>],
+) -> Sequence<f32> {
+    let positions = match &prompt.positions {
+        Positions::Linear(_) => Positions::in_order(rows.len()),
+        moved => moved.picked(rows),
+    };
+    let places = prompt.roles.visual();
+    let kept: Vec<usize> = (0..places.len()).filter(|&v| rows.contains(&places[v])).collect();
+    let mut twin = Sequence::new(model.decoder.cache());
+    twin.roles = Roles(rows.iter().map(|&row| prompt.roles.0[row]).collect());
+    twin.deepstack = deepstack.iter().map(|rows| rows.select(Axis(0), &kept)).collect();
+    let mut twin = [twin];
+    model.decoder.prefill(pass, &[(x, &positions)], &mut twin, 4096);
+    let [mut twin] = twin;
+    if matches!(prompt.positions, Positions::Mrope(_)) {
+        twin.next_position = prompt.positions.next(); // generated tokens follow the whole prompt
+    }
+    twin
 }
 
 /// A laboratory with such a policy.

@@ -2,6 +2,7 @@
 //! scripts/make_early.py made them and names the commits.
 
 use crate::common::toys::{Case, toys};
+use aircache::config::SiglipConfig;
 use aircache::family::llava_clip::LlavaConfig;
 use aircache::family::llava_onevision::LlavaOnevisionConfig;
 use aircache::generate;
@@ -49,8 +50,8 @@ pub fn cases_of<'a>(names: impl Iterator<Item = &'a str>) -> BTreeMap<String, Ca
     families.iter().flat_map(|family| each(family)).collect()
 }
 
-/// E9.30, E9.31: the votes of the tokens of each tile of a toy, the class token left out.
-fn votes_of_tiles(case: &Case, by: Rater) -> Vec<Vec<f64>> {
+/// The tower of a toy up to the last layer that is read, its tiles, and the layers that are read.
+pub fn tower_of(case: &Case) -> (Siglip, &SiglipConfig, Array4<f32>, Vec<usize>) {
     let names = Names::new(&case.model.checkpoint, case.model.config.profile().names);
     let (config, layers) = match case.model.config.as_a::<LlavaConfig>() {
         Some(config) => (&config.vision, config.feature_layers.clone()),
@@ -63,7 +64,12 @@ fn votes_of_tiles(case: &Case, by: Rater) -> Vec<Vec<f64>> {
     let pixels = case.golden.f32("input.pixels").unwrap();
     let side = config.image;
     let tiles = pixels.len() / (3 * side * side);
-    let pixels: Array4<f32> = pixels.into_shape_with_order((tiles, 3, side, side)).unwrap();
+    (tower, config, pixels.into_shape_with_order((tiles, 3, side, side)).unwrap(), layers)
+}
+
+/// E9.30, E9.31: the votes of the tokens of each tile of a toy, the class token left out.
+fn votes_of_tiles(case: &Case, by: Rater) -> Vec<Vec<f64>> {
+    let (tower, config, pixels, layers) = tower_of(case);
     let mut pass = Pass::<f64>::new(Grid::Native);
     let rate = Some(Rate { by, keys: false });
     let (_, ratings) = tower.rated_features(&mut pass, pixels.view(), &layers, rate);

@@ -2,17 +2,13 @@
 //! scripts/make_zip.py made them, and scripts/make_early.py names the commits.
 
 use crate::common::toys::Case;
-use crate::early::cases_of;
-use aircache::family::llava_clip::LlavaConfig;
-use aircache::family::llava_onevision::LlavaOnevisionConfig;
+use crate::early::{cases_of, tower_of};
 use aircache::generate;
 use aircache::num::{Grid, Real};
 use aircache::pass::{Pass, Tap};
 use aircache::policy::{Policy, Rate, Rater, Retain, best, destinations, merged};
 use aircache::stage::Stage;
-use aircache::vision::Siglip;
-use aircache::weights::Names;
-use ndarray::{Array2, Array4, ArrayView2, ArrayViewD, Axis, Ix2, s};
+use ndarray::{Array2, ArrayView2, ArrayViewD, Axis, Ix2, s};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -41,20 +37,8 @@ fn answers() -> Vec<Answer> {
 /// Votes and keys of the tokens of each tile, [tokens, 1 + d_h], and what the projector reads of them; the class token left
 /// out.
 fn tiles(case: &Case) -> Vec<(Array2<f64>, Array2<f64>)> {
-    let names = Names::new(&case.model.checkpoint, case.model.config.profile().names);
-    let (config, layers) = match case.model.config.as_a::<LlavaConfig>() {
-        Some(config) => (&config.vision, config.feature_layers.clone()),
-        None => {
-            let config = case.model.config.as_a::<LlavaOnevisionConfig>().unwrap();
-            (&config.vision, config.feature_layers.clone())
-        }
-    };
+    let (tower, config, pixels, layers) = tower_of(case);
     let last = *layers.iter().max().unwrap(); // the codes read one state
-    let tower = Siglip::load(&names, config, last).unwrap();
-    let pixels = case.golden.f32("input.pixels").unwrap();
-    let side = config.image;
-    let count = pixels.len() / (3 * side * side);
-    let pixels: Array4<f32> = pixels.into_shape_with_order((count, 3, side, side)).unwrap();
     let rate = Rate { by: if config.class { Rater::Class } else { Rater::Received }, keys: true };
     let mut pass = Pass::<f64>::new(Grid::Native);
     let (features, ratings) = tower.rated_features(&mut pass, pixels.view(), &[last], Some(rate));

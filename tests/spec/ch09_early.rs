@@ -3,9 +3,10 @@
 
 use crate::common::demo::DEMO;
 use crate::common::lab::{Dump, Lab};
-use crate::common::pruned::{Seen, exchanged, honest_candidates_pass, lab, one_state, outcome, policy, prompt};
+use crate::common::pruned::{
+    Seen, exchanged, honest_candidates_pass, lab, one_state, outcome, policy, prompt, shorter, state,
+};
 use crate::common::toys::toys;
-use aircache::decoder::Sequence;
 use aircache::generate;
 use aircache::golden::Outcome;
 use aircache::input::{PackedRow, Positions, Prepared};
@@ -119,14 +120,6 @@ fn seen(model: &Model, prompt: &Prepared, policy: Policy) -> Seen {
     seen
 }
 
-/// The bits of a prefill.
-fn state(s: &Sequence<f32>) -> (Vec<u32>, Vec<u32>, i64) {
-    let heads = || s.cache.layers.iter().flatten();
-    let bits = |v: &f32| v.to_bits();
-    let entries = heads().flat_map(|h| h.keys().iter().chain(&h.values()).map(bits).collect::<Vec<_>>());
-    (s.logits.iter().map(bits).collect(), entries.collect(), s.next_position)
-}
-
 /// C9.10a: the decoder computes the bits of a prompt that never had the rows that were dropped.
 #[test]
 fn c9_10a_equals_a_shorter_prompt() {
@@ -146,28 +139,8 @@ fn c9_10a_equals_a_shorter_prompt() {
             let visual = model.encode(&mut pass, prompt, None);
             let deepstack = visual.deepstack.clone();
             let x = model.merge(&mut pass, prompt, visual.rows).unwrap().select(Axis(0), rows);
-            let positions = match &prompt.positions {
-                Positions::Linear(_) => Positions::in_order(rows.len()),
-                moved => moved.picked(rows),
-            };
-            let kept: Vec<usize> = prompt
-                .roles
-                .visual()
-                .iter()
-                .enumerate()
-                .filter(|(_, row)| rows.contains(row))
-                .map(|(v, _)| v)
-                .collect();
-            let mut twin = Sequence::new(model.decoder.cache());
-            twin.roles = aircache::Roles(rows.iter().map(|&row| prompt.roles.0[row]).collect());
-            twin.deepstack = deepstack.iter().map(|rows| rows.select(Axis(0), &kept)).collect();
-            let mut twin = [twin];
-            model.decoder.prefill(&mut pass, &[(x, &positions)], &mut twin, 4096);
-            if matches!(prompt.positions, Positions::Mrope(_)) {
-                // Generated tokens follow the whole prompt.
-                twin[0].next_position = prompt.positions.next();
-            }
-            assert!(state(&pruned) == state(&twin[0]), "{name}, {written}");
+            let twin = shorter(model, &mut pass, prompt, rows, x, &deepstack);
+            assert!(state(&pruned) == state(&twin), "{name}, {written}");
             compared += 1;
         }
     }

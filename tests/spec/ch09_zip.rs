@@ -3,12 +3,12 @@
 
 use crate::common::demo::DEMO;
 use crate::common::lab::{Dump, Lab};
-use crate::common::pruned::{Seen, honest_candidates_pass, lab, one_state, outcome, policy, prompt};
+use crate::common::pruned::{self, Seen, honest_candidates_pass, lab, one_state, outcome, policy, prompt, shorter};
 use crate::common::toys::toys;
 use aircache::decoder::Sequence;
 use aircache::generate;
 use aircache::golden::Outcome;
-use aircache::input::{Positions, Prepared};
+use aircache::input::Prepared;
 use aircache::model::Model;
 use aircache::num::Grid;
 use aircache::pass::{Pass, Precision};
@@ -113,12 +113,9 @@ fn e9_35_e9_36_equal_their_naive_twins() {
     }
 }
 
-/// The bits of a prefill.
-fn state(s: &Sequence<f32>) -> (Vec<u32>, Vec<u32>, i64, Vec<usize>) {
-    let heads = || s.cache.layers.iter().flatten();
-    let bits = |v: &f32| v.to_bits();
-    let entries = heads().flat_map(|h| h.keys().iter().chain(&h.values()).map(bits).collect::<Vec<_>>());
-    (s.logits.iter().map(bits).collect(), entries.collect(), s.next_position, s.pruning.into.clone())
+/// The bits of a prefill, and where its visual rows went.
+fn state(s: &Sequence<f32>) -> ((Vec<u32>, Vec<u32>, i64), Vec<usize>) {
+    (pruned::state(s), s.pruning.into.clone())
 }
 
 /// C9.12a: the decoder computes the bits of a prompt that has the contextual rows in the places of their targets.
@@ -143,22 +140,9 @@ fn c9_12a_equals_a_shorter_prompt() {
         let all_targets: Vec<usize> = (0..into.len()).filter(|&v| into[v] == v).collect();
         all_targets.iter().zip(contextual.outer_iter()).for_each(|(&t, row)| x.row_mut(places[t]).assign(&row));
         let x = x.select(Axis(0), rows);
-        let positions = match &prompt.positions {
-            Positions::Linear(_) => Positions::in_order(rows.len()),
-            moved => moved.picked(rows),
-        };
-        let kept: Vec<usize> = (0..places.len()).filter(|&v| rows.contains(&places[v])).collect();
-        assert!(all_targets.iter().all(|t| kept.contains(t)));
-        let mut twin = Sequence::new(model.decoder.cache());
-        twin.roles = aircache::Roles(rows.iter().map(|&row| prompt.roles.0[row]).collect());
-        twin.deepstack = deepstack.iter().map(|rows| rows.select(Axis(0), &kept)).collect();
-        let mut twin = [twin];
-        model.decoder.prefill(&mut pass, &[(x, &positions)], &mut twin, 4096);
-        if matches!(prompt.positions, Positions::Mrope(_)) {
-            twin[0].next_position = prompt.positions.next(); // generated tokens follow the whole prompt
-        }
-        let (ours, theirs) = (state(&pruned), state(&twin[0]));
-        assert!((ours.0, ours.1, ours.2) == (theirs.0, theirs.1, theirs.2), "{name}");
+        assert!(all_targets.iter().all(|&t| rows.contains(&places[t])));
+        let twin = shorter(model, &mut pass, prompt, rows, x, &deepstack);
+        assert!(pruned::state(&pruned) == pruned::state(&twin), "{name}");
         compared += usize::from(!all_targets.is_empty());
     }
     assert!(compared >= 6, "{compared}");
@@ -170,7 +154,7 @@ fn c9_12a_chunks_batches_and_threads_change_no_bit() {
     let [one, both] = [[policy("zip:0.1")], [policy("zip:0.3+2:0.1")]];
     let all = [(&long, &one[..]), (&short, &both[..]), (&long, &[])];
     let alone = one_state(&DEMO, &all, state);
-    assert!(alone[0].3.iter().any(|&v| v != NOWHERE));
+    assert!(alone[0].1.iter().any(|&v| v != NOWHERE));
     let whole = [policy("zip").at(Retain::ALL)];
     assert!(one_state(&DEMO, &[(&long, &whole)], state)[0] == alone[2], "a cut that keeps everything is no cut");
 }

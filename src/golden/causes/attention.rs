@@ -2,8 +2,9 @@
 //! Spec: D11.7
 
 use super::attend::{Attend, Sees, Trial, few};
+use super::bits::e4m3;
 use super::factors::number;
-use super::formats::{TIES, e4m3};
+use super::formats::TIES;
 use super::lineup::{Fitted, Lineup};
 use super::look::looks;
 use super::{address, pages, reads, scores, slot};

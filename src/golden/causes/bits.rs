@@ -1,6 +1,5 @@
-//! Rows that are read in fewer bits: in a half type, or as integers or fp8 times a scale. Spec: D11.21
+//! Numbers in fewer bits: in a half type, or as integers or fp8 times a scale. Spec: D11.8, D11.21
 
-use super::formats::e4m3;
 use crate::num::Grid;
 
 /// The largest absolute values of a matrix.
@@ -27,9 +26,9 @@ pub(in crate::golden) type Read = fn(&[f64], &Sizes) -> Vec<f64>;
 pub(in crate::golden) const BITS: [(&str, Read); 29] = [
     ("bf16", |row, _| row.iter().map(|v| Grid::Bf16.round(*v)).collect()),
     ("f16 or TF32 (10 bits of mantissa)", |row, _| row.iter().map(|v| Grid::F16.round(*v)).collect()),
-    ("int8, a scale for each row", |row, _| blocks(row, row.len(), 127.0)),
-    ("int8, a scale for each row", |row, _| blocks(row, row.len(), 127.5)),
-    ("int8, a scale for each row", |row, _| blocks(row, row.len(), 128.0)),
+    ("int8, a scale for each row", |row, _| in_blocks(row, row.len(), 127.0)),
+    ("int8, a scale for each row", |row, _| in_blocks(row, row.len(), 127.5)),
+    ("int8, a scale for each row", |row, _| in_blocks(row, row.len(), 128.0)),
     ("int8, a scale and a zero for each row", |row, _| shifted(row, row.len(), 255.0)),
     ("int8, a scale for each column", |row, sizes| {
         row.iter().zip(&sizes.columns).map(|(v, most)| integer(*v, most / 127.0, 127.0)).collect()
@@ -37,29 +36,24 @@ pub(in crate::golden) const BITS: [(&str, Read); 29] = [
     ("int8, one scale for all", |row, sizes| row.iter().map(|v| integer(*v, sizes.whole / 127.0, 127.0)).collect()),
     ("int8, one scale for all", |row, sizes| row.iter().map(|v| integer(*v, sizes.whole / 127.5, 127.5)).collect()),
     ("int8, one scale for all", |row, sizes| row.iter().map(|v| integer(*v, sizes.whole / 128.0, 128.0)).collect()),
-    ("int8, a scale for 32 numbers", |row, _| blocks(row, 32, 127.0)),
-    ("int8, a scale for 64 numbers", |row, _| blocks(row, 64, 127.0)),
-    ("int8, a scale for 128 numbers", |row, _| blocks(row, 128, 127.0)),
-    ("int4, a scale for each row", |row, _| blocks(row, row.len(), 7.0)),
-    ("int4, a scale for each row", |row, _| blocks(row, row.len(), 7.5)),
-    ("int4, a scale for each row", |row, _| blocks(row, row.len(), 8.0)),
-    ("int4, a scale for 32 numbers", |row, _| blocks(row, 32, 7.0)),
-    ("int4, a scale for 32 numbers", |row, _| blocks(row, 32, 8.0)),
-    ("int4, a scale for 64 numbers", |row, _| blocks(row, 64, 7.0)),
-    ("int4, a scale for 128 numbers", |row, _| blocks(row, 128, 7.0)),
-    ("int4, a scale for 128 numbers", |row, _| blocks(row, 128, 8.0)),
+    ("int8, a scale for 32 numbers", |row, _| in_blocks(row, 32, 127.0)),
+    ("int8, a scale for 64 numbers", |row, _| in_blocks(row, 64, 127.0)),
+    ("int8, a scale for 128 numbers", |row, _| in_blocks(row, 128, 127.0)),
+    ("int4, a scale for each row", |row, _| in_blocks(row, row.len(), 7.0)),
+    ("int4, a scale for each row", |row, _| in_blocks(row, row.len(), 7.5)),
+    ("int4, a scale for each row", |row, _| in_blocks(row, row.len(), 8.0)),
+    ("int4, a scale for 32 numbers", |row, _| in_blocks(row, 32, 7.0)),
+    ("int4, a scale for 32 numbers", |row, _| in_blocks(row, 32, 8.0)),
+    ("int4, a scale for 64 numbers", |row, _| in_blocks(row, 64, 7.0)),
+    ("int4, a scale for 128 numbers", |row, _| in_blocks(row, 128, 7.0)),
+    ("int4, a scale for 128 numbers", |row, _| in_blocks(row, 128, 8.0)),
     ("int4, a scale and a zero for each row", |row, _| shifted(row, row.len(), 15.0)),
     ("int4, a scale and a zero for 32 numbers", |row, _| shifted(row, 32, 15.0)),
     ("int4, a scale and a zero for 64 numbers", |row, _| shifted(row, 64, 15.0)),
     ("int4, a scale and a zero for 128 numbers", |row, _| shifted(row, 128, 15.0)),
     ("fp8 (e4m3)", |row, _| row.iter().map(|v| e4m3(*v)).collect()),
-    ("fp8 (e4m3), a scale for each row", |row, _| {
-        let most = row.iter().fold(0.0f64, |m, v| m.max(v.abs()));
-        scaled_fp8(row, most)
-    }),
-    ("fp8 (e4m3), a scale for 128 numbers", |row, _| {
-        row.chunks(128).flat_map(|b| scaled_fp8(b, b.iter().fold(0.0f64, |m, v| m.max(v.abs())))).collect()
-    }),
+    ("fp8 (e4m3), a scale for each row", |row, _| in_fp8(row, row.len())),
+    ("fp8 (e4m3), a scale for 128 numbers", |row, _| in_fp8(row, 128)),
     ("fp8 (e4m3), one scale for all", |row, sizes| scaled_fp8(row, sizes.whole)),
 ];
 
@@ -68,8 +62,8 @@ fn integer(v: f64, scale: f64, most: f64) -> f64 {
     if scale > 0.0 { (v / scale).round().clamp(-most.ceil(), most.floor()) * scale } else { 0.0 }
 }
 
-/// The largest absolute value of each block stands for `most`.
-fn blocks(row: &[f64], size: usize, most: f64) -> Vec<f64> {
+/// Whole multiples of a scale for each block of `size` numbers, whose largest absolute value stands for `most`.
+pub(super) fn in_blocks(row: &[f64], size: usize, most: f64) -> Vec<f64> {
     let block = |block: &[f64]| -> Vec<f64> {
         let scale = block.iter().fold(0.0f64, |m, v| m.max(v.abs())) / most;
         block.iter().map(|v| integer(*v, scale, most)).collect()
@@ -90,9 +84,36 @@ fn shifted(row: &[f64], size: usize, most: f64) -> Vec<f64> {
     row.chunks(size.max(1)).flat_map(block).collect()
 }
 
+/// Numbers of fp8 (e4m3) times a scale for each block of `size` numbers.
+pub(super) fn in_fp8(values: &[f64], size: usize) -> Vec<f64> {
+    let block = |block: &[f64]| scaled_fp8(block, block.iter().fold(0.0, |m, v| m.max(v.abs())));
+    values.chunks(size.max(1)).flat_map(block).collect()
+}
+
+/// The largest absolute value stands for the largest number of fp8.
 fn scaled_fp8(row: &[f64], most: f64) -> Vec<f64> {
     let scale = most / 448.0;
     row.iter().map(|v| if scale > 0.0 { e4m3(v / scale) * scale } else { 0.0 }).collect()
+}
+
+/// The nearest number with `bits` of mantissa and at least this exponent; ties to even.
+fn nearest(v: f64, bits: i32, least: i32, most: f64) -> f64 {
+    if v == 0.0 || !v.is_finite() {
+        return v;
+    }
+    let exponent = (v.abs().log2().floor() as i32).max(least);
+    let step = f64::from(exponent - bits).exp2();
+    ((v / step).round_ties_even() * step).clamp(-most, most)
+}
+
+/// The nearest number of fp8 e4m3 (FN).
+pub(super) fn e4m3(v: f64) -> f64 {
+    nearest(v, 3, -6, 448.0)
+}
+
+/// The nearest number of fp8 e5m2.
+pub(super) fn e5m2(v: f64) -> f64 {
+    nearest(v, 2, -14, 57344.0)
 }
 
 #[cfg(test)]
@@ -107,5 +128,13 @@ mod tests {
         assert_eq!(read(2), [1.27, -0.5, 0.0, 0.01], "127 steps of 0.01");
         assert_eq!(read(0)[0], 1.2734375);
         assert_eq!(shifted(&[-1.0, 2.0, 0.25], 3, 15.0).iter().map(of).collect::<Vec<f64>>(), [-1.0, 2.0, 0.2]);
+    }
+
+    #[test]
+    fn d11_8_numbers_of_fp8() {
+        assert_eq!([0.0, 1.0, 1.06, 1.07, 447.0, 1e9, -0.3].map(e4m3), [0.0, 1.0, 1.0, 1.125, 448.0, 448.0, -0.3125]);
+        assert_eq!(e4m3(2f64.powi(-9)), 2f64.powi(-9));
+        assert_eq!(e4m3(2f64.powi(-10)), 0.0, "the tie goes to the even one");
+        assert_eq!([1.1, 1.13, 6e4].map(e5m2), [1.0, 1.25, 57344.0]);
     }
 }

@@ -1,5 +1,6 @@
 //! Suspects: numbers that were stored, or read, in a narrower type than the declared one. Spec: D11.8
 
+use super::bits::{e4m3, e5m2, in_blocks, in_fp8};
 use super::facts::Change;
 use super::lineup::{Fitted, Lineup};
 use crate::golden::kinds::numbers::{self, Numbers};
@@ -9,8 +10,9 @@ use crate::num::Grid;
 use crate::pass::Precision;
 use crate::stage::Site;
 
-/// The share of the squared error that numbers of the same blocks may leave: a number near a tie rounds the other way.
-pub(super) const TIES: f64 = 0.1;
+/// The share of the squared error that numbers of the same blocks may leave: a number near a tie rounds the other way, and
+/// programs store scales in f16 or bf16.
+pub(in crate::golden) const TIES: f64 = 0.1;
 
 /// Adds the suspects.
 pub(super) fn suspects(lineup: &mut Lineup<'_>) {
@@ -45,8 +47,8 @@ fn blocks(lineup: &mut Lineup<'_>) {
         (in_columns(layout, n.truth, 127.0), "int8, a scale for each column of a head"),
         (n.truth.iter().map(|v| e4m3(*v)).collect(), "fp8 (e4m3)"),
         (n.truth.iter().map(|v| e5m2(*v)).collect(), "fp8 (e5m2)"),
-        (scaled_fp8(n.truth, row), "fp8 (e4m3), a scale for each row of a head"),
-        (scaled_fp8(n.truth, n.truth.len()), "fp8 (e4m3), one scale for all"),
+        (in_fp8(n.truth, row), "fp8 (e4m3), a scale for each row of a head"),
+        (in_fp8(n.truth, n.truth.len()), "fp8 (e4m3), one scale for all"),
     ] {
         lineup.add_like(TIES, values, || format!("every number is one of {words}"));
     }
@@ -133,16 +135,6 @@ const ABOUT: f64 = 0.3;
 /// The share of the squared error that TF32 may leave: a GPU rounds in attention as well.
 pub(super) const HALF: f64 = 0.5;
 
-/// Numbers as integers of −most … most times a scale for each block of `size` numbers.
-fn in_blocks(values: &[f64], size: usize, most: f64) -> Vec<f64> {
-    values.chunks(size.max(1)).flat_map(|block| quantised(block, most)).collect()
-}
-
-fn quantised(block: &[f64], most: f64) -> Vec<f64> {
-    let scale = block.iter().fold(0.0f64, |m, v| m.max(v.abs())) / most;
-    block.iter().map(|v| if scale > 0.0 { (v / scale).round() * scale } else { 0.0 }).collect()
-}
-
 fn in_columns(layout: Layout, values: &[f64], most: f64) -> Vec<f64> {
     let Layout { lead, rows, width, .. } = layout;
     let mut out = values.to_vec();
@@ -150,49 +142,8 @@ fn in_columns(layout: Layout, values: &[f64], most: f64) -> Vec<f64> {
         for c in 0..width {
             let at = |r: usize| (head * rows + r) * width + c;
             let column: Vec<f64> = (0..rows).map(|r| values[at(r)]).collect();
-            quantised(&column, most).into_iter().enumerate().for_each(|(r, v)| out[at(r)] = v);
+            in_blocks(&column, rows, most).into_iter().enumerate().for_each(|(r, v)| out[at(r)] = v);
         }
     }
     out
-}
-
-fn scaled_fp8(values: &[f64], size: usize) -> Vec<f64> {
-    let block = |block: &[f64]| -> Vec<f64> {
-        let scale = block.iter().fold(0.0f64, |m, v| m.max(v.abs())) / 448.0;
-        block.iter().map(|v| if scale > 0.0 { e4m3(v / scale) * scale } else { 0.0 }).collect()
-    };
-    values.chunks(size.max(1)).flat_map(block).collect()
-}
-
-/// The nearest number with `bits` of mantissa and at least this exponent; ties to even.
-fn nearest(v: f64, bits: i32, least: i32, most: f64) -> f64 {
-    if v == 0.0 || !v.is_finite() {
-        return v;
-    }
-    let exponent = (v.abs().log2().floor() as i32).max(least);
-    let step = f64::from(exponent - bits).exp2();
-    ((v / step).round_ties_even() * step).clamp(-most, most)
-}
-
-/// The nearest number of fp8 e4m3 (FN).
-pub(super) fn e4m3(v: f64) -> f64 {
-    nearest(v, 3, -6, 448.0)
-}
-
-/// The nearest number of fp8 e5m2.
-fn e5m2(v: f64) -> f64 {
-    nearest(v, 2, -14, 57344.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn d11_8_numbers_of_fp8() {
-        assert_eq!([0.0, 1.0, 1.06, 1.07, 447.0, 1e9, -0.3].map(e4m3), [0.0, 1.0, 1.0, 1.125, 448.0, 448.0, -0.3125]);
-        assert_eq!(e4m3(2f64.powi(-9)), 2f64.powi(-9));
-        assert_eq!(e4m3(2f64.powi(-10)), 0.0, "the tie goes to the even one");
-        assert_eq!([1.1, 1.13, 6e4].map(e5m2), [1.0, 1.25, 57344.0]);
-    }
 }

@@ -44,6 +44,7 @@ pub(in crate::golden) use attend::Attend;
 pub(in crate::golden) use attention::suspects_of;
 pub(in crate::golden) use bits::{BITS, Sizes};
 pub(in crate::golden) use facts::{Again, Facts, Rotation};
+pub(in crate::golden) use formats::TIES;
 pub(in crate::golden) use lineup::{Fitted, Lineup};
 pub(in crate::golden) use pixels::levels;
 

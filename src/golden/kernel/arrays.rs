@@ -121,3 +121,8 @@ impl Arrays<'_> {
 pub(super) fn of<T: Real>(values: &[f64]) -> Vec<T> {
     values.iter().map(|&v| T::of(v)).collect()
 }
+
+/// Numbers in a type.
+pub(super) fn rounded<T: Real>(values: &[T], grid: Grid) -> Vec<T> {
+    values.iter().map(|&v| grid.round(v)).collect()
+}

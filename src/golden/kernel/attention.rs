@@ -1,6 +1,6 @@
 //! Attention by itself: any scale, any mask, any number of leading axes. Spec: E10.20, E3.5
 
-use super::arrays::{Arrays, Kernel, of};
+use super::arrays::{Arrays, Kernel, of, rounded};
 use crate::error::{Result, ensure};
 use crate::golden::causes::{Attend, Fitted, Lineup, suspects_of};
 use crate::kernel::{tf32, truncated, weights};
@@ -113,7 +113,7 @@ impl Kernel for Attention {
     const LIKE: Site = Site::Query;
 
     fn in_type(&self, grid: Grid) -> Attention {
-        let [q, k, v] = [&self.q, &self.k, &self.v].map(|x| x.iter().map(|v| grid.round(*v)).collect());
+        let [q, k, v] = [&self.q, &self.k, &self.v].map(|x| rounded(x, grid));
         Attention { q, k, v, ..self.clone() }
     }
 

@@ -2,15 +2,13 @@
 //! is named only if it has the candidate's errors, and not if it has their size. Naive on purpose: it computes suspects
 //! only. Spec: D11.21
 
-use crate::golden::causes::{BITS, Fitted, Lineup, Sizes};
+use crate::golden::causes::{BITS, Fitted, Lineup, Sizes, TIES};
 use rayon::prelude::*;
 
 /// A reading is tried on this many rows and outputs first.
 const TRIED: [usize; 2] = [16, 64];
 /// It is computed as a whole if it leaves at most this share of their squared error.
 const LEAVES: f64 = 0.6;
-/// The share of the squared error that may be left: programs store scales in f16 or bf16, and round ties either way.
-const TIES: f64 = 0.1;
 
 /// A linear layer: x [rows, inputs], weight [outputs, inputs], bias \[outputs\].
 #[derive(Clone)]

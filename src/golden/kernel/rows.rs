@@ -1,6 +1,6 @@
 //! Kernels of independent rows: norm, linear, softmax, rotary. Every axis but the last is joined. Spec: E10.20
 
-use super::arrays::{Arrays, Kernel, of};
+use super::arrays::{Arrays, Kernel, of, rounded};
 use super::fewer::{self, Layer};
 use crate::error::{Error, Result, ensure};
 use crate::golden::causes::{Fitted, Lineup, Rotation};
@@ -13,16 +13,6 @@ use ndarray::Array2;
 /// The output of a kernel in f64.
 pub(super) fn exact<K: Kernel>(kernel: &K) -> Vec<f64> {
     kernel.run(&Pass::<f64>::new(Grid::Native))
-}
-
-/// Numbers in a type.
-fn rounded(x: &[f64], grid: Grid) -> Vec<f64> {
-    x.iter().map(|v| grid.round(*v)).collect()
-}
-
-/// Weights in a type.
-fn narrow(w: &[f32], grid: Grid) -> Vec<f32> {
-    w.iter().map(|v| grid.round(*v)).collect()
 }
 
 /// Rows of a container.
@@ -56,8 +46,8 @@ impl Norm {
 impl Kernel for Norm {
     const LIKE: Site = Site::Norm;
     fn in_type(&self, grid: Grid) -> Norm {
-        let bias = self.bias.as_ref().map(|bias| narrow(bias, grid));
-        Norm { x: rounded(&self.x, grid), weight: narrow(&self.weight, grid), bias, ..self.clone() }
+        let bias = self.bias.as_ref().map(|bias| rounded(bias, grid));
+        Norm { x: rounded(&self.x, grid), weight: rounded(&self.weight, grid), bias, ..self.clone() }
     }
     fn judged(&self) -> Vec<usize> {
         vec![self.rows, self.width]
@@ -129,7 +119,7 @@ impl Linear {
 impl Kernel for Linear {
     const LIKE: Site = Site::Norm;
     fn in_type(&self, grid: Grid) -> Linear {
-        Linear { x: rounded(&self.x, grid), weight: narrow(&self.weight, grid), ..self.clone() }
+        Linear { x: rounded(&self.x, grid), weight: rounded(&self.weight, grid), ..self.clone() }
     }
     fn judged(&self) -> Vec<usize> {
         vec![self.rows, self.outputs]

@@ -93,6 +93,34 @@ def fastervlm():
                    "scores": [[float(f"{x:.9g}") for x in tile] for tile in scores.tolist()] if share == SHARES[0] else None}  # fmt: skip
 
 
+def clip(forward, t, dominant, contextual, dtype=torch.float32):
+    """What VisionZip's code makes of the tiles of a CLIP tower: its rows, and the dominant tokens of each tile."""
+    layers = [SimpleNamespace(metric=m) for m in t.metric]
+
+    class Tower:
+        vision_model, _info = SimpleNamespace(encoder=SimpleNamespace(layers=layers)), {"dominant": dominant, "contextual": contextual}
+        __call__ = lambda self, *a, **k: SimpleNamespace(attentions=t.weights, hidden_states=t.out.hidden_states)
+
+    own = SimpleNamespace(vision_tower=Tower(), device="cpu", dtype=torch.float64)
+    saved, indices = forward(own, torch.zeros(1, dtype=dtype))
+    return saved, listed(indices[:, 1:] - 1)
+
+
+def siglip(forward, t, share, dtype=torch.float32):
+    """The rows that EffiVLM-Bench's code makes of the tiles of a SigLIP tower, and the tokens of each tile that stay."""
+    # Its code reads the layer before the last that is loaded; here it gets the layer whose output the projector reads (A9.11).
+    one = SimpleNamespace(
+        self_attn=SimpleNamespace(attn_weights=t.weights[t.layer]), hidden_states=t.out.hidden_states[t.layer], metric=t.metric[t.layer])
+
+    class Tower:
+        vision_model = SimpleNamespace(encoder=SimpleNamespace(layers=[one, None]))
+        __call__ = lambda self, *a, **k: None
+
+    own = SimpleNamespace(vision_tower=Tower(), device="cpu", dtype=torch.float64, budgets=share)
+    saved, indices = forward(own, torch.zeros(1, dtype=dtype))
+    return saved, listed(indices)
+
+
 def visionzip():
     (forward,) = methods("VisionZip/visionzip/clip_encoder.py", "forward")
     for name in CLIP:
@@ -101,33 +129,17 @@ def visionzip():
             continue  # its code reads this layer alone
         for share in SHARES:
             keep = max(1, round(share * (t.weights[0].shape[-1] - 1)))
-            layers = [SimpleNamespace(metric=m) for m in t.metric]
-            inner = SimpleNamespace(encoder=SimpleNamespace(layers=layers))
-
-            class Tower:
-                vision_model, _info = inner, {"dominant": keep, "contextual": 1}
-                __call__ = lambda self, *a, **k: SimpleNamespace(attentions=t.weights, hidden_states=t.out.hidden_states)
-
-            pixels = torch.zeros(1)
-            _, indices = forward(SimpleNamespace(vision_tower=Tower(), device="cpu", dtype=torch.float64), pixels)
-            yield {"code": "VisionZip", "toy": f"llava_clip/{name}", "by": "class", "keep": keep, "tiles": listed(indices[:, 1:] - 1)}
+            _, tiles = clip(forward, t, keep, 1)
+            yield {"code": "VisionZip", "toy": f"llava_clip/{name}", "by": "class", "keep": keep, "tiles": tiles}
 
 
 def effivlm():
     (forward,) = methods("EffiVLM-Bench/kv_cache_compression/siglip_model.py", "siglip_vision_tower_forward")
     for name in SIGLIP:
         t = tower(GOLDEN / "llava" / name)
-        # Its code reads the layer before the last that is loaded; here it gets the layer whose output the projector reads (A9.11).
-        one = SimpleNamespace(
-            self_attn=SimpleNamespace(attn_weights=t.weights[t.layer]), hidden_states=t.out.hidden_states[t.layer], metric=t.metric[t.layer])
         for share in SHARES:
-            class Tower:
-                vision_model = SimpleNamespace(encoder=SimpleNamespace(layers=[one, None]))
-                __call__ = lambda self, *a, **k: None
-
-            own = SimpleNamespace(vision_tower=Tower(), device="cpu", dtype=torch.float64, budgets=share)
-            _, indices = forward(own, torch.zeros(1))
-            yield {"code": "EffiVLM-Bench", "toy": f"llava/{name}", "by": "received", "keep": indices.shape[1], "tiles": listed(indices)}
+            _, tiles = siglip(forward, t, share)
+            yield {"code": "EffiVLM-Bench", "toy": f"llava/{name}", "by": "received", "keep": len(tiles[0]), "tiles": tiles}
 
 
 def qwen_towers():

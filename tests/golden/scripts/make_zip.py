@@ -6,10 +6,8 @@ As `make_early.py`, whose commits and toy checkpoints these are. An answer is th
 stay, and the numbers of the contextual ones.
 Made with torch 2.11.0, transformers 5.17.0 and safetensors 0.8.0.
 """
-from types import SimpleNamespace
-
 import torch
-from make_early import CLIP, GOLDEN, SIGLIP, listed, methods, qwen_rows, qwen_towers, store, tower
+from make_early import CLIP, GOLDEN, SIGLIP, clip, methods, qwen_rows, qwen_towers, siglip, store, tower
 
 # Dominant and contextual tokens of a tile of 16.
 SPLITS = [(7, 1), (4, 4), (2, 3), (1, 5), (8, 2)]
@@ -29,19 +27,6 @@ def numbers(rows):
     return [[float(f"{x:.9g}") for x in row] for row in rows.tolist()]
 
 
-def clip(forward, t, dominant, contextual):
-    """What VisionZip's code makes of the tiles of a CLIP tower: its rows, and the dominant tokens of each tile."""
-    layers = [SimpleNamespace(metric=m) for m in t.metric]
-
-    class Tower:
-        vision_model, _info = SimpleNamespace(encoder=SimpleNamespace(layers=layers)), {"dominant": dominant, "contextual": contextual}
-        __call__ = lambda self, *a, **k: SimpleNamespace(attentions=t.weights, hidden_states=t.out.hidden_states)
-
-    own = SimpleNamespace(vision_tower=Tower(), device="cpu", dtype=torch.float64)
-    saved, indices = forward(own, torch.zeros(1, dtype=torch.float64))
-    return saved, listed(indices[:, 1:] - 1)
-
-
 def visionzip():
     (forward,) = methods("VisionZip/visionzip/clip_encoder.py", "forward")
     for name in CLIP:
@@ -50,12 +35,12 @@ def visionzip():
             continue  # its code reads this layer alone
         answer = {"code": "VisionZip", "toy": f"llava_clip/{name}"}
         for dominant, contextual in SPLITS:
-            saved, tiles = clip(forward, t, dominant, contextual)
+            saved, tiles = clip(forward, t, dominant, contextual, torch.float64)
             merged = [numbers(tile) for tile in saved[:, dominant + 1 :]]
             yield {**answer, "dominant": dominant, "contextual": contextual, "tiles": tiles, "merged": merged}
         for keep in STAY if name in WHOLE else []:
             contextual = (10 * keep + 32) // 64
-            saved, tiles = clip(forward, t, keep - contextual, contextual)
+            saved, tiles = clip(forward, t, keep - contextual, contextual, torch.float64)
             with torch.no_grad():
                 rows = t.projector(saved[0, keep - contextual + 1 :])
             yield {**answer, "dominant": keep - contextual, "contextual": contextual, "tiles": tiles, "projected": numbers(rows)}
@@ -65,18 +50,11 @@ def effivlm():
     (forward,) = methods("EffiVLM-Bench/kv_cache_compression/siglip_model.py", "siglip_vision_tower_forward", torch=Wide())
     for name in SIGLIP:
         t = tower(GOLDEN / "llava" / name)
-        one = SimpleNamespace(
-            self_attn=SimpleNamespace(attn_weights=t.weights[t.layer]), hidden_states=t.out.hidden_states[t.layer], metric=t.metric[t.layer])
         for share in SHARES:
-            class Tower:
-                vision_model = SimpleNamespace(encoder=SimpleNamespace(layers=[one, None]))
-                __call__ = lambda self, *a, **k: None
-
-            own = SimpleNamespace(vision_tower=Tower(), device="cpu", dtype=torch.float64, budgets=share)
-            saved, indices = forward(own, torch.zeros(1, dtype=torch.float64))
-            dominant = indices.shape[1]
+            saved, tiles = siglip(forward, t, share, torch.float64)
+            dominant = len(tiles[0])
             yield {"code": "EffiVLM-Bench", "toy": f"llava/{name}", "dominant": dominant, "contextual": saved.shape[1] - dominant,
-                   "tiles": listed(indices), "merged": [numbers(tile) for tile in saved[:, dominant:]]}  # fmt: skip
+                   "tiles": tiles, "merged": [numbers(tile) for tile in saved[:, dominant:]]}  # fmt: skip
 
 
 def effivlm_qwen():

@@ -7,8 +7,8 @@ mod places;
 
 use super::attend::{Attend, Sees};
 use super::bits::BITS;
+use super::bits::e4m3;
 use super::facts::{Again, Change, Edit, Facts, Rotation, Tensor};
-use super::formats::e4m3;
 use super::named;
 use super::reads::read;
 use crate::config::Activation;
