@@ -13,11 +13,14 @@ use crate::stage::{Site, Stage};
 use ndarray::ArrayViewD;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Stages are fitted when they have this many numbers together.
 const TOGETHER: usize = 1 << 20;
 /// Groups of this many numbers are kept for the other directions; those of later stages are found for each direction.
 const HELD: usize = 1 << 26;
+/// So are the numbers themselves; those of later stages are read again for each direction.
+const NUMBERS_HELD: usize = 1 << 22;
 
 /// The drift of the other honest ways counts this many times. Spec: T10.3
 const HABIT: f64 = 2.0;
@@ -33,6 +36,8 @@ pub(super) struct Known {
     groups: Groups,
     /// The honest way that is nearest to the candidate; none if the truth is nearest.
     nearest: Option<usize>,
+    /// The numbers, unless they are too many.
+    numbers: Option<Arc<Numbers>>,
 }
 
 /// A run with a mistake on purpose, compared with the candidate.
@@ -56,13 +61,25 @@ pub(super) struct Waiting {
     stage: String,
     layout: Layout,
     precision: Precision,
-    truth: Vec<f64>,
     /// The run's values; none for the direction along the truth.
     values: Option<Vec<f64>>,
+    of: Arc<Numbers>,
+}
+
+/// The numbers that a stage's directions are fitted to.
+struct Numbers {
+    truth: Vec<f64>,
     got: Vec<f64>,
     noise: Errors,
     /// The honest way that is nearest to the candidate, and its numbers; none if the truth is nearest.
     nearest: Option<(usize, Vec<f64>)>,
+}
+
+impl Numbers {
+    /// The numbers that are nearest to the candidate's: those of an honest way, or the truth.
+    fn from(&self) -> &[f64] {
+        self.nearest.as_ref().map_or(&self.truth, |(_, nearest)| nearest)
+    }
 }
 
 /// A stage's direction, and the candidate's errors along it.
@@ -76,7 +93,7 @@ struct Fitted {
 
 impl Waiting {
     fn errors(&self) -> Vec<f64> {
-        self.apart(errors(&self.got, self.nearest.as_ref().map_or(&self.truth, |(_, nearest)| nearest)))
+        self.apart(errors(&self.of.got, self.of.from()))
     }
 
     /// All rows of a tower's layer attend to the same values, and share the errors of these values.
@@ -87,7 +104,7 @@ impl Waiting {
 
     /// None if the mistake does not move this stage.
     fn direction(&self) -> Option<Vec<f64>> {
-        let t = &self.truth;
+        let t = &self.of.truth;
         let direction: Vec<f64> = match &self.values {
             None => t.clone(),
             Some(values) => values.iter().zip(t).map(|(v, t)| (v - t) / Aside::SHARE).collect(),
@@ -98,12 +115,13 @@ impl Waiting {
     }
 
     fn groups(&self) -> Groups {
-        let rows = alike::groups(self.layout, &self.truth, &self.noise.scale);
-        Groups { rows, cells: alike::Cells::new(self.layout, &self.truth, self.precision.grid()) }
+        let truth = &self.of.truth;
+        let rows = alike::groups(self.layout, truth, &self.of.noise.scale);
+        Groups { rows, cells: alike::Cells::new(self.layout, truth, self.precision.grid()) }
     }
 
     fn strongest(&self, aside: Option<Aside>, sums: &Products<'_>, others: &[Products<'_>]) -> Option<Drift> {
-        strongest(aside, self.precision, self.layout, &self.noise, sums, others)
+        strongest(aside, self.precision, self.layout, &self.of.noise, sums, others)
     }
 
     /// Fits the direction to the candidate's errors. groups: if they are known.
@@ -115,7 +133,7 @@ impl Waiting {
         if !is_habit {
             let sums = Products::new(self.layout, groups, &self.errors(), &direction);
             match aside {
-                Some(Aside::Activation(_)) => all = sums.all(&self.noise.scale),
+                Some(Aside::Activation(_)) => all = sums.all(&self.of.noise.scale),
                 _ => drift = self.strongest(aside, &sums, &[]),
             }
         }
@@ -131,25 +149,35 @@ impl Aslant<'_> {
         {
             return Ok(());
         }
-        let Some(truth) = self.truth.numbers(stage)? else { return Ok(()) };
-        let Ok(got) = self.candidate.flat(stage) else { return Ok(()) };
-        let Some(noise) = self.truth.numbers(&noise::name(precision, stage))? else { return Ok(()) };
-        let Some(noise) = Errors::unflatten(layout, &noise) else { return Ok(()) };
+        let of = match self.known.get(stage).and_then(|known| known.numbers.clone()) {
+            Some(held) => held,
+            None => match self.numbers(stage, layout, precision)? {
+                Some(read) => Arc::new(read),
+                None => return Ok(()),
+            },
+        };
+        self.waiting.push(Waiting { stage: stage.into(), layout, precision, values, of });
+        match self.waiting.iter().map(|stage| stage.of.got.len()).sum::<usize>() < TOGETHER {
+            true => Ok(()),
+            false => self.fit_all(),
+        }
+    }
+
+    /// Reads the numbers of a stage; none if it has no truth or no noise, or if the candidate's are not finite.
+    fn numbers(&mut self, stage: &str, layout: Layout, precision: Precision) -> Result<Option<Numbers>> {
+        let Some(truth) = self.truth.numbers(stage)? else { return Ok(None) };
+        let Ok(got) = self.candidate.flat(stage) else { return Ok(None) };
+        let Some(noise) = self.truth.numbers(&noise::name(precision, stage))? else { return Ok(None) };
+        let Some(noise) = Errors::unflatten(layout, &noise) else { return Ok(None) };
         if got.iter().any(|v| !v.is_finite()) {
-            return Ok(());
+            return Ok(None);
         }
         let nearest = match self.known.get(stage) {
             Some(known) => known.nearest,
             None => self.nearest(stage, &truth, &got)?,
         };
         let numbers = nearest.map(|way| self.truth.numbers(&noise::way(way, stage))).transpose()?.flatten();
-        let nearest = nearest.zip(numbers);
-        let stage = stage.to_string();
-        self.waiting.push(Waiting { stage, layout, precision, truth, values, got, noise, nearest });
-        match self.waiting.iter().map(|stage| stage.got.len()).sum::<usize>() < TOGETHER {
-            true => Ok(()),
-            false => self.fit_all(),
-        }
+        Ok(Some(Numbers { truth, got, noise, nearest: nearest.zip(numbers) }))
     }
 
     /// Fits the stages that wait.
@@ -169,21 +197,20 @@ impl Aslant<'_> {
 
     /// Takes what a stage's fit shows.
     fn take(&mut self, stage: &Waiting, Fitted { direction, all, drift, groups }: Fitted) -> Result<()> {
-        let (name, noise) = (&stage.stage, &stage.noise);
-        let nearest = stage.nearest.as_ref().map(|(way, _)| *way);
+        let (name, noise, count) = (&stage.stage, &stage.of.noise, stage.of.got.len());
+        let nearest = stage.of.nearest.as_ref().map(|(way, _)| *way);
         let held = || self.known.values().map(|known| known.groups.cells.of.len()).sum::<usize>();
         let groups = match groups {
-            Some(groups) if held() + stage.got.len() <= HELD => {
-                self.known.insert(name.clone(), Known { groups, nearest });
+            Some(groups) if held() + count <= HELD => {
+                let numbers = (held() + count <= NUMBERS_HELD).then(|| stage.of.clone());
+                self.known.insert(name.clone(), Known { groups, nearest, numbers });
                 None
             }
             other => other,
         };
         let groups = groups.as_ref().unwrap_or_else(|| &self.known[name].groups);
-        let products = |got: &[f64]| {
-            let from = stage.nearest.as_ref().map_or(&stage.truth, |(_, nearest)| nearest);
-            Products::new(stage.layout, groups, &stage.apart(errors(got, from)), &direction)
-        };
+        let products =
+            |got: &[f64]| Products::new(stage.layout, groups, &stage.apart(errors(got, stage.of.from())), &direction);
         let others = (&mut *self.truth, stage.precision);
         if let Some(habits) = self.habits.as_deref_mut().and_then(|habits| habits.get_mut(name)) {
             let others = others_of(others, name, nearest, |other| products(other).all(&noise.scale))?;
@@ -194,7 +221,7 @@ impl Aslant<'_> {
         if let Some(Aside::Activation(at)) = self.aside {
             if let Some(fit) = all {
                 let least = constant(stage.precision) / 16.0;
-                let is_large = large((fit.a, fit.size), least, LEAST[0], stage.truth.len() as f64);
+                let is_large = large((fit.a, fit.size), least, LEAST[0], count as f64);
                 let words = format!("a change of the activation near {at}: is it another function?");
                 self.hats.entry(name.clone()).or_default().push((is_large, words, fit));
             }
@@ -204,7 +231,7 @@ impl Aslant<'_> {
         if drift.ratio() > DRIFT {
             // If other honest ways drift along the same direction, the drift is no finding.
             let others = others_of(others, name, nearest, products)?;
-            let Some(beyond) = stage.strongest(self.aside, &products(&stage.got), &others) else { return Ok(()) };
+            let Some(beyond) = stage.strongest(self.aside, &products(&stage.of.got), &others) else { return Ok(()) };
             let own = others.iter().filter_map(|other| Some(stage.strongest(self.aside, other, &[])?.ratio()));
             drift = beyond;
             drift.ruler *= (HABIT * own.fold(0.0, f64::max) / DRIFT).max(1.0);

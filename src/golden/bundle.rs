@@ -1,10 +1,11 @@
 //! Reading a bundle: a safetensors file of stages. Any program may have written the file, so it is not trusted.
 
+use super::widths::{self, each};
 use crate::error::{Error, Result, ensure};
 use crate::files::Temporary;
+use crate::num::Real;
 use crate::weights::file::{TensorFile, shortened};
 use crate::weights::{Dtype, Storage, TensorInfo};
-use half::{bf16, f16};
 use ndarray::{ArrayD, IxDyn};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -154,14 +155,17 @@ impl Bundle {
     /// # Errors
     /// As [`f64`](Self::f64), except for shapes.
     pub(super) fn flat(&self, name: &str) -> Result<Vec<f64>> {
+        self.numbers(name)
+    }
+
+    /// The numbers of a stage in a container, row-major: exact, but for F64 in f32.
+    ///
+    /// # Errors
+    /// As [`flat`](Self::flat).
+    pub(super) fn numbers<T: Real>(&self, name: &str) -> Result<Vec<T>> {
         let t = self.stage(name)?;
-        Ok(match t.dtype {
-            Dtype::F64 => numbers(t.data, f64::from_le_bytes),
-            Dtype::F32 => numbers(t.data, |b| f32::from_le_bytes(b).into()),
-            Dtype::BF16 => numbers(t.data, |b| bf16::from_le_bytes(b).to_f64()),
-            Dtype::F16 => numbers(t.data, |b| f16::from_le_bytes(b).to_f64()),
-            other => return Err(Error::new(self.at(name), "dtype F64, F32, BF16 or F16", other)),
-        })
+        let wrong = || Error::new(self.at(name), "dtype F64, F32, BF16 or F16", t.dtype);
+        widths::read(t.dtype, t.data).ok_or_else(wrong)
     }
 
     /// A stage of numbers, as f32: exact unless it is stored as F64, which is rounded to nearest.
@@ -170,14 +174,7 @@ impl Bundle {
     /// As [`f64`](Self::f64).
     pub fn f32(&self, name: &str) -> Result<ArrayD<f32>> {
         let t = self.stage(name)?;
-        let values = match t.dtype {
-            Dtype::F64 => numbers(t.data, |b| f64::from_le_bytes(b) as f32),
-            Dtype::F32 => numbers(t.data, f32::from_le_bytes),
-            Dtype::BF16 => numbers(t.data, |b| bf16::from_le_bytes(b).to_f32()),
-            Dtype::F16 => numbers(t.data, |b| f16::from_le_bytes(b).to_f32()),
-            other => return Err(Error::new(self.at(name), "dtype F64, F32, BF16 or F16", other)),
-        };
-        self.shaped(name, t.shape, values)
+        self.shaped(name, t.shape, self.numbers(name)?)
     }
 
     /// A stage of ids, positions, roles or indices.
@@ -187,10 +184,10 @@ impl Bundle {
     pub fn i64(&self, name: &str) -> Result<ArrayD<i64>> {
         let t = self.stage(name)?;
         let values = match t.dtype {
-            Dtype::I64 => numbers(t.data, i64::from_le_bytes),
-            Dtype::I32 => numbers(t.data, |b| i32::from_le_bytes(b).into()),
-            Dtype::U32 => numbers(t.data, |b| u32::from_le_bytes(b).into()),
-            Dtype::U8 | Dtype::BOOL => numbers(t.data, |[b]: [u8; 1]| b.into()),
+            Dtype::I64 => each(t.data, i64::from_le_bytes),
+            Dtype::I32 => each(t.data, |b| i32::from_le_bytes(b).into()),
+            Dtype::U32 => each(t.data, |b| u32::from_le_bytes(b).into()),
+            Dtype::U8 | Dtype::BOOL => each(t.data, |[b]: [u8; 1]| b.into()),
             other => return Err(Error::new(self.at(name), "dtype I64, I32, U32, U8 or BOOL", other)),
         };
         self.shaped(name, t.shape, values)
@@ -205,11 +202,4 @@ impl Bundle {
         ArrayD::from_shape_vec(IxDyn(shape), values)
             .map_err(|e| Error::new(self.at(name), "a shape of countable size", format!("{shape:?} ({e})")))
     }
-}
-
-/// Reads all numbers of N bytes each. The bytes may start at any address: exports align them to 8, but nothing forces
-/// an export to.
-fn numbers<const N: usize, T>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {
-    let (chunks, _) = bytes.as_chunks::<N>();
-    chunks.iter().map(|chunk| read(*chunk)).collect()
 }

@@ -5,6 +5,7 @@
 //! target path.
 
 use super::bundle::{Bundle, FORMAT};
+use super::widths;
 use crate::error::{Result, ensure};
 use crate::files::Temporary;
 use crate::files::output::unwritable;
@@ -105,9 +106,7 @@ impl BundleWriter {
     /// # Errors
     /// The waiting file cannot be read.
     pub fn numbers(&mut self, name: &str) -> Result<Option<Vec<f64>>> {
-        let number = |d: Dtype| matches!(d, Dtype::F64 | Dtype::F32 | Dtype::BF16 | Dtype::F16);
-        let known = self.entries.get(name).filter(|entry| number(entry.dtype));
-        let Some(&Entry { dtype, data_offsets: (from, to), .. }) = known else { return Ok(None) };
+        let Some(&Entry { dtype, data_offsets: (from, to), .. }) = self.entries.get(name) else { return Ok(None) };
         let mut bytes = vec![0u8; to - from];
         let mut read = |spool: &mut BufWriter<SpoolFile>| {
             spool.flush()?;
@@ -117,12 +116,7 @@ impl BundleWriter {
             file.seek(SeekFrom::End(0))
         };
         read(&mut self.spool).map_err(|e| unwritable(&self.target, e))?;
-        Ok(Some(match dtype {
-            Dtype::F64 => bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
-            Dtype::BF16 => bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f64()).collect(),
-            Dtype::F16 => bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f64()).collect(),
-            _ => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b).into()).collect(),
-        }))
+        Ok(widths::read(dtype, &bytes))
     }
 
     /// Puts the file together and moves it to the target; `format` is added to the metadata.

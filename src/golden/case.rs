@@ -1,6 +1,7 @@
 //! A case: the two bundles that are compared, and everything else that is known. The kinds of stages read a case. Not
 //! here: which kind judges which stage.
 
+use super::answers::Answers;
 use super::causes::{Again, levels};
 use super::fit::Drift;
 use super::ground::Ground;
@@ -16,8 +17,8 @@ use super::{Bundle, arc, layouts, noise, rulers, said};
 use crate::pass::Precision;
 use crate::policy::{Heads, Policy, Retain, Scorer};
 use crate::stage::{Site, Stage};
-use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 /// What the rule says of the numbers of entries that layers keep.
 #[derive(Debug, Clone)]
@@ -31,9 +32,6 @@ pub(super) enum Counts {
     /// The scores that the rule needs are not known.
     Unknown(&'static str),
 }
-
-/// Answers that were asked for, by layer or by step.
-pub(super) type Answers<T> = RefCell<BTreeMap<usize, T>>;
 
 /// Everything that a candidate is judged by.
 pub(super) struct Case<'a> {
@@ -60,17 +58,17 @@ pub(super) struct Case<'a> {
     /// Counts the stages that are judged.
     pub ticks: Option<&'a Ticks<'a>>,
     /// The rows that each layer's cache holds, as far as they were asked for.
-    pub held: Answers<Result<Rows, &'static str>>,
+    pub held: Answers<usize, Result<Rows, &'static str>>,
     /// Why each layer's cache, and each step's tokens, are not the golden's, as far as that was asked for.
-    pub evicted: Answers<Option<&'static str>>,
+    pub evicted: Answers<usize, Option<&'static str>>,
     /// See `evicted`.
-    pub fed: Answers<Option<&'static str>>,
+    pub fed: Answers<usize, Option<&'static str>>,
     /// In a replay, whether no image gives the rows the positions that the candidate has.
     pub unplaced: bool,
     /// V, in a replay.
     pub vocab: Option<usize>,
     /// What the rule says of the numbers of kept entries, once it was asked for.
-    pub counted: OnceCell<Counts>,
+    pub counted: OnceLock<Counts>,
 }
 
 impl<'a> Case<'a> {
@@ -89,12 +87,12 @@ impl<'a> Case<'a> {
             drifts: BTreeMap::new(),
             again: None,
             ticks: None,
-            held: RefCell::default(),
-            evicted: RefCell::default(),
-            fed: RefCell::default(),
+            held: Answers::default(),
+            evicted: Answers::default(),
+            fed: Answers::default(),
             unplaced: false,
             vocab: None,
-            counted: OnceCell::new(),
+            counted: OnceLock::new(),
         }
     }
 }

@@ -113,12 +113,7 @@ impl Case<'_> {
     /// # Errors
     /// The reason why they are not known.
     pub fn held(&self, l: usize) -> Result<Rows, &'static str> {
-        if let Some(known) = self.held.borrow().get(&l) {
-            return known.clone();
-        }
-        let found = self.rows_of(self.candidate, l).map_or_else(|| self.decided(l), Ok);
-        self.held.borrow_mut().insert(l, found.clone());
-        found
+        self.held.get(l, |&l| self.rows_of(self.candidate, l).map_or_else(|| self.decided(l), Ok))
     }
 
     /// The rows that are held if no honest noise could change the eviction.
@@ -136,14 +131,7 @@ impl Case<'_> {
 
     /// Why steps up to a layer do not follow from the golden's own eviction; none if they do. Spec: C10.5a
     pub fn other_eviction(&self, layers: usize) -> Option<&'static str> {
-        (0..layers).find_map(|l| {
-            let known = self.evicted.borrow().get(&l).copied();
-            known.unwrap_or_else(|| {
-                let found = self.compared(l).err();
-                self.evicted.borrow_mut().insert(l, found);
-                found
-            })
-        })
+        (0..layers).find_map(|l| self.evicted.get(l, |&l| self.compared(l).err()))
     }
 
     /// Whether a layer's cache holds the same rows as the golden's.

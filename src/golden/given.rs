@@ -41,8 +41,7 @@ impl<T: Real> Source<T> for Values<'_> {
         self.2.see(at);
         let name = at.to_string();
         self.0.get(&name).filter(|t| t.shape == shape)?;
-        let values = self.0.flat(&name).ok()?.into_iter().map(T::of).collect();
-        ArrayD::from_shape_vec(shape, values).ok()
+        ArrayD::from_shape_vec(shape, self.0.numbers(&name).ok()?).ok()
     }
     fn rows(&self, at: Stage) -> Option<Vec<usize>> {
         chosen(self.1, at)

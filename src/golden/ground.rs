@@ -1,17 +1,16 @@
 //! Which stages can be computed from the values that a bundle holds. Spec: D10.7
 
+use super::answers::Answers;
 use crate::stage::{Facts, Place, Site, Stage};
-use std::cell::RefCell;
-use std::collections::BTreeMap;
 
 /// The values that a replay can compute from.
 pub(super) struct Ground<'a> {
     /// Whether the bundle or the caller has a stage.
-    pub has: &'a dyn Fn(Stage) -> bool,
+    pub has: &'a (dyn Fn(Stage) -> bool + Sync),
     /// The facts of model and prompt that decide from which stages a stage is computed.
     pub facts: Facts<'a>,
     /// The answers found so far.
-    pub known: RefCell<BTreeMap<Stage, bool>>,
+    pub known: Answers<Stage, bool>,
 }
 
 impl Ground<'_> {
@@ -31,17 +30,14 @@ impl Ground<'_> {
     /// computed where `decided` says that no honest noise could change it, and so can chosen rows; a token is either
     /// present or unknown.
     pub fn reaches(&self, stage: Stage, decided: &dyn Fn(Stage) -> bool) -> bool {
-        if let Some(&known) = self.known.borrow().get(&stage) {
-            return known;
-        }
-        let Some(origins) = self.facts.origins(stage) else { return false };
-        let reached = origins.iter().all(|&origin| match origin.site {
-            Site::Kept => decided(origin),
-            Site::Raters | Site::Into | Site::Rows => (self.has)(origin) || decided(origin),
-            Site::OutputIds => (self.has)(origin),
-            _ => (self.has)(origin) || self.reaches(origin, decided),
-        });
-        self.known.borrow_mut().insert(stage, reached);
-        reached
+        self.known.get(stage, |&stage| {
+            let Some(origins) = self.facts.origins(stage) else { return false };
+            origins.iter().all(|&origin| match origin.site {
+                Site::Kept => decided(origin),
+                Site::Raters | Site::Into | Site::Rows => (self.has)(origin) || decided(origin),
+                Site::OutputIds => (self.has)(origin),
+                _ => (self.has)(origin) || self.reaches(origin, decided),
+            })
+        })
     }
 }

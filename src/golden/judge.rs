@@ -14,6 +14,7 @@ use crate::error::{Result, ensure};
 use crate::pass::Precision;
 use crate::stage::{Site, Stage};
 use crate::weights::file::shortened;
+use rayon::prelude::*;
 
 /// The verdict on a candidate against a golden. Spec: D10.5, C10.1a
 ///
@@ -75,6 +76,9 @@ pub fn check_told(golden: &Bundle, candidate: &Bundle, tell: &(dyn Fn(&Progress)
     Ok(verdict)
 }
 
+/// Stages are judged at once when they have about this many numbers together.
+const TOGETHER: usize = 1 << 20;
+
 /// Whether a tensor stands beside a stage: noise, or the scales of a quantised cache.
 fn beside(name: &str) -> bool {
     let scaled = name.strip_suffix(SCALE).and_then(Stage::parse);
@@ -111,7 +115,7 @@ impl Case<'_> {
                  small everywhere passes here: judge a longer prompt as well"
             ));
         }
-        let mut stages: Vec<StageVerdict> = known.iter().map(|&at| self.stage(at)).collect();
+        let mut stages = self.stages(&known);
         if let Some(late) = kept::late_ties(self)
             && let Some(stage) = stages.iter_mut().find(|s| s.stage == late.stage && s.outcome != Outcome::Fail)
         {
@@ -146,9 +150,24 @@ impl Case<'_> {
         })
     }
 
+    /// Judges stages: small ones at once, as far as they have [`TOGETHER`] numbers.
+    fn stages(&self, all: &[Stage]) -> Vec<StageVerdict> {
+        let numbers = |at: Stage| self.candidate.get(&at.name()).map_or(0, |t| t.shape.iter().product::<usize>());
+        let mut verdicts = Vec::with_capacity(all.len());
+        let (mut first, mut waiting) = (0, 0);
+        for (i, &at) in all.iter().enumerate() {
+            self.ticks.iter().for_each(|ticks| ticks.see(at));
+            waiting += numbers(at);
+            if waiting >= TOGETHER || i + 1 == all.len() {
+                verdicts.par_extend(all[first..=i].par_iter().map(|&at| self.stage(at)));
+                (first, waiting) = (i + 1, 0);
+            }
+        }
+        verdicts
+    }
+
     /// Judges one stage. Spec: C10.2a
     fn stage(&self, at: Stage) -> StageVerdict {
-        self.ticks.iter().for_each(|ticks| ticks.see(at));
         let verdict = self.judged(at);
         match verdict.outcome {
             // What is not judged excuses nothing: later stages would stand on these numbers.

@@ -24,6 +24,7 @@
 
 mod alike;
 mod along;
+mod answers;
 mod arc;
 mod arranged;
 mod aslant;
@@ -62,6 +63,7 @@ mod select;
 mod stages;
 mod verdict;
 mod weights;
+mod widths;
 
 pub use bundle::{Bundle, FORMAT};
 pub use bundle_write::BundleWriter;

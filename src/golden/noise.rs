@@ -6,7 +6,7 @@ use super::measure::{Errors, Layout, flat};
 use super::rerun::{Rerun, Sink, ways};
 use super::rulers::drifts;
 use super::said::Types;
-use super::{Bundle, BundleWriter, arc, rows};
+use super::{Bundle, BundleWriter, arc, rows, widths};
 use crate::cache::Cache;
 use crate::error::{Error, Result, ensure};
 use crate::input::Prepared;
@@ -106,6 +106,12 @@ impl Comparison<'_> {
     fn compare_all(&mut self) -> Result<()> {
         let waiting = std::mem::take(&mut self.waiting);
         let (precision, noise, kept) = (self.precision, &*self.noise, self.kept);
+        // The values of a way are already rounded to this type.
+        let dtype = match precision {
+            Precision::Bf16 => Dtype::BF16,
+            Precision::F16 => Dtype::F16,
+            _ => Dtype::F32,
+        };
         let keeps = |stage: &str| {
             let own = |types: &Types| types.at(stage) == precision;
             let decides = || Stage::parse(stage).is_none_or(|at| at.row().part == "policy");
@@ -117,12 +123,12 @@ impl Comparison<'_> {
             }
             let first = noise.get(&name(precision, &stage.stage)).map(|n| n.scale.as_slice());
             let errors = Errors::of(stage.layout, &stage.truth, &stage.values, first);
-            let kept = keeps(&stage.stage).map(|name| (name, stage.shape, stored(precision, &stage.values)));
+            let kept = keeps(&stage.stage).map(|name| (name, stage.shape, widths::bytes(dtype, &stage.values)));
             (stage.stage, errors, kept)
         };
         let compared: Vec<_> = waiting.into_par_iter().map(compare).collect();
         for (stage, errors, kept) in compared {
-            if let Some((name, shape, (dtype, bytes))) = kept {
+            if let Some((name, shape, bytes)) = kept {
                 self.truth.put(&name, dtype, &shape, &bytes)?;
             }
             let name = name(self.precision, &stage);
@@ -136,15 +142,6 @@ impl Comparison<'_> {
             }
         }
         Ok(())
-    }
-}
-
-/// Values of a way as they are kept: they are already rounded to the type.
-fn stored(precision: Precision, values: &[f64]) -> (Dtype, Vec<u8>) {
-    match precision {
-        Precision::Tf32 => (Dtype::F32, values.iter().flat_map(|&v| (v as f32).to_le_bytes()).collect()),
-        Precision::Bf16 => (Dtype::BF16, values.iter().flat_map(|&v| half::bf16::from_f64(v).to_le_bytes()).collect()),
-        _ => (Dtype::F16, values.iter().flat_map(|&v| half::f16::from_f64(v).to_le_bytes()).collect()),
     }
 }
 

@@ -2,10 +2,10 @@
 
 use super::Bundle;
 use super::measure::{Layout, unravel};
+use super::widths;
 use crate::num::Grid;
 use crate::stage::Stage;
 use crate::weights::Dtype;
-use half::{bf16, f16};
 use sha2::{Digest, Sha256};
 
 /// Whether a stage of this name may be sampled. Logits, and stages from which decisions are computed, stay whole.
@@ -56,20 +56,16 @@ pub(super) fn as_kept(name: &str, shape: &[usize], kept: &[usize], values: Vec<f
 
 /// sha-256 of numbers as each type stores them, row-major, little-endian. Spec: D10.10
 pub(super) fn hashes(values: &[f64]) -> [(&'static str, [u8; 32]); 3] {
-    let of = |grid: Grid| {
+    let of = |grid: Grid, dtype: Dtype| {
         let mut sha = Sha256::new();
         for part in values.chunks(4096) {
-            let bytes: Vec<u8> = match grid {
-                Grid::Native => part.iter().flat_map(|&v| (v as f32).to_le_bytes()).collect(),
-                // `half` reads only the upper half of an f64, and takes some numbers close to a tie for a tie.
-                Grid::Bf16 => part.iter().flat_map(|&v| bf16::from_f64(grid.round(v)).to_le_bytes()).collect(),
-                Grid::F16 => part.iter().flat_map(|&v| f16::from_f64(grid.round(v)).to_le_bytes()).collect(),
-            };
-            sha.update(bytes);
+            let rounded: Vec<f64> = part.iter().map(|&v| grid.round(v)).collect();
+            sha.update(widths::bytes(dtype, &rounded));
         }
         sha.finalize().into()
     };
-    [("f32", of(Grid::Native)), ("bf16", of(Grid::Bf16)), ("f16", of(Grid::F16))]
+    [("f32", Grid::Native, Dtype::F32), ("bf16", Grid::Bf16, Dtype::BF16), ("f16", Grid::F16, Dtype::F16)]
+        .map(|(name, grid, dtype)| (name, of(grid, dtype)))
 }
 
 /// The sample of a stage in a golden.

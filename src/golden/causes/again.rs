@@ -2,9 +2,11 @@
 
 use super::facts::{Again, Change, Edit, Tensor};
 use crate::generate;
+use crate::golden::answers::Answers;
 use crate::golden::given::Values as Given;
 use crate::golden::measure::flat;
 use crate::golden::rerun::Rerun;
+use crate::golden::widths;
 use crate::input::Prepared;
 use crate::model::Model;
 use crate::num::{Grid, Real};
@@ -13,8 +15,6 @@ use crate::stage::{Site, Stage};
 use crate::weights::Dtype;
 use half::{bf16, f16};
 use ndarray::{ArrayD, ArrayViewD};
-use std::cell::RefCell;
-use std::collections::BTreeMap;
 
 /// The replay of a candidate.
 pub(in crate::golden) struct Replayed<'a> {
@@ -23,7 +23,7 @@ pub(in crate::golden) struct Replayed<'a> {
     /// The prompt without pixels, where the bundle holds the rows that come from them.
     prompt: Prepared,
     /// Values that were computed before, by the words of their change.
-    known: RefCell<BTreeMap<String, Option<Vec<f64>>>>,
+    known: Answers<String, Option<Vec<f64>>>,
 }
 
 /// Takes one stage.
@@ -59,7 +59,7 @@ impl<T: Real> Source<T> for Instead<'_> {
 impl<'a> Replayed<'a> {
     /// The replay of a run; none if it does not follow a candidate.
     pub fn new(run: &'a Rerun<'a>) -> Option<Replayed<'a>> {
-        Some(Replayed { run, given: run.given?, prompt: run.prompt.clone(), known: RefCell::default() })
+        Some(Replayed { run, given: run.given?, prompt: run.prompt.clone(), known: Answers::default() })
     }
 
     /// The prompt to run for a stage: the tower is left out where nothing of it is needed.
@@ -123,28 +123,17 @@ impl<'a> Replayed<'a> {
         let model = self.run.model;
         let name = self.names(at).into_iter().nth(i)?.name;
         let info = model.checkpoint.find(std::slice::from_ref(&name))?;
-        let mut values = numbers(info.dtype, info.data)?;
+        let mut values = widths::read(info.dtype, info.data)?;
         change(&mut values, info.shape, edit);
         model.with(&name, &bytes(info.dtype, &values)?).ok()
     }
-}
 
-impl Again for Replayed<'_> {
-    fn again(&self, at: Stage, change: &Change) -> Option<Vec<f64>> {
-        if at.is_step() || at.row().part == "policy" {
-            return None;
-        }
-        let key = match change {
-            Change::Instead(..) => String::new(),
-            other => format!("{at} {other:?}"),
-        };
-        if let Some(known) = self.known.borrow().get(&key) {
-            return known.clone();
-        }
+    /// The stage's value with a change.
+    fn changed(&self, at: Stage, change: &Change) -> Option<Vec<f64>> {
         let model = self.run.model;
         let aside = |aside| Way { aside: Some(aside), ..Way::default() };
         let truth = |model: &Model, way: Way| self.run::<f64>(at, model, way, Grid::Native, None);
-        let value = match change {
+        match change {
             Change::Function(f) => truth(model, aside(Aside::Function(*f))),
             Change::Epsilon(epsilon) => truth(model, aside(Aside::OtherEpsilon(*epsilon))),
             Change::Without(branch) => truth(model, aside(Aside::Without(*branch))),
@@ -154,11 +143,19 @@ impl Again for Replayed<'_> {
                 self.run::<f64>(at, model, Way::default(), Grid::Native, Some((*stage, value)))
             }
             Change::Stored(grid) => self.run::<f32>(at, model, Way::default(), *grid, None),
-        };
-        if !key.is_empty() {
-            self.known.borrow_mut().insert(key, value.clone());
         }
-        value
+    }
+}
+
+impl Again for Replayed<'_> {
+    fn again(&self, at: Stage, change: &Change) -> Option<Vec<f64>> {
+        if at.is_step() || at.row().part == "policy" {
+            return None;
+        }
+        match change {
+            Change::Instead(..) => self.changed(at, change),
+            other => self.known.get(format!("{at} {other:?}"), |_| self.changed(at, change)),
+        }
     }
 
     fn tensors(&self, at: Stage) -> Vec<Tensor> {
@@ -175,16 +172,6 @@ impl Again for Replayed<'_> {
             _ => Some(1e-6),
         }
     }
-}
-
-/// The numbers of a tensor.
-fn numbers(dtype: Dtype, data: &[u8]) -> Option<Vec<f32>> {
-    Some(match dtype {
-        Dtype::F32 => data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-        Dtype::BF16 => data.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
-        Dtype::F16 => data.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
-        _ => return None,
-    })
 }
 
 /// Numbers as a tensor of this type holds them.

@@ -99,7 +99,7 @@ pub(in crate::golden) struct Tensor {
 }
 
 /// Computes a stage once more from the candidate's own inputs.
-pub(in crate::golden) trait Again {
+pub(in crate::golden) trait Again: Sync {
     /// The stage's value with a change, row-major; none if it cannot be computed.
     fn again(&self, at: Stage, change: &Change) -> Option<Vec<f64>>;
     /// The tensors that the layer of a stage reads.

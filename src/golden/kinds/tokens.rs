@@ -27,14 +27,7 @@ pub(in crate::golden) fn other_prefix(case: &Case<'_>, at: Stage) -> Option<&'st
 
 /// Why the tokens up to step t are not the golden's; none if they are.
 fn other_tokens(case: &Case<'_>, t: usize) -> Option<&'static str> {
-    (0..=t).find_map(|t| {
-        let known = case.fed.borrow().get(&t).copied();
-        known.unwrap_or_else(|| {
-            let found = compared(case, t).err();
-            case.fed.borrow_mut().insert(t, found);
-            found
-        })
-    })
+    (0..=t).find_map(|t| case.fed.get(t, |&t| compared(case, t).err()))
 }
 
 /// Whether the token that step t is fed is the golden's.
