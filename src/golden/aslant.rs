@@ -3,11 +3,13 @@
 
 use super::along::{LEAST, large, strongest};
 use super::fit::{Drift, Fit, Groups, Products, errors, without_means};
+use super::holding::{Held, Known, Numbers};
+use super::lanes::{Shared, lock};
 use super::measure::{Errors, Layout, flat};
 use super::rulers::{self, DRIFT, constant, reads_alike};
-use super::{Bundle, BundleWriter, alike, noise, said::Types};
+use super::{Bundle, alike, noise, said::Types};
 use crate::error::{Error, Result};
-use crate::num::Real;
+use crate::num::{Real, sum_of};
 use crate::pass::{Aside, Precision, Tap};
 use crate::stage::{Site, Stage};
 use ndarray::ArrayViewD;
@@ -17,39 +19,27 @@ use std::sync::Arc;
 
 /// Stages are fitted when they have this many numbers together.
 const TOGETHER: usize = 1 << 20;
-/// Groups of this many numbers are kept for the other directions; those of later stages are found for each direction.
-const HELD: usize = 1 << 26;
-/// So are the numbers themselves; those of later stages are read again for each direction.
-const NUMBERS_HELD: usize = 1 << 22;
 
 /// The drift of the other honest ways counts this many times. Spec: T10.3
 const HABIT: f64 = 2.0;
 
 /// For every stage, the fits of the activations: whether the fit is large enough, its words, the fit.
 pub(super) type Hats = BTreeMap<String, Vec<(bool, String, Fit)>>;
+/// For every stage, its largest drift.
+pub(super) type Found = BTreeMap<String, Drift>;
 /// For every stage that drifts along the activations, the fits of the activations for each other honest way.
 pub(super) type Habits = BTreeMap<String, Vec<Vec<Fit>>>;
 
-/// The part of a stage that is the same for every direction.
-pub(super) struct Known {
-    /// The numbers that are rounded alike.
-    groups: Groups,
-    /// The honest way that is nearest to the candidate; none if the truth is nearest.
-    nearest: Option<usize>,
-    /// The numbers, unless they are too many.
-    numbers: Option<Arc<Numbers>>,
-}
-
 /// A run with a mistake on purpose, compared with the candidate.
-pub(super) struct Aslant<'a> {
-    pub truth: &'a mut BundleWriter,
+pub(super) struct Aslant<'a, 'w> {
+    pub truth: &'a Shared<'w>,
     pub candidate: &'a Bundle,
     pub types: &'a Types,
     /// The mistake; none for the direction along the truth.
     pub aside: Option<Aside>,
-    pub known: &'a mut BTreeMap<String, Known>,
-    pub hats: &'a mut Hats,
-    pub found: &'a mut BTreeMap<String, Drift>,
+    pub held: &'a Held,
+    pub hats: Hats,
+    pub found: Found,
     /// If present, only the other ways are fitted, and only in these stages.
     pub habits: Option<&'a mut Habits>,
     pub waiting: Vec<Waiting>,
@@ -66,29 +56,13 @@ pub(super) struct Waiting {
     of: Arc<Numbers>,
 }
 
-/// The numbers that a stage's directions are fitted to.
-struct Numbers {
-    truth: Vec<f64>,
-    got: Vec<f64>,
-    noise: Errors,
-    /// The honest way that is nearest to the candidate, and its numbers; none if the truth is nearest.
-    nearest: Option<(usize, Vec<f64>)>,
-}
-
-impl Numbers {
-    /// The numbers that are nearest to the candidate's: those of an honest way, or the truth.
-    fn from(&self) -> &[f64] {
-        self.nearest.as_ref().map_or(&self.truth, |(_, nearest)| nearest)
-    }
-}
-
 /// A stage's direction, and the candidate's errors along it.
 struct Fitted {
     direction: Vec<f64>,
     all: Option<Fit>,
     drift: Option<Drift>,
-    /// What the stage shares with other directions, if it was not known.
-    groups: Option<Groups>,
+    /// What the stage shares with other directions.
+    known: Arc<Known>,
 }
 
 impl Waiting {
@@ -109,15 +83,15 @@ impl Waiting {
             None => t.clone(),
             Some(values) => values.iter().zip(t).map(|(v, t)| (v - t) / Aside::SHARE).collect(),
         };
-        let (mut moved, mut size) = (0.0, 0.0);
-        direction.iter().zip(t).for_each(|(d, t)| (moved, size) = (moved + d * d, size + t * t));
+        let (moved, size) = (sum_of(&direction, |d| d * d), sum_of(t, |t| t * t));
         (moved >= 1e-6 * size && moved.is_finite()).then(|| self.apart(direction))
     }
 
-    fn groups(&self) -> Groups {
+    fn known(&self) -> Known {
         let truth = &self.of.truth;
         let rows = alike::groups(self.layout, truth, &self.of.noise.scale);
-        Groups { rows, cells: alike::Cells::new(self.layout, truth, self.precision.grid()) }
+        let groups = Groups { rows, cells: alike::Cells::new(self.layout, truth, self.precision.grid()) };
+        Known { groups, nearest: self.of.nearest.as_ref().map(|(way, _)| *way) }
     }
 
     fn strongest(&self, aside: Option<Aside>, sums: &Products<'_>, others: &[Products<'_>]) -> Option<Drift> {
@@ -125,10 +99,10 @@ impl Waiting {
     }
 
     /// Fits the direction to the candidate's errors. groups: if they are known.
-    fn fitted(&self, aside: Option<Aside>, is_habit: bool, groups: Option<&Groups>) -> Option<Fitted> {
+    fn fitted(&self, aside: Option<Aside>, is_habit: bool, known: Option<Arc<Known>>) -> Option<Fitted> {
         let direction = self.direction()?;
-        let own = if groups.is_none() { Some(self.groups()) } else { None };
-        let groups = groups.or(own.as_ref())?;
+        let known = known.unwrap_or_else(|| Arc::new(self.known()));
+        let groups = &known.groups;
         let (mut all, mut drift) = (None, None);
         if !is_habit {
             let sums = Products::new(self.layout, groups, &self.errors(), &direction);
@@ -137,11 +111,11 @@ impl Waiting {
                 _ => drift = self.strongest(aside, &sums, &[]),
             }
         }
-        Some(Fitted { direction, all, drift, groups: own })
+        Some(Fitted { direction, all, drift, known })
     }
 }
 
-impl Aslant<'_> {
+impl Aslant<'_, '_> {
     /// Lets a stage wait. values: the run's; none for the direction along the truth.
     pub fn see(&mut self, stage: &str, shape: &[usize], values: Option<Vec<f64>>) -> Result<()> {
         let (layout, precision) = (Layout::of(stage, shape), self.types.at(stage));
@@ -149,7 +123,7 @@ impl Aslant<'_> {
         {
             return Ok(());
         }
-        let of = match self.known.get(stage).and_then(|known| known.numbers.clone()) {
+        let of = match self.held.numbers(stage) {
             Some(held) => held,
             None => match self.numbers(stage, layout, precision)? {
                 Some(read) => Arc::new(read),
@@ -164,30 +138,30 @@ impl Aslant<'_> {
     }
 
     /// Reads the numbers of a stage; none if it has no truth or no noise, or if the candidate's are not finite.
-    fn numbers(&mut self, stage: &str, layout: Layout, precision: Precision) -> Result<Option<Numbers>> {
-        let Some(truth) = self.truth.numbers(stage)? else { return Ok(None) };
+    fn numbers(&self, stage: &str, layout: Layout, precision: Precision) -> Result<Option<Numbers>> {
+        let waiting = |name: &str| lock(self.truth).numbers(name);
+        let Some(truth) = waiting(stage)? else { return Ok(None) };
         let Ok(got) = self.candidate.flat(stage) else { return Ok(None) };
-        let Some(noise) = self.truth.numbers(&noise::name(precision, stage))? else { return Ok(None) };
+        let Some(noise) = waiting(&noise::name(precision, stage))? else { return Ok(None) };
         let Some(noise) = Errors::unflatten(layout, &noise) else { return Ok(None) };
         if got.iter().any(|v| !v.is_finite()) {
             return Ok(None);
         }
-        let nearest = match self.known.get(stage) {
+        let nearest = match self.held.known(stage) {
             Some(known) => known.nearest,
             None => self.nearest(stage, &truth, &got)?,
         };
-        let numbers = nearest.map(|way| self.truth.numbers(&noise::way(way, stage))).transpose()?.flatten();
+        let numbers = nearest.map(|way| waiting(&noise::way(way, stage))).transpose()?.flatten();
         Ok(Some(Numbers { truth, got, noise, nearest: nearest.zip(numbers) }))
     }
 
     /// Fits the stages that wait.
     pub fn fit_all(&mut self) -> Result<()> {
         let waiting = std::mem::take(&mut self.waiting);
-        let (aside, known, is_habit) = (self.aside, &*self.known, self.habits.is_some());
-        let fitted: Vec<Option<Fitted>> = waiting
-            .par_iter()
-            .map(|stage| stage.fitted(aside, is_habit, known.get(&stage.stage).map(|known| &known.groups)))
-            .collect();
+        let (aside, is_habit) = (self.aside, self.habits.is_some());
+        let known: Vec<_> = waiting.iter().map(|stage| self.held.known(&stage.stage)).collect();
+        let fitted: Vec<Option<Fitted>> =
+            waiting.par_iter().zip(known).map(|(stage, known)| stage.fitted(aside, is_habit, known)).collect();
         for (stage, fitted) in waiting.into_iter().zip(fitted) {
             let Some(fitted) = fitted else { continue };
             self.take(&stage, fitted)?;
@@ -196,22 +170,13 @@ impl Aslant<'_> {
     }
 
     /// Takes what a stage's fit shows.
-    fn take(&mut self, stage: &Waiting, Fitted { direction, all, drift, groups }: Fitted) -> Result<()> {
+    fn take(&mut self, stage: &Waiting, Fitted { direction, all, drift, known }: Fitted) -> Result<()> {
         let (name, noise, count) = (&stage.stage, &stage.of.noise, stage.of.got.len());
-        let nearest = stage.of.nearest.as_ref().map(|(way, _)| *way);
-        let held = || self.known.values().map(|known| known.groups.cells.of.len()).sum::<usize>();
-        let groups = match groups {
-            Some(groups) if held() + count <= HELD => {
-                let numbers = (held() + count <= NUMBERS_HELD).then(|| stage.of.clone());
-                self.known.insert(name.clone(), Known { groups, nearest, numbers });
-                None
-            }
-            other => other,
-        };
-        let groups = groups.as_ref().unwrap_or_else(|| &self.known[name].groups);
+        self.held.keep(name, &known, &stage.of);
+        let (groups, nearest) = (&known.groups, known.nearest);
         let products =
             |got: &[f64]| Products::new(stage.layout, groups, &stage.apart(errors(got, stage.of.from())), &direction);
-        let others = (&mut *self.truth, stage.precision);
+        let others = (self.truth, stage.precision);
         if let Some(habits) = self.habits.as_deref_mut().and_then(|habits| habits.get_mut(name)) {
             let others = others_of(others, name, nearest, |other| products(other).all(&noise.scale))?;
             habits.resize_with(others.len(), Vec::new);
@@ -236,19 +201,16 @@ impl Aslant<'_> {
             drift = beyond;
             drift.ruler *= (HABIT * own.fold(0.0, f64::max) / DRIFT).max(1.0);
         }
-        // The largest drift of a stage is kept (E10.10).
-        if self.found.get(name).is_none_or(|known| drift.ratio() > known.ratio()) {
-            self.found.insert(name.clone(), drift);
-        }
+        larger(&mut self.found, name.clone(), drift);
         Ok(())
     }
 
     /// The honest way that is nearest to the candidate: it rounds as the candidate does. None if the truth is nearest.
-    fn nearest(&mut self, stage: &str, truth: &[f64], got: &[f64]) -> Result<Option<usize>> {
+    fn nearest(&self, stage: &str, truth: &[f64], got: &[f64]) -> Result<Option<usize>> {
         let distance = |from: &[f64]| got.iter().zip(from).fold(0.0, |sum, (g, f)| sum + (g - f) * (g - f));
         let mut best = (None, distance(truth));
         for way in 0.. {
-            let Some(other) = self.truth.numbers(&noise::way(way, stage))? else { break };
+            let Some(other) = lock(self.truth).numbers(&noise::way(way, stage))? else { break };
             let distance = distance(&other);
             if distance < best.1 {
                 best = (Some(way), distance);
@@ -258,22 +220,29 @@ impl Aslant<'_> {
     }
 }
 
+/// Keeps the largest drift of a stage. Spec: E10.10
+pub(super) fn larger(found: &mut Found, stage: String, drift: Drift) {
+    if found.get(&stage).is_none_or(|known| drift.ratio() > known.ratio()) {
+        found.insert(stage, drift);
+    }
+}
+
 /// A measure of every honest way of a stage but one.
 fn others_of<R>(
-    (truth, precision): (&mut BundleWriter, Precision),
+    (truth, precision): (&Shared<'_>, Precision),
     stage: &str,
     but: Option<usize>,
     measure: impl Fn(&[f64]) -> R,
 ) -> Result<Vec<R>> {
     let mut all = Vec::new();
     for way in (0..).filter(|&way| Some(way) != but && reads_alike(precision, way, but)) {
-        let Some(other) = truth.numbers(&noise::way(way, stage))? else { break };
+        let Some(other) = lock(truth).numbers(&noise::way(way, stage))? else { break };
         all.push(measure(&other));
     }
     Ok(all)
 }
 
-impl<T: Real> Tap<T> for Aslant<'_> {
+impl<T: Real> Tap<T> for Aslant<'_, '_> {
     /// Whether the mistake can move the stage if the stage's inputs are given: other stages need not be computed.
     fn wants(&self, at: Stage) -> bool {
         if let Some(habits) = &self.habits {

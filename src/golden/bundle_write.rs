@@ -96,6 +96,11 @@ impl BundleWriter {
         Ok(())
     }
 
+    /// Bytes of all stages that were put before.
+    pub(super) fn bytes(&self) -> usize {
+        self.length
+    }
+
     /// The shape of a stage that was put before.
     pub(super) fn shape(&self, name: &str) -> Option<&[usize]> {
         self.entries.get(name).map(|entry| &entry.shape[..])

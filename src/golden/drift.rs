@@ -3,8 +3,10 @@
 //! it the mistake's errors add up, and errors of rounding do not. To find a direction, the model is run with a small
 //! mistake on purpose; this works for any model. Spec: D10.8, E10.10
 
-use super::aslant::{Aslant, Habits, Hats};
+use super::aslant::{Aslant, Found, Habits, Hats, larger};
 use super::fit::{Drift, Fit, together};
+use super::holding::Held;
+use super::lanes::{self, Shared, lock};
 use super::rulers::DRIFT;
 use super::{Bundle, BundleWriter, said::Types};
 use crate::error::Result;
@@ -47,31 +49,40 @@ pub(super) fn drifts(
     types: &Types,
     truth: &mut BundleWriter,
 ) -> Result<BTreeMap<String, Drift>> {
-    let (mut found, mut known, mut hats) = (BTreeMap::new(), BTreeMap::new(), Hats::new());
+    let (mut found, mut hats, held) = (Found::new(), Hats::new(), Held::default());
     let Some(given) = run.given else { return Ok(found) };
-    let mut sink = |aside, hats: &mut Hats, habits: Option<&mut Habits>, truth: &mut BundleWriter| -> Result<()> {
-        let (known, found) = (&mut known, &mut found);
-        let waiting = vec![];
-        let mut sink = Aslant { truth, candidate, types, aside, known, hats, found, habits, waiting, failed: None };
+    let (bytes, truth) = (truth.bytes(), Shared::new(truth));
+    let along = |aside: Option<Aside>, habits: Option<&mut Habits>| -> Result<(Hats, Found)> {
+        let (held, hats, found) = (&held, Hats::new(), Found::new());
+        let (truth, waiting) = (&truth, vec![]);
+        let mut sink = Aslant { truth, candidate, types, aside, held, hats, found, habits, waiting, failed: None };
         if aside.is_none() {
             // The direction along the truth needs no run.
             let passes = |at: &Stage| matches!(at.row().part, "vision" | "projector" | "decoder");
             for stage in Stage::sorted(candidate.names()).into_iter().filter(passes).map(|at| at.to_string()) {
                 let shape = candidate.stage(&stage)?.shape;
-                if sink.truth.shape(&stage) == Some(shape) {
+                if lock(sink.truth).shape(&stage) == Some(shape) {
                     sink.see(&stage, shape, None)?;
                 }
             }
-            return sink.fit_all();
+            sink.fit_all()?;
+            return Ok((sink.hats, sink.found));
         }
         let way = Way { aside, ..Way::default() };
         let mut pass = Pass::<f32>::watched(Grid::Native, &mut sink).by(way).replaying(given);
         generate::prefill(run.model, &mut pass, run.prompt, std::slice::from_ref(run.policy))?;
         sink.failed.take().map_or(Ok(()), Err)?;
-        sink.fit_all()
+        sink.fit_all()?;
+        Ok((sink.hats, sink.found))
     };
-    for aside in ASIDES.into_iter().map(Some).chain([None]) {
-        sink(aside, &mut hats, None, truth)?;
+    // The first direction finds what most directions share; the last one reads all stages.
+    let [first, others @ ..] = ASIDES;
+    let mut all = vec![along(Some(first), None)?];
+    all.extend(lanes::each(others.to_vec(), bytes, |aside| along(Some(aside), None))?);
+    all.push(along(None, None)?);
+    for (fits, drifts) in all {
+        fits.into_iter().for_each(|(stage, fits)| hats.entry(stage).or_default().extend(fits));
+        drifts.into_iter().for_each(|(stage, drift)| larger(&mut found, stage, drift));
     }
     // A drift along the activations has to be larger than what other honest ways show along them.
     let mut bent: BTreeMap<String, Drift> =
@@ -80,18 +91,14 @@ pub(super) fn drifts(
     let mut habits: Habits = suspects.map(|(stage, _)| (stage.clone(), Vec::new())).collect();
     if !habits.is_empty() {
         for aside in ASIDES.into_iter().filter(|aside| matches!(aside, Aside::Activation(_))) {
-            sink(Some(aside), &mut hats, Some(&mut habits), truth)?;
+            along(Some(aside), Some(&mut habits))?;
         }
     }
     for (stage, ways) in habits {
         let habit = ways.iter().map(|fits| together(fits) / SIX).fold(0.0, f64::max);
         bent.entry(stage).and_modify(|drift| drift.ruler *= (BEND * habit / DRIFT).max(1.0));
     }
-    for (stage, drift) in bent {
-        if found.get(&stage).is_none_or(|known: &Drift| drift.ratio() > known.ratio()) {
-            found.insert(stage, drift);
-        }
-    }
+    bent.into_iter().for_each(|(stage, drift)| larger(&mut found, stage, drift));
     Ok(found)
 }
 

@@ -3,6 +3,7 @@
 
 use super::alike::Cells;
 use super::measure::Layout;
+use crate::num::{sum, sum_of};
 
 /// A fit needs at least this many groups. Spec: E10.10
 const GROUPS: f64 = 16.0;
@@ -60,8 +61,8 @@ pub(super) struct Fit {
 impl Fit {
     /// None if there are too few groups. Each argument has the products with the errors and with the direction.
     fn new(rows: [Vec<f64>; 2], cells: [Vec<f64>; 2]) -> Option<Fit> {
-        let draws = |size: &[f64]| size.iter().sum::<f64>().powi(2) / size.iter().map(|n| n * n).sum::<f64>();
-        let (along, size) = (rows[0].iter().sum::<f64>(), rows[1].iter().sum::<f64>());
+        let draws = |size: &[f64]| sum(size).powi(2) / squares(size);
+        let (along, size) = (sum(&rows[0]), sum(&rows[1]));
         if size <= 0.0 {
             return None;
         }
@@ -97,8 +98,12 @@ fn deviates(t2: f64, k: usize, draws: f64) -> f64 {
     ((free - k as f64 / 2.0).max(0.0) * (t2 / free).ln_1p()).sqrt()
 }
 
+fn squares(values: &[f64]) -> f64 {
+    sum_of(values, |v| v * v)
+}
+
 fn norm(values: &[f64]) -> f64 {
-    values.iter().map(|v| v * v).sum::<f64>().sqrt()
+    squares(values).sqrt()
 }
 
 impl<'a> Products<'a> {
@@ -130,15 +135,19 @@ impl<'a> Products<'a> {
 
     /// The fit over all columns, each in units of its scale.
     pub fn all(&self, scale: &[f64]) -> Option<Fit> {
-        let group = |row: &[f64]| row.iter().zip(scale).map(|(v, s)| v / (s * s)).sum::<f64>();
-        let rows = |sums: &Vec<f64>| sums.chunks(self.width).map(group).collect();
-        let column = |c: usize, sums: &[f64]| -> Vec<f64> {
-            sums[self.groups.cells.first[c]..self.groups.cells.first[c + 1]]
-                .iter()
-                .map(|v| v / (scale[c] * scale[c]))
-                .collect()
+        let mut scaled = vec![0.0; self.width];
+        let mut group = |row: &[f64]| {
+            scaled.iter_mut().zip(row).zip(scale).for_each(|((to, v), s)| *to = v / (s * s));
+            sum(&scaled)
         };
-        let cells = |sums: &Vec<f64>| (0..self.width).flat_map(|c| column(c, sums)).collect();
+        let rows = |sums: &Vec<f64>| sums.chunks(self.width).map(&mut group).collect();
+        let cells = |sums: &Vec<f64>| {
+            let mut all = Vec::with_capacity(sums.len());
+            for (column, s) in self.groups.cells.first.windows(2).zip(scale) {
+                all.extend(sums[column[0]..column[1]].iter().map(|v| v / (s * s)));
+            }
+            all
+        };
         Fit::new(self.rows.each_ref().map(rows), self.cells.each_ref().map(cells))
     }
 

@@ -69,7 +69,7 @@ pub fn check_told(golden: &Bundle, candidate: &Bundle, tell: &(dyn Fn(&Progress)
     types.all().into_iter().try_for_each(|precision| noise::check(golden, precision))?;
     let vocab = golden.get(&Stage::once(Site::Logits).name()).and_then(|t| t.shape.first().copied());
     let (candidate, notes) = layouts::accepted(candidate, vocab);
-    let ticks = Ticks::new(tell, &candidate, 1);
+    let ticks = Ticks::new(tell, &candidate, 0, 0);
     let case = Case::new(golden, &candidate, types, policy(golden)?);
     let mut verdict = Case { ticks: Some(&ticks), ..case }.verdict("golden")?;
     verdict.notes.splice(0..0, notes);

@@ -4,6 +4,7 @@
 use crate::num::Real;
 use crate::stage::{Site, Stage};
 use ndarray::ArrayViewD;
+use std::ops::Range;
 
 /// A stage seen as [lead, rows, width]: heads (or 1), rows of the prompt, numbers per row. Spec: D10.2
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,10 +53,10 @@ impl Layout {
         3 + 2 * self.scales() + 2 * self.lead * self.rows
     }
 
-    /// The scale of element c of row i.
-    fn scale_of(self, i: usize, c: usize) -> usize {
-        let lead = i / self.rows.max(1);
-        if self.columns() { lead * self.width + c } else { lead }
+    /// The scales of row i: one for each column, or one for all.
+    fn scales_of(self, i: usize) -> Range<usize> {
+        let (lead, each) = (i / self.rows.max(1), if self.columns() { self.width } else { 1 });
+        lead * each..(lead + 1) * each
     }
 }
 
@@ -120,13 +121,18 @@ impl Errors {
         let (mut squares, mut along, mut size) = (0.0, 0.0, 0.0);
         let rows = || truth.chunks_exact(width).zip(value.chunks_exact(width)).enumerate();
         for (i, (truth, value)) in rows() {
-            for (c, (&t, &v)) in truth.iter().zip(value).enumerate() {
+            for (&t, &v) in truth.iter().zip(value) {
                 let e = v - t;
                 squares += e * e;
                 along += e * t;
                 size += t * t;
-                columns[layout.scale_of(i, c)] += e * e;
-                means[layout.scale_of(i, c)] += e;
+            }
+            let of_row = layout.scales_of(i);
+            let (columns, means) = (&mut columns[of_row.clone()], &mut means[of_row]);
+            let mut add = |c: usize, e: f64| (columns[c], means[c]) = (columns[c] + e * e, means[c] + e);
+            match layout.columns() {
+                true => truth.iter().zip(value).enumerate().for_each(|(c, (t, v))| add(c, v - t)),
+                false => truth.iter().zip(value).for_each(|(t, v)| add(0, v - t)),
             }
         }
         let each = (truth.len() / layout.scales().max(1)).max(1) as f64;
@@ -139,8 +145,9 @@ impl Errors {
         };
         let row = |(i, (truth, value)): (usize, (&[f64], &[f64]))| {
             let mut row = [0.0, 0.0f64];
-            for (c, (&t, &v)) in truth.iter().zip(value).enumerate() {
-                let e = ((v - t) / scale[layout.scale_of(i, c)]).abs();
+            // One scale for each column, or the same for all.
+            for ((&t, &v), scale) in truth.iter().zip(value).zip(scale[layout.scales_of(i)].iter().cycle()) {
+                let e = ((v - t) / scale).abs();
                 row = [row[0] + e * e, if e > row[1] || e.is_nan() { e } else { row[1] }];
             }
             [(row[0] / width as f64).sqrt(), row[1]]
@@ -198,7 +205,8 @@ impl Errors {
 
     /// The unit in which element `flat` of the stage is measured.
     pub fn unit(&self, layout: Layout, flat: usize) -> f64 {
-        self.scale[layout.scale_of(flat / layout.width.max(1), flat % layout.width.max(1))]
+        let of_row = layout.scales_of(flat / layout.width.max(1));
+        self.scale[of_row.start + flat % layout.width.max(1) % of_row.len()]
     }
 
     /// Root mean square error of each head, from its rows.

@@ -2,8 +2,9 @@
 //! truth.
 
 use super::given::Decided;
+use super::lanes::{self, Shared, lock};
 use super::measure::{Errors, Layout, flat};
-use super::rerun::{Rerun, Sink, ways};
+use super::rerun::{Honest, Rerun, Sink, ways};
 use super::rulers::drifts;
 use super::said::Types;
 use super::{Bundle, BundleWriter, arc, rows, widths};
@@ -65,15 +66,20 @@ pub(super) fn check(golden: &Bundle, precision: Precision) -> Result<()> {
 
 /// Compares the values of a run with the truth, which waits in a bundle being written. Stages wait until they are some,
 /// so that all threads compare.
-struct Comparison<'a> {
-    truth: &'a mut BundleWriter,
+struct Comparison<'a, 'w> {
+    truth: &'a Shared<'w>,
     precision: Precision,
-    noise: &'a mut BTreeMap<String, Errors>,
+    /// The errors of the first way, whose scales all ways are measured in; empty while they are measured.
+    first: &'a Noise,
+    noise: Noise,
     /// The number of the way, and the types of the stages: the values of stages of this type are kept.
     kept: Option<(usize, &'a Types)>,
     waiting: Vec<Compared>,
     failed: Option<Error>,
 }
+
+/// The errors of stages, by name.
+type Noise = BTreeMap<String, Errors>;
 
 /// Stages are compared when they have this many numbers together.
 const TOGETHER: usize = 1 << 20;
@@ -88,13 +94,15 @@ struct Compared {
     values: Vec<f64>,
 }
 
-impl Comparison<'_> {
+impl Comparison<'_, '_> {
     fn compare(&mut self, stage: &str, shape: &[usize], values: Vec<f64>) -> Result<()> {
-        let Some(kept) = self.truth.shape(stage).map(<[usize]>::to_vec) else { return Ok(()) };
+        let mut waiting = lock(self.truth);
+        let Some(kept) = waiting.shape(stage).map(<[usize]>::to_vec) else { return Ok(()) };
         let Some(values) = rows::as_kept(stage, shape, &kept, values) else { return Ok(()) };
         let (layout, whole) = (Layout::of(stage, &kept), Layout::of(stage, shape));
-        let Some(truth) = self.truth.numbers(stage)? else { return Ok(()) };
-        let slack = arc::waiting(self.truth, stage, whole, layout)?;
+        let Some(truth) = waiting.numbers(stage)? else { return Ok(()) };
+        let slack = arc::waiting(&mut waiting, stage, whole, layout)?;
+        drop(waiting);
         self.waiting.push(Compared { stage: stage.into(), shape: kept, layout, truth, slack, values });
         match self.waiting.iter().map(|stage| stage.values.len()).sum::<usize>() < TOGETHER {
             true => Ok(()),
@@ -105,7 +113,8 @@ impl Comparison<'_> {
     /// Compares the stages that wait.
     fn compare_all(&mut self) -> Result<()> {
         let waiting = std::mem::take(&mut self.waiting);
-        let (precision, noise, kept) = (self.precision, &*self.noise, self.kept);
+        let (precision, kept) = (self.precision, self.kept);
+        let (first, noise) = (self.first, &self.noise);
         // The values of a way are already rounded to this type.
         let dtype = match precision {
             Precision::Bf16 => Dtype::BF16,
@@ -121,31 +130,32 @@ impl Comparison<'_> {
             if let Some(slack) = &stage.slack {
                 arc::nearest(stage.layout, slack, &mut stage.truth, &stage.values);
             }
-            let first = noise.get(&name(precision, &stage.stage)).map(|n| n.scale.as_slice());
-            let errors = Errors::of(stage.layout, &stage.truth, &stage.values, first);
+            let name = name(precision, &stage.stage);
+            let scale = first.get(&name).or_else(|| noise.get(&name)).map(|n| n.scale.as_slice());
+            let errors = Errors::of(stage.layout, &stage.truth, &stage.values, scale);
             let kept = keeps(&stage.stage).map(|name| (name, stage.shape, widths::bytes(dtype, &stage.values)));
             (stage.stage, errors, kept)
         };
         let compared: Vec<_> = waiting.into_par_iter().map(compare).collect();
         for (stage, errors, kept) in compared {
             if let Some((name, shape, bytes)) = kept {
-                self.truth.put(&name, dtype, &shape, &bytes)?;
+                lock(self.truth).put(&name, dtype, &shape, &bytes)?;
             }
-            let name = name(self.precision, &stage);
-            match self.noise.get_mut(&name) {
-                Some(noise) => noise.widen(&errors),
-                None => {
-                    let mut noise = Errors { rows: vec![[0.0; 2]; errors.rows.len()], ..errors.clone() };
-                    noise.widen(&errors);
-                    self.noise.insert(name, noise);
-                }
-            }
+            widen(&mut self.noise, name(self.precision, &stage), &errors);
         }
         Ok(())
     }
 }
 
-impl<T: Real> Tap<T> for Comparison<'_> {
+/// Takes the larger errors.
+fn widen(noise: &mut Noise, name: String, errors: &Errors) {
+    noise
+        .entry(name)
+        .or_insert_with(|| Errors { rows: vec![[0.0; 2]; errors.rows.len()], ..errors.clone() })
+        .widen(errors);
+}
+
+impl<T: Real> Tap<T> for Comparison<'_, '_> {
     fn wants(&self, _: Stage) -> bool {
         self.failed.is_none()
     }
@@ -154,7 +164,7 @@ impl<T: Real> Tap<T> for Comparison<'_> {
     }
 }
 
-impl<T: Real> Sink<T> for Comparison<'_> {
+impl<T: Real> Sink<T> for Comparison<'_, '_> {
     fn take(&mut self, name: &str, values: &Values) -> Result<()> {
         match values {
             Values::F64(a) => self.compare(name, a.shape(), flat(&a.view())),
@@ -178,16 +188,25 @@ pub(super) fn measure(
     (precision, types): (Precision, Option<&Types>),
     truth: &mut BundleWriter,
 ) -> Result<u64> {
-    let mut noise = BTreeMap::new();
-    for (k, honest) in ways(precision).into_iter().enumerate() {
+    let (bytes, truth) = (truth.bytes(), Shared::new(truth));
+    let by = |(k, honest): (usize, Honest), first: &Noise| -> Result<Noise> {
         let kept = types.map(|types| (k, types)).filter(|_| drifts(precision));
-        let mut sink = Comparison { truth, precision, noise: &mut noise, kept, waiting: vec![], failed: None };
+        let (noise, waiting) = (Noise::new(), vec![]);
+        let mut sink = Comparison { truth: &truth, precision, first, noise, kept, waiting, failed: None };
         let model = vectors.filter(|_| honest.wide_vectors).unwrap_or(run.model);
         let run = Rerun { model, ..*run };
         run.run::<f32, _>(precision.grid(), honest.way, honest.policy_grid, &mut sink)?;
         sink.failed.take().map_or(Ok(()), Err)?;
         sink.compare_all()?;
+        Ok(sink.noise)
+    };
+    let mut all = ways(precision).into_iter().enumerate();
+    let Some(first) = all.next() else { return Ok(0) };
+    let mut noise = by(first, &Noise::new())?;
+    for other in lanes::each(all.collect(), bytes, |way| by(way, &noise))? {
+        other.into_iter().for_each(|(name, errors)| widen(&mut noise, name, &errors));
     }
+    let mut truth = lock(&truth);
     let mut bytes = 0;
     for (name, errors) in noise {
         let flat = errors.flatten();

@@ -2,7 +2,7 @@
 
 use super::Bundle;
 use crate::stage::Stage;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How far a check is.
 #[derive(Debug, Clone)]
@@ -18,30 +18,28 @@ pub struct Progress {
 /// What is told of a check's progress, from any thread.
 pub(super) type Tell<'a> = &'a (dyn Fn(&Progress) + Sync);
 
-/// Counts the stages of a candidate, run after run. A run that comes to an earlier stage is the next one.
+/// Counts the stages of a candidate that runs of the model come to, and those that are judged.
 pub(super) struct Ticks<'a> {
     tell: Tell<'a>,
     stages: Vec<Stage>,
-    runs: usize,
-    /// The run, and the place of the stage in it.
-    at: Mutex<(usize, usize)>,
+    all: usize,
+    done: AtomicUsize,
 }
 
 impl<'a> Ticks<'a> {
-    /// runs: of the model, and the one that judges.
-    pub fn new(tell: Tell<'a>, candidate: &Bundle, runs: usize) -> Ticks<'a> {
-        Ticks { tell, stages: Stage::sorted(candidate.names()), runs, at: Mutex::default() }
+    /// runs: of the model, without those that end after prefill; prefills: those.
+    pub fn new(tell: Tell<'a>, candidate: &Bundle, runs: usize, prefills: usize) -> Ticks<'a> {
+        let stages = Stage::sorted(candidate.names());
+        let computed = |steps: bool| stages.iter().filter(|at| at.is_computed() && at.is_step() == steps).count();
+        let all = stages.len() + runs * computed(true) + (runs + prefills) * computed(false);
+        Ticks { tell, stages, all, done: AtomicUsize::new(0) }
     }
 
-    /// A run comes to a stage.
+    /// A run comes to a stage, or a stage is judged.
     pub fn see(&self, stage: Stage) {
-        let Ok(place) = self.stages.binary_search(&stage) else { return };
-        let mut at = self.at.lock().unwrap_or_else(PoisonError::into_inner);
-        if place < at.1 {
-            at.0 += 1;
+        if self.stages.binary_search(&stage).is_ok() {
+            let done = self.done.fetch_add(1, Ordering::Relaxed).min(self.all);
+            (self.tell)(&Progress { done, all: self.all, stage: stage.name() });
         }
-        at.1 = place;
-        let all = self.runs * self.stages.len();
-        (self.tell)(&Progress { done: (at.0 * self.stages.len() + place).min(all), all, stage: stage.name() });
     }
 }

@@ -126,8 +126,7 @@ pub fn replay_told(
     ensure!(decided.fed.len() <= longest, at, want, format!("{} or more", decided.fed.len()));
     let runs = types.all().into_iter().map(|kind| rerun::ways(kind).len()).sum::<usize>();
     let drifting = types.all().into_iter().any(rulers::drifts);
-    let runs = 2 + runs + if drifting { drift::RUNS } else { 0 };
-    let ticks = Ticks::new(tell, candidate, runs);
+    let ticks = Ticks::new(tell, candidate, 1 + runs, if drifting { drift::RUNS } else { 0 });
     let given = Given(candidate, &decided, &ticks);
 
     let evicts = |name: &str| Stage::parse(name).is_some_and(|at| at.row().part == "policy");

@@ -1,0 +1,34 @@
+//! Runs of one model that do not depend on each other, side by side.
+
+use super::BundleWriter;
+use crate::error::Result;
+use rayon::prelude::*;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The waiting truth of several runs.
+pub(super) type Shared<'a> = Mutex<&'a mut BundleWriter>;
+
+/// The truth, for one run at a time.
+pub(super) fn lock<'a, 'w>(truth: &'a Shared<'w>) -> MutexGuard<'a, &'w mut BundleWriter> {
+    truth.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A truth of at most this many bytes is small.
+const SMALL: usize = 1 << 26;
+
+/// Makes runs, and returns their results in order. bytes: of the truth. The kernels of small runs are too short for several
+/// threads, so small runs go side by side; large ones go one after the other, so that memory holds one.
+///
+/// # Errors
+/// The error of the first run that fails.
+pub(super) fn each<I: Send, R: Send>(
+    runs: Vec<I>,
+    bytes: usize,
+    run: impl Fn(I) -> Result<R> + Sync + Send,
+) -> Result<Vec<R>> {
+    if bytes > SMALL {
+        return runs.into_iter().map(run).collect();
+    }
+    let all: Vec<Result<R>> = runs.into_par_iter().with_max_len(1).map(run).collect();
+    all.into_iter().collect()
+}
