@@ -71,6 +71,7 @@ impl Decoder {
         self.last(pass, first..layers, &left, sequences, at_once);
         for (sequence, &length) in sequences.iter_mut().zip(&lengths) {
             sequence.cache.rows = length;
+            self.foresee(pass, sequence); // E9.37
             sequence.deepstack = Vec::new();
         }
     }
