@@ -1,7 +1,8 @@
 //! What a prompt's queries say of later queries: sums of queries before rotary while the prompt goes through, turned to
 //! the next positions at its end. Nothing is summed unless a policy asks for it. Spec: E9.37
 
-use super::{Decoder, Member, Sequence};
+use super::rotary::Rotary;
+use super::{Member, Sequence};
 use crate::input::Positions;
 use crate::num::Real;
 use crate::pass::{Pass, by_head};
@@ -25,27 +26,24 @@ pub(super) fn add<T: Real>(at: LayerStages, members: &mut [Member<'_, T>], q: &A
     }
 }
 
-impl Decoder {
-    /// Turns what was summed to the positions that follow the prompt, and shows it as stages. If policies ask for several
-    /// numbers of positions, the stages are those of the smallest number. Spec: E9.37, A9.19, A9.20
-    pub(super) fn foresee<T: Real>(&self, pass: &mut Pass<'_, T>, sequence: &mut Sequence<T>) {
-        let (next, observer) = (sequence.next_position, &mut sequence.observer);
-        let turns = observer.futures.iter().map(|&count| {
-            let (end, count) = (next + count as i64, count as usize);
-            let angles =
-                self.rotary.angles(pass, &Positions::Linear((next..end).collect()), [(count, end)].into_iter());
-            mean_rotation(angles.cos.view(), angles.sin.view(), pass.grid)
-        });
-        let turns: Vec<[Vec<T>; 2]> = turns.collect();
-        for (l, moments) in std::mem::take(&mut observer.moments).into_iter().enumerate() {
-            for (i, [cos, sin]) in turns.iter().enumerate() {
-                let mut future = moments.turned(cos, sin, pass.grid);
-                if i == 0 {
-                    future.mean = pass.show(Stage::layer(Site::QueryMean, l), future.mean);
-                    future.covariance = pass.show(Stage::layer(Site::QueryCovariance, l), future.covariance);
-                }
-                observer.layers[l].futures.push(future);
+/// Turns what was summed to the positions that follow the prompt, and shows it as stages. If policies ask for several
+/// numbers of positions, the stages are those of the smallest number. Spec: E9.37, A9.19, A9.20
+pub(super) fn turn<T: Real>(rotary: &Rotary, pass: &mut Pass<'_, T>, sequence: &mut Sequence<T>) {
+    let (next, observer) = (sequence.next_position, &mut sequence.observer);
+    let turns = observer.futures.iter().map(|&count| {
+        let (end, count) = (next + i64::from(count), count as usize);
+        let angles = rotary.angles(pass, &Positions::Linear((next..end).collect()), [(count, end)].into_iter());
+        mean_rotation(angles.cos.view(), angles.sin.view(), pass.grid)
+    });
+    let turns: Vec<[Vec<T>; 2]> = turns.collect();
+    for (l, moments) in std::mem::take(&mut observer.moments).into_iter().enumerate() {
+        for (i, [cos, sin]) in turns.iter().enumerate() {
+            let mut future = moments.turned(cos, sin, pass.grid);
+            if i == 0 {
+                future.mean = pass.show(Stage::layer(Site::QueryMean, l), future.mean);
+                future.covariance = pass.show(Stage::layer(Site::QueryCovariance, l), future.covariance);
             }
+            observer.layers[l].futures.push(future);
         }
     }
 }

@@ -100,7 +100,7 @@ fn heads<T: Real>(bundle: &Bundle, name: &str, sides: &str, n: usize) -> Result<
     numbers::<T, Ix3>(bundle, name, sides)
 }
 
-/// What later queries are expected to be. Spec: E9.37
+/// What later queries are expected to be. Spec: E9.37, C9.37c
 fn future<T: Real>(bundle: &Bundle, l: usize) -> Result<Future<T>> {
     let remedy = "record the bundle with --policy expected, or export mean and covariance (E9.37)";
     let named = |site: Site| Stage::layer(site, l).name();

@@ -18,7 +18,7 @@ pub struct Future<T> {
     pub covariance: Array3<T>,
 }
 
-/// The sums from which mean and covariance of a layer's queries follow, row by row. Spec: E9.37
+/// The sums from which mean and covariance of a layer's queries follow, row by row. Spec: E9.37, C9.37a
 ///
 /// ```
 /// use aircache::{num::Grid, policy::Moments};
@@ -118,7 +118,7 @@ impl Sums {
         );
     }
 
-    /// μ \[d_h\] and Σ [d_h, d_h] of m rows; zeros if there are none.
+    /// μ \[d_h\] and Σ [d_h, d_h] of m rows; zeros if there are none. Spec: C9.37b
     fn statistics(&self, m: usize) -> (Vec<f64>, Vec<f64>) {
         let m = m.max(1) as f64;
         let off: Vec<f64> = self.sum.iter().map(|s| s / m).collect();
