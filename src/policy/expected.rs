@@ -8,9 +8,12 @@ use super::{Heads, Observed};
 use crate::error::Result;
 use crate::kernel::simd::vectorize;
 use crate::kernel::softmax;
-use crate::num::{Grid, Real, sum};
-use ndarray::{ArrayView1, ArrayView2, s};
+use crate::num::{Grid, LANES, Real, sum};
+use ndarray::{ArrayView1, ArrayView2, Axis, s};
 use rayon::prelude::*;
+
+/// Keys whose products with a part of a covariance are taken together.
+const AT_ONCE: usize = 32;
 
 /// The importance of every prompt row to each KV head, [G][n]; 0 of the first rows. Spec: E9.38
 ///
@@ -57,27 +60,44 @@ fn weights<T: Real>(
     let d = k.ncols();
     let (root, twice) = (T::of(d as f64).sqrt(), T::of(2.0 * d as f64));
     let (mean, covariance) = (mean.to_vec(), covariance.iter().copied().collect::<Vec<T>>());
-    let (mut row, mut turned) = (vec![T::ZERO; d], vec![T::ZERO; d]);
-    let mut z: Vec<T> = vec![T::ZERO; k.nrows()];
-    for (z, k) in z.iter_mut().zip(k.outer_iter()) {
-        row.iter_mut().zip(&k).for_each(|(to, &k)| *to = k);
-        turned.fill(T::ZERO);
+    let mut z: Vec<T> = Vec::with_capacity(k.nrows());
+    for keys in k.axis_chunks_iter(Axis(0), AT_ONCE) {
+        let keys: Vec<T> = keys.iter().copied().collect();
+        let mut turned = vec![T::ZERO; keys.len()];
         vectorize(
             #[inline(always)]
-            || {
-                // kᵀΣ: over the rows of Σ, ascending.
-                for (line, &k) in covariance.chunks_exact(d).zip(&row) {
-                    turned.iter_mut().zip(line).for_each(|(t, &c)| *t += k * c);
-                }
-            },
+            || times(&keys, &covariance, d, &mut turned),
         );
-        let linear = product(&row, &mean) / root;
-        let square = product(&row, &turned) / twice;
-        *z = grid.round(grid.round(linear) + grid.round(square));
+        for (k, turned) in keys.chunks_exact(d).zip(turned.chunks_exact(d)) {
+            let (linear, square) = (product(k, &mean) / root, product(k, turned) / twice);
+            z.push(grid.round(grid.round(linear) + grid.round(square)));
+        }
     }
     softmax(&mut z);
     grid.round_all(&mut z);
     z
+}
+
+/// kᵀΣ of each key, over the rows of Σ ascending. k: [rows, d], covariance: [d, d] → [rows, d].
+#[inline(always)]
+fn times<T: Real>(k: &[T], covariance: &[T], d: usize, out: &mut [T]) {
+    for begin in (0..d).step_by(LANES) {
+        let end = d.min(begin + LANES);
+        for (k, out) in k.chunks_exact(d).zip(out.chunks_exact_mut(d)) {
+            let mut sums = [T::ZERO; LANES];
+            for (line, &k) in covariance.chunks_exact(d).zip(k) {
+                match <&[T; LANES]>::try_from(&line[begin..end]) {
+                    Ok(line) => {
+                        for j in 0..LANES {
+                            sums[j] += k * line[j];
+                        }
+                    }
+                    Err(_) => sums.iter_mut().zip(&line[begin..end]).for_each(|(s, &c)| *s += k * c),
+                }
+            }
+            out[begin..end].copy_from_slice(&sums[..end - begin]);
+        }
+    }
 }
 
 /// a·b in the canonical order of a sum.

@@ -2,12 +2,15 @@
 //! the positions that follow the prompt. Not here: the score that reads them (expected.rs).
 
 use crate::kernel::simd::vectorize;
-use crate::num::{Grid, Real};
+use crate::num::{Grid, LANES, Real};
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3};
 use rayon::prelude::*;
 
 /// The first rows of a prompt: their queries do not count, and their entries always stay. Spec: E9.37, E9.38
 pub const SINKS: usize = 4;
+
+/// Rows that are added while a part of the sums is in registers.
+const AT_ONCE: usize = 32;
 
 /// The mean and the covariance of the queries that are expected after a prompt. Spec: E9.37
 #[derive(Debug, Clone, PartialEq)]
@@ -65,13 +68,13 @@ impl Moments {
         let begins = self.rows == 0;
         self.rows += rows - skipped;
         self.heads.par_iter_mut().zip(q.outer_iter().into_par_iter()).for_each(|(sums, q)| {
-            let mut x = vec![0.0; sums.first.len()];
-            for (i, row) in q.outer_iter().enumerate().skip(skipped) {
-                x.iter_mut().zip(&row).for_each(|(x, q)| *x = q.to_f64());
-                if begins && i == skipped {
-                    sums.first.copy_from_slice(&x);
-                }
-                sums.add(&mut x);
+            let d = sums.first.len();
+            let counted: Vec<f64> = q.outer_iter().skip(skipped).flat_map(|row| row.map(|q| q.to_f64())).collect();
+            if begins && !counted.is_empty() {
+                sums.first.copy_from_slice(&counted[..d]);
+            }
+            for rows in counted.chunks((d * AT_ONCE).max(1)) {
+                sums.add(rows.to_vec());
             }
         });
     }
@@ -103,16 +106,31 @@ impl Moments {
 }
 
 impl Sums {
-    /// Adds a query x, \[d_h\], and leaves x − c in its place.
-    fn add(&mut self, x: &mut [f64]) {
+    /// Adds queries, [rows, d_h]. Each sum takes one row after the other, however many rows come at once.
+    fn add(&mut self, mut x: Vec<f64>) {
         let Sums { first, sum, squares } = self;
+        let d = first.len().max(1);
         vectorize(
             #[inline(always)]
             || {
-                x.iter_mut().zip(&*first).for_each(|(x, c)| *x -= c);
-                sum.iter_mut().zip(&*x).for_each(|(s, x)| *s += x);
-                for (row, &a) in squares.chunks_exact_mut(x.len().max(1)).zip(&*x) {
-                    row.iter_mut().zip(&*x).for_each(|(s, &b)| *s += a * b);
+                for row in x.chunks_exact_mut(d) {
+                    row.iter_mut().zip(&*first).for_each(|(x, c)| *x -= c);
+                    sum.iter_mut().zip(&*row).for_each(|(s, x)| *s += x);
+                }
+                for (i, line) in squares.chunks_exact_mut(d).enumerate() {
+                    let (blocks, rest) = line.as_chunks_mut::<LANES>();
+                    let end = blocks.len() * LANES;
+                    for (b, block) in blocks.iter_mut().enumerate() {
+                        for row in x.chunks_exact(d) {
+                            let own = &row[b * LANES..][..LANES];
+                            for j in 0..LANES {
+                                block[j] += row[i] * own[j];
+                            }
+                        }
+                    }
+                    for row in x.chunks_exact(d) {
+                        rest.iter_mut().zip(&row[end..]).for_each(|(s, &x)| *s += row[i] * x);
+                    }
                 }
             },
         );
