@@ -122,7 +122,8 @@ fn observer<T: Real>(prompt: &Prepared, policies: &[Policy]) -> Result<Observer<
     }
     rows.sort_unstable();
     rows.dedup();
-    Ok(Observer::new(rows, policies.iter().any(Policy::needs_received)))
+    let observer = Observer::new(rows, policies.iter().any(Policy::needs_received));
+    Ok(observer.expecting(policies.iter().filter_map(Policy::needs_future)))
 }
 
 impl<T: Real> Sequence<T> {
@@ -192,15 +193,14 @@ impl<T: Real> Sequence<T> {
     /// # Errors
     /// The errors of [`Scorer::observe`].
     pub fn scores(&self, scorer: &Scorer) -> Result<Vec<LayerScores>> {
-        self.observed(scorer.policy().needs_values(), |l, seen| scorer.observe(l, seen))
+        self.observed(scorer.policy(), |l, seen| scorer.observe(l, seen))
     }
 
-    /// Calls `f` with each layer's observed queries and keys, and its values if `values`, and returns the results, in
-    /// the order of the layers.
+    /// Calls `f` with what the policy needs of each layer, and returns the results, in the order of the layers.
     ///
     /// # Errors
     /// The errors of `f`.
-    pub fn observed<R>(&self, values: bool, f: impl Fn(usize, &Observed<'_, T>) -> Result<R>) -> Result<Vec<R>> {
+    pub fn observed<R>(&self, policy: &Policy, f: impl Fn(usize, &Observed<'_, T>) -> Result<R>) -> Result<Vec<R>> {
         let layers = self.observer.layers.iter().zip(&self.cache.layers).enumerate();
         let each = layers.map(|(l, (seen, heads))| {
             let (n, d) = (self.roles.len(), seen.queries.dim().2);
@@ -210,19 +210,14 @@ impl<T: Real> Sequence<T> {
                 all
             };
             let k = stacked(HeadCache::keys);
-            let v = values.then(|| stacked(HeadCache::values));
+            let v = policy.needs_values().then(|| stacked(HeadCache::values));
             let received = seen.received.as_ref().map(|r| Array2::from_shape_fn((r.len(), n), |(g, i)| r[g][i]));
             let received = received.as_ref().map(|r| r.view());
-            f(
-                l,
-                &Observed {
-                    q: seen.queries.view(),
-                    rows: &self.observer.rows,
-                    k: k.view(),
-                    received,
-                    v: v.as_ref().map(|v| v.view()),
-                },
-            )
+            let of = |count: u32| self.observer.futures.iter().position(|&asked| asked == count);
+            let future = policy.needs_future().and_then(of).and_then(|i| seen.futures.get(i));
+            let (q, rows, k, v) =
+                (seen.queries.view(), &self.observer.rows[..], k.view(), v.as_ref().map(|v| v.view()));
+            f(l, &Observed { q, rows, k, received, v, future })
         });
         each.collect()
     }

@@ -69,7 +69,7 @@
 //! let roles = Roles(vec![Role::Text, Role::Visual, Role::Visual, Role::Text]);
 //! let q = Array3::from_shape_vec((1, 1, 1), vec![1.0])?; // [H, rows, d_h]
 //! let k = Array3::from_shape_vec((1, 4, 1), vec![0.0, 0.0, 1.0, 0.0])?; // [G, n, d_h]
-//! let seen = Observed { q: q.view(), rows: &[3], k: k.view(), received: None, v: None };
+//! let seen = Observed { q: q.view(), rows: &[3], k: k.view(), received: None, v: None, future: None };
 //! let plan = compress(&Policy::AIRCACHE, "0.5".parse()?, &[seen], &roles)?;
 //! assert_eq!(plan.kept, [[[0, 2, 3]]]); // layer, KV head: text, and the visual token that was asked for
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -47,7 +47,14 @@ pub fn policy(data: &[u8]) {
     let rows: Vec<usize> = (0..n).collect();
     let seen: Vec<_> = qk
         .iter()
-        .map(|(q, k)| Observed { q: q.view(), rows: &rows, k: k.view(), received: None, v: Some(k.view()) })
+        .map(|(q, k)| Observed {
+            q: q.view(),
+            rows: &rows,
+            k: k.view(),
+            received: None,
+            v: Some(k.view()),
+            future: None,
+        })
         .collect();
     let retain = match bytes.u8() % 2 {
         0 => Retain::tokens(1 + bytes.below(30)),

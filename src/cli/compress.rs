@@ -21,7 +21,8 @@ Example:
 
 The bundle is a safetensors file with the metadata format=aircache-bundle and precision, and the tensors input.roles [n]
 (0 text, 1 visual), decoder.LL.query [H, n, d_h] and decoder.LL.key [G, n, d_h], after rotary, in any float type; scores that
-read values (value-norm, mix) need decoder.LL.value [G, n, d_h] too.")]
+read values (value-norm, mix, expected) need decoder.LL.value [G, n, d_h] too. score=expected also needs
+decoder.LL.query-mean [H, d_h] and decoder.LL.query-covariance [H, d_h, d_h].")]
 pub struct Args {
     /// The bundle to read
     #[arg(value_name = "BUNDLE", required_unless_present = "policy")]

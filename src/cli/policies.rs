@@ -14,7 +14,8 @@ Example: aircache run --policy snapkv,heads=mean --retain 0.3
 
 Parts can be combined; missing parts are AirCache's:
   window=elite:A|last-text:N|all-text|last-visual:N|last:N|all-queries|none
-  score=mean|sum|received-mean|text-weighted|pool:KERNEL|max-pool:KERNEL|mix:KERNEL|keydiff|knorm|value-norm|position|random:SEED
+  score=mean|sum|received-mean|text-weighted|pool:KERNEL|max-pool:KERNEL|mix:KERNEL|keydiff|knorm|value-norm|
+        expected:POSITIONS|position|random:SEED
   budget=uniform|pyramid:BETA|prefix|sparsity:P|entropy|votes|heads|strength|skewness|both|full
   keep=top[+first:N][+last:N][+window][+recent:SHARE][+on-top]  scope=visual|all  text=after|all|question
   heads=mean|union|kv|kv-max  split=even|ada:FLOOR|file:[FLOOR:]PATH

@@ -32,9 +32,9 @@ pub fn run(_: Args, common: &Common) -> Result<Verdict> {
     }
     for row in &TABLE {
         let stored = row.stored.map_or(String::new(), |stored| format!("{stored} "));
-        out.line(&format!("{:<24}{stored}{}: {}", row.pattern(), row.shape, row.what))?;
+        out.line(&format!("{:<30}{stored}{}: {}", row.pattern(), row.shape, row.what))?;
         let from = from(row).join(", ").replace('`', "");
-        out.line(&format!("{:24}{}, from {}", "", row.kind.name(), if from.is_empty() { "outside" } else { &from }))?;
+        out.line(&format!("{:30}{}, from {}", "", row.kind.name(), if from.is_empty() { "outside" } else { &from }))?;
     }
     Ok(Verdict::Pass)
 }

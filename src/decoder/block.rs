@@ -1,7 +1,7 @@
 //! One decoder layer: norm, projections, rotary, attention, output, residual; norm, gated MLP, residual.
 
-use super::Member;
 use super::attend::attend;
+use super::{Member, foresee};
 use crate::config::{DecoderConfig, NormKind, Projections};
 use crate::error::Result;
 use crate::kernel::{Angles, awake};
@@ -10,7 +10,7 @@ use crate::num::Real;
 use crate::pass::{Branch, Pass};
 use crate::stage::LayerStages;
 use crate::weights::Names;
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2};
 
 /// The weights of one decoder layer.
 #[derive(Debug, Clone)]
@@ -86,14 +86,18 @@ impl Block {
         awake();
         // ANCHOR: layer
         let heads = [(at.query, c.heads), (at.key, c.kv_heads), (at.value, c.kv_heads)];
+        let mut asked = foresee::asked(at, members);
         let [q, k, v] = pass.put_heads(heads, (x.nrows(), c.head_dim), |pass| {
-            let h = self.attention_norm.forward(pass, x.view()); // E6.2
-            let [mut q, mut k, v] = self.qkv.forward(pass, h);
-            if let Some([of_q, of_k]) = &self.qk_norm {
-                (q, k) = (of_q.each_head(pass, q), of_k.each_head(pass, k)); // E6.14
+            let [q, k, v] = self.project(pass, x.view()); // E6.2, E6.14
+            if std::mem::take(&mut asked) {
+                foresee::add(at, members, &q, c.heads); // E9.37
             }
             [pass.rotate(q, angles, c.head_dim), pass.rotate(k, angles, c.head_dim), v] // E6.3, C6.3a
         });
+        if asked {
+            let [q, ..] = self.project(pass, x.view()); // a replay knew the queries after rotary
+            foresee::add(at, members, &q, c.heads);
+        }
         let mix = attend(pass, c, at, [q, k, v], members); // E6.4
         pass.put_rows(at.out, x.dim(), |pass| {
             let x = pass.add(x, pass.branch(Branch::Attention, self.out.forward(pass, mix.view()))); // E6.5
@@ -101,5 +105,15 @@ impl Block {
             pass.add(x, self.mlp.forward(pass, h))
         })
         // ANCHOR_END: layer
+    }
+
+    /// Queries, keys and values before rotary. x: [rows, d] → [rows, H·d_h], [rows, G·d_h] twice. Spec: E6.2, E6.14
+    fn project<T: Real>(&self, pass: &Pass<'_, T>, x: ArrayView2<'_, T>) -> [Array2<T>; 3] {
+        let h = self.attention_norm.forward(pass, x);
+        let [mut q, mut k, v] = self.qkv.forward(pass, h);
+        if let Some([of_q, of_k]) = &self.qk_norm {
+            (q, k) = (of_q.each_head(pass, q), of_k.each_head(pass, k));
+        }
+        [q, k, v]
     }
 }

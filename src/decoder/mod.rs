@@ -8,6 +8,7 @@
 mod attend;
 mod block;
 mod deepstack;
+mod foresee;
 mod observe;
 mod prefill;
 mod prune;

@@ -1,6 +1,6 @@
 //! Prefill of several prompts. Prompts are packed without padding, and each pass takes a bounded number of rows.
 
-use super::{Decoder, Member, Sequence};
+use super::{Decoder, Member, Sequence, foresee};
 use crate::input::Positions;
 use crate::num::Real;
 use crate::pass::Pass;
@@ -71,6 +71,7 @@ impl Decoder {
         self.last(pass, first..layers, &left, sequences, at_once);
         for (sequence, &length) in sequences.iter_mut().zip(&lengths) {
             sequence.cache.rows = length;
+            foresee::turn(&self.rotary, pass, sequence); // E9.37
             sequence.deepstack = Vec::new();
         }
     }

@@ -4,6 +4,8 @@ const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 const policies = data.policies.map((p) => ({ ...p, kept: bytes(p.kept), importance: bytes(p.importance) }));
 const count = data.tokens.length;
 const state = { policy: 0, layer: -1, view: "kept", size: "both" };
+/** The token whose sum is under the pointer: the lines into it are drawn strongly. */
+let pointed = -1;
 const $ = (id) => document.getElementById(id);
 
 /** The mean of a layer's bytes, or of all layers', as numbers from 0 to 1. */
@@ -51,11 +53,19 @@ function draw() {
       each((x, y, w, h, v) => {
         if (kept[v] > 0) { pen.strokeStyle = `rgba(232,89,12,${0.25 + 0.6 * kept[v]})`; pen.strokeRect(x + 0.5, y + 0.5, w - 1, h - 1); }
       });
-      // A line from each merged patch to the patch whose place the sum takes.
-      pen.strokeStyle = "rgba(120,200,255,0.55)";
+      // A dot where a sum stands; under the pointer, a line from each patch of the sum to it.
       each((x, y, w, h, v) => {
-        const to = merged(policy, v) && data.tokens[policy.into[v]];
+        if (policy.into[v] === v) {
+          pen.fillStyle = `rgba(120,200,255,${v === pointed ? 1 : 0.75})`;
+          pen.beginPath();
+          pen.arc(x + w / 2, y + h / 2, Math.max(2, Math.min(w, h) / 6), 0, 7);
+          pen.fill();
+        }
+        const to = merged(policy, v) && policy.into[v] === pointed && data.tokens[pointed];
         if (!to || !shown(to) || !saw(to, i)) return;
+        pen.strokeStyle = "rgba(120,200,255,0.9)";
+        pen.strokeRect(x + 0.5, y + 0.5, w - 1, h - 1);
+        pen.strokeStyle = "rgba(120,200,255,0.5)";
         pen.beginPath();
         pen.moveTo(x + w / 2, y + h / 2);
         pen.lineTo(((to[2] + to[4]) / 2) * scale, ((to[1] + to[3]) / 2) * scale);
@@ -74,7 +84,7 @@ function draw() {
   const of = state.layer < 0 ? "a layer (mean)" : "this layer";
   $("legend").textContent = (state.view === "kept"
     ? "Bright: the patches whose entries are kept. Over all layers, a patch is brighter if more layers keep it. "
-      + (policy.into.length ? "Lines: the patches that are merged, and the patches into which they go. " : "")
+      + (policy.into.length ? "Dots: the patches whose places the sums of merged patches take; point at a patch to see its sum. " : "")
     : "Importance: the attention of the voting text to each patch (square root, relative to the largest). ")
     + (all ? `Not in the picture: ${hidden.toFixed(1).replace(/\.0$/, "")} of ${all} newline and padding rows are kept in ${of}.` : "");
 }
@@ -133,6 +143,13 @@ function choose(change) {
   history.replaceState(null, "", "#" + new URLSearchParams({ policy, ...(layer < 0 ? {} : { layer }), view, size }));
 }
 
+/** Draws the lines into the sum at a token; no lines for -1. */
+function point(token) {
+  if (token === pointed) return;
+  pointed = token;
+  draw();
+}
+
 function buttons(where, key, choices) {
   for (const [value, label] of choices) {
     const button = document.createElement("button");
@@ -157,6 +174,7 @@ document.querySelectorAll(".image").forEach((figure) => {
     const x = ((e.clientX - box.left) / box.width) * width, y = ((e.clientY - box.top) / box.height) * height;
     const p = policies[state.policy];
     const lines = [];
+    let sum = -1;
     data.tokens.forEach((t, v) => {
       if (!shown(t) || !saw(t, i) || y < t[1] || y >= t[3] || x < t[2] || x >= t[4]) return;
       const in_layers = [...Array(p.layers).keys()].filter((l) => p.kept[l * count + v] > 0);
@@ -164,14 +182,16 @@ document.querySelectorAll(".image").forEach((figure) => {
       if (p.measures && state.layer >= 0) line += `; importance ${((p.importance[state.layer * count + v] / 255) * p.peak[state.layer]).toPrecision(2)}`;
       if (merged(p, v)) line += `; merged into visual token ${p.into[v]}`;
       else if (p.into.length && p.into[v] === v) line += `; ${p.into.filter((to) => to === v).length - 1} tokens are merged into it`;
+      if (p.into.length && p.into[v] >= 0) sum = p.into[v];
       lines.push(line);
     });
+    point(sum);
     $("tip").hidden = lines.length === 0;
     $("tip").textContent = lines.join("\n");
     $("tip").style.left = `${Math.min(e.clientX + 14, innerWidth - 290)}px`;
     $("tip").style.top = `${e.clientY + 16}px`;
   };
-  figure.onmouseleave = () => { $("tip").hidden = true; };
+  figure.onmouseleave = () => { $("tip").hidden = true; point(-1); };
 });
 document.onkeydown = (e) => {
   if (e.target.tagName === "INPUT") return;

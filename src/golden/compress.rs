@@ -1,13 +1,14 @@
 //! The algorithm alone, on a bundle from any program: it reads `input.roles`, `decoder.LL.query` and `decoder.LL.key`
-//! (and `decoder.LL.value` where the score reads values), and returns a plan. One layer's queries and keys are in memory at a time. Spec: D8.1
+//! (and `decoder.LL.value` where the score reads values, `decoder.LL.query-mean` and `decoder.LL.query-covariance` where it
+//! expects later queries), and returns a plan. One layer's queries and keys are in memory at a time. Spec: D8.1
 
 use super::Bundle;
 use crate::error::{Error, Result, ensure};
 use crate::num::Real;
-use crate::policy::{Observed, Plan, Policy, Retain, Scorer};
+use crate::policy::{Future, Observed, Plan, Policy, Retain, Scorer};
 use crate::roles::Roles;
 use crate::stage::{Site, Stage};
-use ndarray::{Array3, Ix3};
+use ndarray::{Array, Array3, Dimension, Ix2, Ix3};
 use std::collections::BTreeSet;
 
 /// Decides which entries each layer keeps, computed in T.
@@ -44,7 +45,15 @@ pub fn compress<T: Real>(bundle: &Bundle, policy: &Policy, retain: Retain) -> Re
         let k = heads::<T>(bundle, &Stage::layer(Site::Key, l).name(), "[G, n, d_h]", roles.len())?;
         let values = || heads::<T>(bundle, &Stage::layer(Site::Value, l).name(), "[G, n, d_h]", roles.len());
         let v = policy.needs_values().then(values).transpose()?;
-        let seen = Observed { q: q.view(), rows: &rows, k: k.view(), received: None, v: v.as_ref().map(|v| v.view()) };
+        let future = policy.needs_future().map(|_| future::<T>(bundle, l)).transpose()?;
+        let seen = Observed {
+            q: q.view(),
+            rows: &rows,
+            k: k.view(),
+            received: None,
+            v: v.as_ref().map(|v| v.view()),
+            future: future.as_ref(),
+        };
         scores.push(scorer.observe(l, &seen).map_err(within)?);
     }
     Ok(scorer.decide(retain, &scores))
@@ -88,6 +97,23 @@ fn heads<T: Real>(bundle: &Bundle, name: &str, sides: &str, n: usize) -> Result<
         format!("{shape:?}"),
         "export all rows of the prompt, after rotary, without those of decoding"
     );
-    let values = bundle.f64(name)?.into_dimensionality::<Ix3>().map_err(|e| Error::new(at(), sides, e))?;
-    Ok(values.mapv(T::of))
+    numbers::<T, Ix3>(bundle, name, sides)
+}
+
+/// What later queries are expected to be. Spec: E9.37, C9.37c
+fn future<T: Real>(bundle: &Bundle, l: usize) -> Result<Future<T>> {
+    let remedy = "record the bundle with --policy expected, or export mean and covariance (E9.37)";
+    let named = |site: Site| Stage::layer(site, l).name();
+    let with = |e: Error| if e.remedy.is_none() { e.remedy(remedy) } else { e };
+    let mean = numbers::<T, Ix2>(bundle, &named(Site::QueryMean), "[H, d_h]").map_err(with)?;
+    let covariance = numbers::<T, Ix3>(bundle, &named(Site::QueryCovariance), "[H, d_h, d_h]").map_err(with)?;
+    Ok(Future { mean, covariance })
+}
+
+/// A stage of some dimensions.
+fn numbers<T: Real, D: Dimension>(bundle: &Bundle, name: &str, sides: &str) -> Result<Array<T, D>> {
+    let found = bundle.stage(name)?.shape.to_vec();
+    let misfit =
+        |_| Error::new(format!("{}: {name}", bundle.label()), format!("the shape {sides}"), format!("{found:?}"));
+    Ok(bundle.f64(name)?.into_dimensionality::<D>().map_err(misfit)?.mapv(T::of))
 }

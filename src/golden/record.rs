@@ -113,7 +113,7 @@ fn attention<T: Real>(sequence: &Sequence<T>, policy: &Policy) -> Result<Vec<(St
         return Ok(vec![]);
     }
     let scorer = Scorer::new(policy, &sequence.roles)?;
-    let layers = sequence.observed(false, |l, seen| Ok((l, scorer.text_attention(l, seen)?)))?;
+    let layers = sequence.observed(policy, |l, seen| Ok((l, scorer.text_attention(l, seen)?)))?;
     let stage =
         |(l, a): (usize, Option<Array2<f64>>)| Some((Stage::layer(Site::Attention, l), Values::F64(a?.into_dyn())));
     Ok(layers.into_iter().filter_map(stage).collect())

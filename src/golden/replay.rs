@@ -189,6 +189,7 @@ pub fn replay_told(
         placed: model.config.text().mrope.is_some(),
         visual: !read.roles.visual().is_empty(),
         values: policy.as_ref().is_some_and(|(policy, _)| policy.needs_values()),
+        expects: policy.as_ref().is_some_and(|(policy, _)| policy.needs_future().is_some()),
         tiles: arranged == Some(Known::Tiles),
     };
     let unnamed_policy = policy.is_none();

@@ -149,7 +149,7 @@ impl Rerun<'_> {
     ) -> Result<Vec<Vec<Vec<usize>>>> {
         let d = self.decided;
         // A layer's scores through the run's own window, and through the given window.
-        let layers = sequence.observed(scorer.policy().needs_values(), |l, seen| {
+        let layers = sequence.observed(scorer.policy(), |l, seen| {
             let [q, k] = [seen.q, seen.k].map(|x| x.mapv(|x| operands.read(x)));
             let seen = &Observed { q: q.view(), k: k.view(), ..*seen };
             let (attention, own) = (scorer.text_attention(l, seen)?, scorer.observe(l, seen)?);

@@ -59,6 +59,9 @@ impl Policy {
         mask: Mask::None,
     };
 
+    /// The most positions that `score=expected` may look ahead.
+    const MOST_POSITIONS: u32 = 65_536;
+
     /// Checks that the parts fit together and that their numbers are in range. Spec: C9.6b
     ///
     /// # Errors
@@ -87,6 +90,15 @@ impl Policy {
             Score::Mix(k) => {
                 ensure!(k % 2 == 1, at("score=mix"), "an odd kernel", k);
                 ensure!(self.per_head(), at("score=mix"), "heads=kv or heads=kv-max", self.heads);
+            }
+            Score::Expected(positions) => {
+                let most = Self::MOST_POSITIONS;
+                ensure!(
+                    (1..=most).contains(&positions),
+                    at("score=expected"),
+                    format!("1 to {most} positions"),
+                    positions
+                );
             }
             Score::Mean | Score::Sum | Score::ReceivedMean | Score::TextWeighted => {}
             Score::KeyDiff | Score::KeyNorm | Score::ValueNorm | Score::Position | Score::Random(_) => {}
@@ -188,7 +200,8 @@ impl Policy {
 
     /// Whether importances come from attention.
     pub fn votes(&self) -> bool {
-        self.measures() && !matches!(self.score, Score::KeyDiff | Score::KeyNorm | Score::ValueNorm)
+        let stored = matches!(self.score, Score::KeyDiff | Score::KeyNorm | Score::ValueNorm | Score::Expected(_));
+        self.measures() && !stored
     }
 
     /// Whether importances come from the layer's queries, keys or values.
@@ -196,9 +209,18 @@ impl Policy {
         self.budget != Budget::Full && !matches!(self.score, Score::Position | Score::Random(_))
     }
 
-    /// Whether importances come from values, so that `v` of [`super::Observed`] is needed. Spec: E9.14, E9.15
+    /// Whether importances come from values, so that `v` of [`super::Observed`] is needed. Spec: E9.14, E9.15, E9.38
     pub fn needs_values(&self) -> bool {
-        self.measures() && matches!(self.score, Score::ValueNorm | Score::Mix(_))
+        self.measures() && matches!(self.score, Score::ValueNorm | Score::Mix(_) | Score::Expected(_))
+    }
+
+    /// The number of positions after the prompt whose queries the score expects, so that `future` of
+    /// [`super::Observed`] is needed. Spec: E9.37
+    pub fn needs_future(&self) -> Option<u32> {
+        match self.score {
+            Score::Expected(positions) if self.measures() => Some(positions),
+            _ => None,
+        }
     }
 
     /// The rows that may be evicted, ascending. Spec: D8.3, D9.5

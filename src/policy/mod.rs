@@ -13,6 +13,8 @@ mod apportion;
 mod attend;
 mod budget;
 mod decimal;
+mod expected;
+mod future;
 mod heads;
 mod keep;
 mod method;
@@ -39,6 +41,8 @@ mod zip;
 
 pub use apportion::apportion;
 pub use decimal::Decimal;
+pub(crate) use future::mean_rotation;
+pub use future::{Future, Moments, SINKS};
 pub use heads::HeadScores;
 pub use keep::ranking;
 pub use method::Policy;
@@ -74,7 +78,7 @@ use crate::roles::Roles;
 /// // One head of size 1: the text asks for 1, visual token 1 offers it.
 /// let q = Array3::from_shape_vec((1, 1, 1), vec![1.0])?;
 /// let k = Array3::from_shape_vec((1, 4, 1), vec![0.0, 0.0, 1.0, 0.0])?;
-/// let seen = Observed { q: q.view(), rows: &[3], k: k.view(), received: None, v: None };
+/// let seen = Observed { q: q.view(), rows: &[3], k: k.view(), received: None, v: None, future: None };
 /// let plan = compress(&Policy::AIRCACHE, "0.5".parse()?, &[seen], &roles)?;
 /// assert_eq!(plan.kept, [[[0, 2, 3]]]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())

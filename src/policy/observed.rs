@@ -1,6 +1,7 @@
 //! The queries and keys of a layer that a policy sees, and the attention that keys receive from all queries, for
 //! methods that need it.
 
+use super::Future;
 use super::attend::PackedKeys;
 use crate::error::{Error, Result, ensure};
 use crate::num::{Grid, Real};
@@ -24,6 +25,9 @@ pub struct Observed<'a, T> {
     pub received: Option<ArrayView2<'a, T>>,
     /// v: [G, n, d_h], all values, for scores that read values ([`super::Policy::needs_values`]).
     pub v: Option<ArrayView3<'a, T>>,
+    /// The mean and the covariance of the queries that are expected after the prompt, for `score=expected`
+    /// ([`super::Policy::needs_future`]). Spec: E9.37
+    pub future: Option<&'a Future<T>>,
 }
 
 impl<T: Real> Observed<'_, T> {
@@ -64,6 +68,22 @@ impl<T: Real> Observed<'_, T> {
         if let Some(v) = &self.v {
             ensure!(v.dim() == self.k.dim(), at("values [G, n, d_h]"), format!("{k:?}"), format!("{:?}", v.shape()));
         }
+        if let Some(f) = self.future {
+            let (mean, covariance) = ((q[0], q[2]), (q[0], q[2], q[2]));
+            ensure!(
+                f.mean.dim() == mean,
+                at("query-mean [H, d_h]"),
+                format!("{mean:?}"),
+                format!("{:?}", f.mean.dim())
+            );
+            let found = f.covariance.dim();
+            ensure!(
+                found == covariance,
+                at("query-covariance [H, d_h, d_h]"),
+                format!("{covariance:?}"),
+                format!("{found:?}")
+            );
+        }
         if let Some(r) = &self.received {
             ensure!(r.dim() == (k[0], n), at("received [G, n]"), format!("{:?}", (k[0], n)), format!("{:?}", r.dim()));
         }
@@ -77,6 +97,17 @@ impl<T: Real> Observed<'_, T> {
     pub(super) fn values(&self, layer: usize) -> Result<ArrayView3<'_, T>> {
         self.v.ok_or_else(|| {
             Error::new(format!("layer {layer}: values [G, n, d_h]"), "values, which the score reads", "none")
+        })
+    }
+
+    /// What is expected after the prompt.
+    ///
+    /// # Errors
+    /// It is not given.
+    pub(super) fn future(&self, layer: usize) -> Result<&Future<T>> {
+        self.future.ok_or_else(|| {
+            let at = format!("layer {layer}: query-mean [H, d_h] and query-covariance [H, d_h, d_h]");
+            Error::new(at, "mean and covariance of later queries, which the score reads", "none")
         })
     }
 

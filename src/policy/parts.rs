@@ -49,6 +49,9 @@ pub enum Score {
     KeyNorm,
     /// A longer value is more important. Spec: E9.14
     ValueNorm,
+    /// The attention that is expected of queries at this many positions after the prompt, times the norm of the value.
+    /// Spec: E9.38
+    Expected(u32),
     /// A later candidate is more important; attention does not matter.
     Position,
     /// Pseudo-random numbers from this seed: the baseline that any method must beat.

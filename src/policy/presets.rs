@@ -27,7 +27,7 @@ const fn ablation(name: &'static str, policy: Policy, line: &'static str) -> Pre
     table(name, policy, line, OURS, "")
 }
 
-static PRESETS: [Preset; 43] = [
+static PRESETS: [Preset; 44] = [
     table("full", WHOLE, "the whole cache: nothing is evicted", "", ""),
     table(
         "aircache",
@@ -189,6 +189,15 @@ static PRESETS: [Preset; 43] = [
         "TGV-KV, arXiv 2606.03075",
         "its code keeps the first 4 and the last rows of the prompt and all text, and takes budgets over the whole \
          prompt; it rounds each layer alone and clips without giving the rest to other layers (A9.5)",
+    ),
+    table(
+        "expected",
+        Policy { score: Score::Expected(512), heads: Heads::Kv, ..UNATTENDED },
+        "what queries at the next 512 positions are expected to give a key, times its value's norm, for each KV head",
+        "Expected Attention, arXiv 2510.00636",
+        "the same scores as kvpress, which evicts from the whole prompt; here text always stays, and with scope=all its last \
+         row (C9.5a); kvpress counts the next positions from the number of rows, here they follow the prompt's largest \
+         position (A9.19)",
     ),
     FASTV_PRUNE,
     PYRAMIDDROP,

@@ -2,30 +2,38 @@
 
 use super::sight::Sight;
 use super::unit::{norms, units};
-use super::{Observed, Score};
+use super::{Observed, Score, expected};
 use crate::error::Result;
 use crate::num::{Grid, Real, sum};
 use ndarray::{Array2, ArrayView2, s};
 
-/// The importance of every prompt row, [S][n]: the mean over the KV heads of a set. Spec: E9.12, E9.13, E9.14
+/// The importance of every prompt row, [S][n]: the mean over the KV heads of a set. Spec: E9.12, E9.13, E9.14, E9.38
 ///
 /// # Errors
-/// The score reads values, and they are not given.
+/// The score reads values or the statistics of queries, and they are not given.
 pub(super) fn scores<T: Real>(sight: &Sight, layer: usize, seen: &Observed<'_, T>, sets: usize) -> Result<Vec<Vec<T>>> {
     let heads = seen.k.shape()[0];
     let mut rows = vec![vec![T::ZERO; sight.n]; sets];
+    let mut expected = match sight.policy.score {
+        Score::Expected(_) => expected::heads(sight, layer, seen)?.into_iter(),
+        _ => vec![].into_iter(),
+    };
     for g in 0..heads {
         let k = seen.k.slice(s![g, .., ..]);
         let of_head = match sight.policy.score {
             Score::KeyDiff => keydiff(k, sight.grid),
             Score::ValueNorm => norms(seen.values(layer)?.slice(s![g, .., ..]), sight.grid),
             Score::KeyNorm => norms(k, sight.grid).into_iter().map(|norm| T::ONE / (T::ONE + norm)).collect(),
+            Score::Expected(_) => expected.next().unwrap_or_else(|| unreachable!("E9.38: a row for each KV head")),
             other => unreachable!("D9.2: {other} is no score of keys or values alone"),
         };
         rows[g * sets / heads].iter_mut().zip(of_head).for_each(|(row, of_head)| *row += of_head);
     }
     let count = T::of((heads / sets) as f64);
     rows.iter_mut().flatten().for_each(|x| *x = *x / count);
+    if let Score::Expected(_) = sight.policy.score {
+        expected::sinks_first(&mut rows);
+    }
     Ok(rows)
 }
 

@@ -88,11 +88,12 @@ written!(
     Score,
     "score",
     "mean, sum, received-mean, text-weighted, pool:KERNEL, max-pool:KERNEL, mix:KERNEL, keydiff, knorm, value-norm, \
-     position or random:SEED",
+     expected:POSITIONS, position or random:SEED",
     |word, argument| match word {
         "pool" => number(argument, Some(5)).map(Score::Pool),
         "max-pool" => number(argument, Some(7)).map(Score::MaxPool),
         "mix" => number(argument, Some(5)).map(Score::Mix),
+        "expected" => number(argument, Some(512)).map(Score::Expected),
         "random" => number(argument, Some(0)).map(Score::Random),
         _ if argument.is_some() => None,
         "mean" => Some(Score::Mean),
@@ -120,6 +121,7 @@ impl fmt::Display for Score {
             Score::KeyDiff => f.write_str("keydiff"),
             Score::KeyNorm => f.write_str("knorm"),
             Score::ValueNorm => f.write_str("value-norm"),
+            Score::Expected(positions) => write!(f, "expected:{positions}"),
             Score::Position => f.write_str("position"),
             Score::Random(seed) => write!(f, "random:{seed}"),
         }

@@ -19,6 +19,7 @@ impl From {
             From::Tapped(site) => format!("{} of one layer", name(site)),
             From::Added(site) => format!("{} of the layer before (DeepStack)", name(site)),
             From::Valued(site) => format!("{} (scores of values)", name(site)),
+            From::Expected(site) => format!("{} (`score=expected`)", name(site)),
             From::Chosen(site) => format!("{} of this or an earlier layer (`prune`)", name(site)),
             From::ChosenBefore(site) => format!("{} of an earlier layer (`prune`)", name(site)),
             From::Asked(site) => format!("{} of the layer before", name(site)),
@@ -56,6 +57,8 @@ pub struct Facts<'a> {
     pub visual: bool,
     /// Whether the policy's score reads values.
     pub values: bool,
+    /// Whether the policy's score expects later queries.
+    pub expects: bool,
     /// Whether the tiles are known although their arrangement is not: the tower reads each tile alone.
     pub tiles: bool,
 }
@@ -107,7 +110,8 @@ impl Facts<'_> {
             From::Placed(site) if self.placed => vec![at(site, 0)],
             From::Visual(site) if self.visual => vec![at(site, 0)],
             From::Valued(site) if self.values => vec![at(site, stage.layer)],
-            From::Placed(_) | From::Visual(_) | From::Valued(_) => vec![],
+            From::Expected(site) if self.expects => vec![at(site, stage.layer)],
+            From::Placed(_) | From::Visual(_) | From::Valued(_) | From::Expected(_) => vec![],
             From::Asked(site) => stage.layer.checked_sub(1).map(|layer| at(site, layer)).into_iter().collect(),
             From::Polled(site) if self.polled.contains(&stage.layer) => vec![at(site, 0)],
             From::Polled(_) => vec![],
@@ -153,6 +157,7 @@ mod tests {
             placed: true,
             visual: true,
             values: false,
+            expects: false,
             tiles: false,
         };
         let of = |facts: Facts<'_>, name: &str| {

@@ -23,6 +23,8 @@ pub enum Site {
     Rows,
     Merged,
     Query,
+    QueryMean,
+    QueryCovariance,
     Key,
     Value,
     Mix,
@@ -108,6 +110,8 @@ pub enum From {
     Added(Site),
     /// The stage, if the policy's score reads values.
     Valued(Site),
+    /// The stage, if the policy's score expects later queries.
+    Expected(Site),
     /// The stage of the last layer, up to this one, before which rows are dropped (D9.9).
     Chosen(Site),
     /// The same, before this layer.

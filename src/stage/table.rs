@@ -1,8 +1,8 @@
 //! The table of stages, in causal order: one line for each row. Spec: T1.2
 
 use super::row::From::{
-    Added, Asked, Before, Chosen, ChosenBefore, Earlier, Every, Here, Last, Lie, Placed, Polled, Rated, Summed, Tapped,
-    Valued, Visual, Zipped,
+    Added, Asked, Before, Chosen, ChosenBefore, Earlier, Every, Expected, Here, Last, Lie, Placed, Polled, Rated,
+    Summed, Tapped, Valued, Visual, Zipped,
 };
 use super::row::Kind::{Integers, Numbers, Set};
 use super::row::Place::{Layer, Once, Step, StepLayer, VisionLayer};
@@ -22,7 +22,7 @@ const fn numbers(
 
 /// Every stage. The index of a row is the number of its site (tested).
 #[rustfmt::skip]
-pub const TABLE: [Row; 42] = [
+pub const TABLE: [Row; 44] = [
     numbers(S::Sizes, ("input", "sizes"), Once, "[images, 2]", &[], "height and width of each image as decoded").stored("I64", Integers),
     numbers(S::Grid, ("input", "grid"), Once, "[images, 3]", &[], "t, h, w in patches, in families that read images of any size").stored("I64", Integers),
     numbers(S::Pixels, ("input", "pixels"), Once, "as the family's processor gives them", &[], "normalised pixels").stored("F32", Numbers),
@@ -42,6 +42,8 @@ pub const TABLE: [Row; 42] = [
     numbers(S::Rows, ("decoder", "rows"), Layer, "[n′]", &[Here(S::Votes), Zipped(S::Into), ChosenBefore(S::Rows)], "where `prune` drops rows before the layer: the prompt rows that are left, ascending; later stages have n′ rows").stored("I64", Set).since("0.3"),
     numbers(S::Merged, ("decoder", "merged"), Layer, "[targets, d]", &[Here(S::Into), Summed], "where `prune=zip`, in layer 0: the contextual rows, which enter the decoder in the places of their targets (E9.36)").since("0.3"),
     numbers(S::Query, ("decoder", "query"), Layer, "[H, n, d_h]", &[Before(S::Out, S::Embed), Added(S::Deepstack), Placed(S::Positions), Chosen(S::Rows), Zipped(S::Merged)], "after rotary").sampled(),
+    numbers(S::QueryMean, ("decoder", "query-mean"), Layer, "[H, d_h]", &[Before(S::Out, S::Embed), Added(S::Deepstack), Placed(S::Positions)], "where `score=expected`: the mean of the prompt's queries before rotary, turned to the next positions (E9.37)").since("0.3"),
+    numbers(S::QueryCovariance, ("decoder", "query-covariance"), Layer, "[H, d_h, d_h]", &[Before(S::Out, S::Embed), Added(S::Deepstack), Placed(S::Positions)], "where `score=expected`: their covariance, turned likewise (E9.37)").since("0.3"),
     numbers(S::Key, ("decoder", "key"), Layer, "[G, n, d_h]", &[Before(S::Out, S::Embed), Added(S::Deepstack), Placed(S::Positions), Chosen(S::Rows), Zipped(S::Merged)], "after rotary, as prefill caches it").sampled(),
     numbers(S::Value, ("decoder", "value"), Layer, "[G, n, d_h]", &[Before(S::Out, S::Embed), Added(S::Deepstack), Chosen(S::Rows), Zipped(S::Merged)], "as prefill caches it").sampled(),
     numbers(S::Mix, ("decoder", "mix"), Layer, "[n, H·d_h]", &[Here(S::Query), Here(S::Key), Here(S::Value)], "attention output before the output projection").sampled(),
@@ -50,7 +52,7 @@ pub const TABLE: [Row; 42] = [
     numbers(S::Logits, ("decoder", "logits"), Once, "[V]", &[Here(S::Norm)], "logits of the last prompt token"),
     numbers(S::Attention, ("policy", "attention"), Layer, "[1, text rows], [H, …] (`heads=union`) or [G, …] (`heads=kv`)", &[Here(S::Query), Here(S::Key)], "where `window=elite`: what the last text row gives the text rows (E8.1)").stored("F64", Numbers),
     numbers(S::Window, ("policy", "window"), Layer, "[w], or U8 [G, n] (`heads=kv`)", &[Here(S::Query), Here(S::Key)], "prompt rows that vote").stored("I64", Set),
-    numbers(S::Importance, ("policy", "importance"), Layer, "[n_v] or [G, n_v]", &[Here(S::Query), Here(S::Key), Valued(S::Value)], "E8.3, E8.4").stored("F64", Numbers),
+    numbers(S::Importance, ("policy", "importance"), Layer, "[n_v] or [G, n_v]", &[Here(S::Query), Here(S::Key), Valued(S::Value), Expected(S::QueryMean), Expected(S::QueryCovariance)], "E8.3, E8.4").stored("F64", Numbers),
     numbers(S::Strength, ("policy", "strength"), Once, "[L]", &[Every(S::Importance)], "before clamp and ′").stored("F64", Numbers),
     numbers(S::Skewness, ("policy", "skewness"), Once, "[L]", &[Every(S::Importance)], "before clamp and ′").stored("F64", Numbers),
     numbers(S::Budget, ("policy", "budget"), Once, "[L], or [L, G] (`split=ada`, `heads`)", &[Every(S::Importance)], "visual entries kept").stored("I64", Integers),

@@ -165,7 +165,7 @@ impl Lab {
         let scorer = Scorer::new(&how.policy, &prompt.roles).unwrap();
         let elites = match how.policy.prunes() {
             true => vec![],
-            false => prefilled.observed(false, |l, seen| scorer.text_attention(l, seen)).unwrap(),
+            false => prefilled.observed(&how.policy, |l, seen| scorer.text_attention(l, seen)).unwrap(),
         };
         for (l, a) in elites.into_iter().enumerate() {
             if let Some(a) = a {

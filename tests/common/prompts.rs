@@ -1,7 +1,7 @@
 //! Small prompts for the policy chapters: roles from a pattern, queries and keys by hand or at random.
 
 use aircache::num::Real;
-use aircache::policy::{LayerScores, Observed, Plan, Policy, Retain, Scorer, skewness, strength};
+use aircache::policy::{Future, LayerScores, Observed, Plan, Policy, Retain, SINKS, Scorer, skewness, strength};
 use aircache::{Result, Role, Roles};
 use ndarray::{Array2, Array3, Axis};
 use proptest::prelude::*;
@@ -54,9 +54,24 @@ impl<T: Real> Prompt<T> {
                 let received = policy.needs_received().then(|| aircache::policy::received(q.view(), k.view()));
                 let few = q.select(Axis(1), &rows);
                 let received = received.as_ref().map(|r| r.view());
-                scorer.observe(l, &Observed { q: few.view(), rows: &rows, k: k.view(), received, v: Some(v.view()) })
+                let future = policy.needs_future().map(|_| self.future(l));
+                let (v, future) = (Some(v.view()), future.as_ref());
+                scorer.observe(l, &Observed { q: few.view(), rows: &rows, k: k.view(), received, v, future })
             })
             .collect()
+    }
+
+    /// The mean and the covariance of a layer's queries from row 4 on, by the definition, without a turn.
+    pub fn future(&self, l: usize) -> Future<T> {
+        let (heads, n, d) = self.q[l].dim();
+        let m = n.saturating_sub(SINKS).max(1) as f64;
+        let q = |h: usize, i: usize, c: usize| self.q[l][[h, i, c]].to_f64();
+        let over = |f: &dyn Fn(usize) -> f64| (SINKS.min(n)..n).map(f).sum::<f64>() / m;
+        let mean = Array2::from_shape_fn((heads, d), |(h, c)| over(&|i| q(h, i, c)));
+        let off = |h: usize, i: usize, c: usize| q(h, i, c) - mean[[h, c]];
+        let covariance =
+            Array3::from_shape_fn((heads, d, d), |(h, a, b)| T::of(over(&|i| off(h, i, a) * off(h, i, b))));
+        Future { mean: mean.mapv(T::of), covariance }
     }
 
     pub fn plan(&self, policy: &Policy, retain: Retain) -> Result<Plan> {

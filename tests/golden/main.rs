@@ -12,6 +12,7 @@ mod decoders;
 mod demo;
 #[cfg(feature = "input")]
 mod early;
+mod expected;
 #[cfg(feature = "input")]
 mod held_out;
 #[cfg(feature = "input")]

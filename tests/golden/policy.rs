@@ -53,7 +53,8 @@ impl Case {
         let rows = if policy.needs_received() { (0..self.roles.len()).collect() } else { scorer.rows().to_vec() };
         let layers = self.q.iter().zip(&self.k).enumerate().map(|(l, (q, k))| {
             let q = q.select(ndarray::Axis(1), &rows);
-            scorer.observe(l, &Observed { q: q.view(), rows: &rows, k: k.view(), received: None, v: None })
+            scorer
+                .observe(l, &Observed { q: q.view(), rows: &rows, k: k.view(), received: None, v: None, future: None })
         });
         let layers = layers.collect::<Result<Vec<_>, _>>()?;
         Ok((scorer, layers))

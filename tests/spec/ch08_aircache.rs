@@ -40,7 +40,7 @@ fn c8_1a_misfits_are_errors_that_name_layer_and_array() {
     let scorer = Scorer::new(&Policy::AIRCACHE, &roles).unwrap();
     let (q, k) = (Array3::<f64>::zeros((2, 1, 4)), Array3::<f64>::zeros((1, 3, 4)));
     let rows = [2];
-    let good = Observed { q: q.view(), rows: &rows, k: k.view(), received: None, v: None };
+    let good = Observed { q: q.view(), rows: &rows, k: k.view(), received: None, v: None, future: None };
     assert!(scorer.observe(5, &good).is_ok());
     let (short, narrow, three) = (Array3::zeros((1, 2, 4)), Array3::zeros((1, 3, 5)), Array3::zeros((3, 3, 4)));
     let (few, many) = ([1], [1, 2]);
@@ -457,8 +457,12 @@ proptest! {
     fn c8_1b_more_queries_change_nothing(p in prompts(), r in retentions()) {
         for (name, policy) in every() {
             let all: Vec<usize> = (0..p.roles.len()).collect();
-            let seen: Vec<_> = p.q.iter().zip(&p.k).zip(&p.v)
-                .map(|((q, k), v)| Observed { q: q.view(), rows: &all, k: k.view(), received: None, v: Some(v.view()) })
+            let futures: Vec<_> = (0..p.q.len()).map(|l| p.future(l)).collect();
+            let seen: Vec<_> = p.q.iter().zip(&p.k).zip(&p.v).zip(&futures)
+                .map(|(((q, k), v), future)| {
+                    let (v, future) = (Some(v.view()), Some(future));
+                    Observed { q: q.view(), rows: &all, k: k.view(), received: None, v, future }
+                })
                 .collect();
             prop_assert_eq!(compress(&policy, r, &seen, &p.roles).unwrap(), p.plan(&policy, r).unwrap(), "{}", name);
         }

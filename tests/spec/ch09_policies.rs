@@ -329,7 +329,8 @@ fn e9_13_e9_14_worked_examples() {
     let p = Prompt { roles: roles("VVT"), q: vec![rows(&[[0.0; 2]; 3])], k: vec![k], v: vec![v] };
     importance(&p, "knorm").iter().zip([1.0 / 6.0, 1.0]).for_each(|(&i, e)| close(i, e));
     importance(&p, "knorm,score=value-norm").iter().zip([0.0, 5.0]).for_each(|(&i, e)| close(i, e));
-    let missing = Observed { q: p.q[0].view(), rows: &[0, 1, 2], k: p.k[0].view(), received: None, v: None };
+    let missing =
+        Observed { q: p.q[0].view(), rows: &[0, 1, 2], k: p.k[0].view(), received: None, v: None, future: None };
     let scorer = Scorer::new(&policy("knorm,score=value-norm"), &p.roles).unwrap();
     assert!(scorer.observe(0, &missing).unwrap_err().to_string().contains("values"));
 }
@@ -401,7 +402,7 @@ fn e9_22_worked_example() {
         let scorer = Scorer::new(&policy, &roles).unwrap();
         let k = Array3::from_shape_fn((2, 11, 1), |(g, j, _)| (1 + (3 * j + g) % 11) as f64);
         let q = Array3::zeros((heads, 0, 1));
-        let seen = Observed { q: q.view(), rows: &[], k: k.view(), received: None, v: None };
+        let seen = Observed { q: q.view(), rows: &[], k: k.view(), received: None, v: None, future: None };
         let layers: Vec<LayerScores> = (0..2).map(|l| scorer.observe(l, &seen).unwrap()).collect();
         let plan = scorer.decide(retain("0.4"), &layers);
         let decisions = plan.decisions.clone().unwrap();
@@ -469,7 +470,7 @@ fn c9_22a_c9_22b_files_of_head_scores() {
     assert_eq!(three[0].weights, [1.0], "three query heads of one KV head");
     let of_one = Scorer::new(&policy("knorm,split=heads:0:1"), &prompt.roles).unwrap();
     let (q, k) = (Array3::zeros((1, 0, 1)), &prompt.k[0]);
-    let seen = Observed { q: q.view(), rows: &[], k: k.view(), received: None, v: None };
+    let seen = Observed { q: q.view(), rows: &[], k: k.view(), received: None, v: None, future: None };
     assert!(of_one.observe(1, &seen).unwrap_err().to_string().contains("scores of layer 1"));
 }
 
@@ -522,6 +523,7 @@ fn t9_1_presets_are_what_the_table_says() {
         ("mixkv", "window=last-text:32,score=mix:5,budget=uniform,keep=top+window,heads=kv,keys=causal"),
         ("meda", "window=all-queries,score=sum,budget=entropy,keep=top+recent:0.5,keys=causal"),
         ("tgv-kv", "window=all-text,score=text-weighted,budget=votes,keys=causal"),
+        ("expected", "window=none,score=expected,budget=uniform,heads=kv"),
         ("fastv-prune", "full,prune=2"),
         ("pyramiddrop", "full,prune=25%:0.5+50%:0.25+75%:0.125"),
         ("sparsevlm", "full,prune=raters@10%:0.521+raters@22%:0.347+raters@50%:0.191"),

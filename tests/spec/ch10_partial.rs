@@ -385,6 +385,7 @@ fn d10_7_many_subsets_of_honest_recordings_pass() {
         ("keydiff", "0.3"),
         ("meda", "0.2"),
         ("tgv-kv", "0.1"),
+        ("expected", "0.2"),
         ("observed,split=ada", "0.3"),
         ("look-m", "0.2"),
         ("elastic-cache", "0.1"),

@@ -89,7 +89,9 @@ fn importances(lab: &Lab, policy: Policy, d: &mut Dump, share: f64) {
             }
         })
         .collect();
-    let seen = sequence.observed(false, |l, seen| scorer.observe_through(l, seen, vec![windows[l].clone()])).unwrap();
+    let seen = sequence
+        .observed(scorer.policy(), |l, seen| scorer.observe_through(l, seen, vec![windows[l].clone()]))
+        .unwrap();
     for (l, seen) in seen.into_iter().enumerate() {
         let own = d.numbers.get_mut(&name(l, "importance")).unwrap();
         own.iter_mut().zip(&seen.importance).for_each(|(own, other)| *own += share * (other - *own));

@@ -13,6 +13,7 @@ mod ch07_cache;
 mod ch08_aircache;
 #[cfg(feature = "input")]
 mod ch09_early;
+mod ch09_expected;
 mod ch09_policies;
 #[cfg(feature = "input")]
 mod ch09_pruning;

@@ -78,7 +78,7 @@ impl<'m> Prompts<'m> {
         let (decoder, n) = (&self.model.decoder, self.ids.len());
         let scorer = Scorer::new(policy, &self.roles)?;
         let cache = decoder.cache_in(pass.stored_in_cache());
-        let observer = Observer::new(scorer.rows().to_vec(), policy.needs_received());
+        let observer = Observer::new(scorer.rows().to_vec(), policy.needs_received()).expecting(policy.needs_future());
         let mut pruning = Pruning::of(std::slice::from_ref(policy), decoder.config.layers, &self.roles)?;
         let (x, visual) = (decoder.embed(&self.ids), self.roles.visual());
         let start = Instant::now();

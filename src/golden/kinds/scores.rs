@@ -133,7 +133,7 @@ pub(in crate::golden) fn by(
         return None;
     }
     let q = q.select(Axis(1), scorer.rows());
-    let seen = Observed { q: q.view(), rows: scorer.rows(), k: k.view(), received: None, v: None };
+    let seen = Observed { q: q.view(), rows: scorer.rows(), k: k.view(), received: None, v: None, future: None };
     Some(scorer.observe_through(l, &seen, window).ok()?.importance)
 }
 
