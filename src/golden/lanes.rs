@@ -32,3 +32,22 @@ pub(super) fn each<I: Send, R: Send>(
     let all: Vec<Result<R>> = runs.into_par_iter().with_max_len(1).map(run).collect();
     all.into_iter().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn d10_7_runs_side_by_side_give_what_runs_in_turn_give() {
+        let run = |i: usize| match i % 5 {
+            4 => Err(Error::new("run", "another number", i)),
+            _ => Ok(i * i),
+        };
+        for bytes in [0, SMALL + 1] {
+            assert_eq!(each((0..4).collect(), bytes, run).unwrap(), [0, 1, 4, 9]);
+            let first = each((0..20).collect(), bytes, run).unwrap_err();
+            assert!(first.to_string().contains("found 4"), "{first}");
+        }
+    }
+}
