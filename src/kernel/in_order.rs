@@ -4,7 +4,7 @@
 
 use super::matrix::MatrixView;
 use super::simd::vectorize;
-use crate::num::{Grid, LANES, Real};
+use crate::num::{Grid, LANES, Real, fma};
 use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
@@ -54,20 +54,17 @@ pub fn linear_in_order<T: Real>(x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Opti
             let mut y = Array2::from_elem((m, LANES), T::ZERO);
             for (x, mut y) in x.outer_iter().zip(y.outer_iter_mut()) {
                 let Some(x) = x.to_slice() else { unreachable!("C3.3a: x is row-major") };
+                // A loop, and no iterator that folds: the compiler puts a fold into a function of its own, without the CPU's
+                // instruction set, where every fused multiply-add is a call.
                 let sums = vectorize(
                     #[inline(always)]
                     || {
-                        let add = |mut sums: [T; LANES], (&x, w): (&T, &[T; LANES])| {
-                            for j in 0..LANES {
-                                sums[j] = x.mul_add(w[j], sums[j]);
-                            }
-                            sums
-                        };
-                        let terms = x.iter().zip(&columns);
-                        match from {
-                            Start::First => terms.fold([T::ZERO; LANES], add),
-                            Start::Last => terms.rev().fold(biases, add),
+                        let mut sums = if from == Start::First { [T::ZERO; LANES] } else { biases };
+                        for step in 0..k {
+                            let i = if from == Start::First { step } else { k - 1 - step };
+                            sums = fma(&[x[i]; LANES], &columns[i], sums);
                         }
+                        sums
                     },
                 );
                 y.iter_mut().zip(sums).for_each(|(y, s)| *y = s);

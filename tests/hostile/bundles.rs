@@ -33,7 +33,7 @@ fn lawful(what: &str, roles: &'static [u8], stages: &'static [Stage]) -> Case {
 }
 
 /// A case of all commands that read bundles.
-fn any(what: &str, words: &'static [&'static str], make: impl Fn(&Place) + Clone + 'static) -> [Case; 3] {
+fn any(what: &str, words: &'static [&'static str], make: impl Fn(&Place) + Clone + Sync + 'static) -> [Case; 3] {
     [COMPRESS, REPLAY, CHECK].map(|args| case(what, args, Want::Refused(words), make.clone()))
 }
 

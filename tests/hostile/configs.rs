@@ -24,7 +24,7 @@ fn field(path: &'static str, value: Value, words: &'static [&'static str]) -> Ca
     broken(format!("{path} = {shown}"), words, move |m| set(m, path, value.clone()))
 }
 
-fn text(what: &'static str, words: &'static [&'static str], text: impl AsRef<[u8]> + 'static) -> Case {
+fn text(what: &'static str, words: &'static [&'static str], text: impl AsRef<[u8]> + Sync + 'static) -> Case {
     broken(what, words, move |m| std::fs::write(m.join("config.json"), text.as_ref()).unwrap())
 }
 

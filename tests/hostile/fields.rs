@@ -28,7 +28,7 @@ fn shown(value: &Value) -> String {
     value.to_string().chars().take(40).collect()
 }
 
-fn text(what: &'static str, want: Want, change: impl Fn(String) -> Vec<u8> + 'static) -> Case {
+fn text(what: &'static str, want: Want, change: impl Fn(String) -> Vec<u8> + Sync + 'static) -> Case {
     toy_case(what, "llava/wide", want, move |m| {
         let path = m.join("config.json");
         let text = std::fs::read_to_string(&path).unwrap();

@@ -132,7 +132,7 @@ fn config(what: &str, toy: &'static str, words: &'static [&'static str], change:
     })
 }
 
-fn eval(what: &str, words: &'static [&'static str], question: impl Fn() -> String + 'static) -> Case {
+fn eval(what: &str, words: &'static [&'static str], question: impl Fn() -> String + Sync + 'static) -> Case {
     let args = ["eval", "--quiet", "--data", "q", "--policies", "full", "--retain", "1"];
     case(what, &args, Want::Refused(words), move |p| p.write("q", question()))
 }

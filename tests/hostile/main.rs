@@ -20,6 +20,8 @@ mod texts;
 mod weights;
 
 use common::cli::{Cli, toy_of};
+use common::numbers::threads;
+use rayon::prelude::*;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -43,7 +45,7 @@ enum Want {
 /// One input: what it is, how it is made in an empty folder, the command that reads it.
 struct Case {
     what: String,
-    make: Box<dyn Fn(&Place)>,
+    make: Box<dyn Fn(&Place) + Sync>,
     args: Vec<String>,
     /// The line of shell that runs the binary, `"$0" "$@"`: surroundings that are odd as well.
     around: String,
@@ -80,17 +82,17 @@ impl Place {
 const ASK: &[&str] = &["run", "--quiet", "--image", "image.png", "--prompt", "What does it say?", "--out", "f"];
 
 /// A case of any command.
-fn case(what: impl Into<String>, args: &[&str], want: Want, make: impl Fn(&Place) + 'static) -> Case {
+fn case(what: impl Into<String>, args: &[&str], want: Want, make: impl Fn(&Place) + Sync + 'static) -> Case {
     let args = args.iter().map(|a| a.to_string()).collect();
     Case { what: what.into(), make: Box::new(make), args, around: "exec \"$0\" \"$@\"".into(), want }
 }
 
 /// A case of `run` on a toy checkpoint that is broken first.
-fn broken(what: impl Into<String>, words: &'static [&'static str], break_it: impl Fn(&Path) + 'static) -> Case {
+fn broken(what: impl Into<String>, words: &'static [&'static str], break_it: impl Fn(&Path) + Sync + 'static) -> Case {
     toy_case(what, "llava/wide", Want::Refused(words), break_it)
 }
 
-fn toy_case(what: impl Into<String>, toy: &'static str, want: Want, change: impl Fn(&Path) + 'static) -> Case {
+fn toy_case(what: impl Into<String>, toy: &'static str, want: Want, change: impl Fn(&Path) + Sync + 'static) -> Case {
     let args: Vec<&str> = ASK.iter().copied().chain(["--model", "model", "--max-new-tokens", "4"]).collect();
     case(what, &args, want, move |place| change(&place.toy(toy)))
 }
@@ -243,8 +245,11 @@ fn every_hostile_input_ends_well() {
     for (kind, cases) in kinds {
         let row = format!("| {kind} | {} |", cases.len());
         wrong_rows.extend((!include_str!("../../docs/hostile.md").contains(&row)).then_some(row));
-        for case in cases.iter().filter(|c| only.as_ref().is_none_or(|o| c.what.contains(o.as_str()))) {
-            let (line, wrong, outcome) = judge(case);
+        let cases: Vec<_> =
+            cases.iter().filter(|c| only.as_ref().is_none_or(|o| c.what.contains(o.as_str()))).collect();
+        // Two at a time: most inputs keep one core busy, and some ask for much memory.
+        let judged: Vec<_> = threads(2, || cases.par_iter().with_max_len(1).map(|case| judge(case)).collect());
+        for (case, (line, wrong, outcome)) in cases.iter().zip(judged) {
             answers += &format!("{kind}\t{line}\n");
             all += 1;
             peak = peak.max(outcome.peak);

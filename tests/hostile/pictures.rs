@@ -9,11 +9,11 @@ pub(super) const ASK: &[&str] =
     &["run", "--quiet", "--image", "p", "--prompt", "What does it say?", "--max-new-tokens", "2", "--out", "f"];
 const P: &[&str] = &["p: "];
 
-pub(super) fn bad(what: &str, words: &'static [&'static str], bytes: impl AsRef<[u8]> + 'static) -> Case {
+pub(super) fn bad(what: &str, words: &'static [&'static str], bytes: impl AsRef<[u8]> + Sync + 'static) -> Case {
     case(what, ASK, Want::Refused(words), move |place| place.write("p", bytes.as_ref()))
 }
 
-pub(super) fn runs(what: &str, bytes: impl AsRef<[u8]> + 'static) -> Case {
+pub(super) fn runs(what: &str, bytes: impl AsRef<[u8]> + Sync + 'static) -> Case {
     case(what, ASK, Want::Runs, move |place| place.write("p", bytes.as_ref()))
 }
 

@@ -8,11 +8,11 @@ use std::path::Path;
 const TOY: &str = "internvl2/internlm2-two-images";
 const MODEL: &str = "tokenizer.model";
 
-fn broken(what: &str, words: &'static [&'static str], change: impl Fn(&Path) + 'static) -> Case {
+fn broken(what: &str, words: &'static [&'static str], change: impl Fn(&Path) + Sync + 'static) -> Case {
     toy_case(what, TOY, Want::Refused(words), change)
 }
 
-fn pieces(what: &str, bytes: impl AsRef<[u8]> + 'static) -> Case {
+fn pieces(what: &str, bytes: impl AsRef<[u8]> + Sync + 'static) -> Case {
     broken(what, &[MODEL], move |m| std::fs::write(m.join(MODEL), bytes.as_ref()).unwrap())
 }
 

@@ -29,7 +29,7 @@ fn zeros(name: &'static str) -> Case {
     })
 }
 
-fn out(what: &str, path: &str, want: Want, make: impl Fn(&Place) + 'static) -> Case {
+fn out(what: &str, path: &str, want: Want, make: impl Fn(&Place) + Sync + 'static) -> Case {
     case(what, &[RUN, &["--out", path]].concat(), want, make)
 }
 

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 const EVAL: &[&str] =
     &["eval", "--quiet", "--data", "q", "--policies", "full", "--retain", "1", "--max-new-tokens", "2"];
 
-fn eval(what: &str, want: Want, bytes: impl AsRef<[u8]> + 'static) -> Case {
+fn eval(what: &str, want: Want, bytes: impl AsRef<[u8]> + Sync + 'static) -> Case {
     case(what, EVAL, want, move |place| place.write("q", bytes.as_ref()))
 }
 

@@ -76,11 +76,14 @@ impl<T: Registers, S: CacheElement<T>> Kernel<T> for Rows<'_, T, S> {
 }
 
 /// The mix of a row with divided weights, one entry after the other. Only the measurement of noise uses it. Spec: D10.1
+#[inline(always)]
 fn one_by_one<T: Real, S: CacheElement<T>>(p: &[T], total: T, values: &[S], operands: Operands, out: &mut [T]) {
     out.fill(T::ZERO);
     for (&p, v) in p.iter().zip(values.chunks(out.len())) {
         let p = operands.read(p / total);
-        out.iter_mut().zip(v).for_each(|(o, v)| *o = p.mul_add(v.widen(), *o));
+        for (o, v) in out.iter_mut().zip(v) {
+            *o = p.mul_add(v.widen(), *o);
+        }
     }
 }
 
