@@ -98,7 +98,7 @@ impl Waiting {
         strongest(aside, self.precision, self.layout, &self.of.noise, sums, others)
     }
 
-    /// Fits the direction to the candidate's errors. groups: if they are known.
+    /// Fits the direction to the candidate's errors. known: what an earlier direction found.
     fn fitted(&self, aside: Option<Aside>, is_habit: bool, known: Option<Arc<Known>>) -> Option<Fitted> {
         let direction = self.direction()?;
         let known = known.unwrap_or_else(|| Arc::new(self.known()));

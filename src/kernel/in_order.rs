@@ -4,8 +4,8 @@
 
 use super::matrix::MatrixView;
 use super::simd::vectorize;
-use crate::num::{Grid, LANES, Real, fma};
-use ndarray::{Array2, ArrayView2};
+use crate::num::{Grid, LANES, Lanes, Real, fma};
+use ndarray::{Array2, ArrayView2, Axis};
 use rayon::prelude::*;
 
 /// Which term of a sum is added first.
@@ -38,6 +38,7 @@ pub fn linear_in_order<T: Real>(x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Opti
     let (m, k, n) = (x.nrows(), x.ncols(), w.rows);
     assert_eq!(k, w.cols, "C3.3a: x has as many columns as w");
     let x = x.as_standard_layout();
+    let Some(rows) = x.as_slice() else { unreachable!("C3.3a: x is row-major") };
     let blocks: Vec<Array2<T>> = (0..n.div_ceil(LANES))
         .into_par_iter()
         .map(|block| {
@@ -52,22 +53,16 @@ pub fn linear_in_order<T: Real>(x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Opti
             let of_block = b.map_or(&[][..], |b| &b[outputs]);
             biases.iter_mut().zip(of_block).for_each(|(bias, &b)| *bias = T::of_f32(b));
             let mut y = Array2::from_elem((m, LANES), T::ZERO);
-            for (x, mut y) in x.outer_iter().zip(y.outer_iter_mut()) {
-                let Some(x) = x.to_slice() else { unreachable!("C3.3a: x is row-major") };
-                // A loop, and no iterator that folds: the compiler puts a fold into a function of its own, without the CPU's
-                // instruction set, where every fused multiply-add is a call.
+            for (i, mut y) in y.axis_chunks_iter_mut(Axis(0), AT_ONCE).enumerate() {
+                // At the end, the last row stands in for rows that are not there.
+                let x = std::array::from_fn(|r| &rows[m.min(i * AT_ONCE + r + 1) * k - k..][..k]);
                 let sums = vectorize(
                     #[inline(always)]
-                    || {
-                        let mut sums = if from == Start::First { [T::ZERO; LANES] } else { biases };
-                        for step in 0..k {
-                            let i = if from == Start::First { step } else { k - 1 - step };
-                            sums = fma(&[x[i]; LANES], &columns[i], sums);
-                        }
-                        sums
-                    },
+                    || chains(x, &columns, biases, from),
                 );
-                y.iter_mut().zip(sums).for_each(|(y, s)| *y = s);
+                for (y, sums) in y.outer_iter_mut().zip(sums) {
+                    y.into_iter().zip(sums).for_each(|(y, s)| *y = s);
+                }
             }
             y
         })
@@ -76,6 +71,26 @@ pub fn linear_in_order<T: Real>(x: ArrayView2<'_, T>, w: MatrixView<'_>, b: Opti
         let y = blocks[o / LANES][[i, o % LANES]];
         b.filter(|_| from == Start::First).map_or(y, |b| y + T::of_f32(b[o]))
     })
+}
+
+/// Rows whose sums grow side by side: one sum alone waits for each of its additions.
+const AT_ONCE: usize = 4;
+
+/// The sums of some rows with 16 outputs. x: \[k\] each, columns: [k, 16].
+///
+/// A loop, and no iterator that folds: the compiler puts a fold into a function of its own, without the CPU's instruction set,
+/// where every fused multiply-add is a call.
+#[inline(always)]
+fn chains<T: Real>(x: [&[T]; AT_ONCE], columns: &[Lanes<T>], biases: Lanes<T>, from: Start) -> [Lanes<T>; AT_ONCE] {
+    let (k, begin) = (columns.len(), if from == Start::First { [T::ZERO; LANES] } else { biases });
+    let mut sums = [begin; AT_ONCE];
+    for step in 0..k {
+        let i = if from == Start::First { step } else { k - 1 - step };
+        for (sums, x) in sums.iter_mut().zip(x) {
+            *sums = fma(&[x[i]; LANES], &columns[i], *sums);
+        }
+    }
+    sums
 }
 
 /// As [`super::rms_norm`], with the squares added one after the other. Spec: E3.10, D10.1

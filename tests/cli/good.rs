@@ -89,7 +89,9 @@ fn listings() {
     let stages = cli.json(&["stages", "--json"]);
     let mix = stages.as_array().unwrap().iter().find(|s| s["stage"] == "step.TTTT.LL.mix").unwrap();
     assert_eq!((&mix["shape"], &mix["since"]), (&"[H·d_h]".into(), &"0.2".into()));
-    assert!(cli.ok(&["stages"]).contains("decoder.LL.query        [H, n, d_h]: after rotary"));
+    let listed = cli.ok(&["stages"]);
+    let query = listed.lines().find_map(|line| line.strip_prefix("decoder.LL.query ")).unwrap();
+    assert_eq!(query.trim_start(), "[H, n, d_h]: after rotary");
     let policies = cli.json(&["policies", "--json"]);
     assert!(policies.as_array().unwrap().iter().any(|p| p["name"] == "vl-cache" && p["parts"]["window"] == "all-text"));
     let before = "drops visual rows before the decoder";

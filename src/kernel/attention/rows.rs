@@ -95,6 +95,7 @@ const TILE: usize = 64;
 impl<T: Registers, S: CacheElement<T>> Rows<'_, T, S> {
     /// The same on a tensor core: each product is the sum of three TF32 products, and the accumulator is truncated. Only
     /// the measurement of noise uses it. Spec: R10.7
+    #[inline(always)]
     fn split(self, scores: &mut [T], stride: usize) {
         let d = self.q[0].len();
         let operands = self.stores.operands;
@@ -132,6 +133,7 @@ impl<T: Registers, S: CacheElement<T>> Rows<'_, T, S> {
 }
 
 /// Two TF32 numbers whose sum is close to this number: the upper half and the lower half.
+#[inline(always)]
 fn split<T: Real>(x: T) -> (f64, f64) {
     let high = tf32(x.to_f32());
     (f64::from(high), f64::from(tf32((x - T::of_f32(high)).to_f32())))
