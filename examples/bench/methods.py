@@ -12,7 +12,7 @@ import statistics
 import subprocess
 
 # One method or two of each kind: nothing, after prefill, merging, inside prefill, before the decoder.
-METHODS = "full,aircache,look-m,fastv-prune,divprune,visionzip"
+METHODS = "full,aircache,expected,look-m,fastv-prune,divprune,visionzip"
 WORDS = {
     "drops nothing": "none", "drops entries after prefill": "after prefill", "merges entries after prefill": "merging",
     "drops visual rows inside prefill": "inside prefill", "drops visual rows before the decoder": "before the decoder",
