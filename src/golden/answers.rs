@@ -1,7 +1,8 @@
 //! Answers that are found once and asked for often, by any thread.
 
+use super::lanes::lock;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 /// Answers by key.
 pub(super) struct Answers<K, V>(Mutex<BTreeMap<K, V>>);
@@ -15,15 +16,11 @@ impl<K, V> Default for Answers<K, V> {
 impl<K: Ord, V: Clone> Answers<K, V> {
     /// The answer for a key, which `find` gives if it is not known yet. Two threads may find the same answer at once.
     pub fn get(&self, key: K, find: impl FnOnce(&K) -> V) -> V {
-        let known = self.known().get(&key).cloned();
+        let known = lock(&self.0).get(&key).cloned();
         known.unwrap_or_else(|| {
             let found = find(&key);
-            self.known().insert(key, found.clone());
+            lock(&self.0).insert(key, found.clone());
             found
         })
-    }
-
-    fn known(&self) -> MutexGuard<'_, BTreeMap<K, V>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -4,7 +4,7 @@
 use super::along::{LEAST, large, strongest};
 use super::fit::{Drift, Fit, Groups, Products, errors, without_means};
 use super::holding::{Held, Known, Numbers};
-use super::lanes::{Shared, lock};
+use super::lanes::{Shared, TOGETHER, lock};
 use super::measure::{Errors, Layout, flat};
 use super::rulers::{self, DRIFT, constant, reads_alike};
 use super::{Bundle, alike, noise, said::Types};
@@ -16,9 +16,6 @@ use ndarray::ArrayViewD;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// Stages are fitted when they have this many numbers together.
-const TOGETHER: usize = 1 << 20;
 
 /// The drift of the other honest ways counts this many times. Spec: T10.3
 const HABIT: f64 = 2.0;

@@ -1,9 +1,10 @@
 //! What the directions of a stage share. It is held for the next direction, as far as memory allows.
 
 use super::fit::Groups;
+use super::lanes::lock;
 use super::measure::Errors;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// The numbers that a stage's directions are fitted to.
 pub(super) struct Numbers {
@@ -70,11 +71,11 @@ impl<T> Default for Store<T> {
 
 impl<T> Store<T> {
     fn get(&self, stage: &str) -> Option<Arc<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.get(stage).cloned()
+        lock(&self.0).0.get(stage).cloned()
     }
 
     fn keep(&self, stage: &str, value: &Arc<T>, count: usize, most: usize) {
-        let mut store = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut store = lock(&self.0);
         let (values, held) = &mut *store;
         if *held + count <= most && !values.contains_key(stage) {
             values.insert(stage.into(), value.clone());

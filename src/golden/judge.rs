@@ -4,6 +4,7 @@
 use super::case::Case;
 use super::formats::SCALE;
 use super::kinds::{copies, integers, kept, pruned, raters, scores, shares, tokens, windows, zip};
+use super::lanes::TOGETHER;
 use super::map::{map, worst};
 use super::measure::{ROWS_FOR_COLUMNS, unravel};
 use super::progress::{Progress, Ticks};
@@ -76,9 +77,6 @@ pub fn check_told(golden: &Bundle, candidate: &Bundle, tell: &(dyn Fn(&Progress)
     Ok(verdict)
 }
 
-/// Stages are judged at once when they have about this many numbers together.
-const TOGETHER: usize = 1 << 20;
-
 /// Whether a tensor stands beside a stage: noise, or the scales of a quantised cache.
 fn beside(name: &str) -> bool {
     let scaled = name.strip_suffix(SCALE).and_then(Stage::parse);
@@ -150,7 +148,7 @@ impl Case<'_> {
         })
     }
 
-    /// Judges stages: small ones at once, as far as they have [`TOGETHER`] numbers.
+    /// Judges stages: small ones side by side, as far as they have [`TOGETHER`] numbers.
     fn stages(&self, all: &[Stage]) -> Vec<StageVerdict> {
         let numbers = |at: Stage| self.candidate.get(&at.name()).map_or(0, |t| t.shape.iter().product::<usize>());
         let mut verdicts = Vec::with_capacity(all.len());

@@ -1,4 +1,4 @@
-//! Runs of one model that do not depend on each other, side by side.
+//! Work that goes side by side: runs of one model that do not depend on each other, and stages.
 
 use super::BundleWriter;
 use crate::error::Result;
@@ -8,9 +8,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// The waiting truth of several runs.
 pub(super) type Shared<'a> = Mutex<&'a mut BundleWriter>;
 
-/// The truth, for one run at a time.
-pub(super) fn lock<'a, 'w>(truth: &'a Shared<'w>) -> MutexGuard<'a, &'w mut BundleWriter> {
-    truth.lock().unwrap_or_else(PoisonError::into_inner)
+/// Stages are compared, fitted or judged side by side when they have this many numbers together.
+pub(super) const TOGETHER: usize = 1 << 20;
+
+/// What threads share, for one of them.
+pub(super) fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A truth of at most this many bytes is small.

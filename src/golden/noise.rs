@@ -2,7 +2,7 @@
 //! truth.
 
 use super::given::Decided;
-use super::lanes::{self, Shared, lock};
+use super::lanes::{self, Shared, TOGETHER, lock};
 use super::measure::{Errors, Layout, flat};
 use super::rerun::{Honest, Rerun, Sink, ways};
 use super::rulers::drifts;
@@ -80,9 +80,6 @@ struct Comparison<'a, 'w> {
 
 /// The errors of stages, by name.
 type Noise = BTreeMap<String, Errors>;
-
-/// Stages are compared when they have this many numbers together.
-const TOGETHER: usize = 1 << 20;
 
 /// A stage to be compared with its truth.
 struct Compared {
@@ -188,7 +185,7 @@ pub(super) fn measure(
     (precision, types): (Precision, Option<&Types>),
     truth: &mut BundleWriter,
 ) -> Result<u64> {
-    let (bytes, truth) = (truth.bytes(), Shared::new(truth));
+    let (size, truth) = (truth.bytes(), Shared::new(truth));
     let by = |(k, honest): (usize, Honest), first: &Noise| -> Result<Noise> {
         let kept = types.map(|types| (k, types)).filter(|_| drifts(precision));
         let (noise, waiting) = (Noise::new(), vec![]);
@@ -203,7 +200,7 @@ pub(super) fn measure(
     let mut all = ways(precision).into_iter().enumerate();
     let Some(first) = all.next() else { return Ok(0) };
     let mut noise = by(first, &Noise::new())?;
-    for other in lanes::each(all.collect(), bytes, |way| by(way, &noise))? {
+    for other in lanes::each(all.collect(), size, |way| by(way, &noise))? {
         other.into_iter().for_each(|(name, errors)| widen(&mut noise, name, &errors));
     }
     let mut truth = lock(&truth);

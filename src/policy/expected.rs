@@ -3,12 +3,12 @@
 
 use super::future::SINKS;
 use super::sight::Sight;
-use super::unit::norms;
+use super::unit::{norms, product};
 use super::{Heads, Observed};
 use crate::error::Result;
 use crate::kernel::simd::vectorize;
 use crate::kernel::softmax;
-use crate::num::{Grid, LANES, Real, sum};
+use crate::num::{Grid, LANES, Real};
 use ndarray::{ArrayView1, ArrayView2, Axis, s};
 use rayon::prelude::*;
 
@@ -98,9 +98,4 @@ fn times<T: Real>(k: &[T], covariance: &[T], d: usize, out: &mut [T]) {
             out[begin..end].copy_from_slice(&sums[..end - begin]);
         }
     }
-}
-
-/// a·b in the canonical order of a sum.
-fn product<T: Real>(a: &[T], b: &[T]) -> T {
-    sum(&a.iter().zip(b).map(|(&a, &b)| a * b).collect::<Vec<_>>())
 }

@@ -1,7 +1,7 @@
 //! Scores of what the cache stores: keys and values, without or beside attention. Not here: attention (score.rs).
 
 use super::sight::Sight;
-use super::unit::{norms, units};
+use super::unit::{norms, product, units};
 use super::{Observed, Score, expected};
 use crate::error::Result;
 use crate::num::{Grid, Real, sum};
@@ -46,15 +46,10 @@ fn directions<T: Real>(k: ArrayView2<'_, T>, grid: Grid) -> (Array2<T>, Vec<T>) 
     (rows, mean)
 }
 
-/// a·b in the canonical order of a sum.
-fn product<T: Real>(a: ndarray::ArrayView1<'_, T>, b: &[T]) -> T {
-    sum(&a.iter().zip(b).map(|(&a, &b)| a * b).collect::<Vec<_>>())
-}
-
 /// 1 − the cosine between each key and the mean direction of all keys. k: [n, d_h] → \[n\]. Spec: E9.12
 fn keydiff<T: Real>(k: ArrayView2<'_, T>, grid: Grid) -> Vec<T> {
     let (rows, mean) = directions(k, grid);
-    let length = sum(&mean.iter().map(|&m| m * m).collect::<Vec<_>>()).sqrt();
+    let length = product(&mean, &mean).sqrt();
     let length = if length > T::ZERO { length } else { T::ONE };
     rows.outer_iter().map(|row| T::ONE - grid.round(product(row, &mean) / length)).collect()
 }
@@ -72,7 +67,7 @@ pub(super) fn mix<T: Real>(
         sight.candidates.iter().copied().filter(|row| window.binary_search(row).is_err()).collect();
     let n = T::of(sight.n as f64);
     let (rows, mean) = directions(k, sight.grid);
-    let alike = (n * sum(&mean.iter().map(|&m| m * m).collect::<Vec<_>>()) - T::ONE) / (n - T::ONE).max(T::ONE);
+    let alike = (n * product(&mean, &mean) - T::ONE) / (n - T::ONE).max(T::ONE);
     let alike = alike.max(T::ZERO);
     let attention: Vec<T> = judged.iter().map(|&j| a[j]).collect();
     let diverse = judged.iter().map(|&j| T::ZERO - product(rows.row(j), &mean)).collect();

@@ -1,7 +1,12 @@
-//! The norms of rows, and rows divided by their norms.
+//! Products and norms of rows, and rows divided by their norms.
 
 use crate::num::{Grid, Real, sum};
 use ndarray::{Array2, ArrayView2};
+
+/// a·b in the canonical order of a sum. Spec: E2.6
+pub(super) fn product<'a, T: Real>(a: impl IntoIterator<Item = &'a T>, b: &[T]) -> T {
+    sum(&a.into_iter().zip(b).map(|(&a, &b)| a * b).collect::<Vec<_>>())
+}
 
 /// ‖x_j‖ of each row. x: [n, d_h] → \[n\]. Spec: E9.13, E9.14
 pub(super) fn norms<T: Real>(x: ArrayView2<'_, T>, grid: Grid) -> Vec<T> {
